@@ -1,0 +1,61 @@
+"""Every error a user can meet.
+
+    WavegenError            exit code 1: the work failed at run time
+     |- AudioError          a file cannot be read as audio, or written
+     |- DataError           a folder gives nothing to train on or to score
+     |- CheckpointError     a checkpoint is missing, damaged or of another version
+     |- ModelError          weights or logits are not finite, or do not fit together
+     |- TrainingError       training cannot go on
+     `- UsageError          exit code 2: the call itself is wrong
+         `- ConfigError     a configuration is wrong; carries every problem found
+
+Messages are one line: where, what was expected, what was found, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class WavegenError(Exception):
+    """Base of all errors that wavegen raises on purpose; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class AudioError(WavegenError):
+    """A file cannot be read as audio, or audio cannot be written."""
+
+
+class DataError(WavegenError):
+    """A folder or a list of files gives nothing to train on or to score."""
+
+
+class CheckpointError(WavegenError):
+    """A checkpoint is missing, damaged, or of a version that this wavegen does not read."""
+
+
+class ModelError(WavegenError):
+    """A model's weights or outputs are not finite, or do not fit its configuration."""
+
+
+class TrainingError(WavegenError):
+    """Training cannot go on."""
+
+
+class UsageError(WavegenError):
+    """The call is wrong: an option's value, a combination, a missing or existing path."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration is wrong.
+
+    Args:
+        problems: one line for each problem, all that were found.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
