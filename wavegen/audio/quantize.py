@@ -17,9 +17,9 @@ Classes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 class Quantizer:
     """The map between amplitudes and classes.
 
-        mu_law:  y = sign(x) ln(1 + mu|x|) / ln(1 + mu),   mu = classes - 1     (WaveNet, section 2.2; ITU-T G.711)
+        mu_law:  y = sign(x) ln(1 + mu|x|) / ln(1 + mu),   mu = classes - 1
         linear:  y = x
-        class = floor((y + 1) / 2 * mu + 0.5)
+        class = floor((y + 1) / 2 * mu + 0.5)                (WaveNet, section 2.2; ITU-T G.711)
 
     Args:
         kind: how amplitudes are spread over the classes.
@@ -28,11 +28,6 @@ class Quantizer:
 
     kind: Literal["mu_law", "linear"] = "mu_law"
     classes: int = 256
-
-    @property
-    def dtype(self) -> type[np.uint8] | type[np.uint16]:
-        """The smallest unsigned integer that holds every class."""
-        return np.uint8 if self.classes <= 256 else np.uint16
 
     @property
     def silence(self) -> int:
@@ -58,7 +53,8 @@ class Quantizer:
         if self.kind == "mu_law":
             scale = torch.log1p(torch.tensor(mu))
             companded = torch.sign(companded) * torch.log1p(mu * torch.abs(companded)) / scale
-        classes: Classes = ((companded + 1) / 2 * mu + 0.5).to(torch.int32).numpy().astype(self.dtype)
+        position = ((companded + 1) / 2 * mu + 0.5).to(torch.int32).numpy()
+        classes: Classes = position.astype(np.uint8) if self.classes <= 256 else position.astype(np.uint16)
         return classes
 
     def decode(self, classes: npt.NDArray[np.integer]) -> Floats:
@@ -78,9 +74,9 @@ class Quantizer:
         """The amplitudes between neighbouring classes: class c covers [edges[c], edges[c + 1]).
 
         Returns:
-            (classes + 1,) float64, increasing; the outermost are -inf and inf, for whatever is louder is clipped.
+            (classes + 1,) float64, increasing; the outermost are -inf and inf: what is louder is clipped.
         """
-        inner = self._expand(np.arange(self.classes - 1) + 0.5)
+        inner = self._expand(np.arange(self.classes - 1, dtype=np.float64) + 0.5)
         return np.concatenate([[-np.inf], inner, [np.inf]])
 
     def _expand(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -88,7 +84,5 @@ class Quantizer:
         y = 2.0 * position / (self.classes - 1) - 1.0
         if self.kind == "linear":
             return y
-        amplitude: npt.NDArray[np.float64] = (
-            np.sign(y) * np.expm1(np.abs(y) * math.log(self.classes)) / (self.classes - 1)
-        )
-        return amplitude
+        magnitude = np.expm1(np.abs(y) * math.log(self.classes)) / (self.classes - 1)
+        return np.copysign(magnitude, y)

@@ -1,0 +1,56 @@
+# Everything here runs in .venv, which `make` sets up on first use.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+RUN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint typecheck format clean
+
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "wavegen needs Python 3.11 or newer; set PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## train on the shipped recordings for minutes, write new audio and its picture into demo/
+	rm -rf demo
+	$(RUN)/wavegen train tests/data/speech --config demo --run demo/run
+	$(RUN)/wavegen evaluate demo/run --summary
+	$(RUN)/wavegen generate demo/run -o demo/new.wav --seconds 5
+	$(RUN)/wavegen inspect demo/new.wav --plot demo/new.png
+	@echo
+	@echo 'new sound:      demo/new.wav'
+	@echo 'its picture:    demo/new.png'
+	@echo 'the model:      demo/run'
+	@echo 'next: listen;   then train on your own:   $(RUN)/wavegen train my_recordings/'
+	@echo '                or train this one longer: $(RUN)/wavegen train --run demo/run --resume --steps 10000'
+
+test: $(INSTALLED)  ## lint, types, and all tests
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/pytest
+
+check: $(INSTALLED)  ## lint, types, and the fast tests: before each commit
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/pytest -m 'not slow'
+
+lint: $(INSTALLED)  ## ruff
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+typecheck: $(INSTALLED)  ## mypy, strict
+	$(RUN)/mypy
+
+format: $(INSTALLED)  ## let ruff format the code
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+clean:  ## remove the environment, the demo and all caches of tools
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

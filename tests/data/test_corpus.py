@@ -1,0 +1,413 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavegen.audio.quantize import Quantizer
+from wavegen.audio.signal import load_waveform
+from wavegen.data import cache as cache_module
+from wavegen.data.cache import ClipCache
+from wavegen.data.corpus import TAIL, build_corpus, manifest_differences
+from wavegen.errors import DataError, UsageError
+
+RATE = 16000
+QUANTIZER = Quantizer("mu_law", 256)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    return tmp_path / "corpus"
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build a corpus with a cache of its own."""
+
+    def build_with(folder, validation=0.1, **settings):
+        settings = {"trim_db": None, "level": "keep", "labels": "none", **settings}
+        return build_corpus(
+            folder,
+            sample_rate_hz=RATE,
+            quantizer=QUANTIZER,
+            validation=validation,
+            cache=ClipCache(tmp_path / "cache"),
+            **settings,
+        )
+
+    return build_with
+
+
+def write_noise(path, n_samples=500, seed=0, rate_hz=RATE, amplitude=0.5):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(seed).uniform(-amplitude, amplitude, n_samples).astype(np.float32)
+    soundfile.write(os.fsencode(path), samples, rate_hz, subtype="FLOAT" if path.suffix == ".wav" else None)
+
+
+def write_many(folder, count, first_seed=0):
+    for i in range(count):
+        write_noise(folder / f"{first_seed + i:03d}.wav", 500 + i, seed=first_seed + i)
+
+
+def splits(corpus):
+    return {clip.name: clip.split for clip in corpus.clips}
+
+
+# --- what is used -------------------------------------------------------------------------------------------
+
+
+def test_a_mixed_folder(folder, build):
+    write_noise(folder / "a.wav", RATE)
+    write_noise(folder / "sub" / "b.flac", 44100, rate_hz=44100)
+    write_noise(folder / "c.ogg", 48000, rate_hz=48000)
+    (folder / "broken.wav").write_bytes((folder / "a.wav").read_bytes()[:20])
+    (folder / "empty.wav").touch()
+    (folder / "text.mp3").write_text("no audio")
+    (folder / "song.m4a").write_bytes(b"whatever")
+    (folder / "README.txt").write_text("about")
+    os.mkfifo(folder / "pipe.wav")
+
+    corpus = build(folder, 0)
+
+    assert [clip.name for clip in corpus.clips] == ["a.wav", "c.ogg", "sub/b.flac"]
+    assert [clip.n_samples for clip in corpus.clips] == [RATE] * 3
+    assert [clip.seconds for clip in corpus.clips] == pytest.approx([1.0] * 3)
+    assert corpus.n_samples == 3 * RATE
+    assert corpus.minutes == pytest.approx(3 / 60)
+    assert corpus.n_ignored == 1
+    assert corpus.folder == folder
+    assert corpus.sample_rate_hz == RATE
+    reasons = dict(corpus.unusable)
+    assert list(reasons) == ["broken.wav", "empty.wav", "pipe.wav", "song.m4a", "text.mp3"]
+    assert reasons["broken.wav"].startswith("libsndfile cannot read it (")
+    assert reasons["empty.wav"] == "the file is empty (0 bytes)"
+    assert reasons["pipe.wav"] == "a named pipe, not a file"
+    assert "ffmpeg -i song.m4a song.flac" in reasons["song.m4a"]
+    assert reasons["text.mp3"].startswith("libsndfile cannot read it (no audio format is recognized in it)")
+
+
+def test_classes_are_those_of_the_file(folder, build):
+    write_noise(folder / "a.flac", 44100, rate_hz=44100)
+    (clip,) = build(folder, 0).clips
+    loaded = load_waveform(folder / "a.flac", sample_rate_hz=RATE, trim_db=None, level="keep")
+    np.testing.assert_array_equal(clip.classes(), QUANTIZER.encode(loaded.waveform))
+    assert not clip.classes().flags.writeable
+
+
+def test_the_second_scan_decodes_nothing(folder, build, monkeypatch):
+    write_many(folder, 20)
+    (folder / "bad.wav").write_text("no audio")
+    first = build(folder)
+
+    def fail(path, **_):
+        raise AssertionError(f"{path} was decoded")
+
+    monkeypatch.setattr(cache_module, "load_waveform", fail)
+    assert build(folder) == first
+
+
+def test_a_single_sample_is_used(folder, build):
+    write_noise(folder / "a.wav", 1)
+    corpus = build(folder)
+    assert [clip.n_samples for clip in corpus.clips] == [1]
+    assert corpus.validation == ()
+
+
+def test_progress(folder, build):
+    write_many(folder, 3)
+    seen = []
+    build(folder, 0, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_what_was_trimmed_or_cut_off_is_said(folder, build):
+    tone = 0.5 * np.sin(np.arange(RATE) / 5)
+    soundfile.write(folder / "silence.wav", np.concatenate([np.zeros(RATE), tone]), RATE)
+    soundfile.write(folder / "cut.mp3", np.concatenate([tone, tone]), RATE)
+    content = (folder / "cut.mp3").read_bytes()
+    (folder / "cut.mp3").write_bytes(content[: len(content) // 2])
+    corpus = build(folder, 0, trim_db=40)
+    (cut, what_cut), (silence, what_silence) = corpus.shortened
+    assert (cut, silence) == ("cut.mp3", "silence.wav")
+    assert what_cut.startswith("damaged or cut off: ")
+    assert what_cut.endswith(" s less than its header says")
+    assert what_silence.endswith(" s of silence trimmed")
+    assert 0.9 < float(what_silence.split()[0]) <= 1.0
+
+
+def test_silent_and_too_loud_files_are_pointed_out(folder, build):
+    write_noise(folder / "silent.wav", amplitude=0)
+    write_noise(folder / "loud.wav", amplitude=30_000)
+    assert build(folder, 0).notes[1:] == (
+        "1 file is silent from end to end: silent.wav.",
+        "1 file is louder than full scale and clipped (audio.level: peak avoids it): loud.wav.",
+    )
+    assert len(build(folder, 0, level="peak").notes) == 2
+
+
+# --- nothing usable -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_audio(folder, build):
+    (folder / "README.txt").touch()
+    with pytest.raises(
+        DataError, match=r"expected recordings \(.*\.wav.*\), found none; 1 other entries were"
+    ) as caught:
+        build(folder)
+    assert caught.value.exit_code == 1
+
+
+def test_nothing_usable_lists_the_first_reasons(folder, build):
+    for i in range(8):
+        (folder / f"{i}.wav").touch()
+    expected = r"none of the 8 audio files can be used: 0\.wav: the file is empty \(0 bytes\); 1\.wav: .*; and 3 more$"
+    with pytest.raises(DataError, match=expected):
+        build(folder)
+
+
+def test_a_missing_folder(folder, build):
+    with pytest.raises(UsageError, match="expected a folder of recordings, found none"):
+        build(folder / "nowhere")
+
+
+# --- split by share -----------------------------------------------------------------------------------------
+
+
+def test_the_share_holds_out_about_so_many(folder, build):
+    write_many(folder, 300)
+    corpus = build(folder, 0.2)
+    # 300 fair draws with chance 0.2; the seeds are fixed, and a false alarm with other files has a chance of 1e-5
+    assert 30 <= len(corpus.validation) <= 90
+    assert len(corpus.train) + len(corpus.validation) == 300
+    assert corpus.notes == ()
+
+
+def test_adding_and_renaming_files_moves_nothing(folder, build):
+    write_many(folder, 40)
+    before = splits(build(folder, 0.3))
+    write_many(folder, 40, first_seed=100)
+    for name in ["000.wav", "001.wav", "002.wav", "003.wav"]:
+        (folder / name).rename(folder / f"renamed-{name}")
+    after = splits(build(folder, 0.3))
+    assert {name.removeprefix("renamed-"): split for name, split in after.items()}.items() >= before.items()
+
+
+def test_a_larger_share_only_adds(folder, build):
+    write_many(folder, 40)
+    small, large = ({clip.name for clip in build(folder, share).validation} for share in (0.2, 0.4))
+    assert small < large
+
+
+def test_copies_are_on_the_same_side(folder, build):
+    write_many(folder, 40)
+    for path in list(folder.iterdir()):
+        shutil.copy(path, folder / f"copy-{path.name}")
+    after = splits(build(folder, 0.3))
+    assert all(after[f"copy-{i:03d}.wav"] == after[f"{i:03d}.wav"] for i in range(40))
+    assert build(folder, 0.3).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "why"),
+    [
+        (9, 0.1, "There are fewer than 10 usable files: the last 10% of each"),
+        (10, 1e-9, "A share of 1e-09 selects none of the files: the last 1e-07% of each"),
+        (10, 1 - 1e-9, "A share of 1 selects all of the files: the last 100% of each"),
+    ],
+)
+def test_ends_are_held_out_where_whole_files_cannot_be(folder, build, count, share, why):
+    write_many(folder, count)
+    whole = {clip.name: clip for clip in build(folder, 0).clips}
+    corpus = build(folder, share)
+    assert corpus.notes == (f"{why} is held out instead of whole files.",)
+    assert len(corpus.train) == len(corpus.validation) == count
+    tails = {clip.name: clip for clip in corpus.validation}
+    for head in corpus.train:
+        tail, clip = tails[head.name + TAIL], whole[head.name]
+        assert tail.n_samples == min(max(1, round(share * clip.n_samples)), clip.n_samples - 1)
+        assert head.seconds + tail.seconds == pytest.approx(clip.seconds)
+        assert head.content_hash == tail.content_hash == clip.content_hash
+        np.testing.assert_array_equal(np.concatenate([head.classes(), tail.classes()]), clip.classes())
+        assert (len(head.classes()), len(tail.classes())) == (head.n_samples, tail.n_samples)
+
+
+def test_no_share_holds_out_nothing_and_says_so(folder, build):
+    write_many(folder, 3)
+    corpus = build(folder, 0)
+    assert corpus.validation == ()
+    assert len(corpus.train) == 3
+    assert corpus.notes == ("Nothing is held out (data.validation is 0): there will be no held-out bits/sample.",)
+
+
+# --- split by name ------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_names(folder, build, tmp_path):
+    write_many(folder, 4)
+    write_noise(folder / "sub" / "x.wav", seed=9)
+    (tmp_path / "held.txt").write_bytes(b"\xef\xbb\xbf001.wav\r\n\r\n./sub/x.wav  \n")
+    corpus = build(folder, tmp_path / "held.txt")
+    assert [clip.name for clip in corpus.validation] == ["001.wav", "sub/x.wav"]
+    assert len(corpus.train) == 3
+    assert corpus.notes == ()
+
+
+def test_a_list_with_names_that_are_not_there(folder, build, tmp_path):
+    write_many(folder, 2)
+    (tmp_path / "held.txt").write_text("000.wav\nzero.wav\none.wav\n")
+    with pytest.raises(UsageError, match=r"held\.txt: 2 names are not among the .*: one\.wav; zero\.wav$") as caught:
+        build(folder, str(tmp_path / "held.txt"))
+    assert caught.value.exit_code == 2
+
+
+def test_a_listed_file_that_cannot_be_used_is_no_wrong_call(folder, build, tmp_path):
+    write_many(folder, 3)
+    (folder / "bad.wav").touch()
+    (tmp_path / "held.txt").write_text("bad.wav\n000.wav\n")
+    assert [clip.name for clip in build(folder, tmp_path / "held.txt").validation] == ["000.wav"]
+    (tmp_path / "held.txt").write_text("bad.wav\n")
+    with pytest.raises(DataError, match=r"held\.txt: holds out no usable file of .*; see data\.validation"):
+        build(folder, tmp_path / "held.txt")
+    (tmp_path / "held.txt").write_text("000.wav\n001.wav\n002.wav\n")
+    with pytest.raises(DataError, match=r"held\.txt: holds out every usable file of .*; see data\.validation"):
+        build(folder, tmp_path / "held.txt")
+
+
+def test_a_folder_inside(folder, build):
+    write_many(folder / "talk", 3)
+    write_many(folder / "test", 2, first_seed=10)
+    (folder / "test" / "bad.wav").touch()
+    corpus = build(folder, "test")
+    assert [clip.name for clip in corpus.validation] == ["test/010.wav", "test/011.wav"]
+    assert [clip.name for clip in corpus.train] == ["talk/000.wav", "talk/001.wav", "talk/002.wav"]
+    assert dict(corpus.unusable) == {"test/bad.wav": "the file is empty (0 bytes)"}
+
+
+def test_a_folder_inside_that_is_reached_by_a_link_too(folder, build):
+    write_many(folder / "talk", 3)
+    write_many(folder / "test", 2, first_seed=10)
+    (folder / "again").symlink_to("test")
+    assert [clip.name[:4] for clip in build(folder, "test").train] == ["talk"] * 3
+
+
+def test_a_folder_elsewhere(folder, build, tmp_path):
+    write_many(folder, 3)
+    write_many(tmp_path / "test", 2, first_seed=10)
+    corpus = build(folder, tmp_path / "test")
+    assert [clip.name for clip in corpus.validation] == ["../test/010.wav", "../test/011.wav"]
+    assert len(corpus.train) == 3
+    np.testing.assert_array_equal(
+        corpus.validation[0].classes(),
+        QUANTIZER.encode(soundfile.read(tmp_path / "test" / "010.wav", dtype="float32")[0]),
+    )
+
+
+def test_the_working_directory_comes_before_the_folder(folder, build, tmp_path, monkeypatch):
+    write_many(folder, 3)
+    write_many(folder / "test", 1, first_seed=10)
+    assert [clip.name for clip in build(folder, "test").validation] == ["test/010.wav"]
+    write_many(tmp_path / "test", 1, first_seed=20)
+    monkeypatch.chdir(tmp_path)
+    assert [clip.name for clip in build(Path("corpus"), "test").validation] == ["../test/020.wav"]
+
+
+def test_a_validation_that_is_nowhere_or_everything(folder, build):
+    write_many(folder, 3)
+    with pytest.raises(UsageError, match=r"expected a share, a folder or a list .* found nothing at x"):
+        build(folder, "x" * 300)
+    with pytest.raises(UsageError, match=r"data\.validation: .* holds the training folder itself"):
+        build(folder, folder.parent)
+
+
+def test_held_out_copies_of_training_files_are_pointed_out(folder, build, tmp_path):
+    write_many(folder, 3)
+    write_many(tmp_path / "test", 2)
+    (note,) = build(folder, tmp_path / "test").notes
+    assert note == "2 held-out files are also trained on, byte for byte: ../test/000.wav; ../test/001.wav."
+
+
+# --- labels -------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_the_first_folder(folder, build):
+    write_noise(folder / "anna" / "1.wav", seed=1)
+    write_noise(folder / "anna" / "more" / "2.wav", seed=2)
+    write_noise(folder / "ben" / "3.wav", seed=3)
+    write_noise(folder / "4.wav", seed=4)
+    corpus = build(folder, 0, labels="subfolders")
+    assert {clip.name: clip.label for clip in corpus.clips} == {
+        "4.wav": "corpus",
+        "anna/1.wav": "anna",
+        "anna/more/2.wav": "anna",
+        "ben/3.wav": "ben",
+    }
+    assert corpus.labels == ("anna", "ben", "corpus")
+    assert build(folder, 0).labels == ()
+    assert {clip.label for clip in build(folder, 0).clips} == {None}
+
+
+def test_held_out_ends_keep_their_label(folder, build):
+    write_noise(folder / "anna" / "1.wav")
+    assert [clip.label for clip in build(folder, labels="subfolders").clips] == ["anna", "anna"]
+
+
+@pytest.mark.parametrize("place", ["corpus/test", "test"])
+def test_labels_in_a_validation_folder_are_its_own_subfolders(folder, build, tmp_path, place):
+    write_noise(folder / "anna" / "1.wav", seed=1)
+    write_noise(folder / "ben" / "2.wav", seed=2)
+    write_noise(tmp_path / place / "anna" / "3.wav", seed=3)
+    write_noise(tmp_path / place / "carl" / "4.wav", seed=4)
+    corpus = build(folder, tmp_path / place, labels="subfolders")
+    assert [clip.label for clip in corpus.validation] == ["anna", "carl"]
+    assert [clip.label for clip in corpus.train] == ["anna", "ben"]
+    assert corpus.notes == ("1 label is only held out, never trained on: carl.",)
+
+
+def test_a_validation_folder_below_a_label_has_that_label(folder, build):
+    write_noise(folder / "anna" / "1.wav", seed=1)
+    write_noise(folder / "anna" / "test" / "2.wav", seed=2)
+    corpus = build(folder, "anna/test", labels="subfolders")
+    assert [clip.label for clip in corpus.clips] == ["anna", "anna"]
+
+
+# --- manifests ----------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_survives_json(folder, build):
+    write_many(folder / os.fsdecode(b"caf\xe9"), 2)
+    manifest = build(folder, labels="subfolders").manifest()
+    assert json.loads(json.dumps(manifest)) == manifest
+    assert len(manifest) == 4
+    assert set(manifest[0]) == {"name", "n_samples", "content_hash", "split", "label"}
+
+
+def test_manifests_that_agree_have_no_differences(folder, build):
+    write_many(folder, 12)
+    assert manifest_differences(build(folder).manifest(), build(folder).manifest()) == []
+
+
+def test_differences_between_manifests_are_lines_to_read(folder, build):
+    write_many(folder, 12)
+    before = build(folder, 0, labels="subfolders").manifest()
+    (folder / "000.wav").unlink()
+    write_noise(folder / "new\n.wav", 700)
+    write_noise(folder / "001.wav", 800)
+    write_noise(folder / "002.wav", 502, seed=77)
+    now = build(folder, 0, labels="subfolders").manifest()
+    for clip in now:
+        if clip["name"] == "003.wav":
+            clip["split"] = "validation"
+        if clip["name"] == "004.wav":
+            clip["label"] = "other"
+    assert manifest_differences(before, now) == [
+        "removed: 000.wav (train, 500 samples)",
+        "changed: 001.wav: 501 samples before, 800 now",
+        "changed: 002.wav: other content of the same length",
+        "moved: 003.wav: from train to validation",
+        "relabelled: 004.wav: from 'corpus' to 'other'",
+        "added: new\\n.wav (train, 700 samples)",
+    ]

@@ -1,0 +1,361 @@
+"""The command line as its users meet it: real subprocesses, real files, real signals."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavegen.training.checkpoint import load_checkpoint
+from wavegen.training.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
+TINY_YAML = """
+audio:
+  sample_rate_hz: 8000
+model:
+  cycles: 1
+  dilation_cycle: 5
+  residual_channels: 12
+  gate_channels: 12
+  skip_channels: 16
+  head_channels: 16
+training:
+  batch_size: 4
+  window_targets: 200
+  steps: 20
+  threads: 1
+  precision: float32
+  checkpoint_every: 5
+  validate_every: 10
+  audition_every: 20
+  audition_seconds: 0.2
+"""
+
+QUIET = ["--set", "training.audition_every=0"]
+COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
+
+
+def wavegen(
+    *arguments: str | Path, cwd: Path | None = None, exit_code: int = 0, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def write_recordings(folder: Path) -> Path:
+    """A folder as people have it: many formats, rates and channels; a text file; a broken file; a format to convert."""
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    endings = ["wav", "flac", "ogg", "mp3", "aiff"]
+    for i in range(15):
+        rate, channels = [8000, 16000, 44100][i % 3], 1 + i % 2
+        time_s = np.arange(rate) / rate
+        clip = 0.4 * np.sin(2 * np.pi * (200 + 20 * i) * time_s) + 0.02 * rng.standard_normal(rate)
+        soundfile.write(folder / f"clip {i}.{endings[i % 5]}", np.repeat(clip[:, None], channels, axis=1), rate)
+    (folder / "notes.txt").write_text("not audio")
+    (folder / "broken.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVEjunk")
+    (folder / "phone.m4a").write_bytes(b"\x00\x00\x00\x20ftypM4A ")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with recordings, a config, and a run that the command line trained on them."""
+    home = tmp_path_factory.mktemp("home")
+    write_recordings(home / "recordings")
+    (home / "tiny.yaml").write_text(TINY_YAML)
+    done = wavegen("train", "recordings", "--config", "tiny.yaml", cwd=home)
+    (home / "train.stderr").write_text(done.stderr)
+    return home
+
+
+def test_help_is_light_and_complete() -> None:
+    code = "import sys, wavegen.cli; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'librosa')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    text = wavegen("--help").stdout
+    assert all(command in text for command in ("train", "generate", "evaluate", "inspect"))
+    assert wavegen("--version").stdout.startswith("wavegen 0.")
+
+
+def test_train_says_what_it_will_do_and_what_came_of_it(home: Path) -> None:
+    said = (home / "train.stderr").read_text()
+    assert "1,023" not in said
+    for expected in ("receptive field  32 samples, 4 ms", "broken.wav", "ffmpeg", "uniform 8.000", "order-2 Markov"):
+        assert expected in said
+    run = RunFolder(home / "runs" / "recordings")
+    assert [path.name for path in run.step_checkpoints()] == [f"step-{step:08d}.safetensors" for step in (10, 15, 20)]
+    assert run.best_checkpoint.is_file()
+    assert run.audition_file(20).is_file()
+    assert run.audition_file(20).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "Hear it with" in said
+
+
+def test_generate_writes_numbered_files_that_the_same_seed_repeats(home: Path, tmp_path: Path) -> None:
+    def generate(*more: str) -> list[np.ndarray]:
+        wavegen(
+            "generate", home / "runs/recordings", "--seconds", "0.25", "--overwrite", "-o", tmp_path / "new.wav", *more
+        )
+        files = sorted(tmp_path.glob("new*.wav"))
+        return [soundfile.read(file, dtype="int16")[0] for file in files]
+
+    first = generate("--count", "3", "--seed", "7")
+    assert [clip.shape for clip in first] == [(2000,)] * 3
+    assert not np.array_equal(first[0], first[1])
+    again = generate("--count", "3", "--seed", "7")
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    for file in tmp_path.glob("new-*.wav"):
+        file.unlink()
+    alone = generate("--seed", "7")
+    assert np.array_equal(alone[0], first[0])  # a clip's audio does not depend on how many are made beside it
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_generate_continues_a_recording_at_another_rate(home: Path, tmp_path: Path, ending: str) -> None:
+    output = tmp_path / f"new.{ending}"
+    prime = home / "recordings" / "clip 2.ogg"  # a second at 44.1 kHz
+    wavegen("generate", home / "runs/recordings", "--prime", prime, "--with-prime", "--seconds", "0.25", "-o", output)
+    info = soundfile.info(output)
+    assert (info.samplerate, info.frames) == (8000, 8000 + 2000)
+
+
+def test_generate_to_a_pipe_has_true_sizes_and_words_on_stderr(home: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "0.3", "-o", "-"],
+        capture_output=True,
+        check=True,
+    )
+    samples, rate = soundfile.read(io.BytesIO(done.stdout))
+    assert (len(samples), rate) == (2400, 8000)
+    assert len(done.stdout) == 44 + 2 * 2400
+    assert b"real time" in done.stderr
+
+
+def test_a_closed_pipe_ends_generating_quietly(home: Path) -> None:
+    command = [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "inf", "-o", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(4000)[:4] == b"RIFF"
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_generate_leaves_a_file_that_plays(
+    home: Path, tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    output = tmp_path / "endless.wav"
+    command = [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "inf", "-o", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: output.exists() and output.stat().st_size > 8000)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert "kept in" in said
+    assert "Traceback" not in said
+    assert soundfile.info(output).frames >= 3200  # all but the tenth of a second that was under way
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def n_steps(run: Path) -> int:
+    return sum("train_bits" in entry for entry in RunFolder(run).metrics())
+
+
+def start_training(home: Path, run: Path) -> subprocess.Popen[str]:
+    arguments = ["train", "recordings", "--config", "tiny.yaml", "--steps", "300", "--run", str(run), *QUIET]
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=home, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: n_steps(run) >= 12)
+    return process
+
+
+def test_kill_and_resume_equals_an_undisturbed_run(home: Path, tmp_path: Path) -> None:
+    wavegen(
+        "train", "recordings", "--config", "tiny.yaml", "--steps", "300", "--run", tmp_path / "whole", *QUIET, cwd=home
+    )
+    with start_training(home, tmp_path / "killed") as process:
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert n_steps(tmp_path / "killed") < 300
+    wavegen("train", "--run", tmp_path / "killed", "--resume")
+    whole, killed = (RunFolder(tmp_path / name) for name in ("whole", "killed"))
+    one, other = whole.load_newest()[0], killed.load_newest()[0]
+    assert one.step == other.step == 300
+    for group in ("weights", "average"):
+        for name, array in getattr(one, group).items():
+            np.testing.assert_array_equal(array, getattr(other, group)[name], err_msg=f"{group}/{name}")
+    assert [entry["step"] for entry in killed.metrics() if "train_bits" in entry] == list(range(1, 301))
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_train_saves_and_prints_the_line_that_resumes(
+    home: Path, tmp_path: Path, number: signal.Signals, exit_code: int
+) -> None:
+    run = tmp_path / "run"
+    with start_training(home, run) as process:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert f"wavegen train --run {run} --resume" in said
+    assert "Traceback" not in said
+    stopped_at = n_steps(run)
+    assert load_checkpoint(RunFolder(run).step_checkpoints()[-1]).step == stopped_at
+    done = wavegen("train", "--run", run, "--resume", "--steps", str(stopped_at + 5))
+    assert f"resumed at step {stopped_at}" in done.stderr
+    assert n_steps(run) == stopped_at + 5
+
+
+def test_evaluate_agrees_with_the_last_validation(home: Path) -> None:
+    newest = RunFolder(home / "runs/recordings").step_checkpoints()[-1]
+    scored = json.loads(wavegen("evaluate", newest, "--json").stdout)
+    validation = load_checkpoint(newest).metrics["validation"]
+    assert scored["bits_per_sample"] == pytest.approx(validation["held_out_bits"], abs=1e-4)
+    assert scored["baselines"] == pytest.approx(validation["baselines"])
+    assert scored["samples"] == sum(clip["samples"] for clip in scored["clips"])
+    names = [clip["name"] for clip in scored["clips"]]
+    files = [home / "recordings" / name for name in names]
+    by_file = json.loads(wavegen("evaluate", newest, *files, "--json").stdout)
+    assert by_file["bits_per_sample"] == pytest.approx(scored["bits_per_sample"], abs=1e-6)
+    assert "this model" in wavegen("evaluate", newest, "--summary").stdout
+
+
+def test_inspect_knows_everything_that_the_tool_touches(home: Path, tmp_path: Path) -> None:
+    run = home / "runs" / "recordings"
+    assert "broken.wav" in wavegen("inspect", home / "recordings").stdout
+    assert "3,070 samples" in wavegen("inspect", "paper").stdout
+    for path in (home / "tiny.yaml", run, RunFolder(run).best_checkpoint):
+        assert json.loads(wavegen("inspect", path, "--json").stdout)
+    picture = tmp_path / "clip.png"
+    wavegen("inspect", home / "recordings" / "clip 1.flac", "--plot", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_trains_from_another_runs_weights(home: Path, tmp_path: Path) -> None:
+    arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", tmp_path / "tuned", "--steps", "2"]
+    done = wavegen(*arguments, "--init-from", "runs/recordings", cwd=home)
+    assert "initialized 21 of 21 tensors" in done.stderr
+
+
+WRONG_CALLS = {
+    "no folder": (["train"], 2, "expected a folder of recordings"),
+    "folder is not there": (["train", "nowhere"], 2, "nowhere: expected a folder of recordings, found none"),
+    "nothing usable": (["train", "empty", "--run", "r"], 1, "empty: "),
+    "typo in a config": (
+        ["train", "recordings", "--config", "typo.yaml", "--run", "r"],
+        2,
+        "typo.yaml:2: model.residual_chanels: unknown key; did you mean 'residual_channels'?",
+    ),
+    "no such preset": (["train", "recordings", "--config", "papr"], 2, "did you mean 'paper'?"),
+    "wrong override": (
+        ["train", "recordings", "--set", "model.cycles=ten"],
+        2,
+        "--set model.cycles=ten: model.cycles: expected a whole number from 1 to 20, found 'ten'",
+    ),
+    "both lengths": (
+        ["train", "recordings", "--config", "both.yaml", "--run", "r"],
+        2,
+        "both.yaml:1: training: expected steps or minutes, found both; remove one",
+    ),
+    "existing run": (["train", "recordings", "--config", "tiny.yaml"], 2, "go on with --resume"),
+    "nothing to resume": (["train", "recordings", "--run", "r", "--resume"], 2, "nothing to resume"),
+    "no such device": (["train", "recordings", "--device", "tpu"], 2, "expected auto, cpu, cuda or cuda:N"),
+    "unknown option": (["train", "recordings", "--step", "5"], 2, "No such option"),
+    "no such run": (
+        ["generate", "runs/nothing"],
+        2,
+        "runs/nothing: expected a run folder",
+    ),
+    "not a checkpoint": (["generate", "tiny.yaml"], 1, "tiny.yaml: expected a safetensors file"),
+    "existing output": (["generate", "runs/recordings", "-o", "tiny.wav"], 2, "tiny.wav"),
+    "unknown ending": (["generate", "runs/recordings", "-o", "new.m4a"], 2, ".wav"),
+    "no such engine": (
+        ["generate", "runs/recordings", "--engine", "warp"],
+        2,
+        "expected one of auto, torch",
+    ),
+    "no length": (["generate", "runs/recordings", "--seconds", "0"], 2, "--seconds: expected a number above 0, or inf"),
+    "no clips": (["generate", "runs/recordings", "--count", "0"], 2, "--count: expected a whole number, 1 or more"),
+    "cold": (["generate", "runs/recordings", "--temperature", "-1"], 2, "--temperature: expected a number, 0 or more"),
+    "top-p": (["generate", "runs/recordings", "--top-p", "1.5"], 2, "--top-p: expected a number above 0 and at most 1"),
+    "top-k": (["generate", "runs/recordings", "--top-k", "0"], 2, "--top-k: expected a whole number, 1 or more"),
+    "several to a pipe": (
+        ["generate", "runs/recordings", "--count", "2", "-o", "-"],
+        2,
+        "one clip",
+    ),
+    "no prime": (["generate", "runs/recordings", "--with-prime"], 2, "expected --prime AUDIO"),
+    "prime is not there": (["generate", "runs/recordings", "--prime", "no.wav"], 2, "no.wav: expected an audio file"),
+    "broken prime": (
+        ["generate", "runs/recordings", "--prime", "recordings/broken.wav"],
+        1,
+        "libsndfile cannot",
+    ),
+    "nothing to score": (["evaluate", "runs/recordings", "recordings/broken.wav"], 1, "expected audio to score"),
+    "nothing to inspect": (["inspect", "nowhere"], 2, "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CALLS)
+def test_a_wrong_call_gets_one_clear_line_and_its_exit_code(home: Path, case: str) -> None:
+    arguments, exit_code, expected = WRONG_CALLS[case]
+    (home / "empty").mkdir(exist_ok=True)
+    (home / "typo.yaml").write_text("model:\n  residual_chanels: 32\n")
+    (home / "both.yaml").write_text("training:\n  steps: 3\n  minutes: 3\n")
+    (home / "tiny.wav").write_bytes(b"precious")
+    done = wavegen(*arguments, cwd=home, exit_code=exit_code)
+    assert expected in done.stderr
+    assert not (home / "r").exists()
+    assert not (home / "generated.wav").exists()
+    assert (home / "tiny.wav").read_bytes() == b"precious"
+
+
+def test_debug_shows_the_traceback(home: Path) -> None:
+    done = subprocess.run([*COMMAND, "--debug", "inspect", "nowhere"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_several_problems_are_reported_together(home: Path) -> None:
+    (home / "many.yaml").write_text("model:\n  cycles: 0\n  imput: scalar\ntrainig: {}\n")
+    said = wavegen("inspect", "many.yaml", cwd=home, exit_code=2).stderr.splitlines()
+    assert [line.split(": ")[1] for line in said] == ["many.yaml:2", "many.yaml:3", "many.yaml:4"]
+
+
+def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(root)]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("wavegen-*.whl")
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import wavegen.config as c; print(c.__file__, c.preset_names())"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(target) in done.stdout
+    assert "'demo', 'paper', 'small'" in done.stdout

@@ -1,0 +1,346 @@
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+from wavegen import config as module
+from wavegen.config import (
+    Config,
+    apply_overrides,
+    differences,
+    load_config,
+    parse_config,
+    preset_names,
+    presets_folder,
+    validate,
+)
+from wavegen.errors import (
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ModelError,
+    TrainingError,
+    UsageError,
+    WavegenError,
+)
+from wavegen.yaml_source import parse_yaml
+
+SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+KEYS = {section: list(values) for section, values in Config().model_dump().items()}
+
+
+def read(text, *overrides):
+    return validate(apply_overrides(parse_yaml(text, "my.yaml"), overrides))
+
+
+def problems(text, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        read(text, *overrides)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return list(caught.value.problems)
+
+
+# --- what is wrong, where, what was expected, what was found -----------------------------------------------------
+
+
+def test_every_problem_is_reported_at_once_in_the_documents_order():
+    text = """\
+# a comment moves the lines
+model:
+  dilation_cycle: ten
+  residual_channels: 0
+  input: spectrogram
+trainign:
+  steps: 5
+audio:
+  sample_rate_hz: 16000.5
+  trim_db: [20]
+data:
+  validation: 0.7
+"""
+    assert problems(text) == [
+        "my.yaml:3: model.dilation_cycle: expected a whole number from 1 to 20 "
+        "or a list of 1 or more, each a whole number, 1 or more, up to 1048576, found 'ten'",
+        "my.yaml:4: model.residual_channels: expected a whole number from 1 to 4096, found 0",
+        "my.yaml:5: model.input: expected one of embedding, one_hot, scalar, found 'spectrogram'",
+        "my.yaml:6: trainign: unknown key; did you mean 'training'?",
+        "my.yaml:9: audio.sample_rate_hz: expected a whole number from 1000 to 192000, found 16000.5",
+        "my.yaml:10: audio.trim_db: expected a number above 0 and at most 120 or null, found [20]",
+        "my.yaml:12: data.validation: expected a number from 0 to 0.5 or text, found 0.7",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected", "found"),
+    [
+        ("model.kind: transformer", "wavenet", "'transformer'"),
+        ("model.cycles: two", "a whole number from 1 to 20", "'two'"),
+        ("model.cycles: 2.0", "a whole number from 1 to 20", "2.0"),
+        ("model.cycles: true", "a whole number from 1 to 20", "true"),
+        ("model.cycles: null", "a whole number from 1 to 20", "null"),
+        ("model.cycles: {a: 1}", "a whole number from 1 to 20", "{'a': 1}"),
+        ("model.kernel_size: 1", "a whole number from 2 to 64", "1"),
+        ("quantization.classes: 4097", "a whole number from 2 to 4096", "4097"),
+        ("training.learning_rate: 1e400", "a number above 0 and at most 1", "inf"),
+        ("training.ema_decay: 1.0", "a number 0 or more and below 1", "1.0"),
+        ("training.gradient_clip: .nan", "a number above 0 or null", "nan"),
+        ("training.threads: many", "auto or a whole number from 1 to 1024", "'many'"),
+        ("training.steps: -3", "a whole number, 1 or more, up to 1000000000 or null", "-3"),
+    ],
+)
+def test_a_wrong_value_says_what_was_expected_and_what_was_found(line, expected, found):
+    key, value = line.split(": ", 1)
+    section, name = key.split(".")
+    assert problems(f"{section}:\n  {name}: {value}\n") == [f"my.yaml:2: {key}: expected {expected}, found {found}"]
+
+
+def test_a_list_with_one_wrong_item_is_one_problem():
+    (problem,) = problems("model:\n  dilation_cycle: [1, 2, x, -4, 0]\n")
+    assert problem.startswith("my.yaml:2: model.dilation_cycle: expected ")
+    assert problem.endswith("found [1, 2, 'x', -4, 0]")
+
+
+def test_a_long_value_is_shortened_in_the_error():
+    (problem,) = problems("model:\n  input: " + "x" * 10_000)
+    assert len(problem) < 200
+
+
+@pytest.mark.parametrize("value", ["", "5", "text", "[1]"])
+def test_a_section_that_is_no_section(value):
+    (problem,) = problems(f"audio:\n  level: keep\nmodel: {value}\n")
+    assert problem.startswith("my.yaml:3: model: expected a section of keys, found ")
+
+
+def test_both_steps_and_minutes_hide_no_other_problem():
+    found = problems("training:\n  steps: 5\n  minutes: 2\n  learning_rate: fast\n  warmpu_steps: 1\n")
+    assert len(found) == 3
+    assert any("expected steps or minutes, found both; remove one" in problem for problem in found)
+    assert "my.yaml:4: training.learning_rate: expected a number above 0 and at most 1, found 'fast'" in found
+    assert "my.yaml:5: training.warmpu_steps: unknown key; did you mean 'warmup_steps'?" in found
+
+
+# --- the nearest known key ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section, keys in KEYS.items() for key in keys])
+def test_a_key_with_a_letter_missing_is_recognized(section, key):
+    typo = key[: len(key) // 2] + key[len(key) // 2 + 1 :]
+    assert problems(f"{section}:\n  {typo}: 1\n") == [
+        f"my.yaml:2: {section}.{typo}: unknown key; did you mean '{key}'?"
+    ]
+
+
+@pytest.mark.parametrize("section", KEYS)
+def test_a_section_with_a_letter_missing_is_recognized(section):
+    typo = section[:1] + section[2:]
+    assert problems(f"{typo}:\n  x: 1\n") == [f"my.yaml:1: {typo}: unknown key; did you mean '{section}'?"]
+
+
+@pytest.mark.parametrize("place", [None, *KEYS])
+def test_a_key_in_the_wrong_place_is_told_its_section(place):
+    misled = []
+    for key in sorted({key for keys in KEYS.values() for key in keys} - set(KEYS.get(place, ()))):
+        (problem,) = problems(f"{place}:\n  {key}: 1\n" if place else f"{key}: 1\n")
+        homes = [section for section in KEYS if key in KEYS[section]]
+        if not any(f"did you mean '{key}' of the section '{home}'?" in problem for home in homes):
+            misled.append(problem)
+    assert not misled
+
+
+def test_a_key_like_no_other_is_told_the_known_ones():
+    assert problems("output:\n  zzzzzz: 1\n") == ["my.yaml:2: output.zzzzzz: unknown key; known here: kind"]
+
+
+# --- overrides ---------------------------------------------------------------------------------------------------
+
+
+def test_overrides_replace_single_values():
+    config = read(
+        "model:\n  cycles: 3\n  kernel_size: 3\n",
+        "model.cycles=5",
+        "model.dilation_cycle=[1, 3]",
+        "training.learning_rate=1e-3",
+        "audio.trim_db=null",
+        "data.folder=my recordings=old",
+        "model.cycles=6",
+    )
+    assert config.model.cycles == 6
+    assert config.model.kernel_size == 3
+    assert config.model.dilations == [1, 3] * 6
+    assert config.training.learning_rate == 0.001
+    assert config.audio.trim_db is None
+    assert config.data.folder == "my recordings=old"
+
+
+def test_a_wrong_override_is_located_at_the_override_and_hides_nothing():
+    found = problems("model:\n  cycles: 0\n  input: scalar\n", "model.input=tensor", "model.head_chanels=4")
+    assert found == [
+        "my.yaml:2: model.cycles: expected a whole number from 1 to 20, found 0",
+        "--set model.input=tensor: model.input: expected one of embedding, one_hot, scalar, found 'tensor'",
+        "--set model.head_chanels=4: model.head_chanels: unknown key; did you mean 'head_channels'?",
+    ]
+
+
+@pytest.mark.parametrize("override", ["", "model", "cycles=3", "model.cycles", "model.=3", ".cycles=3", "a.b.c=1"])
+def test_an_override_that_is_no_override(override):
+    assert problems("", override) == [
+        f"--set {override}: expected section.key=value, such as model.residual_channels=64"
+    ]
+
+
+def test_several_wrong_overrides_are_reported_at_once():
+    assert len(problems("", "cycles=3", "model.cycles", "model.cycles=[1, 2")) == 3
+
+
+@pytest.mark.parametrize("value", ["[1, 2", "{a: 1", "*x", "!!python/name:os.system", "'a", "a: b: c", "[" * 5000])
+def test_an_override_that_is_no_yaml(value):
+    (problem,) = problems("", f"model.cycles={value}")
+    assert problem.startswith(f"--set model.cycles={value}: ") or problem.startswith(f"--set model.cycles={value}:1: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "steps", "minutes"),
+    [
+        ("training: {steps: 100}", "training.minutes=5", None, 5),
+        ("training: {minutes: 10}", "training.steps=50", 50, None),
+        ("training: {minutes: 10}", "training.minutes=5", None, 5),
+        ("", "training.minutes=0.5", None, 0.5),
+        ("", "training.batch_size=4", 20000, None),
+        ("training: {steps: 100}", "training.minutes=null", 100, None),
+        ("training: {minutes: 10}", "training.steps=null", None, 10),
+    ],
+)
+def test_steps_and_minutes_replace_each_other(text, override, steps, minutes):
+    training = read(text, override).training
+    assert (training.steps, training.minutes) == (steps, minutes)
+
+
+# --- round trips -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model.dilation_cycle=[1, 2, 5]", "data.validation=held_out.txt", "training.minutes=2.5"),
+        ("training.learning_rate=1e-7", "training.gradient_clip=null", "audio.trim_db=30"),
+        ("training.gradient_clip=.inf", "training.threads=3", "training.seed=9223372036854775807"),
+        *((f'data.folder="{name}"',) for name in ("caf\\u00e9", "\\U0001F3B5 songs", "on", "1e-3", "a: b #c", "~")),
+    ],
+    ids=str,
+)
+def test_a_configuration_written_and_read_again_is_the_same(overrides, tmp_path):
+    config = read("", *overrides)
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(path) == config
+
+
+def test_the_written_configuration_lists_every_key():
+    assert {section: list(values) for section, values in parse_yaml(Config().to_yaml()).tree.items()} == KEYS
+
+
+def test_an_empty_document_is_the_default_configuration():
+    assert read("") == Config() == read("# nothing but words\n")
+    assert Config().training.steps == 20000
+
+
+def test_with_values_changes_a_copy_and_checks_it():
+    config = Config()
+    changed = config.with_values("training", steps=5, precision="float32")
+    assert differences(config, changed) == [
+        "training.steps: 20000 -> 5",
+        "training.precision: auto -> float32",
+    ]
+    with pytest.raises(ConfigError, match=r"the configuration: training\.steps: expected a whole number.*found -5"):
+        config.with_values("training", steps=-5)
+
+
+@pytest.mark.parametrize(("cycle", "dilations"), [(4, [1, 2, 4, 8] * 2), ([1, 3, 3], [1, 3, 3, 1, 3, 3])])
+def test_the_dilation_cycle_repeats(cycle, dilations):
+    assert read(f"model: {{cycles: 2, dilation_cycle: {cycle}}}").model.dilations == dilations
+
+
+# --- presets and files -------------------------------------------------------------------------------------------
+
+
+def test_the_presets_are_the_shipped_files():
+    assert preset_names() == [path.stem for path in SHIPPED]
+    assert module.DEFAULT_PRESET in preset_names()
+    assert load_config() == load_config(presets_folder() / f"{module.DEFAULT_PRESET}.yaml")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_configuration_loads_and_builds(path):
+    from wavegen.model.wavenet import build_model
+
+    config = load_config(path)
+    listed = {section: set(keys) for section, keys in parse_yaml(path).tree.items()}
+    assert all(keys <= set(KEYS[section]) for section, keys in listed.items())
+    model = build_model(config)
+    assert model.receptive_field == 1 + (config.model.kernel_size - 1) * sum(config.model.dilations)
+    assert parse_config(config.to_yaml(), "again") == config
+
+
+def test_an_unknown_preset_suggests_the_nearest(tmp_path, monkeypatch):
+    for name in ("small", "paper", "demo"):
+        (tmp_path / f"{name}.yaml").touch()
+    monkeypatch.setattr(module, "presets_folder", lambda: tmp_path)
+    with pytest.raises(UsageError) as caught:
+        load_config("papr")
+    assert str(caught.value) == ("papr: no such file, and no such preset (demo, paper, small); did you mean 'paper'?")
+    with pytest.raises(UsageError, match=r"no such preset \(demo, paper, small\)$"):
+        load_config("configs/elsewhere/zzz.yaml")
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(UsageError, match=r": expected a YAML file or a preset, found a folder$"):
+        load_config(tmp_path)
+
+
+def test_a_file_is_named_in_its_errors(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("model:\n  cycels: 3\n")
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}:2: model.cycels: unknown key"):
+        load_config(path)
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "exit_code"),
+    [
+        (WavegenError, 1),
+        (AudioError, 1),
+        (DataError, 1),
+        (CheckpointError, 1),
+        (ModelError, 1),
+        (TrainingError, 1),
+        (UsageError, 2),
+        (ConfigError, 2),
+    ],
+)
+def test_exit_codes(kind, exit_code):
+    error = kind(["a problem"]) if kind is ConfigError else kind("a problem")
+    assert isinstance(error, WavegenError)
+    assert error.exit_code == exit_code
+    assert str(error) == "a problem"
+
+
+@pytest.mark.timeout(5)  # a second, and room for a busy machine
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"key_{i}: 1\n" for i in range(15_000)),
+        "model:\n" + "".join(f"  key_{i}: 1\n" for i in range(15_000)),
+        "model:\n" + "".join(f"  {a}{b}{c}annels: 1\n" for a in string.ascii_lowercase for b in "ach" for c in "ch"),
+        "model:\n  dilation_cycle: [" + "x," * 60_000 + "]\n",
+        "training:\n  steps: " + "9" * 200_000,
+    ],
+    ids=["sections", "keys", "near misses", "list items", "digits"],
+)
+def test_a_document_full_of_mistakes_is_answered_at_once(text):
+    assert problems(text)

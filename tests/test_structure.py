@@ -1,0 +1,66 @@
+"""The house rules: which part may use which, and that importing a part stays light."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "wavegen"
+
+# What each part may import, besides itself. Nothing uses cli.
+ALLOWED = {
+    "errors": set(),
+    "yaml_source": {"errors"},
+    "config": {"errors", "yaml_source"},
+    "device": {"errors"},
+    "audio": {"errors", "config"},
+    "data": {"errors", "config", "audio"},
+    "model": {"errors", "config"},
+    "sampling": {"errors", "config", "audio", "model"},
+    "evaluation": {"errors", "config", "audio", "model"},
+    "training": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation", "report"},
+    "report": {"errors", "config", "device", "audio", "data", "model", "evaluation", "training"},
+    "trained": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
+    "cli": {"errors", "config", "device", "data", "sampling", "evaluation", "training", "report", "trained"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+LIGHT = ("wavegen", "wavegen.cli", "wavegen.errors")
+
+
+def imports(module: Path) -> Iterator[str]:
+    """The parts of wavegen that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "wavegen" and len(parts) > 1:
+                yield parts[1]
+
+
+def part_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_dependencies_point_one_way(module: Path) -> None:
+    part = part_of(module)
+    assert set(imports(module)) - {part} <= ALLOWED[part]
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    names = [".".join(path.with_suffix("").relative_to(PACKAGE.parent).parts) for path in MODULES]
+    for name in (name.removesuffix(".__init__") for name in names if not name.endswith("__main__")):
+        subprocess.run([sys.executable, "-c", code, name], check=True) if name in LIGHT else None
+    subprocess.run([sys.executable, "-c", code, *names[::-1]], check=True)

@@ -1,0 +1,208 @@
+import json
+
+import numpy as np
+import pytest
+
+from wavegen.config import Config
+from wavegen.errors import CheckpointError, TrainingError, UsageError
+from wavegen.training.checkpoint import Checkpoint
+from wavegen.training.run_folder import RunFolder, find_checkpoint
+
+
+def checkpoint(step):
+    weights = {"w": np.full(3, step, dtype=np.float32)}
+    return Checkpoint(Config(), step, weights, weights)
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def steps_in(run):
+    return [int(path.stem.removeprefix("step-")) for path in run.step_checkpoints()]
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunFolder(tmp_path / "runs" / "mine")
+    run.create("model: {}\n")
+    return run
+
+
+# --- the folder --------------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_has_its_configuration_and_nothing_to_resume(run):
+    assert run.config_file.read_text() == "model: {}\n"
+    assert run.step_checkpoints() == []
+    assert list(run.metrics()) == []
+    with pytest.raises(
+        UsageError, match=r"mine: nothing to resume: expected a checkpoint in .*checkpoints, found none"
+    ):
+        run.load_newest()
+
+
+def test_an_existing_run_is_never_overwritten(run):
+    with pytest.raises(UsageError, match=r"mine: this run folder has something in it; go on with --resume, or choose"):
+        run.create("training: {}\n")
+    assert run.config_file.read_text() == "model: {}\n"
+
+
+def test_an_empty_folder_may_become_a_run_and_a_file_may_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    RunFolder(tmp_path / "empty").create("a: b\n")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="choose another with --run"):
+        RunFolder(tmp_path / "file").create("a: b\n")
+    with pytest.raises(UsageError, match=r"cannot make the run folder: Not a directory; choose another with --run"):
+        RunFolder(tmp_path / "file" / "run").create("a: b\n")
+
+
+def test_a_configuration_is_replaced_as_a_whole(run):
+    run.write_config("training: {}\n")
+    assert run.config_file.read_text() == "training: {}\n"
+    assert sorted(path.name for path in run.path.iterdir()) == ["checkpoints", "config.yaml"]
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("keep_last", "kept"), [(1, [1000]), (3, [9, 500, 1000]), (10, [1, 2, 9, 500, 1000])])
+def test_the_last_checkpoints_are_kept_and_the_best(run, keep_last, kept):
+    for step in (1, 2, 9, 500, 1000):
+        if step == 2:
+            run.save_best(checkpoint(step))
+        path = run.save(checkpoint(step), keep_last)
+        assert path.is_file()
+    assert steps_in(run) == kept
+    assert run.best_checkpoint.is_file()
+    newest, damaged = run.load_newest()
+    assert (newest.step, damaged) == (1000, [])
+
+
+def test_steps_are_ordered_as_numbers(run):
+    for step in (99_999_999, 100_000_000, 5):
+        run.save(checkpoint(step), keep_last=9)
+    assert steps_in(run) == [5, 99_999_999, 100_000_000]
+
+
+def test_what_is_no_numbered_checkpoint_is_left_alone(run):
+    others = ["best.safetensors", ".step-00000003.safetensors.x.tmp", "step-9.safetensors.old", "notes.txt"]
+    for name in others:
+        (run.checkpoints / name).touch()
+    for step in (1, 2, 3):
+        run.save(checkpoint(step), keep_last=1)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == sorted([*others, "step-00000003.safetensors"])
+
+
+def test_a_failed_save_deletes_nothing(run, monkeypatch):
+    for step in (1, 2):
+        run.save(checkpoint(step), keep_last=2)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        run.save(checkpoint(3), keep_last=1)
+    assert steps_in(run) == [1, 2]
+
+
+def test_loading_falls_back_over_damaged_checkpoints_and_says_so(run):
+    for step in (1, 2, 3, 4):
+        damaged = run.save(checkpoint(step), keep_last=9)
+        if step in (1, 3):
+            damage(damaged)
+        if step == 4:
+            damaged.write_bytes(damaged.read_bytes()[:100])
+    found, said = run.load_newest()
+    assert found.step == 2
+    assert len(said) == 2
+    assert said[0].startswith(f"{run.checkpoints / 'step-00000004.safetensors'}: expected a safetensors file")
+    assert said[1].startswith(f"{run.checkpoints / 'step-00000003.safetensors'}: damaged: ")
+
+
+def test_nothing_but_damaged_checkpoints_is_an_error(run):
+    for step in (1, 2):
+        damage(run.save(checkpoint(step), keep_last=9))
+    with pytest.raises(CheckpointError, match="step-00000002.safetensors: damaged"):
+        run.load_newest()
+
+
+@pytest.mark.parametrize("keep_last", [1, 2])
+def test_after_a_fall_back_damaged_files_do_not_push_out_new_ones(run, keep_last):
+    for step in (100, 200, 300):
+        path = run.save(checkpoint(step), keep_last=3)
+        if step > 100:
+            damage(path)
+    assert run.load_newest()[0].step == 100
+    assert run.save(checkpoint(110), keep_last).is_file()
+    assert run.load_newest()[0].step == 110
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_cut_back_to_a_step(run):
+    entries = [{"step": step, "loss": step / 3, "note": "caf\u00e9"} for step in (1, 2, 2, 3, 4)]
+    for entry in entries:
+        run.append_metrics(entry)
+    assert list(run.metrics()) == entries
+    run.cut_metrics(2)
+    assert list(run.metrics()) == entries[:3]
+    run.append_metrics({"step": 3})
+    assert [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()] == [1, 2, 2, 3]
+    run.cut_metrics(0)
+    assert run.metrics_file.read_text() == ""
+
+
+@pytest.mark.parametrize("cut", range(1, 23))
+def test_a_torn_last_line_is_cut_off_and_harms_no_later_one(run, cut):
+    for step in (1, 2, 3):
+        run.append_metrics({"step": step, "b": 0.125})
+    content = run.metrics_file.read_bytes()
+    assert len(content) == 3 * 24
+    run.metrics_file.write_bytes(content[:-cut])
+    survivors = [1, 2, 3] if cut == 1 else [1, 2]  # only the line's end was lost
+    assert [entry["step"] for entry in run.metrics()] == survivors
+    run.cut_metrics(3)
+    run.append_metrics({"step": 4})
+    assert [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()] == [*survivors, 4]
+
+
+@pytest.mark.parametrize("garbage", [b"\0" * 40, b"\xff\xfe\xe9", b"17", b"[1]", b'{"loss": 3}'])
+def test_garbage_at_the_end_is_cut_off(run, garbage):
+    """What a power cut leaves behind is not always the beginning of a line."""
+    run.append_metrics({"step": 1})
+    with run.metrics_file.open("ab") as file:
+        file.write(garbage)
+    run.cut_metrics(5)
+    assert run.metrics_file.read_text() == '{"step": 1}\n'
+
+
+def test_metrics_that_cannot_be_written_stop_the_training(run):
+    run.metrics_file.mkdir()
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl: cannot be written: Is a directory"):
+        run.append_metrics({"step": 1})
+
+
+# --- what a path means -------------------------------------------------------------------------------------------
+
+
+def test_a_run_means_its_best_checkpoint_else_its_newest(run):
+    for step in (1, 10, 9):
+        path = run.save(checkpoint(step), keep_last=9)
+        assert find_checkpoint(path) == path
+    assert find_checkpoint(run.path).name == "step-00000010.safetensors"
+    run.save_best(checkpoint(9))
+    assert find_checkpoint(run.path) == run.best_checkpoint
+
+
+def test_a_path_that_means_no_checkpoint_is_a_wrong_call(run, tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere: expected a run folder or a checkpoint, found nothing$"):
+        find_checkpoint(tmp_path / "nowhere")
+    for folder in (run.path, tmp_path):
+        with pytest.raises(UsageError, match=r": expected a run folder with checkpoints, found none in .*checkpoints$"):
+            find_checkpoint(folder)

@@ -1,0 +1,326 @@
+"""Training as a whole, on tiny models and synthetic clips: what it learns, counts, skips, keeps and takes up again."""
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from wavegen.config import Config, load_config
+from wavegen.data.corpus import Corpus
+from wavegen.data.reading import build_quantizer, read_corpus
+from wavegen.errors import TrainingError, UsageError
+from wavegen.model.wavenet import build_model
+from wavegen.training import launch, trainer
+from wavegen.training.checkpoint import Checkpoint, load_checkpoint
+from wavegen.training.interruption import Interrupted
+from wavegen.training.run_folder import RunFolder
+from wavegen.training.trainer import Trainer, update_average
+
+RATE_HZ = 4000
+TINY = [
+    f"audio.sample_rate_hz={RATE_HZ}",
+    "model.cycles=1",
+    "model.dilation_cycle=5",
+    "model.residual_channels=12",
+    "model.gate_channels=12",
+    "model.skip_channels=16",
+    "model.head_channels=16",
+    "training.batch_size=4",
+    "training.window_targets=100",
+    "training.steps=10",
+    "training.threads=2",
+    "training.precision=float32",
+    "training.audition_every=0",
+]
+
+
+def write_sines(folder: Path, n_clips: int = 12, hz: float = 210.0, seconds: float = 0.5, noise: float = 0.01) -> Path:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(5)
+    time = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    for i in range(n_clips):
+        clip = 0.5 * np.sin(2 * np.pi * hz * time + i) + noise * rng.standard_normal(len(time))
+        soundfile.write(folder / f"clip{i}.wav", clip, RATE_HZ)
+    return folder
+
+
+@pytest.fixture
+def sines(tmp_path: Path) -> Path:
+    return write_sines(tmp_path / "sines")
+
+
+def tiny_config(folder: Path, *overrides: str) -> Config:
+    return load_config("small", [f"data.folder={folder}", *TINY, *overrides])
+
+
+def begin(config: Config, run: Path, corpus: Corpus | None = None) -> Trainer:
+    corpus = corpus or read_corpus(config)
+    return launch.start(config, corpus, RunFolder(run), torch.device("cpu"), [], print)
+
+
+def go_on(run: Path, requested: Callable[[Config], Config] = lambda frozen: frozen, accept: bool = False) -> Trainer:
+    return launch.resume(RunFolder(run), requested, accept, torch.device("cpu"), [], print)
+
+
+def final_state(run: Path) -> Checkpoint:
+    checkpoint, damaged = RunFolder(run).load_newest()
+    assert not damaged
+    return checkpoint
+
+
+def assert_same_training(one: Checkpoint, other: Checkpoint) -> None:
+    assert one.step == other.step
+    for mine, others in zip(
+        (one.weights, one.average, *one.moments), (other.weights, other.average, *other.moments), strict=True
+    ):
+        assert mine.keys() == others.keys()
+        for name, array in mine.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name)
+
+
+def stop_after(training: Trainer, step: int) -> None:
+    """Let the training be interrupted as by Ctrl-C once it has made so many steps."""
+
+    class Stop:
+        def stepped(self, entry: dict[str, Any]) -> None:
+            if entry["step"] == step:
+                training.interruption.signal_number = 2
+
+        def __getattr__(self, event: str) -> Callable[..., None]:
+            return lambda *details: None
+
+    training.observers = [Stop()]
+    with pytest.raises(Interrupted):
+        training.fit()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Path, precision: str) -> None:
+    config = tiny_config(sines, f"training.precision={precision}", "training.validate_every=4")
+    begin(config, tmp_path / "whole").fit()
+    stop_after(begin(config, tmp_path / "parts"), step=5)
+    stop_after(go_on(tmp_path / "parts"), step=8)
+    go_on(tmp_path / "parts").fit()
+    assert_same_training(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
+    assert final_state(tmp_path / "parts").step == 10
+
+    whole, parts = (list(RunFolder(tmp_path / name).metrics()) for name in ("whole", "parts"))
+    assert [entry["step"] for entry in parts if "train_bits" in entry] == list(range(1, 11))
+    assert [entry["train_bits"] for entry in parts if "train_bits" in entry] == [
+        entry["train_bits"] for entry in whole if "train_bits" in entry
+    ]
+    assert [entry["validation_bits"] for entry in parts if "validation_bits" in entry] == [
+        entry["validation_bits"] for entry in whole if "validation_bits" in entry
+    ]
+
+
+def test_interrupted_while_validating_validates_after_resuming(
+    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(sines, "training.validate_every=4")
+    training = begin(config, tmp_path / "run")
+    original = trainer.model_bits
+
+    def interrupted(*args: Any) -> list[float]:
+        training.interruption.signal_number = 15
+        return original(*args)
+
+    monkeypatch.setattr(trainer, "model_bits", interrupted)
+    with pytest.raises(Interrupted) as stopped:
+        training.fit()
+    assert stopped.value.exit_code == 143
+    assert final_state(tmp_path / "run").step == 4
+    monkeypatch.undo()
+    go_on(tmp_path / "run").fit()
+    begin(config, tmp_path / "whole").fit()
+    assert_same_training(final_state(tmp_path / "run"), final_state(tmp_path / "whole"))
+    validated = [entry["step"] for entry in RunFolder(tmp_path / "run").metrics() if "validation_bits" in entry]
+    assert validated == [4, 8, 10]
+
+
+def test_the_batch_is_the_sum_over_real_targets_by_their_count(sines: Path, tmp_path: Path) -> None:
+    training = begin(tiny_config(sines), tmp_path / "run")
+    torch.nn.init.normal_(training.model.output.weight)
+    batch = training.windows.batch(0, 60)
+    assert not batch.is_real.all()  # the silence between clips
+    loss, n_targets = training.loss(batch)
+    logits = training.model(torch.from_numpy(batch.inputs)).log_softmax(-1).detach().numpy()
+    taken = np.take_along_axis(logits, batch.targets[..., None], -1)[..., 0]
+    assert n_targets == batch.is_real.sum()
+    assert float(loss.detach()) == pytest.approx(-taken[batch.is_real].mean(), rel=1e-5)
+
+
+def test_average_is_the_bias_corrected_exponential_mean() -> None:
+    config = load_config("small", ["model.cycles=1", "model.dilation_cycle=2"])
+    model, average = build_model(config), build_model(config)
+    history = []
+    for update in range(1, 6):
+        torch.nn.init.normal_(model.skip.weight)
+        history.append(model.skip.weight.detach().numpy().copy())
+        update_average(average, model, 0.9, update)
+    weights = 0.9 ** np.arange(4, -1, -1)
+    expected = np.tensordot(weights / weights.sum(), np.array(history), axes=1)
+    np.testing.assert_allclose(average.skip.weight.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def spoil_losses(monkeypatch: pytest.MonkeyPatch, bad_calls: Callable[[int], bool]) -> None:
+    original, calls = trainer.softmax_loss, itertools.count()
+
+    def spoiled(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return original(logits * (math.nan if bad_calls(next(calls)) else 1.0), targets)
+
+    monkeypatch.setattr(trainer, "softmax_loss", spoiled)
+
+
+def test_a_step_without_finite_loss_is_skipped_and_counted(
+    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_losses(monkeypatch, lambda call: call in (3, 4))
+    training = begin(tiny_config(sines), tmp_path / "run")
+    training.fit()
+    assert (training.progress.step, training.progress.updates) == (10, 8)
+    assert all(torch.isfinite(parameter).all() for parameter in training.model.parameters())
+    entries = [entry for entry in training.run.metrics() if "train_bits" in entry]
+    assert [entry["skipped"] for entry in entries] == [0, 0, 0, 1, 2, 2, 2, 2, 2, 2]
+    assert [entry["train_bits"] is None for entry in entries] == [i in (3, 4) for i in range(10)]
+
+
+def test_repeated_non_finite_losses_end_in_an_error_and_keep_the_last_good_checkpoint(
+    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_losses(monkeypatch, lambda call: call >= 4)
+    config = tiny_config(sines, "training.steps=100", "training.checkpoint_every=2")
+    with pytest.raises(TrainingError, match=r"step 24: the loss was not finite 20 times in a row.*learning_rate"):
+        begin(config, tmp_path / "run").fit()
+    assert all(np.isfinite(array).all() for array in final_state(tmp_path / "run").weights.values())
+
+
+def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path: Path) -> None:
+    hz = 210.0
+    folder = write_sines(tmp_path / "one", n_clips=1, hz=hz, seconds=2.0, noise=0.0)
+    config = tiny_config(
+        folder, "data.validation=0.0", "training.steps=400", "training.learning_rate=0.01", "training.ema_decay=0.95"
+    )
+    begin(config, tmp_path / "run").fit()
+
+    from wavegen.trained import load
+
+    trained = load(tmp_path / "run")
+    clip = trained.read(folder / "clip0.wav")
+    assert trained.score(clip) < 0.5
+    continued = np.concatenate([block[0] for block in trained.stream(1.0, prime=clip, temperature=0.5)])
+    spectrum = np.abs(np.fft.rfft(continued * np.hanning(len(continued))))
+    assert np.argmax(spectrum) * RATE_HZ / len(continued) == pytest.approx(hz, abs=2.0)
+
+
+def test_last_validation_is_what_evaluation_gives(sines: Path, tmp_path: Path) -> None:
+    config = tiny_config(sines, "training.steps=30", "training.validation_seconds=0.7")
+    training = begin(config, tmp_path / "run")
+    training.fit()
+
+    from wavegen.evaluation.evaluation import score_clips, total
+    from wavegen.trained import load
+
+    trained = load(training.run.step_checkpoints()[-1])
+    clips = trained.held_out()
+    baselines = trained.fit_baselines(print)
+    scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: None)
+    last = training.progress.validation
+    assert last["step"] == 30
+    assert total(scores).bits_per_sample == pytest.approx(last["held_out_bits"], abs=1e-4)
+    mean = {name: bits / total(scores).n_samples for name, bits in total(scores).baseline_bits.items()}
+    assert mean == pytest.approx(last["baselines"])
+
+
+def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines: Path, tmp_path: Path) -> None:
+    config = tiny_config(sines, "training.steps=40", "training.validate_every=5", "training.learning_rate=0.05")
+    training = begin(config, tmp_path / "run")
+    training.fit()
+    figures = {e["step"]: e["validation_bits"] for e in training.run.metrics() if "validation_bits" in e}
+    assert load_checkpoint(training.run.best_checkpoint).step == min(figures, key=lambda step: figures[step])
+
+
+def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(
+    sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tiny_config(sines), tmp_path / "first").fit()
+    second = begin(tiny_config(sines, "model.head_channels=20"), tmp_path / "second")
+    launch.init_from(second, tmp_path / "first", print)
+    assert "fresh: head.bias, head.weight, output.weight" in capsys.readouterr().out
+    first = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
+    np.testing.assert_array_equal(second.model.skip.weight.detach().numpy(), first.average["skip.weight"])
+    np.testing.assert_array_equal(second.average.skip.weight.detach().numpy(), first.average["skip.weight"])
+
+
+def test_an_existing_run_is_never_overwritten(sines: Path, tmp_path: Path) -> None:
+    begin(tiny_config(sines), tmp_path / "run")
+    with pytest.raises(UsageError, match="has something in it; go on with --resume, or choose another"):
+        begin(tiny_config(sines), tmp_path / "run")
+
+
+def test_a_longer_schedule_resumes_without_being_asked_twice(sines: Path, tmp_path: Path) -> None:
+    begin(tiny_config(sines), tmp_path / "run").fit()
+    longer = go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=15))
+    longer.fit()
+    assert final_state(tmp_path / "run").step == 15
+    assert load_config(tmp_path / "run" / "config.yaml").training.steps == 15
+
+
+def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path: Path) -> None:
+    stop_after(begin(tiny_config(sines), tmp_path / "run"), step=5)
+
+    def faster(frozen: Config) -> Config:
+        return frozen.with_values("training", learning_rate=0.02)
+
+    with pytest.raises(UsageError, match=r"training\.learning_rate: 0\.004 -> 0\.02.*--accept-changes"):
+        go_on(tmp_path / "run", faster)
+    assert go_on(tmp_path / "run", faster, accept=True).settings.learning_rate == 0.02
+    with pytest.raises(UsageError, match=r"cannot change within a run: model\.residual_channels: 12 -> 13"):
+        go_on(tmp_path / "run", lambda frozen: frozen.with_values("model", residual_channels=13), accept=True)
+
+
+def test_a_changed_folder_is_shown_and_needs_a_word(sines: Path, tmp_path: Path) -> None:
+    stop_after(begin(tiny_config(sines), tmp_path / "run"), step=5)
+    soundfile.write(sines / "new.wav", np.full(2000, 0.1), RATE_HZ)
+    with pytest.raises(UsageError, match=r"added: new\.wav \(.*--accept-changes"):
+        go_on(tmp_path / "run")
+    go_on(tmp_path / "run", accept=True).fit()
+    assert final_state(tmp_path / "run").step == 10
+
+
+def test_minutes_become_steps_that_are_frozen(sines: Path, tmp_path: Path) -> None:
+    config = load_config("small", [f"data.folder={sines}", *TINY, "training.minutes=0.2", "training.precision=auto"])
+    training = begin(config, tmp_path / "run")
+    frozen = load_config(tmp_path / "run" / "config.yaml")
+    assert frozen == training.config
+    assert frozen.training.minutes is None
+    assert frozen.training.steps is not None
+    assert frozen.training.steps > 1
+    assert frozen.training.precision in ("float32", "bfloat16")
+
+
+def test_calibrating_changes_nothing_in_the_training(sines: Path, tmp_path: Path) -> None:
+    config = load_config("small", [f"data.folder={sines}", *TINY, "training.minutes=0.2"])
+    calibrated = begin(config, tmp_path / "one")
+    plain = begin(calibrated.config, tmp_path / "two")
+    for mine, others in zip(calibrated.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(mine, others)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_trains_and_resumes_on_cuda(sines: Path, tmp_path: Path) -> None:
+    config = tiny_config(sines, "training.precision=bfloat16", "training.steps=60", "training.learning_rate=0.01")
+    device = torch.device("cuda")
+    training = launch.start(config, read_corpus(config), RunFolder(tmp_path / "run"), device, [], print)
+    stop_after(training, step=30)
+    resumed = launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, device, [], print)
+    resumed.fit()
+    assert resumed.progress.validation["held_out_bits"] < 6.0
+    assert build_quantizer(config).classes == 256

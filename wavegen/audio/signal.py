@@ -1,0 +1,170 @@
+"""Waveforms: mix to mono, resample, trim silence, set the level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from wavegen.audio.files import Floats, read_blocks
+
+Level = Literal["keep", "peak", "rms"]
+
+PEAK_LEVEL = 10 ** (-1 / 20)  # -1 dB below full scale, the usual head room
+RMS_LEVEL = 10 ** (-20 / 20)  # -20 dB: speech and music at it rarely clip
+INAUDIBLE = 1e-6  # -120 dB, a thirtieth of a 16-bit step: not worth scaling up
+
+# torchaudio's windowed sinc with the constants of its "kaiser best" (tutorial "Audio Resampling")
+SINC_ZERO_CROSSINGS = 64
+SINC_ROLLOFF = 0.9475937167399596
+KAISER_BETA = 14.769656459379492
+MAX_KERNEL_VALUES = 2**20  # 4 MB, 50 ms to make; 44.1 to 16 kHz takes 130,400, 11127 to 16000 Hz 180 million
+
+
+@dataclass(frozen=True)
+class LoadedAudio:
+    """A file as a model hears it, and what happened on the way.
+
+    Attributes:
+        waveform: (T,) float32, mono, at the sample rate asked for.
+        source_seconds: what was decoded.
+        missing_seconds: how much more the file's header claims; more than 0 for a file that is cut off or damaged.
+        trimmed_seconds: silence cut off at both ends.
+        peak: largest absolute amplitude before the level was set; above 1 it is clipped when quantized.
+    """
+
+    waveform: Floats
+    source_seconds: float
+    missing_seconds: float
+    trimmed_seconds: float
+    peak: float
+
+
+def load_waveform(path: Path, *, sample_rate_hz: int, trim_db: float | None, level: Level) -> LoadedAudio:
+    """Decode a file, mix it to mono, resample it, trim it and set its level, in this order.
+
+    Args:
+        path: an audio file.
+        sample_rate_hz: the model's rate.
+        trim_db: what lies this much below the loudest part, at the ends, is cut off; None keeps it.
+        level: as `set_level`.
+
+    Raises:
+        UsageError, AudioError: as `wavegen.audio.files.read_blocks`.
+    """
+    info, blocks = read_blocks(path)
+    mono = np.concatenate([to_mono(block) for block in blocks])
+    source_seconds = len(mono) / info.rate_hz
+    whole = resample(mono, info.rate_hz, sample_rate_hz)
+    waveform = whole if trim_db is None else trim_silence(whole, trim_db)
+    return LoadedAudio(
+        waveform=set_level(waveform, level),
+        source_seconds=source_seconds,
+        missing_seconds=max(0.0, (info.seconds or 0.0) - source_seconds),
+        trimmed_seconds=(len(whole) - len(waveform)) / sample_rate_hz,
+        peak=float(np.abs(waveform).max()),
+    )
+
+
+def to_mono(frames: Floats) -> Floats:
+    """Average the channels.
+
+    Args:
+        frames: (T, channels) float32.
+
+    Returns:
+        (T,) float32.
+    """
+    return frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+
+
+def resample(waveform: Floats, from_hz: int, to_hz: int) -> Floats:
+    """Change the sample rate.
+
+    torchaudio keeps a filter for each of the to_hz / gcd phases, as long as from_hz / gcd: exact and fast for the
+    rates in use, gigabytes for a pair such as 11127 and 16000 Hz. Such pairs go through the SoX resampler.
+
+    Args:
+        waveform: (T,) float32.
+        from_hz: its rate.
+        to_hz: the rate wanted.
+
+    Returns:
+        (ceil(T * to_hz / from_hz),) float32.
+    """
+    if from_hz == to_hz:
+        return waveform
+    common = math.gcd(from_hz, to_hz)
+    n_samples = -(-len(waveform) * to_hz // from_hz)
+    half_width = SINC_ZERO_CROSSINGS * from_hz / min(from_hz, to_hz) / SINC_ROLLOFF
+    if to_hz // common * (2 * half_width + from_hz // common) <= MAX_KERNEL_VALUES:
+        return _torchaudio_resampler(from_hz, to_hz)(waveform)
+
+    import soxr
+
+    resampled: Floats = soxr.resample(waveform, from_hz, to_hz, quality="VHQ")
+    return np.pad(resampled, (0, max(0, n_samples - len(resampled))))[:n_samples]
+
+
+@lru_cache(maxsize=16)
+def _torchaudio_resampler(from_hz: int, to_hz: int) -> Callable[[Floats], Floats]:
+    """`torchaudio.functional.resample` with its filters made once for all files of a rate."""
+    import torch
+    from torchaudio.transforms import Resample
+
+    apply = Resample(
+        from_hz,
+        to_hz,
+        resampling_method="sinc_interp_kaiser",
+        lowpass_filter_width=SINC_ZERO_CROSSINGS,
+        rolloff=SINC_ROLLOFF,
+        beta=KAISER_BETA,
+    )
+
+    def resampler(waveform: Floats) -> Floats:
+        resampled: Floats = apply(torch.from_numpy(waveform)).numpy()
+        return resampled
+
+    return resampler
+
+
+def trim_silence(waveform: Floats, top_db: float) -> Floats:
+    """Cut off both ends where they stay more than `top_db` below the loudest part (librosa.effects.trim).
+
+    Args:
+        waveform: (T,) float32.
+        top_db: decibels, above 0.
+
+    Returns:
+        (T' <= T,) float32, at least one sample; silence from end to end is kept.
+    """
+    import librosa
+
+    trimmed: Floats = librosa.effects.trim(waveform, top_db=top_db)[0]
+    return trimmed if len(trimmed) else waveform
+
+
+def set_level(waveform: Floats, level: Level) -> Floats:
+    """Scale a waveform.
+
+    Args:
+        waveform: (T,) float32.
+        level: "keep" leaves it as it is, "peak" puts its largest amplitude at -1 dB of full scale, "rms" its root
+            mean square at -20 dB, or lower where it would clip.
+
+    Returns:
+        (T,) float32; silence stays silence.
+    """
+    peak = float(np.abs(waveform).max())
+    if level == "keep" or peak < INAUDIBLE:
+        return waveform
+    gain = PEAK_LEVEL / peak
+    if level == "rms":
+        rms = math.sqrt(float(np.mean(np.square(waveform, dtype=np.float64))))
+        gain = min(RMS_LEVEL / rms, 1.0 / peak)
+    return (waveform * np.float32(gain)).astype(np.float32)

@@ -1,0 +1,342 @@
+"""The command line: parse, call, print. What a command does is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from wavegen import __version__
+from wavegen.errors import UsageError, WavegenError
+
+if TYPE_CHECKING:
+    from wavegen.config import Config
+    from wavegen.data.corpus import Corpus
+    from wavegen.training.run_folder import RunFolder
+    from wavegen.training.trainer import Trainer
+
+
+class Commands(TyperGroup):
+    """Turns errors into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; exit codes: 1 failed, 2 wrong call, 128 + N stopped by signal N."""
+        try:
+            return super().invoke(ctx)
+        except WavegenError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            for line in str(error).splitlines():
+                typer.echo(f"error: {line}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            _drop_standard_output()
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wavegen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def wavegen(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Train a WaveNet on a folder of recordings and generate new raw audio from it.
+
+    wavegen train my_recordings/ ; wavegen generate runs/my_recordings -o new.wav
+    """
+    del debug, version  # Commands.invoke and _print_version look at them
+
+
+@app.command()
+def train(
+    folder: Annotated[str | None, typer.Argument(metavar="DIR", help="Folder of recordings.")] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key: model.residual_channels=64")
+    ] = None,
+    run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; training.steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time for all of it; training.minutes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and windows; training.seed.")] = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run where it stopped.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Resume although configuration or recordings have changed.")
+    ] = False,
+    init_from: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="Start from another run's weights (fine-tuning).")
+    ] = None,
+) -> None:
+    """Train a model on a folder of recordings."""
+    from wavegen.data.reading import read_corpus
+    from wavegen.device import choose_device
+    from wavegen.report.terminal import TrainingDisplay
+    from wavegen.training import launch
+    from wavegen.training.interruption import Interrupted
+
+    given = list(overrides or [])
+    for key, value in {"steps": steps, "minutes": minutes, "seed": seed}.items():
+        if value is not None:
+            given.append(f"training.{key}={value}")
+    if folder is not None:
+        given.append(f"data.folder={json.dumps(os.path.abspath(folder))}")  # noqa: PTH100 (resolves no links)
+    run_folder = _run_folder(folder, run)
+    chosen = choose_device(device)
+    trainer: Trainer
+    if resume:
+        if init_from is not None:
+            raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
+        trainer = launch.resume(
+            run_folder, _requested(config, given), accept_changes, chosen, [], _notice, _data_progress()
+        )
+        _print_plan(trainer.config, trainer.corpus, trainer, run_folder)
+    else:
+        settings = _load_config(config, given)
+        run_folder.check_new()
+        corpus = read_corpus(settings, _data_progress())
+        trainer = launch.start(settings, corpus, run_folder, chosen, [], _notice)
+        if init_from is not None:
+            launch.init_from(trainer, Path(init_from), _notice)
+        _print_plan(trainer.config, corpus, trainer, run_folder)
+    display = TrainingDisplay(trainer.total_steps, trainer.progress.step)
+    trainer.observers = [display, *launch.tensorboard(run_folder)]
+    try:
+        trainer.fit()
+    except Interrupted as stop:
+        display.close()
+        typer.echo(f"stopped at step {trainer.progress.step:,}; saved. Go on with:", err=True)
+        typer.echo(f"  wavegen train --run {run_folder.path} --resume", err=True)
+        raise typer.Exit(stop.exit_code) from None
+    finally:
+        display.close()
+    typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
+    typer.echo(f"  wavegen generate {run_folder.path} -o new.wav", err=True)
+
+
+@app.command()
+def generate(
+    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="wav, flac or ogg; - is WAV to standard output.")
+    ] = "generated.wav",
+    seconds: Annotated[str, typer.Option(help="Length of each clip; inf goes on until stopped.")] = "5",
+    count: Annotated[int, typer.Option(help="Clips, made side by side and numbered.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Above 1 wilder, below 1 tamer, 0 always the likeliest.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this together.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    prime: Annotated[str | None, typer.Option(metavar="AUDIO", help="A recording to continue.")] = None,
+    with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (
+        False
+    ),
+    engine: Annotated[str, typer.Option(help="auto, torch or reference")] = "auto",
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Generate new audio."""
+    import numpy as np
+
+    from wavegen.report.terminal import ProgressBar
+    from wavegen.sampling.writing import output_paths, write_clips
+    from wavegen.trained import load
+
+    if with_prime and prime is None:
+        raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
+    length = _seconds(seconds)
+    paths = output_paths(output, count)
+    trained = load(source, device)
+    doubt = trained.doubt()
+    if doubt:
+        _notice(doubt)
+    rate = trained.sample_rate_hz
+    past = None if prime is None else trained.read(Path(prime))
+    blocks = trained.stream(
+        length,
+        count=count,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        prime=past,
+        engine=engine,
+    )
+    before = trained.quantizer.decode(past) if with_prime and past is not None else np.zeros(0, np.float32)
+    n_samples = None if length is None else round(length * rate)
+    signal.signal(signal.SIGTERM, _terminate)
+    with ProgressBar("generating", n_samples and n_samples * count, unit="sample") as bar:
+
+        def written(made: int) -> None:
+            bar.move_to(made * count, f"{bar.rate() / rate:.2f} x real time")
+
+        try:
+            write_clips(blocks, paths, rate, n_samples=n_samples, before=before, overwrite=overwrite, written=written)
+        except (KeyboardInterrupt, SystemExit):
+            if bar.count:
+                _notice(f"stopped; {bar.count // count / rate:.2f} s kept in {', '.join(paths)}")
+            raise
+        speed = bar.rate()
+    names = "standard output" if output == "-" else ", ".join(paths)
+    _notice(
+        f"{names}: {count} x {bar.count // count / rate:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)"
+    )
+
+
+@app.command()
+def evaluate(
+    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    audio: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[AUDIO]...", help="Files or folders to score; else the run's held-out clips."),
+    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Only all clips together.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score audio in bits/sample, beside trivial baselines fitted on the training split."""
+    from wavegen.evaluation.evaluation import score_clips, total
+    from wavegen.report.scores import clip_table, summary_table
+    from wavegen.report.terminal import ProgressBar
+    from wavegen.trained import load
+
+    trained = load(source, device)
+    clips = trained.read_all([Path(path) for path in audio], _notice) if audio else trained.held_out(_data_progress())
+    baselines = trained.fit_baselines(_notice, _data_progress())
+    with ProgressBar("scoring", sum(len(classes) for _, classes in clips), unit="sample") as bar:
+        scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: bar.move_to(bar.count + n))
+    rate = trained.sample_rate_hz
+    if as_json:
+        document = {**total(scores).as_dict(rate), "clips": [score.as_dict(rate) for score in scores]}
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        each = [] if summary or len(scores) == 1 else [clip_table(scores, rate)]
+        _print_tables([*each, summary_table(scores, rate)])
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(help="A folder, an audio file, a config, a checkpoint or a run.")],
+    as_json: Json = False,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE.png", help="Draw an audio file's waveform and spectrogram.")
+    ] = None,
+) -> None:
+    """Show what something is."""
+    from wavegen.report.inspection import inspect_path
+    from wavegen.report.pictures import draw_file
+
+    inspection = inspect_path(path, _data_progress("reading"))
+    if as_json:
+        typer.echo(json.dumps(inspection.facts, indent=2))
+    else:
+        _print_tables(inspection.tables)
+    if plot is not None:
+        draw_file(Path(path), Path(plot))
+        _notice(f"drawn: {plot}")
+
+
+def _load_config(config: str | None, overrides: list[str]) -> Config:
+    from wavegen.config import DEFAULT_PRESET, load_config
+
+    return load_config(config or DEFAULT_PRESET, overrides)
+
+
+def _requested(config: str | None, overrides: list[str]) -> Any:
+    """What a resuming call asks for: the frozen configuration, or the one given now, with the overrides."""
+
+    def requested(frozen: Config) -> Config:
+        from wavegen.config import load_config, override
+
+        return override(frozen, overrides) if config is None else load_config(config, overrides)
+
+    return requested
+
+
+def _run_folder(folder: str | None, run: str | None) -> RunFolder:
+    from wavegen.training.run_folder import RunFolder
+
+    if run is None and folder is None:
+        raise UsageError("expected a folder of recordings (wavegen train DIR) or a run (--run DIR), found neither")
+    return RunFolder(Path(run) if run is not None else Path("runs") / Path(str(folder)).absolute().name)
+
+
+def _print_plan(config: Config, corpus: Corpus, trainer: Trainer, run: RunFolder) -> None:
+    from wavegen.report.plan import plan_tables
+
+    _print_tables(plan_tables(config, corpus, trainer.model, trainer.device, run.path), sys.stderr)
+
+
+def _print_tables(tables: Any, file: Any = None) -> None:
+    from wavegen.report.tables import print_tables
+
+    print_tables(tables, file or sys.stdout)
+
+
+def _data_progress(what: str = "reading recordings") -> Any:
+    """A progress callback that shows a bar only where there is something to wait for."""
+    from wavegen.report.terminal import ProgressBar
+
+    bars: list[ProgressBar] = []
+
+    def progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(ProgressBar(what, total, unit="file"))
+        bars[0].move_to(done)
+        if done >= total:
+            bars.pop().__exit__(None, None, None)
+
+    return progress
+
+
+def _seconds(text: str) -> float | None:
+    """A length: a number above 0, or inf (None)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value == float("inf"):
+        return None
+    if not 0 < value <= 10**7:
+        raise UsageError(f"--seconds: expected a number above 0, or inf, found '{text}'")
+    return value
+
+
+def _notice(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _terminate(number: int, frame: Any) -> None:  # noqa: ARG001 (signal's signature)
+    raise SystemExit(128 + number)
+
+
+def _drop_standard_output() -> None:
+    """Whoever read from the pipe has gone: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

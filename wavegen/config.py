@@ -1,0 +1,343 @@
+"""The YAML configuration: its schema, presets, overrides, and errors that name file, line, key and remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wavegen.errors import ConfigError, UsageError
+from wavegen.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml
+
+DEFAULT_PRESET = "small"
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors, values are not converted from other types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AudioConfig(Section):
+    """How files become waveforms."""
+
+    sample_rate_hz: int = Field(16000, ge=1000, le=192000, description="everything is resampled to this rate")
+    trim_db: float | None = Field(
+        None,
+        gt=0,
+        le=120,
+        description="cut leading and trailing parts this far below the peak; null keeps them",
+    )
+    level: Literal["keep", "peak", "rms"] = Field("keep", description="scale each clip to a common level")
+
+
+class QuantizationConfig(Section):
+    """How waveforms become classes."""
+
+    kind: Literal["mu_law", "linear"] = Field("mu_law", description="companding")
+    classes: int = Field(256, ge=2, le=4096, description="number of levels")
+
+
+class DataConfig(Section):
+    """Which recordings, and how they are split."""
+
+    folder: str | None = Field(None, description="the folder of recordings; the command line's DIR goes here")
+    validation: Annotated[float, Field(ge=0, le=0.5)] | str = Field(
+        0.1, description="share of the clips, or a folder, or a text file of file names"
+    )
+    labels: Literal["none", "subfolders"] = Field("none", description="what a clip's label is")
+
+
+class ModelConfig(Section):
+    """The network (van den Oord et al., 2016)."""
+
+    kind: Literal["wavenet"] = Field("wavenet", description="the kind of model")
+    cycles: int = Field(2, ge=1, le=20, description="how often the dilation cycle repeats")
+    dilation_cycle: (
+        Annotated[int, Field(ge=1, le=20)]
+        | Annotated[list[Annotated[int, Field(ge=1, le=1 << 20)]], Field(min_length=1, max_length=100)]
+    ) = Field(9, description="n for 1, 2, 4, ... 2^(n-1); or the dilations themselves")
+    kernel_size: int = Field(2, ge=2, le=64, description="taps of each dilated convolution")
+    residual_channels: int = Field(32, ge=1, le=4096, description="channels between the blocks")
+    gate_channels: int = Field(32, ge=1, le=4096, description="channels of the filter, and as many of the gate")
+    skip_channels: int = Field(128, ge=1, le=8192, description="channels of the summed skips")
+    head_channels: int = Field(128, ge=1, le=8192, description="channels between the head's two layers")
+    input: Literal["embedding", "one_hot", "scalar"] = Field("embedding", description="how a class enters")
+
+    @property
+    def dilations(self) -> list[int]:
+        """The dilation of every block, in order."""
+        cycle = self.dilation_cycle
+        return (cycle if isinstance(cycle, list) else [2**i for i in range(cycle)]) * self.cycles
+
+
+class OutputConfig(Section):
+    """The output distribution."""
+
+    kind: Literal["softmax"] = Field("softmax", description="one probability for each class")
+
+
+class TrainingConfig(Section):
+    """How the network is trained."""
+
+    steps: int | None = Field(None, ge=1, le=10**9, description="optimizer steps; or give minutes")
+    minutes: float | None = Field(
+        None, gt=0, le=10**6, description="time for the whole training; turned into steps at the start"
+    )
+    batch_size: int = Field(8, ge=1, le=65536, description="windows in a step")
+    window_targets: int = Field(2048, ge=1, le=1 << 22, description="predictions in a window")
+    learning_rate: float = Field(0.004, gt=0, le=1, description="the schedule's peak")
+    warmup_steps: int = Field(100, ge=0, description="steps of linear rise at the start")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="after the warm-up")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's")
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null for none")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that everything uses")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the matrix products")
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="on a CPU")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="of weights and windows")
+    validate_every: int = Field(500, ge=1, description="steps between validations")
+    validation_seconds: float | None = Field(
+        30.0,
+        gt=0,
+        description="held-out audio heard at each validation; the last one hears all; null: always all",
+    )
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
+    keep_last: int = Field(3, ge=1, description="checkpoints kept, besides the best")
+    audition_every: int = Field(2000, ge=0, description="steps between auditions; 0 for none")
+    audition_seconds: float = Field(2.0, gt=0, le=60, description="length of an audition")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_or_minutes(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            given = [key for key in ("steps", "minutes") if values.get(key) is not None]
+            if len(given) == 2:
+                raise ValueError("expected steps or minutes, found both; remove one")
+            if not given:
+                return {**values, "steps": 20000}
+        return values
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    audio: AudioConfig = Field(default_factory=AudioConfig)
+    quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    output: OutputConfig = Field(default_factory=OutputConfig)
+    training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(steps=20000))
+
+    def with_values(self, section: str, **values: Any) -> Config:
+        """A copy in which some keys of one section have other values.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        tree = self.model_dump()
+        tree[section].update(values)
+        return validate(YamlSource("the configuration", tree, {}))
+
+    def to_yaml(self) -> str:
+        """The complete configuration as YAML that ``load_config`` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, default_flow_style=False)
+
+
+def presets_folder() -> Path:
+    """Where the presets lie: inside the installed package, or ``configs/`` of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "presets"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def preset_names() -> list[str]:
+    """The names that ``--config`` takes besides files."""
+    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+
+
+def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Config:
+    """Read a preset or a YAML file, with single values replaced.
+
+    Args:
+        source: a preset's name or a file's path.
+        overrides: ``section.key=value`` each, the value as YAML writes it.
+
+    Returns:
+        The validated configuration; keys that the file leaves out have their defaults.
+
+    Raises:
+        ConfigError: with every problem found, each with file, line, key, what was expected and what was found.
+        UsageError: there is no such preset or file.
+    """
+    path = _find_config(str(source))
+    return validate(apply_overrides(parse_yaml(path), overrides))
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """A copy with single values replaced, ``section.key=value`` each.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    return validate(apply_overrides(YamlSource("the configuration", config.model_dump()), overrides))
+
+
+def parse_config(text: str, name: str) -> Config:
+    """Validate a configuration given as YAML text (JSON is YAML); ``name`` stands in its errors."""
+    return validate(parse_yaml(text, name))
+
+
+def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
+    """Replace single values; an override's errors are located at the override itself.
+
+    Raises:
+        ConfigError: an override is not ``section.key=value``.
+    """
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        path = tuple(part.strip() for part in key.split("."))
+        where = f"--set {override}"
+        if not equals or len(path) != 2 or not all(path):
+            raise ConfigError([f"{where}: expected section.key=value, such as model.residual_channels=64"])
+        section = source.tree.setdefault(path[0], {})
+        if isinstance(section, dict):
+            section[path[1]] = parse_value(text, where)
+            if path[0] == "training" and path[1] in ("steps", "minutes"):
+                section.pop("minutes" if path[1] == "steps" else "steps", None)
+        source.places[path] = where
+    return source
+
+
+def validate(source: YamlSource) -> Config:
+    """Check a parsed document against the schema.
+
+    Raises:
+        ConfigError: with every problem found, in the document's order.
+    """
+    try:
+        return Config.model_validate(source.tree)
+    except ValidationError as error:
+        problems: dict[KeyPath, str] = {}
+        for detail in error.errors():
+            key, message = _explain(source, detail["loc"], detail["type"], detail["msg"])
+            problems.setdefault(key, f"{source.where(key)}: {'.'.join(map(str, key))}: {message}")
+        raise ConfigError([problems[key] for key in sorted(problems, key=source.order)]) from None
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The keys in which two configurations differ, a line each: ``key: old -> new``."""
+    before, after = old.model_dump(), new.model_dump()
+    return [
+        f"{section}.{key}: {before[section][key]} -> {value}"
+        for section, values in after.items()
+        for key, value in values.items()
+        if before[section][key] != value
+    ]
+
+
+def _find_config(source: str) -> Path:
+    names = preset_names()
+    if source in names:
+        return presets_folder() / f"{source}.yaml"
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise UsageError(f"{source}: expected a YAML file or a preset, found a folder")
+    near = difflib.get_close_matches(source, names, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else ""
+    raise UsageError(f"{source}: no such file, and no such preset ({', '.join(names)}){meant}")
+
+
+def _explain(source: YamlSource, loc: Sequence[int | str], kind: str, text: str) -> tuple[KeyPath, str]:
+    """One of pydantic's errors as the key it belongs to and a sentence."""
+    schema, key = _walk_schema(loc)
+    found = source.value(key)
+    if kind == "extra_forbidden":
+        return key, "unknown key" + _suggest(key)
+    if kind == "value_error":
+        return key, text.removeprefix("Value error, ")
+    return key, f"expected {_describe(schema)}, found {_show(found)}"
+
+
+class _Schema(NamedTuple):
+    node: Mapping[str, Any]
+    key: KeyPath
+
+
+def _walk_schema(loc: Sequence[int | str]) -> _Schema:
+    """Follow an error's location to the key that a user wrote; what pydantic adds for unions is left out."""
+    root = Config.model_json_schema()
+    node: Mapping[str, Any] = root
+    key: KeyPath = ()
+    for part in loc:
+        properties = _resolve(root, node).get("properties")
+        if properties is None:
+            break
+        key = (*key, str(part))
+        node = properties.get(part, {})
+    return _Schema(_resolve(root, node), key)
+
+
+def _resolve(root: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = node.get("$ref")
+    return root["$defs"][reference.rsplit("/", 1)[1]] if reference else node
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_describe(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return ("a whole number" if kind == "integer" else "a number") + _describe_range(schema)
+    if kind == "array":
+        return f"a list of {schema.get('minItems', 0)} or more, each {_describe(schema['items'])}"
+    words = {"string": "text", "null": "null", "boolean": "true or false", "object": "a section of keys"}
+    return words[str(kind)]
+
+
+def _describe_range(schema: Mapping[str, Any]) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}" if high < 10**6 else f", {low:g} or more, up to {high}"
+    parts = [
+        *([f"{low:g} or more"] if low is not None else []),
+        *([f"above {above:g}"] if above is not None else []),
+        *([f"at most {high:g}"] if high is not None else []),
+        *([f"below {below:g}"] if below is not None else []),
+    ]
+    return " " + " and ".join(parts) if parts else ""
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggest(key: KeyPath) -> str:
+    """The nearest known key: in the same section first, then anywhere."""
+    tree: dict[str, list[str]] = {
+        name: list(field.default_factory().model_dump())  # type: ignore[call-arg, misc]
+        for name, field in Config.model_fields.items()
+    }
+    here = list(tree) if len(key) == 1 else tree[key[0]]
+    near = difflib.get_close_matches(key[-1], here, n=1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    everywhere = {name: section for section, names in tree.items() for name in names}
+    far = difflib.get_close_matches(key[-1], list(everywhere), n=1, cutoff=0.75)
+    if far:
+        return f"; did you mean '{far[0]}' of the section '{everywhere[far[0]]}'?"
+    return f"; known here: {', '.join(here)}"

@@ -1,0 +1,342 @@
+"""The decode-once cache: audio files as classes on disk, ready to be mapped into memory.
+
+    <cache>/index-1.sqlite3          per file and settings: what became of it, or why it cannot be used
+    <cache>/clips/3f/3f09...classes  the classes, one or two bytes each and nothing else
+    <cache>/partial/                 what is being written
+
+A clip's file is named after the audio file's content and the settings: it is moved into place when it is whole and
+never changes afterwards, so processes may build and read at once, and a kill at any point costs at most the rows
+of the last second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wavegen.audio.files import printable
+from wavegen.audio.quantize import Classes, Quantizer
+from wavegen.audio.signal import Level, load_waveform
+from wavegen.errors import AudioError, DataError, UsageError
+
+FORMAT = 1  # raise it whenever the same file and settings would give other classes
+COMMIT_SECONDS = 1.0
+LEFTOVER_SECONDS = 3600  # older than this, what lies in partial/ was left by a process that was killed
+BUSY_SECONDS = 60.0
+MAX_WORKERS = 8  # each holds a decoded file in memory
+
+Progress = Callable[[int, int], None]
+
+SCHEMA = """
+    CREATE TABLE IF NOT EXISTS files (
+        path BLOB, settings TEXT, size INTEGER, mtime_ns INTEGER,
+        content_hash TEXT, n_samples INTEGER,
+        source_seconds REAL, missing_seconds REAL, trimmed_seconds REAL, peak REAL,
+        reason TEXT,
+        PRIMARY KEY (path, settings)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS files_by_content ON files (content_hash, settings);
+"""
+Row = tuple[bytes | str | int | float | None, ...]
+OUTCOME = "content_hash, n_samples, source_seconds, missing_seconds, trimmed_seconds, peak"
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """What turns a file into classes: files and settings alike give classes alike.
+
+    Args:
+        sample_rate_hz: the model's rate.
+        trim_db: silence this much below the loudest part is cut off at the ends; None keeps it.
+        level: as `wavegen.audio.signal.set_level`.
+        quantizer: the map to classes.
+    """
+
+    sample_rate_hz: int
+    trim_db: float | None
+    level: Level
+    quantizer: Quantizer
+
+    @property
+    def key(self) -> str:
+        """The settings and the cache's format as text."""
+        trim = None if self.trim_db is None else float(self.trim_db)
+        quantizer = f"{self.quantizer.kind}/{self.quantizer.classes}"
+        return f"{FORMAT} {self.sample_rate_hz} Hz, trim {trim}, level {self.level}, {quantizer}"
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+        """What the quantizer gives."""
+        return np.dtype(np.uint8) if self.quantizer.classes <= 256 else np.dtype(np.uint16)
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """A file's classes in the cache.
+
+    Attributes:
+        path: where the classes are.
+        dtype: how they are stored: one or two bytes each.
+        content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
+        n_samples: their number, 1 or more.
+        source_seconds, missing_seconds, trimmed_seconds, peak: as `wavegen.audio.signal.LoadedAudio`.
+    """
+
+    path: Path
+    dtype: np.dtype[np.uint8] | np.dtype[np.uint16]
+    content_hash: str
+    n_samples: int
+    source_seconds: float
+    missing_seconds: float
+    trimmed_seconds: float
+    peak: float
+
+    def classes(self) -> Classes:
+        """Map the classes into memory, read-only; the file stays open as long as the array lives.
+
+        Returns:
+            (n_samples,) uint8 or uint16.
+
+        Raises:
+            DataError: the cache was removed or changed since it was opened.
+        """
+        try:
+            return np.asarray(np.memmap(self.path, self.dtype, mode="r", shape=(self.n_samples,)))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{printable(self.path)}: this part of the cache is gone ({error}); start again to rebuild it"
+            ) from error
+
+
+class ClipCache:
+    """The cache in a folder.
+
+    Args:
+        folder: made when it is missing; None stands for `cache_folder()`.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = cache_folder() if folder is None else folder
+        self.index_path = self.folder / "index-1.sqlite3"
+
+    def prepare(
+        self, paths: Sequence[Path], settings: ClipSettings, progress: Progress | None = None
+    ) -> list[StoredClip | str]:
+        """Get the clips of audio files: out of the cache where they are there and unchanged, else by decoding.
+
+        A file that was seen before costs a look at its size and time. One that was moved, copied or touched is read
+        but not decoded again.
+
+        Args:
+            paths: audio files.
+            settings: how they are decoded.
+            progress: called with (files done, files in all) at the start and after each file that is decoded.
+
+        Returns:
+            For each path its clip, or the reason why it cannot be used.
+
+        Raises:
+            DataError: the cache cannot be written, or is damaged.
+        """
+        with self._errors_explained():
+            for part in ("clips", "partial"):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as index:
+                index.executescript(SCHEMA)
+                known = [self._recall(index, path, settings) for path in paths]
+        outcomes = {path: outcome for path, outcome in zip(paths, known, strict=True) if outcome is not None}
+        n_paths = len(set(paths))
+        if progress:
+            progress(len(outcomes), n_paths)
+        new = [path for path in dict.fromkeys(paths) if path not in outcomes]
+        with closing(self._prepare_new(new, settings)) as prepared:
+            for path, outcome in prepared:
+                outcomes[path] = outcome
+                if progress:
+                    progress(len(outcomes), n_paths)
+        return [outcomes[path] for path in paths]
+
+    def _recall(self, index: sqlite3.Connection, path: Path, settings: ClipSettings) -> StoredClip | str | None:
+        """What is known of an unchanged file; None if it has to be read."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        row = index.execute(
+            f"SELECT size, mtime_ns, reason, {OUTCOME} FROM files WHERE path = ? AND settings = ?",
+            (_path_key(path), settings.key),
+        ).fetchone()
+        if row is None or (row[0], row[1]) != (status.st_size, status.st_mtime_ns):
+            return None
+        return row[2] or self._stored_clip(row[3:], settings)
+
+    def _stored_clip(
+        self, row: tuple[str, int, float, float, float, float], settings: ClipSettings
+    ) -> StoredClip | None:
+        """The clip of a row of the index; None if its file is missing or cut off."""
+        clip = StoredClip(self._clip_path(row[0], settings), settings.dtype, *row)
+        try:
+            whole = clip.path.stat().st_size == clip.n_samples * settings.dtype.itemsize
+        except FileNotFoundError:
+            return None
+        return clip if whole else None
+
+    def _clip_path(self, content_hash: str, settings: ClipSettings) -> Path:
+        name = hashlib.sha256(f"{content_hash} {settings.key}".encode()).hexdigest()
+        return self.folder / "clips" / name[:2] / f"{name[:40]}.classes"
+
+    def _prepare_new(
+        self, paths: Sequence[Path], settings: ClipSettings
+    ) -> Generator[tuple[Path, StoredClip | str], None, None]:
+        """Read and decode files on all processors, and enter what became of them into the index as it comes."""
+        if not paths:
+            return
+        import torch
+
+        # One thread for each file: less contention, and classes that don't depend on the number of processors.
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS, len(paths)), "decode")
+        with self._errors_explained(), closing(self._connect()) as index:
+            self._remove_leftovers()
+            rows: list[Row] = []
+            committed = time.monotonic()
+            try:
+                jobs = {pool.submit(self._prepare_file, path, settings): path for path in paths}
+                for job in as_completed(jobs):
+                    outcome, row = job.result()
+                    if row is not None:
+                        rows.append(row)
+                    if time.monotonic() - committed > COMMIT_SECONDS:
+                        _enter(index, rows)
+                        committed = time.monotonic()
+                    yield jobs[job], outcome
+            finally:
+                pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(n_threads)
+                _enter(index, rows)
+
+    def _prepare_file(self, path: Path, settings: ClipSettings) -> tuple[StoredClip | str, Row | None]:
+        """Make one file's clip.
+
+        Returns:
+            The clip, or why there is none, and its row for the index; no row for what may be gone the next time.
+        """
+        outcome: StoredClip | str
+        try:
+            before = path.stat()
+            with path.open("rb") as file:
+                content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+            try:
+                outcome = self._recall_content(content_hash, settings) or self._decode(path, content_hash, settings)
+            except (AudioError, UsageError) as error:
+                outcome = str(error).removeprefix(f"{printable(path)}: ")
+            after = path.stat()
+        except OSError as error:
+            return f"cannot be read ({error.strerror})", None
+        except MemoryError:
+            return "needs more memory than there is; cut it into shorter files", None
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            return "was written to while it was read; start again when it is whole", None
+        file_columns = (_path_key(path), settings.key, before.st_size, before.st_mtime_ns)
+        if isinstance(outcome, str):
+            return outcome, (*file_columns, content_hash, *(None,) * 5, outcome)
+        return outcome, (
+            *file_columns,
+            *(outcome.content_hash, outcome.n_samples),
+            *(outcome.source_seconds, outcome.missing_seconds, outcome.trimmed_seconds, outcome.peak),
+            None,
+        )
+
+    def _recall_content(self, content_hash: str, settings: ClipSettings) -> StoredClip | None:
+        """The clip of another file with the same bytes: one that was moved, copied or touched."""
+        with closing(self._connect()) as index:
+            row = index.execute(
+                f"SELECT {OUTCOME} FROM files WHERE content_hash = ? AND settings = ? AND reason IS NULL",
+                (content_hash, settings.key),
+            ).fetchone()
+        return None if row is None else self._stored_clip(row, settings)
+
+    def _decode(self, path: Path, content_hash: str, settings: ClipSettings) -> StoredClip:
+        audio = load_waveform(
+            path, sample_rate_hz=settings.sample_rate_hz, trim_db=settings.trim_db, level=settings.level
+        )
+        clip_path = self._clip_path(content_hash, settings)
+        with self._errors_explained():
+            partial = self.folder / "partial" / uuid.uuid4().hex
+            partial.write_bytes(settings.quantizer.encode(audio.waveform).tobytes())
+            clip_path.parent.mkdir(exist_ok=True)
+            partial.replace(clip_path)
+        return StoredClip(
+            path=clip_path,
+            dtype=settings.dtype,
+            content_hash=content_hash,
+            n_samples=len(audio.waveform),
+            source_seconds=audio.source_seconds,
+            missing_seconds=audio.missing_seconds,
+            trimmed_seconds=audio.trimmed_seconds,
+            peak=audio.peak,
+        )
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.index_path, timeout=BUSY_SECONDS)
+
+    def _remove_leftovers(self) -> None:
+        oldest = time.time() - LEFTOVER_SECONDS
+        for partial in (self.folder / "partial").iterdir():
+            if partial.stat().st_mtime < oldest:
+                partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
+        where = printable(self.folder)
+        advice = "set WAVEGEN_CACHE to a folder that can be written and has room"
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{where}: the cache cannot be written ({error.strerror}); {advice}") from error
+        except sqlite3.OperationalError as error:
+            raise DataError(f"{where}: the cache cannot be used ({error}); {advice}") from error
+        except sqlite3.DatabaseError as error:
+            index = printable(self.index_path)
+            raise DataError(f"{index}: the cache is damaged ({error}); delete this file to build it anew") from error
+
+
+def cache_folder() -> Path:
+    """Where the cache lies: $WAVEGEN_CACHE, else $XDG_CACHE_HOME/wavegen, else ~/.cache/wavegen.
+
+    Raises:
+        UsageError: none is set and there is no home folder.
+    """
+    if chosen := os.environ.get("WAVEGEN_CACHE"):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "wavegen"
+    try:
+        return Path.home() / ".cache" / "wavegen"
+    except RuntimeError as error:
+        raise UsageError("no home folder to keep the cache in; set WAVEGEN_CACHE to a folder") from error
+
+
+def _path_key(path: Path) -> bytes:
+    return os.fsencode(path.absolute())
+
+
+def _enter(index: sqlite3.Connection, rows: list[Row]) -> None:
+    """Move rows into the index; the lock is held for no longer than that."""
+    with index:
+        index.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 11)})", rows)
+    rows.clear()

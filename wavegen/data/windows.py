@@ -1,0 +1,134 @@
+"""Which window is item i of the training stream: a pure function of (seed, i).
+
+An epoch lays the clips end to end in a shuffled order, each behind a receptive field of silence, and cuts this tape
+into windows of equal length, which are then shuffled too:
+
+    tape:     ....aaaaaaaaaaaaaaaaaaaaa....bbbbbbbbbb....ccccccccccccccc        . = silence, never a target
+    windows:  |-------|-------|-------|-------|-------|-------|-------|
+
+A window's inputs are its targets' past on the tape, one receptive field of it: a target sees its own clip and the
+silence before it, and nothing of the clip that lies before that. Every target of every clip is visited once in an
+epoch; the cuts fall elsewhere in each epoch; no window is padded but for the silence between clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.errors import DataError
+
+
+class ClassSource(Protocol):
+    """Something that holds a clip's classes."""
+
+    @property
+    def n_samples(self) -> int:
+        """Length of the clip."""
+
+    def classes(self) -> npt.NDArray[np.integer]:
+        """The (n_samples,) classes."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step sees.
+
+    Args:
+        inputs: (B, receptive_field - 1 + window_targets) int64 classes.
+        targets: (B, window_targets) int64 classes; target i is predicted from inputs i .. i + receptive_field - 1.
+        is_real: (B, window_targets) bool; False at the silence between clips, which is no target.
+    """
+
+    inputs: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+    is_real: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """One epoch's shuffles.
+
+    Args:
+        order: the clips in their order on the tape.
+        starts: where each of them (its silence first) begins on the tape.
+        windows: the places of the windows in the order in which they are visited.
+        offset: where the first window begins on the tape, which is a ring.
+    """
+
+    order: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    windows: npt.NDArray[np.int64]
+    offset: int
+
+
+class WindowStream:
+    """The endless stream of training windows.
+
+    Args:
+        clips: the training clips.
+        receptive_field: samples of past that one prediction sees.
+        window_targets: predictions in a window.
+        silence: the class before a clip's start.
+        seed: decides the shuffles.
+
+    Raises:
+        DataError: there is no sample to train on.
+    """
+
+    def __init__(
+        self, clips: Sequence[ClassSource], receptive_field: int, window_targets: int, silence: int, seed: int
+    ) -> None:
+        self.clips = [clip for clip in clips if clip.n_samples]
+        if not self.clips:
+            raise DataError("expected at least one training clip, found none")
+        self.receptive_field = receptive_field
+        self.window_targets = window_targets
+        self.silence = silence
+        self.seed = seed
+        self._tape_lengths = np.array([clip.n_samples + receptive_field for clip in self.clips], dtype=np.int64)
+        self.tape_length = int(self._tape_lengths.sum())
+        self.windows_per_epoch = -(-self.tape_length // window_targets)
+        self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
+
+    def batch(self, first: int, count: int) -> Batch:
+        """Items first .. first + count - 1 of the stream, as one batch."""
+        field, n_targets = self.receptive_field, self.window_targets
+        tape = np.full((count, field + n_targets), self.silence, dtype=np.int64)
+        is_real = np.zeros((count, field + n_targets), dtype=np.bool_)
+        for row in range(count):
+            self._fill(first + row, tape[row], is_real[row])
+        return Batch(tape[:, :-1], tape[:, field:], is_real[:, field:])
+
+    def _fill(self, item: int, tape: npt.NDArray[np.int64], is_real: npt.NDArray[np.bool_]) -> None:
+        """Copy the stretch of tape that item's window sees: a receptive field of past, then its targets."""
+        number, place = divmod(item, self.windows_per_epoch)
+        epoch = self._epoch(number)
+        window = int(epoch.windows[place])
+        targets_from = epoch.offset + window * self.window_targets  # the first target's place on the ring
+        begin = targets_from - self.receptive_field
+        end = min(targets_from + self.window_targets, epoch.offset + self.tape_length)  # the last window is shorter
+        at = begin
+        while at < end:
+            on_tape = at % self.tape_length
+            slot = int(np.searchsorted(epoch.starts, on_tape, side="right")) - 1
+            clip = int(epoch.order[slot])
+            inside = on_tape - int(epoch.starts[slot]) - self.receptive_field  # negative in the clip's silence
+            length = int(min(end - at, self._tape_lengths[clip] - self.receptive_field - inside))
+            from_sample, to_sample = max(inside, 0), inside + length
+            if to_sample > from_sample:
+                stretch = slice(at + from_sample - inside - begin, at + length - begin)
+                tape[stretch] = self.clips[clip].classes()[from_sample:to_sample]
+                is_real[stretch] = True
+            at += length
+
+    def _shuffle(self, number: int) -> _Epoch:
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, number])))
+        order = rng.permutation(len(self.clips))
+        starts = np.concatenate([[0], np.cumsum(self._tape_lengths[order])[:-1]])
+        return _Epoch(order, starts, rng.permutation(self.windows_per_epoch), int(rng.integers(self.tape_length)))

@@ -1,0 +1,323 @@
+"""The trivial models that a trained network has to beat, scored in bits/sample on the same held-out clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from wavegen.audio.quantize import Quantizer
+from wavegen.errors import DataError
+
+Classes = npt.NDArray[np.integer]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Clips are worked through in pieces, so that memory does not grow with their length; whole fits each.
+PIECE = 1 << 18
+
+PRIOR_COUNT = 8.0  # how many transitions the unigram weighs in order 1
+
+ORDER = 24  # coefficients of the linear prediction: 1.5 ms at 16 kHz
+REFIT_EVERY = 256  # samples that one fit predicts
+MEMORY = 1024  # samples of past that a fit sees
+SCALE_RATES = (1 / 24, 1 / 200)  # of the two running averages of |residual|
+SCALE_START = 0.02
+UNIGRAM_SHARE = 0.005  # mixed into linear prediction: the far tail of a Laplace underflows to 0
+
+FITTED_SAMPLES = 100_000_000  # 1.7 hours at 16 kHz: callers fit on no more, the counts hardly change after
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """What followed each context in the clips that were fitted; only what occurred is stored.
+
+    The n-gram of classes a, b, c is the number (a * classes + b) * classes + c, its context a * classes + b.
+
+    Args:
+        grams: (N,) the n-grams that occurred, ascending.
+        gram_counts: (N,) how often each did.
+        contexts: (K,) the contexts that had a continuation, ascending.
+        context_counts: (K,) how many continuations each had.
+        context_kinds: (K,) how many different ones.
+    """
+
+    grams: Ints
+    gram_counts: Ints
+    contexts: Ints
+    context_counts: Ints
+    context_kinds: Ints
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The trivial models as fitted on training clips.
+
+    Args:
+        classes: number of levels of a sample.
+        unigram: (classes,) probability of each class: (count + 0.5), normalized.
+        order_1: what followed one class.
+        order_2: what followed two classes.
+    """
+
+    classes: int
+    unigram: Floats
+    order_1: Continuations
+    order_2: Continuations
+
+
+def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
+    """Count what the trivial models need, in one pass.
+
+    Memory grows with the different trigrams (16 bytes each, more while counting), not with the audio.
+
+    Args:
+        clips: training clips, (T,) integers in [0, classes); those of one or two samples give what they have.
+        classes: number of levels.
+
+    Returns:
+        The fitted models.
+
+    Raises:
+        DataError: there is no clip, or none has a sample.
+    """
+    counts = np.zeros(classes, dtype=np.int64)
+    pairs, triples = _Tally(), _Tally()
+    for clip in clips:
+        for values in _grams(clip, 1, classes):
+            counts += np.bincount(values, minlength=classes)
+        for grams in _grams(clip, 2, classes):
+            pairs.add(grams)
+        for grams in _grams(clip, 3, classes):
+            triples.add(grams)
+    if not counts.any():
+        raise DataError("baselines: expected training clips to fit them on, found no sample; check the split")
+    unigram: Floats = (counts + 0.5) / (counts.sum() + 0.5 * classes)
+    return Baselines(classes, unigram, pairs.continuations(classes), triples.continuations(classes))
+
+
+def baseline_bits(baselines: Baselines, clips: Sequence[Classes], quantizer: Quantizer) -> dict[str, float]:
+    """Score held-out clips with every trivial model.
+
+    Args:
+        baselines: as ``fit_baselines`` gave them.
+        clips: held-out clips, (T,) integers in [0, classes).
+        quantizer: what made the classes.
+
+    Returns:
+        Bits/sample of each model, every sample of every clip counted once; the simplest model first.
+
+    Raises:
+        DataError: there is no clip, or none has a sample.
+    """
+    n_samples = sum(clip.size for clip in clips)
+    if n_samples == 0:
+        raise DataError("baselines: expected held-out clips to score, found no sample; check the split")
+    totals = [clip_bits(baselines, clip, quantizer) for clip in clips]
+    return {name: math.fsum(total[name] for total in totals) / n_samples for name in totals[0]}
+
+
+def clip_bits(baselines: Baselines, clip: Classes, quantizer: Quantizer) -> dict[str, float]:
+    """Score one clip with every trivial model.
+
+    The samples that lack the past a Markov model needs (the first at order 1, the first two at order 2) are
+    scored by the unigram.
+
+    Args:
+        baselines: as ``fit_baselines`` gave them.
+        clip: (T,) integers in [0, classes), of any length.
+        quantizer: what made the classes.
+
+    Returns:
+        Total bits of each model over the clip; the simplest model first.
+
+    Raises:
+        ValueError: the quantizer has another number of classes than the baselines.
+    """
+    classes = baselines.classes
+    if quantizer.classes != classes:
+        raise ValueError(f"baselines of {classes} classes cannot score clips of {quantizer.classes}")
+    unigram = -np.log2(baselines.unigram)
+    bits = {
+        "uniform": clip.size * math.log2(classes),
+        "unigram": 0.0,
+        "order-1 Markov": float(unigram[clip[:1]].sum()),
+        "order-2 Markov": float(unigram[clip[:2]].sum()),
+        "linear prediction": _linear_prediction_bits(baselines.unigram, clip, quantizer),
+    }
+    for values in _grams(clip, 1, classes):
+        bits["unigram"] += float(unigram[values].sum())
+    # Far fewer n-grams are different than there are samples: each is looked up once.
+    for grams in _grams(clip, 2, classes):
+        distinct, counts = np.unique(grams, return_counts=True)
+        bits["order-1 Markov"] -= float(counts @ np.log2(_order_1_probability(baselines, distinct)))
+    for grams in _grams(clip, 3, classes):
+        distinct, counts = np.unique(grams, return_counts=True)
+        bits["order-2 Markov"] -= float(counts @ np.log2(_order_2_probability(baselines, distinct)))
+    return bits
+
+
+def _order_1_probability(baselines: Baselines, grams: Ints) -> Floats:
+    """Probability of b after a, for each n-gram a, b.
+
+    P1(b | a) = (C(a, b) + 8 uni(b)) / (C(a) + 8),   C(a) = sum over b of C(a, b)
+    """
+    table, classes = baselines.order_1, baselines.classes
+    seen = _look_up(table.grams, table.gram_counts, grams)
+    total = _look_up(table.contexts, table.context_counts, grams // classes)
+    prior: Floats = PRIOR_COUNT * baselines.unigram[grams % classes]
+    return (seen + prior) / (total + PRIOR_COUNT)
+
+
+def _order_2_probability(baselines: Baselines, grams: Ints) -> Floats:
+    """Probability of c after a, b, for each n-gram a, b, c.
+
+        P2(c | a, b) = (C(a, b, c) + d P1(c | b)) / (C(a, b) + d),   C(a, b) = sum over c of C(a, b, c)
+
+    with d the number of different classes seen after a, b, at least 1 (Witten and Bell, 1991, "The
+    zero-frequency problem", method C, interpolated).
+    """
+    table, classes = baselines.order_2, baselines.classes
+    contexts = grams // classes
+    seen = _look_up(table.grams, table.gram_counts, grams)
+    total = _look_up(table.contexts, table.context_counts, contexts)
+    kinds = np.maximum(_look_up(table.contexts, table.context_kinds, contexts), 1)
+    prior = kinds * _order_1_probability(baselines, grams % classes**2)  # without a: the n-gram b, c
+    return (seen + prior) / (total + kinds)
+
+
+class _Tally:
+    """Counts n-grams piece by piece, in memory that grows with the different ones only."""
+
+    def __init__(self) -> None:
+        self._grams: list[Ints] = [np.empty(0, dtype=np.int64)]
+        self._counts: list[Ints] = [np.empty(0, dtype=np.int64)]
+        self._n_pending = 0
+
+    def add(self, grams: Ints) -> None:
+        distinct, counts = np.unique(grams, return_counts=True)
+        self._grams.append(distinct)
+        self._counts.append(counts)
+        self._n_pending += distinct.size
+        # Merging once the news outweighs what is known keeps the total work at O(n log n).
+        if self._n_pending > max(self._grams[0].size, PIECE):
+            self._merge()
+
+    def _merge(self) -> None:
+        grams, places = np.unique(np.concatenate(self._grams), return_inverse=True)
+        self._grams, self._counts = [grams], [_sums(places, np.concatenate(self._counts))]
+        self._n_pending = 0
+
+    def continuations(self, classes: int) -> Continuations:
+        self._merge()
+        grams, counts = self._grams[0], self._counts[0]
+        contexts, places, kinds = np.unique(grams // classes, return_inverse=True, return_counts=True)
+        return Continuations(grams, counts, contexts, _sums(places, counts), kinds)
+
+
+def _sums(places: Ints, counts: Ints) -> Ints:
+    """The sum of the counts that belong to each place; exact, for float64 holds whole numbers up to 2^53."""
+    return np.bincount(places, weights=counts).astype(np.int64)
+
+
+def _grams(clip: Classes, length: int, classes: int) -> Iterator[Ints]:
+    """The n-gram at every place of a clip, ``length`` classes each, a piece of the clip at a time."""
+    for start in range(0, clip.size - length + 1, PIECE):
+        piece = np.asarray(clip[start : start + PIECE + length - 1], dtype=np.int64)
+        n_grams = piece.size - length + 1
+        grams = piece[:n_grams]
+        for offset in range(1, length):
+            grams = grams * classes + piece[offset : offset + n_grams]
+        yield grams
+
+
+def _look_up(keys: Ints, counts: Ints, wanted: Ints) -> Ints:
+    """The count of each wanted key; 0 where it does not occur."""
+    if keys.size == 0:
+        return np.zeros_like(wanted)
+    places = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
+    return np.where(keys[places] == wanted, counts[places], 0)
+
+
+def _linear_prediction_bits(unigram: Floats, clip: Classes, quantizer: Quantizer) -> float:
+    """Total bits of a clip under adaptive linear prediction with a Laplace residual.
+
+        P(c) = 0.995 (F(edges[c + 1]) - F(edges[c])) + 0.005 uni(c),   F the Laplace CDF around the prediction
+
+    The Laplace's mean absolute value at t is the mean of two running averages of |residual| before t, + 1e-5.
+    """
+    from scipy.signal import lfilter
+
+    edges = quantizer.edges()
+    averages = [np.array([SCALE_START]) for _ in SCALE_RATES]
+    past = np.zeros(MEMORY)  # before the clip: silence
+    bits = 0.0
+    for start in range(0, clip.size, PIECE):
+        values = np.asarray(clip[start : start + PIECE], dtype=np.int64)
+        heard = np.concatenate([past, quantizer.decode(values).astype(np.float64)])
+        prediction = _predict(heard, at_clip_start=start == 0)
+        residual = np.abs(heard[MEMORY:] - prediction)
+        scale = np.full(values.size, 1e-5)
+        for i, rate in enumerate(SCALE_RATES):
+            # s[t] = (1 - rate) s[t - 1] + rate |residual[t - 1]|: the filter's state is the next average
+            running, averages[i] = lfilter([0.0, rate], [1.0, rate - 1.0], residual, zi=averages[i])
+            scale += running / len(SCALE_RATES)
+        mass = _laplace_mass((edges[values] - prediction) / scale, (edges[values + 1] - prediction) / scale)
+        probability = (1 - UNIGRAM_SHARE) * mass + UNIGRAM_SHARE * unigram[values]
+        bits -= float(np.log2(probability).sum())
+        past = heard[-MEMORY:]
+    return bits
+
+
+def _predict(heard: Floats, at_clip_start: bool) -> Floats:
+    """Predict every sample after the first ``MEMORY`` linearly from the ``ORDER`` before it.
+
+        prediction[t] = sum over i of a[i] x[t - i],   sum over j of r[|i - j|] a[j] = r[i],   i, j = 1 ... 24
+
+    the autocorrelation method (Makhoul, 1975, "Linear prediction: a tutorial review", section II). r is that
+    of the last 1,024 samples before the fit under the rising half of a Hann window: the latest weigh most.
+    r[0] * 1.0005 + 1e-7 keeps silence and pure tones solvable. A clip's first fit has only silence to go by:
+    its 256 predictions are 0.9 x[t - 1].
+    """
+    n_samples = heard.size - MEMORY
+    n_fits = -(-n_samples // REFIT_EVERY)
+    padded = np.concatenate([heard, np.zeros(n_fits * REFIT_EVERY - n_samples)])
+
+    taper = np.sin(np.pi * np.arange(MEMORY) / (2 * MEMORY)) ** 2
+    starts = REFIT_EVERY * np.arange(n_fits)
+    pasts = sliding_window_view(padded, MEMORY)[starts] * taper  # (fits, MEMORY)
+    lags = np.arange(ORDER)
+    r = np.stack(
+        [(pasts[:, lag:] * pasts[:, : MEMORY - lag]).sum(axis=1) for lag in range(ORDER + 1)], axis=1
+    )
+    r[:, 0] = r[:, 0] * 1.0005 + 1e-7
+    toeplitz = r[:, np.abs(lags[:, None] - lags)]  # (fits, ORDER, ORDER)
+    coefficients = np.linalg.solve(toeplitz, r[:, 1:, None])[:, :, 0]
+    if at_clip_start:
+        coefficients[0] = 0.0
+        coefficients[0, 0] = 0.9
+
+    prediction = np.zeros((n_fits, REFIT_EVERY))
+    for i in range(ORDER):
+        delayed = padded[MEMORY - 1 - i : padded.size - 1 - i].reshape(n_fits, REFIT_EVERY)
+        prediction += coefficients[:, i, None] * delayed
+    return prediction.reshape(-1)[:n_samples]
+
+
+def _laplace_mass(lower: Floats, upper: Floats) -> Floats:
+    """The probability that a Laplace variable of mean absolute value 1 falls between two bounds.
+
+    Differences of CDFs near 1 cancel, so an interval is first mirrored to the side where exp decays:
+
+        lower >= 0:  exp(-lower) (1 - exp(lower - upper)) / 2      else:  1 - exp(lower) / 2 - exp(-upper) / 2
+    """
+    mirrored = lower + upper < 0
+    near = np.where(mirrored, -upper, lower)
+    far = np.where(mirrored, -lower, upper)
+    beside = np.exp(-np.maximum(near, 0.0)) * -np.expm1(near - far)
+    across = -np.expm1(np.minimum(near, 0.0)) - np.expm1(-far)
+    return 0.5 * np.where(near >= 0, beside, across)

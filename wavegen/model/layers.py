@@ -1,0 +1,134 @@
+"""The layers of a WaveNet, on time-major rows.
+
+Inside the network a batch of B sequences of T steps is one matrix of T * B rows: row t * B + b is step t of
+sequence b. A shift by d steps is then a shift by d * B rows, a plain slice, so a dilated convolution is a sum of
+matrix products over slices, without padding, copies or strides. (Measured against (B, T, C) and against Conv1d
+on (B, C, T): see the README, "How it works".)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class CausalConv(nn.Module):
+    """A causal dilated convolution, written as one matrix product per tap.
+
+        y[t] = b + sum_j W[j] x[t - (kernel_size - 1 - j) dilation]          (WaveNet, section 2.1)
+
+    Args:
+        in_channels: channels of x.
+        out_channels: channels of y.
+        kernel_size: taps.
+        dilation: steps between taps.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.kernel_size = kernel_size
+        self.weight = nn.Parameter(torch.empty(kernel_size, out_channels, in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.normal_(self.weight, std=(kernel_size * in_channels) ** -0.5)
+
+    @property
+    def reach(self) -> int:
+        """How many steps of past one output sees: its input is this much longer than its output."""
+        return (self.kernel_size - 1) * self.dilation
+
+    def forward(self, rows: Tensor, batch: int) -> Tensor:
+        """Convolve.
+
+        Args:
+            rows: (T * batch, in_channels) time-major rows.
+            batch: sequences side by side in the rows.
+
+        Returns:
+            ((T - reach) * batch, out_channels) rows: the outputs whose whole past is in the input.
+        """
+        n_rows = len(rows) - self.reach * batch
+        result: Tensor = self.bias
+        for tap in range(self.kernel_size):
+            start = tap * self.dilation * batch
+            result = torch.addmm(result, rows[start : start + n_rows], self.weight[tap].t())
+        return result
+
+
+class ResidualBlock(nn.Module):
+    """A gated residual block.
+
+        z = tanh(Wf * h) . sigmoid(Wg * h)        * = causal dilated convolution    (WaveNet, section 2.3)
+        h <- h + Wr z                                                               (WaveNet, section 2.4)
+
+    Wf and Wg are one convolution with stacked outputs. Wr has no bias: the next block's bias holds all that one
+    could add. The skip connections of all blocks are one product over all z, in the model.
+
+    Args:
+        residual_channels: channels of h.
+        gate_channels: channels of the filter, and of the gate.
+        kernel_size: taps of the convolution.
+        dilation: steps between taps.
+        last: the last block has no Wr: nothing uses its h.
+    """
+
+    def __init__(self, residual_channels: int, gate_channels: int, kernel_size: int, dilation: int, last: bool) -> None:
+        super().__init__()
+        self.conv = CausalConv(residual_channels, 2 * gate_channels, kernel_size, dilation)
+        self.residual = None if last else nn.Linear(gate_channels, residual_channels, bias=False)
+        if self.residual is not None:
+            nn.init.normal_(self.residual.weight, std=gate_channels**-0.5)
+
+    def forward(self, h: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Apply the block.
+
+        Args:
+            h: (T * batch, residual_channels) time-major rows.
+            batch: sequences side by side in the rows.
+
+        Returns:
+            z, ((T - reach) * batch, gate_channels), and the new h, as long as z.
+        """
+        filter_, gate = self.conv(h, batch).chunk(2, dim=-1)
+        z = torch.tanh(filter_) * torch.sigmoid(gate)
+        h = h[self.conv.reach * batch :]
+        return z, h if self.residual is None else h + self.residual(z)
+
+
+class ScalarInput(nn.Module):
+    """A class enters as one number, its place between the lowest (-1) and the highest class (1).
+
+    Args:
+        classes: number of levels.
+        channels: of the output.
+    """
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.linear = nn.Linear(1, channels)
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """Map (N,) classes to (N, channels)."""
+        position = classes.to(self.linear.weight.dtype) * (2.0 / (self.classes - 1)) - 1.0
+        projected: Tensor = self.linear(position[:, None])
+        return projected
+
+
+class OneHotInput(nn.Module):
+    """A one-hot class times a matrix, plus a bias: a look-up, so the one-hot vector is never built.
+
+    Args:
+        classes: number of levels.
+        channels: of the output.
+    """
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.uniform_(self.weight, -(classes**-0.5), classes**-0.5)
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """Map (N,) classes to (N, channels)."""
+        return nn.functional.embedding(classes, self.weight) + self.bias

@@ -1,0 +1,74 @@
+"""Looking at anything that wavegen touches: one module for each kind of thing."""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from pathlib import Path
+
+from wavegen.audio.files import printable
+from wavegen.config import preset_names
+from wavegen.errors import UsageError
+from wavegen.report.inspection.inspection import Inspection, Progress
+
+__all__ = ["Inspection", "Progress", "inspect_path"]
+
+
+def inspect_path(path: str, progress: Progress | None = None) -> Inspection:
+    """Say what a path holds.
+
+    A folder with `config.yaml` and `checkpoints/` is a run, any other a folder of recordings. A file that ends in
+    .safetensors is a checkpoint, one in .yaml or .yml a configuration, any other audio. Where nothing is at the
+    path, it may be a preset's name.
+
+    Args:
+        path: of a file or a folder, or a preset's name.
+        progress: called with (done, in all): files of a folder, samples of an audio file.
+
+    Raises:
+        UsageError: there is nothing at the path, or it is no file and no folder.
+        ConfigError: a configuration is wrong.
+        CheckpointError: a checkpoint is damaged, or none of wavegen.
+        AudioError: a file is not audio that libsndfile reads, or damaged.
+        DataError: a folder cannot be listed.
+    """
+    place = Path(path)
+    try:
+        mode = place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        if path in preset_names():
+            from wavegen.report.inspection.config import inspect_config
+
+            return inspect_config(path)
+        raise UsageError(_nothing_there(path)) from None
+    except OSError as error:
+        raise UsageError(f"{printable(path)}: cannot be looked at: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        if (place / "config.yaml").is_file() and (place / "checkpoints").is_dir():
+            from wavegen.report.inspection.run import inspect_run
+
+            return inspect_run(place)
+        from wavegen.report.inspection.folder import inspect_folder
+
+        return inspect_folder(place, progress)
+    if place.suffix.lower() == ".safetensors":
+        from wavegen.report.inspection.checkpoint import inspect_checkpoint
+
+        return inspect_checkpoint(place)
+    if place.suffix.lower() in (".yaml", ".yml"):
+        from wavegen.report.inspection.config import inspect_config
+
+        return inspect_config(path)
+    from wavegen.report.inspection.audio import inspect_audio
+
+    return inspect_audio(place, progress)
+
+
+def _nothing_there(path: str) -> str:
+    presets = preset_names()
+    near = difflib.get_close_matches(path, presets, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else ""
+    return (
+        f"{printable(path)}: nothing there; expected a folder of recordings, an audio file, a run folder, "
+        f"a checkpoint (.safetensors), a configuration (.yaml) or a preset ({', '.join(presets)}){meant}"
+    )

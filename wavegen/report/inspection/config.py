@@ -1,0 +1,118 @@
+"""A configuration: its values, and the network and training that they describe."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from wavegen.audio.files import printable
+from wavegen.config import Config, load_config
+from wavegen.report.inspection.inspection import Inspection
+from wavegen.report.tables import Table, facts, file_size, minutes
+
+
+def inspect_config(source: str) -> Inspection:
+    """Resolve a configuration and build its network, without its weights.
+
+    Args:
+        source: a file or a preset's name.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    config = load_config(source)
+    network, training = network_facts(config), _training_facts(config)
+    values = {
+        "kind": "config",
+        "path": source,
+        "config": config.model_dump(),
+        "network": network,
+        "training": training,
+    }
+    settings = [
+        (f"{section}.{key}", _as_yaml(value))
+        for section, pairs in config.model_dump().items()
+        for key, value in pairs.items()
+    ]
+    tables = [Table(printable(source), (), settings), network_table(network), _training_table(config, training)]
+    return Inspection("config", values, tables)
+
+
+def network_facts(config: Config) -> dict[str, Any]:
+    """Size and reach of the network that a configuration describes."""
+    import torch
+
+    from wavegen.model.wavenet import build_model
+
+    with torch.device("meta"):  # shapes without memory
+        model = build_model(config)
+    rate = config.audio.sample_rate_hz
+    return {
+        "parameters": model.n_parameters,
+        "residual_blocks": len(config.model.dilations),
+        "receptive_field_samples": model.receptive_field,
+        "receptive_field_ms": 1000 * model.receptive_field / rate,
+        "multiply_adds_per_sample": model.multiply_adds,
+        "sample_rate_hz": rate,
+        "quantization": config.quantization.kind,
+        "classes": config.quantization.classes,
+    }
+
+
+def network_table(network: dict[str, Any]) -> Table:
+    """What `network_facts` found."""
+    return facts(
+        "network",
+        parameters=f"{network['parameters']:,}",
+        receptive_field=receptive_field(network),
+        blocks=f"{network['residual_blocks']}",
+        sound=f"{network['sample_rate_hz']:,} Hz, {network['classes']:,} {network['quantization'].replace('_', '-')} "
+        "classes",
+        generation=f"{network['multiply_adds_per_sample']:,} multiply-adds a sample",
+    )
+
+
+def receptive_field(network: dict[str, Any]) -> str:
+    """The receptive field in samples and milliseconds."""
+    return f"{network['receptive_field_samples']:,} samples ({network['receptive_field_ms']:.1f} ms)"
+
+
+def _training_facts(config: Config) -> dict[str, Any]:
+    """What a training step sees and takes."""
+    from wavegen.training.memory import training_bytes
+
+    settings, rate = config.training, config.audio.sample_rate_hz
+    per_step = settings.batch_size * settings.window_targets
+    precision = "bfloat16" if settings.precision == "bfloat16" else "float32"
+    return {
+        "targets_per_step": per_step,
+        "audio_seconds_per_step": per_step / rate,
+        "steps": settings.steps,
+        "audio_hours_in_all": None if settings.steps is None else settings.steps * per_step / rate / 3600,
+        "minutes": settings.minutes,
+        "memory_bytes": training_bytes(config, precision),
+        "memory_precision": precision,
+    }
+
+
+def _training_table(config: Config, training: dict[str, Any]) -> Table:
+    seconds, hours = training["audio_seconds_per_step"], training["audio_hours_in_all"]
+    memory = f"about {file_size(training['memory_bytes'])} ({training['memory_precision']})"
+    step = f"{training['targets_per_step']:,} targets, {seconds:.2f} s of audio"
+    windows = f"{config.training.batch_size} x {config.training.window_targets:,} targets, context on top"
+    whole = (
+        f"{config.training.minutes:g} minutes; the steps are measured at the start"
+        if hours is None
+        else f"{training['steps']:,} steps, {minutes(3600 * hours)} of audio"
+    )
+    return facts(
+        "training",
+        windows_in_a_step=windows,
+        one_step=step,
+        whole_training=whole,
+        memory=f"{memory}, above the libraries' own",
+    )
+
+
+def _as_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,155 @@
+"""A folder of recordings, by the headers of its files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from wavegen.audio.files import AudioInfo, find_audio, printable, probe
+from wavegen.errors import AudioError, UsageError
+from wavegen.report.inspection.audio import describe_encoding
+from wavegen.report.inspection.inspection import Inspection, Progress
+from wavegen.report.tables import Table, facts, first_rows, minutes
+
+ROWS = 12  # of a table; the rest is counted
+# Headers come at 16,000 a second from memory, whatever the threads; from a disk or a network that has to be waited
+# for, threads wait side by side. One task for each file would cost twice the time of its header.
+THREADS = 8
+FILES_PER_TASK = 16
+
+
+@dataclass(frozen=True)
+class Format:
+    """What files have in common."""
+
+    container: str
+    encoding: str
+    bits: int | None
+    rate_hz: int
+    channels: int
+
+
+def inspect_folder(folder: Path, progress: Progress | None = None) -> Inspection:
+    """Read the headers of all audio files below a folder.
+
+    Args:
+        folder: of recordings.
+        progress: called with (files read, files in all).
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    found = find_audio(folder)
+    usable: list[AudioInfo] = []
+    unusable = list(found.unusable)
+    for name, header in zip(found.names, _read_headers(folder, found.names, progress), strict=True):
+        if isinstance(header, str):
+            unusable.append((name, header))
+        else:
+            usable.append(header)
+    unusable.sort()
+    known = sorted(header.seconds for header in usable if header.seconds is not None)
+    groups: dict[Format, list[float]] = defaultdict(list)
+    for header in usable:
+        shared = Format(header.container, header.encoding, header.bits, header.rate_hz, header.channels)
+        groups[shared].append(header.seconds or 0.0)
+    formats = sorted(groups.items(), key=lambda item: (-sum(item[1]), -len(item[1]), repr(item[0])))
+    values = {
+        "kind": "folder",
+        "path": str(folder),
+        "usable_files": len(usable),
+        "unusable_files": len(unusable),
+        "ignored_entries": found.n_ignored,
+        "files_of_unknown_length": len(usable) - len(known),
+        "minutes": sum(known) / 60,
+        "shortest_seconds": known[0] if known else None,
+        "median_seconds": median(known) if known else None,
+        "longest_seconds": known[-1] if known else None,
+        "formats": [
+            {**asdict(shared), "files": len(seconds), "minutes": sum(seconds) / 60} for shared, seconds in formats
+        ],
+        "unusable": [{"name": name, "reason": reason} for name, reason in unusable],
+    }
+    return Inspection("folder", values, _tables(folder, usable, known, formats, unusable, found.n_ignored))
+
+
+def _read_headers(folder: Path, names: Sequence[str], progress: Progress | None) -> list[AudioInfo | str]:
+    """For each file its header, or why it cannot be used."""
+
+    def read(names: Sequence[str]) -> list[AudioInfo | str]:
+        return [_read_header(folder / name) for name in names]
+
+    headers: list[AudioInfo | str] = []
+    pool = ThreadPoolExecutor(THREADS, "headers")
+    try:
+        tasks = (names[start : start + FILES_PER_TASK] for start in range(0, len(names), FILES_PER_TASK))
+        for part in pool.map(read, tasks):
+            headers += part
+            if progress:
+                progress(len(headers), len(names))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return headers
+
+
+def _read_header(path: Path) -> AudioInfo | str:
+    try:
+        header = probe(path)
+    except (AudioError, UsageError) as error:
+        return str(error).removeprefix(f"{printable(path)}: ")
+    return "no audio in it (0 samples)" if header.frames == 0 else header
+
+
+def _tables(
+    folder: Path,
+    usable: Sequence[AudioInfo],
+    known: Sequence[float],
+    formats: Sequence[tuple[Format, Sequence[float]]],
+    unusable: Sequence[tuple[str, str]],
+    n_ignored: int,
+) -> list[Table]:
+    n_unknown = len(usable) - len(known)
+    summary = facts(
+        printable(folder),
+        usable=f"{_count(len(usable), 'file')}, {minutes(sum(known))}",
+        unknown_length=_count(n_unknown, "file") if n_unknown else None,
+        clips=_lengths(known),
+        unusable=_count(len(unusable), "file") if unusable else None,
+        ignored=f"{n_ignored:,} (no audio, or hidden)" if n_ignored else None,
+    )
+    tables = [summary]
+    if formats:
+        rows = [
+            (
+                f"{shared.container} {describe_encoding(shared.encoding, shared.bits)}",
+                f"{shared.rate_hz:,}",
+                str(shared.channels),
+                f"{len(seconds):,}",
+                f"{sum(seconds) / 60:.2f}",
+            )
+            for shared, seconds in formats
+        ]
+        tables.append(first_rows("formats", ("format", "rate (Hz)", "channels", "files", "minutes"), rows, ROWS))
+    if unusable:
+        rejected = [(printable(name), reason) for name, reason in unusable]
+        tables.append(first_rows("cannot be used", ("file", "why"), rejected, ROWS))
+    return tables
+
+
+def _lengths(seconds: Sequence[float]) -> str | None:
+    """How long the clips are, given ascending."""
+    if not seconds:
+        return None
+    shortest, middle, longest = (
+        f"{1000 * length:.0f} ms" if length < 1 else minutes(length)
+        for length in (seconds[0], median(seconds), seconds[-1])
+    )
+    return f"shortest {shortest}, median {middle}, longest {longest}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

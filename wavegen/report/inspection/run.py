@@ -1,0 +1,197 @@
+"""A run: where its training stands, its curve, its checkpoints and auditions."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from wavegen.audio.files import printable
+from wavegen.config import load_config
+from wavegen.errors import CheckpointError, UsageError
+from wavegen.report.inspection.checkpoint import (
+    bits_in_words,
+    bits_text,
+    data_facts,
+    data_table,
+    finite,
+    held_out_table,
+    step_in_words,
+    training_state,
+    validation_facts,
+)
+from wavegen.report.inspection.config import network_facts, network_table
+from wavegen.report.inspection.inspection import Inspection
+from wavegen.report.tables import Table, facts, file_size, minutes
+from wavegen.training.checkpoint import Checkpoint
+from wavegen.training.run_folder import RunFolder
+
+ROWS = 12  # of the curve
+RECENT_STEPS = 100  # whose mean smooths the training figure
+
+
+def inspect_run(path: Path) -> Inspection:
+    """Read a run's configuration, metrics and newest checkpoint that is whole; it need not have one yet.
+
+    Raises:
+        ConfigError: its configuration is wrong.
+    """
+    run = RunFolder(path)
+    config = load_config(run.config_file)
+    checkpoint, damaged = _load_newest(run)
+    curve = _read_curve(run)
+    # The metrics of a run that was killed go on after its newest checkpoint.
+    if checkpoint is not None and checkpoint.step > curve.step:
+        state = training_state(checkpoint)
+    else:
+        state = curve.state(config.training.steps)
+    network = network_facts(config)
+    data = None if checkpoint is None else data_facts(checkpoint)
+    values = {
+        "kind": "run",
+        "path": str(path),
+        **state,
+        "recent_steps": len(curve.recent),
+        "recent_train_bits_per_sample": fmean(curve.recent) if curve.recent else None,
+        "newest_checkpoint_step": None if checkpoint is None else checkpoint.step,
+        "damaged_checkpoints": damaged,
+        "validations": curve.validations,
+        "checkpoints": _list_checkpoints(run, state["best_step"]),
+        "auditions": sorted(f"auditions/{file.name}" for file in run.auditions.glob("*.wav")),
+        "network": network,
+        "data": data,
+        "config": config.model_dump(),
+    }
+    tables = [_summary_table(values), network_table(network)]
+    if data is not None:
+        tables.append(data_table(data))
+    if curve.validations:
+        tables.append(_curve_table(curve.validations, state["best_step"]))
+    if state["last_validation"]:
+        tables.append(held_out_table(state["last_validation"]))
+    if values["checkpoints"]:
+        tables.append(_checkpoints_table(values["checkpoints"]))
+    return Inspection("run", values, tables)
+
+
+@dataclass
+class _Curve:
+    """What `metrics.jsonl` says."""
+
+    step: int = 0
+    hours_heard: float = 0.0
+    seconds: float = 0.0
+    skipped: int = 0
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    validations: list[dict[str, Any]] = field(default_factory=list)
+
+    def state(self, total_steps: int | None) -> dict[str, Any]:
+        """The same facts as `training_state` takes from a checkpoint."""
+        scored = [each for each in self.validations if each["bits_per_sample"] is not None]
+        best = min(scored, key=lambda each: float(each["bits_per_sample"]), default=None)
+        return {
+            "step": self.step,
+            "total_steps": total_steps,
+            "hours_heard": self.hours_heard,
+            "minutes_trained": self.seconds / 60,
+            "skipped_steps": self.skipped,
+            "best_bits_per_sample": best and best["bits_per_sample"],
+            "best_step": best and best["step"],
+            "last_validation": self.validations[-1] if self.validations else None,
+        }
+
+
+def _read_curve(run: RunFolder) -> _Curve:
+    curve = _Curve()
+    total, n_steps = 0.0, 0  # of the training figure since the last validation
+    for entry in run.metrics():
+        if "train_bits" in entry:
+            curve.step, curve.hours_heard = entry["step"], entry["hours_heard"]
+            curve.seconds, curve.skipped = entry["seconds"], entry["skipped"]
+            if (bits := finite(entry["train_bits"])) is not None:
+                curve.recent.append(bits)
+                total, n_steps = total + bits, n_steps + 1
+        elif "validation_bits" in entry:
+            train = total / n_steps if n_steps else None
+            validation = validation_facts(entry)
+            curve.validations.append({**validation, "train_bits_per_sample": train, "hours_heard": curve.hours_heard})
+            total, n_steps = 0.0, 0
+    return curve
+
+
+def _load_newest(run: RunFolder) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, if there is one, and what is wrong with newer ones."""
+    try:
+        return run.load_newest()
+    except UsageError:
+        return None, []
+    except CheckpointError as error:
+        return None, [str(error)]
+
+
+def _list_checkpoints(run: RunFolder, best_step: int | None) -> list[dict[str, Any]]:
+    listed = []
+    for file in run.step_checkpoints():
+        number = re.search(r"\d+", file.name)
+        listed.append((file, int(number[0]) if number else None))
+    if run.best_checkpoint.is_file():
+        listed.append((run.best_checkpoint, best_step))
+    return [{"file": f"checkpoints/{file.name}", "step": step, "bytes": file.stat().st_size} for file, step in listed]
+
+
+def _summary_table(values: dict[str, Any]) -> Table:
+    step, saved, recent = values["step"], values["newest_checkpoint_step"], values["recent_train_bits_per_sample"]
+    auditions, damaged = values["auditions"], values["damaged_checkpoints"]
+    steps = "step" if values["recent_steps"] == 1 else f"{values['recent_steps']} steps"
+    saved_in_words = "none yet" if saved is None else f"step {saved:,}; --resume goes on from there"
+    return facts(
+        printable(values["path"]),
+        step=step_in_words(step, values["total_steps"]),
+        heard=f"{minutes(3600 * values['hours_heard'])} of audio",
+        trained=minutes(60 * values["minutes_trained"]),
+        train=None if recent is None else f"{recent:.3f} bits/sample, mean of the last {steps}",
+        **bits_in_words(values),
+        skipped_steps=values["skipped_steps"] or None,
+        checkpoint=None if saved == step else saved_in_words,
+        damaged="\n".join(map(printable, damaged)) or None,
+        auditions=f"{len(auditions)}, the last is {auditions[-1]}" if auditions else "none yet",
+    )
+
+
+def _curve_table(validations: Sequence[dict[str, Any]], best_step: int | None) -> Table:
+    rows = []
+    for each in _spread(validations, best_step):
+        rows.append(
+            (
+                f"{each['step']:,}",
+                bits_text(each["train_bits_per_sample"]),
+                bits_text(each["bits_per_sample"]),
+                minutes(3600 * each["hours_heard"]),
+                "best" if each["step"] == best_step else "",
+            )
+        )
+    n_all = len(validations)
+    some = "validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
+    return Table(f"{some} (bits/sample)", ("step", "train", "held-out", "heard", ""), rows)
+
+
+def _spread(validations: Sequence[dict[str, Any]], best_step: int | None) -> list[dict[str, Any]]:
+    """At most so many validations as the table has rows, evenly spread, with the first, the last and the best."""
+    last = len(validations) - 1
+    if last < ROWS:
+        return list(validations)
+    chosen = {round(i * last / (ROWS - 2)) for i in range(ROWS - 1)}
+    chosen |= {i for i, each in enumerate(validations) if each["step"] == best_step}
+    return [validations[i] for i in sorted(chosen)]
+
+
+def _checkpoints_table(checkpoints: Sequence[dict[str, Any]]) -> Table:
+    rows = [
+        (Path(each["file"]).name, "-" if each["step"] is None else f"{each['step']:,}", file_size(each["bytes"]))
+        for each in checkpoints
+    ]
+    return Table("checkpoints", ("file", "step", "size"), rows)

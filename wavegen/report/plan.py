@@ -1,0 +1,80 @@
+"""What a training says before it starts: data, model, device, memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from wavegen.config import Config
+from wavegen.data.corpus import Clip, Corpus
+from wavegen.device import describe_device
+from wavegen.model.wavenet import WaveNet
+from wavegen.report.tables import Table, facts, minutes
+from wavegen.training.memory import training_bytes
+
+MOST_ROWS = 12
+
+
+def plan_tables(config: Config, corpus: Corpus, model: WaveNet, device: torch.device, run: Path) -> list[Table]:
+    """The tables that tell a user what the training will do."""
+    return [
+        data_table(corpus),
+        *_trouble_tables(corpus),
+        _model_table(config, model),
+        _training_table(config, device, run),
+    ]
+
+
+def data_table(corpus: Corpus) -> Table:
+    """How many clips and minutes are used for what."""
+    rate = corpus.sample_rate_hz
+
+    def row(name: str, clips: tuple[Clip, ...]) -> tuple[str, str, str]:
+        return name, f"{len(clips):,}", minutes(sum(clip.n_samples for clip in clips) / rate)
+
+    rows = [row("train", corpus.train), row("validation", corpus.validation)]
+    if corpus.unusable:
+        rows.append(("skipped", f"{len(corpus.unusable):,}", ""))
+    return Table(f"Data: {corpus.folder}", ("", "clips", "length"), rows)
+
+
+def _trouble_tables(corpus: Corpus) -> list[Table]:
+    tables = []
+    for title, entries in (("Skipped", corpus.unusable), ("Shortened", corpus.shortened)):
+        if entries:
+            rows = list(entries[:MOST_ROWS])
+            if len(entries) > MOST_ROWS:
+                rows.append((f"and {len(entries) - MOST_ROWS:,} more", "wavegen inspect lists them"))
+            tables.append(Table(title, ("file", "why"), rows))
+    if corpus.notes:
+        tables.append(Table("Note", (), [("", note) for note in corpus.notes]))
+    return tables
+
+
+def _model_table(config: Config, model: WaveNet) -> Table:
+    field = model.receptive_field
+    shape = config.model
+    return facts(
+        "Model",
+        kind=f"{shape.kind}, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels",
+        parameters=f"{model.n_parameters:,}",
+        receptive_field=f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
+        output=f"{config.quantization.classes} {config.quantization.kind.replace('_', '-')} classes "
+        f"at {config.audio.sample_rate_hz:,} Hz",
+    )
+
+
+def _training_table(config: Config, device: torch.device, run: Path) -> Table:
+    training = config.training
+    targets = training.batch_size * training.window_targets
+    memory = training_bytes(config, training.precision)
+    return facts(
+        "Training",
+        run=run,
+        device=describe_device(device, int(training.threads) if training.threads != "auto" else None),
+        precision=training.precision,
+        steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets "
+        f"({targets / config.audio.sample_rate_hz:.1f} s of audio each)",
+        memory=f"about {memory / 2**30:.1f} GiB",
+    )

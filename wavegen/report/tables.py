@@ -1,0 +1,117 @@
+"""Tables for people: calm, aligned, as narrow as the terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+_NUMBER = re.compile(r"[-+]?\d[\d,.:]*(e[-+]?\d+)?( ?%| [a-zA-Z/]+)?|-|")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to print.
+
+    Args:
+        title: one line above.
+        columns: headings; empty for a table of facts, whose first column names them.
+        rows: texts; as many in each as there are columns.
+        more: one line below, such as how many rows were left out.
+    """
+
+    title: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = field(default_factory=tuple)
+    more: str = ""
+
+
+def facts(title: str, **values: object) -> Table:
+    """A table of named values; underscores in the names become spaces, None values are left out."""
+    return Table(
+        title, (), [(name.replace("_", " "), str(value)) for name, value in values.items() if value is not None]
+    )
+
+
+def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> Table:
+    """A table of at most `limit` rows that says how many more there are."""
+    left_out = len(rows) - limit
+    return Table(title, columns, rows[:limit], f"and {left_out:,} more" if left_out > 0 else "")
+
+
+def print_tables(tables: Sequence[Table], file: TextIO) -> None:
+    """Print tables to a stream, each with an empty line below.
+
+    Bold and dim text only where it is a terminal and NO_COLOR is not set; as wide as the terminal or $COLUMNS says.
+    """
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    plain = bool(os.environ.get("NO_COLOR"))
+    console = Console(file=file, highlight=False, soft_wrap=False, color_system=None if plain else "auto")
+    with console.capture() as capture:
+        for table in tables:
+            console.print(Text(table.title, style="bold"))
+            console.print(Padding(_draw(table, console.width), (0, 0, 0, 1)))
+            if table.more:
+                console.print(Padding(Text(table.more, style="dim"), (0, 0, 0, 2)))
+            console.print()
+    file.write(re.sub(r" +$", "", capture.get(), flags=re.MULTILINE))
+
+
+def _draw(table: Table, width: int) -> RichTable:
+    """The table for a terminal of so many characters. Texts break where they must, numbers never."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    if not table.columns:
+        drawn = RichTable(box=None, show_header=False)
+        drawn.add_column(style="dim", no_wrap=True)
+        drawn.add_column(overflow="fold")
+    else:
+        columns = [[row[i] for row in table.rows] for i in range(len(table.columns))]
+        numeric = [_is_numeric(cells) for cells in columns]
+        longest = [max(map(len, (heading, *cells))) for heading, cells in zip(table.columns, columns, strict=True)]
+        needed = sum(n if is_number else min(n, 16) for n, is_number in zip(longest, numeric, strict=True))
+        tight = needed + 3 * len(columns) > width
+        drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if tight else 1))
+        for heading, is_number in zip(table.columns, numeric, strict=True):
+            drawn.add_column(
+                heading.replace(" ", "\n") if tight else heading,
+                justify="right" if is_number else "left",
+                no_wrap=is_number,
+                overflow="fold",
+            )
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return all(_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def minutes(seconds: float) -> str:
+    """A duration as people say it: 4.2 s, 3:07 min, 5:12 h."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+
+
+def file_size(n_bytes: int) -> str:
+    """A file's size: 812 bytes, 83.2 KiB, 310 MiB, 1.2 GiB."""
+    if n_bytes < 1024:
+        return f"{n_bytes} bytes"
+    power, unit = next((p, u) for p, u in ((1, "KiB"), (2, "MiB"), (3, "GiB")) if n_bytes < 1023.5 * 1024**p or p == 3)
+    size = n_bytes / 1024**power
+    return f"{size:.1f} {unit}" if size < 99.95 else f"{size:,.0f} {unit}"

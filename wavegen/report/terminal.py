@@ -1,0 +1,152 @@
+"""What is said while work goes on: a moving bar on a terminal, a calm line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from wavegen.report.tables import minutes
+
+LINE_EVERY_SECONDS = 30.0  # where there is no terminal
+
+
+class ProgressBar:
+    """A count that grows towards a total, on standard error.
+
+    Args:
+        what: is going on.
+        total: where the count ends; None where it does not.
+        initial: where it begins.
+        unit: of the count.
+        file: where to draw; standard error by default.
+    """
+
+    def __init__(
+        self, what: str, total: int | None, initial: int = 0, unit: str = "", file: TextIO | None = None
+    ) -> None:
+        self.what, self.total, self.count, self.unit = what, total, initial, unit
+        self.file = file or sys.stderr
+        self.is_terminal = self.file.isatty()
+        self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
+        self._bar = tqdm(
+            desc=what,
+            total=total,
+            initial=initial,
+            unit=unit,
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=self.file,
+            disable=not self.is_terminal,
+            leave=False,
+        )
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def move_to(self, count: int, note: str = "") -> None:
+        """Show a new count, with a note beside it."""
+        self._note = note or self._note
+        if self._note:
+            self._bar.set_postfix_str(self._note, refresh=False)
+        self._bar.update(count - self.count)
+        self.count = count
+        if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"{self.what}: {self._in_words()}" + (f", {self._note}" if self._note else ""))
+
+    def rate(self) -> float:
+        """Counts per second so far."""
+        return (self.count - self._initial) / max(1e-9, time.monotonic() - self._began)
+
+    def describe(self, what: str) -> None:
+        """Show what is going on just now, on a terminal."""
+        self._bar.set_description(what)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.is_terminal:
+            self._bar.write(text, file=self.file)
+        else:
+            print(text, file=self.file, flush=True)
+
+    def _in_words(self) -> str:
+        if self.total is None:
+            return f"{self.count:,} {self.unit}"
+        done = self.count - self._initial
+        left = (time.monotonic() - self._began) / max(1, done) * (self.total - self.count)
+        return f"{self.count:,} of {self.total:,} {self.unit}, {minutes(left)} left"
+
+
+class TrainingDisplay:
+    """Tells a training's user what happens; implements the trainer's ``Observer``.
+
+    Args:
+        total_steps: of the training.
+        step: where it begins.
+    """
+
+    def __init__(self, total_steps: int, step: int) -> None:
+        self.bar = ProgressBar("training", total_steps, step, "step")
+        self._train_bits: float | None = None
+        self._held_out = ""
+        self._best: float | None = None
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.bar.__exit__(None, None, None)
+
+    def stepped(self, entry: dict[str, Any]) -> None:
+        """Move the bar."""
+        bits = entry["train_bits"]
+        if bits is None:
+            self.bar.say(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
+        else:
+            self._train_bits = bits if self._train_bits is None else 0.98 * self._train_bits + 0.02 * bits
+        train = "" if self._train_bits is None else f"train {self._train_bits:.3f}"
+        rate = f"{entry['targets_per_second'] / 1000:.0f}k targets/s"
+        heard = f"{entry['hours_heard']:.2f} h heard"
+        skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
+        self.bar.move_to(entry["step"], " | ".join(filter(None, (train, self._held_out, rate, heard, skipped))))
+
+    def validated(self, entry: dict[str, Any]) -> None:
+        """Print the figures beside the trivial baselines."""
+        self.bar.describe("training")
+        bits = entry["validation_bits"]
+        self._held_out = f"held-out {bits:.3f}"
+        best = self._best is None or bits < self._best
+        self._best = bits if best else self._best
+        everything = f", all held-out audio {entry['held_out_bits']:.4f}" if "held_out_bits" in entry else ""
+        train = "" if self._train_bits is None else f", train {self._train_bits:.3f}"
+        self.bar.say(
+            f"step {entry['step']:,}: held-out {bits:.3f} bits/sample{' (best so far)' if best else ''}"
+            f"{everything}{train}; baselines: {baselines_in_words(entry['baselines'])}"
+        )
+
+    def auditioned(self, step: int, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+        """Say that there is something to hear."""
+        self.bar.describe("training")
+        self.bar.say(f"step {step:,}: audition of {minutes(len(waveform) / sample_rate_hz)} written")
+
+    def working(self, what: str, done: int, total: int) -> None:
+        """Show what the training is at."""
+        self.bar.describe(f"{what} {100 * done // total}%")
+
+    def notice(self, text: str) -> None:
+        """Print a line."""
+        self.bar.say(text)
+
+
+def baselines_in_words(baselines: dict[str, float]) -> str:
+    """The trivial baselines in a line."""
+    return ", ".join(f"{name} {bits:.3f}" for name, bits in baselines.items())

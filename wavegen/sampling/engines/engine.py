@@ -1,0 +1,60 @@
+"""What every engine can do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.errors import ModelError
+from wavegen.model.outputs import Truncation
+
+ClassArray = npt.NDArray[np.int64]
+
+
+class Engine(Protocol):
+    """One implementation of the sampling loop.
+
+    An engine holds a batch of streams. ``start`` gives them their past; each later call goes on from there.
+    """
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples of past that ``start`` needs."""
+
+    def start(self, past: ClassArray) -> None:
+        """Begin the streams anew.
+
+        Args:
+            past: (B, receptive_field or more) classes, the newest last.
+        """
+
+    def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
+        """Draw the next samples of every stream.
+
+        Args:
+            uniforms: (B, n) in [0, 1), one for each sample.
+            truncation: what is done to each distribution first.
+
+        Returns:
+            (B, n) classes.
+
+        Raises:
+            ModelError: a distribution is not finite.
+        """
+
+    def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
+        """Take given samples as the next ones, step by step as in generating.
+
+        Args:
+            classes: (B, n).
+
+        Returns:
+            (B, n, classes) the logits that the engine had for each of them.
+        """
+
+
+def not_finite() -> ModelError:
+    """The error of an engine whose distribution is not finite."""
+    return ModelError("the model's outputs are not finite: its weights are damaged, or its training diverged")

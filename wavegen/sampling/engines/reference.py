@@ -1,0 +1,56 @@
+"""The naive engine: a whole forward pass over the receptive field for every sample. Slow, and obviously right."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wavegen.model.outputs import Truncation, softmax_draw
+from wavegen.model.wavenet import WaveNet
+from wavegen.sampling.engines.engine import ClassArray, not_finite
+
+
+class ReferenceEngine:
+    """Implements ``Engine`` by the model's teacher-forced forward pass alone.
+
+    Args:
+        model: on the device to run on.
+    """
+
+    def __init__(self, model: WaveNet) -> None:
+        self.model = model.eval()
+        self.device = next(model.parameters()).device
+        self.past = torch.empty(0, 0, dtype=torch.int64)
+
+    @property
+    def receptive_field(self) -> int:
+        return self.model.receptive_field
+
+    def start(self, past: ClassArray) -> None:
+        self.past = torch.from_numpy(past[:, -self.receptive_field :].copy()).to(self.device)
+
+    def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
+        numbers = torch.from_numpy(uniforms).to(self.device)
+        drawn = [self._take(softmax_draw(self._logits(), u, truncation)) for u in numbers.unbind(dim=1)]
+        return torch.stack(drawn, dim=1).cpu().numpy()
+
+    def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
+        logits = []
+        for sample in torch.from_numpy(classes).to(self.device).unbind(dim=1):
+            logits.append(self._logits())
+            self._take(sample)
+        return torch.stack(logits, dim=1).cpu().numpy()
+
+    @torch.inference_mode()
+    def _logits(self) -> Tensor:
+        # one stream at a time: a product's rounding depends on its shape, a clip's audio must not
+        logits = torch.cat([self.model(stream[None])[:, -1].float() for stream in self.past])
+        if not bool(torch.isfinite(logits).all()):
+            raise not_finite()
+        return logits
+
+    def _take(self, sample: Tensor) -> Tensor:
+        self.past = torch.cat([self.past[:, 1:], sample[:, None]], dim=1)
+        return sample

@@ -1,0 +1,112 @@
+"""Request in, audio out: the past of each clip, its random numbers, and the engine's classes in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.errors import UsageError
+from wavegen.model.outputs import Truncation
+from wavegen.sampling.engines.engine import ClassArray, Engine
+from wavegen.sampling.uniforms import uniforms
+
+CHUNK_SAMPLES = 1600  # a tenth of a second at 16 kHz: what Ctrl-C waits for, and how often progress moves
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate.
+
+    Args:
+        n_samples: length of each clip; None goes on without end.
+        count: clips, made side by side.
+        seed: with the clip's number and the sample's place it decides every draw.
+        truncation: temperature, top-k, top-p.
+        prime: (T,) classes that every clip continues; None begins from silence, as the clips of a corpus do.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    n_samples: int | None
+    count: int = 1
+    seed: int = 0
+    truncation: Truncation = field(default_factory=Truncation)
+    prime: npt.NDArray[np.integer] | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_samples is not None and self.n_samples < 1:
+            raise UsageError(f"expected a length of one sample or more, found {self.n_samples}")
+        if self.count < 1:
+            raise UsageError(f"--count: expected a whole number, 1 or more, found {self.count}")
+        if not 0 <= self.seed < 1 << 64:
+            raise UsageError(f"--seed: expected a whole number from 0 to 2^64 - 1, found {self.seed}")
+
+
+class Sampler:
+    """Draws new audio from a model.
+
+    Args:
+        engine: runs the model.
+        quantizer: the model's companding.
+    """
+
+    def __init__(self, engine: Engine, quantizer: Quantizer) -> None:
+        self.engine = engine
+        self.quantizer = quantizer
+
+    def stream_classes(self, request: Request, chunk: int = CHUNK_SAMPLES) -> Iterator[ClassArray]:
+        """Generate in chunks; how long they are changes nothing in the audio.
+
+        Args:
+            request: what to generate.
+            chunk: samples between two yields.
+
+        Yields:
+            (count, n) classes, n <= chunk.
+
+        Raises:
+            ModelError: the model's outputs are not finite.
+        """
+        with _one_thread():
+            self.engine.start(np.repeat(self._past(request)[None], request.count, axis=0))
+        made = 0
+        while request.n_samples is None or made < request.n_samples:
+            stop = made + chunk if request.n_samples is None else min(made + chunk, request.n_samples)
+            numbers = np.stack([uniforms(request.seed, clip, made, stop) for clip in range(request.count)])
+            with _one_thread():
+                classes = self.engine.generate(numbers, request.truncation)
+            yield classes
+            made = stop
+
+    def stream(self, request: Request, chunk: int = CHUNK_SAMPLES) -> Iterator[Floats]:
+        """Like ``stream_classes``, as waveforms: (count, n) float32 in [-1, 1]."""
+        for classes in self.stream_classes(request, chunk):
+            yield self.quantizer.decode(classes)
+
+    def _past(self, request: Request) -> ClassArray:
+        """What the clips have heard before their first sample: silence, then the prime."""
+        field = self.engine.receptive_field
+        past = np.full(field, self.quantizer.silence, dtype=np.int64)
+        if request.prime is not None and len(request.prime):
+            newest = request.prime[-field:]
+            past[field - len(newest) :] = newest
+        return past
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run torch on one thread: a step is too small to share out, and sharing would change its rounding."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,67 @@
+"""Generated audio into files, as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from wavegen.audio.files import AudioWriter
+from wavegen.audio.quantize import Floats
+from wavegen.errors import UsageError
+
+
+def output_paths(output: str, count: int) -> list[str]:
+    """The files that ``--count`` clips go to: the output itself, or numbered beside it.
+
+    Raises:
+        UsageError: several clips for standard output.
+    """
+    if count == 1:
+        return [output]
+    if output == "-":
+        raise UsageError("--count: standard output takes one clip; give -o FILE, or --count 1")
+    path, digits = Path(output), len(str(count))
+    return [str(path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}")) for i in range(1, count + 1)]
+
+
+def write_clips(
+    blocks: Iterable[Floats],
+    paths: list[str],
+    sample_rate_hz: int,
+    *,
+    n_samples: int | None,
+    before: Floats,
+    overwrite: bool,
+    written: Callable[[int], None],
+) -> None:
+    """Write blocks of clips to their files; whatever interrupts leaves files that play.
+
+    Args:
+        blocks: (count, n) float32 each.
+        paths: one for each clip.
+        sample_rate_hz: of the clips.
+        n_samples: length of each clip without what comes before; None if it has no end.
+        before: (T,) written ahead of each clip: the prime, or nothing.
+        overwrite: replace existing files.
+        written: called with the number of samples that each clip has so far.
+
+    Raises:
+        UsageError, AudioError, BrokenPipeError: as ``AudioWriter``.
+    """
+    length = None if n_samples is None else n_samples + len(before)
+    with ExitStack() as stack:
+        writers = [AudioWriter(path, sample_rate_hz, n_samples=length, overwrite=overwrite) for path in paths]
+        for writer in writers:  # all are checked before the first is made
+            stack.enter_context(writer)
+        if len(before):
+            for writer in writers:
+                writer.write(before)
+        made = 0
+        for block in blocks:
+            for writer, clip in zip(writers, block, strict=True):
+                writer.write(np.ascontiguousarray(clip))
+            made += block.shape[1]
+            written(made)

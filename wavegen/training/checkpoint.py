@@ -1,0 +1,179 @@
+"""One self-contained checkpoint file: safetensors, atomic, hashed, versioned; no pickle anywhere.
+
+    weights/NAME    the trained weights            moment1/NAME, moment2/NAME   AdamW's state
+    average/NAME    their running average (EMA), the ones that everything but training uses
+
+The metadata hold one JSON document: format version, wavegen's and torch's versions, step, configuration, manifest of
+clips, labels, metrics, and a sha256 over all of it and the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen import __version__
+from wavegen.config import Config, parse_config
+from wavegen.errors import CheckpointError, ConfigError
+
+FORMAT_VERSION = 1
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass
+class Checkpoint:
+    """A training's whole state.
+
+    Args:
+        config: complete and frozen; nothing in it is ``auto``.
+        step: optimizer steps made.
+        weights: the trained weights by parameter name.
+        average: the averaged weights, by the same names.
+        moments: the optimizer's two moments by name; empty in files that are for use only.
+        manifest: the corpus's clips (name, length, hash, split, label).
+        metrics: last and best validation, samples heard, seconds trained, skipped steps.
+        versions: of wavegen and its main packages, when the file was written.
+    """
+
+    config: Config
+    step: int
+    weights: Arrays
+    average: Arrays
+    moments: tuple[Arrays, Arrays] = field(default_factory=lambda: ({}, {}))
+    manifest: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write atomically: a temporary file in the same folder, fsync, rename. A kill leaves the old file or the new.
+
+    Raises:
+        CheckpointError: the file cannot be written; what was there before stays.
+    """
+    from safetensors.numpy import save
+
+    tensors = {
+        f"{group}/{name}": np.ascontiguousarray(array)
+        for group, arrays in (
+            ("weights", checkpoint.weights),
+            ("average", checkpoint.average),
+            ("moment1", checkpoint.moments[0]),
+            ("moment2", checkpoint.moments[1]),
+        )
+        for name, array in arrays.items()
+    }
+    document = {
+        "format_version": FORMAT_VERSION,
+        "versions": {"wavegen": __version__, **checkpoint.versions},
+        "step": checkpoint.step,
+        "config": checkpoint.config.model_dump(),
+        "labels": sorted({clip["label"] for clip in checkpoint.manifest if clip.get("label") is not None}),
+        "manifest": checkpoint.manifest,
+        "metrics": checkpoint.metrics,
+    }
+    text = json.dumps(document, ensure_ascii=False)
+    content = save(tensors, {"wavegen": text, "sha256": _content_hash(text, tensors)})
+    try:
+        _write_atomically(path, content)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written: {error.strerror}; free some space or choose another --run folder"
+        ) from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint. Needs no torch, and runs nothing that the file holds.
+
+    Raises:
+        CheckpointError: not there, not a checkpoint, damaged, or of another version; the message says which.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(f"{path}: expected a checkpoint, found {found}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise CheckpointError(
+            f"{path}: expected a safetensors file, found something else or a part: {reason}"
+        ) from None
+    if "wavegen" not in metadata:
+        raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of wavegen")
+    text = metadata["wavegen"]
+    if metadata.get("sha256") != _content_hash(text, tensors):
+        raise CheckpointError(f"{path}: damaged: its content does not match its hash; use another checkpoint")
+    return _parse(path, text, tensors)
+
+
+def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
+    document = json.loads(text)
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: expected checkpoint format {FORMAT_VERSION}, found {version} "
+            f"(written by wavegen {document.get('versions', {}).get('wavegen', '?')}); use a matching wavegen"
+        )
+    try:
+        config = parse_config(json.dumps(document["config"]), f"{path}: config")
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
+    groups: dict[str, Arrays] = {"weights": {}, "average": {}, "moment1": {}, "moment2": {}}
+    for key, array in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = array
+    return Checkpoint(
+        config=config,
+        step=document["step"],
+        weights=groups["weights"],
+        average=groups["average"],
+        moments=(groups["moment1"], groups["moment2"]),
+        manifest=document["manifest"],
+        metrics=document["metrics"],
+        versions=document["versions"],
+    )
+
+
+def _content_hash(text: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # so that the rename itself survives a power cut
+    finally:
+        os.close(folder)

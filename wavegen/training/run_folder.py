@@ -1,0 +1,180 @@
+"""A run: the folder of one training, with its configuration, metrics, checkpoints and auditions.
+
+config.yaml              complete and frozen
+metrics.jsonl            a line for each step and for each validation
+checkpoints/             step-00000500.safetensors, ... and best.safetensors
+auditions/               step-00002000.wav and .png, ...
+tensorboard/             event files, where TensorBoard is installed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wavegen.errors import CheckpointError, TrainingError, UsageError
+from wavegen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+_STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: of the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.auditions = path / "auditions"
+        self.best_checkpoint = self.checkpoints / "best.safetensors"
+
+    def check_new(self) -> None:
+        """Make sure that a new run can begin here.
+
+        Raises:
+            UsageError: there is something already.
+        """
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            return
+        if self.path.exists():
+            raise UsageError(
+                f"{self.path}: this run folder has something in it; go on with --resume, or choose another with --run"
+            )
+
+    def create(self, config_yaml: str) -> None:
+        """Make the folder.
+
+        Raises:
+            UsageError: it has something in it, or cannot be made.
+        """
+        self.check_new()
+        try:
+            self.checkpoints.mkdir(parents=True)
+            self.write_config(config_yaml)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path}: cannot make the run folder: {error.strerror}; choose another with --run"
+            ) from None
+
+    def write_config(self, config_yaml: str) -> None:
+        """Write ``config.yaml`` whole or not at all."""
+        temporary = self.config_file.with_suffix(".yaml.tmp")
+        temporary.write_text(config_yaml, encoding="utf-8")
+        temporary.replace(self.config_file)
+
+    def step_checkpoints(self) -> list[Path]:
+        """The numbered checkpoints, oldest first."""
+        found = [(int(match[1]), path) for path in self._files() if (match := _STEP_FILE.fullmatch(path.name))]
+        return [path for _, path in sorted(found)]
+
+    def save(self, checkpoint: Checkpoint, keep_last: int) -> Path:
+        """Write a numbered checkpoint and delete all but the newest ``keep_last``.
+
+        Raises:
+            CheckpointError: it cannot be written; the older ones stay.
+        """
+        path = self.checkpoints / f"step-{checkpoint.step:08d}.safetensors"
+        save_checkpoint(checkpoint, path)
+        for old in self.step_checkpoints()[:-keep_last]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def save_best(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint with the lowest validation figure so far.
+
+        Raises:
+            CheckpointError: it cannot be written; the one before stays.
+        """
+        save_checkpoint(checkpoint, self.best_checkpoint)
+
+    def audition_file(self, step: int) -> Path:
+        """Where the audition of a step is written."""
+        return self.auditions / f"step-{step:08d}.wav"
+
+    def load_newest(self) -> tuple[Checkpoint, list[str]]:
+        """The newest checkpoint that is whole.
+
+        Returns:
+            It, and a sentence for each newer one that is damaged.
+
+        Raises:
+            UsageError: the folder has no checkpoint.
+            CheckpointError: it has none that is whole.
+        """
+        damaged: list[str] = []
+        for path in reversed(self.step_checkpoints()):
+            try:
+                return load_checkpoint(path), damaged
+            except CheckpointError as error:
+                damaged.append(str(error))
+        if damaged:
+            raise CheckpointError(damaged[0])
+        raise UsageError(
+            f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none; "
+            "start again without --resume, in another --run folder"
+        )
+
+    def append_metrics(self, entry: dict[str, Any]) -> None:
+        """Add a line to ``metrics.jsonl``.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise TrainingError(f"{self.metrics_file}: cannot be written: {error.strerror}") from None
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``; a line that a kill cut short is left out."""
+        if not self.metrics_file.is_file():
+            return
+        with self.metrics_file.open(encoding="utf-8") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
+                yield entry
+
+    def cut_metrics(self, step: int) -> None:
+        """Leave out of ``metrics.jsonl`` what came after a step."""
+        kept = [entry for entry in self.metrics() if entry["step"] <= step]
+        temporary = self.metrics_file.with_suffix(".jsonl.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.metrics_file)
+
+    def _files(self) -> list[Path]:
+        return list(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that a run folder's or a checkpoint's path means: a run's best, else its newest.
+
+    Raises:
+        UsageError: there is nothing at the path, or no checkpoint in the folder.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UsageError(f"{path}: expected a run folder or a checkpoint, found nothing")
+    run = RunFolder(path)
+    if run.best_checkpoint.is_file():
+        return run.best_checkpoint
+    numbered = run.step_checkpoints()
+    if not numbered:
+        raise UsageError(f"{path}: expected a run folder with checkpoints, found none in {run.checkpoints}")
+    return numbered[-1]

@@ -1,0 +1,28 @@
+"""The learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+
+def learning_rate(
+    step: int, *, peak: float, warmup_steps: int, total_steps: int, schedule: Literal["cosine", "constant"]
+) -> float:
+    """A linear warm-up, then the schedule: half a cosine down to 0, or constant.
+
+    Args:
+        step: from 0.
+        peak: reached at the end of the warm-up.
+        warmup_steps: length of the warm-up.
+        total_steps: where the cosine ends.
+        schedule: what follows the warm-up.
+
+    Returns:
+        The rate for this step; never exactly 0, so that the last step still counts.
+    """
+    warmup = min(1.0, (step + 1) / (warmup_steps + 1))
+    if schedule == "constant":
+        return peak * warmup
+    progress = min(1.0, max(0.0, (step + 0.5 - warmup_steps) / max(1, total_steps - warmup_steps)))
+    return peak * warmup * 0.5 * (1.0 + math.cos(math.pi * progress))

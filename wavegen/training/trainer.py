@@ -1,0 +1,375 @@
+"""The training loop: step, validate, audition, save; resumable at every step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from wavegen.audio.quantize import Classes, Quantizer
+from wavegen.config import Config
+from wavegen.data.corpus import Corpus
+from wavegen.data.reading import first_samples
+from wavegen.data.windows import Batch, WindowStream
+from wavegen.errors import CheckpointError, TrainingError
+from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
+from wavegen.evaluation.likelihood import model_bits
+from wavegen.model.outputs import softmax_loss
+from wavegen.model.wavenet import WaveNet, load_weights
+from wavegen.training.audition import audition
+from wavegen.training.checkpoint import Arrays, Checkpoint
+from wavegen.training.interruption import Interrupted, Interruption
+from wavegen.training.run_folder import RunFolder
+from wavegen.training.schedule import learning_rate
+
+# So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
+# once, but a network that has diverged does not come back.
+LARGEST_NON_FINITE_STREAK = 20
+
+
+class Observer(Protocol):
+    """Somebody whom a training tells what happens: the terminal, TensorBoard."""
+
+    def stepped(self, entry: dict[str, Any]) -> None:
+        """A step was made; its line of ``metrics.jsonl``."""
+
+    def validated(self, entry: dict[str, Any]) -> None:
+        """A validation was made; its line of ``metrics.jsonl``."""
+
+    def auditioned(self, step: int, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+        """An audition was written."""
+
+    def working(self, what: str, done: int, total: int) -> None:
+        """Something that takes a while goes on: validation, audition."""
+
+    def notice(self, text: str) -> None:
+        """Something that the user should know."""
+
+
+@dataclass
+class Progress:
+    """What a training has behind it; kept in its checkpoints.
+
+    Args:
+        step: steps made, skipped ones included.
+        updates: optimizer updates made.
+        targets: predictions trained on.
+        seconds: of training, interruptions left out.
+        best_bits: lowest validation figure so far.
+        best_step: when that was.
+        validation: the last validation's line.
+    """
+
+    step: int = 0
+    updates: int = 0
+    targets: int = 0
+    seconds: float = 0.0
+    best_bits: float | None = None
+    best_step: int | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+class Trainer:
+    """One training of one model on one corpus.
+
+    Args:
+        config: frozen: no value is ``auto``, steps are known.
+        corpus: training and validation clips.
+        model: with its first weights, on the device.
+        quantizer: the model's companding.
+        run: an existing folder.
+        observers: are told what happens.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        model: WaveNet,
+        quantizer: Quantizer,
+        run: RunFolder,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        settings = config.training
+        if settings.steps is None:
+            raise ValueError("expected a frozen configuration, found no steps")
+        self.config, self.settings, self.total_steps = config, settings, settings.steps
+        self.corpus, self.quantizer, self.run, self.observers = corpus, quantizer, run, observers
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
+        self.optimizer = build_optimizer(model, settings.weight_decay)
+        self.windows = WindowStream(
+            corpus.train, model.receptive_field, settings.window_targets, quantizer.silence, settings.seed
+        )
+        self.progress = Progress()
+        self.interruption = Interruption()
+        self._baselines: Baselines | None = None
+        self._non_finite_streak = 0
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train until the last step.
+
+        Raises:
+            Interrupted: after Ctrl-C or SIGTERM; the state is saved.
+            TrainingError: the loss is not finite again and again; the last good checkpoint stays.
+        """
+        torch.set_num_threads(int(self.settings.threads) if self.settings.threads != "auto" else 1)
+        with self.interruption, ThreadPoolExecutor(1, "windows") as pool:
+            try:
+                if self.progress.step == 0:
+                    self._save()  # so that a run can be resumed from its first moment on
+                coming = self._prepare(pool, self.progress.step)
+                while True:
+                    self._do_what_is_due()
+                    if self.progress.step >= self.total_steps:
+                        break
+                    batch = coming.result()
+                    coming = self._prepare(pool, self.progress.step + 1)  # while this one is trained on
+                    self._step(batch)
+                    self.interruption.check()
+            except Interrupted:
+                self._save()
+                raise
+
+    def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[Batch]:
+        size = self.settings.batch_size
+        return pool.submit(self.windows.batch, step * size, size)
+
+    def _step(self, batch: Batch) -> None:
+        """One optimizer step on one batch."""
+        began = time.perf_counter()
+        settings, progress = self.settings, self.progress
+        rate = learning_rate(
+            progress.step,
+            peak=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            total_steps=self.total_steps,
+            schedule=settings.schedule,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        loss, n_targets = self.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        limit = settings.gradient_clip if settings.gradient_clip is not None else math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        bits = float(loss.detach()) / math.log(2)
+        finite = math.isfinite(bits) and math.isfinite(norm)
+        if finite:
+            self.optimizer.step()
+            progress.updates += 1
+            progress.targets += n_targets
+            update_average(self.average, self.model, settings.ema_decay, progress.updates)
+        progress.step += 1
+        progress.seconds += time.perf_counter() - began
+        self._record_step(bits, rate, norm, n_targets, finite, time.perf_counter() - began)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """The mean negative log-likelihood of a batch's real targets.
+
+        Returns:
+            The loss in nats, and the number of real targets.
+        """
+        inputs = torch.from_numpy(batch.inputs).to(self.device, non_blocking=True)
+        targets = torch.from_numpy(batch.targets).to(self.device, non_blocking=True)
+        is_real = torch.from_numpy(batch.is_real).to(self.device, non_blocking=True)
+        n_targets = max(1, int(batch.is_real.sum()))
+        with autocast(self.device, self.settings.precision):
+            logits = self.model(inputs)
+        losses = softmax_loss(logits, targets)
+        return torch.where(is_real, losses, 0.0).sum() / n_targets, int(batch.is_real.sum())
+
+    def _record_step(self, bits: float, rate: float, norm: float, n_targets: int, finite: bool, seconds: float) -> None:
+        progress = self.progress
+        entry = {
+            "step": progress.step,
+            "train_bits": bits if finite else None,
+            "learning_rate": rate,
+            "gradient_norm": norm if finite else None,
+            "targets_per_second": n_targets / seconds,
+            "hours_heard": progress.targets / self.corpus.sample_rate_hz / 3600,
+            "seconds": progress.seconds,
+            "skipped": progress.step - progress.updates,
+        }
+        self.run.append_metrics(entry)
+        self._tell("stepped", entry)
+        self._non_finite_streak = 0 if finite else self._non_finite_streak + 1
+        if self._non_finite_streak >= LARGEST_NON_FINITE_STREAK:
+            raise TrainingError(
+                f"step {progress.step}: the loss was not finite {self._non_finite_streak} times in a row; the last "
+                "good checkpoint stays; resume with a lower training.learning_rate, or training.precision=float32"
+            )
+
+    # --- what is due now and then -------------------------------------------------------------------------------
+
+    def _do_what_is_due(self) -> None:
+        """Validate, audition and save where this step asks for it and it was not done before an interruption."""
+        step, settings, last = self.progress.step, self.settings, self.progress.step >= self.total_steps
+        if step == 0:
+            return
+        validate = (step % settings.validate_every == 0 or last) and bool(self.corpus.validation)
+        if validate and self.progress.validation.get("step") != step:
+            self._validate(last)
+        auditions = settings.audition_every
+        if auditions and (step % auditions == 0 or last) and not self.run.audition_file(step).exists():
+            self._audition()
+        if step % settings.checkpoint_every == 0 or last:
+            self._save()
+
+    def _validate(self, last: bool) -> None:
+        """Score held-out audio with the averaged weights, beside the trivial baselines."""
+        began = time.perf_counter()
+        some = self._validation_audio(self.settings.validation_seconds)
+        entry: dict[str, Any] = {"step": self.progress.step, "validation_bits": self._bits(some)}
+        everything = self._validation_audio(None) if last else some
+        if last:
+            entry["held_out_bits"] = self._bits(everything)
+        entry["baselines"] = self._baseline_bits(everything)
+        entry["held_out_seconds"] = sum(map(len, everything)) / self.corpus.sample_rate_hz
+        self.progress.validation = entry
+        self.progress.seconds += time.perf_counter() - began
+        if self.progress.best_bits is None or entry["validation_bits"] < self.progress.best_bits:
+            self.progress.best_bits, self.progress.best_step = entry["validation_bits"], self.progress.step
+            self._keep(lambda checkpoint: self.run.save_best(checkpoint))
+        self.run.append_metrics(entry)
+        self._tell("validated", entry)
+
+    def _bits(self, clips: Sequence[npt.NDArray[np.integer]]) -> float:
+        total, heard = sum(map(len, clips)), 0
+
+        def hear(n_samples: int) -> None:
+            nonlocal heard
+            heard += n_samples
+            self._tell("working", "validating", heard, total)
+            self.interruption.check()
+
+        return sum(model_bits(self.average, clips, self.quantizer.silence, hear)) / total
+
+    def _baseline_bits(self, clips: Sequence[npt.NDArray[np.integer]]) -> dict[str, float]:
+        if self._baselines is None:
+            heard = first_samples(self.corpus.train, FITTED_SAMPLES)
+            self._baselines = fit_baselines(heard, self.quantizer.classes)
+        return baseline_bits(self._baselines, clips, self.quantizer)
+
+    def _validation_audio(self, seconds: float | None) -> list[Classes]:
+        limit = None if seconds is None else max(1, round(seconds * self.corpus.sample_rate_hz))
+        by_content = sorted(self.corpus.validation, key=lambda clip: (clip.content_hash, clip.name))
+        return first_samples(by_content, limit)
+
+    def _audition(self) -> None:
+        step = self.progress.step
+        waveform = audition(
+            self.average,
+            self.quantizer,
+            self.corpus.sample_rate_hz,
+            self.settings.audition_seconds,
+            self.settings.seed,
+            self.run.audition_file(step),
+            self._while_auditioning,
+        )
+        self._tell("auditioned", step, waveform, self.corpus.sample_rate_hz)
+
+    def _while_auditioning(self, done: int, total: int) -> None:
+        self._tell("working", "audition", done, total)
+        self.interruption.check()
+
+    def _save(self) -> None:
+        self._keep(lambda checkpoint: self.run.save(checkpoint, self.settings.keep_last))
+
+    def _keep(self, write: Callable[[Checkpoint], object]) -> None:
+        """Write a checkpoint; a failure is told, and training goes on: the next save may succeed."""
+        try:
+            write(self.checkpoint())
+        except CheckpointError as error:
+            self._tell("notice", f"checkpoint not saved: {error}")
+
+    def _tell(self, event: str, *details: Any) -> None:
+        for observer in self.observers:
+            getattr(observer, event)(*details)
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """The whole state, as arrays."""
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
+        moments: tuple[Arrays, Arrays] = ({}, {})
+        for parameter, state in self.optimizer.state.items():
+            moments[0][names[parameter]] = _array(state["exp_avg"])
+            moments[1][names[parameter]] = _array(state["exp_avg_sq"])
+        return Checkpoint(
+            config=self.config,
+            step=self.progress.step,
+            weights={name: _array(parameter) for name, parameter in self.model.named_parameters()},
+            average={name: _array(parameter) for name, parameter in self.average.named_parameters()},
+            moments=moments,
+            manifest=self.corpus.manifest(),
+            metrics=dict(vars(self.progress)),
+            versions={"torch": torch.__version__, "numpy": np.__version__},
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over the state of a checkpoint of the same model.
+
+        Raises:
+            CheckpointError: its tensors do not fit the model.
+        """
+        load_weights(self.model, checkpoint.weights)
+        load_weights(self.average, checkpoint.average)
+        self.progress = Progress(**checkpoint.metrics)
+        for name, parameter in self.model.named_parameters():
+            if name in checkpoint.moments[0]:
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.progress.updates)),
+                    "exp_avg": torch.from_numpy(checkpoint.moments[0][name].copy()).to(self.device),
+                    "exp_avg_sq": torch.from_numpy(checkpoint.moments[1][name].copy()).to(self.device),
+                }
+
+
+def build_optimizer(model: WaveNet, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019); biases and the input layer are not decayed."""
+    entry = set(model.input.parameters())
+    decayed = [p for p in model.parameters() if p.dim() > 1 and p not in entry]
+    free = [p for p in model.parameters() if p.dim() <= 1 or p in entry]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.99), fused=True)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:
+    """Where matrix products run in the precision."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+@torch.no_grad()
+def update_average(average: WaveNet, model: WaveNet, decay: float, updates: int) -> None:
+    """Move the averaged weights towards the trained ones.
+
+        average[n] = sum_i decay^(n-i) w[i] / sum_i decay^(n-i)        (bias-corrected, as Adam's moments:
+                                                                        Kingma and Ba, 2015, section 3)
+
+    Args:
+        average: moved in place.
+        model: the trained weights after this update.
+        decay: of the weights' age, in updates.
+        updates: n, counted from 1.
+    """
+    share = (1.0 - decay) / (1.0 - decay**updates) if decay > 0 else 1.0
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
+    # copied: training goes on while the file is written
+    return tensor.detach().cpu().numpy().copy()

@@ -1,0 +1,172 @@
+"""YAML that remembers where each key stands, and that builds nothing but plain values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wavegen.errors import ConfigError, UsageError
+
+KeyPath = tuple[str, ...]
+
+LARGEST_FILE_BYTES = 256 * 1024
+DEEPEST_NESTING = 20
+
+
+@dataclass
+class YamlSource:
+    """A parsed document.
+
+    Args:
+        name: of the file, for errors.
+        tree: nested dicts, lists, and plain scalars.
+        places: where each key stands, ``file:line`` or the override that set it.
+    """
+
+    name: str
+    tree: dict[str, Any]
+    places: dict[KeyPath, str] = field(default_factory=dict)
+
+    def where(self, key: KeyPath) -> str:
+        """The place of a key, or of the nearest enclosing one that the document has."""
+        while key and key not in self.places:
+            key = key[:-1]
+        return self.places.get(key, self.name)
+
+    def value(self, key: KeyPath) -> Any:
+        """The value at a key; None where the document has none."""
+        node: Any = self.tree
+        for part in key:
+            node = node.get(part) if isinstance(node, dict) else None
+        return node
+
+    def order(self, key: KeyPath) -> int:
+        """The rank of a key in the document; what is not in it comes first."""
+        places = list(self.places)
+        return places.index(key) if key in self.places else -1
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core scalars: ``on`` and ``no`` are text, ``1e-3`` is a number. No aliases: they can multiply."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (pyyaml's own)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases have no use in a configuration", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|", "~n\0"),
+    ("bool", r"true|false", "tf"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.inf|\.nan", "-+."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.yaml_implicit_resolvers[""] = _Loader.yaml_implicit_resolvers.pop("\0")
+
+
+def parse_yaml(source: Path | str, name: str | None = None) -> YamlSource:
+    """Parse a file, or text with the name that errors shall give it.
+
+    Raises:
+        ConfigError: not YAML, or YAML with what a configuration has no use for: aliases, tags, duplicate keys,
+            several documents, deep nesting, more than 256 KiB.
+        UsageError: the file cannot be read.
+    """
+    if isinstance(source, Path):
+        name = name or str(source)
+        text = _read(source)
+    else:
+        name, text = name or "the text", source
+    parsed = YamlSource(name, {})
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        tree = {} if node is None else _build(node, (), parsed)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError([f"{name}:{line}: not valid YAML: {error.problem}"]) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError([f"{name}: not valid YAML: {str(error).splitlines()[0]}"]) from None
+    if not isinstance(tree, dict):
+        raise ConfigError([f"{name}: expected sections such as 'model:', found {type(tree).__name__}"])
+    parsed.tree.update(tree)
+    return parsed
+
+
+def parse_value(text: str, name: str) -> Any:
+    """Parse one value as YAML writes it.
+
+    Raises:
+        ConfigError: it is not valid YAML; ``name`` says where.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return None if node is None else _build(node, (), YamlSource(name, {}))
+    except (yaml.YAMLError, RecursionError):
+        raise ConfigError([f"{name}: expected a value as YAML writes it, found {text!r}"]) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST_FILE_BYTES:
+        raise ConfigError([f"{path}: expected a configuration of at most 256 KiB, found more"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError([f"{path}:{line}: expected UTF-8 text, found the byte {content[error.start]:#04x}"]) from None
+
+
+def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
+    """The plain value of a node; notes the line of every key on the way."""
+    line = node.start_mark.line + 1
+    where = f"{source.name}:{line}"
+    if len(key) > DEEPEST_NESTING:
+        raise ConfigError([f"{where}: expected plain keys and values, found deep nesting"])
+    if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+        tree: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            name = str(_build(key_node, key, source))
+            line = key_node.start_mark.line + 1
+            if name in tree:
+                path = ".".join((*key, name))
+                raise ConfigError([f"{source.name}:{line}: {path}: this key was already given; remove one"])
+            source.places[(*key, name)] = f"{source.name}:{line}"
+            tree[name] = _build(value_node, (*key, name), source)
+        return tree
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        return [_build(item, (*key, str(i)), source) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, where)
+    raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
+
+
+def _scalar(node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:
+    kind = node.tag.rpartition(":")[2]
+    text: str = node.value
+    if kind == "str":
+        return text
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text == "true"
+    try:
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    except ValueError:
+        raise ConfigError([f"{where}: expected a number, found {text[:40]!r}"]) from None
+    raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
