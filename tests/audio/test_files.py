@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavegen.audio.files import AudioInfo, AudioWriter, decode, find_audio, printable, probe, read_blocks
+from wavegen.audio.files import AudioInfo, decode, probe, read_blocks
+from wavegen.audio.finding import find_audio, printable
+from wavegen.audio.writer import AudioWriter
 from wavegen.errors import AudioError, DataError, UsageError
 
 RATE = 16000
@@ -470,7 +472,7 @@ def test_a_file_interrupted_before_the_first_block_is_not_left_behind(tmp_path):
 WRITE_BLOCKS = """
 import os, resource, signal, sys
 import numpy as np
-from wavegen.audio.files import AudioWriter
+from wavegen.audio.writer import AudioWriter
 from wavegen.errors import AudioError
 
 what, target = sys.argv[1:]

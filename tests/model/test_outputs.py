@@ -1,4 +1,5 @@
 import math
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -45,12 +46,11 @@ def kept_probabilities(logits, truncation):
 def slow_draw(logits, u, truncation):
     if truncation.temperature == 0:
         return logits.index(max(logits))
-    cumulative = 0.0
-    for c, p in kept_probabilities(logits, truncation).items():
-        cumulative += p
+    kept = kept_probabilities(logits, truncation)
+    for c, cumulative in zip(kept, accumulate(kept.values()), strict=True):
         if u < cumulative:
-            break
-    return c
+            return c
+    return max(kept)
 
 
 @pytest.mark.parametrize("truncation", TRUNCATIONS, ids=str)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ def test_any_chunking_gives_the_same_numbers(start):
     assert whole.dtype == np.float64
     assert whole.shape == (100,)
     cuts = [0, 1, 2, 3, 7, 8, 8, 50, 97, 100]
-    chunks = [uniforms(7, 2, start + a, start + b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    chunks = [uniforms(7, 2, start + a, start + b) for a, b in pairwise(cuts)]
     assert np.array_equal(np.concatenate(chunks), whole)
     assert uniforms(7, 2, start, start).shape == (0,)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavegen.audio.files import printable
+from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.audio.signal import Level, load_waveform
 from wavegen.errors import AudioError, DataError, UsageError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from wavegen.audio.files import READABLE, find_audio, printable
+from wavegen.audio.finding import READABLE, find_audio, printable
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.audio.signal import INAUDIBLE, Level
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip

@@ -291,9 +291,7 @@ def _predict(heard: Floats, at_clip_start: bool) -> Floats:
     starts = REFIT_EVERY * np.arange(n_fits)
     pasts = sliding_window_view(padded, MEMORY)[starts] * taper  # (fits, MEMORY)
     lags = np.arange(ORDER)
-    r = np.stack(
-        [(pasts[:, lag:] * pasts[:, : MEMORY - lag]).sum(axis=1) for lag in range(ORDER + 1)], axis=1
-    )
+    r = np.stack([(pasts[:, lag:] * pasts[:, : MEMORY - lag]).sum(axis=1) for lag in range(ORDER + 1)], axis=1)
     r[:, 0] = r[:, 0] * 1.0005 + 1e-7
     toeplitz = r[:, np.abs(lags[:, None] - lags)]  # (fits, ORDER, ORDER)
     coefficients = np.linalg.solve(toeplitz, r[:, 1:, None])[:, :, 0]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wavegen.audio.files import AudioWriter
 from wavegen.audio.quantize import Floats
+from wavegen.audio.writer import AudioWriter
 from wavegen.errors import UsageError
 
 

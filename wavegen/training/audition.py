@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.files import AudioWriter
 from wavegen.audio.quantize import Quantizer
+from wavegen.audio.writer import AudioWriter
 from wavegen.model.wavenet import WaveNet
 from wavegen.report.pictures import draw_audio
 from wavegen.sampling.engines import build_engine

@@ -6,7 +6,7 @@ import difflib
 import stat
 from pathlib import Path
 
-from wavegen.audio.files import printable
+from wavegen.audio.finding import printable
 from wavegen.config import preset_names
 from wavegen.errors import UsageError
 from wavegen.report.inspection.inspection import Inspection, Progress

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.files import AudioInfo, Floats, printable, read_blocks
+from wavegen.audio.files import AudioInfo, Floats, read_blocks
+from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import to_mono
 from wavegen.report.inspection.inspection import Inspection, Progress

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from wavegen.audio.files import printable
+from wavegen.audio.finding import printable
 from wavegen.report.inspection.config import network_facts, network_table
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from wavegen.audio.files import printable
+from wavegen.audio.finding import printable
 from wavegen.config import Config, load_config
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from wavegen.audio.files import AudioInfo, find_audio, printable, probe
+from wavegen.audio.files import AudioInfo, probe
+from wavegen.audio.finding import find_audio, printable
 from wavegen.errors import AudioError, UsageError
 from wavegen.report.inspection.audio import describe_encoding
 from wavegen.report.inspection.inspection import Inspection, Progress

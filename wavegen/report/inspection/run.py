@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from wavegen.audio.files import printable
+from wavegen.audio.finding import printable
 from wavegen.config import load_config
 from wavegen.errors import CheckpointError, UsageError
 from wavegen.report.inspection.checkpoint import (

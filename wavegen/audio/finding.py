@@ -1,0 +1,182 @@
+"""Find the audio files in a folder, and say what the others are."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavegen.errors import DataError, UsageError
+
+READABLE = frozenset(
+    (
+        ".wav",
+        ".wave",
+        ".bwf",
+        ".rf64",
+        ".w64",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".mp2",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+        ".voc",
+        ".sph",
+        ".nist",
+        ".sf",
+        ".ircam",
+        ".svx",
+        ".8svx",
+        ".paf",
+        ".pvf",
+    )
+)
+NEEDS_CONVERSION = frozenset(
+    (
+        ".m4a",
+        ".m4b",
+        ".aac",
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".wma",
+        ".asf",
+        ".webm",
+        ".mka",
+        ".mkv",
+        ".avi",
+        ".3gp",
+        ".amr",
+        ".ac3",
+        ".eac3",
+        ".dts",
+        ".ape",
+        ".wv",
+        ".tta",
+        ".mpc",
+        ".alac",
+        ".ra",
+        ".rm",
+        ".spx",
+        ".gsm",
+        ".dsf",
+        ".dff",
+    )
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class FoundAudio:
+    """What a folder holds. Names are relative to it, with forward slashes, sorted.
+
+    Attributes:
+        names: regular files whose ending libsndfile reads.
+        unusable: (name, reason) of what looks like audio, or like a folder, and cannot be used.
+        n_ignored: how many entries are plainly no audio: text, pictures, hidden files and hidden folders.
+    """
+
+    names: tuple[str, ...]
+    unusable: tuple[tuple[str, str], ...]
+    n_ignored: int
+
+
+def find_audio(folder: Path) -> FoundAudio:
+    """List the audio files in a folder and all folders below; no file is opened.
+
+    Links are followed. A folder that is reached twice, by a link or a loop of links, counts once, under its
+    own name rather than the link's.
+
+    Raises:
+        UsageError: the folder does not exist or is something else.
+        DataError: it cannot be listed.
+    """
+    where = printable(folder)
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+    except OSError as error:
+        raise UsageError(f"{where}: expected a folder of recordings, found none ({error.strerror})") from error
+    if not is_folder:
+        raise UsageError(f"{where}: expected a folder of recordings, found a file")
+    names: list[str] = []
+    unusable: list[tuple[str, str]] = []
+    n_ignored = 0
+    visited: dict[tuple[int, int], str] = {}
+    folders = [""]  # relative, each ending in a slash
+    links: list[str] = []  # looked into after all real folders
+    while folders or links:
+        inside = folders.pop() if folders else links.pop(0)
+        try:
+            status = (folder / inside).stat()
+            first = visited.setdefault((status.st_dev, status.st_ino), inside)
+            if first != inside:
+                known_as = "the folder itself" if first == "" else printable(first)
+                unusable.append((inside, f"a link to a folder that is already in: {known_as}"))
+                continue
+            with os.scandir(folder / inside) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            if inside == "":
+                raise DataError(f"{where}: cannot be listed ({error.strerror})") from error
+            unusable.append((inside, f"cannot be listed ({error.strerror})"))
+            continue
+        for entry in entries:
+            name = inside + entry.name
+            if entry.name.startswith("."):
+                n_ignored += 1
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(name + "/")
+            elif not entry.is_file():
+                unusable.append((name, what_else(folder / name)))
+            elif suffix(entry.name) in READABLE:
+                names.append(name)
+            elif suffix(entry.name) in NEEDS_CONVERSION:
+                unusable.append((name, convert_it(entry.name)))
+            else:
+                n_ignored += 1
+    return FoundAudio(tuple(sorted(names)), tuple(sorted(unusable)), n_ignored)
+
+
+def printable(path: str | Path) -> str:
+    """A path as one line of valid text: line breaks, control characters and undecodable bytes are escaped."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(path)
+    )
+
+
+def suffix(name: str) -> str:
+    """A file name's ending in lower case, with its dot."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a scan of 10,000 names; a Path each costs more)
+
+
+def what_else(path: Path) -> str:
+    """Why something that is neither a regular file nor a folder is not used."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"a broken link ({error.strerror})" if path.is_symlink() else f"cannot be read ({error.strerror})"
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+    }
+    return f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
+
+
+def convert_it(name: str) -> str:
+    """The reason for a format that libsndfile lacks, and what to do."""
+    source = printable(name)
+    target = printable(Path(name).with_suffix(".flac").name)
+    return f"libsndfile cannot read this format; convert it: ffmpeg -i {shlex.quote(source)} {shlex.quote(target)}"

@@ -1,0 +1,209 @@
+"""Write mono audio to a file or a pipe as it is made."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.files import Floats
+from wavegen.audio.finding import printable, suffix, what_else
+from wavegen.errors import AudioError, UsageError
+
+WRITABLE = (".wav", ".flac", ".ogg")
+PCM_SCALE = 32768  # what libsndfile divides 16-bit samples by, so that reading and writing are inverse
+MAX_OGG_RATE_HZ = 200_000  # libvorbis knows no higher one, and libsndfile 1.2.2 crashes when asked
+WRITE_BLOCK = 2**16  # libsndfile crashes on Vorbis writes of some millions of samples
+
+
+class AudioWriter:
+    """Write mono audio to a file or a pipe as it is made.
+
+    WAV and FLAC get 16 bits, Ogg Vorbis its usual quality. After each block a WAV file is whole: its header gives
+    the length written so far, so that a kill leaves a file that plays. A pipe cannot go back: its header gives
+    `n_samples`, or the largest length there is for a stream without end.
+
+        with AudioWriter(Path("new.wav"), 16000) as writer:
+            for block in blocks:
+                writer.write(block)
+
+    Args:
+        target: a file ending in .wav, .flac or .ogg, or "-" for WAV to standard output.
+        rate_hz: sample rate.
+        n_samples: the length if it is known beforehand; used for a pipe only.
+        overwrite: replace an existing file.
+        stream: what "-" stands for, if not standard output.
+
+    Raises:
+        UsageError: the target exists, is no file, has another ending, or its folder does not exist.
+        AudioError: (when entered, while writing or at the end) it cannot be written.
+        BrokenPipeError: whoever read from the pipe has gone.
+    """
+
+    def __init__(
+        self,
+        target: str | Path,
+        rate_hz: int,
+        *,
+        n_samples: int | None = None,
+        overwrite: bool = False,
+        stream: BinaryIO | None = None,
+    ) -> None:
+        self.rate_hz = rate_hz
+        self.n_written = 0
+        self._n_promised = n_samples
+        self._path: Path | None = None
+        if str(target) != "-":
+            self._path = Path(target)
+            _check_target(self._path, rate_hz, overwrite)
+        self._where = "standard output" if self._path is None else printable(self._path)
+        self._overwrite = overwrite
+        self._stream = stream
+
+    def __enter__(self) -> AudioWriter:
+        try:
+            self._sink: _WavSink | _EncodedSink
+            if self._path is None:
+                self._sink = _WavSink(self._stream or sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
+            elif suffix(self._path.name) == ".wav":
+                file = self._path.open("wb" if self._overwrite else "xb")
+                self._sink = _WavSink(file, self.rate_hz, 0, pipe=False)
+            else:
+                self._sink = _EncodedSink(self._path, self.rate_hz, self._overwrite)
+        except (OSError, RuntimeError) as error:
+            raise self._explain(error) from error
+        return self
+
+    def write(self, block: Floats) -> None:
+        """Append samples.
+
+        Args:
+            block: (T,) float32; values outside [-1, 1] are clipped.
+        """
+        if not np.isfinite(block).all():
+            raise AudioError(f"{self._where}: expected finite samples to write, found others; the model is broken")
+        try:
+            self._sink.write(block)
+        except (OSError, RuntimeError) as error:
+            raise self._explain(error) from error
+        self.n_written += len(block)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._sink.close()
+        except (OSError, RuntimeError) as failure:
+            if kind is None:  # otherwise the first error says it
+                raise self._explain(failure) from failure
+        if kind is not None and self.n_written == 0 and self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _explain(self, error: Exception) -> Exception:
+        if isinstance(error, BrokenPipeError):
+            return error
+        if isinstance(error, FileExistsError):
+            return UsageError(_exists(self._where))
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            reason = f"{str(error).rstrip('.')}; is the disk full?"
+        seconds = self.n_written / self.rate_hz
+        kept = f"; the {seconds:.1f} s before are kept" if self.n_written else ""
+        return AudioError(f"{self._where}: cannot be written ({reason}){kept}")
+
+
+class _WavSink:
+    """16-bit mono WAV, to a file whose header follows its length or to a pipe that is told it beforehand."""
+
+    def __init__(self, file: BinaryIO, rate_hz: int, n_samples: int | None, *, pipe: bool) -> None:
+        self._file: Any = getattr(file, "raw", file)  # unbuffered: nothing is left to fail again when it is closed
+        self._rate_hz = rate_hz
+        self._pipe = pipe
+        self._n_bytes = 0
+        if pipe:
+            file.flush()
+        self._write_all(self._header(None if n_samples is None else 2 * n_samples))
+        self._owner = file
+
+    def write(self, block: Floats) -> None:
+        samples = _to_pcm(block).astype("<i2").tobytes()
+        self._write_all(samples)
+        self._n_bytes += len(samples)
+        if not self._pipe:
+            self._file.seek(0)
+            self._write_all(self._header(self._n_bytes))
+            self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        if not self._pipe:
+            self._owner.close()
+
+    def _header(self, n_bytes: int | None) -> bytes:
+        """RIFF header; the maximum for a length that is not known, or that 32 bits cannot hold."""
+        largest = 2**32 - 1
+        data, riff = (largest, largest) if n_bytes is None else (n_bytes, n_bytes + 36)
+        pcm, channels, frame_bytes, bits = 1, 1, 2, 16
+        return struct.pack(
+            "<4sI4s4sIHHIIHH4sI",
+            *(b"RIFF", min(riff, largest), b"WAVE"),
+            *(b"fmt ", 16, pcm, channels, self._rate_hz, self._rate_hz * frame_bytes, frame_bytes, bits),
+            *(b"data", min(data, largest)),
+        )
+
+    def _write_all(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) or 0 :]
+
+
+class _EncodedSink:
+    """FLAC or Ogg Vorbis through libsndfile."""
+
+    def __init__(self, path: Path, rate_hz: int, overwrite: bool) -> None:
+        import soundfile
+
+        self._flac = suffix(path.name) == ".flac"
+        mode: Literal["w", "x"] = "w" if overwrite else "x"
+        encoding = {"format": "FLAC", "subtype": "PCM_16"} if self._flac else {"format": "OGG", "subtype": "VORBIS"}
+        self._file = soundfile.SoundFile(os.fsencode(path), mode, samplerate=rate_hz, channels=1, **encoding)
+
+    def write(self, block: Floats) -> None:
+        samples = _to_pcm(block) if self._flac else np.clip(block, -1.0, 1.0)
+        for start in range(0, len(samples), WRITE_BLOCK):
+            self._file.write(samples[start : start + WRITE_BLOCK])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _check_target(path: Path, rate_hz: int, overwrite: bool) -> None:
+    where = printable(path)
+    if suffix(path.name) not in WRITABLE:
+        raise UsageError(f"{where}: expected a file ending in {', '.join(WRITABLE)}, or - for standard output")
+    try:
+        if not path.parent.is_dir():
+            raise UsageError(f"{where}: the folder {printable(path.parent)} does not exist; make it first")
+        exists = path.exists()
+    except OSError as error:  # such as a name too long
+        raise UsageError(f"{where}: cannot be written ({error.strerror})") from error
+    if exists and not path.is_file():
+        raise UsageError(f"{where}: expected a file to write, found {what_else(path)}; - writes to standard output")
+    if exists and not overwrite:
+        raise UsageError(_exists(where))
+    if suffix(path.name) == ".ogg" and rate_hz > MAX_OGG_RATE_HZ:
+        raise UsageError(f"{where}: Ogg Vorbis goes up to {MAX_OGG_RATE_HZ} Hz, the audio has {rate_hz}; use .wav")
+
+
+def _exists(where: str) -> str:
+    return f"{where}: already exists; give another name, or --overwrite to replace it"
+
+
+def _to_pcm(block: Floats) -> npt.NDArray[np.int16]:
+    return np.clip(np.rint(block * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype(np.int16)
