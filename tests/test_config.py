@@ -107,7 +107,11 @@ def test_a_long_value_is_shortened_in_the_error():
     assert len(problem) < 200
 
 
-@pytest.mark.parametrize("value", ["", "5", "text", "[1]"])
+def test_a_section_with_all_keys_commented_out_is_empty():
+    assert read("model:\n#  cycles: 3\n") == Config()
+
+
+@pytest.mark.parametrize("value", ["5", "text", "[1]"])
 def test_a_section_that_is_no_section(value):
     (problem,) = problems(f"audio:\n  level: keep\nmodel: {value}\n")
     assert problem.startswith("my.yaml:3: model: expected a section of keys, found ")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wavegen.errors import ConfigError, UsageError
-from wavegen.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml
+from wavegen.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, write_yaml
 
 DEFAULT_PRESET = "small"
+MOST_PROBLEMS = 50  # are explained at once
+EITHER = ("steps", "minutes")  # of training: one decides the other
 
 
 class Section(BaseModel):
@@ -112,13 +114,9 @@ class TrainingConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _steps_or_minutes(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            given = [key for key in ("steps", "minutes") if values.get(key) is not None]
-            if len(given) == 2:
-                raise ValueError("expected steps or minutes, found both; remove one")
-            if not given:
-                return {**values, "steps": 20000}
+    def _steps_by_default(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("steps") is None and values.get("minutes") is None:
+            return {**values, "steps": 20000}
         return values
 
 
@@ -144,7 +142,7 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` reads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, default_flow_style=False)
+        return write_yaml(self.model_dump())
 
 
 def presets_folder() -> Path:
@@ -195,20 +193,29 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
     """Replace single values; an override's errors are located at the override itself.
 
     Raises:
-        ConfigError: an override is not ``section.key=value``.
+        ConfigError: an override is not ``section.key=value``; all of those are named.
     """
+    problems = []
     for override in overrides:
         key, equals, text = override.partition("=")
         path = tuple(part.strip() for part in key.split("."))
         where = f"--set {override}"
         if not equals or len(path) != 2 or not all(path):
-            raise ConfigError([f"{where}: expected section.key=value, such as model.residual_channels=64"])
+            problems.append(f"{where}: expected section.key=value, such as model.residual_channels=64")
+            continue
+        try:
+            value = parse_value(text, where)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
         section = source.tree.setdefault(path[0], {})
         if isinstance(section, dict):
-            section[path[1]] = parse_value(text, where)
-            if path[0] == "training" and path[1] in ("steps", "minutes"):
-                section.pop("minutes" if path[1] == "steps" else "steps", None)
+            section[path[1]] = value
+            if path[0] == "training" and path[1] in EITHER and value is not None:
+                section.pop(EITHER[1 - EITHER.index(path[1])], None)
         source.places[path] = where
+    if problems:
+        raise ConfigError(problems)
     return source
 
 
@@ -218,14 +225,20 @@ def validate(source: YamlSource) -> Config:
     Raises:
         ConfigError: with every problem found, in the document's order.
     """
+    problems = _contradictions(source)
+    config = None
+    # a section with all its keys commented out is an empty one
+    tree = {section: {} if keys is None else keys for section, keys in source.tree.items()}
     try:
-        return Config.model_validate(source.tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
-        problems: dict[KeyPath, str] = {}
-        for detail in error.errors():
-            key, message = _explain(source, detail["loc"], detail["type"], detail["msg"])
-            problems.setdefault(key, f"{source.where(key)}: {'.'.join(map(str, key))}: {message}")
-        raise ConfigError([problems[key] for key in sorted(problems, key=source.order)]) from None
+        for detail in error.errors()[:MOST_PROBLEMS]:
+            key, message = _explain(source, detail["loc"], detail["type"])
+            problems.setdefault(key, message)
+    if config is None or problems:
+        lines = [f"{source.where(key)}: {'.'.join(key)}: {problems[key]}" for key in source.in_order(problems)]
+        raise ConfigError(lines)
+    return config
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -253,15 +266,20 @@ def _find_config(source: str) -> Path:
     raise UsageError(f"{source}: no such file, and no such preset ({', '.join(names)}){meant}")
 
 
-def _explain(source: YamlSource, loc: Sequence[int | str], kind: str, text: str) -> tuple[KeyPath, str]:
+def _explain(source: YamlSource, loc: Sequence[int | str], kind: str) -> tuple[KeyPath, str]:
     """One of pydantic's errors as the key it belongs to and a sentence."""
     schema, key = _walk_schema(loc)
     found = source.value(key)
     if kind == "extra_forbidden":
         return key, "unknown key" + _suggest(key)
-    if kind == "value_error":
-        return key, text.removeprefix("Value error, ")
     return key, f"expected {_describe(schema)}, found {_show(found)}"
+
+
+def _contradictions(source: YamlSource) -> dict[KeyPath, str]:
+    """What is wrong although each key by itself is right."""
+    if all(source.value(("training", key)) is not None for key in EITHER):
+        return {("training",): "expected steps or minutes, found both; remove one"}
+    return {}
 
 
 class _Schema(NamedTuple):
@@ -269,9 +287,14 @@ class _Schema(NamedTuple):
     key: KeyPath
 
 
+@cache
+def _json_schema() -> dict[str, Any]:
+    return Config.model_json_schema()
+
+
 def _walk_schema(loc: Sequence[int | str]) -> _Schema:
     """Follow an error's location to the key that a user wrote; what pydantic adds for unions is left out."""
-    root = Config.model_json_schema()
+    root = _json_schema()
     node: Mapping[str, Any] = root
     key: KeyPath = ()
     for part in loc:
@@ -328,15 +351,12 @@ def _show(value: Any) -> str:
 
 def _suggest(key: KeyPath) -> str:
     """The nearest known key: in the same section first, then anywhere."""
-    tree: dict[str, list[str]] = {
-        name: list(field.default_factory().model_dump())  # type: ignore[call-arg, misc]
-        for name, field in Config.model_fields.items()
-    }
+    tree: dict[str, list[str]] = {name: list(keys) for name, keys in Config().model_dump().items()}
     here = list(tree) if len(key) == 1 else tree[key[0]]
-    near = difflib.get_close_matches(key[-1], here, n=1)
-    if near:
-        return f"; did you mean '{near[0]}'?"
     everywhere = {name: section for section, names in tree.items() for name in names}
+    near = difflib.get_close_matches(key[-1], here, n=1)
+    if near and key[-1] not in everywhere:
+        return f"; did you mean '{near[0]}'?"
     far = difflib.get_close_matches(key[-1], list(everywhere), n=1, cutoff=0.75)
     if far:
         return f"; did you mean '{far[0]}' of the section '{everywhere[far[0]]}'?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from wavegen.errors import ConfigError, UsageError
 
 KeyPath = tuple[str, ...]
 
-LARGEST_FILE_BYTES = 256 * 1024
+LARGEST_FILE_BYTES = 64 * 1024
 DEEPEST_NESTING = 20
 
 
@@ -44,10 +45,10 @@ class YamlSource:
             node = node.get(part) if isinstance(node, dict) else None
         return node
 
-    def order(self, key: KeyPath) -> int:
-        """The rank of a key in the document; what is not in it comes first."""
-        places = list(self.places)
-        return places.index(key) if key in self.places else -1
+    def in_order(self, keys: Iterable[KeyPath]) -> list[KeyPath]:
+        """Keys as the document has them; what is not in it comes first."""
+        ranks = {key: rank for rank, key in enumerate(self.places)}
+        return sorted(keys, key=lambda key: ranks.get(key, -1))
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,9 +63,15 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what ``_Loader`` would not read back as text."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
 for _tag, _pattern, _first in (
-    ("null", r"~|null|", "~n\0"),
-    ("bool", r"true|false", "tf"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     ("float", r"[-+]?\.inf|\.nan", "-+."),
@@ -78,7 +85,7 @@ def parse_yaml(source: Path | str, name: str | None = None) -> YamlSource:
 
     Raises:
         ConfigError: not YAML, or YAML with what a configuration has no use for: aliases, tags, duplicate keys,
-            several documents, deep nesting, more than 256 KiB.
+            several documents, deep nesting, more than 64 KiB.
         UsageError: the file cannot be read.
     """
     if isinstance(source, Path):
@@ -89,12 +96,14 @@ def parse_yaml(source: Path | str, name: str | None = None) -> YamlSource:
     parsed = YamlSource(name, {})
     try:
         node = yaml.compose(text, Loader=_Loader)
-        tree = {} if node is None else _build(node, (), parsed)
+        tree = None if node is None else _build(node, (), parsed)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError([f"{name}:{line}: not valid YAML: {error.problem}"]) from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError([f"{name}: not valid YAML: {str(error).splitlines()[0]}"]) from None
+    if tree is None:
+        return parsed
     if not isinstance(tree, dict):
         raise ConfigError([f"{name}: expected sections such as 'model:', found {type(tree).__name__}"])
     parsed.tree.update(tree)
@@ -114,6 +123,12 @@ def parse_value(text: str, name: str) -> Any:
         raise ConfigError([f"{name}: expected a value as YAML writes it, found {text!r}"]) from None
 
 
+def write_yaml(tree: dict[str, Any]) -> str:
+    """Text that ``parse_yaml`` reads back to an equal tree."""
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
+    return text
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -121,7 +136,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > LARGEST_FILE_BYTES:
-        raise ConfigError([f"{path}: expected a configuration of at most 256 KiB, found more"])
+        raise ConfigError([f"{path}: expected a configuration of at most 64 KiB, found more"])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -161,7 +176,7 @@ def _scalar(node: yaml.ScalarNode, where: str) -> str | int | float | bool | Non
     if kind == "null":
         return None
     if kind == "bool":
-        return text == "true"
+        return text.lower() == "true"
     try:
         if kind == "int":
             return int(text)

@@ -120,6 +120,24 @@ def test_epochs_and_seeds_cut_and_shuffle_differently(lengths):
         assert len(windows[0] & windows[1]) < len(a) / 2, "the same windows in another order only"
 
 
+def test_windows_are_visited_in_a_random_order():
+    """Chance of a false alarm: five of 60 windows follow on their neighbour by chance with < 1%; the seed is fixed."""
+    batch = epoch_of(WindowStream(clips_of([60_000]), 10, 997, SILENCE, seed=1))
+    begins = batch.targets[:, 0]
+    assert (np.diff(begins) == 997).sum() < 5
+
+
+def test_clips_lie_in_a_random_order_on_the_tape():
+    """Seen through a window that holds the whole tape, which is a ring: turned until clip 0 comes first."""
+    stream = WindowStream(clips_of([1] * 40), 10, 5000, SILENCE, seed=1)
+    orders = []
+    for number in range(3):
+        batch = epoch_of(stream, number)
+        order = batch.targets[batch.is_real].tolist()
+        orders.append(order[order.index(0) :] + order[: order.index(0)])
+    assert len({tuple(order) for order in [*orders, range(40)]}) == 4
+
+
 def test_the_tape_of_long_clips_has_next_to_no_padding():
     stream = WindowStream(clips_of([5000, 7000]), 64, 256, SILENCE, seed=0)
     assert stream.tape_length == 5000 + 7000 + 2 * 64

@@ -68,9 +68,7 @@ class SlowReference:
             "uniform": [1 / self.classes for _ in x],
             "unigram": [self.uni[c] for c in x],
             "order-1 Markov": [self.p1(x[t - 1], x[t]) if t >= 1 else self.uni[x[t]] for t in range(len(x))],
-            "order-2 Markov": [
-                self.p2(*x[t - 2 : t + 1]) if t >= 2 else self.uni[x[t]] for t in range(len(x))
-            ],
+            "order-2 Markov": [self.p2(*x[t - 2 : t + 1]) if t >= 2 else self.uni[x[t]] for t in range(len(x))],
             "linear prediction": self.linear_prediction(clip),
         }
         return {name: -math.fsum(math.log2(p) for p in line) for name, line in lines.items()}

@@ -82,7 +82,7 @@ def test_a_prediction_depends_on_its_receptive_field_and_on_nothing_else(
 
     entered = []
     model.input.register_forward_hook(lambda module, inputs, rows: entered.append(rows))
-    batch, n_outputs = 2, 4
+    batch, n_outputs = 2, 2
     logits = model(random_classes(model, batch, field - 1 + n_outputs))
     assert logits.shape == (batch, n_outputs, model.classes)
     projection = torch.randn(model.classes, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

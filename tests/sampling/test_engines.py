@@ -15,6 +15,12 @@ SILENCE = 8
 every_engine = pytest.mark.parametrize("name", ENGINES)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(two_threads):
+    """As the sampler runs every engine."""
+    torch.set_num_threads(1)
+
+
 def random_classes(shape, seed):
     return np.random.default_rng(seed).integers(0, 16, shape)
 
@@ -147,7 +153,7 @@ def test_engines_draw_the_same_audio(random_model, kernel_size, dilations, tempe
     model = random_model(kernel_size=kernel_size, dilations=dilations)
     truncation = Truncation(temperature=temperature)
     past = past_of(random_classes((3, 30), seed=10), model.receptive_field)
-    numbers = np.stack([uniforms(5, clip, 0, 250) for clip in range(3)])
+    numbers = np.stack([uniforms(5, clip, 0, 150) for clip in range(3)])
     reference, queue = (draw(name, model, past, numbers, truncation) for name in ("reference", "torch"))
     assert queue.dtype == np.int64
     for clip in range(3):
@@ -161,11 +167,11 @@ def test_engines_draw_the_same_audio(random_model, kernel_size, dilations, tempe
     ids=str,
 )
 def test_engines_draw_the_same_audio_when_truncated(random_model, truncation):
-    """Chance of a false alarm: engines differ by 1e-6, and 400 draws have an edge that close with < 1e-2; the seed
+    """Chance of a false alarm: engines differ by 1e-6, and 240 draws have an edge that close with < 1e-2; the seed
     is fixed."""
     model = random_model()
     past = past_of(random_classes((2, 30), seed=11), model.receptive_field)
-    numbers = np.stack([uniforms(6, clip, 0, 200) for clip in range(2)])
+    numbers = np.stack([uniforms(6, clip, 0, 120) for clip in range(2)])
     reference, queue = (draw(name, model, past, numbers, truncation) for name in ("reference", "torch"))
     assert np.array_equal(reference, queue)
 

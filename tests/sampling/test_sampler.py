@@ -148,10 +148,29 @@ def test_waveforms_are_the_decoded_classes(random_model):
     assert np.array_equal(waveform, QUANTIZER.decode(audio(model, Request(90, count=2))))
 
 
-def test_torchs_threads_are_given_back(random_model):
-    model = random_model()
-    for _ in sampler_of(model).stream_classes(Request(10), chunk=5):
+class ThreadCounter:
+    """An engine that says on how many threads it is run."""
+
+    receptive_field = 5
+
+    def start(self, past):
+        self.started_on = torch.get_num_threads()
+
+    def generate(self, numbers, truncation):
+        assert numbers.shape == (2, 4)
+        return np.full(numbers.shape, torch.get_num_threads())
+
+
+def test_an_engine_runs_on_one_thread_and_its_listener_on_all():
+    engine = ThreadCounter()
+    for classes in Sampler(engine, QUANTIZER).stream_classes(Request(12, count=2), chunk=4):
         assert torch.get_num_threads() == 2
+        assert engine.started_on == 1
+        assert (classes == 1).all()
+
+
+def test_the_threads_are_given_back_after_an_error(random_model):
+    model = random_model()
     with torch.no_grad():
         model.output.bias.fill_(float("nan"))
     with pytest.raises(ModelError):

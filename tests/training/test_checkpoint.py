@@ -256,7 +256,7 @@ def test_another_format_version_is_refused(saved):
 
 
 def test_a_configuration_that_is_not_valid_is_named(saved):
-    rewrite(saved, edit(config={"model": {"cycles": 0}}))
+    rewrite(saved, edit(config="model: {cycles: 0}"))
     assert "its configuration is not valid: " in (text := refused(saved))
     assert "model.cycles: expected a whole number from 1 to 20, found 0" in text
 

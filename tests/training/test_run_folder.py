@@ -89,12 +89,18 @@ def test_steps_are_ordered_as_numbers(run):
 
 
 def test_what_is_no_numbered_checkpoint_is_left_alone(run):
-    others = ["best.safetensors", ".step-00000003.safetensors.x.tmp", "step-9.safetensors.old", "notes.txt"]
+    others = ["best.safetensors", "step-9.safetensors.old", "notes.txt"]
     for name in others:
         (run.checkpoints / name).touch()
     for step in (1, 2, 3):
         run.save(checkpoint(step), keep_last=1)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == sorted([*others, "step-00000003.safetensors"])
+
+
+def test_what_a_killed_save_left_is_removed_by_the_next(run):
+    (run.checkpoints / ".step-00000003.safetensors.x.tmp").touch()
+    run.save(checkpoint(4), keep_last=1)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000004.safetensors"]
 
 
 def test_a_failed_save_deletes_nothing(run, monkeypatch):

@@ -72,8 +72,8 @@ def softmax_draw(logits: Tensor, uniforms: Tensor, truncation: Truncation) -> Te
     """
     if truncation.temperature == 0:
         return logits.argmax(dim=-1)
-    scaled = logits.double() / truncation.temperature
-    scaled = scaled - scaled.amax(dim=-1, keepdim=True)
+    # the difference first: then the smallest temperature gives -inf, and not inf - inf
+    scaled = (logits.double() - logits.double().amax(dim=-1, keepdim=True)) / truncation.temperature
     if truncation.top_k is not None or truncation.top_p is not None:
         scaled = scaled.masked_fill(~_kept(scaled, truncation), float("-inf"))
     cdf = scaled.exp().cumsum(dim=-1)  # (B, classes), not normalized

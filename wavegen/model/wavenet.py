@@ -77,10 +77,8 @@ class WaveNet(nn.Module):
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds to generate one sample with queues: one for every weight of a matrix."""
-        entry = sum(parameter.numel() for parameter in self.input.parameters())
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1) - (
-            entry if isinstance(self.input, nn.Embedding | OneHotInput) else 0
-        )
+        looked_up = self.input.weight if isinstance(self.input, nn.Embedding | OneHotInput) else None
+        return sum(p.numel() for p in self.parameters() if p.dim() > 1 and p is not looked_up)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict every next sample from true past samples (teacher forcing), as one convolution.

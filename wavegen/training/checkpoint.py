@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
 from wavegen import __version__
 from wavegen.config import Config, parse_config
@@ -55,6 +56,16 @@ class Checkpoint:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+class _Document(BaseModel):
+    """The metadata's shape."""
+
+    step: int
+    config: str
+    manifest: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    versions: dict[str, str]
+
+
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write atomically: a temporary file in the same folder, fsync, rename. A kill leaves the old file or the new.
 
@@ -75,14 +86,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     document = {
         "format_version": FORMAT_VERSION,
-        "versions": {"wavegen": __version__, **checkpoint.versions},
+        "versions": {**checkpoint.versions, "wavegen": __version__},
         "step": checkpoint.step,
-        "config": checkpoint.config.model_dump(),
+        "config": checkpoint.config.to_yaml(),
         "labels": sorted({clip["label"] for clip in checkpoint.manifest if clip.get("label") is not None}),
         "manifest": checkpoint.manifest,
         "metrics": checkpoint.metrics,
     }
-    text = json.dumps(document, ensure_ascii=False)
+    text = json.dumps(document)
     content = save(tensors, {"wavegen": text, "sha256": _content_hash(text, tensors)})
     try:
         _write_atomically(path, content)
@@ -106,6 +117,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            if "wavegen" not in metadata:
+                raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of wavegen")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -114,8 +127,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: expected a safetensors file, found something else or a part: {reason}"
         ) from None
-    if "wavegen" not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of wavegen")
     text = metadata["wavegen"]
     if metadata.get("sha256") != _content_hash(text, tensors):
         raise CheckpointError(f"{path}: damaged: its content does not match its hash; use another checkpoint")
@@ -123,15 +134,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
-    document = json.loads(text)
-    version = document.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: expected checkpoint format {FORMAT_VERSION}, found {version} "
-            f"(written by wavegen {document.get('versions', {}).get('wavegen', '?')}); use a matching wavegen"
-        )
     try:
-        config = parse_config(json.dumps(document["config"]), f"{path}: config")
+        document = json.loads(text)
+        version, writer = document["format_version"], document["versions"].get("wavegen", "?")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: expected checkpoint format {FORMAT_VERSION}, found {version} "
+                f"(written by wavegen {writer}); use a matching wavegen"
+            )
+        document = _Document.model_validate(document)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CheckpointError(f"{path}: its metadata are not what a checkpoint has; use another checkpoint") from None
+    try:
+        config = parse_config(document.config, f"{path}: config")
     except ConfigError as error:
         raise CheckpointError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
     groups: dict[str, Arrays] = {"weights": {}, "average": {}, "moment1": {}, "moment2": {}}
@@ -140,13 +155,13 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
         groups.setdefault(group, {})[name] = array
     return Checkpoint(
         config=config,
-        step=document["step"],
+        step=document.step,
         weights=groups["weights"],
         average=groups["average"],
         moments=(groups["moment1"], groups["moment2"]),
-        manifest=document["manifest"],
-        metrics=document["metrics"],
-        versions=document["versions"],
+        manifest=document.manifest,
+        metrics=document.metrics,
+        versions=document.versions,
     )
 
 

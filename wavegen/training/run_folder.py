@@ -45,6 +45,8 @@ class RunFolder:
         """
         if self.path.is_dir() and not any(self.path.iterdir()):
             return
+        if self.path.is_file():
+            raise UsageError(f"{self.path}: expected a folder for the run, found a file; choose another with --run")
         if self.path.exists():
             raise UsageError(
                 f"{self.path}: this run folder has something in it; go on with --resume, or choose another with --run"
@@ -82,6 +84,8 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written; the older ones stay.
         """
+        for leftover in self.checkpoints.glob(".*.tmp"):  # of a save that was killed
+            leftover.unlink(missing_ok=True)
         path = self.checkpoints / f"step-{checkpoint.step:08d}.safetensors"
         save_checkpoint(checkpoint, path)
         for old in self.step_checkpoints()[:-keep_last]:
@@ -104,20 +108,24 @@ class RunFolder:
         """The newest checkpoint that is whole.
 
         Returns:
-            It, and a sentence for each newer one that is damaged.
+            It, and a sentence for each newer one that is damaged; those are renamed to ``*.damaged``.
 
         Raises:
             UsageError: the folder has no checkpoint.
             CheckpointError: it has none that is whole.
         """
-        damaged: list[str] = []
+        damaged: dict[Path, str] = {}
         for path in reversed(self.step_checkpoints()):
             try:
-                return load_checkpoint(path), damaged
+                checkpoint = load_checkpoint(path)
             except CheckpointError as error:
-                damaged.append(str(error))
+                damaged[path] = str(error)
+                continue
+            for bad in damaged:  # out of the way: they must not count among the newest
+                bad.replace(bad.with_name(f"{bad.name}.damaged"))
+            return checkpoint, list(damaged.values())
         if damaged:
-            raise CheckpointError(damaged[0])
+            raise CheckpointError(next(iter(damaged.values())))
         raise UsageError(
             f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none; "
             "start again without --resume, in another --run folder"
@@ -139,7 +147,7 @@ class RunFolder:
         """The lines of ``metrics.jsonl``; a line that a kill cut short is left out."""
         if not self.metrics_file.is_file():
             return
-        with self.metrics_file.open(encoding="utf-8") as file:
+        with self.metrics_file.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     entry = json.loads(line)

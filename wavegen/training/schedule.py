@@ -25,4 +25,4 @@ def learning_rate(
     if schedule == "constant":
         return peak * warmup
     progress = min(1.0, max(0.0, (step + 0.5 - warmup_steps) / max(1, total_steps - warmup_steps)))
-    return peak * warmup * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return peak * warmup * math.cos(0.5 * math.pi * progress) ** 2  # (1 + cos pi p) / 2, without rounding to 0
