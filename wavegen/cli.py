@@ -99,6 +99,7 @@ def train(
     """Train a model on a folder of recordings."""
     from wavegen.data.reading import read_corpus
     from wavegen.device import choose_device
+    from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
     from wavegen.training import launch
     from wavegen.training.interruption import Interrupted
@@ -128,7 +129,7 @@ def train(
             launch.init_from(trainer, Path(init_from), _notice)
         _print_plan(trainer.config, corpus, trainer, run_folder)
     display = TrainingDisplay(trainer.total_steps, trainer.progress.step)
-    trainer.observers = [display, *launch.tensorboard(run_folder)]
+    trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()
     except Interrupted as stop:
@@ -189,7 +190,7 @@ def generate(
         prime=past,
         engine=engine,
     )
-    before = trained.quantizer.decode(past) if with_prime and past is not None else np.zeros(0, np.float32)
+    before = past if with_prime and past is not None else np.zeros(0, np.float32)
     n_samples = None if length is None else round(length * rate)
     signal.signal(signal.SIGTERM, _terminate)
     with ProgressBar("generating", n_samples and n_samples * count, unit="sample") as bar:
@@ -243,24 +244,54 @@ def evaluate(
 
 @app.command()
 def inspect(
-    path: Annotated[str, typer.Argument(help="A folder, an audio file, a config, a checkpoint or a run.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...", help="A folder, an audio file, a config, a checkpoint or a run; several runs to compare."
+        ),
+    ],
+    listen: Annotated[
+        bool,
+        typer.Option("--listen", help="Decode a folder's files: levels, clipping, silence, duplicates."),
+    ] = False,
     as_json: Json = False,
-    plot: Annotated[
-        str | None, typer.Option(metavar="FILE.png", help="Draw an audio file's waveform and spectrogram.")
-    ] = None,
+    plot: Annotated[str | None, typer.Option(metavar="FILE.png", help="Draw a picture of it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture or page.")] = False,
 ) -> None:
     """Show what something is."""
-    from wavegen.report.inspection import inspect_path
-    from wavegen.report.pictures import draw_file
+    from wavegen.report.inspection import inspect_paths
+    from wavegen.report.pictures import draw
+    from wavegen.report.target import check_target
 
-    inspection = inspect_path(path, _data_progress("reading"))
+    if plot is not None:
+        check_target(Path(plot), ".png", overwrite)
+    inspection = inspect_paths(paths, _data_progress("reading"), hear=listen)
     if as_json:
         typer.echo(json.dumps(inspection.facts, indent=2))
     else:
         _print_tables(inspection.tables)
     if plot is not None:
-        draw_file(Path(path), Path(plot))
+        draw(inspection, Path(plot))
         _notice(f"drawn: {plot}")
+
+
+@app.command("config")
+def config_(
+    preset: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="The preset to print.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema, for editors.")] = False,
+) -> None:
+    """List the presets, or print one to edit: wavegen config small > my.yaml."""
+    from wavegen.config import json_schema, preset_summaries, preset_text
+    from wavegen.report.tables import Table
+
+    if schema:
+        if preset is not None:
+            raise UsageError("--schema: it is the same for all presets; give one of the two")
+        typer.echo(json.dumps(json_schema(), indent=2))
+    elif preset is not None:
+        typer.echo(preset_text(preset), nl=False)
+    else:
+        _print_tables([Table("Presets: wavegen config NAME > my.yaml", (), list(preset_summaries().items()))])
 
 
 def _load_config(config: str | None, overrides: list[str]) -> Config:
@@ -300,7 +331,7 @@ def _print_tables(tables: Any, file: Any = None) -> None:
     print_tables(tables, file or sys.stdout)
 
 
-def _data_progress(what: str = "reading recordings") -> Any:
+def _data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
     """A progress callback that shows a bar only where there is something to wait for."""
     from wavegen.report.terminal import ProgressBar
 
@@ -308,7 +339,7 @@ def _data_progress(what: str = "reading recordings") -> Any:
 
     def progress(done: int, total: int) -> None:
         if not bars:
-            bars.append(ProgressBar(what, total, unit="file"))
+            bars.append(ProgressBar(what, total, unit=unit))
         bars[0].move_to(done)
         if done >= total:
             bars.pop().__exit__(None, None, None)

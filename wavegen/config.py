@@ -157,6 +157,33 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in presets_folder().glob("*.yaml"))
 
 
+def preset_text(name: str) -> str:
+    """A preset's YAML with all its comments.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    if name not in preset_names():
+        raise UsageError(f"{name}: {_no_such_preset(name)}")
+    return (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def preset_summaries() -> dict[str, str]:
+    """Each preset's name with the line that says what it is for: the comment that begins with its name."""
+    summaries = {}
+    for name in preset_names():
+        start = f"# {name}: "
+        lines = (line.removeprefix(start) for line in preset_text(name).splitlines() if line.startswith(start))
+        summaries[name] = next(lines, "")
+    return summaries
+
+
+@cache
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file, with each key's description, range and default."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
 def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Config:
     """Read a preset or a YAML file, with single values replaced.
 
@@ -253,17 +280,20 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def _find_config(source: str) -> Path:
-    names = preset_names()
-    if source in names:
+    if source in preset_names():
         return presets_folder() / f"{source}.yaml"
     path = Path(source)
     if path.is_file():
         return path
     if path.is_dir():
         raise UsageError(f"{source}: expected a YAML file or a preset, found a folder")
-    near = difflib.get_close_matches(source, names, n=1)
-    meant = f"; did you mean '{near[0]}'?" if near else ""
-    raise UsageError(f"{source}: no such file, and no such preset ({', '.join(names)}){meant}")
+    raise UsageError(f"{source}: no such file, and {_no_such_preset(source)}")
+
+
+def _no_such_preset(name: str) -> str:
+    names = preset_names()
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"no such preset ({', '.join(names)})" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 def _explain(source: YamlSource, loc: Sequence[int | str], kind: str) -> tuple[KeyPath, str]:
@@ -287,14 +317,9 @@ class _Schema(NamedTuple):
     key: KeyPath
 
 
-@cache
-def _json_schema() -> dict[str, Any]:
-    return Config.model_json_schema()
-
-
 def _walk_schema(loc: Sequence[int | str]) -> _Schema:
     """Follow an error's location to the key that a user wrote; what pydantic adds for unions is left out."""
-    root = _json_schema()
+    root = json_schema()
     node: Mapping[str, Any] = root
     key: KeyPath = ()
     for part in loc:

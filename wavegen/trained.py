@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -11,20 +12,34 @@ import numpy.typing as npt
 from wavegen.audio.finding import find_audio
 from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import load_waveform
-from wavegen.config import Config
+from wavegen.config import DEFAULT_PRESET, Config, load_config
 from wavegen.data.reading import build_quantizer, first_samples, read_corpus
 from wavegen.device import choose_device
-from wavegen.errors import AudioError, DataError, WavegenError
+from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.outputs import Truncation
 from wavegen.model.wavenet import build_model, load_weights
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler
+from wavegen.training import launch
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
-from wavegen.training.run_folder import find_checkpoint
+from wavegen.training.observer import Observer
+from wavegen.training.run_folder import RunFolder, find_checkpoint
 
 NamedClip = tuple[str, npt.NDArray[np.integer]]
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What ``generate`` and ``stream`` take besides a length."""
+
+    count: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    seed: int
+    prime: npt.ArrayLike | None
+    engine: str
 
 
 class TrainedModel:
@@ -53,15 +68,20 @@ class TrainedModel:
         """The rate of all audio that goes in and comes out."""
         return self.config.audio.sample_rate_hz
 
-    def read(self, path: Path) -> npt.NDArray[np.integer]:
-        """A file's classes, prepared as the model's training data were.
+    def read(self, path: str | Path) -> Floats:
+        """A file as a waveform at the model's rate, prepared as its training data were.
+
+        Returns:
+            (T,) float32, mono.
 
         Raises:
             AudioError: the file cannot be used.
+            UsageError: there is no file.
         """
         audio = self.config.audio
-        loaded = load_waveform(path, sample_rate_hz=audio.sample_rate_hz, trim_db=audio.trim_db, level=audio.level)
-        return self.quantizer.encode(loaded.waveform)
+        return load_waveform(
+            Path(path), sample_rate_hz=audio.sample_rate_hz, trim_db=audio.trim_db, level=audio.level
+        ).waveform
 
     def read_all(self, paths: Sequence[Path], skipped: Callable[[str], None]) -> list[NamedClip]:
         """The clips of files and of folders of files; what cannot be used is told and left out.
@@ -81,7 +101,7 @@ class TrainedModel:
                 files = [(str(path), path)]
             for name, file in files:
                 try:
-                    clips.append((name, self.read(file)))
+                    clips.append((name, self.quantizer.encode(self.read(file))))
                 except AudioError as error:
                     skipped(f"skipped: {error}")
         if not clips:
@@ -143,7 +163,7 @@ class TrainedModel:
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 0,
-        prime: npt.NDArray[np.integer] | None = None,
+        prime: npt.ArrayLike | None = None,
         engine: str = "auto",
     ) -> Iterator[Floats]:
         """Generate audio chunk by chunk.
@@ -155,7 +175,7 @@ class TrainedModel:
             top_k: draw among the k likeliest classes only.
             top_p: draw among the likeliest classes that together reach this probability only.
             seed: the same seed gives the same audio.
-            prime: classes to continue, as ``read`` gives them.
+            prime: (T,) waveform at the model's rate, such as ``read`` gives, that every clip continues.
             engine: auto, torch or reference.
 
         Yields:
@@ -166,12 +186,37 @@ class TrainedModel:
             ModelError: the model's outputs are not finite.
         """
         n_samples = None if seconds is None else round(seconds * self.sample_rate_hz)
-        request = Request(n_samples, count, seed, Truncation(temperature, top_k, top_p), prime)
+        past = None if prime is None else self.quantizer.encode(_mono(prime))
+        request = Request(n_samples, count, seed, Truncation(temperature, top_k, top_p), past)
         return Sampler(build_engine(engine, self.network), self.quantizer).stream(request)
 
-    def score(self, classes: npt.NDArray[np.integer]) -> float:
-        """Bits/sample of a clip, from its start, given as ``read`` gives it: (T,) classes."""
-        return model_bits(self.network, [classes], self.quantizer.silence)[0] / max(1, len(classes))
+    def generate(self, seconds: float, **options: Unpack[SamplingOptions]) -> Floats:
+        """Generate audio as one array.
+
+        Args:
+            seconds: length of each clip.
+            **options: as ``stream``.
+
+        Returns:
+            (count, T) float32 in [-1, 1].
+
+        Raises:
+            UsageError: an argument is out of its range.
+            ModelError: the model's outputs are not finite.
+        """
+        return np.concatenate(list(self.stream(seconds, **options)), axis=1)
+
+    def score(self, waveform: npt.ArrayLike) -> float:
+        """How well the model predicts a clip from its start, in bits/sample.
+
+        Args:
+            waveform: (T,) at the model's rate, such as ``read`` gives; values outside [-1, 1] are clipped.
+
+        Raises:
+            UsageError: it is not one clip of one sample or more.
+        """
+        classes = self.quantizer.encode(_mono(waveform))
+        return model_bits(self.network, [classes], self.quantizer.silence)[0] / len(classes)
 
 
 def load(path: str | Path, device: str = "auto") -> TrainedModel:
@@ -187,3 +232,52 @@ def load(path: str | Path, device: str = "auto") -> TrainedModel:
         ModelError: its weights are not finite.
     """
     return TrainedModel(load_checkpoint(find_checkpoint(Path(path))), device)
+
+
+def train(
+    folder: str | Path,
+    config: Config | str | Path = DEFAULT_PRESET,
+    *,
+    run: str | Path | None = None,
+    device: str = "auto",
+    init_from: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+    notice: Callable[[str], None] = print,
+) -> TrainedModel:
+    """Train a model on a folder of recordings.
+
+    Args:
+        folder: of the recordings.
+        config: a configuration, a preset's name, or a YAML file.
+        run: the run folder; ``runs/`` and the folder's name by default.
+        device: auto, cpu, cuda or cuda:N.
+        init_from: a run or checkpoint to start from.
+        observers: are told what happens.
+        notice: is told what the user should know.
+
+    Returns:
+        The best model of the training.
+
+    Raises:
+        ConfigError, UsageError, DataError: something given is wrong; the message says what.
+        TrainingError: the loss is not finite again and again.
+        Interrupted: after Ctrl-C; the state is saved.
+    """
+    settings = config if isinstance(config, Config) else load_config(config)
+    settings = settings.with_values("data", folder=str(Path(folder).absolute()))
+    run_folder = RunFolder(Path(run) if run is not None else Path("runs") / Path(folder).absolute().name)
+    run_folder.check_new()
+    corpus = read_corpus(settings)
+    trainer = launch.start(settings, corpus, run_folder, choose_device(device), observers, notice)
+    if init_from is not None:
+        launch.init_from(trainer, Path(init_from), notice)
+    trainer.fit()
+    return load(run_folder.path, device)
+
+
+def _mono(waveform: npt.ArrayLike) -> Floats:
+    """A waveform as a (T,) float32 array."""
+    array = np.asarray(waveform, dtype=np.float32)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise UsageError(f"expected a waveform of finite numbers, (T,) with T >= 1, found the shape {array.shape}")
+    return array

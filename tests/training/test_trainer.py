@@ -19,6 +19,7 @@ from wavegen.model.wavenet import build_model
 from wavegen.training import launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.interruption import Interrupted
+from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.trainer import Trainer, update_average
 
@@ -87,13 +88,10 @@ def assert_same_training(one: Checkpoint, other: Checkpoint) -> None:
 def stop_after(training: Trainer, step: int) -> None:
     """Let the training be interrupted as by Ctrl-C once it has made so many steps."""
 
-    class Stop:
+    class Stop(Observer):
         def stepped(self, entry: dict[str, Any]) -> None:
             if entry["step"] == step:
                 training.interruption.signal_number = 2
-
-        def __getattr__(self, event: str) -> Callable[..., None]:
-            return lambda *details: None
 
     training.observers = [Stop()]
     with pytest.raises(Interrupted):
@@ -214,7 +212,7 @@ def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path: Path) -> 
     trained = load(tmp_path / "run")
     clip = trained.read(folder / "clip0.wav")
     assert trained.score(clip) < 0.5
-    continued = np.concatenate([block[0] for block in trained.stream(1.0, prime=clip, temperature=0.5)])
+    continued = trained.generate(1.0, prime=clip, temperature=0.5)[0]
     spectrum = np.abs(np.fft.rfft(continued * np.hanning(len(continued))))
     assert np.argmax(spectrum) * RATE_HZ / len(continued) == pytest.approx(hz, abs=2.0)
 

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from wavegen.training.observer import Observer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 STEP_SCALARS = ("train_bits", "learning_rate", "gradient_norm", "targets_per_second")
 
 EVERY_STEPS = 10
 
 
-class TensorBoardObserver:
-    """Writes scalars and auditions; implements the trainer's ``Observer``.
+class TensorBoardObserver(Observer):
+    """Writes scalars and auditions.
 
     Args:
         folder: of the event files.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        """Made when there is something to write: the folder belongs to a run that may not exist yet."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), flush_secs=30)
+        return SummaryWriter(str(self.folder), flush_secs=30)
 
     def stepped(self, entry: dict[str, Any]) -> None:
         """Write the step's scalars, now and then."""
@@ -40,16 +51,19 @@ class TensorBoardObserver:
             self._scalar(f"baselines/{name.replace(' ', '_')}", bits, entry["step"])
         self._writer.flush()
 
-    def auditioned(self, step: int, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
-        """Write the clip."""
+    def auditioned(
+        self,
+        step: int,
+        path: Path,
+        waveform: npt.NDArray[np.float32],
+        sample_rate_hz: int,
+    ) -> None:
+        """Write the clip, and its picture, which ``AuditionPictures`` drew before."""
+        from matplotlib.image import imread
+
         self._writer.add_audio("audition", waveform[None], step, sample_rate_hz)
+        self._writer.add_image("audition", imread(path.with_suffix(".png")), step, dataformats="HWC")
         self._writer.flush()
-
-    def working(self, what: str, done: int, total: int) -> None:
-        """Nothing to write."""
-
-    def notice(self, text: str) -> None:
-        """Nothing to write."""
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)

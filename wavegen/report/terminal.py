@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from wavegen.report.tables import minutes
+from wavegen.training.observer import Observer
 
 LINE_EVERY_SECONDS = 30.0  # where there is no terminal
 
@@ -88,8 +90,8 @@ class ProgressBar:
         return f"{self.count:,} of {self.total:,} {self.unit}, {minutes(left)} left"
 
 
-class TrainingDisplay:
-    """Tells a training's user what happens; implements the trainer's ``Observer``.
+class TrainingDisplay(Observer):
+    """Tells a training's user what happens.
 
     Args:
         total_steps: of the training.
@@ -133,10 +135,10 @@ class TrainingDisplay:
             f"{everything}{train}; baselines: {baselines_in_words(entry['baselines'])}"
         )
 
-    def auditioned(self, step: int, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+    def auditioned(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Say that there is something to hear."""
         self.bar.describe("training")
-        self.bar.say(f"step {step:,}: audition of {minutes(len(waveform) / sample_rate_hz)} written")
+        self.bar.say(f"step {step:,}: audition {path}, {minutes(len(waveform) / sample_rate_hz)}")
 
     def working(self, what: str, done: int, total: int) -> None:
         """Show what the training is at."""

@@ -14,8 +14,9 @@ from wavegen.errors import ModelError, UsageError
 from wavegen.model.wavenet import build_model, load_weights
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.freeze import freeze
+from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
-from wavegen.training.trainer import Observer, Trainer
+from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
 DataProgress = Callable[[int, int], None]
@@ -45,17 +46,6 @@ def start(
     model = build_model(config).to(device)
     run.create(config.to_yaml())
     return Trainer(config, corpus, model, build_quantizer(config), run, observers)
-
-
-def tensorboard(run: RunFolder) -> list[Observer]:
-    """An observer that writes TensorBoard's event files, where TensorBoard is installed."""
-    from importlib.util import find_spec
-
-    if find_spec("tensorboard") is None:
-        return []
-    from wavegen.report.tensorboard import TensorBoardObserver
-
-    return [TensorBoardObserver(run.path / "tensorboard")]
 
 
 def init_from(trainer: Trainer, path: Path, notice: Notice) -> None:

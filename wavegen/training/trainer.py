@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wavegen.audio.quantize import Classes, Quantizer
+from wavegen.audio.writer import AudioWriter
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import first_samples
@@ -29,31 +30,13 @@ from wavegen.model.wavenet import WaveNet, load_weights
 from wavegen.training.audition import audition
 from wavegen.training.checkpoint import Arrays, Checkpoint
 from wavegen.training.interruption import Interrupted, Interruption
+from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.schedule import learning_rate
 
 # So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
 # once, but a network that has diverged does not come back.
 LARGEST_NON_FINITE_STREAK = 20
-
-
-class Observer(Protocol):
-    """Somebody whom a training tells what happens: the terminal, TensorBoard."""
-
-    def stepped(self, entry: dict[str, Any]) -> None:
-        """A step was made; its line of ``metrics.jsonl``."""
-
-    def validated(self, entry: dict[str, Any]) -> None:
-        """A validation was made; its line of ``metrics.jsonl``."""
-
-    def auditioned(self, step: int, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
-        """An audition was written."""
-
-    def working(self, what: str, done: int, total: int) -> None:
-        """Something that takes a while goes on: validation, audition."""
-
-    def notice(self, text: str) -> None:
-        """Something that the user should know."""
 
 
 @dataclass
@@ -271,17 +254,20 @@ class Trainer:
         return first_samples(by_content, limit)
 
     def _audition(self) -> None:
-        step = self.progress.step
+        rate = self.corpus.sample_rate_hz
         waveform = audition(
             self.average,
             self.quantizer,
-            self.corpus.sample_rate_hz,
+            rate,
             self.settings.audition_seconds,
             self.settings.seed,
-            self.run.audition_file(step),
             self._while_auditioning,
         )
-        self._tell("auditioned", step, waveform, self.corpus.sample_rate_hz)
+        path = self.run.audition_file(self.progress.step)
+        path.parent.mkdir(exist_ok=True)
+        self._tell("auditioned", self.progress.step, path, waveform, rate)
+        with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
+            writer.write(waveform)
 
     def _while_auditioning(self, done: int, total: int) -> None:
         self._tell("working", "audition", done, total)

@@ -1,0 +1,107 @@
+"""wavegen from Python, as a notebook uses it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import wavegen
+from wavegen.errors import UsageError
+from wavegen.training.observer import Observer
+
+RATE_HZ = 8000
+TINY = ["audio.sample_rate_hz=8000", "model.cycles=1", "model.dilation_cycle=4", "model.residual_channels=8"]
+SHORT = ["training.steps=12", "training.batch_size=2", "training.window_targets=100", "training.audition_every=0"]
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    for i in range(3):
+        clip = 0.5 * np.sin(2 * np.pi * (200 + 50 * i) * np.arange(RATE_HZ) / RATE_HZ)
+        soundfile.write(folder / f"{i}.wav", clip, RATE_HZ)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> wavegen.TrainedModel:
+    learnt = ["training.steps=60", "training.learning_rate=0.02"]
+    config = wavegen.load_config("small", [*TINY, *SHORT, *learnt])
+    return wavegen.train(recordings, config, run=tmp_path_factory.mktemp("runs") / "run", device="cpu")
+
+
+def test_generates_arrays_and_chunks_of_them(model: wavegen.TrainedModel) -> None:
+    clips = model.generate(seconds=0.3, count=2, temperature=0.9, top_p=0.95, seed=3)
+    assert clips.shape == (2, 2400)
+    assert clips.dtype == np.float32
+    assert np.abs(clips).max() <= 1
+    chunks = list(model.stream(0.3, count=2, temperature=0.9, top_p=0.95, seed=3))
+    assert len(chunks) > 1
+    np.testing.assert_array_equal(np.concatenate(chunks, axis=1), clips)
+
+
+def test_continues_and_scores_what_it_reads(model: wavegen.TrainedModel, recordings: Path) -> None:
+    waveform = model.read(recordings / "0.wav")
+    assert waveform.shape == (RATE_HZ,)
+    assert 0 < model.score(waveform) < 20
+    assert not np.array_equal(model.generate(0.1, prime=waveform), model.generate(0.1))
+
+
+@pytest.mark.parametrize("waveform", [[], [[0.0, 0.1]], [np.nan]])
+def test_what_is_no_waveform_is_refused(model: wavegen.TrainedModel, waveform: Any) -> None:
+    with pytest.raises(UsageError, match="expected a waveform of finite numbers"):
+        model.score(waveform)
+
+
+def test_loads_what_was_trained(model: wavegen.TrainedModel, recordings: Path, tmp_path: Path) -> None:
+    config = wavegen.load_config("small", [*TINY, *SHORT])
+    trained = wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
+    loaded = wavegen.load(tmp_path / "run", device="cpu")
+    np.testing.assert_array_equal(loaded.generate(0.1), trained.generate(0.1))
+    assert loaded.sample_rate_hz == RATE_HZ
+
+
+def test_tells_its_observers(recordings: Path, tmp_path: Path) -> None:
+    class Counter(Observer):
+        steps = 0
+
+        def stepped(self, entry: dict[str, Any]) -> None:
+            self.steps += 1
+
+    counter = Counter()
+    config = wavegen.load_config("small", [*TINY, *SHORT])
+    wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", observers=[counter])
+    assert counter.steps == 12
+
+
+def test_tensorboard_events_read_back(recordings: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from wavegen.report.observers import run_observers
+
+    config = wavegen.load_config(
+        "small", [*TINY, *SHORT, "training.audition_every=12", "training.audition_seconds=0.2"]
+    )
+    wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", observers=run_observers(tmp_path / "run"))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"training/train_bits", "validation/bits_per_sample", "baselines/order-2_Markov"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [event.step for event in events.Scalars("validation/bits_per_sample")] == [12]
+    (audio,) = events.Audio("audition")
+    assert (audio.sample_rate, audio.content_type) == (RATE_HZ, "audio/wav")
+    (picture,) = events.Images("audition")
+    assert picture.width > 500
+    assert (tmp_path / "run" / "auditions" / "step-00000012.png").is_file()
+
+
+def test_the_package_has_no_other_names() -> None:
+    assert {"load", "train", "load_config"} <= set(dir(wavegen))
+    with pytest.raises(AttributeError, match="no attribute 'lood'"):
+        _ = wavegen.lood
+    assert "torch" in sys.modules
