@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from wavegen.errors import UsageError
@@ -41,3 +42,8 @@ def describe_device(device: torch.device, threads: int | None = None) -> str:
         properties = torch.cuda.get_device_properties(device)
         return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     return f"cpu, {threads} threads" if threads else "cpu"
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

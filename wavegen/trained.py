@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +15,25 @@ from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
 from wavegen.data.reading import build_quantizer, first_samples, read_corpus
-from wavegen.device import choose_device
+from wavegen.device import available_cores, choose_device
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
-from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.outputs import Truncation
-from wavegen.model.wavenet import build_model, load_weights
-from wavegen.sampling.engines import build_engine
+from wavegen.model.shapes import check_weights, parameter_shapes
+from wavegen.model.truncation import Truncation
+from wavegen.sampling.engines import PRECISIONS, build_engine, choose_engine
 from wavegen.sampling.sampler import Request, Sampler
-from wavegen.training import launch
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavegen.model.wavenet import WaveNet
+    from wavegen.sampling.engines.engine import Engine
+    from wavegen.sampling.engines.packing import Precision
+
+LARGEST_PRECISION_COST = 0.01  # bits/sample
 
 NamedClip = tuple[str, npt.NDArray[np.integer]]
 
@@ -40,6 +48,8 @@ class SamplingOptions(TypedDict, total=False):
     seed: int
     prime: npt.ArrayLike | None
     engine: str
+    precision: str
+    threads: int | None
 
 
 class TrainedModel:
@@ -57,11 +67,25 @@ class TrainedModel:
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
         self.checkpoint = checkpoint
         self.config: Config = checkpoint.config
-        self.device = choose_device(device)
+        self.device_name = device
         self.quantizer = build_quantizer(self.config)
-        self.network = build_model(self.config).requires_grad_(False)
-        load_weights(self.network, checkpoint.average)
-        self.network.to(self.device).eval()
+        check_weights(checkpoint.average, parameter_shapes(self.config))
+        if device != "auto":
+            _ = self.device  # says at once if there is none
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where torch runs the network."""
+        return choose_device(self.device_name)
+
+    @cached_property
+    def network(self) -> WaveNet:
+        """The network in torch, in float32; made when something needs it, for the numba engine does not."""
+        from wavegen.model.wavenet import build_model, load_weights
+
+        network = build_model(self.config).requires_grad_(False)
+        load_weights(network, self.checkpoint.average)
+        return network.to(self.device).eval()
 
     @property
     def sample_rate_hz(self) -> int:
@@ -165,6 +189,9 @@ class TrainedModel:
         seed: int = 0,
         prime: npt.ArrayLike | None = None,
         engine: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> Iterator[Floats]:
         """Generate audio chunk by chunk.
 
@@ -176,7 +203,10 @@ class TrainedModel:
             top_p: draw among the likeliest classes that together reach this probability only.
             seed: the same seed gives the same audio.
             prime: (T,) waveform at the model's rate, such as ``read`` gives, that every clip continues.
-            engine: auto, torch or reference.
+            engine: auto, numba, torch or reference.
+            precision: of the weights: auto, float32, bfloat16 or int8.
+            threads: that share the clips; all cores by default.
+            notice: is told which engine was chosen, and why.
 
         Yields:
             (count, n) float32 in [-1, 1].
@@ -188,7 +218,36 @@ class TrainedModel:
         n_samples = None if seconds is None else round(seconds * self.sample_rate_hz)
         past = None if prime is None else self.quantizer.encode(_mono(prime))
         request = Request(n_samples, count, seed, Truncation(temperature, top_k, top_p), past)
-        return Sampler(build_engine(engine, self.network), self.quantizer).stream(request)
+        return Sampler(self._engine(engine, precision, threads, count, notice), self.quantizer).stream(request)
+
+    def _engine(
+        self, name: str, precision: str, threads: int | None, count: int, notice: Callable[[str], None] | None
+    ) -> Engine:
+        """The engine asked for; ``auto`` takes the fused one on a CPU, in the lowest precision that costs nothing."""
+        # On a machine with CUDA the fused engine still serves `auto`: for that no GPU has been measured.
+        device_type = "cpu" if self.device_name == "auto" else self.device.type
+        chosen = choose_engine(name, device_type, "float32" if precision == "auto" else precision)
+        used, reason = (precision, "") if precision != "auto" else self._cheapest_precision(chosen)
+        n_threads = min(threads or available_cores(), count)
+        if notice and (name == "auto" or precision == "auto"):
+            shared = f", {n_threads} threads" if n_threads > 1 else ""
+            notice(f"engine: {chosen}, {used} weights{reason}{shared}")
+        if chosen != "numba":
+            return build_engine(chosen, self.network)
+        from wavegen.sampling.engines.numba_fused import NumbaFusedEngine, compile_kernel
+
+        exact: Precision = next(known for known in PRECISIONS if known == used)
+        compile_kernel(exact, notice or print)
+        return NumbaFusedEngine(self.checkpoint.average, self.config.model.dilations, exact, n_threads)
+
+    def _cheapest_precision(self, engine: str) -> tuple[str, str]:
+        """The precision with the fewest bits whose measured cost is small enough, and the reason in words."""
+        costs = self.checkpoint.metrics.get("precision_costs") or {}
+        if engine == "numba":
+            for name in reversed(PRECISIONS):
+                if costs.get(name, float("inf")) <= LARGEST_PRECISION_COST:
+                    return name, f" (cost on held-out audio: {max(0.0, costs[name]):.4f} bits/sample)"
+        return "float32", ""
 
     def generate(self, seconds: float, **options: Unpack[SamplingOptions]) -> Floats:
         """Generate audio as one array.
@@ -215,6 +274,8 @@ class TrainedModel:
         Raises:
             UsageError: it is not one clip of one sample or more.
         """
+        from wavegen.evaluation.likelihood import model_bits
+
         classes = self.quantizer.encode(_mono(waveform))
         return model_bits(self.network, [classes], self.quantizer.silence)[0] / len(classes)
 
@@ -263,6 +324,8 @@ def train(
         TrainingError: the loss is not finite again and again.
         Interrupted: after Ctrl-C; the state is saved.
     """
+    from wavegen.training import launch
+
     settings = config if isinstance(config, Config) else load_config(config)
     settings = settings.with_values("data", folder=str(Path(folder).absolute()))
     run_folder = RunFolder(Path(run) if run is not None else Path("runs") / Path(folder).absolute().name)

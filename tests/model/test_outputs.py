@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from wavegen.errors import UsageError
-from wavegen.model.outputs import Truncation, softmax_draw, softmax_loss
+from wavegen.model.outputs import softmax_draw, softmax_loss
+from wavegen.model.truncation import Truncation
 from wavegen.sampling.uniforms import uniforms
 
 TRUNCATIONS = [

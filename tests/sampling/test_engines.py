@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wavegen.errors import ModelError, UsageError
-from wavegen.model.outputs import Truncation
+from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.uniforms import uniforms
 
@@ -90,10 +90,11 @@ def draw(name, model, past, numbers, truncation):
 @pytest.mark.parametrize("batch", [1, 3, 8, 9, 17])
 @pytest.mark.parametrize("dilations", [[1, 2, 4, 8], [1, 3, 5], [7, 1, 2, 1], [6]], ids=str)
 @pytest.mark.parametrize("kernel_size", [2, 3, 4])
-def test_the_queue_engine_has_the_teacher_forced_logits(random_model, kernel_size, dilations, batch):
+@pytest.mark.parametrize("name", ["numba", "torch"])
+def test_the_queue_engines_have_the_teacher_forced_logits(random_model, name, kernel_size, dilations, batch):
     model = random_model(kernel_size=kernel_size, dilations=dilations)
     field = model.receptive_field
-    engine = build_engine("torch", model)
+    engine = build_engine(name, model)
     assert engine.receptive_field == field
     for n_prime, lengths in [(0, [25]), (3, [1]), (field, [2, 11]), (field + 9, [7])]:
         past = past_of(random_classes((batch, n_prime), seed=1), field)
@@ -154,10 +155,11 @@ def test_engines_draw_the_same_audio(random_model, kernel_size, dilations, tempe
     truncation = Truncation(temperature=temperature)
     past = past_of(random_classes((3, 30), seed=10), model.receptive_field)
     numbers = np.stack([uniforms(5, clip, 0, 150) for clip in range(3)])
-    reference, queue = (draw(name, model, past, numbers, truncation) for name in ("reference", "torch"))
-    assert queue.dtype == np.int64
-    for clip in range(3):
-        assert_same_audio(model, past[clip], numbers[clip], truncation, reference[clip], queue[clip])
+    reference, *others = (draw(name, model, past, numbers, truncation) for name in ("reference", "torch", "numba"))
+    for drawn in others:
+        assert drawn.dtype == np.int64
+        for clip in range(3):
+            assert_same_audio(model, past[clip], numbers[clip], truncation, reference[clip], drawn[clip])
     assert len(np.unique(reference)) > 8, "a test of equality needs varied audio"
 
 
@@ -172,8 +174,9 @@ def test_engines_draw_the_same_audio_when_truncated(random_model, truncation):
     model = random_model()
     past = past_of(random_classes((2, 30), seed=11), model.receptive_field)
     numbers = np.stack([uniforms(6, clip, 0, 120) for clip in range(2)])
-    reference, queue = (draw(name, model, past, numbers, truncation) for name in ("reference", "torch"))
+    reference, queue, fused = (draw(name, model, past, numbers, truncation) for name in ("reference", "torch", "numba"))
     assert np.array_equal(reference, queue)
+    assert np.array_equal(reference, fused)
 
 
 def test_draws_on_the_very_edge_are_the_same_audio_too(random_model):
@@ -229,7 +232,7 @@ def test_engines_by_name(random_model):
     kinds = {name: type(build_engine(name, model)) for name in ENGINES}
     assert len(set(kinds.values())) == len(ENGINES)
     assert type(build_engine("auto", model)) in kinds.values()
-    with pytest.raises(UsageError, match=r"^--engine: expected one of auto, torch, reference.*, found 'magic'$"):
+    with pytest.raises(UsageError, match=r"^--engine: expected one of auto, numba, torch, reference, found 'magic'$"):
         build_engine("magic", model)
 
 

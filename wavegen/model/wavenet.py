@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from wavegen.config import Config
-from wavegen.errors import ModelError
 from wavegen.model.layers import OneHotInput, ResidualBlock, ScalarInput
+from wavegen.model.shapes import check_weights
 
 
 class WaveNet(nn.Module):
@@ -68,6 +67,11 @@ class WaveNet(nn.Module):
     def receptive_field(self) -> int:
         """Samples of past that one prediction sees."""
         return 1 + sum(block.conv.reach for block in self._blocks())
+
+    @property
+    def dilations(self) -> list[int]:
+        """The dilation of every block, in order."""
+        return [block.conv.dilation for block in self._blocks()]
 
     @property
     def n_parameters(self) -> int:
@@ -154,16 +158,6 @@ def load_weights(model: WaveNet, weights: Mapping[str, npt.NDArray[Any]]) -> Non
         ModelError: a name or a shape does not fit, or a weight is not finite.
     """
     parameters = dict(model.named_parameters())
-    for name in parameters.keys() ^ weights.keys():
-        where = "the checkpoint lacks" if name in parameters else "the checkpoint has, and the model lacks,"
-        raise ModelError(f"the checkpoint does not fit its configuration: {where} '{name}'")
+    check_weights(weights, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
     for name, parameter in parameters.items():
-        array = weights[name]
-        if tuple(parameter.shape) != array.shape:
-            raise ModelError(
-                f"the checkpoint does not fit its configuration: '{name}': "
-                f"expected the shape {tuple(parameter.shape)}, found {array.shape}"
-            )
-        if not np.isfinite(array).all():
-            raise ModelError(f"the checkpoint's weights are not finite: '{name}'")
-        parameter.copy_(torch.from_numpy(array.copy()))
+        parameter.copy_(torch.from_numpy(weights[name].copy()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.errors import UsageError
-from wavegen.model.outputs import Truncation
+from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines.engine import ClassArray, Engine
 from wavegen.sampling.uniforms import uniforms
 
@@ -73,15 +72,12 @@ class Sampler:
         Raises:
             ModelError: the model's outputs are not finite.
         """
-        with _one_thread():
-            self.engine.start(np.repeat(self._past(request)[None], request.count, axis=0))
+        self.engine.start(np.repeat(self._past(request)[None], request.count, axis=0))
         made = 0
         while request.n_samples is None or made < request.n_samples:
             stop = made + chunk if request.n_samples is None else min(made + chunk, request.n_samples)
             numbers = np.stack([uniforms(request.seed, clip, made, stop) for clip in range(request.count)])
-            with _one_thread():
-                classes = self.engine.generate(numbers, request.truncation)
-            yield classes
+            yield self.engine.generate(numbers, request.truncation)
             made = stop
 
     def stream(self, request: Request, chunk: int = CHUNK_SAMPLES) -> Iterator[Floats]:
@@ -97,16 +93,3 @@ class Sampler:
             newest = request.prime[-field:]
             past[field - len(newest) :] = newest
         return past
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: a step is too small to share out, and sharing would change its rounding."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

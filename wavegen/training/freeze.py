@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer
 from wavegen.data.windows import Batch
+from wavegen.device import available_cores
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import build_model
@@ -52,11 +52,6 @@ def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callabl
         config = config.with_values("training", steps=steps, minutes=None)
         notice(f"{settings.minutes:g} minutes: {steps:,} steps ({reason})")
     return config
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:

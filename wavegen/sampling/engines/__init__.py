@@ -9,22 +9,52 @@ from wavegen.errors import UsageError
 if TYPE_CHECKING:
     from wavegen.model.wavenet import WaveNet
     from wavegen.sampling.engines.engine import Engine
+    from wavegen.sampling.engines.packing import Precision
 
-ENGINES = ("torch", "reference")
+ENGINES = ("numba", "torch", "reference")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
-def build_engine(name: str, model: WaveNet) -> Engine:
-    """The engine of that name; ``auto`` takes the fastest that the model's device has.
+def choose_engine(name: str, device_type: str, precision: str = "float32") -> str:
+    """The engine that a name means on a kind of device; ``auto`` takes the fastest.
+
+    Args:
+        name: auto or one of ``ENGINES``.
+        device_type: cpu or cuda.
+        precision: of the weights; the numba engine alone has others than float32.
 
     Raises:
-        UsageError: there is no such engine.
+        UsageError: there is no such engine or precision, or not on this device.
     """
-    if name in ("auto", "torch"):
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision: expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
+    if name == "auto":
+        name = "numba" if device_type == "cpu" else "torch"
+    if name not in ENGINES:
+        raise UsageError(f"--engine: expected one of auto, {', '.join(ENGINES)}, found '{name}'")
+    if name == "numba" and device_type != "cpu":
+        raise UsageError(f"--engine numba runs on the CPU, not on {device_type}; give --device cpu or --engine torch")
+    if name != "numba" and precision != "float32":
+        raise UsageError(f"--precision {precision}: the {name} engine has float32 only; give --engine numba")
+    return name
+
+
+def build_engine(name: str, model: WaveNet, precision: Precision = "float32", threads: int = 1) -> Engine:
+    """The engine of that name for a model, on the model's device.
+
+    Raises:
+        UsageError: as ``choose_engine``.
+    """
+    chosen = choose_engine(name, next(model.parameters()).device.type, precision)
+    if chosen == "numba":
+        from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
+
+        weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+        return NumbaFusedEngine(weights, model.dilations, precision, threads)
+    if chosen == "torch":
         from wavegen.sampling.engines.torch_queue import TorchQueueEngine
 
         return TorchQueueEngine(model)
-    if name == "reference":
-        from wavegen.sampling.engines.reference import ReferenceEngine
+    from wavegen.sampling.engines.reference import ReferenceEngine
 
-        return ReferenceEngine(model)
-    raise UsageError(f"--engine: expected one of auto, {', '.join(ENGINES)}, found '{name}'")
+    return ReferenceEngine(model)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.errors import ModelError
-from wavegen.model.outputs import Truncation
+from wavegen.model.truncation import Truncation
 
 ClassArray = npt.NDArray[np.int64]
 

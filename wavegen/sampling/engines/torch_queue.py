@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from wavegen.model.layers import ResidualBlock
-from wavegen.model.outputs import Truncation, softmax_draw
+from wavegen.model.outputs import softmax_draw
+from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.engine import ClassArray, not_finite
+from wavegen.sampling.engines.one_thread import one_thread
 
 # Streams run in groups of a fixed width, the last one padded: a matrix product's rounding depends on its shape, and
 # a clip's audio must not depend on how many are made beside it. Eight cost a CPU little more than one.
@@ -41,6 +43,7 @@ class TorchQueueEngine:
         return self.model.receptive_field
 
     @torch.inference_mode()
+    @one_thread()
     def start(self, past: ClassArray) -> None:
         width = GROUP_WIDTH.get(self.device.type, 8)
         self.n_streams = len(past)
@@ -49,10 +52,12 @@ class TorchQueueEngine:
         self.groups = [_Group(self.model, self.blocks, rows) for rows in newest.chunk(len(padded) // width)]
 
     @torch.inference_mode()
+    @one_thread()
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
         return self._gather([group.generate(u, truncation) for group, u in self._deal(uniforms)])
 
     @torch.inference_mode()
+    @one_thread()
     def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
         logits: npt.NDArray[np.float32] = self._gather([group.force(rows) for group, rows in self._deal(classes)])
         return logits

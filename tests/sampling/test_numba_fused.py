@@ -1,0 +1,200 @@
+"""The fused engine: its packing, its precisions, and that neither neighbours, threads nor processors change a clip."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wavegen.config import load_config
+from wavegen.errors import ModelError, UsageError
+from wavegen.model.shapes import check_weights, parameter_shapes
+from wavegen.model.truncation import Truncation
+from wavegen.model.wavenet import build_model
+from wavegen.sampling.engines import build_engine, choose_engine
+from wavegen.sampling.engines.fused_kernel import run
+from wavegen.sampling.engines.numba_fused import compile_kernel
+from wavegen.sampling.engines.packing import pack, round_to_bfloat16
+from wavegen.sampling.engines.vector_tiles import LANES
+from wavegen.sampling.uniforms import uniforms
+
+# Channels beside, at and beyond the tiles' widths of one, two and four registers.
+SIZES = [
+    {"residual_channels": 3, "gate_channels": 5, "skip_channels": 15, "head_channels": 9},
+    {"residual_channels": 16, "gate_channels": 32, "skip_channels": 64, "head_channels": 128},
+    {"residual_channels": 33, "gate_channels": 17, "skip_channels": 130, "head_channels": 70},
+]
+
+
+def weights_of(model):
+    return {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+
+
+def teacher_forced(model, past, classes):
+    heard = torch.from_numpy(np.concatenate([past[:, -model.receptive_field :], classes], axis=1))
+    with torch.no_grad():
+        return model(heard[:, :-1]).numpy()
+
+
+def some(shape, classes=16, seed=0):
+    return np.random.default_rng(seed).integers(0, classes, shape)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "-".join(map(str, sizes.values())))
+@pytest.mark.parametrize("input_kind", ["embedding", "one_hot", "scalar"])
+@pytest.mark.parametrize("classes", [2, 16, 100])
+def test_has_the_teacher_forced_logits_at_all_widths(random_model, sizes, input_kind, classes):
+    model = random_model(kernel_size=3, dilations=[1, 3, 2], input_kind=input_kind, classes=classes, **sizes)
+    past, following = some((5, model.receptive_field), classes), some((5, 30), classes, seed=1)
+    engine = build_engine("numba", model)
+    engine.start(past)
+    np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2.0**-8), ("int8", 0.5 / 127)])
+def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, precision, tolerance):
+    """The weights differ by their rounding; beyond that the engine computes in float32."""
+    model = random_model(residual_channels=20, gate_channels=18, dilations=[1, 2, 4])
+    engine = build_engine("numba", model, precision)
+    for matrix, name in zip(engine.network.matrices[-3:], ("skip", "head", "output"), strict=True):
+        exact = dict(model.named_parameters())[f"{name}.weight"]
+        largest = exact.abs().amax(dim=1, keepdim=True) if precision == "int8" else exact.abs()
+        rounded = torch.from_numpy(matrix.T.copy())
+        assert ((rounded - exact).abs() <= tolerance * largest * 1.001).all()
+        assert (rounded != exact).any()
+        with torch.no_grad():
+            exact.copy_(rounded)
+    with torch.no_grad():
+        for block, module in enumerate(model.blocks):
+            taps = engine.network.matrices[2 * block]
+            module.conv.weight.copy_(torch.from_numpy(taps.reshape(2, 20, 36).transpose(0, 2, 1).copy()))
+            if module.residual is not None:
+                module.residual.weight.copy_(torch.from_numpy(engine.network.matrices[2 * block + 1].T.copy()))
+    past, following = some((3, model.receptive_field)), some((3, 40), seed=1)
+    engine.start(past)
+    np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=1e-4)
+
+
+def test_bfloat16_rounds_as_torch_does():
+    values = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
+    values[:6] = [0.0, -0.0, 1.0, 1.00390625, 1.01171875, -3.0e38]
+    expected = torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
+    np.testing.assert_array_equal(round_to_bfloat16(values), expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_a_clips_last_bit_does_not_depend_on_count_or_threads(random_model, precision):
+    model = random_model(residual_channels=40, gate_channels=24, skip_channels=100, head_channels=70)
+    past, following = some((17, model.receptive_field)), some((17, 25), seed=1)
+    numbers = np.stack([uniforms(3, clip, 0, 60) for clip in range(17)])
+    expected_logits = expected_audio = None
+    for count, threads in [(17, 1), (17, 2), (17, 5), (9, 1), (5, 2), (4, 1), (3, 1), (2, 2), (1, 1)]:
+        engine = build_engine("numba", model, precision, threads)
+        engine.start(past[:count])
+        logits = engine.force(following[:count])
+        engine.start(past[:count])
+        audio = engine.generate(numbers[:count], Truncation(top_k=12))
+        if expected_logits is None:
+            expected_logits, expected_audio = logits, audio
+        np.testing.assert_array_equal(logits, expected_logits[:count])
+        np.testing.assert_array_equal(audio, expected_audio[:count])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("features", "lanes"), [("+avx2,+fma,+avx,+sse4.2", 8), ("+sse4.2", 4)])
+def test_other_processors_take_the_same_path(tmp_path: Path, features: str, lanes: int) -> None:
+    """Compile for a lesser processor than this one, in a process of its own, and compare with the teacher."""
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+import numpy as np, torch
+from wavegen.config import load_config
+from wavegen.model.wavenet import build_model
+from wavegen.sampling.engines import build_engine
+from wavegen.sampling.engines.vector_tiles import LANES
+assert LANES == {lanes}, LANES
+torch.manual_seed(0)
+model = build_model(load_config("small", ["model.dilation_cycle=4", "model.residual_channels=20"])).eval()
+torch.nn.init.normal_(model.output.weight, std=0.3)
+past = np.random.default_rng(0).integers(0, 256, (5, model.receptive_field))
+classes = np.random.default_rng(1).integers(0, 256, (5, 30))
+engine = build_engine("numba", model)
+engine.start(past)
+with torch.no_grad():
+    expected = model(torch.from_numpy(np.concatenate([past, classes], axis=1)[:, :-1])).numpy()
+assert np.abs(engine.force(classes) - expected).max() < 1e-4
+"""
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_NAME": "x86-64",
+        "NUMBA_CPU_FEATURES": features,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_this_processor_is_used_as_wide_as_it_is() -> None:
+    assert LANES in (4, 8, 16)
+
+
+def test_the_kernel_is_kept_on_disk() -> None:
+    compile_kernel("float32", print)
+    assert run.stats.cache_path
+    assert list(Path(run.stats.cache_path).glob("fused_kernel.run-*.nbi"))
+
+
+def test_a_long_compilation_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wavegen.sampling.engines import numba_fused
+
+    monkeypatch.setattr(numba_fused, "ANNOUNCED_AFTER_SECONDS", 0.0)
+    said: list[str] = []
+    original = numba_fused.pack
+
+    def slowly(*arguments):
+        while not said:
+            pass
+        return original(*arguments)
+
+    monkeypatch.setattr(numba_fused, "pack", slowly)
+    compile_kernel("float32", said.append)
+    assert said == ["compiling the sampling engine for this processor: once, for ten seconds or so"]
+
+
+@pytest.mark.parametrize("kind", ["embedding", "one_hot", "scalar"])
+def test_shapes_without_torch_are_the_models(kind: str) -> None:
+    config = load_config("small", [f"model.input={kind}", "model.kernel_size=3", "model.skip_channels=50"])
+    shapes = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
+    assert parameter_shapes(config) == shapes
+
+
+def test_weights_that_do_not_fit_never_reach_the_kernel() -> None:
+    config = load_config("small", ["model.dilation_cycle=2"])
+    weights = weights_of(build_model(config))
+    check_weights(weights, parameter_shapes(config))
+    for spoilt, text in [
+        ({**weights, "skip.weight": weights["skip.weight"][:, :-1]}, r"'skip.weight': expected the shape \(128, 128\)"),
+        ({**weights, "head.bias": np.full(128, np.nan, np.float32)}, "weights are not finite: 'head.bias'"),
+        ({name: array for name, array in weights.items() if name != "head.bias"}, "lacks 'head.bias'"),
+    ]:
+        with pytest.raises(ModelError, match=text):
+            check_weights(spoilt, parameter_shapes(config))
+
+
+def test_a_large_dilation_costs_no_more_work_per_sample(random_model) -> None:
+    """What one step reads does not depend on the receptive field."""
+    sizes = [pack(weights_of(random_model(dilations=d)), d, "float32").n_bytes for d in ([1, 2, 4], [1, 2, 1 << 14])]
+    assert sizes[0] == sizes[1]
+
+
+def test_only_what_was_asked_for_is_used() -> None:
+    assert choose_engine("auto", "cpu") == "numba"
+    assert choose_engine("auto", "cuda") == "torch"
+    with pytest.raises(UsageError, match="--engine numba runs on the CPU, not on cuda"):
+        choose_engine("numba", "cuda")
+    with pytest.raises(UsageError, match="--precision int8: the torch engine has float32 only"):
+        choose_engine("torch", "cpu", "int8")
+    with pytest.raises(UsageError, match="--precision: expected one of auto, float32, bfloat16, int8, found 'int4'"):
+        choose_engine("auto", "cpu", "int4")

@@ -1,0 +1,54 @@
+"""The parameters of a WaveNet by name and shape, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.config import Config
+from wavegen.errors import ModelError
+
+Shape = tuple[int, ...]
+
+
+def parameter_shapes(config: Config) -> dict[str, Shape]:
+    """What ``build_model(config)`` has, name by name."""
+    model, classes = config.model, config.quantization.classes
+    residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
+    entry: dict[str, dict[str, Shape]] = {
+        "embedding": {"input.weight": (classes, residual)},
+        "one_hot": {"input.weight": (classes, residual), "input.bias": (residual,)},
+        "scalar": {"input.linear.weight": (residual, 1), "input.linear.bias": (residual,)},
+    }
+    shapes = entry[model.input]
+    for block in range(len(dilations)):
+        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, 2 * gate, residual)
+        shapes[f"blocks.{block}.conv.bias"] = (2 * gate,)
+        if block + 1 < len(dilations):
+            shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
+    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, classes]
+    for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
+    return shapes
+
+
+def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> None:
+    """Make sure that weights fit a network.
+
+    Raises:
+        ModelError: a name or a shape does not fit, or a weight is not finite.
+    """
+    for name in shapes.keys() ^ weights.keys():
+        where = "the checkpoint lacks" if name in shapes else "the checkpoint has, and the model lacks,"
+        raise ModelError(f"the checkpoint does not fit its configuration: {where} '{name}'")
+    for name, shape in shapes.items():
+        if weights[name].shape != tuple(shape):
+            raise ModelError(
+                f"the checkpoint does not fit its configuration: '{name}': "
+                f"expected the shape {tuple(shape)}, found {weights[name].shape}"
+            )
+        if not np.isfinite(weights[name]).all():
+            raise ModelError(f"the checkpoint's weights are not finite: '{name}'")

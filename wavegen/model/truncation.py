@@ -1,0 +1,35 @@
+"""What is done to a distribution before a draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wavegen.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What is done to the distribution before a draw: temperature first, then top-k, then top-p.
+
+    Args:
+        temperature: logits are divided by it; 0 takes the likeliest class.
+        top_k: only the k likeliest classes; None keeps all.
+        top_p: only the likeliest classes that together reach this probability; None keeps all.
+
+    Among equals the lower class is kept first.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"--temperature: expected a number, 0 or more, found {self.temperature:g}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"--top-k: expected a whole number, 1 or more, found {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UsageError(f"--top-p: expected a number above 0 and at most 1, found {self.top_p:g}")

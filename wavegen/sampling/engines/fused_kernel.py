@@ -1,0 +1,233 @@
+"""The fused sampling loop: from one sample to the next without leaving compiled code.
+
+All streams of a call take their step together, so that each weight is read once for all of them; what one stream
+computes does not depend on the others. Compiled for the host by numba, once per machine, and kept on disk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from wavegen.sampling.engines.vector_tiles import (
+    LANES,
+    TILE_REGISTERS,
+    TILE_STREAMS,
+    build_tile_product,
+    power_of_two,
+    prefetch,
+)
+
+DONE, NOT_FINITE = 0, 1
+
+# products[streams][registers], by name because numba resolves names, not subscripts
+_product_4_4, _product_4_2, _product_4_1 = (build_tile_product(TILE_STREAMS, n) for n in (TILE_REGISTERS, 2, 1))
+_product_1_4, _product_1_2, _product_1_1 = (build_tile_product(1, n) for n in (TILE_REGISTERS, 2, 1))
+
+# exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln2/2, ln2/2]: Cephes' expf, S. Moshier; its error is below 2 ulp
+LOG2_E = np.float32(1.44269504088896341)
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+ONE, TWO, HALF, ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.5), np.float32(0.0)
+LARGEST_EXPONENT = np.float32(87.0)
+TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _exp(x):
+    clamped = min(max(x, -LARGEST_EXPONENT), LARGEST_EXPONENT)
+    n = np.floor(clamped * LOG2_E + HALF)
+    r = clamped - n * LN2_HIGH - n * LN2_LOW
+    series = ((((C0 * r + C1) * r + C2) * r + C3) * r + C4) * r + C5
+    return (series * r * r + r + ONE) * power_of_two(np.int32(n))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gate(gates, at, n, z, z_at):
+    """Compute z = tanh(filter) sigmoid(gate), with one division: (e^2f - 1) / ((e^2f + 1) (1 + e^-g))."""
+    for i in range(n):
+        f = min(max(gates[at + i], -TANH_SATURATES), TANH_SATURATES)
+        g = min(max(gates[at + n + i], -SIGMOID_SATURATES), SIGMOID_SATURATES)
+        e = _exp(TWO * f)
+        z[z_at + i] = (e - ONE) / ((e + ONE) * (ONE + _exp(-g)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _multiply(weights, layer, x, x_at, x_step, bias, scale, y, y_step, n_streams):
+    """Set y = b + W x for all streams; layer = (weight_at, n_inputs, n_outputs, bias_at, inputs in a word)."""
+    at, n_inputs, n_outputs, bias_at, packing = layer[0], layer[1], layer[2], layer[3], layer[4]
+    done = 0
+    while done < n_outputs:
+        left = (n_outputs - done) // LANES
+        registers = TILE_REGISTERS if left >= TILE_REGISTERS else (2 if left >= 2 else 1)
+        b = bias_at + done
+        s = 0
+        while s + TILE_STREAMS <= n_streams:
+            xs, ys = x_at + s * x_step, done + s * y_step
+            if registers == TILE_REGISTERS:
+                _product_4_4(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+            elif registers == 2:
+                _product_4_2(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+            else:
+                _product_4_1(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+            s += TILE_STREAMS
+        while s < n_streams:
+            xs, ys = x_at + s * x_step, done + s * y_step
+            if registers == TILE_REGISTERS:
+                _product_1_4(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+            elif registers == 2:
+                _product_1_2(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+            else:
+                _product_1_1(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+            s += 1
+        done += registers * LANES
+        at += n_inputs * registers * LANES // packing
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rectify(x, n):
+    for i in range(n):
+        x[i] = max(x[i], ZERO)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _draw(logits, at, n_classes, u, temperature, top_k, top_p, p):
+    """Draw a class as `wavegen.model.outputs.softmax_draw` does; -1 if the distribution is not finite."""
+    best, highest, check = 0, logits[at], ZERO
+    for c in range(n_classes):
+        check += logits[at + c] * ZERO
+        if logits[at + c] > highest:
+            best, highest = c, logits[at + c]
+    if check != ZERO:
+        return -1
+    if temperature == 0.0:
+        return best
+    for c in range(n_classes):
+        distance = np.float32((logits[at + c] - highest) / temperature)
+        p[c] = _exp(distance) if distance > -LARGEST_EXPONENT else ZERO
+    if top_k < n_classes or top_p < 1.0:
+        _truncate(p, n_classes, top_k, top_p)
+    total = 0.0
+    for c in range(n_classes):
+        total += p[c]
+    target, below, last = u * total, 0.0, 0
+    for c in range(n_classes):
+        if p[c] > ZERO:
+            last = c
+            below += p[c]
+            if below > target:
+                return c
+    return last
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _truncate(p, n_classes, top_k, top_p):
+    """Set to 0 what top-k, then top-p leave out; among equals the lower class is kept first."""
+    order = np.argsort(-p[:n_classes], kind="mergesort")
+    kept = 0.0
+    for rank in range(min(top_k, n_classes)):
+        kept += p[order[rank]]
+    before = 0.0
+    for rank in range(n_classes):
+        c = order[rank]
+        if rank >= top_k or (top_p < 1.0 and before >= top_p * kept):
+            p[c] = ZERO
+        else:
+            before += p[c]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run(
+    weights, layers, bias, scale, table, shape, dilations, reaches,
+    queues, queue_at, oldest, last, taps, h, gates, z, residual, skip, head, logits, p,
+    uniforms, forced, temperature, top_k, top_p, drawn, traced,
+):  # fmt: skip
+    """Take all streams through n samples.
+
+    Args:
+        weights, bias, scale, table: the packed model: all products, and the input layer's row for each class.
+        layers: (2 * blocks + 2, 5) int64: gate and residual product of each block, then skip, head and output.
+        shape: (kernel_size, residual_channels, gate_channels, classes).
+        dilations, reaches: of each block.
+        queues: (S, sum of reaches * residual_channels) each stream's ring buffers.
+        queue_at, oldest: where each block's begins, and its oldest slot.
+        last: (S,) the newest sample, which is the next step's input.
+        taps ... p: (S, ...) work space.
+        uniforms: (S, n) one number for each draw.
+        forced: (S, n) samples to take instead of drawing; (0, 0) to draw.
+        temperature, top_k, top_p: of the distribution.
+        drawn: (S, n) the samples, filled.
+        traced: (S, n, classes) the logits, filled; (0, 0, 0) to leave out.
+
+    Returns:
+        DONE or NOT_FINITE.
+    """
+    n_streams, n_blocks = len(last), len(dilations)
+    kernel, channels, gate_channels, n_classes = shape[0], shape[1], shape[2], shape[3]
+    flat_queues, queue_step = queues.reshape(-1), queues.shape[1]
+    flat_taps, flat_h, flat_gates, flat_z = taps.reshape(-1), h.reshape(-1), gates.reshape(-1), z.reshape(-1)
+    flat_residual, flat_skip, flat_head = residual.reshape(-1), skip.reshape(-1), head.reshape(-1)
+    flat_logits = logits.reshape(-1)
+    is_forced, is_traced = len(forced) > 0, len(traced) > 0
+    for t in range(uniforms.shape[1]):
+        for s in range(n_streams):
+            for b in range(n_blocks):
+                for tap in range(kernel - 1):
+                    slot = (oldest[b] + tap * dilations[b]) % reaches[b]
+                    at = s * queue_step + queue_at[b] + slot * channels
+                    for line in range(0, channels, 16):
+                        prefetch(flat_queues, at + line)
+            for c in range(channels):
+                h[s, c] = table[last[s], c]
+        for b in range(n_blocks):
+            for s in range(n_streams):
+                base = s * queue_step + queue_at[b]
+                to = s * taps.shape[1]
+                for tap in range(kernel - 1):
+                    at = base + (oldest[b] + tap * dilations[b]) % reaches[b] * channels
+                    for c in range(channels):
+                        flat_taps[to + c] = flat_queues[at + c]
+                    to += channels
+                newest, from_h = base + oldest[b] * channels, s * h.shape[1]
+                for c in range(channels):
+                    flat_taps[to + c] = flat_h[from_h + c]
+                    flat_queues[newest + c] = flat_h[from_h + c]
+            oldest[b] = (oldest[b] + 1) % reaches[b]
+            _multiply(
+                weights, layers[2 * b], flat_taps, 0, taps.shape[1], bias, scale, flat_gates, gates.shape[1], n_streams
+            )
+            z_at = b * gate_channels
+            for s in range(n_streams):
+                _gate(flat_gates, s * gates.shape[1], gate_channels, flat_z, s * z.shape[1] + z_at)
+            if b + 1 < n_blocks:
+                _multiply(
+                    weights, layers[2 * b + 1], flat_z, z_at, z.shape[1], bias, scale, flat_residual, residual.shape[1],
+                    n_streams,
+                )  # fmt: skip
+                for s in range(n_streams):
+                    from_residual, to_h = s * residual.shape[1], s * h.shape[1]
+                    for c in range(channels):
+                        flat_h[to_h + c] += flat_residual[from_residual + c]
+        at_layer = 2 * n_blocks - 1
+        _multiply(weights, layers[at_layer], flat_z, 0, z.shape[1], bias, scale, flat_skip, skip.shape[1], n_streams)
+        _rectify(flat_skip, len(flat_skip))
+        at_layer += 1
+        _multiply(
+            weights, layers[at_layer], flat_skip, 0, skip.shape[1], bias, scale, flat_head, head.shape[1], n_streams
+        )
+        _rectify(flat_head, len(flat_head))
+        at_layer += 1
+        _multiply(
+            weights, layers[at_layer], flat_head, 0, head.shape[1], bias, scale, flat_logits, logits.shape[1], n_streams
+        )
+        for s in range(n_streams):
+            c = _draw(flat_logits, s * logits.shape[1], n_classes, uniforms[s, t], temperature, top_k, top_p, p)
+            if c < 0:
+                return NOT_FINITE
+            if is_traced:
+                for c in range(n_classes):
+                    traced[s, t, c] = logits[s, c]
+            last[s] = forced[s, t] if is_forced else c
+            drawn[s, t] = last[s]
+    return DONE

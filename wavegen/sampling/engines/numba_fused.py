@@ -1,0 +1,196 @@
+"""The fused CPU engine: compiled for this processor by numba; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Timer
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.model.truncation import Truncation
+from wavegen.sampling.engines.engine import ClassArray, not_finite
+from wavegen.sampling.engines.fused_kernel import NOT_FINITE, run
+from wavegen.sampling.engines.packing import PackedNetwork, Precision, pack, padded
+from wavegen.sampling.engines.vector_tiles import LANES, UNROLL
+
+Float32 = npt.NDArray[np.float32]
+ANNOUNCED_AFTER_SECONDS = 1.5
+NOTHING_FORCED = np.zeros((0, 0), np.int64)
+NOTHING_TRACED = np.zeros((0, 0, 0), np.float32)
+
+
+def compile_kernel(precision: Precision, notice: Callable[[str], None]) -> None:
+    """Make sure that the kernel is compiled; says so when that takes a while, the first time on a machine."""
+    sentence = "compiling the sampling engine for this processor: once, for ten seconds or so"
+    announcement = Timer(ANNOUNCED_AFTER_SECONDS, notice, [sentence])
+    announcement.start()
+    try:
+        tiny = {
+            "input.weight": np.zeros((2, 1), np.float32),
+            "blocks.0.conv.weight": np.zeros((2, 2, 1), np.float32),
+            "blocks.0.conv.bias": np.zeros(2, np.float32),
+            **{f"{name}.weight": np.zeros((n, 1), np.float32) for name, n in (("skip", 1), ("head", 1), ("output", 2))},
+            **{f"{name}.bias": np.zeros(n, np.float32) for name, n in (("skip", 1), ("head", 1), ("output", 2))},
+        }
+        engine = NumbaFusedEngine(tiny, [1], precision)
+        engine.start(np.zeros((1, engine.receptive_field), np.int64))
+        engine.generate(np.zeros((1, 1)), Truncation())
+    finally:
+        announcement.cancel()
+
+
+class NumbaFusedEngine:
+    """Implements ``Engine`` in compiled code.
+
+    Args:
+        weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
+        dilations: of its blocks.
+        precision: of the weights.
+        threads: that share the streams; each stream stays whole, so this changes nothing in its audio.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, npt.NDArray[Any]],
+        dilations: Sequence[int],
+        precision: Precision = "float32",
+        threads: int = 1,
+    ) -> None:
+        self.network = pack(weights, dilations, precision)
+        self.threads = threads
+        self.groups: list[_Streams] = []
+
+    @property
+    def receptive_field(self) -> int:
+        return 1 + int(self.network.reaches.sum())
+
+    def start(self, past: ClassArray) -> None:
+        shares = np.array_split(past[:, -self.receptive_field :], min(self.threads, len(past)))
+        self.groups = [_Streams.primed(self.network, share) for share in shares]
+
+    def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
+        return self._run(uniforms, NOTHING_FORCED, truncation, traced=False)[0]
+
+    def force(self, classes: ClassArray) -> Float32:
+        return self._run(np.zeros(classes.shape), classes, Truncation(), traced=True)[1]
+
+    def _run(
+        self, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
+    ) -> tuple[ClassArray, Float32]:
+        ends = np.cumsum([len(group.last) for group in self.groups])[:-1]
+        numbers = np.split(uniforms, ends)
+        takes = np.split(forced, ends) if len(forced) else [NOTHING_FORCED] * len(self.groups)
+        work = [
+            lambda group=group, u=u, take=take: group.run(u, take, truncation, traced)
+            for group, u, take in zip(self.groups, numbers, takes, strict=True)
+        ]
+        if len(work) == 1:
+            results = [work[0]()]
+        else:
+            with ThreadPoolExecutor(len(work)) as pool:
+                results = [job.result() for job in [pool.submit(task) for task in work]]
+        return np.concatenate([drawn for drawn, _ in results]), np.concatenate([logits for _, logits in results])
+
+
+@dataclass
+class _Streams:
+    """Streams that step together: their queues and work space.
+
+    Args:
+        network: the packed weights.
+        queues: (S, slots * residual_channels) each stream's ring buffers.
+        last: (S,) the newest sample of each.
+    """
+
+    network: PackedNetwork
+    queues: Float32
+    last: ClassArray
+
+    def __post_init__(self) -> None:
+        kernel, channels, gate, _ = (int(n) for n in self.network.shape)
+        widths = [int(n) for n in self.network.layers[-3:, 2]]  # of skip, head and output, padded
+        streams = len(self.last)
+
+        def room(width: int, multiple: int = LANES) -> Float32:
+            return np.zeros((streams, padded(width, multiple) + UNROLL), np.float32)
+
+        reaches = self.network.reaches
+        self.queue_at = np.concatenate([[0], np.cumsum(reaches)[:-1]]) * channels
+        self.oldest = np.zeros(len(reaches), np.int64)
+        self.work = (
+            room(kernel * channels),
+            room(channels),
+            room(2 * gate),
+            room(len(reaches) * gate),
+            room(channels),
+            *(room(width) for width in widths),
+            np.zeros(padded(widths[-1], LANES), np.float32),
+        )
+
+    @classmethod
+    def primed(cls, network: PackedNetwork, past: ClassArray) -> _Streams:
+        """Streams whose queues hold what this past leaves in them: one parallel pass over all of it."""
+        held = [_queues_after(network, clip[:-1]) for clip in past]
+        return cls(network, np.stack(held), past[:, -1].astype(np.int64))
+
+    def run(
+        self, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
+    ) -> tuple[ClassArray, Float32]:
+        """Take the streams through as many samples as there are uniform numbers."""
+        network, classes = self.network, int(self.network.shape[3])
+        drawn = np.empty(uniforms.shape, np.int64)
+        logits = np.empty((*uniforms.shape, classes), np.float32) if traced else NOTHING_TRACED
+        status = run(
+            network.weights,
+            network.layers,
+            network.bias,
+            network.scale,
+            network.table,
+            network.shape,
+            network.dilations,
+            network.reaches,
+            self.queues,
+            self.queue_at,
+            self.oldest,
+            self.last,
+            *self.work,
+            np.ascontiguousarray(uniforms),
+            np.ascontiguousarray(forced),
+            float(truncation.temperature),
+            classes if truncation.top_k is None else truncation.top_k,
+            1.0 if truncation.top_p is None else float(truncation.top_p),
+            drawn,
+            logits,
+        )
+        if status == NOT_FINITE:
+            raise not_finite()
+        return drawn, logits
+
+
+def _queues_after(network: PackedNetwork, past: ClassArray) -> Float32:
+    """What a stream's queues hold after these samples: the convolution of the forward pass, in NumPy.
+
+    Args:
+        network: the packed weights.
+        past: (T,) classes, T >= receptive field - 1.
+
+    Returns:
+        Flat, block by block: its last inputs, oldest first.
+    """
+    kernel, _, gate, _ = (int(n) for n in network.shape)
+    h = network.table[past]  # (T, residual)
+    held = []
+    for b, (dilation, reach) in enumerate(zip(network.dilations, network.reaches, strict=True)):
+        held.append(h[len(h) - reach :].reshape(-1))
+        if b + 1 == len(network.dilations):
+            break
+        steps = len(h) - int(reach)
+        taps = np.concatenate([h[tap * dilation : tap * dilation + steps] for tap in range(kernel)], axis=1)
+        gates = taps @ network.matrices[2 * b] + network.biases[2 * b]
+        z = np.tanh(gates[:, :gate]) / (1.0 + np.exp(-gates[:, gate:]))
+        h = h[reach:] + z @ network.matrices[2 * b + 1]
+    return np.concatenate(held)

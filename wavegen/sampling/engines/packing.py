@@ -1,0 +1,154 @@
+"""A trained network laid out for the fused engine: every product's weights in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.sampling.engines.vector_tiles import LANES, TILE_REGISTERS, UNROLL
+
+Precision = Literal["float32", "bfloat16", "int8"]
+Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+
+INPUTS_PER_WORD = {"float32": 1, "bfloat16": 2, "int8": 1}
+LARGEST_INT8 = 127
+
+
+def padded(n: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-n // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """The arrays that the fused kernel reads.
+
+    Args:
+        weights: all products' tiles, flat: float32, uint32 (pairs of bfloat16) or int8.
+        layers: (products, 5) int64: where its weights begin, inputs, outputs, where its biases begin, inputs per word.
+        bias: flat float32, padded.
+        scale: flat float32, by output; int8's only.
+        table: (classes, residual_channels) what the input layer makes of each class.
+        shape: (kernel_size, residual_channels, gate_channels, classes).
+        dilations: of each block.
+        matrices: the products as (inputs, outputs) float32, as rounded, for the parallel pass that primes.
+        biases: of the products.
+    """
+
+    weights: Array
+    layers: npt.NDArray[np.int64]
+    bias: Float32
+    scale: Float32
+    table: Float32
+    shape: npt.NDArray[np.int64]
+    dilations: npt.NDArray[np.int64]
+    matrices: list[Float32]
+    biases: list[Float32]
+
+    @property
+    def reaches(self) -> npt.NDArray[np.int64]:
+        """How many steps of past each block's convolution sees."""
+        reaches: npt.NDArray[np.int64] = (self.shape[0] - 1) * self.dilations
+        return reaches
+
+    @property
+    def n_bytes(self) -> int:
+        """What one step reads of weights."""
+        return int(self.weights.nbytes)
+
+
+def pack(weights: Mapping[str, Array], dilations: Sequence[int], precision: Precision) -> PackedNetwork:
+    """Lay out a WaveNet.
+
+    Args:
+        weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
+        dilations: of its blocks.
+        precision: of the weights; sums and activations are float32 always.
+
+    Returns:
+        The packed network.
+    """
+    blocks = range(len(dilations))
+    kernel_size, gates, channels = weights["blocks.0.conv.weight"].shape
+    products: list[tuple[Float32, Float32]] = []
+    for b in blocks:
+        conv = weights[f"blocks.{b}.conv.weight"]  # (taps, 2 gate, residual)
+        products.append((conv.transpose(0, 2, 1).reshape(-1, gates), weights[f"blocks.{b}.conv.bias"]))
+        if b + 1 < len(dilations):
+            products.append((weights[f"blocks.{b}.residual.weight"].T, np.zeros(channels, np.float32)))
+    products += [(weights[f"{name}.weight"].T, weights[f"{name}.bias"]) for name in ("skip", "head", "output")]
+
+    tiles: list[Array] = []
+    layers, biases, scales, matrices = [], [], [], []
+    weight_at = bias_at = 0
+    for matrix, bias in products:
+        rounded, scale, packed = _pack_product(np.asarray(matrix, np.float32), precision)
+        n_inputs, n_outputs = padded(matrix.shape[0], UNROLL), padded(matrix.shape[1], LANES)
+        layers.append((weight_at, n_inputs, n_outputs, bias_at, INPUTS_PER_WORD[precision]))
+        tiles += packed
+        weight_at += sum(map(len, packed))
+        bias_at += n_outputs
+        biases.append(_widen(bias, n_outputs))
+        scales.append(_widen(scale, n_outputs))
+        matrices.append(rounded)
+    return PackedNetwork(
+        weights=np.concatenate(tiles),
+        layers=np.array(layers, np.int64),
+        bias=np.concatenate(biases),
+        scale=np.concatenate(scales),
+        table=_input_table(weights, classes=weights["output.bias"].shape[0]),
+        shape=np.array([kernel_size, channels, gates // 2, len(weights["output.bias"])], np.int64),
+        dilations=np.array(dilations, np.int64),
+        matrices=matrices,
+        biases=[np.asarray(bias, np.float32) for _, bias in products],
+    )
+
+
+def round_to_bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
+    """The upper 16 bits of each float32, rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float32, list[Array]]:
+    """A product's weights as rounded, its scales, and its tiles, each flat and in reading order."""
+    n_inputs, n_outputs = padded(matrix.shape[0], UNROLL), padded(matrix.shape[1], LANES)
+    wide = np.zeros((n_inputs, n_outputs), np.float32)
+    wide[: matrix.shape[0], : matrix.shape[1]] = matrix
+    scale = np.ones(n_outputs, np.float32)
+    stored: Array = wide
+    if precision == "int8":
+        scale = np.maximum(np.abs(wide).max(axis=0), np.finfo(np.float32).tiny) / LARGEST_INT8
+        stored = np.rint(wide / scale).astype(np.int8)
+        wide = stored.astype(np.float32) * scale
+    elif precision == "bfloat16":
+        upper = round_to_bfloat16(wide).astype(np.uint32)
+        stored = (upper[0::2] << 16) | upper[1::2]  # the even input above, the odd one below
+        wide = (upper << 16).view(np.float32)
+    tiles, done = [], 0
+    while done < n_outputs:
+        left = (n_outputs - done) // LANES
+        width = LANES * (TILE_REGISTERS if left >= TILE_REGISTERS else 2 if left >= 2 else 1)
+        tiles.append(np.ascontiguousarray(stored[:, done : done + width]).reshape(-1))
+        done += width
+    return wide[: matrix.shape[0], : matrix.shape[1]], scale[: matrix.shape[1]], tiles
+
+
+def _widen(values: Array, length: int) -> Float32:
+    wide = np.zeros(length, np.float32)
+    wide[: len(values)] = values
+    return wide
+
+
+def _input_table(weights: Mapping[str, Array], classes: int) -> Float32:
+    """The input layer's output for every class; as `wavegen.model.layers` computes it."""
+    if "input.linear.weight" in weights:  # ScalarInput
+        position = np.arange(classes, dtype=np.float32) * np.float32(2.0 / (classes - 1)) - np.float32(1.0)
+        return np.asarray(position[:, None] * weights["input.linear.weight"][:, 0] + weights["input.linear.bias"])
+    table = np.asarray(weights["input.weight"], np.float32)
+    return table + weights["input.bias"] if "input.bias" in weights else np.ascontiguousarray(table)

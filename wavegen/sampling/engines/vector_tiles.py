@@ -1,0 +1,210 @@
+"""Matrix-vector products in vector registers, written in LLVM's language through numba.
+
+A product y = b + W x is cut into tiles of up to four registers of outputs. A tile's outputs stay in registers while its
+inputs go by, so that the only memory traffic is the weights, read once, in the order in which they lie. Every output
+is one chain of fused multiply-adds over the inputs in order, whatever the tile and however many streams share it:
+that is why a stream's rounding does not depend on the others.
+
+Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
+
+
+def vector_lanes() -> int:
+    """float32 numbers in a vector register of the processor that numba compiles for."""
+    features = str(cpu_target.target_context.codegen().magic_tuple())
+    if "+avx512f" in features:
+        return 16
+    return 8 if "+avx" in features else 4
+
+
+LANES = vector_lanes()
+TILE_REGISTERS = 4  # times up to four streams: sixteen accumulators, half of AVX-512's registers
+TILE_STREAMS = 4
+
+FLOAT, INT8, INT32, INT64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+VECTOR = ir.VectorType(FLOAT, LANES)
+WORDS = ir.VectorType(INT32, LANES)
+
+
+def _load_weights(
+    builder: ir.IRBuilder, kind: str, base: ir.Value, row: ir.Value, registers: int
+) -> list[list[ir.Value]]:
+    """The weights of UNROLL inputs: a list for each input, of a float vector for each register.
+
+    Args:
+        builder: at the place to load.
+        kind: float32, bfloat16 or int8.
+        base: pointer to the tile's first weight.
+        row: number of the first input.
+        registers: registers of outputs in the tile.
+    """
+    width = registers * LANES
+    if kind == "bfloat16":
+        pairs = []
+        for pair in range(UNROLL // 2):
+            first = builder.mul(builder.add(builder.lshr(row, INT64(1)), INT64(pair)), INT64(width))
+            high, low = [], []
+            for register in range(registers):
+                at = builder.gep(base, [builder.add(first, INT64(register * LANES))])
+                words = builder.load(builder.bitcast(at, WORDS.as_pointer()), align=4)
+                mask, shift = ir.Constant(WORDS, [0xFFFF0000] * LANES), ir.Constant(WORDS, [16] * LANES)
+                high.append(builder.bitcast(builder.and_(words, mask), VECTOR))
+                low.append(builder.bitcast(builder.shl(words, shift), VECTOR))
+            pairs += [high, low]
+        return pairs
+    rows = []
+    for step in range(UNROLL):
+        first = builder.mul(builder.add(row, INT64(step)), INT64(width))
+        vectors = []
+        for register in range(registers):
+            at = builder.gep(base, [builder.add(first, INT64(register * LANES))])
+            if kind == "float32":
+                vectors.append(builder.load(builder.bitcast(at, VECTOR.as_pointer()), align=4))
+            else:
+                narrow = builder.load(builder.bitcast(at, ir.VectorType(INT8, LANES).as_pointer()), align=1)
+                vectors.append(builder.sitofp(builder.sext(narrow, WORDS), VECTOR))
+        rows.append(vectors)
+    return rows
+
+
+def _data(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, offset: ir.Value) -> ir.Value:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
+
+
+KINDS = {types.float32: "float32", types.uint32: "bfloat16", types.int8: "int8"}
+
+
+def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
+    """A tile's product for a number of streams, to be called from jitted code.
+
+        product(weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, bias_at, y, y_at, y_step)
+
+    y[s, o] = bias[o] + scale[o] * sum_i W[i, o] x[s, i] for the tile's outputs o; the scale is int8's only. All arrays
+    are flat; ``_at`` is where to begin, ``_step`` the distance from one stream to the next; n_inputs is a multiple of
+    UNROLL. The weights' type says their kind: float32, uint32 (pairs of bfloat16) or int8.
+    """
+
+    @intrinsic
+    def product(
+        typingctx,
+        weights,
+        weight_at,
+        x,
+        x_at,
+        x_step,
+        n_inputs,
+        bias,
+        scale,
+        bias_at,
+        y,
+        y_at,
+        y_step,
+    ):
+        signature = types.void(
+            weights, types.int64, x, types.int64, types.int64, types.int64, bias, scale, types.int64, y, types.int64,
+            types.int64,
+        )  # fmt: skip
+
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            kinds = signature.args
+            kind = KINDS[kinds[0].dtype]
+            base = _data(context, builder, kinds[0], arguments[0], arguments[1])
+            inputs = _data(context, builder, kinds[2], arguments[2], arguments[3])
+            outputs = _data(context, builder, kinds[9], arguments[9], arguments[10])
+            biases = _data(context, builder, kinds[6], arguments[6], arguments[8])
+            scales = _data(context, builder, kinds[7], arguments[7], arguments[8])
+            x_step, n_inputs, y_step = arguments[4], arguments[5], arguments[11]
+            fma = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+            )
+            zero = ir.Constant(VECTOR, [0.0] * LANES)
+
+            def vector_at(pointer: ir.Value, register: int) -> ir.Value:
+                return builder.bitcast(builder.gep(pointer, [INT64(register * LANES)]), VECTOR.as_pointer())
+
+            def splat(value: ir.Value) -> ir.Value:
+                single = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, INT32(0))
+                return builder.shuffle_vector(
+                    single, ir.Constant(VECTOR, ir.Undefined), ir.Constant(WORDS, [0] * LANES)
+                )
+
+            scaled = kind == "int8"
+            begin = [zero if scaled else builder.load(vector_at(biases, r), align=4) for r in range(registers)]
+            before = builder.block
+            body = builder.append_basic_block("inputs")
+            after = builder.append_basic_block("done")
+            builder.branch(body)
+            builder.position_at_end(body)
+            row = builder.phi(INT64)
+            row.add_incoming(INT64(0), before)
+            sums = [[builder.phi(VECTOR) for _ in range(registers)] for _ in range(streams)]
+            for stream in sums:
+                for register, phi in enumerate(stream):
+                    phi.add_incoming(begin[register], before)
+            running = [list(stream) for stream in sums]
+            rows = _load_weights(builder, kind, base, row, registers)
+            for step in range(UNROLL):
+                for s in range(streams):
+                    at = builder.add(builder.add(row, INT64(step)), builder.mul(x_step, INT64(s)))
+                    value = splat(builder.load(builder.gep(inputs, [at])))
+                    for r in range(registers):
+                        running[s][r] = builder.call(fma, [value, rows[step][r], running[s][r]])
+            following = builder.add(row, INT64(UNROLL))
+            row.add_incoming(following, body)
+            for s in range(streams):
+                for r in range(registers):
+                    sums[s][r].add_incoming(running[s][r], body)
+            builder.cbranch(builder.icmp_signed("<", following, n_inputs), body, after)
+            builder.position_at_end(after)
+            for s in range(streams):
+                place = builder.gep(outputs, [builder.mul(y_step, INT64(s))])
+                for r in range(registers):
+                    result = running[s][r]
+                    if scaled:
+                        scale_vector = builder.load(vector_at(scales, r), align=4)
+                        result = builder.call(fma, [result, scale_vector, builder.load(vector_at(biases, r), align=4)])
+                    builder.store(result, vector_at(place, r), align=4)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return cast(Callable[..., None], product)
+
+
+@intrinsic
+def prefetch(typingctx, array, at):
+    """Ask for a cache line that will be needed soon."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        pointer = builder.bitcast(
+            _data(context, builder, signature.args[0], arguments[0], arguments[1]), INT8.as_pointer()
+        )
+        kind = ir.FunctionType(ir.VoidType(), [INT8.as_pointer(), *[INT32] * 3])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
+def power_of_two(typingctx, exponent):
+    """2^n as float32 for an int32 n from -126 to 127, by writing it into the exponent's bits."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        biased = builder.add(arguments[0], INT32(127))
+        return builder.bitcast(builder.shl(biased, INT32(23)), FLOAT)
+
+    return types.float32(types.int32), codegen
