@@ -244,10 +244,29 @@ def test_inspect_knows_everything_that_the_tool_touches(home: Path, tmp_path: Pa
     assert "broken.wav" in wavegen("inspect", home / "recordings").stdout
     assert "3,070 samples" in wavegen("inspect", "paper").stdout
     for path in (home / "tiny.yaml", run, RunFolder(run).best_checkpoint):
-        assert json.loads(wavegen("inspect", path, "--json").stdout)
-    picture = tmp_path / "clip.png"
-    wavegen("inspect", home / "recordings" / "clip 1.flac", "--plot", picture)
-    assert picture.read_bytes().startswith(b"\x89PNG")
+        picture = tmp_path / f"{path.name}.png"
+        assert json.loads(wavegen("inspect", path, "--json", "--plot", picture).stdout)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    wavegen("inspect", home / "recordings" / "clip 1.flac", "--plot", tmp_path / "clip.png")
+    assert (tmp_path / "clip.png").read_bytes().startswith(b"\x89PNG")
+    heard = wavegen("inspect", home / "recordings", "--listen", "--plot", tmp_path / "folder.png")
+    assert "what training would use" in heard.stdout
+    assert (tmp_path / "folder.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inspect_compares_runs_and_writes_a_page(home: Path, tmp_path: Path) -> None:
+    run = home / "runs" / "recordings"
+    compared = json.loads(wavegen("inspect", run, run, "--json", "--plot", tmp_path / "two.png").stdout)
+    assert len(compared["runs"]) == 2
+    assert compared["differences"] == {}
+    page = tmp_path / "run.html"
+    arguments = ["inspect", run, "--html", page, "--sample-seconds", "0.1", "--temperatures", "0.5,1"]
+    assert "written: " in wavegen(*arguments).stderr
+    assert page.read_text(encoding="utf-8").count("<audio") == 3  # and the run's audition
+    written = page.stat().st_mtime_ns
+    assert "--overwrite" in wavegen(*arguments, exit_code=2).stderr
+    assert page.stat().st_mtime_ns == written
+    wavegen(*arguments, "--overwrite")
 
 
 def test_trains_from_another_runs_weights(home: Path, tmp_path: Path) -> None:
@@ -291,7 +310,7 @@ WRONG_CALLS = {
     "no such engine": (
         ["generate", "runs/recordings", "--engine", "warp"],
         2,
-        "expected one of auto, torch",
+        "expected one of auto, numba",
     ),
     "no length": (["generate", "runs/recordings", "--seconds", "0"], 2, "--seconds: expected a number above 0, or inf"),
     "no clips": (["generate", "runs/recordings", "--count", "0"], 2, "--count: expected a whole number, 1 or more"),
@@ -312,6 +331,22 @@ WRONG_CALLS = {
     ),
     "nothing to score": (["evaluate", "runs/recordings", "recordings/broken.wav"], 1, "expected audio to score"),
     "nothing to inspect": (["inspect", "nowhere"], 2, "nowhere"),
+    "picture of another kind": (["inspect", "small", "--plot", "small.jpg"], 2, "expected a name that ends in .png"),
+    "existing picture": (["inspect", "small", "--plot", "old.png"], 2, "old.png: already exists"),
+    "picture into nowhere": (["inspect", "small", "--plot", "no/a.png"], 2, "the folder no does not exist"),
+    "comparison with no run": (["inspect", "runs/recordings", "small"], 2, "small: expected a run to compare"),
+    "page about no run": (["inspect", "recordings", "--html", "a.html"], 2, "--html: expected a run, found none at"),
+    "page about two runs": (
+        ["inspect", "runs/recordings", "runs/recordings", "--html", "a.html"],
+        2,
+        "--html: expected one run, found 2 paths",
+    ),
+    "listening to a run": (["inspect", "runs/recordings", "--listen"], 2, "--listen: expected one folder"),
+    "no temperature": (
+        ["inspect", "runs/recordings", "--html", "a.html", "--temperatures", "hot"],
+        2,
+        "--temperatures: expected numbers",
+    ),
 }
 
 
@@ -322,6 +357,7 @@ def test_a_wrong_call_gets_one_clear_line_and_its_exit_code(home: Path, case: st
     (home / "typo.yaml").write_text("model:\n  residual_chanels: 32\n")
     (home / "both.yaml").write_text("training:\n  steps: 3\n  minutes: 3\n")
     (home / "tiny.wav").write_bytes(b"precious")
+    (home / "old.png").write_bytes(b"precious")
     done = wavegen(*arguments, cwd=home, exit_code=exit_code)
     assert expected in done.stderr
     assert not (home / "r").exists()

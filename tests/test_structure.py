@@ -22,7 +22,7 @@ ALLOWED = {
     "sampling": {"errors", "config", "audio", "model"},
     "evaluation": {"errors", "config", "audio", "model"},
     "training": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
-    "report": {"errors", "config", "device", "audio", "data", "model", "evaluation", "training"},
+    "report": {"errors", "config", "device", "audio", "data", "model", "evaluation", "training", "trained"},
     "trained": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
     "cli": {"errors", "config", "device", "data", "sampling", "evaluation", "training", "report", "trained"},
     "__main__": {"cli"},

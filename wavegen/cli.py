@@ -159,7 +159,9 @@ def generate(
     with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (
         False
     ),
-    engine: Annotated[str, typer.Option(help="auto, torch or reference")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, numba, torch or reference")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16 or int8.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="That share the clips.  [default: all cores]")] = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
@@ -189,6 +191,9 @@ def generate(
         seed=seed,
         prime=past,
         engine=engine,
+        precision=precision,
+        threads=_at_least_one("--threads", threads),
+        notice=_notice,
     )
     before = past if with_prime and past is not None else np.zeros(0, np.float32)
     n_samples = None if length is None else round(length * rate)
@@ -205,7 +210,7 @@ def generate(
                 _notice(f"stopped; {bar.count // count / rate:.2f} s kept in {', '.join(paths)}")
             raise
         speed = bar.rate()
-    names = "standard output" if output == "-" else ", ".join(paths)
+    names = "standard output" if output == "-" else paths[0] if count == 1 else f"{paths[0]} to {paths[-1]}"
     _notice(
         f"{names}: {count} x {bar.count // count / rate:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)"
     )
@@ -256,15 +261,24 @@ def inspect(
     ] = False,
     as_json: Json = False,
     plot: Annotated[str | None, typer.Option(metavar="FILE.png", help="Draw a picture of it.")] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE.html", help="Write a page about a run: curves, auditions, samples.")
+    ] = None,
+    temperatures: Annotated[str, typer.Option(help="Of the page's new samples.")] = "0.7,0.85,1",
+    sample_seconds: Annotated[float, typer.Option(help="Length of each new sample; 0 for none.")] = 2.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture or page.")] = False,
 ) -> None:
     """Show what something is."""
     from wavegen.report.inspection import inspect_paths
+    from wavegen.report.page import SampleRequest, check_page, write_page
     from wavegen.report.pictures import draw
     from wavegen.report.target import check_target
 
     if plot is not None:
         check_target(Path(plot), ".png", overwrite)
+    request = SampleRequest.parse(temperatures, sample_seconds)
+    if html is not None:
+        check_page(paths, Path(html), overwrite)
     inspection = inspect_paths(paths, _data_progress("reading"), hear=listen)
     if as_json:
         typer.echo(json.dumps(inspection.facts, indent=2))
@@ -273,6 +287,9 @@ def inspect(
     if plot is not None:
         draw(inspection, Path(plot))
         _notice(f"drawn: {plot}")
+    if html is not None:
+        n_bytes = write_page(inspection, Path(html), request, _data_progress("generating", "sample"))
+        _notice(f"written: {html}, {n_bytes / 1e6:.1f} MB")
 
 
 @app.command("config")
@@ -345,6 +362,12 @@ def _data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
             bars.pop().__exit__(None, None, None)
 
     return progress
+
+
+def _at_least_one(option: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise UsageError(f"{option}: expected a whole number, 1 or more, found {value}")
+    return value
 
 
 def _seconds(text: str) -> float | None:

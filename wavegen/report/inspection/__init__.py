@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from wavegen.audio.finding import printable
@@ -11,10 +12,44 @@ from wavegen.config import preset_names
 from wavegen.errors import UsageError
 from wavegen.report.inspection.inspection import Inspection, Progress
 
-__all__ = ["Inspection", "Progress", "inspect_path"]
+__all__ = ["Inspection", "Progress", "inspect_path", "inspect_paths"]
 
 
-def inspect_path(path: str, progress: Progress | None = None) -> Inspection:
+def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, hear: bool = False) -> Inspection:
+    """Say what a path holds, or compare the runs at several.
+
+    Args:
+        paths: one of anything, or runs.
+        progress: as `inspect_path`.
+        hear: decode every file of a folder.
+
+    Raises:
+        UsageError: one of several is no run, or there is something else than a folder to hear.
+        WavegenError: as `inspect_path`.
+    """
+    if hear and not (len(paths) == 1 and Path(paths[0]).is_dir() and not is_run(Path(paths[0]))):
+        found = f"{len(paths)} paths" if len(paths) > 1 else printable(paths[0])
+        raise UsageError(f"--listen: expected one folder of recordings, found {found}")
+    if len(paths) == 1:
+        return inspect_path(paths[0], progress, hear=hear)
+
+    from wavegen.report.comparison import compare_runs
+
+    for path in paths:
+        if not is_run(Path(path)):
+            raise UsageError(f"{printable(path)}: expected a run to compare with the others, found none there")
+    return compare_runs([Path(path) for path in paths])
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run's folder."""
+    try:
+        return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def inspect_path(path: str, progress: Progress | None = None, *, hear: bool = False) -> Inspection:
     """Say what a path holds.
 
     A folder with `config.yaml` and `checkpoints/` is a run, any other a folder of recordings. A file that ends in
@@ -24,6 +59,7 @@ def inspect_path(path: str, progress: Progress | None = None) -> Inspection:
     Args:
         path: of a file or a folder, or a preset's name.
         progress: called with (done, in all): files of a folder, samples of an audio file.
+        hear: decode every file of a folder.
 
     Raises:
         UsageError: there is nothing at the path, or it is no file and no folder.
@@ -44,13 +80,13 @@ def inspect_path(path: str, progress: Progress | None = None) -> Inspection:
     except OSError as error:
         raise UsageError(f"{printable(path)}: cannot be looked at: {error.strerror}") from None
     if stat.S_ISDIR(mode):
-        if (place / "config.yaml").is_file() and (place / "checkpoints").is_dir():
+        if is_run(place):
             from wavegen.report.inspection.run import inspect_run
 
             return inspect_run(place)
         from wavegen.report.inspection.folder import inspect_folder
 
-        return inspect_folder(place, progress)
+        return inspect_folder(place, progress, hear=hear)
     if place.suffix.lower() == ".safetensors":
         from wavegen.report.inspection.checkpoint import inspect_checkpoint
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from wavegen.audio.files import AudioInfo, Floats, read_blocks
+from wavegen.audio.files import AudioInfo, read_blocks
 from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import to_mono
 from wavegen.report.inspection.inspection import Inspection, Progress
+from wavegen.report.inspection.level import LevelMeter
+from wavegen.report.inspection.quantization import QuantizationMeter
 from wavegen.report.tables import Table, facts, file_size, minutes
 
-PIECE_SECONDS = 0.01  # level is followed in pieces of this length
-SILENCE_DB = 60.0  # below the loudest piece: what librosa, and so `audio.trim_db`, takes for silence by default
 SHOWN_MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold
-
-# The largest amplitude of telephone companding is below 1 (ITU-T G.711, tables 1a and 2a).
-LARGEST = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
 
 ENCODINGS = {
     "FLOAT": "32-bit float",
@@ -50,8 +43,8 @@ def inspect_audio(path: Path, progress: Progress | None = None) -> Inspection:
         AudioError: it is not audio that libsndfile reads, or damaged.
     """
     info, blocks = read_blocks(path)
-    level = _LevelMeter(info)
-    mu_law = _QuantizationMeter(Quantizer("mu_law", 256))
+    level = LevelMeter(info)
+    mu_law = QuantizationMeter(Quantizer("mu_law", 256))
     for block in blocks:
         level.hear(block)
         mu_law.hear(to_mono(block))
@@ -81,113 +74,6 @@ def describe_encoding(encoding: str, bits: int | None) -> str:
     if encoding in ENCODINGS:
         return ENCODINGS[encoding]
     return encoding.lower().replace("_", " ") if bits is None else f"{bits} bit"
-
-
-class _LevelMeter:
-    """Level of a stream of blocks.
-
-    Attributes:
-        n_frames: samples per channel so far.
-    """
-
-    def __init__(self, info: AudioInfo) -> None:
-        self.n_frames = 0
-        self._rate_hz = info.rate_hz
-        self._full_scale = _full_scale(info)
-        self._peak = 0.0
-        self._n_clipped = 0
-        self._sums = np.zeros(info.channels)
-        self._piece_length = max(1, round(PIECE_SECONDS * info.rate_hz))
-        self._energies: list[npt.NDArray[np.float64]] = []  # sums of squares, a number for each whole piece
-        self._rest: Floats = np.empty((0, info.channels), dtype=np.float32)  # the piece that is not whole yet
-
-    def hear(self, block: Floats) -> None:
-        """Add a (T, channels) block."""
-        magnitude = np.abs(block)
-        self.n_frames += len(block)
-        self._peak = max(self._peak, float(magnitude.max()))
-        self._n_clipped += int(np.count_nonzero(magnitude >= self._full_scale))
-        self._sums += block.sum(axis=0, dtype=np.float64)
-        joined = np.concatenate([self._rest, block])
-        n_whole = len(joined) // self._piece_length * self._piece_length
-        self._energies.append(_energy(joined[:n_whole].reshape(-1, self._piece_length * block.shape[1])))
-        self._rest = joined[n_whole:]
-
-    def facts(self) -> dict[str, Any]:
-        """The level of all that was heard."""
-        energies = np.concatenate([*self._energies, _energy(self._rest.reshape(1, -1))])
-        n_values = self.n_frames * len(self._sums)
-        means = self._sums / self.n_frames
-        leading, trailing = self._silence_seconds(energies)
-        return {
-            "peak_dbfs": _decibels(self._peak),
-            "rms_dbfs": _decibels(math.sqrt(float(energies.sum()) / n_values)),
-            "dc_offset": float(means[np.argmax(np.abs(means))]),
-            "clipped_samples": self._n_clipped,
-            "clipped_share": self._n_clipped / n_values,
-            "silence_threshold_db": SILENCE_DB,
-            "leading_silence_seconds": leading,
-            "trailing_silence_seconds": trailing,
-        }
-
-    def _silence_seconds(self, energies: npt.NDArray[np.float64]) -> tuple[float, float]:
-        """How long it is silent at the start and at the end; all of it at the start where nothing is loud."""
-        lengths = np.full(len(energies), self._piece_length)
-        lengths[-1] = max(1, len(self._rest))
-        powers = energies / lengths
-        loud = np.flatnonzero(powers > powers.max() * 10 ** (-SILENCE_DB / 10))
-        if not len(loud):
-            return self.n_frames / self._rate_hz, 0.0
-        start, end = int(loud[0]) * self._piece_length, (int(loud[-1]) + 1) * self._piece_length
-        return start / self._rate_hz, max(0, self.n_frames - end) / self._rate_hz
-
-
-class _QuantizationMeter:
-    """What a quantizer makes of a stream of mono blocks."""
-
-    def __init__(self, quantizer: Quantizer) -> None:
-        self._quantizer = quantizer
-        self._edges = quantizer.edges()[1:-1].astype(np.float32)
-        self._levels = quantizer.decode(np.arange(quantizer.classes))
-        self._counts = np.zeros(quantizer.classes, dtype=np.int64)
-        self._signal = self._noise = 0.0
-
-    def hear(self, waveform: Floats) -> None:
-        """Add (T,) samples."""
-        # The classes of Quantizer.encode, but for samples within rounding of an edge; that imports torch, which takes
-        # as long as hearing minutes of audio.
-        classes = np.searchsorted(self._edges, waveform, side="right")
-        self._counts += np.bincount(classes, minlength=self._quantizer.classes)
-        self._signal += float(_energy(waveform[None])[0])
-        self._noise += float(_energy((waveform - self._levels[classes])[None])[0])
-
-    def facts(self) -> dict[str, Any]:
-        """How many classes occur, and how far the noise that rounding to them makes lies below the signal."""
-        n_used = int(np.count_nonzero(self._counts))
-        audible = self._signal > 0 and self._noise > 0
-        return {
-            "classes": self._quantizer.classes,
-            "classes_used": n_used,
-            "share_of_classes_used": n_used / self._quantizer.classes,
-            "signal_to_noise_db": 10 * math.log10(self._signal / self._noise) if audible else None,
-        }
-
-
-def _full_scale(info: AudioInfo) -> float:
-    """The magnitude from which on a sample counts as clipped."""
-    if info.encoding.startswith("PCM_") and info.bits is not None:
-        return 1.0 - 2.0 ** (1 - info.bits)  # the largest positive one; the negative one is 1
-    return LARGEST.get(info.encoding, 1.0)
-
-
-def _energy(rows: Floats) -> npt.NDArray[np.float64]:
-    """Sum of squares of each row."""
-    energies: npt.NDArray[np.float64] = np.square(rows, dtype=np.float64).sum(axis=1)
-    return energies
-
-
-def _decibels(amplitude: float) -> float | None:
-    return 20 * math.log10(amplitude) if amplitude > 0 else None
 
 
 def _tables(path: Path, info: AudioInfo, values: dict[str, Any]) -> list[Table]:

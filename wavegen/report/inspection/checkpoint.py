@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
 from wavegen.audio.finding import printable
+from wavegen.report.history import finite, validation_facts
 from wavegen.report.inspection.config import network_facts, network_table
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 
 SHOWN_LABELS = 10
+THIS_MODEL = "this model"
 
 
 def inspect_checkpoint(path: Path) -> Inspection:
@@ -66,32 +69,21 @@ def training_state(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def validation_facts(entry: dict[str, Any]) -> dict[str, Any]:
-    """A validation's line of `metrics.jsonl`.
-
-    Its last one also hears all held-out audio, and its baselines are those of all; the best is chosen by what every
-    validation hears.
-    """
-    return {
-        "step": entry["step"],
-        "bits_per_sample": finite(entry["validation_bits"]),
-        "all_bits_per_sample": finite(entry.get("held_out_bits")),
-        "baselines_bits_per_sample": {name: finite(bits) for name, bits in entry.get("baselines", {}).items()},
-        "held_out_seconds": entry.get("held_out_seconds"),
-    }
-
-
-def held_out_table(validation: dict[str, Any]) -> Table:
-    """The model among the trivial baselines, on the same audio."""
+def ranked_models(validation: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """The model, as `THIS_MODEL`, among the trivial baselines on the same audio; the worst first."""
     everything = validation["all_bits_per_sample"]
     models = {
         **validation["baselines_bits_per_sample"],
-        "this model": validation["bits_per_sample"] if everything is None else everything,
+        THIS_MODEL: validation["bits_per_sample"] if everything is None else everything,
     }
-    ranked = sorted(models.items(), key=lambda item: -math.inf if item[1] is None else -item[1])
+    return sorted(models.items(), key=lambda item: -math.inf if item[1] is None else -item[1])
+
+
+def held_out_table(validation: dict[str, Any]) -> Table:
+    """The model among the trivial baselines."""
     seconds = validation["held_out_seconds"]
     audio = "" if seconds is None else f", {minutes(seconds)} of held-out audio"
-    rows = [(name, bits_text(bits)) for name, bits in ranked]
+    rows = [(name, bits_text(bits)) for name, bits in ranked_models(validation)]
     return Table(f"step {validation['step']:,}{audio}", ("model", "bits/sample"), rows)
 
 
@@ -109,13 +101,18 @@ def bits_in_words(state: dict[str, Any]) -> dict[str, str]:
 
 
 def data_facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the model was trained and validated on."""
+    """What the model was trained and validated on.
+
+    Bits/sample compare between runs where the held-out clips, and so their hash, are the same.
+    """
     rate, manifest = checkpoint.config.audio.sample_rate_hz, checkpoint.manifest
+    held_out = sorted((clip["content_hash"], clip["n_samples"]) for clip in manifest if clip["split"] == "validation")
     parts = {split: [clip for clip in manifest if clip["split"] == split] for split in ("train", "validation")}
     return {
         "folder": checkpoint.config.data.folder,
         **{f"{split}_clips": len(clips) for split, clips in parts.items()},
         **{f"{split}_minutes": sum(clip["n_samples"] for clip in clips) / rate / 60 for split, clips in parts.items()},
+        "held_out_hash": hashlib.sha256(repr(held_out).encode()).hexdigest()[:16] if held_out else None,
         "labels": sorted({clip["label"] for clip in manifest if clip.get("label") is not None}),
     }
 
@@ -141,8 +138,3 @@ def step_in_words(step: int, total: int | None) -> str:
 def bits_text(bits: float | None) -> str:
     """Bits/sample with the digits that mean something."""
     return "-" if bits is None else f"{bits:.3f}"
-
-
-def finite(value: float | None) -> float | None:
-    """The value, or None where it is not finite: JSON has no word for that."""
-    return value if value is not None and math.isfinite(value) else None

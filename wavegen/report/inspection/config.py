@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from wavegen.audio.finding import printable
@@ -47,9 +48,14 @@ def network_facts(config: Config) -> dict[str, Any]:
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
     rate = config.audio.sample_rate_hz
+    parts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        parts[name.partition(".")[0]] += parameter.numel()
     return {
         "parameters": model.n_parameters,
+        "parameters_by_part": dict(parts),
         "residual_blocks": len(config.model.dilations),
+        "dilations": config.model.dilations,
         "receptive_field_samples": model.receptive_field,
         "receptive_field_ms": 1000 * model.receptive_field / rate,
         "multiply_adds_per_sample": model.multiply_adds,

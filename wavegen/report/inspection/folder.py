@@ -1,9 +1,9 @@
-"""A folder of recordings, by the headers of its files."""
+"""A folder of recordings: by the headers of its files, and by their sound where that is asked for."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +11,11 @@ from statistics import median
 
 from wavegen.audio.files import AudioInfo, probe
 from wavegen.audio.finding import find_audio, printable
+from wavegen.config import load_config
 from wavegen.errors import AudioError, UsageError
 from wavegen.report.inspection.audio import describe_encoding
 from wavegen.report.inspection.inspection import Inspection, Progress
+from wavegen.report.inspection.listening import Heard, duplicates, listen, listening_facts, listening_tables
 from wavegen.report.tables import Table, facts, first_rows, minutes
 
 ROWS = 12  # of a table; the rest is counted
@@ -34,31 +36,33 @@ class Format:
     channels: int
 
 
-def inspect_folder(folder: Path, progress: Progress | None = None) -> Inspection:
+def inspect_folder(folder: Path, progress: Progress | None = None, *, hear: bool = False) -> Inspection:
     """Read the headers of all audio files below a folder.
 
     Args:
         folder: of recordings.
-        progress: called with (files read, files in all).
+        progress: called with (files read, files in all); where the files are heard, for each of the two passes.
+        hear: decode every file too.
 
     Raises:
         DataError: the folder cannot be listed.
     """
     found = find_audio(folder)
-    usable: list[AudioInfo] = []
-    unusable = list(found.unusable)
-    for name, header in zip(found.names, _read_headers(folder, found.names, progress), strict=True):
-        if isinstance(header, str):
-            unusable.append((name, header))
-        else:
-            usable.append(header)
-    unusable.sort()
-    known = sorted(header.seconds for header in usable if header.seconds is not None)
-    groups: dict[Format, list[float]] = defaultdict(list)
-    for header in usable:
-        shared = Format(header.container, header.encoding, header.bits, header.rate_hz, header.channels)
-        groups[shared].append(header.seconds or 0.0)
-    formats = sorted(groups.items(), key=lambda item: (-sum(item[1]), -len(item[1]), repr(item[0])))
+    headers = dict(zip(found.names, _read_headers(folder, found.names, progress), strict=True))
+    reasons = {**dict(found.unusable), **{name: why for name, why in headers.items() if isinstance(why, str)}}
+    usable = {name: header for name, header in headers.items() if isinstance(header, AudioInfo)}
+    heard: dict[str, Heard] = {}
+    if hear:
+        for name, one in listen(folder, list(usable), progress).items():
+            if isinstance(one, str):
+                reasons[name] = one
+            else:
+                heard[name] = one
+        usable = {name: usable[name] for name in heard}
+    unusable = sorted(reasons.items())
+    seconds = {name: heard[name].seconds if hear else header.seconds for name, header in usable.items()}
+    known = sorted(length for length in seconds.values() if length is not None)
+    formats = _group(usable, seconds)
     values = {
         "kind": "folder",
         "path": str(folder),
@@ -71,11 +75,36 @@ def inspect_folder(folder: Path, progress: Progress | None = None) -> Inspection
         "median_seconds": median(known) if known else None,
         "longest_seconds": known[-1] if known else None,
         "formats": [
-            {**asdict(shared), "files": len(seconds), "minutes": sum(seconds) / 60} for shared, seconds in formats
+            {**asdict(shared), "files": len(lengths), "minutes": sum(lengths) / 60} for shared, lengths in formats
         ],
         "unusable": [{"name": name, "reason": reason} for name, reason in unusable],
+        "files": [
+            {
+                "name": name,
+                "seconds": seconds[name],
+                "rate_hz": header.rate_hz,
+                "channels": header.channels,
+                "level": heard[name].level if hear else None,
+            }
+            for name, header in usable.items()
+        ],
+        "heard": None,
     }
-    return Inspection("folder", values, _tables(folder, usable, known, formats, unusable, found.n_ignored))
+    tables = _tables(folder, len(usable), known, formats, unusable, found.n_ignored)
+    if hear:
+        together = listening_facts(heard, duplicates(heard), load_config().audio.sample_rate_hz)
+        values["heard"] = together
+        tables += listening_tables(heard, together)
+    return Inspection("folder", values, tables)
+
+
+def _group(usable: Mapping[str, AudioInfo], seconds: Mapping[str, float | None]) -> list[tuple[Format, list[float]]]:
+    """The lengths of the files of each format, the most minutes first."""
+    groups: dict[Format, list[float]] = defaultdict(list)
+    for name, header in usable.items():
+        shared = Format(header.container, header.encoding, header.bits, header.rate_hz, header.channels)
+        groups[shared].append(seconds[name] or 0.0)
+    return sorted(groups.items(), key=lambda item: (-sum(item[1]), -len(item[1]), repr(item[0])))
 
 
 def _read_headers(folder: Path, names: Sequence[str], progress: Progress | None) -> list[AudioInfo | str]:
@@ -107,16 +136,16 @@ def _read_header(path: Path) -> AudioInfo | str:
 
 def _tables(
     folder: Path,
-    usable: Sequence[AudioInfo],
+    n_usable: int,
     known: Sequence[float],
     formats: Sequence[tuple[Format, Sequence[float]]],
     unusable: Sequence[tuple[str, str]],
     n_ignored: int,
 ) -> list[Table]:
-    n_unknown = len(usable) - len(known)
+    n_unknown = n_usable - len(known)
     summary = facts(
         printable(folder),
-        usable=f"{_count(len(usable), 'file')}, {minutes(sum(known))}",
+        usable=f"{_count(n_usable, 'file')}, {minutes(sum(known))}",
         unknown_length=_count(n_unknown, "file") if n_unknown else None,
         clips=_lengths(known),
         unusable=_count(len(unusable), "file") if unusable else None,

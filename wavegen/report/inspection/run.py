@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,16 +11,15 @@ from typing import Any
 from wavegen.audio.finding import printable
 from wavegen.config import load_config
 from wavegen.errors import CheckpointError, UsageError
+from wavegen.report.history import History, read_history
 from wavegen.report.inspection.checkpoint import (
     bits_in_words,
     bits_text,
     data_facts,
     data_table,
-    finite,
     held_out_table,
     step_in_words,
     training_state,
-    validation_facts,
 )
 from wavegen.report.inspection.config import network_facts, network_table
 from wavegen.report.inspection.inspection import Inspection
@@ -31,7 +28,6 @@ from wavegen.training.checkpoint import Checkpoint
 from wavegen.training.run_folder import RunFolder
 
 ROWS = 12  # of the curve
-RECENT_STEPS = 100  # whose mean smooths the training figure
 
 
 def inspect_run(path: Path) -> Inspection:
@@ -43,23 +39,25 @@ def inspect_run(path: Path) -> Inspection:
     run = RunFolder(path)
     config = load_config(run.config_file)
     checkpoint, damaged = _load_newest(run)
-    curve = _read_curve(run)
+    history = read_history(path)
     # The metrics of a run that was killed go on after its newest checkpoint.
-    if checkpoint is not None and checkpoint.step > curve.step:
+    if checkpoint is not None and checkpoint.step > history.step:
         state = training_state(checkpoint)
     else:
-        state = curve.state(config.training.steps)
-    network = network_facts(config)
+        state = _state(history, config.training.steps)
+    network, recent = network_facts(config), history.recent
     data = None if checkpoint is None else data_facts(checkpoint)
     values = {
         "kind": "run",
         "path": str(path),
         **state,
-        "recent_steps": len(curve.recent),
-        "recent_train_bits_per_sample": fmean(curve.recent) if curve.recent else None,
+        "recent_steps": len(recent),
+        "recent_train_bits_per_sample": fmean(recent) if recent else None,
+        "targets_per_second": history.recent_speed,
+        "baselines_bits_per_sample": history.baselines,
         "newest_checkpoint_step": None if checkpoint is None else checkpoint.step,
         "damaged_checkpoints": damaged,
-        "validations": curve.validations,
+        "validations": history.validations,
         "checkpoints": _list_checkpoints(run, state["best_step"]),
         "auditions": sorted(f"auditions/{file.name}" for file in run.auditions.glob("*.wav")),
         "network": network,
@@ -69,8 +67,8 @@ def inspect_run(path: Path) -> Inspection:
     tables = [_summary_table(values), network_table(network)]
     if data is not None:
         tables.append(data_table(data))
-    if curve.validations:
-        tables.append(_curve_table(curve.validations, state["best_step"]))
+    if history.validations:
+        tables.append(_curve_table(history.validations, state["best_step"]))
     if state["last_validation"]:
         tables.append(held_out_table(state["last_validation"]))
     if values["checkpoints"]:
@@ -78,49 +76,19 @@ def inspect_run(path: Path) -> Inspection:
     return Inspection("run", values, tables)
 
 
-@dataclass
-class _Curve:
-    """What `metrics.jsonl` says."""
-
-    step: int = 0
-    hours_heard: float = 0.0
-    seconds: float = 0.0
-    skipped: int = 0
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
-    validations: list[dict[str, Any]] = field(default_factory=list)
-
-    def state(self, total_steps: int | None) -> dict[str, Any]:
-        """The same facts as `training_state` takes from a checkpoint."""
-        scored = [each for each in self.validations if each["bits_per_sample"] is not None]
-        best = min(scored, key=lambda each: float(each["bits_per_sample"]), default=None)
-        return {
-            "step": self.step,
-            "total_steps": total_steps,
-            "hours_heard": self.hours_heard,
-            "minutes_trained": self.seconds / 60,
-            "skipped_steps": self.skipped,
-            "best_bits_per_sample": best and best["bits_per_sample"],
-            "best_step": best and best["step"],
-            "last_validation": self.validations[-1] if self.validations else None,
-        }
-
-
-def _read_curve(run: RunFolder) -> _Curve:
-    curve = _Curve()
-    total, n_steps = 0.0, 0  # of the training figure since the last validation
-    for entry in run.metrics():
-        if "train_bits" in entry:
-            curve.step, curve.hours_heard = entry["step"], entry["hours_heard"]
-            curve.seconds, curve.skipped = entry["seconds"], entry["skipped"]
-            if (bits := finite(entry["train_bits"])) is not None:
-                curve.recent.append(bits)
-                total, n_steps = total + bits, n_steps + 1
-        elif "validation_bits" in entry:
-            train = total / n_steps if n_steps else None
-            validation = validation_facts(entry)
-            curve.validations.append({**validation, "train_bits_per_sample": train, "hours_heard": curve.hours_heard})
-            total, n_steps = 0.0, 0
-    return curve
+def _state(history: History, total_steps: int | None) -> dict[str, Any]:
+    """The same facts as `training_state` takes from a checkpoint."""
+    best = history.best
+    return {
+        "step": history.step,
+        "total_steps": total_steps,
+        "hours_heard": history.hours_heard[-1] if history.steps else 0.0,
+        "minutes_trained": history.seconds[-1] / 60 if history.steps else 0.0,
+        "skipped_steps": history.skipped,
+        "best_bits_per_sample": best and best["bits_per_sample"],
+        "best_step": best and best["step"],
+        "last_validation": history.validations[-1] if history.validations else None,
+    }
 
 
 def _load_newest(run: RunFolder) -> tuple[Checkpoint | None, list[str]]:
@@ -145,7 +113,7 @@ def _list_checkpoints(run: RunFolder, best_step: int | None) -> list[dict[str, A
 
 def _summary_table(values: dict[str, Any]) -> Table:
     step, saved, recent = values["step"], values["newest_checkpoint_step"], values["recent_train_bits_per_sample"]
-    auditions, damaged = values["auditions"], values["damaged_checkpoints"]
+    speed, auditions, damaged = values["targets_per_second"], values["auditions"], values["damaged_checkpoints"]
     steps = "step" if values["recent_steps"] == 1 else f"{values['recent_steps']} steps"
     saved_in_words = "none yet" if saved is None else f"step {saved:,}; --resume goes on from there"
     return facts(
@@ -153,6 +121,7 @@ def _summary_table(values: dict[str, Any]) -> Table:
         step=step_in_words(step, values["total_steps"]),
         heard=f"{minutes(3600 * values['hours_heard'])} of audio",
         trained=minutes(60 * values["minutes_trained"]),
+        speed=None if speed is None else f"{speed:,.0f} targets/s, median of the last {steps}",
         train=None if recent is None else f"{recent:.3f} bits/sample, mean of the last {steps}",
         **bits_in_words(values),
         skipped_steps=values["skipped_steps"] or None,

@@ -1,0 +1,108 @@
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wavegen.config import Config, load_config
+from wavegen.errors import UsageError
+from wavegen.report.comparison import compare_runs, short_names
+from wavegen.report.inspection import inspect_paths
+from wavegen.report.tables import print_tables
+from wavegen.training.checkpoint import Checkpoint
+from wavegen.training.run_folder import RunFolder
+
+BASELINES = {"uniform": 8.0, "linear prediction": 4.0}
+
+
+def write_run(path: Path, config: Config, bits: float, held_out: str = "aa") -> Path:
+    run = RunFolder(path)
+    run.create(config.to_yaml())
+    for step in (1, 2):
+        run.append_metrics(
+            {
+                "step": step,
+                "train_bits": 5.0,
+                "learning_rate": 0.1,
+                "targets_per_second": 2000.0 * step,
+                "hours_heard": step,
+                "seconds": 60 * step,
+                "skipped": 0,
+            }
+        )
+    run.append_metrics({"step": 2, "validation_bits": bits, "baselines": BASELINES})
+    arrays = {"output.weight": np.zeros((4, 4), np.float32)}
+    manifest = [
+        {"name": "1.wav", "n_samples": 9, "content_hash": "bb", "split": "train", "label": None},
+        {"name": "2.wav", "n_samples": 9, "content_hash": held_out, "split": "validation", "label": None},
+    ]
+    run.save(Checkpoint(config, 2, arrays, arrays, manifest=manifest), keep_last=1)
+    return path
+
+
+def compared(*runs: Path) -> tuple[dict[str, Any], str]:
+    comparison = compare_runs(runs)
+    file = io.StringIO()
+    print_tables(comparison.tables, file)
+    facts = json.loads(json.dumps(comparison.facts, allow_nan=False))
+    assert facts == comparison.facts
+    assert comparison.kind == facts["kind"] == "comparison"
+    return facts, file.getvalue()
+
+
+@pytest.fixture
+def config() -> Config:
+    return load_config().with_values("training", steps=2, minutes=None)
+
+
+def test_figures_and_differences_stand_side_by_side(tmp_path: Path, config: Config) -> None:
+    wide = config.with_values("model", residual_channels=64, dilation_cycle=[1, 2, 4])
+    facts, text = compared(write_run(tmp_path / "narrow", config, 4.5), write_run(tmp_path / "wide", wide, 4.25))
+    assert [run["name"] for run in facts["runs"]] == ["narrow", "wide"]
+    assert [run["best_bits_per_sample"] for run in facts["runs"]] == [4.5, 4.25]
+    assert [run["targets_per_second"] for run in facts["runs"]] == [3000, 3000]
+    assert facts["bits_comparable"]
+    assert facts["differences"] == {"model.dilation_cycle": [9, [1, 2, 4]], "model.residual_channels": [32, 64]}
+    rows = {line.split("  ")[1]: line for line in text.splitlines() if line.startswith("  ")}
+    assert rows["best held-out bits/sample"].split()[-3:] == ["4.500", "4.250", "best"]
+    assert rows["heard"].split()[-4:] == ["2:00", "h", "2:00", "h"]
+    assert rows["targets/s"].split()[-2:] == ["3,000", "3,000"]
+    assert rows["model.dilation_cycle"].split()[1:] == ["9", "[1,", "2,", "4]"]
+
+
+def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path: Path, config: Config) -> None:
+    other = config.with_values("audio", sample_rate_hz=8000)
+    facts, text = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", other, 4.2, held_out="cc"))
+    assert facts["bits_not_comparable_because"] == [
+        "they differ in sample rate",
+        "they were not validated on the same clips",
+    ]
+    assert "bits/sample do not compare: they differ in sample rate" in " ".join(text.split())
+    assert "4.200 best" not in text
+
+
+def test_equal_configurations_are_said_to_be_equal(tmp_path: Path, config: Config) -> None:
+    run = write_run(tmp_path / "a", config, 4.5)
+    facts, text = compared(run, run)
+    assert facts["differences"] == {}
+    assert [each["name"] for each in facts["runs"]] == ["a (1)", "a (2)"]
+    assert "the same in all" in text
+
+
+def test_names_are_as_short_as_they_can_be_told_apart() -> None:
+    assert short_names([Path("/x/a"), Path("/x/b")]) == ["a", "b"]
+    assert short_names([Path("/x/1/run"), Path("/x/2/run")]) == ["1/run", "2/run"]
+    assert short_names([Path("/run"), Path("/x/run")]) == ["//run", "x/run"]
+
+
+def test_only_runs_can_be_compared(tmp_path: Path, config: Config) -> None:
+    run = str(write_run(tmp_path / "a", config, 4.5))
+    for other in ("small", str(tmp_path), str(tmp_path / "gone"), "x\0y"):
+        with pytest.raises(UsageError, match="expected a run to compare with the others, found none there"):
+            inspect_paths([run, other])
+    with pytest.raises(UsageError, match="--listen: expected one folder of recordings, found 2 paths"):
+        inspect_paths([run, run], hear=True)
+    with pytest.raises(UsageError, match=r"--listen: expected one folder of recordings, found .*a"):
+        inspect_paths([run], hear=True)

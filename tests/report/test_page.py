@@ -1,0 +1,411 @@
+"""A run's page: as HTML, and in a browser where there is one."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from matplotlib.image import imread
+
+from wavegen.audio.quantize import Quantizer
+from wavegen.config import Config, load_config
+from wavegen.errors import CheckpointError, UsageError
+from wavegen.model.wavenet import build_model
+from wavegen.report.inspection import inspect_path
+from wavegen.report.page import SampleRequest, check_page, write_page
+from wavegen.report.page.charts import Axis, Curve, chart
+from wavegen.report.page.markup import Markup, tag
+from wavegen.report.page.players import describe_spectrum
+from wavegen.report.page.sections import verdict
+from wavegen.report.pictures import draw
+from wavegen.report.pictures.spectrogram import spectrogram
+from wavegen.training.checkpoint import Checkpoint
+from wavegen.training.run_folder import RunFolder
+
+RATE = 8000
+HOSTILE = '<script>alert("1")</script>&\'$x$'
+BASELINES = {"uniform": 8.0, "order-2 Markov": 5.0, "linear prediction": 4.0}
+VOID = {"meta", "link", "img", "br"}
+
+
+def tiny_config() -> Config:
+    config = load_config().with_values("audio", sample_rate_hz=RATE).with_values("data", folder=f"/music/{HOSTILE}")
+    sizes = {"residual_channels": 4, "gate_channels": 4, "skip_channels": 4, "head_channels": 4}
+    config = config.with_values("model", cycles=1, dilation_cycle=4, **sizes)
+    return config.with_values("training", steps=100, minutes=None)
+
+
+def write_run(path: Path) -> Path:
+    config, run = tiny_config(), RunFolder(path)
+    run.create(config.to_yaml())
+    for step in range(1, 101):
+        entry = {"train_bits": 4 + 4 / step, "learning_rate": 0.004, "targets_per_second": 1e4, "skipped": 0}
+        run.append_metrics({"step": step, **entry, "hours_heard": step / 100, "seconds": step})
+        if step % 20 == 0:
+            run.append_metrics({"step": step, "validation_bits": 4 + 10 / step, "baselines": BASELINES})
+    weights = {name: array.detach().numpy() for name, array in build_model(config).named_parameters()}
+    manifest = [
+        {"name": f"{i}.wav", "n_samples": 8000, "content_hash": str(i), "split": split, "label": HOSTILE}
+        for i, split in enumerate(("train", "validation"))
+    ]
+    validation = {"step": 100, "validation_bits": 4.1, "baselines": BASELINES, "held_out_seconds": 30.0}
+    metrics = {"targets": 100, "best_bits": 4.1, "best_step": 100, "validation": validation}
+    checkpoint = Checkpoint(config, 100, weights, weights, manifest=manifest, metrics=metrics)
+    run.save_best(checkpoint)
+    run.save(checkpoint, keep_last=1)
+    run.auditions.mkdir()
+    rng = np.random.default_rng(0)
+    for step in range(10, 101, 10):
+        audio = Quantizer().decode(rng.integers(64, 192, 4000))
+        soundfile.write(run.audition_file(step), audio, RATE)
+    run.audition_file(80).write_bytes(b"damaged")
+    return path
+
+
+class Page(HTMLParser):
+    """What a page holds; fails where elements do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert len({key for key, _ in attributes}) == len(attributes)
+        self.elements.append((name, dict(attributes)))
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_endtag(self, name: str) -> None:
+        assert self.open.pop() == name
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.open[-1:] == ["style"] else data
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for element, attributes in self.elements if element == name]
+
+
+def content(uri: str | None, kind: str) -> io.BytesIO:
+    start = f"data:{kind};base64,"
+    assert uri is not None
+    assert uri.startswith(start)
+    return io.BytesIO(base64.b64decode(uri.removeprefix(start), validate=True))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("page") / HOSTILE.replace("/", "_"))
+
+
+@pytest.fixture(scope="module")
+def file(run: Path) -> Path:
+    target, calls = run.parent / "page.html", []
+    request = SampleRequest.parse("0, 1", 0.25)
+    n_bytes = write_page(inspect_path(str(run)), target, request, lambda *call: calls.append(call))
+    assert n_bytes == target.stat().st_size
+    assert calls[-1] == (4000, 4000)
+    return target
+
+
+@pytest.fixture(scope="module")
+def page(file: Path) -> Page:
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_one_whole_document(page: Page) -> None:
+    assert page.elements[0] == ("html", {"lang": "en"})
+    names = [name for name, _ in page.elements]
+    assert [names.count(name) for name in ("head", "title", "body", "main", "h1", "nav")] == [1] * 6
+    assert {"charset": "utf-8"} in page.all("meta")
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    referred = [a["href"].removeprefix("#") for a in page.all("a") if a["href"]]
+    referred += [attributes["aria-labelledby"] for attributes in page.all("section")]
+    assert set(referred) <= set(ids)
+    assert len(referred) == 15  # seven sections, each with a link, and the link that skips to the content
+    levels = [int(name[1]) for name in names if re.fullmatch(r"h[1-6]", name)]
+    assert all(after - before <= 1 for before, after in zip([0, *levels], levels, strict=False))
+
+
+def test_nothing_comes_from_elsewhere_and_nothing_runs(page: Page) -> None:
+    assert not {"script", "iframe", "object", "embed", "form", "base"} & {name for name, _ in page.elements}
+    for name, attributes in page.elements:
+        assert not any(key.startswith("on") for key in attributes)
+        for key in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("data:", "#")), f"{name} {key}"
+        assert "url(" not in (attributes.get("style") or "")
+    policy = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy[0] is not None
+    assert policy[0].startswith("default-src 'none'")
+
+
+def test_every_text_of_a_user_is_only_text(page: Page, run: Path) -> None:
+    assert page.text.count("<script>alert(") >= 5  # title, heading, path, folder, label
+    assert run.name in page.text
+    assert f"/music/{HOSTILE}" in page.text
+
+
+def test_every_sound_can_be_decoded_and_every_picture_has_words(page: Page) -> None:
+    players, pictures = page.all("audio"), page.all("img")
+    assert len(players) == len(pictures) == 2 + 5
+    for player in players:
+        waveform, rate = soundfile.read(content(player["src"], "audio/wav"))
+        assert (len(waveform), rate) in ((2000, RATE), (4000, RATE))
+        assert "controls" in player
+        assert player["aria-label"]
+    for picture in pictures:
+        height, width, _ = imread(content(picture["src"], "image/png")).shape
+        assert (str(width), str(height)) == (picture["width"], picture["height"])
+        assert re.search(r"Spectrogram of .*: 0 to 4 kHz, strongest near [\d,]+ Hz", picture["alt"] or "")
+    for drawing in page.all("svg"):
+        assert drawing["role"] == "img"
+        assert drawing["aria-label"]
+
+
+def test_the_page_says_what_the_run_is(page: Page) -> None:
+    for text in (
+        "4.100",  # best held-out
+        "That beats uniform, order-2 Markov; still better: linear prediction (4.000).",
+        "Temperature 0",
+        "Generated from silence by best.safetensors (step 100), seed 0.",
+        "After 10 steps",
+        "5 of the 10 that the training left",
+        "libsndfile cannot read it",
+        "5 validations as a table",
+        "dilation_cycle",
+        "default: 32",
+        "1 clips, 1.0 s",
+    ):
+        assert text in page.text
+
+
+def test_the_same_seed_gives_the_same_samples(file: Path, run: Path, tmp_path: Path) -> None:
+    write_page(inspect_path(str(run)), tmp_path / "again.html", SampleRequest((1.0,), 0.25), lambda *_: None)
+    first = [audio["src"] for audio in Page(file.read_text()).all("audio")]
+    again = [audio["src"] for audio in Page((tmp_path / "again.html").read_text()).all("audio")]
+    assert again[0] == first[1]
+
+
+def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").create(tiny_config().to_yaml())
+    target = tmp_path / "page.html"
+    write_page(inspect_path(str(tmp_path / "run")), target, SampleRequest((1.0,), 1.0), lambda *_: None)
+    page = Page(target.read_text())
+    for text in ("There is no checkpoint yet", "There are none yet", "No step was made yet", "not validated yet"):
+        assert text in page.text
+    assert page.all("audio") == []
+
+
+def test_a_damaged_checkpoint_is_an_error_unless_no_samples_are_asked_for(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    RunFolder(run).best_checkpoint.write_bytes(b"damaged")
+    inspection = inspect_path(str(run))
+    with pytest.raises(CheckpointError):
+        write_page(inspection, tmp_path / "page.html", SampleRequest((1.0,), 1.0), lambda *_: None)
+    assert not (tmp_path / "page.html").exists()
+    write_page(inspection, tmp_path / "page.html", SampleRequest.parse("1", 0), lambda *_: None)
+    assert "None were asked for" in Page((tmp_path / "page.html").read_text()).text
+
+
+def test_wrong_calls_are_noticed_before_the_work(run: Path, tmp_path: Path) -> None:
+    check_page([str(run)], tmp_path / "new.html", overwrite=False)
+    with pytest.raises(UsageError, match="--html: expected one run, found 2 paths"):
+        check_page([str(run), str(run)], tmp_path / "new.html", overwrite=False)
+    with pytest.raises(UsageError, match="--html: expected a run, found none at small"):
+        check_page(["small"], tmp_path / "new.html", overwrite=False)
+    (tmp_path / "old.html").touch()
+    with pytest.raises(UsageError, match="already exists"):
+        check_page([str(run)], tmp_path / "old.html", overwrite=False)
+    for text in ("", "hot", "-1", "nan", "inf", "1,,2"):
+        with pytest.raises(UsageError, match="--temperatures: expected numbers, 0 or more"):
+            SampleRequest.parse(text, 1.0)
+    for seconds in (-1.0, 61.0, float("nan")):
+        with pytest.raises(UsageError, match="--sample-seconds: expected 0 to 60"):
+            SampleRequest.parse("1", seconds)
+
+
+def test_a_checkpoint_is_drawn_among_the_baselines(run: Path, tmp_path: Path) -> None:
+    draw(inspect_path(str(RunFolder(run).best_checkpoint)), tmp_path / "a.png")
+    assert imread(tmp_path / "a.png").shape[1] == 1000
+
+
+# --- parts --------------------------------------------------------------------------------------------------
+
+
+def test_markup_escapes_what_is_not_markup() -> None:
+    made = tag(
+        "p", "a < b", tag("b", '"&"'), [Markup("<i></i>"), "'"], class_="x", aria_label='"><', hidden=True, id=None
+    )
+    assert made == ('<p class="x" aria-label="&quot;&gt;&lt;" hidden>a &lt; b<b>&quot;&amp;&quot;</b><i></i>&#x27;</p>')
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (3.94, 8.06), (0.0, 123_456.0), (1e-6, 3e-6), (-5.0, 5.0)])
+def test_ticks_are_round_few_and_within(low: float, high: float) -> None:
+    ticks = Axis(low, high, "", str).ticks(6)
+    assert 2 <= len(ticks) <= 7
+    assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in ticks)
+    assert len({f"{tick:.3g}" for tick in ticks}) == len(ticks)
+
+
+def test_a_chart_places_its_points() -> None:
+    x, y = Axis(0, 10, "step", str), Axis(0, 4, "bits", str)
+    made = chart(
+        "Bits", "They fall.", x, y, [Curve("held-out", "held-out", [(0, 4), (5, 2), (10, 0)], True)], {"level": 1}
+    )
+    assert 'd="M0 0L500 500L1000 1000"' in made
+    assert 'd="M0 750H1000"' in made
+    assert 'aria-label="Bits. They fall."' in made
+
+
+def test_a_spectrum_in_words() -> None:
+    tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
+    words = describe_spectrum(spectrogram(tone, 16000, 100), 16000)
+    assert words.startswith("0 to 8 kHz, strongest near 1,000 Hz; half of the power lies below 1,000 Hz")
+
+
+def test_the_verdict_ranks_the_model() -> None:
+    def said(bits: float | None) -> str:
+        entry: dict[str, Any] = {"step": 7, "bits_per_sample": bits, "all_bits_per_sample": None}
+        return verdict({**entry, "baselines_bits_per_sample": BASELINES, "held_out_seconds": None})
+
+    assert said(3.0).endswith("That beats every trivial baseline; the best of them is linear prediction with 4.000.")
+    assert "That beats none of the trivial baselines; still better: linear prediction (4.000)" in said(9.0)
+    assert "has no finite figure" in said(None)
+    assert "not validated yet" in verdict(None)
+
+
+# --- in a browser -------------------------------------------------------------------------------------------
+
+
+class Browser:
+    """Headless Chromium, by the WebDriver protocol."""
+
+    ARGUMENTS = (
+        "--headless",
+        "--autoplay-policy=no-user-gesture-required",  # nobody presses play here
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    )
+
+    def __init__(self, profile: str) -> None:
+        self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+        assert self.driver.stdout is not None
+        port = next(
+            found[1] for line in self.driver.stdout if (found := re.search(r"successfully on port (\d+)", line))
+        )
+        self.url = f"http://127.0.0.1:{port}/session"
+        options = {"args": [*self.ARGUMENTS, f"--user-data-dir={profile}"]}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        try:
+            self.url += "/" + self.call("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+        except OSError:
+            self.driver.kill()
+            self.driver.communicate()
+            raise
+
+    def call(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
+        data = json.dumps(body or {}).encode() if method == "POST" else None
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+    def command(self, command: str, **parameters: Any) -> Any:
+        return self.call("/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def run(self, script: str) -> Any:
+        return self.call("/execute/async", {"script": script, "args": []})
+
+    def close(self) -> None:
+        self.call("", method="DELETE")
+        self.driver.terminate()
+        self.driver.communicate()
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    if shutil.which("chromedriver") is None:
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        try:
+            chromium = Browser(profile)
+        except OSError as error:
+            pytest.skip(f"Chromium does not start here: {error}")
+        yield chromium
+        chromium.close()
+
+
+PLAY = """
+const done = arguments[arguments.length - 1];
+const players = [...document.querySelectorAll('audio')];
+const play = (player) => new Promise((heard) => {
+    player.muted = true;
+    player.onended = () => heard([player.duration, player.error && player.error.message]);
+    player.onerror = () => heard([null, player.error.message]);
+    player.play();
+});
+Promise.all(players.map(play)).then(done);
+"""
+LAYOUT = """
+const done = arguments[arguments.length - 1];
+const page = document.documentElement;
+const seen = [...document.querySelectorAll('img')].every((image) => image.complete && image.naturalWidth > 0);
+done([page.scrollWidth <= page.clientWidth, seen, getComputedStyle(document.body).backgroundColor]);
+"""
+
+
+@pytest.mark.slow
+def test_a_browser_plays_and_shows_the_page_without_complaint(browser: Browser, file: Path) -> None:
+    backgrounds = {}
+    for width in (390, 1280):
+        for theme in ("light", "dark"):
+            browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+            browser.command(
+                "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500
+            )
+            browser.call("/url", {"url": file.as_uri()})
+            fits, seen, backgrounds[theme] = browser.run(LAYOUT)
+            assert fits, f"the page is wider than {width} pixels"
+            assert seen
+    assert backgrounds["light"] != backgrounds["dark"]
+    heard = browser.run(PLAY)
+    assert [error for _, error in heard] == [None] * 7
+    assert [seconds for seconds, _ in heard] == pytest.approx([0.25] * 2 + [0.5] * 5, abs=0.01)
+    assert browser.call("/se/log", {"type": "browser"}) == []
+
+
+@pytest.mark.slow
+def test_the_page_is_used_by_keyboard_alone(browser: Browser, file: Path) -> None:
+    browser.call("/url", {"url": file.as_uri()})
+    reached = []
+    for _ in range(80):
+        for kind in ("keyDown", "keyUp"):
+            browser.command("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        element = browser.run("arguments[arguments.length - 1](document.activeElement.tagName)")
+        reached.append(element)
+        if element == "BODY":
+            break
+    assert reached[:8] == ["A"] * 8  # the skip link and seven sections
+    assert "AUDIO" in reached
+    assert "SUMMARY" in reached

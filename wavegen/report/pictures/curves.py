@@ -1,0 +1,238 @@
+"""Pictures of training: bits/sample, learning rate and speed, of one run or of several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wavegen.report.history import History
+from wavegen.report.inspection.checkpoint import THIS_MODEL
+from wavegen.report.pictures.figure import BLUE, GREY, MARKERS, SERIES, VERMILION, new_figure, spread, tidy, title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+POINTS = 200  # of a smoothed curve
+STEPS_A_POINT = 5  # at least, in a run of few steps
+LABEL_GAP = 0.045  # of the picture's height
+EARLY = 0.05  # the first steps fall from far above: they need not fit into the picture
+LINES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture of bits/sample spans.
+
+    Attributes:
+        lowest, highest: bits/sample.
+    """
+
+    lowest: float
+    highest: float
+
+    def holds(self, bits: float) -> bool:
+        """Whether a figure lies within."""
+        return self.lowest <= bits <= self.highest
+
+
+def smooth(places: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    """A curve as a few points, each the mean of a part of the steps; those without a figure are left out."""
+    known = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
+    if not known:
+        return [], []
+    n_points = min(POINTS, max(-(-len(known) // STEPS_A_POINT), min(len(known), 2 * STEPS_A_POINT)))
+    parts = np.array_split(np.array(known), n_points)
+    means = [part.mean(axis=0) for part in parts]
+    return [float(mean[0]) for mean in means], [float(mean[1]) for mean in means]
+
+
+def limits(histories: Sequence[History], baselines: Sequence[float]) -> Limits:
+    """Limits in which all held-out figures fit, the training's but for the first steps, and the better baselines."""
+    shown = []
+    for history in histories:
+        early = EARLY * history.step
+        shown += [v["bits_per_sample"] for v in history.validations if v["bits_per_sample"] is not None]
+        places, bits = smooth(history.steps, history.train_bits)
+        shown += [value for place, value in zip(places, bits, strict=True) if place > early] or bits
+    shown += sorted(baselines)[:2]
+    lowest, highest = min(shown), max(shown)
+    margin = 0.06 * max(highest - lowest, 0.1)
+    return Limits(max(0.0, lowest - margin), highest + margin)
+
+
+def run_figure(name: str, history: History) -> Figure:
+    """Bits/sample with the trivial baselines as lines; learning rate and speed below.
+
+    Args:
+        name: of the run.
+        history: with one step or more.
+    """
+    figure = new_figure(10, 8)
+    above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
+    span = limits([history], list(history.baselines.values()))
+    title(above, name)
+    _draw_bits(above, history)
+    above.set_ylim(span.lowest, span.highest)
+    _draw_baselines(above, history.baselines, span)
+    for axes, values, label in (
+        (middle, history.learning_rates, "learning rate"),
+        (below, history.speeds, "targets/s"),
+    ):
+        axes.plot(*smooth(history.steps, values), color=BLUE, linewidth=1.4)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(label)
+        tidy(axes, "both")
+    middle.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    below.yaxis.set_major_formatter(_thousands)
+    below.xaxis.set_major_formatter(_thousands)
+    below.set(xlabel="step", xlim=(0, history.step))
+    figure.align_ylabels()
+    return figure
+
+
+def comparison_figure(histories: dict[str, History]) -> Figure:
+    """Held-out bits/sample of several runs over the audio heard, and over the time trained.
+
+    Args:
+        histories: by the runs' names; each with one step or more.
+    """
+    n_rows = -(-len(histories) // 2)
+    figure = new_figure(10, 5.2 + 0.25 * n_rows)
+    left, right = figure.subplots(1, 2, sharey=True)
+    heard_factor, heard_unit = _time_unit(max(3600 * history.hours_heard[-1] for history in histories.values()))
+    trained_factor, trained_unit = _time_unit(max(history.seconds[-1] for history in histories.values()))
+    panels = (
+        (left, "hours_heard", 3600 * heard_factor, f"audio heard ({heard_unit})"),
+        (right, "minutes_trained", 60 * trained_factor, f"time trained ({trained_unit})"),
+    )
+    for i, (name, history) in enumerate(histories.items()):
+        colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+        line = LINES[i // len(SERIES) % len(LINES)]
+        scored = [each for each in history.validations if each["bits_per_sample"] is not None]
+        steps = {"hours_heard": history.hours_heard, "minutes_trained": [s / 60 for s in history.seconds]}
+        for axes, key, factor, _ in panels:
+            places, bits = smooth(steps[key], history.train_bits)
+            axes.plot([factor * place for place in places], bits, color=colour, alpha=0.35, linewidth=1)
+            axes.plot(
+                [factor * each[key] for each in scored],
+                [each["bits_per_sample"] for each in scored],
+                color=colour,
+                linestyle=line,
+                linewidth=1.8,
+                marker=marker,
+                markersize=5,
+                markevery=max(1, len(scored) // 15),
+                label=name,
+            )
+    shared = _shared_baselines(list(histories.values()))
+    span = limits(list(histories.values()), list(shared.values()))
+    left.set(ylabel="bits/sample", ylim=(span.lowest, span.highest))
+    for axes, _, _, label in panels:
+        axes.set_xlabel(label)
+        axes.set_xlim(left=0)
+        tidy(axes, "both")
+        _draw_baselines(axes, shared, span, labelled=axes is right)
+    title(left, "held-out (marks), training (pale)")
+    handles, labels = left.get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def ranking_figure(name: str, ranked: Sequence[tuple[str, float]]) -> Figure:
+    """A model among the trivial baselines, as bars.
+
+    Args:
+        name: stands above.
+        ranked: (model, bits/sample), as `ranked_models`.
+    """
+    figure = new_figure(10, 1.4 + 0.5 * len(ranked))
+    axes = figure.subplots()
+    models, bits = zip(*ranked[::-1], strict=True)
+    bars = axes.barh(
+        models, bits, color=[VERMILION if model == THIS_MODEL else "#c3c9d2" for model in models], height=0.7
+    )
+    axes.bar_label(bars, [f"{value:.3f}" for value in bits], padding=4)
+    axes.set(xlabel="bits/sample of held-out audio (lower is better)", xlim=(0, 1.08 * max(bits)))
+    axes.tick_params(axis="y", length=0)
+    tidy(axes, "x")
+    title(axes, name)
+    return figure
+
+
+def _draw_bits(axes: Axes, history: History) -> None:
+    axes.plot(*smooth(history.steps, history.train_bits), color=BLUE, linewidth=1.2, alpha=0.8, label="training")
+    scored = [each for each in history.validations if each["bits_per_sample"] is not None]
+    axes.plot(
+        [each["step"] for each in scored],
+        [each["bits_per_sample"] for each in scored],
+        color=VERMILION,
+        linewidth=1.8,
+        marker="o",
+        markersize=4,
+        label="held-out",
+    )
+    best = history.best
+    if best is not None:
+        axes.plot(
+            best["step"],
+            best["bits_per_sample"],
+            marker="o",
+            markersize=11,
+            markerfacecolor="none",
+            markeredgecolor=VERMILION,
+            markeredgewidth=1.6,
+            linestyle="",
+            clip_on=False,
+            label=f"best: {best['bits_per_sample']:.3f} at step {best['step']:,}",
+        )
+    axes.set_ylabel("bits/sample")
+    axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
+    tidy(axes, "both")
+
+
+def _shared_baselines(histories: Sequence[History]) -> dict[str, float]:
+    """The trivial baselines of all runs, where they are the same: the same audio, rate and classes."""
+    first = histories[0].baselines
+    return first if all(history.baselines == first for history in histories) else {}
+
+
+def _draw_baselines(axes: Axes, baselines: dict[str, float], span: Limits, labelled: bool = True) -> None:
+    """A line and, beside the picture, a label for each that fits in; a note on those that don't."""
+    within = {name: bits for name, bits in baselines.items() if span.holds(bits)}
+    gap = LABEL_GAP * (span.highest - span.lowest)
+    for (name, bits), place in zip(within.items(), spread(list(within.values()), gap), strict=True):
+        axes.axhline(bits, color=GREY, linestyle=(0, (5, 3)), linewidth=1)
+        if not labelled:
+            continue
+        axes.annotate(
+            f"{name} {bits:.3f}",
+            (1.0, bits),
+            (1.02, place),
+            xycoords=("axes fraction", "data"),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+            color="#374151",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
+        )
+    above = [f"{name} {bits:.2f}" for name, bits in baselines.items() if bits > span.highest]
+    if above and labelled:
+        text = "above the picture: " + ", ".join(above)
+        axes.text(1.0, 1.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color="#374151")
+
+
+def _time_unit(longest_seconds: float) -> tuple[float, str]:
+    """A unit for so many seconds, as a factor and a name."""
+    if longest_seconds < 120:
+        return 1.0, "seconds"
+    return (1 / 60, "minutes") if longest_seconds < 7200 else (1 / 3600, "hours")
+
+
+def _thousands(value: float, _: object) -> str:
+    return f"{value:,.0f}" if value == int(value) else ""

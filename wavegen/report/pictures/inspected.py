@@ -1,0 +1,77 @@
+"""From what was inspected to its picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wavegen.audio.finding import printable
+from wavegen.errors import UsageError
+from wavegen.report.history import History, read_history
+from wavegen.report.inspection.inspection import Inspection
+from wavegen.report.pictures.figure import to_png
+from wavegen.report.target import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(inspection: Inspection, target: Path) -> None:
+    """Draw what was inspected.
+
+    Args:
+        inspection: of anything.
+        target: of the PNG file; `check_target` has looked at it.
+
+    Raises:
+        UsageError: there is nothing to draw yet: no step, no validation, no file.
+        WavegenError: the picture cannot be written.
+    """
+    write_whole(target, to_png(_figure(inspection)))
+
+
+def _figure(inspection: Inspection) -> Figure:
+    facts = inspection.facts
+    if inspection.kind == "folder":
+        from wavegen.report.pictures.folder import folder_figure
+
+        if not facts["files"]:
+            raise UsageError(f"{printable(facts['path'])}: nothing to draw: it has no usable audio file")
+        return folder_figure(facts)
+    if inspection.kind == "audio":
+        from wavegen.report.pictures.audio import audio_figure
+
+        return audio_figure(Path(facts["path"]))
+    if inspection.kind == "config":
+        from wavegen.report.pictures.network import network_figure
+
+        return network_figure(printable(facts["path"]), facts)
+    if inspection.kind == "comparison":
+        from wavegen.report.pictures.curves import comparison_figure
+
+        return comparison_figure({run["name"]: _history(Path(run["path"])) for run in facts["runs"]})
+    if inspection.kind == "run":
+        from wavegen.report.pictures.curves import run_figure
+
+        return run_figure(printable(facts["path"]), _history(Path(facts["path"])))
+    return _checkpoint_figure(inspection)
+
+
+def _checkpoint_figure(inspection: Inspection) -> Figure:
+    """The model among the trivial baselines: a checkpoint remembers its last validation, not its curves."""
+    from wavegen.report.inspection.checkpoint import ranked_models
+    from wavegen.report.pictures.curves import ranking_figure
+
+    path, validation = printable(inspection.facts["path"]), inspection.facts["last_validation"]
+    ranked = [] if validation is None else ranked_models(validation)
+    known = [(name, bits) for name, bits in ranked if bits is not None]
+    if not known:
+        raise UsageError(f"{path}: nothing to draw: it was never validated")
+    return ranking_figure(f"{path}, step {validation['step']:,}", known)
+
+
+def _history(path: Path) -> History:
+    history = read_history(path)
+    if not any(bits is not None for bits in history.train_bits):
+        raise UsageError(f"{printable(path)}: nothing to draw: its metrics.jsonl has no step yet")
+    return history

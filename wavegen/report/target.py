@@ -1,0 +1,58 @@
+"""Where a picture or a page is written: looked at before the work, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from wavegen.audio.finding import printable, suffix, what_else
+from wavegen.errors import UsageError, WavegenError
+
+
+def check_target(path: Path, ending: str, overwrite: bool) -> None:
+    """Make sure that a file may be written, before hours are spent on what goes into it.
+
+    Args:
+        path: of the file.
+        ending: that its name must have, with the dot.
+        overwrite: an existing file may be replaced.
+
+    Raises:
+        UsageError: it has another ending, exists, is no file, or its folder is missing or cannot be written to.
+    """
+    where = printable(path)
+    if suffix(path.name) != ending:
+        raise UsageError(f"{where}: expected a name that ends in {ending}")
+    try:
+        if not path.parent.is_dir():
+            raise UsageError(f"{where}: the folder {printable(path.parent)} does not exist; make it first")
+        exists = path.exists()
+    except OSError as error:  # such as a name too long
+        raise UsageError(f"{where}: cannot be written ({error.strerror})") from None
+    if exists and not path.is_file():
+        raise UsageError(f"{where}: expected a file to write, found {what_else(path)}")
+    if exists and not overwrite:
+        raise UsageError(f"{where}: already exists; give another name, or --overwrite to replace it")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{where}: the folder {printable(path.parent)} cannot be written to")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by way of a temporary one beside it.
+
+    Raises:
+        WavegenError: it cannot be written; what was there before stays.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise WavegenError(f"{printable(path)}: cannot be written ({error.strerror})") from None
