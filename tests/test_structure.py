@@ -22,9 +22,10 @@ ALLOWED = {
     "sampling": {"errors", "config", "audio", "model"},
     "evaluation": {"errors", "config", "audio", "model"},
     "training": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
-    "report": {"errors", "config", "device", "audio", "data", "model", "evaluation", "training", "trained"},
+    "report": {"bench", "errors", "config", "device", "audio", "data", "model", "evaluation", "training", "trained"},
+    "bench": {"errors", "config", "device", "model", "sampling", "training"},
     "trained": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
-    "cli": {"errors", "config", "device", "data", "sampling", "evaluation", "training", "report", "trained"},
+    "cli": {"bench", "errors", "config", "device", "data", "sampling", "evaluation", "training", "report", "trained"},
     "__main__": {"cli"},
     "__init__": {"config", "errors", "trained"},
 }

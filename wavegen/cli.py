@@ -53,6 +53,9 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key: model.residual_channels=64")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -80,9 +83,7 @@ def wavegen(
 def train(
     folder: Annotated[str | None, typer.Argument(metavar="DIR", help="Folder of recordings.")] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key: model.residual_channels=64")
-    ] = None,
+    overrides: Overrides = None,
     run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; training.steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time for all of it; training.minutes.")] = None,
@@ -252,7 +253,7 @@ def inspect(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...", help="A folder, an audio file, a config, a checkpoint or a run; several runs to compare."
+            metavar="PATH", help="A folder, an audio file, a config, a checkpoint or a run; several runs to compare."
         ),
     ],
     listen: Annotated[
@@ -290,6 +291,33 @@ def inspect(
     if html is not None:
         n_bytes = write_page(inspection, Path(html), request, _data_progress("generating", "sample"))
         _notice(f"written: {html}, {n_bytes / 1e6:.1f} MB")
+
+
+@app.command()
+def bench(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[RUN|CHECKPOINT]", help="Measure with this model's shape and weights.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.  [default: small]")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast this machine generates and trains."""
+    from wavegen.bench.rows import measure
+    from wavegen.device import processor_name
+    from wavegen.report.speeds import machine_table, speed_table
+    from wavegen.trained import load
+
+    if source is not None and (config is not None or overrides):
+        raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
+    trained = None if source is None else load(source, "cpu")
+    settings = _load_config(config, list(overrides or [])) if trained is None else trained.config
+    machine, rows = measure(settings, None if trained is None else trained.network, _notice)
+    measured = list(rows)
+    if as_json:
+        typer.echo(json.dumps([row.as_dict() for row in measured], indent=2))
+    else:
+        _print_tables([machine_table(machine, processor_name()), speed_table(measured)])
 
 
 @app.command("config")

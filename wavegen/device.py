@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavegen.errors import UsageError
@@ -42,6 +45,15 @@ def describe_device(device: torch.device, threads: int | None = None) -> str:
         properties = torch.cuda.get_device_properties(device)
         return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     return f"cpu, {threads} threads" if threads else "cpu"
+
+
+def processor_name() -> str:
+    """What this machine calls its processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def available_cores() -> int:

@@ -13,11 +13,11 @@ from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
-from wavegen.model.wavenet import build_model
+from wavegen.model.wavenet import build_model, load_weights
 from wavegen.sampling.engines import build_engine, choose_engine
 from wavegen.sampling.engines.fused_kernel import run
 from wavegen.sampling.engines.numba_fused import compile_kernel
-from wavegen.sampling.engines.packing import pack, round_to_bfloat16
+from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
 from wavegen.sampling.engines.vector_tiles import LANES
 from wavegen.sampling.uniforms import uniforms
 
@@ -59,20 +59,17 @@ def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, 
     """The weights differ by their rounding; beyond that the engine computes in float32."""
     model = random_model(residual_channels=20, gate_channels=18, dilations=[1, 2, 4])
     engine = build_engine("numba", model, precision)
-    for matrix, name in zip(engine.network.matrices[-3:], ("skip", "head", "output"), strict=True):
-        exact = dict(model.named_parameters())[f"{name}.weight"]
-        largest = exact.abs().amax(dim=1, keepdim=True) if precision == "int8" else exact.abs()
-        rounded = torch.from_numpy(matrix.T.copy())
-        assert ((rounded - exact).abs() <= tolerance * largest * 1.001).all()
-        assert (rounded != exact).any()
-        with torch.no_grad():
-            exact.copy_(rounded)
-    with torch.no_grad():
-        for block, module in enumerate(model.blocks):
-            taps = engine.network.matrices[2 * block]
-            module.conv.weight.copy_(torch.from_numpy(taps.reshape(2, 20, 36).transpose(0, 2, 1).copy()))
-            if module.residual is not None:
-                module.residual.weight.copy_(torch.from_numpy(engine.network.matrices[2 * block + 1].T.copy()))
+    exact = weights_of(model)
+    rounded = rounded_weights(exact, model.dilations, precision)
+    for name, array in rounded.items():
+        if name.endswith(("bias", "input.weight")):
+            np.testing.assert_array_equal(array, exact[name])
+            continue
+        inputs = (0, 2) if array.ndim == 3 else (1,)  # int8 has one scale for each output
+        largest = np.abs(exact[name]).max(inputs, keepdims=True) if precision == "int8" else np.abs(exact[name])
+        assert (np.abs(array - exact[name]) <= tolerance * largest * 1.001).all()
+        assert (array != exact[name]).any()
+    load_weights(model, {name: array.copy() for name, array in rounded.items()})
     past, following = some((3, model.receptive_field)), some((3, 40), seed=1)
     engine.start(past)
     np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=1e-4)
@@ -111,7 +108,7 @@ def test_other_processors_take_the_same_path(tmp_path: Path, features: str, lane
 import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 import numpy as np, torch
 from wavegen.config import load_config
-from wavegen.model.wavenet import build_model
+from wavegen.model.wavenet import build_model, load_weights
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.engines.vector_tiles import LANES
 assert LANES == {lanes}, LANES

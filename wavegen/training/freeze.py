@@ -16,7 +16,7 @@ from wavegen.device import available_cores
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import build_model
-from wavegen.sampling.engines import build_engine
+from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.sampler import Request, Sampler
 from wavegen.training.trainer import autocast, build_optimizer
 
@@ -57,7 +57,7 @@ def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callabl
 def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:
     settings = config.training
     window = min(settings.window_targets, LARGEST_TRIAL_TARGETS)
-    trial = _Trial(config, device, max(1, min(settings.batch_size, LARGEST_TRIAL_TARGETS // window)), window)
+    trial = Trial(config, device, max(1, min(settings.batch_size, LARGEST_TRIAL_TARGETS // window)), window)
     seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(3):  # in turn, and the best of each: other processes only ever make it slower
         for name, times in seconds.items():
@@ -70,14 +70,15 @@ def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:
 def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.device) -> tuple[int, str]:
     """How many steps fit, beside the validations and auditions that come with them."""
     settings = config.training
-    trial = _Trial(config, device, settings.batch_size, settings.window_targets)
+    trial = Trial(config, device, settings.batch_size, settings.window_targets)
     step = trial.step_seconds(settings.precision, TIMED_STEPS)
     rate = corpus.sample_rate_hz
     held_out = sum(clip.n_samples for clip in corpus.validation) / rate
     heard = held_out if settings.validation_seconds is None else min(held_out, settings.validation_seconds)
     sound_second = trial.scoring_seconds(rate)
     audition = trial.sampling_seconds() * settings.audition_seconds * rate if settings.audition_every else 0.0
-    fixed = STARTUP_SECONDS + (held_out + heard) * sound_second + audition
+    # the last validation hears all, and scores what was heard on the way in each lower precision besides
+    fixed = STARTUP_SECONDS + (held_out + len(PRECISIONS) * heard) * sound_second + audition
     per_step = step + heard * sound_second / settings.validate_every
     if settings.audition_every:
         per_step += audition / settings.audition_every
@@ -85,7 +86,7 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
     return steps, f"{step * 1000:.0f} ms a step, {fixed:.0f} s for the start, the last validation and audition"
 
 
-class _Trial:
+class Trial:
     """A throw-away copy of the training, to take times from; what it learns is forgotten."""
 
     def __init__(self, config: Config, device: torch.device, batch_size: int, window_targets: int) -> None:

@@ -27,6 +27,8 @@ from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bit
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import WaveNet, load_weights
+from wavegen.sampling.engines import PRECISIONS
+from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
 from wavegen.training.checkpoint import Arrays, Checkpoint
 from wavegen.training.interruption import Interrupted, Interruption
@@ -51,6 +53,7 @@ class Progress:
         best_bits: lowest validation figure so far.
         best_step: when that was.
         validation: the last validation's line.
+        precision_costs: what lower precisions of the averaged weights cost at the last step, in bits/sample.
     """
 
     step: int = 0
@@ -60,6 +63,7 @@ class Progress:
     best_bits: float | None = None
     best_step: int | None = None
     validation: dict[str, Any] = field(default_factory=dict)
+    precision_costs: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -221,6 +225,7 @@ class Trainer:
         everything = self._validation_audio(None) if last else some
         if last:
             entry["held_out_bits"] = self._bits(everything)
+            self.progress.precision_costs = self._precision_costs(some, entry["validation_bits"])
         entry["baselines"] = self._baseline_bits(everything)
         entry["held_out_seconds"] = sum(map(len, everything)) / self.corpus.sample_rate_hz
         self.progress.validation = entry
@@ -231,7 +236,19 @@ class Trainer:
         self.run.append_metrics(entry)
         self._tell("validated", entry)
 
-    def _bits(self, clips: Sequence[npt.NDArray[np.integer]]) -> float:
+    def _precision_costs(self, clips: Sequence[npt.NDArray[np.integer]], exact_bits: float) -> dict[str, float]:
+        """How many bits/sample each lower precision of sampling adds on the same clips."""
+        average = {name: _array(parameter) for name, parameter in self.average.named_parameters()}
+        costs: dict[str, float] = {}
+        for precision in PRECISIONS:
+            if precision != "float32":
+                rounded = deepcopy(self.average)
+                load_weights(rounded, rounded_weights(average, rounded.dilations, precision))
+                costs[precision] = self._bits(clips, rounded) - exact_bits
+        return costs
+
+    def _bits(self, clips: Sequence[npt.NDArray[np.integer]], model: WaveNet | None = None) -> float:
+        """Bits/sample of the averaged weights, or of another model."""
         total, heard = sum(map(len, clips)), 0
 
         def hear(n_samples: int) -> None:
@@ -240,7 +257,7 @@ class Trainer:
             self._tell("working", "validating", heard, total)
             self.interruption.check()
 
-        return sum(model_bits(self.average, clips, self.quantizer.silence, hear)) / total
+        return sum(model_bits(model or self.average, clips, self.quantizer.silence, hear)) / total
 
     def _baseline_bits(self, clips: Sequence[npt.NDArray[np.integer]]) -> dict[str, float]:
         if self._baselines is None:

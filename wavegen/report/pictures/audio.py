@@ -130,7 +130,7 @@ def _draw_classes(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
     share = 100.0 * counts / counts.sum()
     axes.bar(np.arange(CLASSES), share, width=1.0, color=BLUE)
     axes.set_yscale("log")
-    axes.set_ylim(bottom=min(0.01, 50.0 / counts.sum()))  # half a bar of a single sample
+    axes.set_ylim(bottom=min(0.01, max(1e-4, 50.0 / counts.sum())))  # half a bar of a single sample
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     amplitudes = [-1.0, -0.1, -0.01, 0.0, 0.01, 0.1, 1.0]
     middles = Quantizer("mu_law", CLASSES).decode(np.arange(CLASSES)).astype(np.float64)

@@ -109,6 +109,21 @@ def pack(weights: Mapping[str, Array], dilations: Sequence[int], precision: Prec
     )
 
 
+def rounded_weights(weights: Mapping[str, Array], dilations: Sequence[int], precision: Precision) -> dict[str, Array]:
+    """The same weights by the same names, as a precision rounds them."""
+    network = pack(weights, dilations, precision)
+    kernel, channels, gate, _ = (int(n) for n in network.shape)
+    rounded = dict(weights)
+    for block in range(len(dilations)):
+        taps = network.matrices[2 * block].reshape(kernel, channels, 2 * gate)
+        rounded[f"blocks.{block}.conv.weight"] = taps.transpose(0, 2, 1)
+        if block + 1 < len(dilations):
+            rounded[f"blocks.{block}.residual.weight"] = network.matrices[2 * block + 1].T
+    for name, matrix in zip(("skip", "head", "output"), network.matrices[-3:], strict=True):
+        rounded[f"{name}.weight"] = matrix.T
+    return rounded
+
+
 def round_to_bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
     """The upper 16 bits of each float32, rounded to nearest, ties to even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)

@@ -1,0 +1,132 @@
+"""What one core of this machine can do: how fast it reads weights, and how fast it multiplies and adds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from wavegen.sampling.engines.vector_tiles import LANES, VECTOR
+
+READ_REGISTERS = 8
+FMA_REGISTERS = 12  # enough chains to fill two pipelines of four cycles' latency, in sixteen registers
+BEST_OF = 5
+PROBE_SECONDS = 0.05
+INT64 = ir.IntType(64)
+
+
+@intrinsic
+def _read(typingctx, buffer, n_turns):
+    """Add a float32 buffer up in READ_REGISTERS accumulators; a turn is one vector for each."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+        def turn(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            first = builder.mul(index, INT64(READ_REGISTERS * LANES))
+            vectors = [
+                builder.load(
+                    builder.bitcast(builder.gep(data, [builder.add(first, INT64(i * LANES))]), VECTOR.as_pointer()),
+                    align=4,
+                )
+                for i in range(READ_REGISTERS)
+            ]
+            return [builder.fadd(total, vector) for total, vector in zip(sums, vectors, strict=True)]
+
+        return _loop(builder, arguments[1], READ_REGISTERS, turn)
+
+    return types.float32(buffer, types.int64), codegen
+
+
+@intrinsic
+def _multiply_add(typingctx, n_turns):
+    """Multiply and add in FMA_REGISTERS registers; a turn is one fused multiply-add for each."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+        )
+        factor, term = (ir.Constant(VECTOR, [value] * LANES) for value in (0.5, 1.0))
+
+        def turn(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            return [builder.call(fma, [total, factor, term]) for total in sums]
+
+        return _loop(builder, arguments[0], FMA_REGISTERS, turn)
+
+    return types.float32(types.int64), codegen
+
+
+def _loop(
+    builder: ir.IRBuilder,
+    n_turns: ir.Value,
+    n_registers: int,
+    turn: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> ir.Value:
+    """Keep registers through the turns of a loop; their sum's first lane, so that nothing is optimized away."""
+    begin = ir.Constant(VECTOR, [0.0] * LANES)
+    before, body, after = builder.block, builder.append_basic_block("turn"), builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    index = builder.phi(INT64)
+    index.add_incoming(INT64(0), before)
+    registers = [builder.phi(VECTOR) for _ in range(n_registers)]
+    results = turn(index, list(registers))
+    for register, result in zip(registers, results, strict=True):
+        register.add_incoming(begin, before)
+        register.add_incoming(result, body)
+    following = builder.add(index, INT64(1))
+    index.add_incoming(following, body)
+    builder.cbranch(builder.icmp_signed("<", following, n_turns), body, after)
+    builder.position_at_end(after)
+    total = results[0]
+    for result in results[1:]:
+        total = builder.fadd(total, result)
+    return builder.extract_element(total, ir.IntType(32)(0))
+
+
+@njit(nogil=True)
+def _read_repeatedly(buffer, n_turns, repeats):
+    total = np.float32(0.0)
+    for _ in range(repeats):
+        total += _read(buffer, n_turns)
+    return total
+
+
+@njit(nogil=True)
+def _multiply_add_repeatedly(n_turns):
+    return _multiply_add(n_turns)
+
+
+def read_bandwidth(n_bytes: int) -> float:
+    """Bytes per second at which one core reads a buffer of this size again and again; best of 5."""
+    turn_bytes = 4 * READ_REGISTERS * LANES
+    n_turns = max(1, n_bytes // turn_bytes)
+    buffer = np.zeros(n_turns * READ_REGISTERS * LANES, np.float32)
+    return n_turns * turn_bytes * _rate(lambda repeats: _read_repeatedly(buffer, n_turns, repeats))
+
+
+def multiply_add_rate() -> float:
+    """Multiply-adds per second of one core, out of registers; best of 5."""
+    return FMA_REGISTERS * LANES * _rate(_multiply_add_repeatedly)
+
+
+def _rate(work: Callable[[int], object]) -> float:
+    """Turns per second: enough of them for PROBE_SECONDS, the best of BEST_OF."""
+    work(1)  # compiles
+    repeats, seconds = 1, 0.0
+    while seconds < PROBE_SECONDS:
+        repeats *= 2
+        seconds = _time(work, repeats)
+    return repeats / min(_time(work, repeats) for _ in range(BEST_OF))
+
+
+def _time(work: Callable[[int], object], repeats: int) -> float:
+    began = time.perf_counter()
+    work(repeats)
+    return time.perf_counter() - began
