@@ -269,6 +269,30 @@ def test_inspect_compares_runs_and_writes_a_page(home: Path, tmp_path: Path) -> 
     wavegen(*arguments, "--overwrite")
 
 
+def test_config_lists_prints_and_describes(tmp_path: Path) -> None:
+    listed = wavegen("config").stdout
+    assert all(name in listed for name in ("demo", "paper", "small"))
+    (tmp_path / "my.yaml").write_text(wavegen("config", "small").stdout)
+    first_line = (tmp_path / "my.yaml").read_text().splitlines()[0]
+    assert first_line == "# yaml-language-server: $schema=wavegen.schema.json"
+    assert json.loads(wavegen("inspect", "my.yaml", "--json", cwd=tmp_path).stdout)
+    schema = json.loads(wavegen("config", "--schema").stdout)
+    assert set(schema["properties"]) == {"audio", "quantization", "data", "model", "output", "training"}
+    assert schema["$defs"]["ModelConfig"]["properties"]["cycles"]["maximum"] == 20
+    assert "did you mean 'small'?" in wavegen("config", "smal", exit_code=2).stderr
+
+
+def test_bench_measures_what_it_says(home: Path) -> None:
+    rows = json.loads(wavegen("bench", "--config", "tiny.yaml", "--json", cwd=home).stdout)
+    assert {row["work"] for row in rows} == {"generate", "train"}
+    assert {row["precision"] for row in rows if row["engine"] == "numba"} == {"float32", "bfloat16", "int8"}
+    for row in rows:
+        assert row["samples_per_second"] == pytest.approx(row["times_real_time"] * 8000)
+        assert row["batch"] >= 1
+        assert row["threads"] >= 1
+        assert (row["share_of_limit"] is not None) == (row["engine"] == "numba")
+
+
 def test_trains_from_another_runs_weights(home: Path, tmp_path: Path) -> None:
     arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", tmp_path / "tuned", "--steps", "2"]
     done = wavegen(*arguments, "--init-from", "runs/recordings", cwd=home)
@@ -307,6 +331,21 @@ WRONG_CALLS = {
     "not a checkpoint": (["generate", "tiny.yaml"], 1, "tiny.yaml: expected a safetensors file"),
     "existing output": (["generate", "runs/recordings", "-o", "tiny.wav"], 2, "tiny.wav"),
     "unknown ending": (["generate", "runs/recordings", "-o", "new.m4a"], 2, ".wav"),
+    "no threads": (
+        ["generate", "runs/recordings", "--threads", "0"],
+        2,
+        "--threads: expected a whole number, 1 or more",
+    ),
+    "unknown precision": (
+        ["generate", "runs/recordings", "--precision", "int4"],
+        2,
+        "--precision: expected one of auto",
+    ),
+    "precision of torch": (
+        ["generate", "runs/recordings", "--engine", "torch", "--precision", "int8"],
+        2,
+        "the torch engine has float32 only",
+    ),
     "no such engine": (
         ["generate", "runs/recordings", "--engine", "warp"],
         2,

@@ -1,5 +1,6 @@
 """wavegen from Python, as a notebook uses it."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,21 @@ def test_loads_what_was_trained(model: wavegen.TrainedModel, recordings: Path, t
     loaded = wavegen.load(tmp_path / "run", device="cpu")
     np.testing.assert_array_equal(loaded.generate(0.1), trained.generate(0.1))
     assert loaded.sample_rate_hz == RATE_HZ
+
+
+def test_the_readmes_example_runs(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    small = ", ".join(map(repr, [*TINY, *SHORT]))
+    assert '"training.minutes=30"' in example
+    (tmp_path / "my_recordings").symlink_to(recordings)
+    (tmp_path / "held_out.wav").symlink_to(recordings / "0.wav")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(example.replace('"training.minutes=30"', small), names)
+    assert names["clips"].shape == (4, 5 * RATE_HZ)
+    assert names["bits"] > 0
+    assert (tmp_path / "runs" / "my_recordings" / "config.yaml").is_file()
 
 
 def test_tells_its_observers(recordings: Path, tmp_path: Path) -> None:

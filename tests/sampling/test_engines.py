@@ -7,6 +7,7 @@ import torch
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
+from wavegen.sampling.engines.torch_queue import TorchQueueEngine
 from wavegen.sampling.uniforms import uniforms
 
 TOLERANCE = 1e-4  # of logits, in float32 (DESIGN section 5)
@@ -236,6 +237,22 @@ def test_engines_by_name(random_model):
         build_engine("magic", model)
 
 
+def test_a_step_leaves_its_buffers_where_they_are(random_model):
+    """What a CUDA graph needs, for it holds addresses: nothing that lives from step to step may move."""
+    engine = build_engine("torch", random_model(kernel_size=3))
+    engine.start(random_classes((2, engine.receptive_field), seed=16))
+    (group,) = engine.groups
+
+    def addresses():
+        state = (*group.queues, group.last, group.uniform, group.finite, group.steps, group.z)
+        return [tensor.data_ptr() for tensor in state]
+
+    before = addresses()
+    engine.generate(np.full((2, 20), 0.4), Truncation(0.9, top_k=5, top_p=0.9))
+    assert addresses() == before
+    assert int(group.steps) == 20
+
+
 # --- on a GPU ----------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +274,7 @@ def test_the_queue_engine_on_cuda_has_the_cpus_logits_and_no_clip_sees_its_neigh
     expected = teacher_forced(model, past, classes)
 
     engine = build_engine("torch", model.to("cuda"))
+    assert engine.capture
     engine.start(past)
     found = engine.force(classes)
     assert_same_logits(found, expected)
@@ -266,3 +284,6 @@ def test_the_queue_engine_on_cuda_has_the_cpus_logits_and_no_clip_sees_its_neigh
     drawn = draw("torch", model, past, numbers, Truncation(top_k=12, top_p=0.95))
     alone = draw("torch", model, past[:1], numbers[:1], Truncation(top_k=12, top_p=0.95))
     assert np.array_equal(alone, drawn[:1])
+    uncaptured = TorchQueueEngine(model, capture=False)
+    uncaptured.start(past)
+    assert np.array_equal(uncaptured.generate(numbers, Truncation(top_k=12, top_p=0.95)), drawn)

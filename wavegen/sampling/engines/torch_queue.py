@@ -7,6 +7,9 @@ A block's convolution needs its own inputs of dilation, 2 dilation, ... steps ag
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -29,12 +32,14 @@ class TorchQueueEngine:
 
     Args:
         model: on the device to run on; in float32 or float64.
+        capture: replay the step as a CUDA graph; None does so on CUDA.
     """
 
-    def __init__(self, model: WaveNet) -> None:
+    def __init__(self, model: WaveNet, capture: bool | None = None) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.blocks = [_DenseBlock(block) for block in model.blocks if isinstance(block, ResidualBlock)]
+        self.capture = self.device.type == "cuda" if capture is None else capture
         self.groups: list[_Group] = []
         self.n_streams = 0
 
@@ -49,7 +54,9 @@ class TorchQueueEngine:
         self.n_streams = len(past)
         padded = np.pad(past[:, -self.receptive_field :], ((0, -len(past) % width), (0, 0)), mode="edge")
         newest = torch.from_numpy(padded).to(self.device)
-        self.groups = [_Group(self.model, self.blocks, rows) for rows in newest.chunk(len(padded) // width)]
+        self.groups = [
+            _Group(self.model, self.blocks, rows, self.capture) for rows in newest.chunk(len(padded) // width)
+        ]
 
     @torch.inference_mode()
     @one_thread()
@@ -77,57 +84,48 @@ class _DenseBlock:
 
     def __init__(self, block: ResidualBlock) -> None:
         conv = block.conv
+        self.reach = conv.reach
         self.bias = conv.bias
         self.taps = [weight.t().contiguous() for weight in conv.weight.detach().unbind(dim=0)]
-        # tap j reads (kernel_size - 1 - j) * dilation steps back, which is slot (oldest + j * dilation) mod reach
+        # tap j reads (kernel_size - 1 - j) * dilation steps back: that many steps after the oldest held
         self.offsets = [tap * conv.dilation for tap in range(conv.kernel_size - 1)]
         self.residual = None if block.residual is None else block.residual.weight.detach().t().contiguous()
 
 
-class _Queue:
-    """A block's last inputs, (reach, B, residual_channels), as a ring of slots."""
-
-    def __init__(self, held: Tensor) -> None:
-        self.slots = list(held.clone().unbind(dim=0))
-        self.oldest = 0
-
-    def back(self, offset: int) -> Tensor:
-        """The slot this many steps after the oldest."""
-        return self.slots[(self.oldest + offset) % len(self.slots)]
-
-    def push(self, h: Tensor) -> None:
-        """Overwrite the oldest input with the newest."""
-        self.slots[self.oldest].copy_(h)
-        self.oldest = (self.oldest + 1) % len(self.slots)
-
-
 class _Group:
-    """Streams that run side by side.
+    """Streams that run side by side, in buffers that never move: a step can be captured once and replayed.
 
     Args:
         model: gives the input layer, the skip product and the head.
         blocks: the residual blocks as dense layers.
         past: (B, receptive_field) classes, the newest last.
+        capture: replay the step as a CUDA graph.
     """
 
-    def __init__(self, model: WaveNet, blocks: list[_DenseBlock], past: Tensor) -> None:
-        self.model = model
-        self.last = past[:, -1]  # known, but not yet fed: the next step's input
-        queues = model.queues(past[:, :-1])
+    def __init__(self, model: WaveNet, blocks: list[_DenseBlock], past: Tensor, capture: bool) -> None:
+        self.model, self.blocks, self.capture = model, blocks, capture
+        device = past.device
+        self.queues = [held.clone() for held in model.queues(past[:, :-1])]  # (reach, B, residual) rings, oldest first
+        self.last = past[:, -1].clone()  # known, but not yet fed: the next step's input
+        self.uniform = torch.zeros(len(past), dtype=torch.float64, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
         # every block writes its z into its slice, and the sum of skips is one product
-        self.z = queues[0].new_empty(len(past), model.skip.in_features)
-        slices = self.z.chunk(len(blocks), dim=-1)
-        self.stack = list(zip(blocks, map(_Queue, queues), slices, strict=True))
+        self.z = self.queues[0].new_empty(len(past), model.skip.in_features)
+        self.slices = self.z.chunk(len(blocks), dim=-1)
+        # slot (steps + offset) mod reach, for all taps of all blocks at once; that of tap 0 is the oldest
+        self.steps = torch.zeros((), dtype=torch.int64, device=device)
+        self.offsets = torch.tensor([block.offsets for block in blocks], device=device)  # (blocks, taps - 1)
+        self.reaches = torch.tensor([[block.reach] for block in blocks], device=device)
+        self.graphs: dict[Truncation, torch.cuda.CUDAGraph] = {}
 
     def generate(self, uniforms: Tensor, truncation: Truncation) -> Tensor:
+        advance = self._captured(truncation) if self.capture else partial(self._advance, truncation)
         drawn = []
-        finite = torch.ones((), dtype=torch.bool, device=uniforms.device)
         for u in uniforms.unbind(dim=1):
-            logits = self._step()
-            finite &= torch.isfinite(logits).all()
-            self.last = softmax_draw(logits, u, truncation)
-            drawn.append(self.last)
-        if not bool(finite):  # looked at once a chunk, because a look waits for the device
+            self.uniform.copy_(u)
+            advance()
+            drawn.append(self.last.clone())
+        if not bool(self.finite):  # looked at once a chunk, because a look waits for the device
             raise not_finite()
         return torch.stack(drawn, dim=1)
 
@@ -135,21 +133,49 @@ class _Group:
         logits = []
         for sample in classes.unbind(dim=1):
             logits.append(self._step())
-            self.last = sample
+            self.last.copy_(sample)
         return torch.stack(logits, dim=1)
+
+    def _captured(self, truncation: Truncation) -> Callable[[], None]:
+        """The step as a CUDA graph: its hundred kernels are launched as one."""
+        if truncation not in self.graphs:
+            # libraries set themselves up in their first calls, which a graph cannot hold; what these change is undone
+            state = (*self.queues, self.last, self.finite, self.steps)
+            before = [tensor.clone() for tensor in state]
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self._advance(truncation)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._advance(truncation)
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
+            self.graphs[truncation] = graph
+        return self.graphs[truncation].replay
+
+    def _advance(self, truncation: Truncation) -> None:
+        """Draw the next sample of every stream."""
+        logits = self._step()
+        self.finite.logical_and_(torch.isfinite(logits).all())
+        self.last.copy_(softmax_draw(logits, self.uniform, truncation))
 
     def _step(self) -> Tensor:
         """Feed the newest sample; the logits of the next one, (B, classes) float32."""
         model = self.model
         h = model.input(self.last)
-        for block, queue, z in self.stack:
+        slots = (self.steps + self.offsets) % self.reaches
+        for block, queue, z, taps in zip(self.blocks, self.queues, self.slices, slots, strict=True):
             gates = torch.addmm(block.bias, h, block.taps[-1])
-            for offset, tap in zip(block.offsets, block.taps, strict=False):
-                gates.addmm_(queue.back(offset), tap)
-            queue.push(h)
+            for slot, tap in zip(taps.chunk(len(taps)), block.taps, strict=False):
+                gates.addmm_(queue.index_select(0, slot)[0], tap)
+            queue.index_copy_(0, taps[:1], h[None])
             filter_, gate = gates.chunk(2, dim=-1)
             torch.mul(torch.tanh(filter_), torch.sigmoid(gate), out=z)
             if block.residual is not None:
                 h = torch.addmm(h, z, block.residual)
+        self.steps += 1
         logits: Tensor = model.output(torch.relu(model.head(torch.relu(model.skip(self.z)))))
         return logits.float()
