@@ -1,8 +1,12 @@
 """What all tests share: a cache of their own, a fixed number of threads, and tiny random models."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
+
 import torch
 from torch import nn
 
