@@ -51,6 +51,26 @@ def test_continues_and_scores_what_it_reads(model: wavegen.TrainedModel, recordi
     assert not np.array_equal(model.generate(0.1, prime=waveform), model.generate(0.1))
 
 
+def test_says_when_it_scores_what_it_was_trained_on(model: wavegen.TrainedModel, recordings: Path) -> None:
+    said: list[str] = []
+    model.read_all([recordings], said.append)
+    assert said == ["3 of 3 clips were trained on: the figures are not of held-out audio"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"seconds": float("nan")}, "--seconds: expected a number above 0"),
+        ({"seconds": 1e-5}, "--seconds 1e-05: shorter than one sample at 8,000 Hz"),
+        ({"seconds": 1, "threads": 0}, "--threads: expected a whole number, 1 or more, found 0"),
+        ({"seconds": 1, "threads": 2, "engine": "torch"}, "--threads: the torch engine runs on one thread"),
+    ],
+)
+def test_options_out_of_range_are_refused(model: wavegen.TrainedModel, options: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        model.generate(**options)
+
+
 @pytest.mark.parametrize("waveform", [[], [[0.0, 0.1]], [np.nan]])
 def test_what_is_no_waveform_is_refused(model: wavegen.TrainedModel, waveform: Any) -> None:
     with pytest.raises(UsageError, match="expected a waveform of finite numbers"):

@@ -18,7 +18,6 @@ from wavegen.errors import UsageError, WavegenError
 
 if TYPE_CHECKING:
     from wavegen.config import Config
-    from wavegen.data.corpus import Corpus
     from wavegen.training.run_folder import RunFolder
     from wavegen.training.trainer import Trainer
 
@@ -98,7 +97,6 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a folder of recordings."""
-    from wavegen.data.reading import read_corpus
     from wavegen.device import choose_device
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
@@ -120,16 +118,11 @@ def train(
         trainer = launch.resume(
             run_folder, _requested(config, given), accept_changes, chosen, [], _notice, _data_progress()
         )
-        _print_plan(trainer.config, trainer.corpus, trainer, run_folder)
     else:
-        settings = _load_config(config, given)
-        run_folder.check_new()
-        corpus = read_corpus(settings, _data_progress())
-        trainer = launch.start(settings, corpus, run_folder, chosen, [], _notice)
-        if init_from is not None:
-            launch.init_from(trainer, Path(init_from), _notice)
-        _print_plan(trainer.config, corpus, trainer, run_folder)
-    display = TrainingDisplay(trainer.total_steps, trainer.progress.step)
+        source = None if init_from is None else Path(init_from)
+        trainer = launch.new_run(_load_config(config, given), run_folder, chosen, [], _notice, _data_progress(), source)
+    _print_plan(trainer, run_folder)
+    display = TrainingDisplay(trainer.total_steps, trainer.progress)
     trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()
@@ -176,7 +169,7 @@ def generate(
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
     length = _seconds(seconds)
-    paths = output_paths(output, count)
+    paths = output_paths(output, count, overwrite)
     trained = load(source, device)
     doubt = trained.doubt()
     if doubt:
@@ -193,7 +186,7 @@ def generate(
         prime=past,
         engine=engine,
         precision=precision,
-        threads=_at_least_one("--threads", threads),
+        threads=threads,
         notice=_notice,
     )
     before = past if with_prime and past is not None else np.zeros(0, np.float32)
@@ -230,7 +223,7 @@ def evaluate(
 ) -> None:
     """Score audio in bits/sample, beside trivial baselines fitted on the training split."""
     from wavegen.evaluation.evaluation import score_clips, total
-    from wavegen.report.scores import clip_table, summary_table
+    from wavegen.report.scores import clip_table, cost_tables, summary_table
     from wavegen.report.terminal import ProgressBar
     from wavegen.trained import load
 
@@ -241,11 +234,13 @@ def evaluate(
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: bar.move_to(bar.count + n))
     rate = trained.sample_rate_hz
     if as_json:
-        document = {**total(scores).as_dict(rate), "clips": [score.as_dict(rate) for score in scores]}
+        costs = trained.precision_costs
+        clip_scores = [score.as_dict(rate) for score in scores]
+        document = {**total(scores).as_dict(rate), "precision_costs": costs, "clips": clip_scores}
         typer.echo(json.dumps(document, indent=2))
     else:
         each = [] if summary or len(scores) == 1 else [clip_table(scores, rate)]
-        _print_tables([*each, summary_table(scores, rate)])
+        _print_tables([*each, summary_table(scores, rate), *cost_tables(trained.precision_costs)])
 
 
 @app.command()
@@ -364,10 +359,11 @@ def _run_folder(folder: str | None, run: str | None) -> RunFolder:
     return RunFolder(Path(run) if run is not None else Path("runs") / Path(str(folder)).absolute().name)
 
 
-def _print_plan(config: Config, corpus: Corpus, trainer: Trainer, run: RunFolder) -> None:
+def _print_plan(trainer: Trainer, run: RunFolder) -> None:
     from wavegen.report.plan import plan_tables
 
-    _print_tables(plan_tables(config, corpus, trainer.model, trainer.device, run.path), sys.stderr)
+    tables = plan_tables(trainer.config, trainer.corpus, trainer.model, trainer.device, run.path)
+    _print_tables(tables, sys.stderr)
 
 
 def _print_tables(tables: Any, file: Any = None) -> None:
@@ -392,23 +388,12 @@ def _data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
     return progress
 
 
-def _at_least_one(option: str, value: int | None) -> int | None:
-    if value is not None and value < 1:
-        raise UsageError(f"{option}: expected a whole number, 1 or more, found {value}")
-    return value
-
-
 def _seconds(text: str) -> float | None:
-    """A length: a number above 0, or inf (None)."""
+    """A length, or None for one without end."""
     try:
-        value = float(text)
+        return None if float(text) == float("inf") else float(text)
     except ValueError:
-        value = -1.0
-    if value == float("inf"):
-        return None
-    if not 0 < value <= 10**7:
-        raise UsageError(f"--seconds: expected a number above 0, or inf, found '{text}'")
-    return value
+        raise UsageError(f"--seconds: expected a number above 0, or inf, found '{text}'") from None
 
 
 def _notice(text: str) -> None:

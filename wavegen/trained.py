@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from wavegen.sampling.engines.packing import Precision
 
 LARGEST_PRECISION_COST = 0.01  # bits/sample
+LARGEST_SECONDS = 10_000_000  # a third of a year
 
 NamedClip = tuple[str, npt.NDArray[np.integer]]
 
@@ -115,21 +118,28 @@ class TrainedModel:
             DataError: nothing can be used.
         """
         clips: list[NamedClip] = []
+        trained_on = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == "train"}
+        n_trained_on = 0
         for path in paths:
             if path.is_dir():
                 found = find_audio(path)
-                files = [(name, path / name) for name in found.names]
+                files = [path / name for name in found.names]
                 for name, reason in found.unusable:
-                    skipped(f"skipped: {name}: {reason}")
+                    skipped(f"skipped: {path / name}: {reason}")
             else:
-                files = [(str(path), path)]
-            for name, file in files:
+                files = [path]
+            for file in files:
                 try:
-                    clips.append((name, self.quantizer.encode(self.read(file))))
+                    clips.append((str(file), self.quantizer.encode(self.read(file))))
                 except AudioError as error:
                     skipped(f"skipped: {error}")
+                    continue
+                with file.open("rb") as content:
+                    n_trained_on += hashlib.file_digest(content, "sha256").hexdigest() in trained_on
         if not clips:
             raise DataError(f"{', '.join(map(str, paths))}: expected audio to score, found none that can be used")
+        if n_trained_on:
+            skipped(f"{n_trained_on} of {len(clips)} clips were trained on: the figures are not of held-out audio")
         return clips
 
     def held_out(self, progress: Callable[[int, int], None] | None = None) -> list[NamedClip]:
@@ -215,21 +225,46 @@ class TrainedModel:
             UsageError: an argument is out of its range.
             ModelError: the model's outputs are not finite.
         """
-        n_samples = None if seconds is None else round(seconds * self.sample_rate_hz)
+        n_samples = None if seconds is None else self.n_samples(seconds)
+        if threads is not None and threads < 1:
+            raise UsageError(f"--threads: expected a whole number, 1 or more, found {threads}")
         past = None if prime is None else self.quantizer.encode(_mono(prime))
         request = Request(n_samples, count, seed, Truncation(temperature, top_k, top_p), past)
         return Sampler(self._engine(engine, precision, threads, count, notice), self.quantizer).stream(request)
 
+    def n_samples(self, seconds: float) -> int:
+        """A length in samples.
+
+        Raises:
+            UsageError: it is not a number above 0, or less than a sample.
+        """
+        if not 0 < seconds <= LARGEST_SECONDS:
+            raise UsageError(f"--seconds: expected a number above 0, or inf, found {seconds:g}")
+        n_samples = round(seconds * self.sample_rate_hz)
+        if n_samples < 1:
+            raise UsageError(f"--seconds {seconds:g}: shorter than one sample at {self.sample_rate_hz:,} Hz")
+        return n_samples
+
+    @property
+    def precision_costs(self) -> dict[str, float]:
+        """What lower precisions of these weights cost in sampling, in bits/sample; empty if it was not measured."""
+        costs: dict[str, float] = self.checkpoint.metrics.get("precision_costs") or {}
+        return costs
+
     def _engine(
         self, name: str, precision: str, threads: int | None, count: int, notice: Callable[[str], None] | None
     ) -> Engine:
-        """The engine asked for; ``auto`` takes the fused one on a CPU, in the lowest precision that costs nothing."""
+        """The engine asked for; ``auto`` takes the fused one on a CPU, in the lowest precision that costs little."""
         # On a machine with CUDA the fused engine still serves `auto`: for that no GPU has been measured.
         device_type = "cpu" if self.device_name == "auto" else self.device.type
         chosen = choose_engine(name, device_type, "float32" if precision == "auto" else precision)
-        used, reason = (precision, "") if precision != "auto" else self._cheapest_precision(chosen)
-        n_threads = min(threads or available_cores(), count)
-        if notice and (name == "auto" or precision == "auto"):
+        if chosen != "numba" and (threads or 1) > 1:
+            raise UsageError(f"--threads: the {chosen} engine runs on one thread; give --engine numba")
+        used = self._lowest_precision(chosen) if precision == "auto" else precision
+        cost = self.precision_costs.get(used)
+        reason = "" if cost is None else f" (on held-out audio {cost:+.4f} bits/sample)"
+        n_threads = min(threads or available_cores(), count) if chosen == "numba" else 1
+        if notice:
             shared = f", {n_threads} threads" if n_threads > 1 else ""
             notice(f"engine: {chosen}, {used} weights{reason}{shared}")
         if chosen != "numba":
@@ -240,14 +275,10 @@ class TrainedModel:
         compile_kernel(exact, notice or print)
         return NumbaFusedEngine(self.checkpoint.average, self.config.model.dilations, exact, n_threads)
 
-    def _cheapest_precision(self, engine: str) -> tuple[str, str]:
-        """The precision with the fewest bits whose measured cost is small enough, and the reason in words."""
-        costs = self.checkpoint.metrics.get("precision_costs") or {}
-        if engine == "numba":
-            for name in reversed(PRECISIONS):
-                if costs.get(name, float("inf")) <= LARGEST_PRECISION_COST:
-                    return name, f" (cost on held-out audio: {max(0.0, costs[name]):.4f} bits/sample)"
-        return "float32", ""
+    def _lowest_precision(self, engine: str) -> str:
+        """The precision with the fewest bits whose measured cost is small enough."""
+        lower = reversed(PRECISIONS) if engine == "numba" else ()
+        return next((p for p in lower if self.precision_costs.get(p, math.inf) <= LARGEST_PRECISION_COST), "float32")
 
     def generate(self, seconds: float, **options: Unpack[SamplingOptions]) -> Floats:
         """Generate audio as one array.
@@ -329,11 +360,8 @@ def train(
     settings = config if isinstance(config, Config) else load_config(config)
     settings = settings.with_values("data", folder=str(Path(folder).absolute()))
     run_folder = RunFolder(Path(run) if run is not None else Path("runs") / Path(folder).absolute().name)
-    run_folder.check_new()
-    corpus = read_corpus(settings)
-    trainer = launch.start(settings, corpus, run_folder, choose_device(device), observers, notice)
-    if init_from is not None:
-        launch.init_from(trainer, Path(init_from), notice)
+    source = None if init_from is None else Path(init_from)
+    trainer = launch.new_run(settings, run_folder, choose_device(device), observers, notice, init_from=source)
     trainer.fit()
     return load(run_folder.path, device)
 

@@ -180,6 +180,18 @@ def test_weights_that_do_not_fit_never_reach_the_kernel() -> None:
             check_weights(spoilt, parameter_shapes(config))
 
 
+def test_saturated_gates_are_no_trouble(random_model) -> None:
+    """Warnings are errors here: an overflow on the way would show."""
+    model = random_model()
+    with torch.no_grad():
+        for block in model.blocks:
+            block.conv.bias.copy_(torch.linspace(-300, 300, len(block.conv.bias)))
+    past, following = some((2, model.receptive_field + 5)), some((2, 20), seed=1)
+    engine = build_engine("numba", model)
+    engine.start(past)
+    np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=1e-4)
+
+
 def test_a_large_dilation_costs_no_more_work_per_sample(random_model) -> None:
     """What one step reads does not depend on the receptive field."""
     sizes = [pack(weights_of(random_model(dilations=d)), d, "float32").n_bytes for d in ([1, 2, 4], [1, 2, 1 << 14])]

@@ -14,7 +14,7 @@ import torch
 from wavegen.config import Config, load_config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer, read_corpus
-from wavegen.errors import TrainingError, UsageError
+from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.model.wavenet import build_model
 from wavegen.training import launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
@@ -248,12 +248,95 @@ def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(
     sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(tiny_config(sines), tmp_path / "first").fit()
-    second = begin(tiny_config(sines, "model.head_channels=20"), tmp_path / "second")
-    launch.init_from(second, tmp_path / "first", print)
+    second = launch.new_run(
+        tiny_config(sines, "model.head_channels=20"),
+        RunFolder(tmp_path / "second"),
+        torch.device("cpu"),
+        [],
+        print,
+        init_from=tmp_path / "first",
+    )
     assert "fresh: head.bias, head.weight, output.weight" in capsys.readouterr().out
     first = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     np.testing.assert_array_equal(second.model.skip.weight.detach().numpy(), first.average["skip.weight"])
     np.testing.assert_array_equal(second.average.skip.weight.detach().numpy(), first.average["skip.weight"])
+
+
+def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "new")
+    with pytest.raises(UsageError, match="expected a run folder or a checkpoint, found nothing"):
+        launch.new_run(tiny_config(sines), run, torch.device("cpu"), [], print, init_from=tmp_path / "nothing")
+    assert not run.path.exists()
+
+
+def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(sines: Path, tmp_path: Path) -> None:
+    config = tiny_config(sines, "training.steps=20", "training.validate_every=5", "training.checkpoint_every=5")
+    begin(config, tmp_path / "run").fit()
+    costs = final_state(tmp_path / "run").metrics["precision_costs"]
+    assert costs.keys() == {"bfloat16", "int8"}
+    assert all(abs(cost) < 0.1 for cost in costs.values())
+    further = go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=30))
+    stop_after(further, step=27)
+    assert final_state(tmp_path / "run").metrics["precision_costs"] == {}
+    go_on(tmp_path / "run").fit()
+    best = load_checkpoint(RunFolder(tmp_path / "run").best_checkpoint)
+    assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
+
+
+def test_a_best_checkpoint_before_the_end_is_measured_too(sines: Path, tmp_path: Path) -> None:
+    training = begin(tiny_config(sines, "training.validate_every=5"), tmp_path / "run")
+
+    class NothingBetter(Observer):
+        def validated(self, entry: dict[str, Any]) -> None:
+            training.progress.best_bits = -1.0
+
+    training.observers = [NothingBetter()]
+    training.fit()
+    best = load_checkpoint(RunFolder(tmp_path / "run").best_checkpoint)
+    assert best.step == 5
+    assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
+
+
+def test_a_periodic_save_that_fails_is_told_and_tried_again(
+    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = begin(tiny_config(sines, "training.steps=12", "training.checkpoint_every=3"), tmp_path / "run")
+    full, said, original = itertools.count(), [], RunFolder.save
+
+    def sometimes(run: RunFolder, checkpoint: Checkpoint, keep_last: int) -> Path:
+        if checkpoint.step == 3:
+            next(full)
+            raise CheckpointError("no space left")
+        return original(run, checkpoint, keep_last)
+
+    class Listener(Observer):
+        def notice(self, text: str) -> None:
+            said.append(text)
+
+    monkeypatch.setattr(RunFolder, "save", sometimes)
+    training.observers = [Listener()]
+    training.fit()
+    assert said == ["checkpoint not saved: no space left"]
+    assert final_state(tmp_path / "run").step == 12
+
+
+def test_a_training_whose_last_save_fails_does_not_end_well(
+    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = begin(tiny_config(sines), tmp_path / "run")
+
+    def full(run: RunFolder, checkpoint: Checkpoint, keep_last: int) -> Path:
+        raise CheckpointError("no space left")
+
+    monkeypatch.setattr(RunFolder, "save", full)
+    with pytest.raises(CheckpointError, match="no space left"):
+        training.fit()
+
+
+def test_fewer_steps_than_were_made_are_refused(sines: Path, tmp_path: Path) -> None:
+    begin(tiny_config(sines), tmp_path / "run").fit()
+    with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 5"):
+        go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=5))
 
 
 def test_an_existing_run_is_never_overwritten(sines: Path, tmp_path: Path) -> None:

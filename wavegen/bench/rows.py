@@ -20,7 +20,7 @@ from wavegen.sampling.engines.packing import Precision
 from wavegen.training.freeze import Trial
 
 REPEATS = 5
-ROW_SECONDS = 0.3  # for each repeat
+ROW_SECONDS = 0.15  # for each repeat
 CLIPS = (1, 2, 16)
 
 
@@ -101,7 +101,7 @@ def _rows(
         ("numba", precision, clips, threads)
         for precision in PRECISIONS
         for threads in _thread_counts(cores)
-        for clips in CLIPS
+        for clips in sorted({*CLIPS, cores})
         if clips >= threads
     ]
     plans += [("torch", "float32", clips, 1) for clips in (1, 16)]

@@ -45,7 +45,7 @@ def _trouble_tables(corpus: Corpus) -> list[Table]:
         if entries:
             rows = list(entries[:MOST_ROWS])
             if len(entries) > MOST_ROWS:
-                rows.append((f"and {len(entries) - MOST_ROWS:,} more", "wavegen inspect lists them"))
+                rows.append((f"and {len(entries) - MOST_ROWS:,} more", "wavegen inspect DIR --listen lists them"))
             tables.append(Table(title, ("file", "why"), rows))
     if corpus.notes:
         tables.append(Table("Note", (), [("", note) for note in corpus.notes]))

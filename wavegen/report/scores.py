@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wavegen.evaluation.evaluation import Score, total
 from wavegen.report.tables import Table, minutes
@@ -29,3 +29,9 @@ def clip_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
         return score.name, minutes(score.n_samples / sample_rate_hz), f"{score.bits_per_sample:.3f}", baseline
 
     return Table("Each clip", ("clip", "length", "this model", "best baseline"), [row(score) for score in scores])
+
+
+def cost_tables(costs: Mapping[str, float]) -> list[Table]:
+    """What lower precisions of the weights cost in sampling, where the training measured it."""
+    rows = [(f"{name} weights", f"{cost:+.4f}") for name, cost in costs.items()]
+    return [Table("bits/sample that a lower --precision of generate adds", (), rows)] if rows else []

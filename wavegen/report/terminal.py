@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from tqdm import tqdm
 
 from wavegen.report.tables import minutes
 from wavegen.training.observer import Observer
+
+if TYPE_CHECKING:
+    from wavegen.training.trainer import Progress
 
 LINE_EVERY_SECONDS = 30.0  # where there is no terminal
 
@@ -95,14 +98,14 @@ class TrainingDisplay(Observer):
 
     Args:
         total_steps: of the training.
-        step: where it begins.
+        progress: what it has behind it.
     """
 
-    def __init__(self, total_steps: int, step: int) -> None:
-        self.bar = ProgressBar("training", total_steps, step, "step")
+    def __init__(self, total_steps: int, progress: Progress) -> None:
+        self.bar = ProgressBar("training", total_steps, progress.step, "step")
         self._train_bits: float | None = None
         self._held_out = ""
-        self._best: float | None = None
+        self._best = progress.best_bits
 
     def close(self) -> None:
         """Take the bar away."""

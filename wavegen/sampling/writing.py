@@ -13,18 +13,20 @@ from wavegen.audio.writer import AudioWriter
 from wavegen.errors import UsageError
 
 
-def output_paths(output: str, count: int) -> list[str]:
+def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
     """The files that ``--count`` clips go to: the output itself, or numbered beside it.
 
     Raises:
-        UsageError: several clips for standard output.
+        UsageError: several clips for standard output, or a file that cannot be written.
     """
-    if count == 1:
-        return [output]
-    if output == "-":
+    if count > 1 and output == "-":
         raise UsageError("--count: standard output takes one clip; give -o FILE, or --count 1")
     path, digits = Path(output), len(str(count))
-    return [str(path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}")) for i in range(1, count + 1)]
+    numbered = [str(path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}")) for i in range(1, count + 1)]
+    paths = numbered if count > 1 else [output]
+    for name in paths:
+        AudioWriter(name, rate_hz=1, overwrite=overwrite)  # looks at the target, and makes nothing yet
+    return paths
 
 
 def write_clips(

@@ -11,8 +11,9 @@ from wavegen.config import Config, differences
 from wavegen.data.corpus import Corpus, manifest_differences
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import ModelError, UsageError
+from wavegen.model.shapes import parameter_shapes
 from wavegen.model.wavenet import build_model, load_weights
-from wavegen.training.checkpoint import Checkpoint, load_checkpoint
+from wavegen.training.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.training.freeze import freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
@@ -21,16 +22,21 @@ from wavegen.training.trainer import Trainer
 Notice = Callable[[str], None]
 DataProgress = Callable[[int, int], None]
 
-# What may differ between a run and the wish to go on with it, without being asked twice: a longer or shorter
-# schedule is the ordinary case, and how often things are looked at or kept changes nothing in the training.
-HARMLESS = (
-    "validate_every",
-    "validation_seconds",
-    "checkpoint_every",
-    "keep_last",
-    "audition_every",
-    "audition_seconds",
-)
+# What may differ between a run and the wish to go on with it, without being asked twice: another length is the
+# ordinary case, and how often things are looked at or kept changes nothing in the training.
+HARMLESS = {
+    f"training.{key}"
+    for key in (
+        "steps",
+        "minutes",
+        "validate_every",
+        "validation_seconds",
+        "checkpoint_every",
+        "keep_last",
+        "audition_every",
+        "audition_seconds",
+    )
+}
 
 
 def start(
@@ -48,25 +54,58 @@ def start(
     return Trainer(config, corpus, model, build_quantizer(config), run, observers)
 
 
-def init_from(trainer: Trainer, path: Path, notice: Notice) -> None:
-    """Start from another training's averaged weights, where names and shapes match; say what does not.
+def new_run(
+    config: Config,
+    run: RunFolder,
+    device: torch.device,
+    observers: Sequence[Observer],
+    notice: Notice,
+    progress: DataProgress | None = None,
+    init_from: Path | None = None,
+) -> Trainer:
+    """Begin a training from a configuration alone; everything that can be wrong is looked at before a file is made.
+
+    Args:
+        config: names the folder of recordings, among the rest.
+        run: a folder that does not exist yet.
+        device: to train on.
+        observers: are told what happens.
+        notice: is told what the user should know.
+        progress: of reading the corpus.
+        init_from: a run or a checkpoint whose averaged weights to start from, where names and shapes match.
 
     Raises:
-        UsageError, CheckpointError: there is no such checkpoint.
+        UsageError: the run folder has something in it, or there is no such folder or checkpoint.
+        CheckpointError: the checkpoint to start from is damaged.
         ModelError: nothing in it matches.
+        DataError: there is nothing to train on.
     """
+    run.check_new()
+    weights = {} if init_from is None else _matching_weights(init_from, config, notice)
+    corpus = read_corpus(config, progress)
+    trainer = start(config, corpus, run, device, observers, notice)
+    if weights:
+        own = {name: parameter.detach().cpu().numpy() for name, parameter in trainer.model.named_parameters()}
+        for model in (trainer.model, trainer.average):
+            load_weights(model, {**own, **weights})
+    return trainer
+
+
+def _matching_weights(path: Path, config: Config, notice: Notice) -> Arrays:
+    """Another training's averaged weights, where they fit this configuration; says what does not."""
     checkpoint = load_checkpoint(find_checkpoint(path))
-    if checkpoint.config.quantization != trainer.config.quantization:
-        notice(f"{path} was trained with other classes: {checkpoint.config.quantization}")
-    own = {name: parameter.detach().cpu().numpy() for name, parameter in trainer.model.named_parameters()}
-    fits = {name: array for name, array in checkpoint.average.items() if name in own and own[name].shape == array.shape}
+    shapes = parameter_shapes(config)
+    fits = {name: array for name, array in checkpoint.average.items() if shapes.get(name) == array.shape}
     if not fits:
         raise ModelError(f"{path}: none of its weights has the shape that this configuration asks for")
-    for model in (trainer.model, trainer.average):
-        load_weights(model, {**own, **fits})
-    kept = f"{len(fits)} of {len(own)} tensors"
-    fresh = sorted(own.keys() - fits.keys())
-    notice(f"initialized {kept} from {path}" + (f"; fresh: {', '.join(fresh)}" if fresh else ""))
+    if checkpoint.config.quantization != config.quantization:
+        notice(f"{path} was trained with other classes: {checkpoint.config.quantization}")
+    fresh = sorted(shapes.keys() - fits.keys())
+    notice(
+        f"initialized {len(fits)} of {len(shapes)} tensors from {path}"
+        + (f"; fresh: {', '.join(fresh)}" if fresh else "")
+    )
+    return fits
 
 
 def resume(
@@ -98,7 +137,12 @@ def resume(
         notice(sentence)
     frozen = checkpoint.config
     config = requested(frozen)
-    changes = [line for line in differences(frozen, config) if not _is_harmless(line)]
+    if config.training.steps is not None and config.training.steps < checkpoint.step:
+        raise UsageError(
+            f"{run.path}: is already at step {checkpoint.step:,}; expected more steps than that, "
+            f"found {config.training.steps:,}"
+        )
+    changes = [line for line in differences(frozen, config) if line.partition(":")[0] not in HARMLESS]
     if any(line.startswith(("model.", "quantization.", "output.", "audio.sample_rate_hz")) for line in changes):
         raise UsageError(
             f"{run.path}: these keys cannot change within a run: {'; '.join(changes)}; "
@@ -134,8 +178,3 @@ def _restored(
     run.cut_metrics(checkpoint.step)
     notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}")
     return trainer
-
-
-def _is_harmless(change: str) -> bool:
-    key = change.partition(":")[0]
-    return key in {f"training.{name}" for name in HARMLESS} or key in ("training.steps", "training.minutes")

@@ -30,7 +30,7 @@ from wavegen.model.wavenet import WaveNet, load_weights
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
-from wavegen.training.checkpoint import Arrays, Checkpoint
+from wavegen.training.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.training.interruption import Interrupted, Interruption
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
@@ -53,7 +53,7 @@ class Progress:
         best_bits: lowest validation figure so far.
         best_step: when that was.
         validation: the last validation's line.
-        precision_costs: what lower precisions of the averaged weights cost at the last step, in bits/sample.
+        precision_costs: what lower precisions of these averaged weights cost, in bits/sample; measured at the end.
     """
 
     step: int = 0
@@ -111,6 +111,7 @@ class Trainer:
 
         Raises:
             Interrupted: after Ctrl-C or SIGTERM; the state is saved.
+            CheckpointError: the first or the last checkpoint, or an interruption's, cannot be written.
             TrainingError: the loss is not finite again and again; the last good checkpoint stays.
         """
         torch.set_num_threads(int(self.settings.threads) if self.settings.threads != "auto" else 1)
@@ -160,6 +161,7 @@ class Trainer:
             self.optimizer.step()
             progress.updates += 1
             progress.targets += n_targets
+            progress.precision_costs = {}  # they were those of other weights
             update_average(self.average, self.model, settings.ema_decay, progress.updates)
         progress.step += 1
         progress.seconds += time.perf_counter() - began
@@ -214,8 +216,10 @@ class Trainer:
         auditions = settings.audition_every
         if auditions and (step % auditions == 0 or last) and not self.run.audition_file(step).exists():
             self._audition()
-        if step % settings.checkpoint_every == 0 or last:
+        if last:
             self._save()
+        elif step % settings.checkpoint_every == 0:
+            self._try(self._save)
 
     def _validate(self, last: bool) -> None:
         """Score held-out audio with the averaged weights, beside the trivial baselines."""
@@ -225,24 +229,28 @@ class Trainer:
         everything = self._validation_audio(None) if last else some
         if last:
             entry["held_out_bits"] = self._bits(everything)
-            self.progress.precision_costs = self._precision_costs(some, entry["validation_bits"])
+            self.progress.precision_costs = self._precision_costs(self.average, some, entry["validation_bits"])
         entry["baselines"] = self._baseline_bits(everything)
         entry["held_out_seconds"] = sum(map(len, everything)) / self.corpus.sample_rate_hz
         self.progress.validation = entry
         self.progress.seconds += time.perf_counter() - began
         if self.progress.best_bits is None or entry["validation_bits"] < self.progress.best_bits:
             self.progress.best_bits, self.progress.best_step = entry["validation_bits"], self.progress.step
-            self._keep(lambda checkpoint: self.run.save_best(checkpoint))
+            self._try(lambda: self.run.save_best(self.checkpoint()))
+        elif last:
+            self._measure_best(some)
         self.run.append_metrics(entry)
         self._tell("validated", entry)
 
-    def _precision_costs(self, clips: Sequence[npt.NDArray[np.integer]], exact_bits: float) -> dict[str, float]:
-        """How many bits/sample each lower precision of sampling adds on the same clips."""
-        average = {name: _array(parameter) for name, parameter in self.average.named_parameters()}
+    def _precision_costs(
+        self, exact: WaveNet, clips: Sequence[npt.NDArray[np.integer]], exact_bits: float
+    ) -> dict[str, float]:
+        """How many bits/sample each lower precision of sampling adds to a model's on the same clips."""
+        average = {name: _array(parameter) for name, parameter in exact.named_parameters()}
         costs: dict[str, float] = {}
         for precision in PRECISIONS:
             if precision != "float32":
-                rounded = deepcopy(self.average)
+                rounded = deepcopy(exact)
                 load_weights(rounded, rounded_weights(average, rounded.dilations, precision))
                 costs[precision] = self._bits(clips, rounded) - exact_bits
         return costs
@@ -290,13 +298,25 @@ class Trainer:
         self._tell("working", "audition", done, total)
         self.interruption.check()
 
-    def _save(self) -> None:
-        self._keep(lambda checkpoint: self.run.save(checkpoint, self.settings.keep_last))
-
-    def _keep(self, write: Callable[[Checkpoint], object]) -> None:
-        """Write a checkpoint; a failure is told, and training goes on: the next save may succeed."""
+    def _measure_best(self, clips: Sequence[npt.NDArray[np.integer]]) -> None:
+        """Measure what lower precisions cost the best checkpoint, which is an earlier one, and note it there."""
         try:
-            write(self.checkpoint())
+            best = load_checkpoint(self.run.best_checkpoint)
+        except CheckpointError as error:
+            self._tell("notice", str(error))
+            return
+        exact = deepcopy(self.average)
+        load_weights(exact, best.average)
+        best.metrics["precision_costs"] = self._precision_costs(exact, clips, self._bits(clips, exact))
+        self._try(lambda: self.run.save_best(best))
+
+    def _save(self) -> None:
+        self.run.save(self.checkpoint(), self.settings.keep_last)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        """Write a checkpoint on the way; a failure is told, and training goes on: the next save may succeed."""
+        try:
+            write()
         except CheckpointError as error:
             self._tell("notice", f"checkpoint not saved: {error}")
 

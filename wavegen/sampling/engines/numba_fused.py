@@ -191,6 +191,6 @@ def _queues_after(network: PackedNetwork, past: ClassArray) -> Float32:
         steps = len(h) - int(reach)
         taps = np.concatenate([h[tap * dilation : tap * dilation + steps] for tap in range(kernel)], axis=1)
         gates = taps @ network.matrices[2 * b] + network.biases[2 * b]
-        z = np.tanh(gates[:, :gate]) / (1.0 + np.exp(-gates[:, gate:]))
+        z = np.tanh(gates[:, :gate]) * (0.5 + 0.5 * np.tanh(0.5 * gates[:, gate:]))  # sigmoid without overflow
         h = h[reach:] + z @ network.matrices[2 * b + 1]
     return np.concatenate(held)

@@ -134,7 +134,10 @@ class _Group:
         for sample in classes.unbind(dim=1):
             logits.append(self._step())
             self.last.copy_(sample)
-        return torch.stack(logits, dim=1)
+        forced = torch.stack(logits, dim=1)
+        if not bool(torch.isfinite(forced).all()):
+            raise not_finite()
+        return forced
 
     def _captured(self, truncation: Truncation) -> Callable[[], None]:
         """The step as a CUDA graph: its hundred kernels are launched as one."""
