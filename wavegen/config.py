@@ -110,7 +110,7 @@ class TrainingConfig(Section):
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     keep_last: int = Field(3, ge=1, description="checkpoints kept, besides the best")
     audition_every: int = Field(2000, ge=0, description="steps between auditions; 0 for none")
-    audition_seconds: float = Field(2.0, gt=0, le=60, description="length of an audition")
+    audition_seconds: float = Field(4.0, gt=0, le=60, description="length of an audition")
 
     @model_validator(mode="before")
     @classmethod
