@@ -125,6 +125,13 @@ def test_both_steps_and_minutes_hide_no_other_problem():
     assert "my.yaml:5: training.warmpu_steps: unknown key; did you mean 'warmup_steps'?" in found
 
 
+def test_a_key_given_twice_hides_no_other_problem():
+    assert problems("model:\n  cycles: 2\n  cycles: 3\n  imput: scalar\n") == [
+        "my.yaml:3: model.cycles: this key was already given; remove one",
+        "my.yaml:4: model.imput: unknown key; did you mean 'input'?",
+    ]
+
+
 # --- the nearest known key ---------------------------------------------------------------------------------------
 
 

@@ -102,16 +102,28 @@ def test_windows_line_ends_and_a_byte_order_mark_move_nothing(tmp_path):
     assert source.where(("a", "b")) == f"{path}:2"
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("a: 1\nb: 2\na: 3\n", ("a",), 3),
+        ("a:\n  b: 1\n  b: 3\n", ("a", "b"), 3),
+        ("1: x\n'1': 3\n", ("1",), 2),
+        ("a: {b: 1,\n  c: 2,\n  b: 3}\n", ("a", "b"), 3),
+    ],
+)
+def test_keys_given_twice_are_noted_and_the_last_counts(text, key, line):
+    source = parse_yaml(text, "my.yaml")
+    assert source.repeated == [key]
+    assert source.where(key) == f"my.yaml:{line}"
+    assert source.value(key) == 3
+
+
 # --- what a configuration has no use for -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("a: 1\nb: 2\na: 3\n", 3, "a: this key was already given; remove one"),
-        ("a:\n  b: 1\n  b: 1\n", 3, "a.b: this key was already given; remove one"),
-        ("1: x\n'1': y\n", 2, "1: this key was already given; remove one"),
-        ("a: {b: 1,\n  c: 2,\n  b: 3}\n", 3, "a.b: this key was already given; remove one"),
         ("a: &x 1\nb: *x\n", 2, "aliases have no use in a configuration"),
         ("a: &x\n  b: 1\nc:\n  <<: *x\n", 4, "aliases have no use in a configuration"),
         ("a:\n  b: !!python/object/apply:os.system ['touch owned']\n", 2, "tag:yaml.org,2002:python/object/apply"),

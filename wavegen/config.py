@@ -307,9 +307,10 @@ def _explain(source: YamlSource, loc: Sequence[int | str], kind: str) -> tuple[K
 
 def _contradictions(source: YamlSource) -> dict[KeyPath, str]:
     """What is wrong although each key by itself is right."""
+    problems = dict.fromkeys(source.repeated, "this key was already given; remove one")
     if all(source.value(("training", key)) is not None for key in EITHER):
-        return {("training",): "expected steps or minutes, found both; remove one"}
-    return {}
+        problems["training",] = "expected steps or minutes, found both; remove one"
+    return problems
 
 
 class _Schema(NamedTuple):

@@ -26,11 +26,13 @@ class YamlSource:
         name: of the file, for errors.
         tree: nested dicts, lists, and plain scalars.
         places: where each key stands, ``file:line`` or the override that set it.
+        repeated: keys given more than once; the last one counts.
     """
 
     name: str
     tree: dict[str, Any]
     places: dict[KeyPath, str] = field(default_factory=dict)
+    repeated: list[KeyPath] = field(default_factory=list)
 
     def where(self, key: KeyPath) -> str:
         """The place of a key, or of the nearest enclosing one that the document has."""
@@ -84,7 +86,7 @@ def parse_yaml(source: Path | str, name: str | None = None) -> YamlSource:
     """Parse a file, or text with the name that errors shall give it.
 
     Raises:
-        ConfigError: not YAML, or YAML with what a configuration has no use for: aliases, tags, duplicate keys,
+        ConfigError: not YAML, or YAML with what a configuration has no use for: aliases, tags,
             several documents, deep nesting, more than 64 KiB.
         UsageError: the file cannot be read.
     """
@@ -156,8 +158,7 @@ def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
             name = str(_build(key_node, key, source))
             line = key_node.start_mark.line + 1
             if name in tree:
-                path = ".".join((*key, name))
-                raise ConfigError([f"{source.name}:{line}: {path}: this key was already given; remove one"])
+                source.repeated.append((*key, name))
             source.places[(*key, name)] = f"{source.name}:{line}"
             tree[name] = _build(value_node, (*key, name), source)
         return tree
