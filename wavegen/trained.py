@@ -262,7 +262,7 @@ class TrainedModel:
             raise UsageError(f"--threads: the {chosen} engine runs on one thread; give --engine numba")
         used = self._lowest_precision(chosen) if precision == "auto" else precision
         cost = self.precision_costs.get(used)
-        reason = "" if cost is None else f" (on held-out audio {cost:+.4f} bits/sample)"
+        reason = "" if cost is None else f" (on held-out audio {round(cost, 4) + 0.0:+.4f} bits/sample)"
         n_threads = min(threads or available_cores(), count) if chosen == "numba" else 1
         if notice:
             shared = f", {n_threads} threads" if n_threads > 1 else ""

@@ -33,5 +33,5 @@ def clip_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
 
 def cost_tables(costs: Mapping[str, float]) -> list[Table]:
     """What lower precisions of the weights cost in sampling, where the training measured it."""
-    rows = [(f"{name} weights", f"{cost:+.4f}") for name, cost in costs.items()]
+    rows = [(f"{name} weights", f"{round(cost, 4) + 0.0:+.4f}") for name, cost in costs.items()]
     return [Table("bits/sample that a lower --precision of generate adds", (), rows)] if rows else []
