@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,10 +47,16 @@ COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
 
 
 def wavegen(
-    *arguments: str | Path, cwd: Path | None = None, exit_code: int = 0, timeout: float = 120
+    *arguments: str | Path, cwd: Path | None = None, exit_code: int = 0, timeout: float = 120, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     assert done.returncode == exit_code, done.stderr
     assert "Traceback" not in done.stderr
@@ -254,6 +261,16 @@ def test_inspect_knows_everything_that_the_tool_touches(home: Path, tmp_path: Pa
     assert (tmp_path / "folder.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_inspect_drops_what_was_decoded(home: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(home / "recordings", tmp_path / "copied")
+    environment = {"WAVEGEN_CACHE": str(tmp_path / "cache")}
+    wavegen("train", folder, "--config", home / "tiny.yaml", "--run", tmp_path / "run", "--steps", "1", **environment)
+    assert " decoded, " in wavegen("inspect", folder, **environment).stdout
+    assert "dropped from the cache: " in wavegen("inspect", folder, "--drop-cache", **environment).stderr
+    assert " decoded, " not in wavegen("inspect", folder, **environment).stdout
+    assert "expected a folder" in wavegen("inspect", "small", "--drop-cache", exit_code=2, **environment).stderr
+
+
 def test_inspect_compares_runs_and_writes_a_page(home: Path, tmp_path: Path) -> None:
     run = home / "runs" / "recordings"
     compared = json.loads(wavegen("inspect", run, run, "--json", "--plot", tmp_path / "two.png").stdout)
@@ -290,7 +307,13 @@ def test_bench_measures_what_it_says(home: Path) -> None:
         assert row["samples_per_second"] == pytest.approx(row["times_real_time"] * 8000)
         assert row["batch"] >= 1
         assert row["threads"] >= 1
-        assert (row["share_of_limit"] is not None) == (row["engine"] == "numba")
+        assert (row["share_of_limit"] is not None) == (row["engine"] == "numba" or row["work"] == "train")
+        assert (row["peak_memory_bytes"] is not None) == (row["work"] == "train")
+        if row["work"] == "train":
+            assert row["input_steps_per_second"] > row["samples_per_second"]
+            assert row["peak_memory_bytes"] > 1_000_000
+    trained = {row["engine"] for row in rows if row["work"] == "train"}
+    assert trained == {"fused", "fused (activation checkpointing)", "torch", "textbook"}
 
 
 def test_trains_from_another_runs_weights(home: Path, tmp_path: Path) -> None:

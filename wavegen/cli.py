@@ -263,8 +263,12 @@ def inspect(
     temperatures: Annotated[str, typer.Option(help="Of the page's new samples.")] = "0.7,0.85,1",
     sample_seconds: Annotated[float, typer.Option(help="Length of each new sample; 0 for none.")] = 4.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture or page.")] = False,
+    drop_cache: Annotated[
+        bool, typer.Option("--drop-cache", help="Afterwards delete what was decoded from a folder's files.")
+    ] = False,
 ) -> None:
     """Show what something is."""
+    from wavegen.data.cache import ClipCache
     from wavegen.report.inspection import inspect_paths
     from wavegen.report.page import SampleRequest, check_page, write_page
     from wavegen.report.pictures import draw
@@ -286,6 +290,11 @@ def inspect(
     if html is not None:
         n_bytes = write_page(inspection, Path(html), request, _data_progress("generating", "sample"))
         _notice(f"written: {html}, {n_bytes / 1e6:.1f} MB")
+    if drop_cache:
+        if inspection.kind != "folder":
+            raise UsageError(f"--drop-cache: expected a folder of recordings, found {paths[0]}: a {inspection.kind}")
+        dropped = ClipCache().drop(Path(paths[0]))
+        _notice(f"dropped from the cache: {dropped.n_files:,} files, {dropped.n_bytes / 1e6:.1f} MB")
 
 
 @app.command()
@@ -300,7 +309,7 @@ def bench(
     """Measure how fast this machine generates and trains."""
     from wavegen.bench.rows import measure
     from wavegen.device import processor_name
-    from wavegen.report.speeds import machine_table, speed_table
+    from wavegen.report.speeds import machine_table, speed_tables
     from wavegen.trained import load
 
     if source is not None and (config is not None or overrides):
@@ -312,7 +321,7 @@ def bench(
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in measured], indent=2))
     else:
-        _print_tables([machine_table(machine, processor_name()), speed_table(measured)])
+        _print_tables([machine_table(machine, processor_name()), *speed_tables(measured)])
 
 
 @app.command("config")

@@ -90,15 +90,28 @@ class TrainingConfig(Section):
     minutes: float | None = Field(
         None, gt=0, le=10**6, description="time for the whole training; turned into steps at the start"
     )
-    batch_size: int = Field(8, ge=1, le=65536, description="windows in a step")
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        8, description="windows in a step; auto takes as many as the memory holds, up to 16,384 targets"
+    )
     window_targets: int = Field(2048, ge=1, le=1 << 22, description="predictions in a window")
-    learning_rate: float = Field(0.004, gt=0, le=1, description="the schedule's peak")
+    optimizer: Literal["muon", "adamw"] = Field(
+        "muon", description="of the matrices between the first layer and the last; AdamW serves all others"
+    )
+    learning_rate: float = Field(0.008, gt=0, le=1, description="AdamW's, the schedule's peak")
+    matrix_learning_rate: float = Field(0.015, gt=0, le=1, description="Muon's, the schedule's peak")
     warmup_steps: int = Field(100, ge=0, description="steps of linear rise at the start")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after the warm-up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's")
     gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null for none")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that everything uses")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the matrix products")
+    backend: Literal["auto", "fused", "torch", "compile"] = Field(
+        "auto", description="how gradients are computed: fused is for CPUs, compile is torch.compile"
+    )
+    accumulation: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        "auto", description="slices of the batch that are worked through one after another"
+    )
+    activation_checkpointing: bool = Field(False, description="compute gates again instead of keeping them")
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="on a CPU")
     seed: int = Field(0, ge=0, lt=1 << 63, description="of weights and windows")
     validate_every: int = Field(500, ge=1, description="steps between validations")

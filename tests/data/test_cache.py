@@ -340,3 +340,42 @@ def test_no_home_to_keep_it_in(monkeypatch):
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(UsageError, match="no home folder to keep the cache in; set WAVEGEN_CACHE to a folder"):
         cache_folder()
+
+
+# --- size and dropping -------------------------------------------------------------------------------------------
+
+
+def test_says_what_it_holds_of_a_folder_and_drops_it_alone(cache, recordings, tmp_path):
+    (tmp_path / "audio-too").mkdir()  # a name that begins alike is another folder
+    other = tmp_path / "audio-too" / "0.wav"
+    write_noise(other, 3000, seed=9)
+    clips = cache.prepare([*recordings, other], SETTINGS)
+    assert cache.kept(tmp_path / "audio") == cache_module.Kept(5, sum(1000 + i for i in range(5)))
+    assert cache.kept(tmp_path) == cache_module.Kept(6, sum(clip.n_samples for clip in clips))
+    assert cache.n_bytes() > cache.kept(tmp_path).n_bytes  # and the index
+    assert cache.drop(tmp_path / "audio") == cache_module.Kept(5, 5010)
+    assert cache.kept(tmp_path) == cache_module.Kept(1, 3000)
+    assert [clip.path.exists() for clip in clips] == [*[False] * 5, True]
+    assert fingerprint(cache.prepare(recordings, SETTINGS)) != []
+
+
+def test_every_setting_of_a_file_is_dropped(cache, recordings, tmp_path):
+    cache.prepare(recordings, SETTINGS)
+    cache.prepare(recordings, ClipSettings(8000, None, "keep", Quantizer("mu_law", 1024)))
+    assert cache.kept(tmp_path).n_files == 5
+    cache.drop(tmp_path)
+    assert not list((cache.folder / "clips").rglob("*.classes"))
+
+
+def test_dropping_a_copy_leaves_the_other_file_usable(cache, recordings, tmp_path):
+    (tmp_path / "copies").mkdir()
+    copy = tmp_path / "copies" / "same.wav"
+    copy.write_bytes(recordings[0].read_bytes())
+    before = fingerprint(cache.prepare([recordings[0], copy], SETTINGS))
+    cache.drop(tmp_path / "copies")
+    assert fingerprint(cache.prepare([recordings[0]], SETTINGS)) == before[:1]
+
+
+def test_an_empty_cache_holds_nothing(cache, tmp_path):
+    assert cache.kept(tmp_path) == cache.drop(tmp_path) == cache_module.Kept(0, 0)
+    assert cache.n_bytes() == 0

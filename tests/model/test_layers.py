@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wavegen.model.layers import CausalConv, OneHotInput, ResidualBlock, ScalarInput
+from wavegen.model.layers import CausalConv, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
 
 BATCHES = [1, 2, 5]
 
@@ -89,3 +89,19 @@ def test_a_one_hot_input_is_a_one_hot_vector_times_a_matrix():
     classes = torch.tensor([6, 0, 3, 3])
     expected = F.one_hot(classes, 7).float() @ layer.weight + layer.bias
     torch.testing.assert_close(layer(classes), expected)
+
+
+# --- the first weights of an input layer -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 16, 256, 4096])
+@pytest.mark.parametrize("build", [EmbeddingInput, OneHotInput])
+def test_near_classes_look_alike_from_the_start(build, classes):
+    torch.manual_seed(0)
+    weight = build(classes, 64).weight.detach()
+    assert weight.shape == (classes, 64)
+    assert 0.5 < float(weight.std()) < 1.5
+    distance = torch.cdist(weight, weight)
+    if classes >= 16:
+        assert float(distance.diagonal(1).max()) < float(distance.diagonal(classes // 2).min())
+    assert float(distance[~torch.eye(classes, dtype=torch.bool)].min()) > 1e-4  # and no two the same

@@ -343,14 +343,14 @@ def test_config_file_is_resolved_and_built(tmp_path: Path) -> None:
     assert training["audio_hours_in_all"] == pytest.approx(1.25)
     assert training["memory_bytes"] > 4 * 5 * model.n_parameters
     for shown in (
-        "model.dilation_cycle         [1, 2, 4]",
-        "audio.trim_db                null",
+        "model.dilation_cycle [1, 2, 4]",
+        "audio.trim_db null",
         f"{model.n_parameters:,}",
         "29 samples (3.6 ms)",
         "4,000 targets, 0.50 s of audio",
         "9,000 steps, 1:15 h of audio",
     ):
-        assert shown in text
+        assert shown in " ".join(text.split())
 
 
 def test_config_with_minutes_does_not_know_its_steps(tmp_path: Path) -> None:

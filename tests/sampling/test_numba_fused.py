@@ -18,8 +18,8 @@ from wavegen.sampling.engines import build_engine, choose_engine
 from wavegen.sampling.engines.fused_kernel import run
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
-from wavegen.sampling.engines.vector_tiles import LANES
 from wavegen.sampling.uniforms import uniforms
+from wavegen.vectors import LANES
 
 # Channels beside, at and beyond the tiles' widths of one, two and four registers.
 SIZES = [
@@ -110,7 +110,7 @@ import numpy as np, torch
 from wavegen.config import load_config
 from wavegen.model.wavenet import build_model, load_weights
 from wavegen.sampling.engines import build_engine
-from wavegen.sampling.engines.vector_tiles import LANES
+from wavegen.vectors import LANES
 assert LANES == {lanes}, LANES
 torch.manual_seed(0)
 model = build_model(load_config("small", ["model.dilation_cycle=4", "model.residual_channels=20"])).eval()

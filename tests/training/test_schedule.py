@@ -2,12 +2,12 @@ import math
 
 import pytest
 
-from wavegen.training.schedule import learning_rate
+from wavegen.training.schedule import schedule_factor
 
 
 def rates(total_steps, warmup_steps, schedule):
     return [
-        learning_rate(step, peak=0.5, warmup_steps=warmup_steps, total_steps=total_steps, schedule=schedule)
+        0.5 * schedule_factor(step, warmup_steps=warmup_steps, total_steps=total_steps, schedule=schedule)
         for step in range(total_steps)
     ]
 
@@ -42,4 +42,4 @@ def test_every_step_counts_and_none_exceeds_the_peak(total_steps, warmup_steps, 
 
 
 def test_the_last_of_very_many_steps_still_counts():
-    assert learning_rate(10**9 - 1, peak=0.5, warmup_steps=100, total_steps=10**9, schedule="cosine") > 0
+    assert schedule_factor(10**9 - 1, warmup_steps=100, total_steps=10**9, schedule="cosine") > 0

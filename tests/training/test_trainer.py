@@ -16,7 +16,7 @@ from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.model.wavenet import build_model
-from wavegen.training import launch, trainer
+from wavegen.training import backends, launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
@@ -142,18 +142,6 @@ def test_interrupted_while_validating_validates_after_resuming(
     assert validated == [4, 8, 10]
 
 
-def test_the_batch_is_the_sum_over_real_targets_by_their_count(sines: Path, tmp_path: Path) -> None:
-    training = begin(tiny_config(sines), tmp_path / "run")
-    torch.nn.init.normal_(training.model.output.weight)
-    batch = training.windows.batch(0, 60)
-    assert not batch.is_real.all()  # the silence between clips
-    loss, n_targets = training.loss(batch)
-    logits = training.model(torch.from_numpy(batch.inputs)).log_softmax(-1).detach().numpy()
-    taken = np.take_along_axis(logits, batch.targets[..., None], -1)[..., 0]
-    assert n_targets == batch.is_real.sum()
-    assert float(loss.detach()) == pytest.approx(-taken[batch.is_real].mean(), rel=1e-5)
-
-
 def test_average_is_the_bias_corrected_exponential_mean() -> None:
     config = load_config("small", ["model.cycles=1", "model.dilation_cycle=2"])
     model, average = build_model(config), build_model(config)
@@ -167,13 +155,14 @@ def test_average_is_the_bias_corrected_exponential_mean() -> None:
     np.testing.assert_allclose(average.skip.weight.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-def spoil_losses(monkeypatch: pytest.MonkeyPatch, bad_calls: Callable[[int], bool]) -> None:
-    original, calls = trainer.softmax_loss, itertools.count()
+def spoil_losses(monkeypatch: pytest.MonkeyPatch, bad_steps: Callable[[int], bool]) -> None:
+    original, steps = backends.FusedBackend.gradients, itertools.count()
 
-    def spoiled(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return original(logits * (math.nan if bad_calls(next(calls)) else 1.0), targets)
+    def spoiled(self: backends.FusedBackend, *args: Any) -> tuple[float, list[torch.Tensor]]:
+        nats, gradients = original(self, *args)
+        return (math.nan if bad_steps(next(steps)) else nats), gradients
 
-    monkeypatch.setattr(trainer, "softmax_loss", spoiled)
+    monkeypatch.setattr(backends.FusedBackend, "gradients", spoiled)
 
 
 def test_a_step_without_finite_loss_is_skipped_and_counted(

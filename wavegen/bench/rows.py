@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from wavegen.bench.probes import multiply_add_rate, read_bandwidth
+from wavegen.bench.training import measure_training, ways_to_train
 from wavegen.config import Config
 from wavegen.device import available_cores
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet, build_model
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.engines.packing import Precision
-from wavegen.training.freeze import Trial
 
 REPEATS = 5
 ROW_SECONDS = 0.15  # for each repeat
@@ -30,13 +30,16 @@ class Row:
 
     Args:
         work: generate or train.
-        engine: of sampling; torch for training.
+        engine: of sampling, or training's backend; ``textbook`` is Conv1d on (B, C, T).
         precision: of the weights, or of training's matrix products.
         batch: clips made together, or windows in a step.
         threads: used.
         samples_per_second: generated in all clips, or trained on.
         times_real_time: the same over the sample rate.
-        share_of_limit: generating's speed over what the machine's memory and arithmetic allow; None for others.
+        share_of_limit: generating's speed over what the machine's memory and arithmetic allow; the time that training's
+            matrix products take by themselves over its own; None for other engines.
+        input_steps_per_second: training's, context included.
+        peak_memory_bytes: training's, above that after the imports.
     """
 
     work: str
@@ -47,6 +50,8 @@ class Row:
     samples_per_second: float
     times_real_time: float
     share_of_limit: float | None
+    input_steps_per_second: float | None = None
+    peak_memory_bytes: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -117,13 +122,25 @@ def _rows(
             )
             limit = speed / (clips / step_seconds)
         yield Row("generate", engine, precision, clips, threads, speed, speed / rate, limit)
-    for training_precision in ("float32", "bfloat16"):
-        for threads in _thread_counts(cores):
-            notice(f"train: {training_precision}, {threads} threads")
-            speed = _training_speed(config, training_precision, threads)
-            yield Row(
-                "train", "torch", training_precision, config.training.batch_size, threads, speed, speed / rate, None
-            )
+    for backend, training_precision, threads, recompute in ways_to_train(cores):
+        notice(f"train: {backend}, {training_precision}, {threads} threads")
+        yield _training_row(config, backend, training_precision, threads, recompute)
+
+
+def _training_row(config: Config, backend: str, precision: str, threads: int, recompute: bool) -> Row:
+    measured = measure_training(config, backend, precision, threads, recompute)
+    return Row(
+        work="train",
+        engine=backend + (" (activation checkpointing)" if recompute else ""),
+        precision=precision,
+        batch=measured.windows,
+        threads=threads,
+        samples_per_second=measured.targets_per_second,
+        times_real_time=measured.targets_per_second / config.audio.sample_rate_hz,
+        share_of_limit=measured.share_of_products,
+        input_steps_per_second=measured.input_steps_per_second,
+        peak_memory_bytes=measured.peak_bytes,
+    )
 
 
 def _thread_counts(cores: int) -> Sequence[int]:
@@ -148,15 +165,3 @@ def _generation_speed(model: WaveNet, name: str, precision: Precision, clips: in
         engine.generate(uniforms, Truncation())
         speeds.append(clips * n_samples / (time.perf_counter() - began))
     return float(np.median(speeds))
-
-
-def _training_speed(config: Config, precision: str, threads: int) -> float:
-    """Targets per second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        settings = config.training
-        trial = Trial(config, torch.device("cpu"), settings.batch_size, settings.window_targets)
-        return settings.batch_size * settings.window_targets / trial.step_seconds(precision, REPEATS)
-    finally:
-        torch.set_num_threads(before)

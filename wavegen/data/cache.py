@@ -49,6 +49,7 @@ SCHEMA = """
     CREATE INDEX IF NOT EXISTS files_by_content ON files (content_hash, settings);
 """
 Row = tuple[bytes | str | int | float | None, ...]
+BELOW = "path >= ? AND path < ?"  # by `_below`
 OUTCOME = "content_hash, n_samples, source_seconds, missing_seconds, trimmed_seconds, peak"
 
 
@@ -119,6 +120,19 @@ class StoredClip:
             ) from error
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What the cache holds of some files.
+
+    Attributes:
+        n_files: audio files.
+        n_bytes: of their classes.
+    """
+
+    n_files: int
+    n_bytes: int
+
+
 class ClipCache:
     """The cache in a folder.
 
@@ -167,6 +181,48 @@ class ClipCache:
                     progress(len(outcomes), n_paths)
         return [outcomes[path] for path in paths]
 
+    def kept(self, folder: Path) -> Kept:
+        """What the cache holds of the files in a folder and below it.
+
+        Raises:
+            DataError: the cache is damaged.
+        """
+        clips = self._clips_of(folder)
+        return Kept(len({path for path, _ in clips}), sum(_size(clip) for clip in {clip for _, clip in clips}))
+
+    def n_bytes(self) -> int:
+        """The size of the whole cache."""
+        return sum(_size(path) for path in self.folder.rglob("*"))
+
+    def drop(self, folder: Path) -> Kept:
+        """Forget the files in a folder and below it; a training that uses them now has to be started again.
+
+        Returns:
+            What was dropped.
+
+        Raises:
+            DataError: the cache is damaged or cannot be written.
+        """
+        kept = self.kept(folder)
+        clips = self._clips_of(folder)
+        if clips:
+            with self._errors_explained(), closing(self._connect()) as index, index:
+                index.execute(f"DELETE FROM files WHERE {BELOW}", _below(folder))
+        with self._errors_explained():
+            for _, clip in clips:
+                clip.unlink(missing_ok=True)
+        return kept
+
+    def _clips_of(self, folder: Path) -> list[tuple[bytes, Path]]:
+        """Each file below a folder that the index knows, with where its classes are."""
+        if not self.index_path.is_file():
+            return []
+        query = f"SELECT path, content_hash, settings FROM files WHERE {BELOW} AND reason IS NULL"
+        with self._errors_explained(), closing(self._connect()) as index:
+            index.executescript(SCHEMA)
+            rows = index.execute(query, _below(folder)).fetchall()
+        return [(path, self._clip_path(content_hash, key)) for path, content_hash, key in rows]
+
     def _recall(self, index: sqlite3.Connection, path: Path, settings: ClipSettings) -> StoredClip | str | None:
         """What is known of an unchanged file; None if it has to be read."""
         try:
@@ -187,15 +243,15 @@ class ClipCache:
         self, row: tuple[str, int, float, float, float, float], settings: ClipSettings
     ) -> StoredClip | None:
         """The clip of a row of the index; None if its file is missing or cut off."""
-        clip = StoredClip(self._clip_path(row[0], settings), settings.dtype, *row)
+        clip = StoredClip(self._clip_path(row[0], settings.key), settings.dtype, *row)
         try:
             whole = clip.path.stat().st_size == clip.n_samples * settings.dtype.itemsize
         except FileNotFoundError:
             return None
         return clip if whole else None
 
-    def _clip_path(self, content_hash: str, settings: ClipSettings) -> Path:
-        name = hashlib.sha256(f"{content_hash} {settings.key}".encode()).hexdigest()
+    def _clip_path(self, content_hash: str, settings_key: str) -> Path:
+        name = hashlib.sha256(f"{content_hash} {settings_key}".encode()).hexdigest()
         return self.folder / "clips" / name[:2] / f"{name[:40]}.classes"
 
     def _prepare_new(
@@ -274,7 +330,7 @@ class ClipCache:
         audio = load_waveform(
             path, sample_rate_hz=settings.sample_rate_hz, trim_db=settings.trim_db, level=settings.level
         )
-        clip_path = self._clip_path(content_hash, settings)
+        clip_path = self._clip_path(content_hash, settings.key)
         with self._errors_explained():
             partial = self.folder / "partial" / uuid.uuid4().hex
             partial.write_bytes(settings.quantizer.encode(audio.waveform).tobytes())
@@ -333,6 +389,20 @@ def cache_folder() -> Path:
 
 def _path_key(path: Path) -> bytes:
     return os.fsencode(path.absolute())
+
+
+def _below(folder: Path) -> tuple[bytes, bytes]:
+    """The range of path keys of a folder's files, for BELOW."""
+    key = _path_key(folder).rstrip(b"/")
+    return key + b"/", key + bytes([ord("/") + 1])
+
+
+def _size(path: Path) -> int:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _enter(index: sqlite3.Connection, rows: list[Row]) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from wavegen.config import Config
-from wavegen.model.layers import OneHotInput, ResidualBlock, ScalarInput
+from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
 from wavegen.model.shapes import check_weights
+
+Stack = Callable[[Tensor, int], Tensor]
 
 
 class WaveNet(nn.Module):
@@ -46,7 +49,7 @@ class WaveNet(nn.Module):
     ) -> None:
         super().__init__()
         self.classes = classes
-        inputs = {"embedding": nn.Embedding, "one_hot": OneHotInput, "scalar": ScalarInput}
+        inputs = {"embedding": EmbeddingInput, "one_hot": OneHotInput, "scalar": ScalarInput}
         self.input = inputs[input_kind](classes, residual_channels)
         last = len(dilations) - 1
         self.blocks = nn.ModuleList(
@@ -66,12 +69,12 @@ class WaveNet(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Samples of past that one prediction sees."""
-        return 1 + sum(block.conv.reach for block in self._blocks())
+        return 1 + sum(block.conv.reach for block in self.residual_blocks)
 
     @property
     def dilations(self) -> list[int]:
         """The dilation of every block, in order."""
-        return [block.conv.dilation for block in self._blocks()]
+        return [block.conv.dilation for block in self.residual_blocks]
 
     @property
     def n_parameters(self) -> int:
@@ -84,11 +87,12 @@ class WaveNet(nn.Module):
         looked_up = self.input.weight if isinstance(self.input, nn.Embedding | OneHotInput) else None
         return sum(p.numel() for p in self.parameters() if p.dim() > 1 and p is not looked_up)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, stack: Stack | None = None) -> Tensor:
         """Predict every next sample from true past samples (teacher forcing), as one convolution.
 
         Args:
             inputs: (B, T) integer classes x[0..T-1], T >= receptive_field.
+            stack: another way to compute the residual blocks; None for the blocks as they are.
 
         Returns:
             (B, T - receptive_field + 1, output_channels): at position i the parameters of the distribution of
@@ -97,18 +101,49 @@ class WaveNet(nn.Module):
         Raises:
             ValueError: T is less than the receptive field.
         """
-        batch, steps = inputs.shape
-        n_rows = (steps - self.receptive_field + 1) * batch
-        if n_rows <= 0:
-            raise ValueError(f"expected {self.receptive_field} steps or more, found {steps}")
-        h = self.input(inputs.t().reshape(-1))  # (T * B, residual)
-        skips = []
-        for block in self._blocks():
-            z, h = block(h, batch)
-            skips.append(z[-n_rows:])
-        skip = torch.relu(self.skip(torch.cat(skips, dim=-1)))  # (n * B, skip)
-        logits: Tensor = self.output(torch.relu(self.head(skip)))  # (n * B, output)
-        return logits.view(-1, batch, logits.shape[-1]).transpose(0, 1)
+        batch = len(inputs)
+        rows = self.predict((stack or self.stack)(self.embed(inputs), batch))
+        return rows.view(-1, batch, rows.shape[-1]).transpose(0, 1)
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """The first block's input.
+
+        Args:
+            inputs: as ``forward``'s.
+
+        Returns:
+            (T * B, residual_channels) time-major rows.
+
+        Raises:
+            ValueError: T is less than the receptive field.
+        """
+        if inputs.shape[1] < self.receptive_field:
+            raise ValueError(f"expected {self.receptive_field} steps or more, found {inputs.shape[1]}")
+        rows: Tensor = self.input(inputs.t().reshape(-1))
+        return rows
+
+    def stack(self, h: Tensor, batch: int, recompute: bool = False) -> Tensor:
+        """All blocks, one after another, and the sum of their skips.
+
+        Args:
+            h: (T * batch, residual_channels) time-major rows.
+            batch: sequences side by side in the rows.
+            recompute: keep only each block's results for the backward pass, and compute what is inside again.
+
+        Returns:
+            (n * batch, skip_channels), for the n steps whose whole receptive field is in h.
+        """
+        outputs = []
+        for block in self.residual_blocks:
+            z, h = checkpoint(block, h, batch, use_reentrant=False) if recompute else block(h, batch)
+            outputs.append(z)
+        skip: Tensor = self.skip(torch.cat([z[-len(outputs[-1]) :] for z in outputs], dim=-1))
+        return skip
+
+    def predict(self, skip: Tensor) -> Tensor:
+        """The head: from rows of summed skips (n, skip_channels) to distributions' parameters (n, output_channels)."""
+        parameters: Tensor = self.output(torch.relu(self.head(torch.relu(skip))))
+        return parameters
 
     def queues(self, inputs: Tensor) -> list[Tensor]:
         """What every block's queue holds after these inputs: one parallel pass instead of a step per sample.
@@ -123,14 +158,16 @@ class WaveNet(nn.Module):
         inputs = inputs[:, steps - (self.receptive_field - 1) :]
         h = self.input(inputs.t().reshape(-1))
         held = []
-        for block in self._blocks():
+        for block in self.residual_blocks:
             reach = block.conv.reach
             held.append(h[len(h) - reach * batch :].view(reach, batch, -1))
             if block.residual is not None:
                 _, h = block(h, batch)
         return held
 
-    def _blocks(self) -> list[ResidualBlock]:
+    @property
+    def residual_blocks(self) -> list[ResidualBlock]:
+        """The blocks in order."""
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
 
 

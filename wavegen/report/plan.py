@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from wavegen.config import Config
+from wavegen.config import Config, TrainingConfig
 from wavegen.data.corpus import Clip, Corpus
 from wavegen.device import describe_device
 from wavegen.model.wavenet import WaveNet
@@ -67,14 +67,21 @@ def _model_table(config: Config, model: WaveNet) -> Table:
 
 def _training_table(config: Config, device: torch.device, run: Path) -> Table:
     training = config.training
-    targets = training.batch_size * training.window_targets
+    targets = int(training.batch_size) * training.window_targets
     memory = training_bytes(config, training.precision)
     return facts(
         "Training",
         run=run,
         device=describe_device(device, int(training.threads) if training.threads != "auto" else None),
         precision=training.precision,
+        backend=_backend(training),
         steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets "
         f"({targets / config.audio.sample_rate_hz:.1f} s of audio each)",
         memory=f"about {memory / 2**30:.1f} GiB",
     )
+
+
+def _backend(training: TrainingConfig) -> str:
+    slices = int(training.accumulation)
+    extra = f", {slices} slices of the batch" if slices > 1 else ""
+    return f"{training.backend}{extra}{', activation checkpointing' if training.activation_checkpointing else ''}"

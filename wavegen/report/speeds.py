@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wavegen.bench.rows import Machine, Row
 from wavegen.report.tables import Table, facts
@@ -17,20 +17,37 @@ def machine_table(machine: Machine, processor: str) -> Table:
     )
 
 
-def speed_table(rows: Sequence[Row]) -> Table:
+def speed_tables(rows: Sequence[Row]) -> list[Table]:
     """A line for each measurement."""
+    return [
+        _table(rows, "generate", "Generating (medians)", ("samples/s", "x real time", "of the limit"), _generating),
+        _table(
+            rows,
+            "train",
+            "Training (medians)",
+            ("targets/s", "input steps/s", "of its matrix products", "memory"),
+            _training,
+        ),
+    ]
 
-    def line(row: Row) -> tuple[str, ...]:
-        return (
-            row.work,
-            row.engine,
-            row.precision,
-            str(row.batch),
-            str(row.threads),
-            f"{row.samples_per_second:,.0f}",
-            f"{row.times_real_time:.2f}",
-            "" if row.share_of_limit is None else f"{100 * row.share_of_limit:.0f}%",
-        )
 
-    columns = ("work", "engine", "precision", "batch", "threads", "samples/s", "x real time", "of the limit")
-    return Table("Speed (medians)", columns, [line(row) for row in rows])
+def _table(
+    rows: Sequence[Row], work: str, title: str, columns: tuple[str, ...], cells: Callable[[Row], tuple[str, ...]]
+) -> Table:
+    lines = [
+        (row.engine, row.precision, str(row.batch), str(row.threads), *cells(row)) for row in rows if row.work == work
+    ]
+    return Table(title, ("", "precision", "batch", "threads", *columns), lines)
+
+
+def _generating(row: Row) -> tuple[str, ...]:
+    return f"{row.samples_per_second:,.0f}", f"{row.times_real_time:.2f}", _share(row)
+
+
+def _training(row: Row) -> tuple[str, ...]:
+    steps, memory = row.input_steps_per_second or 0.0, row.peak_memory_bytes or 0
+    return f"{row.samples_per_second:,.0f}", f"{steps:,.0f}", _share(row), f"{memory / 1e9:.2f} GB"
+
+
+def _share(row: Row) -> str:
+    return "" if row.share_of_limit is None else f"{100 * row.share_of_limit:.0f}%"

@@ -12,13 +12,13 @@ from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer
 from wavegen.data.windows import Batch
-from wavegen.device import available_cores
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import build_model
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.sampler import Request, Sampler
-from wavegen.training.trainer import autocast, build_optimizer
+from wavegen.training.backends import Backend, build_backend
+from wavegen.training.memory import settle
+from wavegen.training.optimizer import Optimizer, clip_gradients
 
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding
 TIMED_STEPS = 8
@@ -40,9 +40,9 @@ def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callabl
         A configuration that decides the training completely.
     """
     settings = config.training
-    if settings.threads == "auto":
-        config = config.with_values("training", threads=available_cores())
-    torch.set_num_threads(int(config.training.threads))
+    config = settle(config, device)
+    if device.type == "cpu":
+        torch.set_num_threads(int(config.training.threads))
     if settings.precision == "auto":
         precision, reason = _choose_precision(config, device)
         config = config.with_values("training", precision=precision)
@@ -55,9 +55,7 @@ def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callabl
 
 
 def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:
-    settings = config.training
-    window = min(settings.window_targets, LARGEST_TRIAL_TARGETS)
-    trial = Trial(config, device, max(1, min(settings.batch_size, LARGEST_TRIAL_TARGETS // window)), window)
+    trial = Trial(config, device, LARGEST_TRIAL_TARGETS)
     seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(3):  # in turn, and the best of each: other processes only ever make it slower
         for name, times in seconds.items():
@@ -70,7 +68,7 @@ def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:
 def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.device) -> tuple[int, str]:
     """How many steps fit, beside the validations and auditions that come with them."""
     settings = config.training
-    trial = Trial(config, device, settings.batch_size, settings.window_targets)
+    trial = Trial(config, device)
     step = trial.step_seconds(settings.precision, TIMED_STEPS)
     rate = corpus.sample_rate_hz
     held_out = sum(clip.n_samples for clip in corpus.validation) / rate
@@ -87,33 +85,41 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
 
 
 class Trial:
-    """A throw-away copy of the training, to take times from; what it learns is forgotten."""
+    """A throw-away copy of the training, to take times from; what it learns is forgotten.
 
-    def __init__(self, config: Config, device: torch.device, batch_size: int, window_targets: int) -> None:
+    Args:
+        config: settled.
+        device: to train on.
+        most_targets: of its batch, which otherwise is the training's.
+    """
+
+    def __init__(self, config: Config, device: torch.device, most_targets: int | None = None) -> None:
+        self.config = config
         with torch.random.fork_rng(devices=[]):
             self.model = build_model(config).to(device)
-        self.device, self.batch_size, self.window_targets = device, batch_size, window_targets
         self.quantizer = build_quantizer(config)
-        self.batch = self._noise()
+        self.batch = self._noise(most_targets or 1 << 62)
+        self.n_targets = self.batch.targets.size
+        self._backends: dict[str, Backend] = {}
 
     def step_seconds(self, precision: str, steps: int) -> float:
-        """The median time of a step after one that warms up."""
-        optimizer = build_optimizer(self.model, weight_decay=0.01)
-        inputs = torch.from_numpy(self.batch.inputs).to(self.device)
-        targets = torch.from_numpy(self.batch.targets).to(self.device)
+        """The median time of a step, after one that warms up when it is the precision's first."""
+        warm = precision in self._backends
+        if not warm:
+            self._backends[precision] = build_backend(
+                self.config.with_values("training", precision=precision), self.model
+            )
+        optimizer = Optimizer(self.model, self.config.training)
         seconds = []
-        for _ in range(1 + steps):
+        for _ in range(steps if warm else 1 + steps):
             began = time.perf_counter()
-            with autocast(self.device, precision):
-                logits = self.model(inputs)
-            loss = softmax_loss(logits, targets).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            optimizer.step()
-            float(loss.detach())  # waits for the device
+            _, gradients = self._backends[precision].gradients(self.batch, self.n_targets)
+            for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            clip_gradients(self.model.parameters(), 1.0)
+            optimizer.step(factor=1e-3)
             seconds.append(time.perf_counter() - began)
-        return float(np.median(seconds[1:]))
+        return float(np.median(seconds if warm else seconds[1:]))
 
     def scoring_seconds(self, rate: int) -> float:
         """The time to score one second of audio."""
@@ -132,9 +138,11 @@ class Trial:
         next(chunks)
         return (time.perf_counter() - began) / 200
 
-    def _noise(self) -> Batch:
+    def _noise(self, most_targets: int) -> Batch:
+        settings = self.config.training
+        window = min(settings.window_targets, most_targets)
+        size = max(1, min(int(settings.batch_size), most_targets // window))
         rng = np.random.default_rng(0)
-        length = self.model.receptive_field - 1 + self.window_targets
-        inputs = rng.integers(self.model.classes, size=(self.batch_size, length))
-        targets = rng.integers(self.model.classes, size=(self.batch_size, self.window_targets))
+        inputs = rng.integers(self.model.classes, size=(size, self.model.receptive_field - 1 + window))
+        targets = rng.integers(self.model.classes, size=(size, window))
         return Batch(inputs, targets, np.ones(targets.shape, dtype=np.bool_))

@@ -169,8 +169,8 @@ def _restored(
     observers: Sequence[Observer],
     notice: Notice,
 ) -> Trainer:
+    config = freeze(config, corpus, device, notice)
     if config != checkpoint.config:
-        config = freeze(config, corpus, device, notice)
         run.write_config(config.to_yaml())
     torch.set_num_threads(int(config.training.threads))
     trainer = Trainer(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers)

@@ -1,24 +1,87 @@
-"""How much memory a training will take, from the shapes alone."""
+"""How much memory a training will take, from the shapes alone, and what follows from it."""
 
 from __future__ import annotations
 
-from wavegen.config import Config
-from wavegen.model.wavenet import build_model
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wavegen.config import Config, TrainingConfig
+from wavegen.device import available_cores
+from wavegen.model.wavenet import WaveNet, build_model
+
+if TYPE_CHECKING:
+    import torch
 
 PARAMETER_COPIES = 5  # weights, gradient, AdamW's two moments, running average; float32 each
-# Measured on five shapes and precisions (small and paper, 0.5 to 1.6 GB): with these two the estimate is within 12%.
+# Measured on the torch backend, small and paper, 0.5 to 1.6 GB: with these two the estimate is within 12%.
 ALLOCATOR_SLACK = 1.15
 WORKING_BYTES = 250_000_000  # of the matrix library and the threads
+PRODUCT_BYTES = 150_000_000  # more, of the bfloat16 products' compiled kernels and copies, in the fused backend
+SHARE_OF_FREE = 0.7  # of the memory that is there, for `batch_size: auto`
+AUTO_TARGETS = 16384  # in a step of `batch_size: auto`: what the recipe of the README was found with
+SLICE_ROWS = 32768  # of a slice of the fused backend: its stretches are long enough, and its buffers small
+
+
+def settle(config: Config, device: torch.device) -> Config:
+    """Replace every ``auto`` that follows from the device and the memory, without measuring anything.
+
+    Returns:
+        A configuration whose threads, backend, batch size and accumulation are decided.
+    """
+    training = config.training
+    if training.threads == "auto":
+        config = config.with_values("training", threads=available_cores())
+    if training.backend == "auto":
+        config = config.with_values("training", backend="fused" if device.type == "cpu" else "torch")
+    if training.batch_size == "auto":
+        config = config.with_values("training", batch_size=_fitting_batch(config, device))
+    if training.accumulation == "auto":
+        config = config.with_values("training", accumulation=_slices(config.training, _receptive_field(config)))
+    return config
+
+
+def _fitting_batch(config: Config, device: torch.device) -> int:
+    """As many windows as make up AUTO_TARGETS, or fewer if those do not fit."""
+    free = SHARE_OF_FREE * free_bytes(device)
+    size = max(1, AUTO_TARGETS // config.training.window_targets)
+    while size > 1:
+        smaller = settle(config.with_values("training", batch_size=size), device)
+        if training_bytes(smaller, "float32") <= free:
+            break
+        size //= 2
+    return size
+
+
+def _slices(training: TrainingConfig, receptive_field: int) -> int:
+    """How many slices of equal size: one for each thread of the fused backend, and none too large."""
+    if training.backend != "fused":
+        return 1
+    batch = int(training.batch_size)
+    rows = batch * (receptive_field - 1 + training.window_targets)
+    wanted = max(int(training.threads), -(-rows // SLICE_ROWS))
+    return min((n for n in range(1, batch + 1) if batch % n == 0 and n >= wanted), default=batch)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a training could take on a device, as the system says."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    raise AssertionError("unreachable: every Linux says MemAvailable")
 
 
 def training_bytes(config: Config, precision: str) -> int:
     """Peak memory of a training step, above that of the imported libraries.
 
-    What autograd keeps of each layer until the backward pass, the output layer's softmax and its gradient, and all
-    copies of the parameters.
+    What is kept of each layer until the backward pass, the logits with their softmax and its gradient, and all copies
+    of the parameters.
 
     Args:
-        config: with batch size and window.
+        config: settled.
         precision: of the matrix products, float32 or bfloat16.
 
     Returns:
@@ -28,17 +91,55 @@ def training_bytes(config: Config, precision: str) -> int:
 
     with torch.device("meta"):
         model = build_model(config)
-    shape, training = config.model, config.training
+    training = config.training
+    size = -(-int(training.batch_size) // int(training.accumulation))
     word = 2 if precision == "bfloat16" else 4
-    # a row of a block: h, its copies in the product's precision (one for each tap), tanh, sigmoid, and z
-    copies = shape.kernel_size * word * shape.residual_channels if precision == "bfloat16" else 0
-    row = 4 * shape.residual_channels + copies + 3 * word * shape.gate_channels
-    rows, steps = 0, model.receptive_field - 1 + training.window_targets
-    for dilation in shape.dilations:
-        steps -= (shape.kernel_size - 1) * dilation
+    parameters = 4 * PARAMETER_COPIES * model.n_parameters
+    if training.backend == "fused":
+        side_by_side = min(int(training.threads), int(training.accumulation))
+        gradients = 4 * int(training.accumulation) * model.n_parameters
+        activations = side_by_side * _fused_bytes(config, model, size, word)
+        products = PRODUCT_BYTES if precision == "bfloat16" else 0
+        return int(parameters + gradients + activations) + WORKING_BYTES + products
+    return int(ALLOCATOR_SLACK * (parameters + _torch_bytes(config, model, size, word))) + WORKING_BYTES
+
+
+def _block_rows(config: Config, model: WaveNet) -> int:
+    """Rows that all blocks put out, for one window."""
+    rows, steps = 0, model.receptive_field - 1 + config.training.window_targets
+    for block in model.residual_blocks:
+        steps -= block.conv.reach
         rows += steps
+    return rows
+
+
+def _fused_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
+    """Of one slice: what ``wavegen.model.fused`` allocates, and the head's stretch."""
+    from wavegen.training.backends import HEAD_ROWS
+
+    shape, targets = config.model, size * config.training.window_targets
+    rows = size * (model.receptive_field - 1 + config.training.window_targets)
+    of_blocks = size * _block_rows(config, model) * word * shape.residual_channels
+    if not config.training.activation_checkpointing:
+        of_blocks += size * _block_rows(config, model) * word * 2 * shape.gate_channels
+    of_stream = rows * shape.residual_channels * (4 + 4 + 4)  # the stream; the input layer's result and its gradient
+    of_skips = targets * word * (len(shape.dilations) * shape.gate_channels + 3 * shape.skip_channels)
+    of_head = min(targets, HEAD_ROWS) * (config.quantization.classes * (2 * word + 12) + 4 * word * shape.head_channels)
+    return of_blocks + of_stream + of_skips + of_head
+
+
+def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
+    """Of one slice: what autograd keeps."""
+    shape = config.model
+    # a row of a block: h, its copies in the product's precision (one for each tap), tanh, sigmoid, and z
+    copies = shape.kernel_size * word * shape.residual_channels if word == 2 else 0
+    kept = 0 if config.training.activation_checkpointing else copies + 2 * word * shape.gate_channels
+    row = 4 * shape.residual_channels + word * shape.gate_channels + kept
     # a target: concatenated z, skips, head, logits, their log-softmax and its gradient
     target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
     target += (word + 8) * config.quantization.classes
-    activations = training.batch_size * (rows * row + training.window_targets * target)
-    return int(ALLOCATOR_SLACK * (4 * PARAMETER_COPIES * model.n_parameters + activations)) + WORKING_BYTES
+    return size * (_block_rows(config, model) * row + config.training.window_targets * target)
+
+
+def _receptive_field(config: Config) -> int:
+    return 1 + (config.model.kernel_size - 1) * sum(config.model.dilations)

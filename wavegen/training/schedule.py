@@ -1,4 +1,4 @@
-"""The learning rate of each step."""
+"""How the learning rates go through a training."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import math
 from typing import Literal
 
 
-def learning_rate(
-    step: int, *, peak: float, warmup_steps: int, total_steps: int, schedule: Literal["cosine", "constant"]
+def schedule_factor(
+    step: int, *, warmup_steps: int, total_steps: int, schedule: Literal["cosine", "constant"]
 ) -> float:
     """A linear warm-up, then the schedule: half a cosine down to 0, or constant.
 
     Args:
         step: from 0.
-        peak: reached at the end of the warm-up.
         warmup_steps: length of the warm-up.
         total_steps: where the cosine ends.
         schedule: what follows the warm-up.
 
     Returns:
-        The rate for this step; never exactly 0, so that the last step still counts.
+        What this step's learning rates are of their peaks; never exactly 0, so that the last step still counts.
     """
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
     if schedule == "constant":
-        return peak * warmup
+        return warmup
     progress = min(1.0, max(0.0, (step + 0.5 - warmup_steps) / max(1, total_steps - warmup_steps)))
-    return peak * warmup * math.cos(0.5 * math.pi * progress) ** 2  # (1 + cos pi p) / 2, without rounding to 0
+    return warmup * math.cos(0.5 * math.pi * progress) ** 2  # (1 + cos pi p) / 2, without rounding to 0

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,16 +24,17 @@ from wavegen.data.windows import Batch, WindowStream
 from wavegen.errors import CheckpointError, TrainingError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import WaveNet, load_weights
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
-from wavegen.training.checkpoint import Arrays, Checkpoint, load_checkpoint
+from wavegen.training.backends import build_backend
+from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.interruption import Interrupted, Interruption
 from wavegen.training.observer import Observer
+from wavegen.training.optimizer import Optimizer, clip_gradients
 from wavegen.training.run_folder import RunFolder
-from wavegen.training.schedule import learning_rate
+from wavegen.training.schedule import schedule_factor
 
 # So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
 # once, but a network that has diverged does not come back.
@@ -95,10 +95,11 @@ class Trainer:
         self.model = model
         self.device = next(model.parameters()).device
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
-        self.optimizer = build_optimizer(model, settings.weight_decay)
+        self.optimizer = Optimizer(model, settings)
         self.windows = WindowStream(
             corpus.train, model.receptive_field, settings.window_targets, quantizer.silence, settings.seed
         )
+        self.backend = build_backend(config, model)
         self.progress = Progress()
         self.interruption = Interruption()
         self._baselines: Baselines | None = None
@@ -133,54 +134,47 @@ class Trainer:
                 raise
 
     def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[Batch]:
-        size = self.settings.batch_size
+        size = int(self.settings.batch_size)
         return pool.submit(self.windows.batch, step * size, size)
 
     def _step(self, batch: Batch) -> None:
         """One optimizer step on one batch."""
         began = time.perf_counter()
         settings, progress = self.settings, self.progress
-        rate = learning_rate(
+        factor = schedule_factor(
             progress.step,
-            peak=settings.learning_rate,
             warmup_steps=settings.warmup_steps,
             total_steps=self.total_steps,
             schedule=settings.schedule,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        loss, n_targets = self.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        n_targets = int(batch.is_real.sum())
+        nats, gradients = self._gradients(batch, max(1, n_targets))
+        for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
         limit = settings.gradient_clip if settings.gradient_clip is not None else math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        bits = float(loss.detach()) / math.log(2)
+        norm = clip_gradients(self.model.parameters(), limit)
+        bits = nats / math.log(2)
         finite = math.isfinite(bits) and math.isfinite(norm)
         if finite:
-            self.optimizer.step()
+            self.optimizer.step(factor)
             progress.updates += 1
             progress.targets += n_targets
             progress.precision_costs = {}  # they were those of other weights
             update_average(self.average, self.model, settings.ema_decay, progress.updates)
         progress.step += 1
         progress.seconds += time.perf_counter() - began
-        self._record_step(bits, rate, norm, n_targets, finite, time.perf_counter() - began)
+        self._record_step(bits, factor * settings.learning_rate, norm, n_targets, finite, time.perf_counter() - began)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """The mean negative log-likelihood of a batch's real targets.
-
-        Returns:
-            The loss in nats, and the number of real targets.
-        """
-        inputs = torch.from_numpy(batch.inputs).to(self.device, non_blocking=True)
-        targets = torch.from_numpy(batch.targets).to(self.device, non_blocking=True)
-        is_real = torch.from_numpy(batch.is_real).to(self.device, non_blocking=True)
-        n_targets = max(1, int(batch.is_real.sum()))
-        with autocast(self.device, self.settings.precision):
-            logits = self.model(inputs)
-        losses = softmax_loss(logits, targets)
-        return torch.where(is_real, losses, 0.0).sum() / n_targets, int(batch.is_real.sum())
+    def _gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+        try:
+            return self.backend.gradients(batch, n_targets)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"step {self.progress.step + 1}: out of memory on {self.device.type}; lower training.batch_size or "
+                "training.window_targets, raise training.accumulation, or set training.activation_checkpointing=true"
+            ) from error
 
     def _record_step(self, bits: float, rate: float, norm: float, n_targets: int, finite: bool, seconds: float) -> None:
         progress = self.progress
@@ -328,17 +322,12 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The whole state, as arrays."""
-        names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
-        moments: tuple[Arrays, Arrays] = ({}, {})
-        for parameter, state in self.optimizer.state.items():
-            moments[0][names[parameter]] = _array(state["exp_avg"])
-            moments[1][names[parameter]] = _array(state["exp_avg_sq"])
         return Checkpoint(
             config=self.config,
             step=self.progress.step,
             weights={name: _array(parameter) for name, parameter in self.model.named_parameters()},
             average={name: _array(parameter) for name, parameter in self.average.named_parameters()},
-            moments=moments,
+            moments=self.optimizer.moments(),
             manifest=self.corpus.manifest(),
             metrics=dict(vars(self.progress)),
             versions={"torch": torch.__version__, "numpy": np.__version__},
@@ -353,27 +342,7 @@ class Trainer:
         load_weights(self.model, checkpoint.weights)
         load_weights(self.average, checkpoint.average)
         self.progress = Progress(**checkpoint.metrics)
-        for name, parameter in self.model.named_parameters():
-            if name in checkpoint.moments[0]:
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.progress.updates)),
-                    "exp_avg": torch.from_numpy(checkpoint.moments[0][name].copy()).to(self.device),
-                    "exp_avg_sq": torch.from_numpy(checkpoint.moments[1][name].copy()).to(self.device),
-                }
-
-
-def build_optimizer(model: WaveNet, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019); biases and the input layer are not decayed."""
-    entry = set(model.input.parameters())
-    decayed = [p for p in model.parameters() if p.dim() > 1 and p not in entry]
-    free = [p for p in model.parameters() if p.dim() <= 1 or p in entry]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.99), fused=True)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:
-    """Where matrix products run in the precision."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+        self.optimizer.restore(checkpoint.moments, self.progress.updates)
 
 
 @torch.no_grad()
@@ -396,3 +365,10 @@ def update_average(average: WaveNet, model: WaveNet, decay: float, updates: int)
 def _array(tensor: Tensor) -> npt.NDArray[Any]:
     # copied: training goes on while the file is written
     return tensor.detach().cpu().numpy().copy()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory could not be had, on whichever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

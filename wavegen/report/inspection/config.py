@@ -85,12 +85,15 @@ def receptive_field(network: dict[str, Any]) -> str:
 
 def _training_facts(config: Config) -> dict[str, Any]:
     """What a training step sees and takes."""
-    from wavegen.training.memory import training_bytes
+    from wavegen.device import choose_device
+    from wavegen.training.memory import settle, training_bytes
 
+    config = settle(config, choose_device("auto"))
     settings, rate = config.training, config.audio.sample_rate_hz
-    per_step = settings.batch_size * settings.window_targets
+    per_step = int(settings.batch_size) * settings.window_targets
     precision = "bfloat16" if settings.precision == "bfloat16" else "float32"
     return {
+        "windows": settings.batch_size,
         "targets_per_step": per_step,
         "audio_seconds_per_step": per_step / rate,
         "steps": settings.steps,
@@ -105,7 +108,7 @@ def _training_table(config: Config, training: dict[str, Any]) -> Table:
     seconds, hours = training["audio_seconds_per_step"], training["audio_hours_in_all"]
     memory = f"about {file_size(training['memory_bytes'])} ({training['memory_precision']})"
     step = f"{training['targets_per_step']:,} targets, {seconds:.2f} s of audio"
-    windows = f"{config.training.batch_size} x {config.training.window_targets:,} targets, context on top"
+    windows = f"{training['windows']} x {config.training.window_targets:,} targets, context on top"
     whole = (
         f"{config.training.minutes:g} minutes; the steps are measured at the start"
         if hours is None

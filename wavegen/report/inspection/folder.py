@@ -12,11 +12,12 @@ from statistics import median
 from wavegen.audio.files import AudioInfo, probe
 from wavegen.audio.finding import find_audio, printable
 from wavegen.config import load_config
+from wavegen.data.cache import ClipCache, Kept
 from wavegen.errors import AudioError, UsageError
 from wavegen.report.inspection.audio import describe_encoding
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.inspection.listening import Heard, duplicates, listen, listening_facts, listening_tables
-from wavegen.report.tables import Table, facts, first_rows, minutes
+from wavegen.report.tables import Table, facts, file_size, first_rows, minutes
 
 ROWS = 12  # of a table; the rest is counted
 # Headers come at 16,000 a second from memory, whatever the threads; from a disk or a network that has to be waited
@@ -63,6 +64,8 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, hear: bool
     seconds = {name: heard[name].seconds if hear else header.seconds for name, header in usable.items()}
     known = sorted(length for length in seconds.values() if length is not None)
     formats = _group(usable, seconds)
+    cache = ClipCache()
+    kept = cache.kept(folder)
     values = {
         "kind": "folder",
         "path": str(folder),
@@ -89,8 +92,9 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, hear: bool
             for name, header in usable.items()
         ],
         "heard": None,
+        "cache": {"files": kept.n_files, "bytes": kept.n_bytes, "path": str(cache.folder)},
     }
-    tables = _tables(folder, len(usable), known, formats, unusable, found.n_ignored)
+    tables = _tables(folder, len(usable), known, formats, unusable, found.n_ignored, _cached(kept, cache))
     if hear:
         together = listening_facts(heard, duplicates(heard), load_config().audio.sample_rate_hz)
         values["heard"] = together
@@ -141,6 +145,7 @@ def _tables(
     formats: Sequence[tuple[Format, Sequence[float]]],
     unusable: Sequence[tuple[str, str]],
     n_ignored: int,
+    cached: str | None,
 ) -> list[Table]:
     n_unknown = n_usable - len(known)
     summary = facts(
@@ -150,6 +155,7 @@ def _tables(
         clips=_lengths(known),
         unusable=_count(len(unusable), "file") if unusable else None,
         ignored=f"{n_ignored:,} (no audio, or hidden)" if n_ignored else None,
+        cache=cached,
     )
     tables = [summary]
     if formats:
@@ -168,6 +174,14 @@ def _tables(
         rejected = [(printable(name), reason) for name, reason in unusable]
         tables.append(first_rows("cannot be used", ("file", "why"), rejected, ROWS))
     return tables
+
+
+def _cached(kept: Kept, cache: ClipCache) -> str | None:
+    """What was decoded before; --drop-cache frees it."""
+    if not kept.n_files:
+        return None
+    whole = f"{file_size(cache.n_bytes())} in all at {printable(cache.folder)}"
+    return f"{_count(kept.n_files, 'file')} decoded, {file_size(kept.n_bytes)} (of {whole})"
 
 
 def _lengths(seconds: Sequence[float]) -> str | None:

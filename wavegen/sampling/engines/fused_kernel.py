@@ -10,13 +10,13 @@ import numpy as np
 from numba import njit
 
 from wavegen.sampling.engines.vector_tiles import (
-    LANES,
     TILE_REGISTERS,
     TILE_STREAMS,
     build_tile_product,
     power_of_two,
     prefetch,
 )
+from wavegen.vectors import LANES
 
 DONE, NOT_FINITE = 0, 1
 

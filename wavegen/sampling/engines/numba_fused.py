@@ -15,7 +15,8 @@ from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, run
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, pack, padded
-from wavegen.sampling.engines.vector_tiles import LANES, UNROLL
+from wavegen.sampling.engines.vector_tiles import UNROLL
+from wavegen.vectors import LANES
 
 Float32 = npt.NDArray[np.float32]
 ANNOUNCED_AFTER_SECONDS = 1.5

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.sampling.engines.vector_tiles import LANES, TILE_REGISTERS, UNROLL
+from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
+from wavegen.vectors import LANES
 
 Precision = Literal["float32", "bfloat16", "int8"]
 Array = npt.NDArray[Any]

@@ -17,27 +17,17 @@ from typing import Any, cast
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from wavegen.vectors import FLOAT, INT32, INT64, LANES, VECTOR, WORDS
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
 
 
-def vector_lanes() -> int:
-    """float32 numbers in a vector register of the processor that numba compiles for."""
-    features = str(cpu_target.target_context.codegen().magic_tuple())
-    if "+avx512f" in features:
-        return 16
-    return 8 if "+avx" in features else 4
-
-
-LANES = vector_lanes()
 TILE_REGISTERS = 4  # times up to four streams: sixteen accumulators, half of AVX-512's registers
 TILE_STREAMS = 4
 
-FLOAT, INT8, INT32, INT64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
-VECTOR = ir.VectorType(FLOAT, LANES)
-WORDS = ir.VectorType(INT32, LANES)
+INT8 = ir.IntType(8)
 
 
 def _load_weights(

@@ -1,0 +1,119 @@
+"""Every backend computes the same loss and gradients, however the batch is sliced."""
+
+import numpy as np
+import pytest
+import torch
+
+from wavegen.config import load_config
+from wavegen.data.windows import Batch
+from wavegen.model.outputs import softmax_loss
+from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend
+from wavegen.training.memory import settle
+
+
+@pytest.fixture
+def batch(random_model) -> Batch:
+    model, rng = random_model(), np.random.default_rng(0)
+    inputs = rng.integers(model.classes, size=(5, model.receptive_field - 1 + 60))
+    targets = rng.integers(model.classes, size=(5, 60))
+    return Batch(inputs, targets, rng.random(targets.shape) < 0.9)
+
+
+def expected(model, batch: Batch, n_targets: int) -> tuple[float, list[torch.Tensor]]:
+    losses = softmax_loss(model(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets))
+    loss = losses[torch.from_numpy(batch.is_real)].sum() / n_targets
+    return float(loss.detach()), list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+def build(kind: str, model, slices: int, recompute: bool = False, threads: int = 2) -> Backend:
+    if kind == "fused":
+        return FusedBackend(model, "float32", slices, recompute, threads)
+    return TorchBackend(model, "float32", slices, recompute)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("slices", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("kind", ["fused", "torch"])
+def test_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, kind, slices, recompute) -> None:
+    model = random_model()
+    n_targets = int(batch.is_real.sum())
+    nats, gradients = build(kind, model, slices, recompute).gradients(batch, n_targets)
+    exact_nats, exact = expected(random_model(dtype=torch.float64), batch, n_targets)
+    assert nats == pytest.approx(exact_nats, rel=1e-5)
+    for mine, theirs in zip(gradients, exact, strict=True):
+        assert mine.shape == theirs.shape
+        assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
+
+
+def test_the_head_in_stretches_is_the_head(random_model, batch, monkeypatch) -> None:
+    model = random_model()
+    whole = build("fused", model, 1).gradients(batch, 100)
+    monkeypatch.setattr("wavegen.training.backends.HEAD_ROWS", 64)
+    parts = build("fused", model, 1).gradients(batch, 100)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-6)
+    for mine, theirs in zip(parts[1], whole[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_threads_change_no_bit(random_model, batch, precision) -> None:
+    model = random_model()
+    results = [FusedBackend(model, precision, 4, False, threads).gradients(batch, 300) for threads in (1, 2, 3, 4, 7)]
+    for nats, gradients in results[1:]:
+        assert nats == results[0][0]
+        assert all(torch.equal(mine, first) for mine, first in zip(gradients, results[0][1], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["fused", "torch"])
+def test_a_slice_without_a_real_target_adds_nothing(random_model, batch, kind) -> None:
+    model = random_model()
+    silent = Batch(batch.inputs[:2], batch.targets[:2], batch.is_real[:2] & np.array([[True], [False]]))
+    nats, gradients = build(kind, model, 2).gradients(silent, int(silent.is_real.sum()))
+    alone = Batch(silent.inputs[:1], silent.targets[:1], silent.is_real[:1])
+    expected_nats, expected_gradients = build(kind, model, 1).gradients(alone, int(alone.is_real.sum()))
+    assert nats == pytest.approx(expected_nats, rel=1e-6)
+    for mine, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_bfloat16_stays_near_float32(random_model, batch) -> None:
+    model = random_model(residual_channels=32, gate_channels=32, skip_channels=64, head_channels=64)
+    exact = expected(model, batch, 300)[1]
+    rough = FusedBackend(model, "bfloat16", 2, False, 2).gradients(batch, 300)[1]
+    for mine, theirs in zip(rough, exact, strict=True):
+        assert mine.dtype == torch.float32
+        assert float((mine - theirs).norm() / theirs.norm()) < 0.1
+
+
+def test_an_error_in_a_worker_is_not_lost(random_model, batch, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("wavegen.training.backends.softmax_loss", broken)
+    threads = torch.get_num_threads()
+    with pytest.raises(MemoryError):
+        build("fused", random_model(), 2).gradients(batch, 300)
+    assert torch.get_num_threads() == threads
+
+
+def test_the_configuration_chooses() -> None:
+    from wavegen.model.wavenet import build_model
+
+    cpu = torch.device("cpu")
+    for name, kind in (("auto", FusedBackend), ("fused", FusedBackend), ("torch", TorchBackend)):
+        config = settle(load_config("small", [f"training.backend={name}", "training.precision=float32"]), cpu)
+        assert isinstance(build_backend(config, build_model(config)), kind)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_computes_the_same(random_model, batch, dtype) -> None:
+    model = random_model().cuda()
+    precision = "bfloat16" if dtype == torch.bfloat16 else "float32"
+    nats, gradients = TorchBackend(model, precision, 2, False).gradients(batch, 300)
+    exact_nats, exact = expected(random_model(dtype=torch.float64), batch, 300)
+    tolerance = 0.1 if dtype == torch.bfloat16 else 1e-3
+    assert nats == pytest.approx(exact_nats, rel=tolerance)
+    for mine, theirs in zip(gradients, exact, strict=True):
+        assert float((mine.cpu().double() - theirs).norm() / theirs.norm()) < tolerance

@@ -1,0 +1,201 @@
+"""How fast this machine trains, in how much memory, and how near it comes to its own matrix products."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wavegen.config import Config, parse_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavegen.model.wavenet import WaveNet
+    from wavegen.training.freeze import Trial
+
+STEPS = 3
+PRODUCT_REPEATS = 7
+ROWS = 2048  # of a probed product: what a stretch of the fused backend has
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """One way to train, measured in a process of its own.
+
+    Args:
+        windows: in a step.
+        targets_per_second: predictions trained on, forward, backward and update.
+        input_steps_per_second: the same, with the context that comes before the targets.
+        share_of_products: the time that the matrix products take by themselves over the time of the step.
+        peak_bytes: of memory, above that after the imports.
+    """
+
+    windows: int
+    targets_per_second: float
+    input_steps_per_second: float
+    share_of_products: float
+    peak_bytes: int
+
+
+def measure_training(config: Config, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
+    """Time a few steps in a fresh process, so that its memory is its own.
+
+    Args:
+        config: of the model and the batch.
+        backend: as ``training.backend``, or ``textbook``: Conv1d on (B, C, T).
+        precision: of the matrix products.
+        threads: to train with.
+        recompute: activation checkpointing.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_measure, config.to_yaml(), backend, precision, threads, recompute).result()
+
+
+def _measure(config_yaml: str, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
+    import torch
+
+    from wavegen.training.freeze import Trial
+    from wavegen.training.memory import settle
+
+    cpu = torch.device("cpu")
+    torch.set_num_threads(threads)
+    torch.ones(8, 8) @ torch.ones(8, 8)  # wakes the matrix library up
+    config = parse_config(config_yaml, "the configuration").with_values(
+        "training",
+        backend="torch" if backend == "textbook" else backend,
+        threads=threads,
+        precision=precision,
+        activation_checkpointing=recompute,
+        accumulation="auto",
+    )
+    trial = Trial(settle(config, cpu), cpu)
+    before = _memory("VmRSS")
+    _forget_peak()
+    seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(precision, STEPS)
+    peak = _memory("VmHWM") - before
+    targets = trial.n_targets
+    return TrainingSpeed(
+        windows=len(trial.batch.targets),
+        targets_per_second=targets / seconds,
+        input_steps_per_second=trial.batch.inputs.size / seconds,
+        share_of_products=_products_seconds(trial, precision, threads) / seconds,
+        peak_bytes=peak,
+    )
+
+
+def _textbook_seconds(trial: Trial) -> float:
+    """The median time of a step of the textbook's layout, in float32."""
+    import torch
+
+    from wavegen.model.outputs import softmax_loss
+    from wavegen.model.textbook import TextbookWaveNet
+
+    model = TextbookWaveNet(trial.model)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    inputs, targets = torch.from_numpy(trial.batch.inputs), torch.from_numpy(trial.batch.targets)
+    seconds = []
+    for _ in range(1 + STEPS):
+        began = time.perf_counter()
+        loss = softmax_loss(model(inputs), targets).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[1:]))
+
+
+def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
+    """The time of all matrix products of a step, forward and backward, each shape timed by itself on all threads."""
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            total = 0.0
+            for (n_inputs, n_outputs), rows in product_rows(trial.model, *trial.batch.targets.shape).items():
+                jobs = [pool.submit(_product_seconds, n_inputs, n_outputs, dtype) for _ in range(threads)]
+                total += rows / threads * max(job.result() for job in jobs)
+        return total
+    finally:
+        torch.set_num_threads(before)
+
+
+def product_rows(model: WaveNet, windows: int, window_targets: int) -> dict[tuple[int, int], int]:
+    """How many rows go through the products of each size, (inputs, outputs), in one forward pass."""
+    rows: dict[tuple[int, int], int] = {}
+
+    def count(n_inputs: int, n_outputs: int, n: int) -> None:
+        rows[n_inputs, n_outputs] = rows.get((n_inputs, n_outputs), 0) + n
+
+    steps, targets = model.receptive_field - 1 + window_targets, windows * window_targets
+    for block in model.residual_blocks:
+        steps -= block.conv.reach
+        taps, doubled, channels = block.conv.weight.shape
+        count(taps * channels, doubled, windows * steps)
+        if block.residual is not None:
+            count(block.residual.in_features, block.residual.out_features, windows * steps)
+    for layer in (model.skip, model.head, model.output):
+        count(layer.in_features, layer.out_features, targets)
+    return rows
+
+
+def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float:
+    """The time that a row takes in a product, its gradient with respect to its inputs, and that to its weights."""
+    import torch
+
+    x, y = torch.randn(ROWS, n_inputs).to(dtype), torch.randn(ROWS, n_outputs).to(dtype)
+    weight = torch.randn(n_outputs, n_inputs).to(dtype)
+    of_x, of_y, of_weight = torch.empty_like(x), torch.empty_like(y), torch.empty_like(weight)
+    times = []
+    for work in (
+        lambda: torch.mm(x, weight.t(), out=of_y),
+        lambda: torch.mm(y, weight, out=of_x),
+        lambda: torch.mm(y.t(), x, out=of_weight),
+    ):
+        times.append(_best(work))
+    return sum(times) / ROWS
+
+
+def _best(work: Callable[[], object]) -> float:
+    """The least time of a call: other processes only ever make it slower."""
+    return min(_calls(work) for _ in range(PRODUCT_REPEATS))
+
+
+def _calls(work: Callable[[], object], n: int = 8) -> float:
+    began = time.perf_counter()
+    for _ in range(n):
+        work()
+    return (time.perf_counter() - began) / n
+
+
+def _memory(key: str) -> int:
+    """A figure of /proc/self/status in bytes."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(key + ":"):
+            return 1024 * int(line.split()[1])
+    raise AssertionError(f"unreachable: every Linux says {key}")
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def ways_to_train(cores: int) -> Iterator[tuple[str, str, int, bool]]:
+    """What ``wavegen bench`` measures: backend, precision, threads, activation checkpointing."""
+    for threads in (1,) if cores == 1 else (1, cores):
+        for precision in ("float32", "bfloat16"):
+            yield "fused", precision, threads, False
+    yield "fused", "float32", 1, True
+    yield "torch", "float32", 1, False
+    for threads in (1,) if cores == 1 else (1, cores):
+        yield "textbook", "float32", threads, False

@@ -1,0 +1,133 @@
+"""What happens between the matrix products of a fused stack: element by element, each number touched once.
+
+Compiled for the host by numba, once per machine, and kept on disk; numba's cache watches this file alone, so touch it
+after a change to ``wavegen.vectors``. Rows are time-major; channels are a multiple of LANES; arrays are float32 or
+bfloat16 (as uint16).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from wavegen.vectors import LANES, clamp, fma, load, shift_exponent, splat, store
+
+ONE = np.float32(1.0)
+# 2^r for r in [-1/2, 1/2], the polynomial of least relative error (2e-7)
+P0, P1, P2 = np.float32(0.00134043), np.float32(0.00961813), np.float32(0.05550411)
+P3, P4 = np.float32(0.24022651), np.float32(0.69314718)
+ROUNDING = np.float32(1.5 * 2**23)  # added to a float32 it leaves the nearest integer in the low bits
+LOG2_E, TWO_LOG2_E = np.float32(1.44269504), np.float32(2.8853901)
+TANH_SATURATES, SIGMOID_SATURATES = np.float32(26.0), np.float32(60.0)  # as powers of two
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _exp2(y, limit):
+    """2^y with y clamped to +- limit: 2^n 2^r, n the nearest integer, written into the exponent's bits."""
+    y = clamp(y, splat(limit))
+    shifted = y + ROUNDING
+    r = y - (shifted - ROUNDING)
+    p = fma(splat(P0), r, splat(P1))
+    p = fma(p, r, splat(P2))
+    p = fma(p, r, splat(P3))
+    p = fma(p, r, splat(P4))
+    p = fma(p, r, splat(ONE))
+    return shift_exponent(p, shifted)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def gate_forward(gates, bias, z):
+    """Set z = tanh(f) sigmoid(g), with one division.
+
+    Args:
+        gates: (n, 2G), Wf h and Wg h; becomes tanh(f) and sigmoid(g), f = Wf h + bias and g likewise.
+        bias: (1, 2G) float32.
+        z: (n, G) output.
+    """
+    n, channels = z.shape
+    for row in range(n):
+        for c in range(0, channels, LANES):
+            f = load(gates, row, c) + load(bias, 0, c)
+            g = load(gates, row, channels + c) + load(bias, 0, channels + c)
+            e = _exp2(f * TWO_LOG2_E, TANH_SATURATES)  # tanh(f) = (e - 1) / (e + 1)
+            q = _exp2(g * -LOG2_E, SIGMOID_SATURATES) + ONE  # sigmoid(g) = 1 / q
+            p = e + ONE
+            reciprocal = ONE / (p * q)
+            tanh = (e - ONE) * q * reciprocal
+            sigmoid = p * reciprocal
+            store(gates, row, c, tanh)
+            store(gates, row, channels + c, sigmoid)
+            store(z, row, c, tanh * sigmoid)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def gate_backward(gates, dz, z, dgates, dbias):
+    """The gradient of ``gate_forward``.
+
+    Args:
+        gates: (n, 2G), tanh(f) and sigmoid(g).
+        dz: (n, G).
+        z: (n, G) output.
+        dgates: (n, 2G) output, with respect to f and g.
+        dbias: (1, 2G) float32, the sum over rows is added.
+    """
+    n, channels = z.shape
+    for row in range(n):
+        for c in range(0, channels, LANES):
+            tanh, sigmoid, d = load(gates, row, c), load(gates, row, channels + c), load(dz, row, c)
+            product = tanh * sigmoid
+            df, dg = d * sigmoid * (ONE - tanh * tanh), d * product * (ONE - sigmoid)
+            store(z, row, c, product)
+            store(dgates, row, c, df)
+            store(dgates, row, channels + c, dg)
+            store(dbias, 0, c, load(dbias, 0, c) + df)
+            store(dbias, 0, channels + c, load(dbias, 0, channels + c) + dg)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def gather_taps(h, at, step, taps):
+    """Lay a convolution's inputs side by side: taps[i, j C : (j + 1) C] = h[at + i + j step]."""
+    n, channels = taps.shape[0], h.shape[1]
+    for tap in range(taps.shape[1] // channels):
+        for row in range(n):
+            for c in range(0, channels, LANES):
+                store(taps, row, tap * channels + c, load(h, at + tap * step + row, c))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def scatter_taps(taps, at, step, h):
+    """The gradient of ``gather_taps``: h[at + i + j step] += taps[i, j C : (j + 1) C]; h is float32."""
+    n, channels = taps.shape[0], h.shape[1]
+    for tap in range(taps.shape[1] // channels):
+        for row in range(n):
+            for c in range(0, channels, LANES):
+                place = at + tap * step + row
+                store(h, place, c, load(h, place, c) + load(taps, row, tap * channels + c))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_residual(stream, at, residual, following):
+    """stream[at + i] += residual[i], and a copy of it in ``following``, in its precision; the stream is float32."""
+    n, channels = residual.shape
+    for row in range(n):
+        for c in range(0, channels, LANES):
+            h = load(stream, at + row, c) + load(residual, row, c)
+            store(stream, at + row, c, h)
+            store(following, at + row, c, h)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def copy_rows(source, at, target, target_row, target_column):
+    """target[target_row + i, target_column + c] = source[at + i, c], in the target's precision."""
+    n, channels = min(len(source) - at, len(target) - target_row), source.shape[1]
+    for row in range(n):
+        for c in range(0, channels, LANES):
+            store(target, target_row + row, target_column + c, load(source, at + row, c))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_matrix(total, matrix):
+    """Add a matrix to a total in float32."""
+    for row in range(total.shape[0]):
+        for c in range(0, total.shape[1], LANES):
+            store(total, row, c, load(total, row, c) + load(matrix, row, c))

@@ -1,0 +1,327 @@
+"""The residual blocks of a WaveNet and their skip connections as one operation on a CPU, forward and backward.
+
+The same function as the blocks of ``wavegen.model.layers``, worked through in stretches of rows that stay in the
+core's cache: matrix products by PyTorch, everything between them by ``kernels``. Its buffers are allocated once and
+used again for every call of the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavegen.model.fused.kernels import (
+    add_matrix,
+    add_residual,
+    copy_rows,
+    gate_backward,
+    gate_forward,
+    gather_taps,
+    scatter_taps,
+)
+from wavegen.model.layers import ResidualBlock
+from wavegen.vectors import LANES
+
+CACHE_BYTES = 1 << 20  # a stretch's inputs and outputs of the convolution: about a core's second-level cache
+
+
+class FusedStack:
+    """A workspace for the residual blocks of one model; used by one thread at a time.
+
+    Args:
+        blocks: of the model.
+        skip: Ws of all blocks side by side.
+        dtype: of the matrix products and of what is kept for the backward pass, float32 or bfloat16. The stream h
+            and all gradients of weights are summed in float32.
+        recompute: keep only each block's input for the backward pass and compute its gates again.
+    """
+
+    def __init__(
+        self, blocks: Sequence[ResidualBlock], skip: nn.Linear, dtype: torch.dtype, recompute: bool = False
+    ) -> None:
+        self.blocks, self.skip = list(blocks), skip
+        self.dtype = dtype
+        self.recompute = recompute
+        first = self.blocks[0].conv
+        self.kernel_size = first.kernel_size
+        self.channels, self.gate_channels = _padded(first.weight.shape[2]), _padded(first.weight.shape[1] // 2)
+        self.calls = 0  # a backward pass belongs to the last forward pass: they share the buffers
+        self.shape = (0, 0)
+
+    def __call__(self, h: Tensor, batch: int) -> Tensor:
+        """Apply all blocks.
+
+        Args:
+            h: (T * batch, residual_channels) time-major rows.
+            batch: sequences side by side in the rows.
+
+        Returns:
+            (n * batch, skip_channels): the sum of the skips, for the n steps whose whole receptive field is in h.
+        """
+        if self.shape != (len(h), batch):
+            self._allocate(len(h), batch)
+        convolutions = [block.conv for block in self.blocks]
+        residuals = [block.residual.weight for block in self.blocks if block.residual is not None]
+        weights = [*(c.weight for c in convolutions), *(c.bias for c in convolutions), *residuals]
+        skips: Tensor = _Stack.apply(self, h, *weights, self.skip.weight, self.skip.bias)
+        return skips
+
+    # --- buffers ------------------------------------------------------------------------------------------------
+
+    def _allocate(self, n_rows: int, batch: int) -> None:
+        depth, channels, gates = len(self.blocks), self.channels, self.gate_channels
+        self.shape = (n_rows, batch)
+        steps = [block.conv.dilation * batch for block in self.blocks]  # rows from one tap to the next
+        begins = np.cumsum([0, *(block.conv.reach * batch for block in self.blocks)]).tolist()
+        self.n_outputs = n_rows - begins[-1]
+        word = torch.empty(0, dtype=self.dtype).element_size()
+        row_bytes = word * (self.kernel_size * channels + 2 * gates)
+        length = min(n_rows, max(LANES, CACHE_BYTES // row_bytes))
+
+        def buffer(rows: int, columns: int, dtype: torch.dtype = self.dtype) -> _Buffer:
+            return _Buffer(torch.empty(rows, columns, dtype=dtype))
+
+        self.stream = buffer(n_rows, channels, torch.float32)  # h between the blocks, then its gradient
+        self.h = [buffer(n_rows, channels) for _ in range(depth)]  # each block's input
+        self.z = buffer(self.n_outputs, depth * gates)  # each block's, side by side, where it has a skip
+        kept = [buffer(length if self.recompute else n_rows, 2 * gates) for _ in range(1 if self.recompute else depth)]
+        taps, z, dz = buffer(length, self.kernel_size * channels), buffer(length, gates), buffer(length, gates)
+        dgates, residual = buffer(length, 2 * gates), buffer(length, channels)
+        self.stretches: list[list[_Stretch]] = []
+        for i, step in enumerate(steps):
+            stretches = []
+            begin = begins[i + 1]
+            even = -(-(n_rows - begin) // -(-(n_rows - begin) // length))  # stretches of (nearly) equal length
+            for first in range(begin, n_rows, even):
+                n = min(even, n_rows - first)
+                stretches.append(
+                    _Stretch(
+                        first=first,
+                        oldest=first - (self.kernel_size - 1) * step,
+                        step=step,
+                        skip_from=min(n, max(begins[-1] - first, 0)),
+                        skip_row=max(first - begins[-1], 0),
+                        taps=taps[:n],
+                        gates=kept[0][:n] if self.recompute else kept[i][first : first + n],
+                        z=z[:n],
+                        dz=dz[:n],
+                        dgates=dgates[:n],
+                        residual=residual[:n],
+                        stream=self.stream[first : first + n],
+                    )
+                )
+            self.stretches.append(stretches)
+
+    # --- the two passes -----------------------------------------------------------------------------------------
+
+    def forward(self, h: Tensor, weights: _Weights) -> Tensor:
+        """Run all blocks; see ``__call__``."""
+        own = h.shape[1]
+        self.stream.tensor[:, :own] = h
+        self.stream.tensor[:, own:] = 0
+        copy_rows(self.stream.array, 0, self.h[0].array, 0, 0)
+        for i, stretches in enumerate(self.stretches):
+            for s in stretches:
+                self._gate(i, s, weights)
+                if s.skip_from < len(s.z.array):
+                    copy_rows(s.z.array, s.skip_from, self.z.array, s.skip_row, i * self.gate_channels)
+                if i + 1 < len(self.blocks):
+                    torch.mm(s.z.tensor, weights.residual[i].t(), out=s.residual.tensor)
+                    add_residual(self.stream.array, s.first, s.residual.array, self.h[i + 1].array)
+        return torch.addmm(weights.skip_bias, self.z.tensor, weights.skip.t())
+
+    def _gate(self, i: int, s: _Stretch, weights: _Weights) -> None:
+        """Compute z of a stretch of a block's output; its gates are kept."""
+        gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
+        torch.mm(s.taps.tensor, weights.convolution[i].t(), out=s.gates.tensor)
+        gate_forward(s.gates.array, weights.bias[i], s.z.array)
+
+    def backward(self, dskip: Tensor, weights: _Weights) -> tuple[Tensor, _Weights]:
+        """The gradients of the last forward pass.
+
+        Args:
+            dskip: with respect to its result.
+            weights: of that pass.
+
+        Returns:
+            With respect to h, and to the weights.
+        """
+        last, width = len(self.blocks) - 1, self.gate_channels
+        dskip = dskip.to(self.dtype)
+        sums = weights.zeros()
+        torch.sum(dskip, dim=0, dtype=torch.float32, out=sums.skip_bias)
+        _add_product(sums.skip, dskip, self.z.tensor)
+        dh = self.stream.array  # the gradient with respect to a block's output becomes that of its input, in place
+        self.stream.tensor.zero_()
+        for i in reversed(range(len(self.blocks))):
+            columns = slice(i * width, (i + 1) * width)
+            skip = weights.skip[:, columns].t().contiguous().t()  # the product is faster so
+            for s in self.stretches[i]:
+                if self.recompute:
+                    self._gate(i, s, weights)
+                else:
+                    gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
+                if i < last:
+                    copy_rows(s.stream.array, 0, s.residual.array, 0, 0)  # dh, in the products' precision
+                    torch.mm(s.residual.tensor, weights.residual[i], out=s.dz.tensor)
+                else:
+                    s.dz.tensor.zero_()
+                dskip_here = dskip[s.skip_row : s.skip_row + len(s.z.array) - s.skip_from]
+                if len(dskip_here):
+                    s.dz.tensor[s.skip_from :].addmm_(dskip_here, skip)
+                gate_backward(s.gates.array, s.dz.array, s.z.array, s.dgates.array, sums.bias[i])
+                _add_product(sums.convolution[i], s.dgates.tensor, s.taps.tensor)
+                if i < last:
+                    _add_product(sums.residual[i], s.residual.tensor, s.z.tensor)
+                torch.mm(s.dgates.tensor, weights.convolution[i], out=s.taps.tensor)
+                scatter_taps(s.taps.array, s.oldest, s.step, dh)
+        return self.stream.tensor, sums
+
+
+class _Buffer:
+    """A tensor, and the same memory as the kernels see it."""
+
+    def __init__(self, tensor: Tensor, array: npt.NDArray[Any] | None = None) -> None:
+        self.tensor = tensor
+        if array is None:
+            array = (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        self.array = array
+
+    def __getitem__(self, rows: slice) -> _Buffer:
+        return _Buffer(self.tensor[rows], self.array[rows])
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Some rows of one block's output, and the buffers they are computed in.
+
+    Args:
+        first: the first row.
+        oldest: the row of its first tap.
+        step: rows from one tap to the next.
+        skip_from: which of its rows is the first that has a skip connection.
+        skip_row: that row's place in the skips.
+        taps: the convolution's inputs side by side, then their gradient.
+        gates: tanh and sigmoid.
+        z: their product.
+        dz: its gradient.
+        dgates: the gradient with respect to the arguments of tanh and sigmoid.
+        residual: Wr z, then the gradient of the block's output.
+        stream: these rows of the stream.
+    """
+
+    first: int
+    oldest: int
+    step: int
+    skip_from: int
+    skip_row: int
+    taps: _Buffer
+    gates: _Buffer
+    z: _Buffer
+    dz: _Buffer
+    dgates: _Buffer
+    residual: _Buffer
+    stream: _Buffer
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """A stack's weights as its products take them, channels padded to whole registers, or their gradients.
+
+    Args:
+        convolution: (2G, kernel_size C) for each block, a row of all taps for each output.
+        bias: (1, 2G) float32 for each block.
+        residual: (C, G) for each block but the last.
+        skip: (S, blocks G).
+        skip_bias: (S,).
+    """
+
+    convolution: list[Tensor]
+    bias: list[npt.NDArray[np.float32]]
+    residual: list[Tensor]
+    skip: Tensor
+    skip_bias: Tensor
+
+    @classmethod
+    def of(cls, stack: FusedStack, parameters: Sequence[Tensor]) -> _Weights:
+        """Take a model's parameters: all convolutions, all biases, all residuals, the skips' weight and bias."""
+        depth, channels, gates = len(stack.blocks), stack.channels, stack.gate_channels
+        convolution, bias, residual = [], [], []
+        for weight in parameters[:depth]:
+            taps, doubled, inputs = weight.shape
+            halves = weight.view(taps, 2, doubled // 2, inputs)
+            padded = F.pad(halves, (0, channels - inputs, 0, gates - doubled // 2))
+            convolution.append(padded.permute(1, 2, 0, 3).reshape(2 * gates, taps * channels).to(stack.dtype))
+        for weight in parameters[depth : 2 * depth]:
+            bias.append(F.pad(weight.view(2, -1), (0, gates - len(weight) // 2)).reshape(1, -1).numpy())
+        for weight in parameters[2 * depth : -2]:
+            outputs, inputs = weight.shape
+            residual.append(F.pad(weight, (0, gates - inputs, 0, channels - outputs)).to(stack.dtype))
+        skips, skip_bias = parameters[-2:]
+        by_block = skips.view(len(skips), depth, -1)
+        skip = F.pad(by_block, (0, gates - by_block.shape[2])).flatten(1)
+        return cls(convolution, bias, residual, skip.to(stack.dtype), skip_bias.to(stack.dtype))
+
+    def zeros(self) -> _Weights:
+        """Sums that begin at zero, in float32."""
+        return _Weights(
+            [torch.zeros(weight.shape) for weight in self.convolution],
+            [np.zeros_like(weight) for weight in self.bias],
+            [torch.zeros(weight.shape) for weight in self.residual],
+            torch.zeros(self.skip.shape),
+            torch.zeros(self.skip_bias.shape),
+        )
+
+    def as_gradients(self, stack: FusedStack, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """The inverse of ``of``: in the parameters' order and shapes."""
+        depth, channels, gates = len(stack.blocks), stack.channels, stack.gate_channels
+        gradients = []
+        for weight, total in zip(parameters, self.convolution, strict=False):
+            taps, doubled, inputs = weight.shape
+            wide = total.view(2, gates, taps, channels)[:, : doubled // 2, :, :inputs]
+            gradients.append(wide.permute(2, 0, 1, 3).reshape(weight.shape))
+        for weight, total_bias in zip(parameters[depth:], self.bias, strict=False):
+            gradients.append(torch.from_numpy(total_bias).view(2, -1)[:, : len(weight) // 2].reshape(-1))
+        for weight, total in zip(parameters[2 * depth :], self.residual, strict=False):
+            gradients.append(total[: weight.shape[0], : weight.shape[1]])
+        own = parameters[-2].shape[1] // depth
+        by_block = self.skip.view(len(self.skip), depth, gates)[:, :, :own]
+        return [*gradients, by_block.reshape(parameters[-2].shape), self.skip_bias]
+
+
+class _Stack(torch.autograd.Function):
+    """Hands the two passes to autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, stack: FusedStack, h: Tensor, *parameters: Tensor) -> Tensor:
+        stack.calls += 1
+        ctx.stack, ctx.call, ctx.channels = stack, stack.calls, h.shape[1]
+        ctx.parameters = [parameter.detach() for parameter in parameters]
+        ctx.weights = _Weights.of(stack, ctx.parameters)
+        return stack.forward(h, ctx.weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.call != ctx.stack.calls:
+            raise RuntimeError("expected a fused stack's backward pass right after its forward pass")
+        dh, sums = ctx.stack.backward(gradients[0], ctx.weights)
+        return (None, dh[:, : ctx.channels].clone(), *sums.as_gradients(ctx.stack, ctx.parameters))
+
+
+def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
+    """Add outputs^T inputs to a total in float32."""
+    if outputs.dtype == torch.float32:
+        total.addmm_(outputs.t(), inputs)
+    else:
+        add_matrix(total.numpy(), torch.mm(outputs.t(), inputs).view(torch.uint16).numpy())
+
+
+def _padded(channels: int) -> int:
+    return -(-channels // LANES) * LANES

@@ -1,0 +1,85 @@
+"""The WaveNet as textbooks write it: Conv1d on (B, C, T), one layer after another. A yardstick, not for use.
+
+It computes the same function as ``WaveNet`` from the same weights. The tests hold one to the other, and ``wavegen
+bench`` says how much faster the other is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from wavegen.model.layers import CausalConv
+    from wavegen.model.wavenet import WaveNet
+
+
+class TextbookBlock(nn.Module):
+    """A gated residual block (WaveNet, sections 2.3 and 2.4).
+
+    Args:
+        conv: the filter's and the gate's convolution, one above the other.
+        residual: Wr (C, G), or None in the last block.
+        skip: Ws (S, G).
+    """
+
+    def __init__(self, conv: CausalConv, residual: Tensor | None, skip: Tensor) -> None:
+        super().__init__()
+        filter_weight, gate_weight = conv.weight.permute(1, 2, 0).chunk(2)  # (G, C, taps) each
+        filter_bias, gate_bias = conv.bias.chunk(2)
+        self.filter = _convolution(filter_weight, filter_bias, conv.dilation)
+        self.gate = _convolution(gate_weight, gate_bias, conv.dilation)
+        self.residual = None if residual is None else _convolution(residual[:, :, None])
+        self.skip = _convolution(skip[:, :, None])
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Map h (B, C, T) to the new h, and to the skip; both are shorter by the block's reach."""
+        z = torch.tanh(self.filter(h)) * torch.sigmoid(self.gate(h))
+        skip = self.skip(z)
+        return (h if self.residual is None else h[:, :, -z.shape[2] :] + self.residual(z)), skip
+
+
+class TextbookWaveNet(nn.Module):
+    """The same function as another WaveNet.
+
+    Args:
+        model: whose weights are copied.
+    """
+
+    def __init__(self, model: WaveNet) -> None:
+        super().__init__()
+        self.input = model.input
+        blocks = model.residual_blocks
+        skips = model.skip.weight.chunk(len(blocks), dim=1)
+        self.blocks = nn.ModuleList(
+            TextbookBlock(block.conv, None if block.residual is None else block.residual.weight, skip)
+            for block, skip in zip(blocks, skips, strict=True)
+        )
+        self.skip_bias = nn.Parameter(model.skip.bias.detach().clone())
+        self.head = _convolution(model.head.weight[:, :, None], model.head.bias)
+        self.output = _convolution(model.output.weight[:, :, None], model.output.bias)
+        self.receptive_field = model.receptive_field
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Predict as ``WaveNet.forward``: (B, T) classes to (B, T - receptive_field + 1, output_channels)."""
+        batch, steps = inputs.shape
+        h = self.input(inputs.reshape(-1)).view(batch, steps, -1).transpose(1, 2)  # (B, C, T)
+        n_outputs = steps - self.receptive_field + 1
+        total = self.skip_bias[:, None]
+        for block in self.blocks:
+            h, skip = block(h)
+            total = total + skip[:, :, -n_outputs:]
+        logits: Tensor = self.output(torch.relu(self.head(torch.relu(total))))
+        return logits.transpose(1, 2)
+
+
+def _convolution(weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> nn.Conv1d:
+    outputs, inputs, taps = weight.shape
+    layer = nn.Conv1d(inputs, outputs, taps, dilation=dilation, bias=bias is not None, dtype=weight.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None and layer.bias is not None:
+            layer.bias.copy_(bias)
+    return layer

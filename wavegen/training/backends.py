@@ -1,0 +1,185 @@
+"""The ways to compute a step's loss and gradients; they give the same numbers but for rounding.
+
+A batch is worked through in slices, whose gradients are added in order: gradient accumulation. Slicing changes
+nothing, because the loss is a sum over targets divided by their number in the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wavegen.config import Config
+from wavegen.data.windows import Batch
+from wavegen.device import keep_freed_memory
+from wavegen.model.fused.stack import FusedStack
+from wavegen.model.outputs import softmax_loss
+from wavegen.model.wavenet import WaveNet
+
+Slice = tuple[Tensor, Tensor, Tensor]  # inputs, targets, is_real of some windows
+
+HEAD_ROWS = 4096  # so many targets' logits exist at a time, in the cache
+
+
+class Backend(Protocol):
+    """Computes gradients of one model."""
+
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+        """Differentiate the loss of a batch.
+
+        Args:
+            batch: windows.
+            n_targets: what the sum of the losses is divided by: the real targets of the whole batch.
+
+        Returns:
+            The negative log-likelihood in nats, summed over the batch's real targets and divided by ``n_targets``;
+            and its gradient for each of ``model.parameters()``.
+        """
+
+
+def build_backend(config: Config, model: WaveNet) -> Backend:
+    """The backend that a frozen configuration names, for a model on its device."""
+    settings = config.training
+    slices, recompute = int(settings.accumulation), settings.activation_checkpointing
+    if settings.backend == "fused":
+        return FusedBackend(model, settings.precision, slices, recompute, int(settings.threads))
+    return TorchBackend(model, settings.precision, slices, recompute, compiled=settings.backend == "compile")
+
+
+class TorchBackend:
+    """The model as it is written, differentiated by autograd, on any device.
+
+    Args:
+        model: whose gradients are taken.
+        precision: of the matrix products, float32 or bfloat16.
+        slices: parts in which a batch is worked through.
+        recompute: activation checkpointing.
+        compiled: through ``torch.compile``.
+    """
+
+    def __init__(self, model: WaveNet, precision: str, slices: int, recompute: bool, compiled: bool = False) -> None:
+        self.model, self.precision, self.slices, self.recompute = model, precision, slices, recompute
+        self.forward = torch.compile(self._forward) if compiled else self._forward
+
+    def _forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
+        """The sum of the losses of some windows' real targets."""
+        stack = None
+        if self.recompute:
+
+            def stack(h: Tensor, batch: int) -> Tensor:
+                return self.model.stack(h, batch, recompute=True)
+
+        with autocast(inputs.device, self.precision):
+            logits = self.model(inputs, stack)
+        return torch.where(is_real, softmax_loss(logits, targets), 0.0).sum()
+
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+        """See ``Backend``."""
+        device = next(self.model.parameters()).device
+        parameters = list(self.model.parameters())
+        nats, total = 0.0, None
+        for part in slices_of(batch, self.slices):
+            loss = self.forward(*(tensor.to(device, non_blocking=True) for tensor in part)) / n_targets
+            gradients = torch.autograd.grad(loss, parameters)
+            total = _add(total, gradients)
+            nats += float(loss.detach())
+        assert total is not None  # there is at least one slice
+        return nats, total
+
+
+class FusedBackend:
+    """The residual blocks as one operation in the core's cache, the head in stretches, the slices side by side.
+
+    Each slice is computed by one thread from beginning to end, and slices are added in order: the result does not
+    depend on the number of threads.
+
+    Args:
+        model: on the CPU.
+        precision: of the matrix products, float32 or bfloat16.
+        slices: parts in which a batch is worked through.
+        recompute: activation checkpointing.
+        threads: slices that are computed at a time.
+    """
+
+    def __init__(self, model: WaveNet, precision: str, slices: int, recompute: bool, threads: int) -> None:
+        self.model, self.precision, self.slices = model, precision, slices
+        self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self.recompute = recompute
+        self.threads = min(threads, slices)
+        self.stacks: list[dict[int, FusedStack]] = [{} for _ in range(self.threads)]  # a workspace for each size
+        self.pool = ThreadPoolExecutor(self.threads, "gradients")
+        keep_freed_memory()
+
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+        """See ``Backend``."""
+        parts = slices_of(batch, self.slices)
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # for each of ours
+        try:
+            work = [self.pool.submit(self._work, w, parts[w :: self.threads], n_targets) for w in range(self.threads)]
+            results = [one.result() for one in work]
+        finally:
+            torch.set_num_threads(before)
+        nats, total = 0.0, None
+        for i in range(len(parts)):
+            loss, gradients = results[i % self.threads][i // self.threads]
+            nats += loss
+            total = _add(total, gradients)
+        assert total is not None  # there is at least one slice
+        return nats, total
+
+    def _work(self, worker: int, parts: Sequence[Slice], n_targets: int) -> list[tuple[float, list[Tensor]]]:
+        return [self._slice(self.stacks[worker], part, n_targets) for part in parts]
+
+    def _slice(self, stacks: dict[int, FusedStack], part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
+        model = self.model
+        inputs, targets, is_real = part
+        size = len(inputs)
+        if size not in stacks:
+            stacks[size] = FusedStack(model.residual_blocks, model.skip, self.dtype, self.recompute)
+        with autocast(inputs.device, self.precision):
+            skip = stacks[size](model.embed(inputs), size)
+            nats, dskip, dhead = self._head(skip.detach(), targets.t().reshape(-1), is_real.t().reshape(-1), n_targets)
+        below = [p for module in (model.input, *model.blocks, model.skip) for p in module.parameters()]
+        gradients = dict(zip(below, torch.autograd.grad(skip, below, dskip), strict=True)) | dhead
+        return nats, [gradients[parameter] for parameter in model.parameters()]
+
+    def _head(
+        self, skip: Tensor, targets: Tensor, is_real: Tensor, n_targets: int
+    ) -> tuple[float, Tensor, dict[nn.Parameter, Tensor]]:
+        """The loss, and its gradients with respect to the summed skips and the head's parameters."""
+        parameters = [*self.model.head.parameters(), *self.model.output.parameters()]
+        dskip, nats, total = torch.empty_like(skip), 0.0, None
+        for first in range(0, len(skip), HEAD_ROWS):
+            rows = slice(first, first + HEAD_ROWS)
+            here = skip[rows].requires_grad_()
+            losses = softmax_loss(self.model.predict(here), targets[rows])
+            loss = torch.where(is_real[rows], losses, 0.0).sum() / n_targets
+            dskip[rows], *gradients = torch.autograd.grad(loss, [here, *parameters])
+            total = _add(total, gradients)
+            nats += float(loss.detach())
+        assert total is not None  # there is at least one target
+        return nats, dskip, dict(zip(parameters, total, strict=True))
+
+
+def slices_of(batch: Batch, n: int) -> list[Slice]:
+    """Cut a batch into at most n parts of (nearly) equal size."""
+    whole = (torch.from_numpy(array) for array in (batch.inputs, batch.targets, batch.is_real))
+    return list(zip(*(torch.tensor_split(tensor, min(n, len(batch.inputs))) for tensor in whole), strict=True))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:
+    """Where matrix products run in the precision."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _add(total: list[Tensor] | None, gradients: Sequence[Tensor]) -> list[Tensor]:
+    if total is None:
+        return list(gradients)
+    torch._foreach_add_(total, list(gradients))
+    return total

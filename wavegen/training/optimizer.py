@@ -1,0 +1,187 @@
+"""The optimizer: Muon for the matrices between the first layer and the last, AdamW for everything else.
+
+Muon (K. Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) takes the momentum of a matrix's gradient
+and makes all its singular values about 1 before it is applied, so that directions which are rarely seen are learnt as
+fast as the common ones. AdamW: Loshchilov and Hutter, 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from wavegen.config import TrainingConfig
+from wavegen.model.wavenet import WaveNet
+
+Arrays = dict[str, npt.NDArray[np.floating]]
+
+MUON_MOMENTUM = 0.95
+# p(s) = a s + b s^3 + c s^5 sends singular values in (0, 1] to about 1 when it is applied five times (Jordan et al.)
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+ADAM_BETAS = (0.9, 0.99)
+
+
+class Optimizer:
+    """Updates a model's parameters from their gradients.
+
+    Args:
+        model: whose parameters are updated in place.
+        settings: kind, rates and weight decay.
+    """
+
+    def __init__(self, model: WaveNet, settings: TrainingConfig) -> None:
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        self.groups = _matrix_groups(model) if settings.optimizer == "muon" else []
+        self.matrix_rate, self.rate = settings.matrix_learning_rate, settings.learning_rate
+        self.weight_decay = settings.weight_decay
+        grouped = {parameter for group in self.groups for parameter in group.parameters}
+        entry = set(model.input.parameters())
+        rest = [parameter for parameter in model.parameters() if parameter not in grouped]
+        decayed = [p for p in rest if p.dim() > 1 and p not in entry]
+        free = [p for p in rest if p.dim() <= 1 or p in entry]
+        adam_groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        self.adam = torch.optim.AdamW(adam_groups, lr=1.0, betas=ADAM_BETAS, fused=True)
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """Update every parameter from its ``grad``.
+
+        Args:
+            factor: of the learning rates; the schedule's.
+        """
+        for group in self.adam.param_groups:
+            group["lr"] = factor * self.rate
+        self.adam.step()
+        for matrices in self.groups:
+            matrices.step(factor * self.matrix_rate, self.weight_decay)
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def moments(self) -> tuple[Arrays, Arrays]:
+        """The first and the second moment of each parameter that has one, copied."""
+        first: Arrays = {}
+        second: Arrays = {}
+        for parameter, state in self.adam.state.items():
+            first[self.names[parameter]] = _array(state["exp_avg"])
+            second[self.names[parameter]] = _array(state["exp_avg_sq"])
+        for group in self.groups:
+            for parameter, momentum in zip(group.parameters, group.momentum, strict=True):
+                first[self.names[parameter]] = _array(momentum)
+        return first, second
+
+    def restore(self, moments: tuple[Arrays, Arrays], updates: int) -> None:
+        """Take over what ``moments`` returned after so many updates."""
+        in_adam = {parameter for group in self.adam.param_groups for parameter in group["params"]}
+        for parameter, name in self.names.items():
+            if parameter in in_adam and name in moments[0]:
+                self.adam.state[parameter] = {
+                    "step": torch.tensor(float(updates)),
+                    "exp_avg": torch.from_numpy(moments[0][name].copy()).to(parameter.device),
+                    "exp_avg_sq": torch.from_numpy(moments[1][name].copy()).to(parameter.device),
+                }
+        for group in self.groups:
+            for parameter, momentum in zip(group.parameters, group.momentum, strict=True):
+                if self.names[parameter] in moments[0]:
+                    momentum.copy_(torch.from_numpy(moments[0][self.names[parameter]]))
+
+
+@dataclass
+class _MatrixGroup:
+    """Parameters of one shape, each of which is one matrix or several.
+
+    Args:
+        parameters: all of one shape.
+        cut: from (n, *shape) to (m, rows, columns).
+        join: the inverse.
+        scale: of the updates.
+    """
+
+    parameters: list[Tensor]
+    cut: Callable[[Tensor], Tensor]
+    join: Callable[[Tensor], Tensor]
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.momentum = torch.zeros_like(torch.stack([parameter.detach() for parameter in self.parameters]))
+
+    def step(self, rate: float, weight_decay: float) -> None:
+        """Move along the orthogonalized momentum, with Nesterov's look ahead."""
+        gradients = torch.stack([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        self.momentum.lerp_(gradients, 1.0 - MUON_MOMENTUM)
+        direction = orthogonalized(self.cut(gradients.lerp_(self.momentum, MUON_MOMENTUM)))
+        rows, columns = direction.shape[1:]
+        size = rate * self.scale * max(1.0, rows / columns) ** 0.5
+        torch._foreach_mul_(self.parameters, 1.0 - rate * weight_decay)
+        torch._foreach_add_(self.parameters, list(self.join(direction).unbind()), alpha=-size)
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """The nearest matrices whose singular values are all about 1 (0.7 to 1.2), by Newton and Schulz's iteration.
+
+        X <- a X + (b X X^T + c (X X^T)^2) X
+
+    Args:
+        matrices: (n, rows, columns).
+
+    Returns:
+        (n, rows, columns); zero where a matrix is zero.
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-12)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = x @ x.mT
+        x = a * x + torch.baddbmm(square, square, square, beta=b, alpha=c) @ x
+    result: Tensor = x.mT if tall else x
+    return result
+
+
+def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
+    """A WaveNet's matrices: filters, gates, Wr, Ws of each block, and the head's first layer."""
+    blocks = model.residual_blocks
+    depth = len(blocks)
+    taps, doubled, channels = blocks[0].conv.weight.shape
+    gates, skips = doubled // 2, len(model.skip.weight)
+
+    def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, 2 G, C) -> (2 n, G, taps C)
+        halves = stacked.view(-1, taps, 2, gates, channels)
+        return halves.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
+
+    def join_convolutions(matrices: Tensor) -> Tensor:
+        halves = matrices.reshape(-1, 2, gates, taps, channels)
+        return halves.permute(0, 3, 1, 2, 4).reshape(-1, taps, doubled, channels)
+
+    def cut_skips(stacked: Tensor) -> Tensor:  # (1, S, depth G) -> (depth, S, G)
+        return stacked.view(skips, depth, gates).transpose(0, 1)
+
+    def join_skips(matrices: Tensor) -> Tensor:
+        return matrices.transpose(0, 1).reshape(1, skips, depth * gates)
+
+    def same(matrices: Tensor) -> Tensor:
+        return matrices
+
+    residuals = [block.residual.weight for block in blocks if block.residual is not None]
+    return [
+        _MatrixGroup([block.conv.weight for block in blocks], cut_convolutions, join_convolutions),
+        *([_MatrixGroup(residuals, same, same)] if residuals else []),
+        _MatrixGroup([model.skip.weight], cut_skips, join_skips, scale=depth**-0.5),  # their outputs are added up
+        _MatrixGroup([model.head.weight], same, same),
+    ]
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
+    # copied: training goes on while the file is written
+    array: npt.NDArray[np.floating] = tensor.detach().cpu().numpy().copy()
+    return array
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
+    """Scale all gradients so that their norm is the limit at most; returns the norm that they had."""
+    return float(torch.nn.utils.clip_grad_norm_(list(parameters), limit))

@@ -1,0 +1,172 @@
+"""A register of float32 numbers as a value in numba's compiled code, so that a kernel reads as its equation.
+
+numba leaves it to LLVM to find out that a loop can go through the vector registers, and LLVM often cannot: it must
+prove that the arrays do not overlap. Here a kernel says so:
+
+    for c in range(0, channels, LANES):
+        store(z, row, c, tanh(load(filter, row, c)) * sigmoid(load(gate, row, c)))
+
+Arrays are two-dimensional and C-contiguous, float32 or bfloat16 (as uint16); the arithmetic is float32's.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic, models, overload, register_model
+
+
+def vector_lanes() -> int:
+    """float32 numbers in a vector register of the processor that numba compiles for."""
+    features = str(cpu_target.target_context.codegen().magic_tuple())
+    if "+avx512f" in features:
+        return 16
+    return 8 if "+avx" in features else 4
+
+
+LANES = vector_lanes()
+FLOAT, INT16, INT32, INT64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+VECTOR, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT32, INT16))
+
+
+class VectorType(types.Type):
+    """numba's type of a register."""
+
+    def __init__(self) -> None:
+        super().__init__(f"float32x{LANES}")
+
+
+VECTOR_TYPE = VectorType()
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, data_model_manager: Any, kind: Any) -> None:
+        super().__init__(data_model_manager, kind, VECTOR)
+
+
+def _word(value: int) -> ir.Constant:
+    return ir.Constant(WORDS, [value] * LANES)
+
+
+def _place(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, element: ir.Type) -> ir.Value:
+    """Pointer to LANES elements of a two-dimensional array from (row, column)."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    width = builder.extract_value(array.shape, 1)
+    at = builder.add(builder.mul(arguments[1], width), arguments[2])
+    return builder.bitcast(builder.gep(array.data, [at]), element.as_pointer())
+
+
+@intrinsic
+def load(typingctx, array, row, column):
+    """LANES numbers of a row, from a column on."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        if signature.args[0].dtype == types.float32:
+            return builder.load(_place(context, builder, signature, arguments, VECTOR), align=4)
+        halves = builder.load(_place(context, builder, signature, arguments, HALVES), align=2)
+        return builder.bitcast(builder.shl(builder.zext(halves, WORDS), _word(16)), VECTOR)
+
+    return VECTOR_TYPE(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store(typingctx, array, row, column, vector):
+    """Write a register into a row, from a column on; bfloat16 is rounded to nearest, ties to even."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value = arguments[3]
+        if signature.args[0].dtype == types.float32:
+            builder.store(value, _place(context, builder, signature, arguments, VECTOR), align=4)
+        else:
+            bits = builder.bitcast(value, WORDS)
+            odd = builder.and_(builder.lshr(bits, _word(16)), _word(1))
+            rounded = builder.lshr(builder.add(builder.add(bits, _word(0x7FFF)), odd), _word(16))
+            place = _place(context, builder, signature, arguments, HALVES)
+            builder.store(builder.trunc(rounded, HALVES), place, align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, VECTOR_TYPE), codegen
+
+
+@intrinsic
+def splat(typingctx, number):
+    """One number in every lane."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        single = builder.insert_element(undefined, arguments[0], INT32(0))
+        return builder.shuffle_vector(single, undefined, _word(0))
+
+    return VECTOR_TYPE(types.float32), codegen
+
+
+@intrinsic
+def shift_exponent(typingctx, vector, shifted):
+    """Multiply a vector by 2^n, n the integer in the low bits of another one's mantissa: see ``exp2``."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        exponent = builder.shl(builder.bitcast(arguments[1], WORDS), _word(23))
+        return builder.bitcast(builder.add(builder.bitcast(arguments[0], WORDS), exponent), VECTOR)
+
+    return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """Compute a b + c with one rounding."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        called = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        return builder.call(called, arguments)
+
+    return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE, VECTOR_TYPE), codegen
+
+
+@intrinsic
+def clamp(typingctx, vector, limit):
+    """Keep every number between -limit and limit; what is not a number stays so."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        value, high = arguments
+        low = builder.fsub(ir.Constant(VECTOR, [-0.0] * LANES), high)
+        value = builder.select(builder.fcmp_ordered(">", value, high), high, value)
+        return builder.select(builder.fcmp_ordered("<", value, low), low, value)
+
+    return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE), codegen
+
+
+def _operator(python: Callable[..., Any], emit: str) -> None:
+    """Let two vectors, or a vector and a number, meet in one of Python's operators."""
+
+    @intrinsic
+    def apply(typingctx, a, b):
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, emit)(*arguments)
+
+        return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE), codegen
+
+    @overload(python)
+    def both(a, b):
+        if a is VECTOR_TYPE and b is VECTOR_TYPE:
+            return lambda a, b: apply(a, b)
+        if a is VECTOR_TYPE and b == types.float32:
+            return lambda a, b: apply(a, splat(b))
+        if b is VECTOR_TYPE and a == types.float32:
+            return lambda a, b: apply(splat(a), b)
+        return None
+
+
+for _python, _emit in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _operator(_python, _emit)
