@@ -97,7 +97,7 @@ class TrainingConfig(Section):
     optimizer: Literal["muon", "adamw"] = Field(
         "muon", description="of the matrices between the first layer and the last; AdamW serves all others"
     )
-    learning_rate: float = Field(0.008, gt=0, le=1, description="AdamW's, the schedule's peak")
+    learning_rate: float = Field(0.016, gt=0, le=1, description="AdamW's, the schedule's peak")
     matrix_learning_rate: float = Field(0.015, gt=0, le=1, description="Muon's, the schedule's peak")
     warmup_steps: int = Field(100, ge=0, description="steps of linear rise at the start")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after the warm-up")
@@ -152,6 +152,12 @@ class Config(Section):
         tree = self.model_dump()
         tree[section].update(values)
         return validate(YamlSource("the configuration", tree, {}))
+
+    def as_frozen(self, frozen: Config) -> Config:
+        """A copy in which every ``auto`` is what another configuration has there."""
+        decided = frozen.training.model_dump()
+        open_ = [key for key, value in self.training.model_dump().items() if value == "auto"]
+        return self.with_values("training", **{key: decided[key] for key in open_})
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` reads back to an equal one."""

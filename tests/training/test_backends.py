@@ -1,11 +1,14 @@
 """Every backend computes the same loss and gradients, however the batch is sliced."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from wavegen.config import load_config
 from wavegen.data.windows import Batch
+from wavegen.errors import TrainingError
 from wavegen.model.outputs import softmax_loss
 from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend
 from wavegen.training.memory import settle
@@ -94,6 +97,27 @@ def test_an_error_in_a_worker_is_not_lost(random_model, batch, monkeypatch) -> N
     with pytest.raises(MemoryError):
         build("fused", random_model(), 2).gradients(batch, 300)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+def test_compiled_is_the_same(random_model, batch) -> None:
+    model = random_model()
+    nats, gradients = TorchBackend(model, "float32", 1, False, compiled=True).gradients(batch, 300)
+    exact_nats, exact = expected(random_model(dtype=torch.float64), batch, 300)
+    assert nats == pytest.approx(exact_nats, rel=1e-5)
+    for mine, theirs in zip(gradients, exact, strict=True):
+        assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
+
+
+def test_what_cannot_be_compiled_says_what_to_choose(random_model, batch, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise torch._dynamo.exc.TorchDynamoException("no compiler\nmore of it")
+
+    monkeypatch.setattr(torch, "compile", lambda _: broken)
+    with pytest.raises(TrainingError, match=r"cannot compile the model here \(no compiler\); choose auto"):
+        TorchBackend(random_model(), "float32", 1, False, compiled=True).gradients(batch, 300)
 
 
 def test_the_configuration_chooses() -> None:

@@ -342,13 +342,21 @@ def test_a_longer_schedule_resumes_without_being_asked_twice(sines: Path, tmp_pa
     assert load_config(tmp_path / "run" / "config.yaml").training.steps == 15
 
 
+def test_what_auto_decided_stays_when_the_same_file_is_given_again(sines: Path, tmp_path: Path) -> None:
+    config = load_config("small", [f"data.folder={sines}", *TINY, "training.precision=auto", "training.threads=auto"])
+    stop_after(begin(config, tmp_path / "run"), step=5)
+    resumed = go_on(tmp_path / "run", lambda _: config)
+    assert resumed.settings == load_config(tmp_path / "run" / "config.yaml").training
+    assert "auto" not in resumed.settings.model_dump().values()
+
+
 def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path: Path) -> None:
     stop_after(begin(tiny_config(sines), tmp_path / "run"), step=5)
 
     def faster(frozen: Config) -> Config:
         return frozen.with_values("training", learning_rate=0.02)
 
-    with pytest.raises(UsageError, match=r"training\.learning_rate: 0\.004 -> 0\.02.*--accept-changes"):
+    with pytest.raises(UsageError, match=r"training\.learning_rate: [\d.]+ -> 0\.02.*--accept-changes"):
         go_on(tmp_path / "run", faster)
     assert go_on(tmp_path / "run", faster, accept=True).settings.learning_rate == 0.02
     with pytest.raises(UsageError, match=r"cannot change within a run: model\.residual_channels: 12 -> 13"):

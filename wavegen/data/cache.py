@@ -252,7 +252,7 @@ class ClipCache:
 
     def _clip_path(self, content_hash: str, settings_key: str) -> Path:
         name = hashlib.sha256(f"{content_hash} {settings_key}".encode()).hexdigest()
-        return self.folder / "clips" / name[:2] / f"{name[:40]}.classes"
+        return Path(f"{self.folder}/clips/{name[:2]}/{name[:40]}.classes")  # one join: there are very many
 
     def _prepare_new(
         self, paths: Sequence[Path], settings: ClipSettings

@@ -6,7 +6,7 @@ nothing, because the loss is a sum over targets divided by their number in the w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Protocol
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from wavegen.config import Config
 from wavegen.data.windows import Batch
 from wavegen.device import keep_freed_memory
+from wavegen.errors import TrainingError
 from wavegen.model.fused.stack import FusedStack
 from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import WaveNet
@@ -64,7 +65,7 @@ class TorchBackend:
 
     def __init__(self, model: WaveNet, precision: str, slices: int, recompute: bool, compiled: bool = False) -> None:
         self.model, self.precision, self.slices, self.recompute = model, precision, slices, recompute
-        self.forward = torch.compile(self._forward) if compiled else self._forward
+        self.forward: Callable[..., Tensor] = torch.compile(self._forward) if compiled else self._forward
 
     def _forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
         """The sum of the losses of some windows' real targets."""
@@ -78,13 +79,22 @@ class TorchBackend:
             logits = self.model(inputs, stack)
         return torch.where(is_real, softmax_loss(logits, targets), 0.0).sum()
 
+    def _loss(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
+        try:
+            return self.forward(inputs, targets, is_real)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(
+                f"training.backend: torch.compile cannot compile the model here ({reason}); choose auto, fused or torch"
+            ) from error
+
     def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
         """See ``Backend``."""
         device = next(self.model.parameters()).device
         parameters = list(self.model.parameters())
         nats, total = 0.0, None
         for part in slices_of(batch, self.slices):
-            loss = self.forward(*(tensor.to(device, non_blocking=True) for tensor in part)) / n_targets
+            loss = self._loss(*(tensor.to(device, non_blocking=True) for tensor in part)) / n_targets
             gradients = torch.autograd.grad(loss, parameters)
             total = _add(total, gradients)
             nats += float(loss.detach())

@@ -12,6 +12,7 @@ from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer
 from wavegen.data.windows import Batch
+from wavegen.errors import TrainingError
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.wavenet import build_model
 from wavegen.sampling.engines import PRECISIONS, build_engine
@@ -21,6 +22,8 @@ from wavegen.training.memory import settle
 from wavegen.training.optimizer import Optimizer, clip_gradients
 
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding
+COMPILE_GAIN = 1.1
+WORTH_COMPILING_MINUTES = 15.0  # compiling takes a minute or two
 TIMED_STEPS = 8
 LARGEST_TRIAL_TARGETS = 16384
 SAFETY = 0.97  # of the minutes: other processes come and go
@@ -43,6 +46,10 @@ def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callabl
     config = settle(config, device)
     if device.type == "cpu":
         torch.set_num_threads(int(config.training.threads))
+    elif settings.backend == "auto":
+        backend, reason = _choose_backend(config, device)
+        config = config.with_values("training", backend=backend)
+        notice(f"backend: {backend} ({reason})")
     if settings.precision == "auto":
         precision, reason = _choose_precision(config, device)
         config = config.with_values("training", precision=precision)
@@ -52,6 +59,22 @@ def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callabl
         config = config.with_values("training", steps=steps, minutes=None)
         notice(f"{settings.minutes:g} minutes: {steps:,} steps ({reason})")
     return config
+
+
+def _choose_backend(config: Config, device: torch.device) -> tuple[str, str]:
+    """Whether ``torch.compile`` pays on a device where the fused backend is not to be had."""
+    precision = "bfloat16" if config.training.precision == "bfloat16" else "float32"
+    plain = Trial(config, device).step_seconds(precision, TIMED_STEPS)
+    planned = config.training.minutes or plain * int(config.training.steps or 0) / 60
+    if planned < WORTH_COMPILING_MINUTES:
+        return "torch", f"compiling does not pay in a training of {planned:.0f} minutes"
+    try:
+        trial = Trial(config.with_values("training", backend="compile"), device)
+        compiled = trial.step_seconds(precision, TIMED_STEPS)
+    except TrainingError as error:
+        return "torch", str(error)
+    faster = f"compiled it is {plain / compiled:.2f} times as fast here"
+    return ("compile" if plain / compiled >= COMPILE_GAIN else "torch"), faster
 
 
 def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:

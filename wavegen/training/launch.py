@@ -136,7 +136,7 @@ def resume(
     for sentence in damaged:
         notice(sentence)
     frozen = checkpoint.config
-    config = requested(frozen)
+    config = requested(frozen).as_frozen(frozen)
     if config.training.steps is not None and config.training.steps < checkpoint.step:
         raise UsageError(
             f"{run.path}: is already at step {checkpoint.step:,}; expected more steps than that, "
