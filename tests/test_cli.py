@@ -268,7 +268,7 @@ def test_inspect_drops_what_was_decoded(home: Path, tmp_path: Path) -> None:
     assert " decoded, " in wavegen("inspect", folder, **environment).stdout
     assert "dropped from the cache: " in wavegen("inspect", folder, "--drop-cache", **environment).stderr
     assert " decoded, " not in wavegen("inspect", folder, **environment).stdout
-    assert "expected a folder" in wavegen("inspect", "small", "--drop-cache", exit_code=2, **environment).stderr
+    assert "expected one folder" in wavegen("inspect", "small", "--drop-cache", exit_code=2, **environment).stderr
 
 
 def test_inspect_compares_runs_and_writes_a_page(home: Path, tmp_path: Path) -> None:

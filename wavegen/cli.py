@@ -274,6 +274,8 @@ def inspect(
     from wavegen.report.pictures import draw
     from wavegen.report.target import check_target
 
+    if drop_cache and (len(paths) != 1 or not Path(paths[0]).is_dir()):
+        raise UsageError(f"--drop-cache: expected one folder of recordings, found {' '.join(paths)}")
     if plot is not None:
         check_target(Path(plot), ".png", overwrite)
     request = SampleRequest.parse(temperatures, sample_seconds)
@@ -292,7 +294,7 @@ def inspect(
         _notice(f"written: {html}, {n_bytes / 1e6:.1f} MB")
     if drop_cache:
         if inspection.kind != "folder":
-            raise UsageError(f"--drop-cache: expected a folder of recordings, found {paths[0]}: a {inspection.kind}")
+            raise UsageError(f"--drop-cache: expected one folder of recordings, found {paths[0]}: a {inspection.kind}")
         dropped = ClipCache().drop(Path(paths[0]))
         _notice(f"dropped from the cache: {dropped.n_files:,} files, {dropped.n_bytes / 1e6:.1f} MB")
 

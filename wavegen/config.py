@@ -98,18 +98,18 @@ class TrainingConfig(Section):
         "muon", description="of the matrices between the first layer and the last; AdamW serves all others"
     )
     learning_rate: float = Field(0.016, gt=0, le=1, description="AdamW's, the schedule's peak")
-    matrix_learning_rate: float = Field(0.015, gt=0, le=1, description="Muon's, the schedule's peak")
+    matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="Muon's, the schedule's peak")
     warmup_steps: int = Field(100, ge=0, description="steps of linear rise at the start")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after the warm-up")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="of matrices, times their learning rate")
     gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null for none")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that everything uses")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the averaged weights that everything uses")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the matrix products")
     backend: Literal["auto", "fused", "torch", "compile"] = Field(
         "auto", description="how gradients are computed: fused is for CPUs, compile is torch.compile"
     )
     accumulation: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
-        "auto", description="slices of the batch that are worked through one after another"
+        "auto", description="slices of the batch, one for each thread at a time"
     )
     activation_checkpointing: bool = Field(False, description="compute gates again instead of keeping them")
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="on a CPU")

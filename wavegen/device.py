@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ def keep_freed_memory() -> None:
     By default glibc hands large blocks back to the system, which then has to clear every page anew: measured, 10,000
     page faults and 5 to 10% of a training step's time. Without glibc nothing happens.
     """
+    if sys.platform != "linux":
+        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, LARGEST_INT)

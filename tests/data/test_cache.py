@@ -371,9 +371,20 @@ def test_dropping_a_copy_leaves_the_other_file_usable(cache, recordings, tmp_pat
     (tmp_path / "copies").mkdir()
     copy = tmp_path / "copies" / "same.wav"
     copy.write_bytes(recordings[0].read_bytes())
-    before = fingerprint(cache.prepare([recordings[0], copy], SETTINGS))
+    clips = cache.prepare([recordings[0], copy], SETTINGS)
+    before = fingerprint(clips)
     cache.drop(tmp_path / "copies")
-    assert fingerprint(cache.prepare([recordings[0]], SETTINGS)) == before[:1]
+    assert fingerprint(clips[:1]) == before[:1]  # a run that uses it goes on
+    assert cache.kept(tmp_path) == cache_module.Kept(1, clips[0].n_samples)
+
+
+def test_rejected_files_are_forgotten_too(cache, tmp_path):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    assert isinstance(cache.prepare([broken], SETTINGS)[0], str)
+    cache.drop(tmp_path)
+    with sqlite3.connect(cache.index_path) as index:
+        assert index.execute("SELECT count(*) FROM files").fetchone() == (0,)
 
 
 def test_an_empty_cache_holds_nothing(cache, tmp_path):

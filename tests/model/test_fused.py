@@ -17,6 +17,7 @@ SHAPES = [
     {"residual_channels": 16, "gate_channels": 33, "skip_channels": 64},
     {"residual_channels": 32, "gate_channels": 32, "dilations": [1, 2, 4, 8, 16]},
     {"dilations": [5]},
+    {"kernel_size": 64, "dilations": [1, 2]},
 ]
 BATCHES = [(1, 1), (3, 40), (2, 333)]
 
@@ -55,13 +56,24 @@ def test_agrees_with_the_blocks_in_float64(random_model, shape, batch, n_targets
 
 
 @pytest.mark.parametrize("input_kind", ["embedding", "one_hot", "scalar"])
-def test_serves_every_input(random_model, input_kind) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=str)
+def test_serves_every_input(random_model, input_kind, dtype, tolerance) -> None:
     model = random_model(input_kind=input_kind)
     inputs = random_classes(model, 2, 50)
-    stack = FusedStack(model.residual_blocks, model.skip, torch.float32)
+    stack = FusedStack(model.residual_blocks, model.skip, dtype)
     _, gradients = logits_and_gradients(model, inputs, stack)
     _, expected = logits_and_gradients(model, inputs)
-    assert relative_errors(gradients, expected) < 1e-5
+    assert relative_errors(gradients, expected) < tolerance
+
+
+def test_forward_only_is_the_same_and_has_no_backward(random_model) -> None:
+    model = random_model()
+    inputs = random_classes(model, 2, 50)
+    both, one = (FusedStack(model.residual_blocks, model.skip, torch.float32, forward_only=f) for f in (False, True))
+    expected, found = (stack(model.embed(inputs), 2) for stack in (both, one))
+    assert torch.equal(expected, found)
+    with pytest.raises(RuntimeError, match="backward pass"):
+        found.sum().backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -71,7 +83,6 @@ def test_computing_the_gates_again_gives_the_very_same_gradients(random_model, m
     model = random_model(kernel_size=3)
     inputs = random_classes(model, 3, 200)
     once, again = (FusedStack(model.residual_blocks, model.skip, dtype, recompute) for recompute in (False, True))
-    assert len(once.blocks) == len(again.blocks)
     results = [logits_and_gradients(model, inputs, stack) for stack in (once, again)]
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(results[0][1], results[1][1], strict=True))
     assert len(once.stretches[0]) > 1
@@ -134,12 +145,13 @@ def test_large_activations_saturate(random_model) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_a_weight_that_is_not_a_number_is_not_hidden(random_model) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_weight_that_is_not_a_number_is_not_hidden(random_model, dtype) -> None:
     model = random_model()
     with torch.no_grad():
         model.blocks[0].conv.weight[0, 0, 0] = float("nan")
     skip, _ = logits_and_gradients(
-        model, random_classes(model, 1, 30), FusedStack(model.residual_blocks, model.skip, torch.float32)
+        model, random_classes(model, 1, 30), FusedStack(model.residual_blocks, model.skip, dtype)
     )
     assert skip.isnan().any()
 

@@ -1,6 +1,8 @@
 """Every backend computes the same loss and gradients, however the batch is sliced."""
 
+import itertools
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -88,15 +90,34 @@ def test_bfloat16_stays_near_float32(random_model, batch) -> None:
         assert float((mine - theirs).norm() / theirs.norm()) < 0.1
 
 
-def test_an_error_in_a_worker_is_not_lost(random_model, batch, monkeypatch) -> None:
-    def broken(*_: object) -> None:
-        raise MemoryError
+def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_model, batch, monkeypatch) -> None:
+    backend = build("fused", random_model(), 5)
+    whole, calls, running = backend._slice, itertools.count(), []
 
-    monkeypatch.setattr("wavegen.training.backends.softmax_loss", broken)
+    def first_breaks(*args: object) -> tuple[float, list[torch.Tensor]]:
+        if next(calls) == 0:
+            raise MemoryError
+        running.append(1)
+        try:
+            time.sleep(0.05)
+            return whole(*args)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(backend, "_slice", first_breaks)
     threads = torch.get_num_threads()
     with pytest.raises(MemoryError):
-        build("fused", random_model(), 2).gradients(batch, 300)
+        backend.gradients(batch, 300)
+    assert not running
     assert torch.get_num_threads() == threads
+    monkeypatch.undo()
+    assert backend.gradients(batch, 300)[0] == build("fused", random_model(), 5).gradients(batch, 300)[0]
+
+
+def test_one_window_and_many_threads(random_model, batch) -> None:
+    one = Batch(batch.inputs[:1], batch.targets[:1], batch.is_real[:1])
+    nats, _ = FusedBackend(random_model(), "float32", 1, False, 8).gradients(one, 50)
+    assert nats == pytest.approx(expected(random_model(dtype=torch.float64), one, 50)[0], rel=1e-5)
 
 
 @pytest.mark.slow

@@ -148,3 +148,29 @@ def test_goes_on_from_its_moments_to_the_last_bit(random_model, kind) -> None:
     for mine, theirs in zip(resumed.parameters(), straight.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     np.testing.assert_array_equal(third.moments()[0]["head.weight"], first.moments()[0]["head.weight"])
+
+
+@pytest.mark.parametrize(("before", "after"), [("muon", "adamw"), ("adamw", "muon")])
+def test_another_kinds_moments_are_not_mistaken_for_its_own(random_model, before, after) -> None:
+    model = random_model()
+    old = Optimizer(model, settings(optimizer=before))
+    random_gradients(model, 0)
+    old.step(1.0)
+    new = Optimizer(model, settings(optimizer=after))
+    new.restore(old.moments(), updates=1)
+    assert set(new.moments()[1]) & {"head.weight"} == set()
+    if after == "muon":
+        assert not new.moments()[0]["head.weight"].any()
+    random_gradients(model, 1)
+    new.step(1.0)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_moments_from_before_the_first_update_are_a_fresh_start(random_model) -> None:
+    fresh, restored = random_model(), random_model()
+    one, other = Optimizer(fresh, settings()), Optimizer(restored, settings())
+    other.restore(one.moments(), updates=0)
+    for model, optimizer in ((fresh, one), (restored, other)):
+        random_gradients(model, 0)
+        optimizer.step(1.0)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), restored.parameters(), strict=True))

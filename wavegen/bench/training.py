@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -34,14 +35,14 @@ class TrainingSpeed:
         targets_per_second: predictions trained on, forward, backward and update.
         input_steps_per_second: the same, with the context that comes before the targets.
         share_of_products: the time that the matrix products take by themselves over the time of the step.
-        peak_bytes: of memory, above that after the imports.
+        peak_bytes: of memory, above that after the imports; None where the system does not say.
     """
 
     windows: int
     targets_per_second: float
     input_steps_per_second: float
     share_of_products: float
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 def measure_training(config: Config, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
@@ -75,18 +76,18 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
         activation_checkpointing=recompute,
         accumulation="auto",
     )
-    trial = Trial(settle(config, cpu), cpu)
     before = _memory("VmRSS")
     _forget_peak()
+    trial = Trial(settle(config, cpu), cpu)
     seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(precision, STEPS)
-    peak = _memory("VmHWM") - before
+    peak = _memory("VmHWM")
     targets = trial.n_targets
     return TrainingSpeed(
         windows=len(trial.batch.targets),
         targets_per_second=targets / seconds,
         input_steps_per_second=trial.batch.inputs.size / seconds,
         share_of_products=_products_seconds(trial, precision, threads) / seconds,
-        peak_bytes=peak,
+        peak_bytes=None if peak is None or before is None else peak - before,
     )
 
 
@@ -178,16 +179,18 @@ def _calls(work: Callable[[], object], n: int = 8) -> float:
     return (time.perf_counter() - began) / n
 
 
-def _memory(key: str) -> int:
-    """A figure of /proc/self/status in bytes."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(key + ":"):
-            return 1024 * int(line.split()[1])
-    raise AssertionError(f"unreachable: every Linux says {key}")
+def _memory(key: str) -> int | None:
+    """A figure of Linux's /proc/self/status in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(key + ":"):
+                return 1024 * int(line.split()[1])
+    return None
 
 
 def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    with contextlib.suppress(OSError):  # then the imports' own peak counts too
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def ways_to_train(cores: int) -> Iterator[tuple[str, str, int, bool]]:

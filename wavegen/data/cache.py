@@ -203,15 +203,16 @@ class ClipCache:
         Raises:
             DataError: the cache is damaged or cannot be written.
         """
-        kept = self.kept(folder)
-        clips = self._clips_of(folder)
-        if clips:
-            with self._errors_explained(), closing(self._connect()) as index, index:
+        if not self.index_path.is_file():
+            return Kept(0, 0)
+        before, clips = self.kept(folder), {clip for _, clip in self._clips_of(folder)}
+        with self._errors_explained(), closing(self._connect()) as index:
+            with index:
                 index.execute(f"DELETE FROM files WHERE {BELOW}", _below(folder))
-        with self._errors_explained():
-            for _, clip in clips:
+            rows = index.execute("SELECT DISTINCT content_hash, settings FROM files WHERE reason IS NULL")
+            for clip in clips - {self._clip_path(*row) for row in rows}:  # others may have the same content
                 clip.unlink(missing_ok=True)
-        return kept
+        return before
 
     def _clips_of(self, folder: Path) -> list[tuple[bytes, Path]]:
         """Each file below a folder that the index knows, with where its classes are."""

@@ -49,7 +49,7 @@ def model_bits(
     jobs = [(i, begin) for i, clip in enumerate(clips) for begin in range(0, len(clip), CHUNK_TARGETS)]
     stacks: SimpleQueue[Stack] = SimpleQueue()
     n_threads = torch.get_num_threads()
-    for stack in _stacks(model, n_threads):
+    for stack in _stacks(model, max(1, min(n_threads, len(jobs)))):
         stacks.put(stack)
 
     def nats(job: tuple[int, int]) -> tuple[float, int]:
@@ -84,7 +84,8 @@ def _stacks(model: WaveNet, n_threads: int) -> list[Stack]:
 
     weight = model.skip.weight
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
-        return [FusedStack(model.residual_blocks, model.skip, torch.float32, recompute=True) for _ in range(n_threads)]
+        blocks, skip = model.residual_blocks, model.skip
+        return [FusedStack(blocks, skip, torch.float32, forward_only=True) for _ in range(n_threads)]
     return [model.stack]
 
 

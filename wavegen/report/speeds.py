@@ -45,8 +45,8 @@ def _generating(row: Row) -> tuple[str, ...]:
 
 
 def _training(row: Row) -> tuple[str, ...]:
-    steps, memory = row.input_steps_per_second or 0.0, row.peak_memory_bytes or 0
-    return f"{row.samples_per_second:,.0f}", f"{steps:,.0f}", _share(row), f"{memory / 1e9:.2f} GB"
+    memory = "" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 1e9:.2f} GB"
+    return f"{row.samples_per_second:,.0f}", f"{row.input_steps_per_second or 0.0:,.0f}", _share(row), memory
 
 
 def _share(row: Row) -> str:

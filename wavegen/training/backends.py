@@ -6,9 +6,11 @@ nothing, because the loss is a sum over targets divided by their number in the w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from queue import SimpleQueue
 from typing import Protocol
 
 import torch
@@ -121,7 +123,9 @@ class FusedBackend:
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.recompute = recompute
         self.threads = min(threads, slices)
-        self.stacks: list[dict[int, FusedStack]] = [{} for _ in range(self.threads)]  # a workspace for each size
+        self.stacks: SimpleQueue[dict[int, FusedStack]] = SimpleQueue()  # each thread's workspaces, by windows
+        for _ in range(self.threads):
+            self.stacks.put({})
         self.pool = ThreadPoolExecutor(self.threads, "gradients")
         keep_freed_memory()
 
@@ -130,21 +134,26 @@ class FusedBackend:
         parts = slices_of(batch, self.slices)
         before = torch.get_num_threads()
         torch.set_num_threads(1)  # for each of ours
+        work = deque(self.pool.submit(self._work, part, n_targets) for part in parts)
         try:
-            work = [self.pool.submit(self._work, w, parts[w :: self.threads], n_targets) for w in range(self.threads)]
-            results = [one.result() for one in work]
+            nats, total = work.popleft().result()
+            while work:  # in order, each let go of as soon as it is added
+                loss, gradients = work.popleft().result()
+                nats += loss
+                total = _add(total, gradients)
         finally:
+            for one in work:
+                one.cancel()
+            wait(work)  # after an error or Ctrl-C: nobody computes in these buffers any more
             torch.set_num_threads(before)
-        nats, total = 0.0, None
-        for i in range(len(parts)):
-            loss, gradients = results[i % self.threads][i // self.threads]
-            nats += loss
-            total = _add(total, gradients)
-        assert total is not None  # there is at least one slice
         return nats, total
 
-    def _work(self, worker: int, parts: Sequence[Slice], n_targets: int) -> list[tuple[float, list[Tensor]]]:
-        return [self._slice(self.stacks[worker], part, n_targets) for part in parts]
+    def _work(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
+        stacks = self.stacks.get()
+        try:
+            return self._slice(stacks, part, n_targets)
+        finally:
+            self.stacks.put(stacks)
 
     def _slice(self, stacks: dict[int, FusedStack], part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
         model = self.model

@@ -169,10 +169,12 @@ def _restored(
     observers: Sequence[Observer],
     notice: Notice,
 ) -> Trainer:
+    if config.training.backend == "fused" and device.type != "cpu":
+        notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen anew")
+        config = config.with_values("training", backend="auto", accumulation="auto")
     config = freeze(config, corpus, device, notice)
     if config != checkpoint.config:
         run.write_config(config.to_yaml())
-    torch.set_num_threads(int(config.training.threads))
     trainer = Trainer(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers)
     trainer.restore(checkpoint)
     run.cut_metrics(checkpoint.step)

@@ -76,10 +76,10 @@ class Optimizer:
         return first, second
 
     def restore(self, moments: tuple[Arrays, Arrays], updates: int) -> None:
-        """Take over what ``moments`` returned after so many updates."""
+        """Take over what ``moments`` returned after so many updates, but not another kind of optimizer's."""
         in_adam = {parameter for group in self.adam.param_groups for parameter in group["params"]}
         for parameter, name in self.names.items():
-            if parameter in in_adam and name in moments[0]:
+            if parameter in in_adam and name in moments[1]:
                 self.adam.state[parameter] = {
                     "step": torch.tensor(float(updates)),
                     "exp_avg": torch.from_numpy(moments[0][name].copy()).to(parameter.device),
@@ -87,8 +87,9 @@ class Optimizer:
                 }
         for group in self.groups:
             for parameter, momentum in zip(group.parameters, group.momentum, strict=True):
-                if self.names[parameter] in moments[0]:
-                    momentum.copy_(torch.from_numpy(moments[0][self.names[parameter]]))
+                name = self.names[parameter]
+                if name in moments[0] and name not in moments[1]:
+                    momentum.copy_(torch.from_numpy(moments[0][name]))
 
 
 @dataclass

@@ -115,7 +115,7 @@ class Trainer:
             CheckpointError: the first or the last checkpoint, or an interruption's, cannot be written.
             TrainingError: the loss is not finite again and again; the last good checkpoint stays.
         """
-        torch.set_num_threads(int(self.settings.threads) if self.settings.threads != "auto" else 1)
+        torch.set_num_threads(int(self.settings.threads))
         with self.interruption, ThreadPoolExecutor(1, "windows") as pool:
             try:
                 if self.progress.step == 0:

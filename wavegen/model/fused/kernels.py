@@ -1,8 +1,7 @@
 """What happens between the matrix products of a fused stack: element by element, each number touched once.
 
-Compiled for the host by numba, once per machine, and kept on disk; numba's cache watches this file alone, so touch it
-after a change to ``wavegen.vectors``. Rows are time-major; channels are a multiple of LANES; arrays are float32 or
-bfloat16 (as uint16).
+Compiled for the host by numba, once per machine, and kept on disk. Rows are time-major; channels are a multiple of
+LANES; arrays are float32 or bfloat16 (as uint16).
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from numba import njit
 
 from wavegen.vectors import LANES, clamp, fma, load, shift_exponent, splat, store
 
+# numba's cache watches this file alone: this names the state of the one it is built on (a test says when to renew it).
+BUILT_ON = "3ffdc6978a11942d"
 ONE = np.float32(1.0)
 # 2^r for r in [-1/2, 1/2], the polynomial of least relative error (2e-7)
 P0, P1, P2 = np.float32(0.00134043), np.float32(0.00961813), np.float32(0.05550411)

@@ -41,14 +41,20 @@ class FusedStack:
         dtype: of the matrix products and of what is kept for the backward pass, float32 or bfloat16. The stream h
             and all gradients of weights are summed in float32.
         recompute: keep only each block's input for the backward pass and compute its gates again.
+        forward_only: keep nothing; there is no backward pass.
     """
 
     def __init__(
-        self, blocks: Sequence[ResidualBlock], skip: nn.Linear, dtype: torch.dtype, recompute: bool = False
+        self,
+        blocks: Sequence[ResidualBlock],
+        skip: nn.Linear,
+        dtype: torch.dtype,
+        recompute: bool = False,
+        forward_only: bool = False,
     ) -> None:
         self.blocks, self.skip = list(blocks), skip
         self.dtype = dtype
-        self.recompute = recompute
+        self.recompute, self.forward_only = recompute or forward_only, forward_only
         first = self.blocks[0].conv
         self.kernel_size = first.kernel_size
         self.channels, self.gate_channels = _padded(first.weight.shape[2]), _padded(first.weight.shape[1] // 2)
@@ -89,7 +95,8 @@ class FusedStack:
             return _Buffer(torch.empty(rows, columns, dtype=dtype))
 
         self.stream = buffer(n_rows, channels, torch.float32)  # h between the blocks, then its gradient
-        self.h = [buffer(n_rows, channels) for _ in range(depth)]  # each block's input
+        inputs = [buffer(n_rows, channels) for _ in range(2 if self.forward_only else depth)]
+        self.h = [inputs[i % len(inputs)] for i in range(depth)]  # each block's input
         self.z = buffer(self.n_outputs, depth * gates)  # each block's, side by side, where it has a skip
         kept = [buffer(length if self.recompute else n_rows, 2 * gates) for _ in range(1 if self.recompute else depth)]
         taps, z, dz = buffer(length, self.kernel_size * channels), buffer(length, gates), buffer(length, gates)
@@ -163,6 +170,7 @@ class FusedStack:
         for i in reversed(range(len(self.blocks))):
             columns = slice(i * width, (i + 1) * width)
             skip = weights.skip[:, columns].t().contiguous().t()  # the product is faster so
+            # In ascending order: a stretch reads dh of its own rows, then adds to rows that no later stretch reads.
             for s in self.stretches[i]:
                 if self.recompute:
                     self._gate(i, s, weights)
@@ -309,7 +317,7 @@ class _Stack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.call != ctx.stack.calls:
+        if ctx.call != ctx.stack.calls or ctx.stack.forward_only:
             raise RuntimeError("expected a fused stack's backward pass right after its forward pass")
         dh, sums = ctx.stack.backward(gradients[0], ctx.weights)
         return (None, dh[:, : ctx.channels].clone(), *sums.as_gradients(ctx.stack, ctx.parameters))

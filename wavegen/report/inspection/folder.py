@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from wavegen.audio.files import AudioInfo, probe
 from wavegen.audio.finding import find_audio, printable
 from wavegen.config import load_config
 from wavegen.data.cache import ClipCache, Kept
-from wavegen.errors import AudioError, UsageError
+from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.report.inspection.audio import describe_encoding
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.inspection.listening import Heard, duplicates, listen, listening_facts, listening_tables
@@ -64,8 +65,10 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, hear: bool
     seconds = {name: heard[name].seconds if hear else header.seconds for name, header in usable.items()}
     known = sorted(length for length in seconds.values() if length is not None)
     formats = _group(usable, seconds)
-    cache = ClipCache()
-    kept = cache.kept(folder)
+    cache, kept = None, Kept(0, 0)
+    with contextlib.suppress(DataError, UsageError):  # headers can be read without one
+        cache = ClipCache()
+        kept = cache.kept(folder)
     values = {
         "kind": "folder",
         "path": str(folder),
@@ -92,7 +95,7 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, hear: bool
             for name, header in usable.items()
         ],
         "heard": None,
-        "cache": {"files": kept.n_files, "bytes": kept.n_bytes, "path": str(cache.folder)},
+        "cache": {"files": kept.n_files, "bytes": kept.n_bytes, "path": str(cache.folder) if cache else None},
     }
     tables = _tables(folder, len(usable), known, formats, unusable, found.n_ignored, _cached(kept, cache))
     if hear:
@@ -176,9 +179,9 @@ def _tables(
     return tables
 
 
-def _cached(kept: Kept, cache: ClipCache) -> str | None:
+def _cached(kept: Kept, cache: ClipCache | None) -> str | None:
     """What was decoded before; --drop-cache frees it."""
-    if not kept.n_files:
+    if cache is None or not kept.n_files:
         return None
     whole = f"{file_size(cache.n_bytes())} in all at {printable(cache.folder)}"
     return f"{_count(kept.n_files, 'file')} decoded, {file_size(kept.n_bytes)} (of {whole})"

@@ -7,7 +7,7 @@ that is why a stream's rounding does not depend on the others.
 
 Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output).
 
-Whoever changes this file: numba's cache on disk watches ``fused_kernel.py`` alone, so touch that one too.
+numba's cache on disk watches ``fused_kernel.py`` alone: that file names the state of this one.
 """
 
 from __future__ import annotations

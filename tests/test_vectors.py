@@ -1,0 +1,79 @@
+"""Vectors as values in compiled code: arithmetic, loads and stores, and that cached machine code is never stale."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import njit
+
+from wavegen import vectors
+from wavegen.model.fused import kernels
+from wavegen.sampling.engines import fused_kernel, vector_tiles
+from wavegen.vectors import LANES, clamp, fma, load, splat, store
+
+
+@pytest.mark.parametrize(
+    ("compiled", "sources"),
+    [(kernels, [vectors]), (fused_kernel, [vectors, vector_tiles])],
+    ids=["training", "sampling"],
+)
+def test_a_compiled_file_names_the_state_of_what_it_is_built_on(compiled, sources) -> None:
+    """numba recompiles when the file itself changes: so after a change to its sources, it has to."""
+    content = b"".join(Path(source.__file__).read_bytes() for source in sources)
+    assert hashlib.sha256(content).hexdigest()[:16] == compiled.BUILT_ON, "write this into BUILT_ON"
+
+
+@njit
+def arithmetic(a, b, out):
+    x, y = load(a, 0, 0), load(b, 0, 0)
+    store(out, 0, 0, x + y)
+    store(out, 1, 0, x - y)
+    store(out, 2, 0, x * y)
+    store(out, 3, 0, x / y)
+    store(out, 4, 0, fma(x, y, x))
+    store(out, 5, 0, clamp(x, splat(np.float32(0.5))))
+    store(out, 6, 0, np.float32(2.0) - x * np.float32(3.0))
+
+
+def test_arithmetic_is_float32s() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((1, LANES)).astype(np.float32) for _ in range(2))
+    a[0, 0] = np.nan
+    out = np.zeros((7, LANES), np.float32)
+    arithmetic(a, b, out)
+    x, y = a[0], b[0]
+    expected = [x + y, x - y, x * y, x / y, (x.astype(np.float64) * y + x).astype(np.float32)]
+    expected += [np.clip(x, -0.5, 0.5), np.float32(2.0) - x * np.float32(3.0)]
+    np.testing.assert_array_equal(out, expected)  # a number that is none stays so, through clamp as well
+
+
+@njit
+def copy(source, row, column, target):
+    store(target, row, column, load(source, row, column))
+
+
+def test_bfloat16_is_rounded_to_nearest_as_torch_does() -> None:
+    import torch
+
+    rng = np.random.default_rng(1)
+    numbers = (rng.standard_normal(5 * LANES) * 10.0 ** rng.integers(-30, 30, 5 * LANES)).astype(np.float32)
+    numbers[:5] = [0.0, -0.0, np.inf, -np.inf, np.nan]
+    numbers[5:9] = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x7F7FFFFF], np.uint32).view(np.float32)  # ties
+    source = numbers.reshape(5, LANES)
+    narrow = np.zeros((5, LANES), np.uint16)
+    for row in range(5):
+        copy(source, row, 0, narrow)
+    expected = torch.from_numpy(source).to(torch.bfloat16)
+    wide = np.zeros((5, LANES), np.float32)
+    for row in range(5):
+        copy(narrow, row, 0, wide)
+    np.testing.assert_array_equal(wide, expected.float().numpy())
+
+
+def test_rows_and_columns_are_the_arrays() -> None:
+    source = np.arange(3 * 4 * LANES, dtype=np.float32).reshape(3, 4 * LANES)
+    target = np.zeros_like(source)
+    copy(source, 2, LANES, target)
+    assert (target != 0).sum() == LANES
+    np.testing.assert_array_equal(target[2, LANES : 2 * LANES], source[2, LANES : 2 * LANES])

@@ -1,0 +1,79 @@
+"""What follows from shapes and memory: slices, batches that fit, and an estimate near what is measured."""
+
+import pytest
+import torch
+
+from wavegen.bench.training import measure_training
+from wavegen.config import Config, load_config
+from wavegen.errors import UsageError
+from wavegen.training import memory
+from wavegen.training.memory import settle, training_bytes
+
+CPU = torch.device("cpu")
+
+
+def settled(*overrides: str, device: torch.device = CPU) -> Config:
+    return settle(load_config("small", [f"training.{one}" for one in overrides]), device)
+
+
+@pytest.mark.parametrize(
+    ("threads", "batch", "window", "slices"),
+    [
+        (1, 8, 2048, 1),
+        (2, 8, 2048, 2),
+        (3, 8, 2048, 4),  # of equal size
+        (16, 8, 2048, 8),
+        (2, 4, 16000, 4),  # none larger than SLICE_ROWS
+        (2, 1, 2048, 1),
+        (1, 7, 40000, 7),
+    ],
+)
+def test_slices_are_equal_and_one_for_each_thread(threads, batch, window, slices) -> None:
+    config = settled(f"threads={threads}", f"batch_size={batch}", f"window_targets={window}")
+    assert config.training.accumulation == slices
+
+
+def test_more_slices_than_windows_are_windows() -> None:
+    assert settled("batch_size=4", "accumulation=9").training.accumulation == 4
+
+
+def test_the_torch_backend_takes_a_batch_whole() -> None:
+    assert settled("backend=torch", "threads=2").training.accumulation == 1
+    assert settled(device=torch.device("cuda")).training.backend == "torch"
+
+
+def test_the_fused_backend_is_refused_on_a_gpu() -> None:
+    with pytest.raises(UsageError, match=r"fused runs on a CPU, not on cuda; choose auto"):
+        settled("backend=fused", device=torch.device("cuda"))
+
+
+def test_nothing_is_left_to_settle() -> None:
+    config = settled("batch_size=auto", "threads=auto")
+    left = [key for key, value in config.training.model_dump().items() if value == "auto"]
+    assert left == ["precision"]  # is measured
+    assert settle(config, CPU) == config
+
+
+@pytest.mark.parametrize(
+    ("free", "window", "size"), [(1 << 40, 2048, 8), (1 << 40, 1000, 16), (1 << 40, 100_000, 1), (400_000_000, 2048, 1)]
+)
+def test_an_automatic_batch_fits(monkeypatch, free, window, size) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: free)
+    assert settled("batch_size=auto", f"window_targets={window}").training.batch_size == size
+
+
+def test_memory_that_is_free_is_known() -> None:
+    assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_estimate_is_near_the_measured_peak(precision, recompute) -> None:
+    config = load_config("small", ["training.batch_size=8", "training.window_targets=6000", "training.threads=2"])
+    measured = measure_training(config, "fused", precision, 2, recompute)
+    changes = {"precision": precision, "activation_checkpointing": recompute}
+    estimated = training_bytes(settle(config.with_values("training", **changes), CPU), precision)
+    assert measured.peak_bytes is not None
+    assert estimated == pytest.approx(measured.peak_bytes, rel=0.25)
+    assert 0 < measured.share_of_products < 3  # a noisy machine; but not nothing, and not all of another unit
