@@ -383,6 +383,39 @@ def test_minutes_become_steps_that_are_frozen(sines: Path, tmp_path: Path) -> No
     assert frozen.training.precision in ("float32", "bfloat16")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_running_out_of_memory_names_the_keys_to_change(
+    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    training = begin(tiny_config(sines), tmp_path / "run")
+
+    def full(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(training.backend, "gradients", full)
+    with pytest.raises(TrainingError, match=r"step 1: out of memory on cpu; lower training\.batch_size .*=true"):
+        training.fit()
+
+
+def test_another_error_is_not_taken_for_it(sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = begin(tiny_config(sines), tmp_path / "run")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(training.backend, "gradients", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        training.fit()
+
+
 def test_calibrating_changes_nothing_in_the_training(sines: Path, tmp_path: Path) -> None:
     config = load_config("small", [f"data.folder={sines}", *TINY, "training.minutes=0.2"])
     calibrated = begin(config, tmp_path / "one")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wavegen.training.freeze import Trial
 
 STEPS = 3
-PRODUCT_REPEATS = 7
+PRODUCT_REPEATS = 15
 ROWS = 2048  # of a probed product: what a stretch of the fused backend has
 
 
@@ -163,16 +163,12 @@ def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float
         lambda: torch.mm(y, weight, out=of_x),
         lambda: torch.mm(y.t(), x, out=of_weight),
     ):
-        times.append(_best(work))
+        times.append(float(np.median([_calls(work) for _ in range(PRODUCT_REPEATS)])))
     return sum(times) / ROWS
 
 
-def _best(work: Callable[[], object]) -> float:
-    """The least time of a call: other processes only ever make it slower."""
-    return min(_calls(work) for _ in range(PRODUCT_REPEATS))
-
-
 def _calls(work: Callable[[], object], n: int = 8) -> float:
+    """The mean time of a few calls."""
     began = time.perf_counter()
     for _ in range(n):
         work()
