@@ -114,6 +114,19 @@ def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_m
     assert backend.gradients(batch, 300)[0] == build("fused", random_model(), 5).gradients(batch, 300)[0]
 
 
+def test_one_thread_is_one_thread(random_model) -> None:
+    """Also inside the matrix library, which would take all cores in a thread that nobody told otherwise."""
+    model, rng = random_model(residual_channels=128, gate_channels=128), np.random.default_rng(0)
+    inputs = rng.integers(model.classes, size=(1, model.receptive_field - 1 + 8000))
+    batch = Batch(inputs, inputs[:, -8000:], np.ones((1, 8000), dtype=np.bool_))
+    backend = FusedBackend(model, "float32", 1, False, 1)
+    backend.gradients(batch, 8000)
+    began, busy = time.perf_counter(), time.process_time()
+    for _ in range(3):
+        backend.gradients(batch, 8000)
+    assert time.process_time() - busy < 1.2 * (time.perf_counter() - began)
+
+
 def test_one_window_and_many_threads(random_model, batch) -> None:
     one = Batch(batch.inputs[:1], batch.targets[:1], batch.is_real[:1])
     nats, _ = FusedBackend(random_model(), "float32", 1, False, 8).gradients(one, 50)

@@ -154,6 +154,7 @@ def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float
     """The time that a row takes in a product, its gradient with respect to its inputs, and that to its weights."""
     import torch
 
+    torch.set_num_threads(1)  # the matrix library asks each thread anew
     x, y = torch.randn(ROWS, n_inputs).to(dtype), torch.randn(ROWS, n_outputs).to(dtype)
     weight = torch.randn(n_outputs, n_inputs).to(dtype)
     of_x, of_y, of_weight = torch.empty_like(x), torch.empty_like(y), torch.empty_like(weight)

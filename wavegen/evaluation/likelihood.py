@@ -56,6 +56,7 @@ def model_bits(
         clip, begin = clips[job[0]], job[1]
         past = np.full(max(field - begin, 0), silence, dtype=np.int64)
         window = torch.from_numpy(np.concatenate([past, clip[max(begin - field, 0) : begin + CHUNK_TARGETS]]))
+        torch.set_num_threads(1)  # the matrix library asks each thread anew
         stack = stacks.get()
         try:
             return _nats(model, window, stack), len(window) - field
@@ -63,7 +64,7 @@ def model_bits(
             stacks.put(stack)
 
     totals = [0.0] * len(clips)
-    torch.set_num_threads(n_threads if stacks.qsize() == 1 else 1)
+    torch.set_num_threads(1)  # for each stretch, even a single one: a clip's figure does not depend on its neighbours
     pool = ThreadPoolExecutor(stacks.qsize(), "scoring")
     try:
         for (i, _), (loss, n_samples) in zip(jobs, pool.map(nats, jobs), strict=True):

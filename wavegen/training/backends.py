@@ -149,6 +149,7 @@ class FusedBackend:
         return nats, total
 
     def _work(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
+        torch.set_num_threads(1)  # the matrix library asks each thread anew
         stacks = self.stacks.get()
         try:
             return self._slice(stacks, part, n_targets)
