@@ -21,15 +21,16 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
 
-def vector_lanes() -> int:
-    """float32 numbers in a vector register of the processor that numba compiles for."""
-    features = str(cpu_target.target_context.codegen().magic_tuple())
+def vector_lanes(features: str) -> int:
+    """float32 numbers in a vector register of a processor with these features."""
     if "+avx512f" in features:
         return 16
     return 8 if "+avx" in features else 4
 
 
-LANES = vector_lanes()
+FEATURES = str(cpu_target.target_context.codegen().magic_tuple())  # of the processor that numba compiles for
+LANES = vector_lanes(FEATURES)
+ROUNDS_TO_BFLOAT16 = "+avx512bf16" in FEATURES  # in one instruction, which takes subnormal numbers for zero
 FLOAT, INT16, INT32, INT64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 VECTOR, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT32, INT16))
 
@@ -75,6 +76,29 @@ def load(typingctx, array, row, column):
     return VECTOR_TYPE(array, types.int64, types.int64), codegen
 
 
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def _bfloat16(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """Round to bfloat16, as 16-bit words."""
+    if ROUNDS_TO_BFLOAT16:
+        return builder.bitcast(builder.fptrunc(value, ir.VectorType(_BFloat(), LANES)), HALVES)
+    bits = builder.bitcast(value, WORDS)
+    odd = builder.and_(builder.lshr(bits, _word(16)), _word(1))
+    rounded = builder.lshr(builder.add(builder.add(bits, _word(0x7FFF)), odd), _word(16))
+    return builder.trunc(rounded, HALVES)
+
+
 @intrinsic
 def store(typingctx, array, row, column, vector):
     """Write a register into a row, from a column on; bfloat16 is rounded to nearest, ties to even."""
@@ -84,11 +108,7 @@ def store(typingctx, array, row, column, vector):
         if signature.args[0].dtype == types.float32:
             builder.store(value, _place(context, builder, signature, arguments, VECTOR), align=4)
         else:
-            bits = builder.bitcast(value, WORDS)
-            odd = builder.and_(builder.lshr(bits, _word(16)), _word(1))
-            rounded = builder.lshr(builder.add(builder.add(bits, _word(0x7FFF)), odd), _word(16))
-            place = _place(context, builder, signature, arguments, HALVES)
-            builder.store(builder.trunc(rounded, HALVES), place, align=2)
+            builder.store(_bfloat16(builder, value), _place(context, builder, signature, arguments, HALVES), align=2)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, VECTOR_TYPE), codegen

@@ -19,7 +19,7 @@ from wavegen.sampling.engines.vector_tiles import (
 from wavegen.vectors import LANES
 
 # numba's cache watches this file alone: this names the state of those it is built on (a test says when to renew it).
-BUILT_ON = "6dc4ad89050f20a4"
+BUILT_ON = "78a392043ccd971b"
 DONE, NOT_FINITE = 0, 1
 
 # products[streams][registers], by name because numba resolves names, not subscripts
