@@ -32,8 +32,7 @@ class Commands(TyperGroup):
         except WavegenError as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            for line in str(error).splitlines():
-                typer.echo(f"error: {line}", err=True)
+            _complain(str(error))
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             _drop_standard_output()
@@ -95,13 +94,18 @@ def train(
     init_from: Annotated[
         str | None, typer.Option(metavar="CHECKPOINT", help="Start from another run's weights (fine-tuning).")
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Processes on this machine: one for each GPU, or part of the cores."),
+    ] = None,
 ) -> None:
     """Train a model on a folder of recordings."""
-    from wavegen.device import choose_device
-    from wavegen.report.observers import run_observers
-    from wavegen.report.terminal import TrainingDisplay
+    if devices is not None and devices > 1 and "WORLD_SIZE" not in os.environ:
+        from wavegen.training.processes import own_command, run_processes
+
+        raise typer.Exit(run_processes(devices, own_command(), _complain))
     from wavegen.training import launch
-    from wavegen.training.interruption import Interrupted
+    from wavegen.training.distributed import joined
 
     given = list(overrides or [])
     for key, value in {"steps": steps, "minutes": minutes, "seed": seed}.items():
@@ -110,24 +114,39 @@ def train(
     if folder is not None:
         given.append(f"data.folder={json.dumps(os.path.abspath(folder))}")  # noqa: PTH100 (resolves no links)
     run_folder = _run_folder(folder, run)
-    chosen = choose_device(device)
-    trainer: Trainer
-    if resume:
-        if init_from is not None:
-            raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
-        trainer = launch.resume(
-            run_folder, _requested(config, given), accept_changes, chosen, [], _notice, _data_progress()
-        )
-    else:
-        source = None if init_from is None else Path(init_from)
-        trainer = launch.new_run(_load_config(config, given), run_folder, chosen, [], _notice, _data_progress(), source)
+    if resume and init_from is not None:
+        raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
+    with joined(device) as group:
+        notice, progress = (_notice, _data_progress()) if group.speaks else (_silence, None)
+        if resume or group.restarts(run_folder):
+            requested = _requested(config, given)
+            trainer = launch.resume(run_folder, requested, accept_changes, group, [], notice, progress)
+        else:
+            settings = group.attempt(lambda: _load_config(config, given))
+            source = None if init_from is None else Path(init_from)
+            trainer = launch.new_run(settings, run_folder, group, [], notice, progress, source)
+        if group.speaks:
+            _train(trainer, run_folder)
+        else:
+            _train_along(trainer)
+
+
+def _train(trainer: Trainer, run_folder: RunFolder) -> None:
+    """Train, and say how it goes."""
+    from wavegen.report.observers import run_observers
+    from wavegen.report.terminal import TrainingDisplay
+    from wavegen.training.distributed import LostProcess
+    from wavegen.training.interruption import Interrupted
+
     _print_plan(trainer, run_folder)
     display = TrainingDisplay(trainer.total_steps, trainer.progress)
     trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()
-    except Interrupted as stop:
+    except (Interrupted, LostProcess) as stop:
         display.close()
+        if isinstance(stop, LostProcess):
+            _complain(str(stop))
         typer.echo(f"stopped at step {trainer.progress.step:,}; saved. Go on with:", err=True)
         typer.echo(f"  wavegen train --run {run_folder.path} --resume", err=True)
         raise typer.Exit(stop.exit_code) from None
@@ -135,6 +154,17 @@ def train(
         display.close()
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
     typer.echo(f"  wavegen generate {run_folder.path} -o new.wav", err=True)
+
+
+def _train_along(trainer: Trainer) -> None:
+    """Train without a word: rank 0 speaks."""
+    from wavegen.training.distributed import LostProcess
+    from wavegen.training.interruption import Interrupted
+
+    try:
+        trainer.fit()
+    except (Interrupted, LostProcess) as stop:
+        raise typer.Exit(stop.exit_code) from None
 
 
 @app.command()
@@ -405,6 +435,15 @@ def _seconds(text: str) -> float | None:
         return None if float(text) == float("inf") else float(text)
     except ValueError:
         raise UsageError(f"--seconds: expected a number above 0, or inf, found '{text}'") from None
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        typer.echo(f"error: {line}", err=True)
+
+
+def _silence(text: str) -> None:
+    """Say nothing: another process does."""
 
 
 def _notice(text: str) -> None:

@@ -7,6 +7,9 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +43,26 @@ def choose_device(name: str) -> torch.device:
         if int(index or 0) >= n_devices:
             raise UsageError(f"--device {name}: this machine has {n_devices} CUDA devices that torch can use; try cpu")
     return torch.device(name)
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Run torch on so many threads, here alone: other threads have their own number (see ``one_thread_each``)."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def one_thread_each(n: int, name: str) -> ThreadPoolExecutor:
+    """A pool of n threads, each of which runs torch on itself alone; otherwise each would take all cores."""
+    import torch
+
+    return ThreadPoolExecutor(n, name, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def keep_freed_memory() -> None:

@@ -356,14 +356,21 @@ def train(
         Interrupted: after Ctrl-C; the state is saved.
     """
     from wavegen.training import launch
+    from wavegen.training.distributed import joined
 
     settings = config if isinstance(config, Config) else load_config(config)
     settings = settings.with_values("data", folder=str(Path(folder).absolute()))
     run_folder = RunFolder(Path(run) if run is not None else Path("runs") / Path(folder).absolute().name)
     source = None if init_from is None else Path(init_from)
-    trainer = launch.new_run(settings, run_folder, choose_device(device), observers, notice, init_from=source)
-    trainer.fit()
+    with joined(device) as group:
+        listeners, say = (observers, notice) if group.speaks else ((), _say_nothing)
+        trainer = launch.new_run(settings, run_folder, group, listeners, say, init_from=source)
+        trainer.fit()
     return load(run_folder.path, device)
+
+
+def _say_nothing(text: str) -> None:
+    """Say nothing: another process does."""
 
 
 def _mono(waveform: npt.ArrayLike) -> Floats:

@@ -13,7 +13,7 @@ from wavegen.data.windows import Batch
 from wavegen.errors import TrainingError
 from wavegen.model.outputs import softmax_loss
 from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend
-from wavegen.training.memory import settle
+from wavegen.training.settling import settle
 
 
 @pytest.fixture

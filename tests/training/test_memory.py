@@ -6,8 +6,9 @@ import torch
 from wavegen.bench.training import measure_training
 from wavegen.config import Config, load_config
 from wavegen.errors import UsageError
-from wavegen.training import memory
-from wavegen.training.memory import settle, training_bytes
+from wavegen.training import memory, settling
+from wavegen.training.memory import training_bytes
+from wavegen.training.settling import settle
 
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ def test_nothing_is_left_to_settle() -> None:
     ("free", "window", "size"), [(1 << 40, 2048, 8), (1 << 40, 1000, 16), (1 << 40, 100_000, 1), (400_000_000, 2048, 1)]
 )
 def test_an_automatic_batch_fits(monkeypatch, free, window, size) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda _: free)
+    monkeypatch.setattr(settling, "free_bytes", lambda _: free)
     assert settled("batch_size=auto", f"window_targets={window}").training.batch_size == size
 
 

@@ -1,4 +1,7 @@
+import errno
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +189,30 @@ def test_garbage_at_the_end_is_cut_off(run, garbage):
         file.write(garbage)
     run.cut_metrics(5)
     assert run.metrics_file.read_text() == '{"step": 1}\n'
+
+
+def test_metrics_that_find_the_disk_full_are_written_when_there_is_room(run, monkeypatch):
+    run.append_metrics({"step": 1})
+    whole = run.metrics_file.read_bytes()
+
+    class FullDisk(io.StringIO):
+        def writelines(self, lines):
+            with run.metrics_file.open("ab", 0) as file:
+                file.write(lines[0][:5].encode())
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        opened = Path.open
+        patch.setattr(
+            Path, "open", lambda path, mode, *rest, **_: FullDisk() if mode == "a" else opened(path, mode, *rest)
+        )
+        assert "the disk is full; make room" in run.append_metrics({"step": 2})
+        assert run.append_metrics({"step": 3}) is None, "told once"
+        assert run.metrics_file.read_bytes() == whole, "no half line"
+        with pytest.raises(CheckpointError, match="the disk is full"):
+            run.save(checkpoint(3), keep_last=2)
+    run.append_metrics({"step": 4})
+    assert [entry["step"] for entry in run.metrics()] == [1, 2, 3, 4]
 
 
 def test_metrics_that_cannot_be_written_stop_the_training(run):

@@ -18,12 +18,14 @@ from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.model.wavenet import build_model
 from wavegen.training import backends, launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
+from wavegen.training.distributed import Group
 from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.trainer import Trainer, update_average
 
 RATE_HZ = 4000
+ON_CPU = Group(device=torch.device("cpu"))
 TINY = [
     f"audio.sample_rate_hz={RATE_HZ}",
     "model.cycles=1",
@@ -62,11 +64,11 @@ def tiny_config(folder: Path, *overrides: str) -> Config:
 
 def begin(config: Config, run: Path, corpus: Corpus | None = None) -> Trainer:
     corpus = corpus or read_corpus(config)
-    return launch.start(config, corpus, RunFolder(run), torch.device("cpu"), [], print)
+    return launch.start(config, corpus, RunFolder(run), ON_CPU, [], print)
 
 
 def go_on(run: Path, requested: Callable[[Config], Config] = lambda frozen: frozen, accept: bool = False) -> Trainer:
-    return launch.resume(RunFolder(run), requested, accept, torch.device("cpu"), [], print)
+    return launch.resume(RunFolder(run), requested, accept, ON_CPU, [], print)
 
 
 def final_state(run: Path) -> Checkpoint:
@@ -240,7 +242,7 @@ def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(
     second = launch.new_run(
         tiny_config(sines, "model.head_channels=20"),
         RunFolder(tmp_path / "second"),
-        torch.device("cpu"),
+        ON_CPU,
         [],
         print,
         init_from=tmp_path / "first",
@@ -254,7 +256,7 @@ def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(
 def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "new")
     with pytest.raises(UsageError, match="expected a run folder or a checkpoint, found nothing"):
-        launch.new_run(tiny_config(sines), run, torch.device("cpu"), [], print, init_from=tmp_path / "nothing")
+        launch.new_run(tiny_config(sines), run, ON_CPU, [], print, init_from=tmp_path / "nothing")
     assert not run.path.exists()
 
 
@@ -429,9 +431,9 @@ def test_calibrating_changes_nothing_in_the_training(sines: Path, tmp_path: Path
 def test_trains_and_resumes_on_cuda(sines: Path, tmp_path: Path) -> None:
     config = tiny_config(sines, "training.precision=bfloat16", "training.steps=60", "training.learning_rate=0.01")
     device = torch.device("cuda")
-    training = launch.start(config, read_corpus(config), RunFolder(tmp_path / "run"), device, [], print)
+    training = launch.start(config, read_corpus(config), RunFolder(tmp_path / "run"), Group(device=device), [], print)
     stop_after(training, step=30)
-    resumed = launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, device, [], print)
+    resumed = launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), [], print)
     resumed.fit()
     assert resumed.progress.validation["held_out_bits"] < 6.0
     assert build_quantizer(config).classes == 256

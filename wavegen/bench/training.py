@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wavegen.config import Config, parse_config
+from wavegen.device import one_thread_each, torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
     import torch
 
     from wavegen.training.freeze import Trial
-    from wavegen.training.memory import settle
+    from wavegen.training.settling import settle
 
     cpu = torch.device("cpu")
     torch.set_num_threads(threads)
@@ -118,17 +119,12 @@ def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
     import torch
 
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            total = 0.0
-            for (n_inputs, n_outputs), rows in product_rows(trial.model, *trial.batch.targets.shape).items():
-                jobs = [pool.submit(_product_seconds, n_inputs, n_outputs, dtype) for _ in range(threads)]
-                total += rows / threads * max(job.result() for job in jobs)
-        return total
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(1), one_thread_each(threads, "products") as pool:
+        total = 0.0
+        for (n_inputs, n_outputs), rows in product_rows(trial.model, *trial.batch.targets.shape).items():
+            jobs = [pool.submit(_product_seconds, n_inputs, n_outputs, dtype) for _ in range(threads)]
+            total += rows / threads * max(job.result() for job in jobs)
+    return total
 
 
 def product_rows(model: WaveNet, windows: int, window_targets: int) -> dict[tuple[int, int], int]:
@@ -154,7 +150,6 @@ def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float
     """The time that a row takes in a product, its gradient with respect to its inputs, and that to its weights."""
     import torch
 
-    torch.set_num_threads(1)  # the matrix library asks each thread anew
     x, y = torch.randn(ROWS, n_inputs).to(dtype), torch.randn(ROWS, n_outputs).to(dtype)
     weight = torch.randn(n_outputs, n_inputs).to(dtype)
     of_x, of_y, of_weight = torch.empty_like(x), torch.empty_like(y), torch.empty_like(weight)

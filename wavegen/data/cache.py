@@ -18,7 +18,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy as np
 from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.audio.signal import Level, load_waveform
+from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
 
 FORMAT = 1  # raise it whenever the same file and settings would give other classes
@@ -261,12 +262,8 @@ class ClipCache:
         """Read and decode files on all processors, and enter what became of them into the index as it comes."""
         if not paths:
             return
-        import torch
-
         # One thread for each file: less contention, and classes that don't depend on the number of processors.
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS, len(paths)), "decode")
+        pool = one_thread_each(min(os.cpu_count() or 1, MAX_WORKERS, len(paths)), "decode")
         with self._errors_explained(), closing(self._connect()) as index:
             self._remove_leftovers()
             rows: list[Row] = []
@@ -283,7 +280,6 @@ class ClipCache:
                     yield jobs[job], outcome
             finally:
                 pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(n_threads)
                 _enter(index, rows)
 
     def _prepare_file(self, path: Path, settings: ClipSettings) -> tuple[StoredClip | str, Row | None]:

@@ -13,7 +13,7 @@ epoch; the cuts fall elsewhere in each epoch; no window is padded but for the si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -105,8 +105,20 @@ class WindowStream:
             self._fill(first + row, tape[row], is_real[row])
         return Batch(tape[:, :-1], tape[:, field:], is_real[:, field:])
 
+    def n_targets(self, first: int, count: int) -> int:
+        """How many targets of a batch are real, without reading any."""
+        field = self.receptive_field
+        stretches = (stretch for row in range(count) for stretch in self._stretches(first + row))
+        return sum(max(0, at + length - max(at, field)) for at, _, _, length in stretches)
+
     def _fill(self, item: int, tape: npt.NDArray[np.int64], is_real: npt.NDArray[np.bool_]) -> None:
         """Copy the stretch of tape that item's window sees: a receptive field of past, then its targets."""
+        for at, clip, from_sample, length in self._stretches(item):
+            tape[at : at + length] = self.clips[clip].classes()[from_sample : from_sample + length]
+            is_real[at : at + length] = True
+
+    def _stretches(self, item: int) -> Iterator[tuple[int, int, int, int]]:
+        """The pieces of clips in item's window: the place in it, the clip, its first sample there, their number."""
         number, place = divmod(item, self.windows_per_epoch)
         epoch = self._epoch(number)
         window = int(epoch.windows[place])
@@ -120,11 +132,9 @@ class WindowStream:
             clip = int(epoch.order[slot])
             inside = on_tape - int(epoch.starts[slot]) - self.receptive_field  # negative in the clip's silence
             length = int(min(end - at, self._tape_lengths[clip] - self.receptive_field - inside))
-            from_sample, to_sample = max(inside, 0), inside + length
-            if to_sample > from_sample:
-                stretch = slice(at + from_sample - inside - begin, at + length - begin)
-                tape[stretch] = self.clips[clip].classes()[from_sample:to_sample]
-                is_real[stretch] = True
+            from_sample = max(inside, 0)
+            if inside + length > from_sample:
+                yield at + from_sample - inside - begin, clip, from_sample, inside + length - from_sample
             at += length
 
     def _shuffle(self, number: int) -> _Epoch:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.device import one_thread_each, torch_threads
 from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import Stack, WaveNet
 
@@ -48,15 +48,13 @@ def model_bits(
     model.eval()
     jobs = [(i, begin) for i, clip in enumerate(clips) for begin in range(0, len(clip), CHUNK_TARGETS)]
     stacks: SimpleQueue[Stack] = SimpleQueue()
-    n_threads = torch.get_num_threads()
-    for stack in _stacks(model, max(1, min(n_threads, len(jobs)))):
+    for stack in _stacks(model, max(1, min(torch.get_num_threads(), len(jobs)))):
         stacks.put(stack)
 
     def nats(job: tuple[int, int]) -> tuple[float, int]:
         clip, begin = clips[job[0]], job[1]
         past = np.full(max(field - begin, 0), silence, dtype=np.int64)
         window = torch.from_numpy(np.concatenate([past, clip[max(begin - field, 0) : begin + CHUNK_TARGETS]]))
-        torch.set_num_threads(1)  # the matrix library asks each thread anew
         stack = stacks.get()
         try:
             return _nats(model, window, stack), len(window) - field
@@ -64,16 +62,15 @@ def model_bits(
             stacks.put(stack)
 
     totals = [0.0] * len(clips)
-    torch.set_num_threads(1)  # for each stretch, even a single one: a clip's figure does not depend on its neighbours
-    pool = ThreadPoolExecutor(stacks.qsize(), "scoring")
-    try:
-        for (i, _), (loss, n_samples) in zip(jobs, pool.map(nats, jobs), strict=True):
-            totals[i] += loss / math.log(2)
-            if heard:
-                heard(n_samples)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(n_threads)
+    pool = one_thread_each(stacks.qsize(), "scoring")
+    with torch_threads(1):  # for each stretch, even a single one: a clip's figure does not depend on its neighbours
+        try:
+            for (i, _), (loss, n_samples) in zip(jobs, pool.map(nats, jobs), strict=True):
+                totals[i] += loss / math.log(2)
+                if heard:
+                    heard(n_samples)
+        finally:
+            pool.shutdown(cancel_futures=True)
     return totals
 
 

@@ -7,22 +7,24 @@ nothing, because the loss is a sum over targets divided by their number in the w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from wavegen.config import Config
 from wavegen.data.windows import Batch
-from wavegen.device import keep_freed_memory
+from wavegen.device import keep_freed_memory, one_thread_each, torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.fused.stack import FusedStack
 from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import WaveNet
+from wavegen.training.distributed import ALONE, Group, losses_explained
 
 Slice = tuple[Tensor, Tensor, Tensor]  # inputs, targets, is_real of some windows
 
@@ -36,22 +38,25 @@ class Backend(Protocol):
         """Differentiate the loss of a batch.
 
         Args:
-            batch: windows.
+            batch: this process's windows of it, one at least.
             n_targets: what the sum of the losses is divided by: the real targets of the whole batch.
 
         Returns:
-            The negative log-likelihood in nats, summed over the batch's real targets and divided by ``n_targets``;
-            and its gradient for each of ``model.parameters()``.
+            The negative log-likelihood in nats, summed over the whole batch's real targets and divided by
+            ``n_targets``; and its gradient for each of ``model.parameters()``.
+
+        Raises:
+            LostProcess: another process does not answer.
         """
 
 
-def build_backend(config: Config, model: WaveNet) -> Backend:
+def build_backend(config: Config, model: WaveNet, group: Group = ALONE) -> Backend:
     """The backend that a frozen configuration names, for a model on its device."""
     settings = config.training
-    slices, recompute = int(settings.accumulation), settings.activation_checkpointing
+    slices, recompute = -(-int(settings.accumulation) // group.size), settings.activation_checkpointing
     if settings.backend == "fused":
-        return FusedBackend(model, settings.precision, slices, recompute, int(settings.threads))
-    return TorchBackend(model, settings.precision, slices, recompute, compiled=settings.backend == "compile")
+        return FusedBackend(model, settings.precision, slices, recompute, int(settings.threads), group)
+    return TorchBackend(model, settings.precision, slices, recompute, settings.backend == "compile", group)
 
 
 class TorchBackend:
@@ -63,13 +68,69 @@ class TorchBackend:
         slices: parts in which a batch is worked through.
         recompute: activation checkpointing.
         compiled: through ``torch.compile``.
+        group: the processes that share each batch, by DistributedDataParallel.
     """
 
-    def __init__(self, model: WaveNet, precision: str, slices: int, recompute: bool, compiled: bool = False) -> None:
-        self.model, self.precision, self.slices, self.recompute = model, precision, slices, recompute
-        self.forward: Callable[..., Tensor] = torch.compile(self._forward) if compiled else self._forward
+    def __init__(
+        self,
+        model: WaveNet,
+        precision: str,
+        slices: int,
+        recompute: bool,
+        compiled: bool = False,
+        group: Group = ALONE,
+    ) -> None:
+        self.model, self.slices, self.group = model, slices, group
+        self.loss: nn.Module = _SummedLoss(model, precision, recompute)
+        if compiled:
+            self.loss.compile()
+        if group.size > 1:
+            self.loss = DistributedDataParallel(self.loss, process_group=group.channel)
 
-    def _forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
+    def _loss(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
+        try:
+            loss: Tensor = self.loss(inputs, targets, is_real)
+            return loss
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(
+                f"training.backend: torch.compile cannot compile the model here ({reason}); choose auto, fused or torch"
+            ) from error
+
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+        """See ``Backend``."""
+        device = next(self.model.parameters()).device
+        self.model.zero_grad(set_to_none=True)
+        nats = 0.0
+        *parts, last = slices_of(batch, self.slices)
+        for part in (*parts, last):
+            with self._talking(part is last):
+                loss = self._loss(*(tensor.to(device, non_blocking=True) for tensor in part)) / n_targets
+                (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # DDP divides by the size
+            nats += float(loss.detach())
+        return self.group.total(nats), [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    @contextmanager
+    def _talking(self, wanted: bool) -> Iterator[None]:
+        """Add up the processes' gradients in this backward pass, or not yet."""
+        if not isinstance(self.loss, DistributedDataParallel):
+            yield
+        elif not wanted:
+            with self.loss.no_sync():
+                yield
+        else:
+            with losses_explained():
+                yield
+
+
+class _SummedLoss(nn.Module):
+    """A model with its loss, as one module that DistributedDataParallel and ``torch.compile`` can take hold of."""
+
+    def __init__(self, model: WaveNet, precision: str, recompute: bool) -> None:
+        super().__init__()
+        self.model, self.precision, self.recompute = model, precision, recompute
+
+    def forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
         """The sum of the losses of some windows' real targets."""
         stack = None
         if self.recompute:
@@ -80,28 +141,6 @@ class TorchBackend:
         with autocast(inputs.device, self.precision):
             logits = self.model(inputs, stack)
         return torch.where(is_real, softmax_loss(logits, targets), 0.0).sum()
-
-    def _loss(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
-        try:
-            return self.forward(inputs, targets, is_real)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
-            raise TrainingError(
-                f"training.backend: torch.compile cannot compile the model here ({reason}); choose auto, fused or torch"
-            ) from error
-
-    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
-        """See ``Backend``."""
-        device = next(self.model.parameters()).device
-        parameters = list(self.model.parameters())
-        nats, total = 0.0, None
-        for part in slices_of(batch, self.slices):
-            loss = self._loss(*(tensor.to(device, non_blocking=True) for tensor in part)) / n_targets
-            gradients = torch.autograd.grad(loss, parameters)
-            total = _add(total, gradients)
-            nats += float(loss.detach())
-        assert total is not None  # there is at least one slice
-        return nats, total
 
 
 class FusedBackend:
@@ -116,40 +155,40 @@ class FusedBackend:
         slices: parts in which a batch is worked through.
         recompute: activation checkpointing.
         threads: slices that are computed at a time.
+        group: the processes that share each batch; their gradients are added up in one message.
     """
 
-    def __init__(self, model: WaveNet, precision: str, slices: int, recompute: bool, threads: int) -> None:
-        self.model, self.precision, self.slices = model, precision, slices
+    def __init__(
+        self, model: WaveNet, precision: str, slices: int, recompute: bool, threads: int, group: Group = ALONE
+    ) -> None:
+        self.model, self.precision, self.slices, self.group = model, precision, slices, group
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.recompute = recompute
         self.threads = min(threads, slices)
         self.stacks: SimpleQueue[dict[int, FusedStack]] = SimpleQueue()  # each thread's workspaces, by windows
         for _ in range(self.threads):
             self.stacks.put({})
-        self.pool = ThreadPoolExecutor(self.threads, "gradients")
+        self.pool = one_thread_each(self.threads, "gradients")
         keep_freed_memory()
 
     def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
         """See ``Backend``."""
         parts = slices_of(batch, self.slices)
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)  # for each of ours
-        work = deque(self.pool.submit(self._work, part, n_targets) for part in parts)
-        try:
-            nats, total = work.popleft().result()
-            while work:  # in order, each let go of as soon as it is added
-                loss, gradients = work.popleft().result()
-                nats += loss
-                total = _add(total, gradients)
-        finally:
-            for one in work:
-                one.cancel()
-            wait(work)  # after an error or Ctrl-C: nobody computes in these buffers any more
-            torch.set_num_threads(before)
-        return nats, total
+        with torch_threads(1):  # for each of ours
+            work = deque(self.pool.submit(self._work, part, n_targets) for part in parts)
+            try:
+                nats, total = work.popleft().result()
+                while work:  # in order, each let go of as soon as it is added
+                    loss, gradients = work.popleft().result()
+                    nats += loss
+                    total = _add(total, gradients)
+            finally:
+                for one in work:
+                    one.cancel()
+                wait(work)  # after an error or Ctrl-C: nobody computes in these buffers any more
+        return self.group.add_up(nats, total)
 
     def _work(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
-        torch.set_num_threads(1)  # the matrix library asks each thread anew
         stacks = self.stacks.get()
         try:
             return self._slice(stacks, part, n_targets)

@@ -18,8 +18,9 @@ from wavegen.model.wavenet import build_model
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.sampler import Request, Sampler
 from wavegen.training.backends import Backend, build_backend
-from wavegen.training.memory import settle
+from wavegen.training.distributed import ALONE, Group
 from wavegen.training.optimizer import Optimizer, clip_gradients
+from wavegen.training.settling import settle
 
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding
 COMPILE_GAIN = 1.1
@@ -30,7 +31,9 @@ SAFETY = 0.97  # of the minutes: other processes come and go
 STARTUP_SECONDS = 8.0  # imports, scan and calibration, on this project's reference machine
 
 
-def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callable[[str], None]) -> Config:
+def freeze(
+    config: Config, corpus: Corpus, device: torch.device, notice: Callable[[str], None], group: Group = ALONE
+) -> Config:
     """Replace every ``auto``, and ``minutes`` by steps.
 
     Args:
@@ -38,27 +41,35 @@ def freeze(config: Config, corpus: Corpus, device: torch.device, notice: Callabl
         corpus: what will be trained and validated on.
         device: to train on.
         notice: is told what was chosen and why.
+        group: the processes that will share the work; this one measures for all.
 
     Returns:
         A configuration that decides the training completely.
     """
     settings = config.training
-    config = settle(config, device)
+    config = settle(config, device, group)
     if device.type == "cpu":
         torch.set_num_threads(int(config.training.threads))
     elif settings.backend == "auto":
-        backend, reason = _choose_backend(config, device)
+        backend, reason = _choose_backend(_share(config, group), device)
         config = config.with_values("training", backend=backend)
         notice(f"backend: {backend} ({reason})")
     if settings.precision == "auto":
-        precision, reason = _choose_precision(config, device)
+        precision, reason = _choose_precision(_share(config, group), device)
         config = config.with_values("training", precision=precision)
         notice(f"precision: {precision} ({reason})")
     if settings.minutes is not None:
-        steps, reason = _steps_in(settings.minutes, config, corpus, device)
+        steps, reason = _steps_in(settings.minutes, _share(config, group), corpus, device)
         config = config.with_values("training", steps=steps, minutes=None)
         notice(f"{settings.minutes:g} minutes: {steps:,} steps ({reason})")
     return config
+
+
+def _share(config: Config, group: Group) -> Config:
+    """What one process does of each step."""
+    training = config.training
+    size, slices = (-(-int(number) // group.size) for number in (training.batch_size, training.accumulation))
+    return config.with_values("training", batch_size=size, accumulation=slices)
 
 
 def _choose_backend(config: Config, device: torch.device) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from wavegen.errors import ModelError, UsageError
 from wavegen.model.shapes import parameter_shapes
 from wavegen.model.wavenet import build_model, load_weights
 from wavegen.training.checkpoint import Arrays, Checkpoint, load_checkpoint
+from wavegen.training.distributed import Group
 from wavegen.training.freeze import freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
@@ -35,29 +36,63 @@ HARMLESS = {
         "keep_last",
         "audition_every",
         "audition_seconds",
+        "timeout_seconds",
     )
 }
 
 
 def start(
-    config: Config, corpus: Corpus, run: RunFolder, device: torch.device, observers: Sequence[Observer], notice: Notice
+    config: Config,
+    corpus: Corpus,
+    run: RunFolder,
+    group: Group,
+    observers: Sequence[Observer],
+    notice: Notice,
+    weights: Arrays | None = None,
 ) -> Trainer:
     """Begin a training: freeze its configuration and make its run folder.
+
+    Args:
+        config: as the user gave it.
+        corpus: what to train and validate on.
+        run: does not exist yet.
+        group: the processes that share the work.
+        observers: are told what happens.
+        notice: is told what the user should know.
+        weights: to start from, where they are not fresh.
 
     Raises:
         UsageError: the run folder has something in it.
     """
-    config = freeze(config, corpus, device, notice)
+    config = _frozen(config, corpus, group, notice)
     torch.manual_seed(config.training.seed)
-    model = build_model(config).to(device)
-    run.create(config.to_yaml())
-    return Trainer(config, corpus, model, build_quantizer(config), run, observers)
+    model = build_model(config)
+    own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    load_weights(model, group.from_first({**own, **(weights or {})}))
+    group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
+    group.silent_for_at_most(config.training.timeout_seconds)
+    return Trainer(config, corpus, model.to(group.device), build_quantizer(config), run, observers, group)
+
+
+def _frozen(config: Config, corpus: Corpus, group: Group, notice: Notice) -> Config:
+    """The configuration with everything decided, by rank 0 for all."""
+    assert group.device is not None
+    device = group.device
+    frozen = group.attempt(lambda: freeze(config, corpus, device, notice, group) if group.speaks else None)
+    return group.from_first(frozen) or config
+
+
+def _shared_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus:
+    """The recordings, decoded by one process of each machine, the same for all."""
+    corpus = group.first_on_each_machine(lambda: read_corpus(config, progress))
+    group.check_same("recordings", repr(corpus.manifest()))
+    return corpus
 
 
 def new_run(
     config: Config,
     run: RunFolder,
-    device: torch.device,
+    group: Group,
     observers: Sequence[Observer],
     notice: Notice,
     progress: DataProgress | None = None,
@@ -68,7 +103,7 @@ def new_run(
     Args:
         config: names the folder of recordings, among the rest.
         run: a folder that does not exist yet.
-        device: to train on.
+        group: the processes that share the work.
         observers: are told what happens.
         notice: is told what the user should know.
         progress: of reading the corpus.
@@ -80,15 +115,14 @@ def new_run(
         ModelError: nothing in it matches.
         DataError: there is nothing to train on.
     """
-    run.check_new()
-    weights = {} if init_from is None else _matching_weights(init_from, config, notice)
-    corpus = read_corpus(config, progress)
-    trainer = start(config, corpus, run, device, observers, notice)
-    if weights:
-        own = {name: parameter.detach().cpu().numpy() for name, parameter in trainer.model.named_parameters()}
-        for model in (trainer.model, trainer.average):
-            load_weights(model, {**own, **weights})
-    return trainer
+
+    def look() -> Arrays:
+        run.check_new()
+        return {} if init_from is None else _matching_weights(init_from, config, notice)
+
+    weights = group.attempt(lambda: look() if group.speaks else {})
+    corpus = _shared_corpus(config, group, progress)
+    return start(config, corpus, run, group, observers, notice, weights)
 
 
 def _matching_weights(path: Path, config: Config, notice: Notice) -> Arrays:
@@ -112,7 +146,7 @@ def resume(
     run: RunFolder,
     requested: Callable[[Config], Config],
     accept_changes: bool,
-    device: torch.device,
+    group: Group,
     observers: Sequence[Observer],
     notice: Notice,
     progress: DataProgress | None = None,
@@ -123,7 +157,7 @@ def resume(
         run: the run's folder.
         requested: what the call asks for, given what was frozen.
         accept_changes: go on although the configuration or the folder differs from what was frozen.
-        device: to train on.
+        group: the processes that share the work.
         observers: are told what happens.
         notice: is told what the user should know.
         progress: of reading the corpus.
@@ -132,9 +166,32 @@ def resume(
         UsageError: there is nothing to resume, or something differs; the message lists what.
         CheckpointError: no checkpoint is whole.
     """
-    checkpoint, damaged = run.load_newest()
+    newest = group.from_first(group.attempt(lambda: run.load_newest() if group.speaks else None))
+    assert newest is not None
+    checkpoint, damaged = newest
     for sentence in damaged:
         notice(sentence)
+    config, changes = group.attempt(lambda: _requested_changes(run, checkpoint, requested))
+    corpus = _shared_corpus(config, group, progress)
+    changes += manifest_differences(checkpoint.manifest, corpus.manifest())
+    group.attempt(lambda: None if accept_changes else _refuse(run, changes))
+    for change in changes:
+        notice(f"changed: {change}")
+    return _restored(checkpoint, config, corpus, run, group, observers, notice)
+
+
+def _refuse(run: RunFolder, changes: list[str]) -> None:
+    if changes:
+        raise UsageError(
+            f"{run.path}: differs from what was frozen when it started: {'; '.join(changes)}; "
+            "go on all the same with --accept-changes, or start a new run"
+        )
+
+
+def _requested_changes(
+    run: RunFolder, checkpoint: Checkpoint, requested: Callable[[Config], Config]
+) -> tuple[Config, list[str]]:
+    """The configuration to go on with, and what in it is not as it was frozen."""
     frozen = checkpoint.config
     config = requested(frozen).as_frozen(frozen)
     if config.training.steps is not None and config.training.steps < checkpoint.step:
@@ -148,16 +205,7 @@ def resume(
             f"{run.path}: these keys cannot change within a run: {'; '.join(changes)}; "
             "start a new run, with --init-from to keep what was learnt"
         )
-    corpus = read_corpus(config, progress)
-    changes += manifest_differences(checkpoint.manifest, corpus.manifest())
-    if changes and not accept_changes:
-        raise UsageError(
-            f"{run.path}: differs from what was frozen when it started: {'; '.join(changes)}; "
-            "go on all the same with --accept-changes, or start a new run"
-        )
-    for change in changes:
-        notice(f"changed: {change}")
-    return _restored(checkpoint, config, corpus, run, device, observers, notice)
+    return config, changes
 
 
 def _restored(
@@ -165,18 +213,25 @@ def _restored(
     config: Config,
     corpus: Corpus,
     run: RunFolder,
-    device: torch.device,
+    group: Group,
     observers: Sequence[Observer],
     notice: Notice,
 ) -> Trainer:
+    assert group.device is not None
+    device = group.device
+    if checkpoint.metrics.get("processes", 1) != group.size:
+        notice(f"on {group.size} processes now: how they share a batch is chosen anew")
+        config = config.with_values("training", threads="auto", accumulation="auto")
     if config.training.backend == "fused" and device.type != "cpu":
         notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen anew")
         config = config.with_values("training", backend="auto", accumulation="auto")
-    config = freeze(config, corpus, device, notice)
-    if config != checkpoint.config:
+    config = _frozen(config, corpus, group, notice)
+    if config != checkpoint.config and group.speaks:
         run.write_config(config.to_yaml())
-    trainer = Trainer(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers)
+    group.silent_for_at_most(config.training.timeout_seconds)
+    trainer = Trainer(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers, group)
     trainer.restore(checkpoint)
-    run.cut_metrics(checkpoint.step)
+    if group.speaks:
+        run.cut_metrics(checkpoint.step)
     notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}")
     return trainer

@@ -1,4 +1,4 @@
-"""How much memory a training will take, from the shapes alone, and what follows from it."""
+"""How much memory a training will take, from the shapes alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavegen.config import Config, TrainingConfig
-from wavegen.device import available_cores
-from wavegen.errors import UsageError
+from wavegen.config import Config
 from wavegen.model.wavenet import WaveNet, build_model
 
 if TYPE_CHECKING:
@@ -20,56 +18,6 @@ PARAMETER_COPIES = 5  # weights, gradient, the optimizer's moments (two at most)
 ALLOCATOR_SLACK = 1.15
 WORKING_BYTES = 250_000_000  # of the matrix library and the threads
 PRODUCT_BYTES = 150_000_000  # more, of the bfloat16 products' compiled kernels and copies, in the fused backend
-SHARE_OF_FREE = 0.7  # of the memory that is there, for `batch_size: auto`
-AUTO_TARGETS = 16384  # in a step of `batch_size: auto`: what the recipe of the README was found with
-SLICE_ROWS = 32768  # of a slice of the fused backend: its stretches are long enough, and its buffers small
-
-
-def settle(config: Config, device: torch.device) -> Config:
-    """Replace every ``auto`` that follows from the device and the memory, without measuring anything.
-
-    Returns:
-        A configuration whose threads, backend, batch size and accumulation are decided.
-
-    Raises:
-        UsageError: the backend is not for this device.
-    """
-    training = config.training
-    if training.backend == "fused" and device.type != "cpu":
-        raise UsageError(f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile")
-    if training.threads == "auto":
-        config = config.with_values("training", threads=available_cores())
-    if training.backend == "auto":
-        config = config.with_values("training", backend="fused" if device.type == "cpu" else "torch")
-    if training.batch_size == "auto":
-        config = config.with_values("training", batch_size=_fitting_batch(config, device))
-    if training.accumulation == "auto":
-        config = config.with_values("training", accumulation=_slices(config.training, _receptive_field(config)))
-    elif int(training.accumulation) > int(config.training.batch_size):
-        config = config.with_values("training", accumulation=config.training.batch_size)
-    return config
-
-
-def _fitting_batch(config: Config, device: torch.device) -> int:
-    """As many windows as make up AUTO_TARGETS, or fewer if those do not fit."""
-    free = SHARE_OF_FREE * free_bytes(device)
-    size = max(1, AUTO_TARGETS // config.training.window_targets)
-    while size > 1:
-        smaller = settle(config.with_values("training", batch_size=size), device)
-        if training_bytes(smaller, "float32") <= free:
-            break
-        size //= 2
-    return size
-
-
-def _slices(training: TrainingConfig, receptive_field: int) -> int:
-    """How many slices of equal size: one for each thread of the fused backend, and none too large."""
-    if training.backend != "fused":
-        return 1
-    batch = int(training.batch_size)
-    rows = batch * (receptive_field - 1 + training.window_targets)
-    wanted = max(int(training.threads), -(-rows // SLICE_ROWS))
-    return min((n for n in range(1, batch + 1) if batch % n == 0 and n >= wanted), default=batch)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -150,7 +98,3 @@ def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
     target += (word + 8) * config.quantization.classes
     return size * (_block_rows(config, model) * row + config.training.window_targets * target)
-
-
-def _receptive_field(config: Config) -> int:
-    return 1 + (config.model.kernel_size - 1) * sum(config.model.dilations)

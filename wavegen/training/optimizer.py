@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from wavegen.config import TrainingConfig
 from wavegen.model.wavenet import WaveNet
-
-Arrays = dict[str, npt.NDArray[np.floating]]
+from wavegen.training.checkpoint import Arrays
 
 MUON_MOMENTUM = 0.95
 # p(s) = a s + b s^3 + c s^5 sends singular values in (0, 1] to about 1 when it is applied five times (Jordan et al.)
@@ -123,7 +122,9 @@ class _MatrixGroup:
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """The nearest matrices whose singular values are all about 1 (0.7 to 1.2), by Newton and Schulz's iteration.
+    """Matrices of the same singular vectors whose singular values are all near 1, by Newton and Schulz's iteration.
+
+    They come out between 0.7 and 1.2; those below about 1/500 of the matrix's norm come out smaller.
 
         X <- a X + (b X X^T + c (X X^T)^2) X
 

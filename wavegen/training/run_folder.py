@@ -9,6 +9,7 @@ tensorboard/             event files, where TensorBoard is installed
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -36,6 +38,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.auditions = path / "auditions"
         self.best_checkpoint = self.checkpoints / "best.safetensors"
+        self._unwritten: list[str] = []  # lines of metrics that found the disk full
 
     def check_new(self) -> None:
         """Make sure that a new run can begin here.
@@ -84,6 +87,8 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written; the older ones stay.
         """
+        if problem := self._write_lines():  # a checkpoint's metrics are there before it is
+            raise CheckpointError(problem)
         for leftover in self.checkpoints.glob(".*.tmp"):  # of a save that was killed
             leftover.unlink(missing_ok=True)
         path = self.checkpoints / f"step-{checkpoint.step:08d}.safetensors"
@@ -131,17 +136,38 @@ class RunFolder:
             "start again without --resume, in another --run folder"
         )
 
-    def append_metrics(self, entry: dict[str, Any]) -> None:
+    def append_metrics(self, entry: dict[str, Any]) -> str | None:
         """Add a line to ``metrics.jsonl``.
 
+        Returns:
+            None, or a sentence when the disk has just become full: the lines are then kept and written later.
+
         Raises:
-            TrainingError: it cannot be written.
+            TrainingError: it cannot be written for another reason.
         """
+        was_full = bool(self._unwritten)
+        self._unwritten.append(json.dumps(entry) + "\n")
+        problem = self._write_lines()
+        return None if was_full else problem
+
+    def _write_lines(self) -> str | None:
+        """Write the lines that are kept, all or none; a sentence if the disk is full."""
+        if not self._unwritten:
+            return None
         try:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            before = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+            try:
+                with self.metrics_file.open("a", encoding="utf-8") as file:
+                    file.writelines(self._unwritten)
+            except OSError:
+                os.truncate(self.metrics_file, before)
+                raise
         except OSError as error:
+            if error.errno in DISK_FULL:
+                return f"{self.metrics_file}: the disk is full; make room: what is missing is written at the next step"
             raise TrainingError(f"{self.metrics_file}: cannot be written: {error.strerror}") from None
+        self._unwritten.clear()
+        return None
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; a line that a kill cut short is left out."""

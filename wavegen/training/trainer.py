@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +23,8 @@ from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import first_samples
 from wavegen.data.windows import Batch, WindowStream
-from wavegen.errors import CheckpointError, TrainingError
+from wavegen.device import torch_threads
+from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.wavenet import WaveNet, load_weights
@@ -30,6 +33,7 @@ from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
 from wavegen.training.backends import build_backend
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
+from wavegen.training.distributed import ALONE, Group, LostProcess
 from wavegen.training.interruption import Interrupted, Interruption
 from wavegen.training.observer import Observer
 from wavegen.training.optimizer import Optimizer, clip_gradients
@@ -54,6 +58,7 @@ class Progress:
         best_step: when that was.
         validation: the last validation's line.
         precision_costs: what lower precisions of these averaged weights cost, in bits/sample; measured at the end.
+        processes: that trained together last.
     """
 
     step: int = 0
@@ -64,6 +69,7 @@ class Progress:
     best_step: int | None = None
     validation: dict[str, Any] = field(default_factory=dict)
     precision_costs: dict[str, float] = field(default_factory=dict)
+    processes: int = 1
 
 
 class Trainer:
@@ -76,6 +82,7 @@ class Trainer:
         quantizer: the model's companding.
         run: an existing folder.
         observers: are told what happens.
+        group: the processes that share the work.
     """
 
     def __init__(
@@ -86,12 +93,14 @@ class Trainer:
         quantizer: Quantizer,
         run: RunFolder,
         observers: Sequence[Observer] = (),
+        group: Group = ALONE,
     ) -> None:
         settings = config.training
         if settings.steps is None:
             raise ValueError("expected a frozen configuration, found no steps")
         self.config, self.settings, self.total_steps = config, settings, settings.steps
         self.corpus, self.quantizer, self.run, self.observers = corpus, quantizer, run, observers
+        self.group = group
         self.model = model
         self.device = next(model.parameters()).device
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
@@ -99,11 +108,12 @@ class Trainer:
         self.windows = WindowStream(
             corpus.train, model.receptive_field, settings.window_targets, quantizer.silence, settings.seed
         )
-        self.backend = build_backend(config, model)
-        self.progress = Progress()
+        self.backend = build_backend(config, model, group)
+        self.progress = Progress(processes=group.size)
         self.interruption = Interruption()
         self._baselines: Baselines | None = None
         self._non_finite_streak = 0
+        self._told: set[str] = set()  # problems of observers
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -112,32 +122,51 @@ class Trainer:
 
         Raises:
             Interrupted: after Ctrl-C or SIGTERM; the state is saved.
+            LostProcess: another process of this training is gone; the state is saved.
             CheckpointError: the first or the last checkpoint, or an interruption's, cannot be written.
             TrainingError: the loss is not finite again and again; the last good checkpoint stays.
         """
-        torch.set_num_threads(int(self.settings.threads))
-        with self.interruption, ThreadPoolExecutor(1, "windows") as pool:
+        with self.interruption, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
             try:
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
                 coming = self._prepare(pool, self.progress.step)
                 while True:
-                    self._do_what_is_due()
+                    with suppress(Interrupted):  # here; all stop together
+                        self._do_what_is_due()
+                    self._stop_if_asked()
                     if self.progress.step >= self.total_steps:
                         break
-                    batch = coming.result()
+                    batch, n_targets = coming.result()
                     coming = self._prepare(pool, self.progress.step + 1)  # while this one is trained on
-                    self._step(batch)
-                    self.interruption.check()
-            except Interrupted:
+                    self._step(batch, n_targets)
+            except (Interrupted, LostProcess):  # between two steps: the state is whole
                 self._save()
                 raise
 
-    def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[Batch]:
-        size = int(self.settings.batch_size)
-        return pool.submit(self.windows.batch, step * size, size)
+    def _stop_if_asked(self) -> None:
+        """Stop if any process was asked to; save first if this one was asked for that."""
+        if self.interruption.save_wanted():
+            self._try(self._save)
+            self._tell("notice", f"asked to save: saved at step {self.progress.step:,}")
+        number = self.group.largest(self.interruption.signal_number or 0)
+        if number:
+            raise Interrupted(number)
 
-    def _step(self, batch: Batch) -> None:
+    def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
+        return pool.submit(self._batch, step * int(self.settings.batch_size))
+
+    def _batch(self, first: int) -> tuple[Batch, int]:
+        """This process's windows of a batch, and the number of real targets in all of it."""
+        size = int(self.settings.batch_size)
+        own = self.group.share(size)
+        n_targets = self.windows.n_targets(first, size)
+        if own:
+            return self.windows.batch(first + own.start, len(own)), n_targets
+        idle = self.windows.batch(first, 1)  # more processes than windows: this one keeps the others company
+        return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real)), n_targets
+
+    def _step(self, batch: Batch, n_targets: int) -> None:
         """One optimizer step on one batch."""
         began = time.perf_counter()
         settings, progress = self.settings, self.progress
@@ -147,7 +176,6 @@ class Trainer:
             total_steps=self.total_steps,
             schedule=settings.schedule,
         )
-        n_targets = int(batch.is_real.sum())
         nats, gradients = self._gradients(batch, max(1, n_targets))
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
@@ -188,7 +216,7 @@ class Trainer:
             "seconds": progress.seconds,
             "skipped": progress.step - progress.updates,
         }
-        self.run.append_metrics(entry)
+        self._write_metrics(entry)
         self._tell("stepped", entry)
         self._non_finite_streak = 0 if finite else self._non_finite_streak + 1
         if self._non_finite_streak >= LARGEST_NON_FINITE_STREAK:
@@ -208,7 +236,8 @@ class Trainer:
         if validate and self.progress.validation.get("step") != step:
             self._validate(last)
         auditions = settings.audition_every
-        if auditions and (step % auditions == 0 or last) and not self.run.audition_file(step).exists():
+        due = auditions and (step % auditions == 0 or last)
+        if due and self.group.speaks and not self.run.audition_file(step).exists():
             self._audition()
         if last:
             self._save()
@@ -224,16 +253,17 @@ class Trainer:
         if last:
             entry["held_out_bits"] = self._bits(everything)
             self.progress.precision_costs = self._precision_costs(self.average, some, entry["validation_bits"])
-        entry["baselines"] = self._baseline_bits(everything)
+        if self.group.speaks:
+            entry["baselines"] = self._baseline_bits(everything)
         entry["held_out_seconds"] = sum(map(len, everything)) / self.corpus.sample_rate_hz
         self.progress.validation = entry
         self.progress.seconds += time.perf_counter() - began
         if self.progress.best_bits is None or entry["validation_bits"] < self.progress.best_bits:
             self.progress.best_bits, self.progress.best_step = entry["validation_bits"], self.progress.step
-            self._try(lambda: self.run.save_best(self.checkpoint()))
+            self._try(lambda: self._save_best(self.checkpoint()))
         elif last:
             self._measure_best(some)
-        self.run.append_metrics(entry)
+        self._write_metrics(entry)
         self._tell("validated", entry)
 
     def _precision_costs(
@@ -251,7 +281,8 @@ class Trainer:
 
     def _bits(self, clips: Sequence[npt.NDArray[np.integer]], model: WaveNet | None = None) -> float:
         """Bits/sample of the averaged weights, or of another model."""
-        total, heard = sum(map(len, clips)), 0
+        own = clips[self.group.rank :: self.group.size]
+        total, heard = sum(map(len, own)), 0
 
         def hear(n_samples: int) -> None:
             nonlocal heard
@@ -259,7 +290,16 @@ class Trainer:
             self._tell("working", "validating", heard, total)
             self.interruption.check()
 
-        return sum(model_bits(model or self.average, clips, self.quantizer.silence, hear)) / total
+        bits: list[float] | None = None
+        with suppress(Interrupted):
+            bits = model_bits(model or self.average, own, self.quantizer.silence, hear)
+        everyone = self.group.gather(bits)
+        by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
+        for rank, theirs in enumerate(everyone):
+            if theirs is None:
+                raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
+            by_clip[rank :: self.group.size] = theirs
+        return sum(by_clip) / sum(map(len, clips))
 
     def _baseline_bits(self, clips: Sequence[npt.NDArray[np.integer]]) -> dict[str, float]:
         if self._baselines is None:
@@ -285,8 +325,11 @@ class Trainer:
         path = self.run.audition_file(self.progress.step)
         path.parent.mkdir(exist_ok=True)
         self._tell("auditioned", self.progress.step, path, waveform, rate)
-        with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
-            writer.write(waveform)
+        try:
+            with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
+                writer.write(waveform)
+        except AudioError as error:
+            self._tell("notice", f"audition not written: {error}")
 
     def _while_auditioning(self, done: int, total: int) -> None:
         self._tell("working", "audition", done, total)
@@ -294,18 +337,31 @@ class Trainer:
 
     def _measure_best(self, clips: Sequence[npt.NDArray[np.integer]]) -> None:
         """Measure what lower precisions cost the best checkpoint, which is an earlier one, and note it there."""
-        try:
-            best = load_checkpoint(self.run.best_checkpoint)
-        except CheckpointError as error:
-            self._tell("notice", str(error))
+        best: Checkpoint | None = None
+        if self.group.speaks:
+            try:
+                best = load_checkpoint(self.run.best_checkpoint)
+            except CheckpointError as error:
+                self._tell("notice", str(error))
+        best = self.group.from_first(best)
+        if best is None:
             return
         exact = deepcopy(self.average)
         load_weights(exact, best.average)
         best.metrics["precision_costs"] = self._precision_costs(exact, clips, self._bits(clips, exact))
-        self._try(lambda: self.run.save_best(best))
+        self._try(lambda: self._save_best(best))
 
     def _save(self) -> None:
-        self.run.save(self.checkpoint(), self.settings.keep_last)
+        if self.group.speaks:
+            self.run.save(self.checkpoint(), self.settings.keep_last)
+
+    def _save_best(self, checkpoint: Checkpoint) -> None:
+        if self.group.speaks:
+            self.run.save_best(checkpoint)
+
+    def _write_metrics(self, entry: dict[str, Any]) -> None:
+        if self.group.speaks and (problem := self.run.append_metrics(entry)):
+            self._tell("notice", problem)
 
     def _try(self, write: Callable[[], object]) -> None:
         """Write a checkpoint on the way; a failure is told, and training goes on: the next save may succeed."""
@@ -316,7 +372,15 @@ class Trainer:
 
     def _tell(self, event: str, *details: Any) -> None:
         for observer in self.observers:
-            getattr(observer, event)(*details)
+            try:
+                getattr(observer, event)(*details)
+            except OSError as error:  # a full disk, a closed terminal: no reason to stop
+                self._tell_once(f"{type(observer).__name__}: {error}")
+
+    def _tell_once(self, problem: str) -> None:
+        if problem not in self._told:
+            self._told.add(problem)
+            self._tell("notice", problem)
 
     # --- state --------------------------------------------------------------------------------------------------
 
@@ -341,7 +405,7 @@ class Trainer:
         """
         load_weights(self.model, checkpoint.weights)
         load_weights(self.average, checkpoint.average)
-        self.progress = Progress(**checkpoint.metrics)
+        self.progress = Progress(**{**checkpoint.metrics, "processes": self.group.size})
         self.optimizer.restore(checkpoint.moments, self.progress.updates)
 
 

@@ -86,7 +86,8 @@ def receptive_field(network: dict[str, Any]) -> str:
 def _training_facts(config: Config) -> dict[str, Any]:
     """What a training step sees and takes."""
     from wavegen.device import choose_device
-    from wavegen.training.memory import settle, training_bytes
+    from wavegen.training.memory import training_bytes
+    from wavegen.training.settling import settle
 
     config = settle(config, choose_device("auto"))
     settings, rate = config.training, config.audio.sample_rate_hz

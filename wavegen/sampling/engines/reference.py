@@ -7,11 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wavegen.device import torch_threads
 from wavegen.model.outputs import softmax_draw
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.engine import ClassArray, not_finite
-from wavegen.sampling.engines.one_thread import one_thread
 
 
 class ReferenceEngine:
@@ -30,17 +30,17 @@ class ReferenceEngine:
     def receptive_field(self) -> int:
         return self.model.receptive_field
 
-    @one_thread()
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def start(self, past: ClassArray) -> None:
         self.past = torch.from_numpy(past[:, -self.receptive_field :].copy()).to(self.device)
 
-    @one_thread()
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
         numbers = torch.from_numpy(uniforms).to(self.device)
         drawn = [self._take(softmax_draw(self._logits(), u, truncation)) for u in numbers.unbind(dim=1)]
         return torch.stack(drawn, dim=1).cpu().numpy()
 
-    @one_thread()
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
         logits = []
         for sample in torch.from_numpy(classes).to(self.device).unbind(dim=1):

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wavegen.device import torch_threads
 from wavegen.model.layers import ResidualBlock
 from wavegen.model.outputs import softmax_draw
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.engine import ClassArray, not_finite
-from wavegen.sampling.engines.one_thread import one_thread
 
 # Streams run in groups of a fixed width, the last one padded: a matrix product's rounding depends on its shape, and
 # a clip's audio must not depend on how many are made beside it. Eight cost a CPU little more than one.
@@ -48,7 +48,7 @@ class TorchQueueEngine:
         return self.model.receptive_field
 
     @torch.inference_mode()
-    @one_thread()
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def start(self, past: ClassArray) -> None:
         width = GROUP_WIDTH.get(self.device.type, 8)
         self.n_streams = len(past)
@@ -59,12 +59,12 @@ class TorchQueueEngine:
         ]
 
     @torch.inference_mode()
-    @one_thread()
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
         return self._gather([group.generate(u, truncation) for group, u in self._deal(uniforms)])
 
     @torch.inference_mode()
-    @one_thread()
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
         logits: npt.NDArray[np.float32] = self._gather([group.force(rows) for group, rows in self._deal(classes)])
         return logits

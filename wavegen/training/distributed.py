@@ -1,0 +1,316 @@
+"""The processes of one training: how they find each other, agree, and add up their gradients.
+
+They are started by torchrun, by SLURM's srun, or by ``wavegen train --devices``, and are numbered: the rank. Each
+works on its share of every batch. Rank 0 is the one that speaks and writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from wavegen.errors import TrainingError, UsageError, WavegenError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.distributed import ProcessGroup
+
+    from wavegen.training.run_folder import RunFolder
+
+T = TypeVar("T")
+
+SETUP_TIMEOUT = timedelta(days=1)  # while one process decodes the recordings of its machine, the others wait
+LARGEST_PORT_OFFSET = 20000
+
+
+class Place(NamedTuple):
+    """A process's place among all, as whoever started it says.
+
+    Attributes:
+        rank: from 0.
+        size: how many there are.
+        address, port: where rank 0 listens.
+    """
+
+    rank: int
+    size: int
+    address: str
+    port: int
+
+
+class LostProcess(TrainingError):  # noqa: N818 (it names what happened)
+    """Another process of this training stopped, or was silent for too long."""
+
+
+class ElsewhereError(WavegenError):
+    """Another process failed, and says why; this one ends without a word.
+
+    Args:
+        exit_code: of that process.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("")
+        self.exit_code = exit_code
+
+
+def place_from(environment: Mapping[str, str]) -> Place | None:
+    """Read torchrun's variables, or those of a SLURM step with several tasks; None when this process is alone.
+
+    Raises:
+        UsageError: there are some of them, but not all, or one is not a number.
+    """
+    try:
+        if "WORLD_SIZE" in environment:
+            keys = ("RANK", "WORLD_SIZE", "MASTER_PORT")
+            rank, size, port = (int(environment[key]) for key in keys)
+            return Place(rank, size, environment["MASTER_ADDR"], port)
+        if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+            rank, size, job = (int(environment[f"SLURM_{key}"]) for key in ("PROCID", "STEP_NUM_TASKS", "JOB_ID"))
+            address = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
+            port = int(environment.get("MASTER_PORT", 20000 + job % LARGEST_PORT_OFFSET))
+            return Place(rank, size, address, port)
+    except KeyError as error:
+        raise UsageError(f"training on several processes: expected {error} in the environment, found none") from None
+    except ValueError as error:
+        raise UsageError(f"training on several processes: a variable of the environment is wrong: {error}") from None
+    return None
+
+
+def first_host(nodes: str) -> str:
+    """The first of SLURM's list of nodes: ``gpu[03-05,9],big1`` begins with gpu03."""
+    match = re.match(r"([^,\[]+)(?:\[(\w+))?([^,\]]*\])?([^,\[]*)", nodes)
+    return "" if match is None else f"{match[1]}{match[2] or ''}{match[4] if match[2] else ''}"
+
+
+@dataclass
+class Group:
+    """All processes of a training, as one of them sees them. Alone, it needs nobody.
+
+    Args:
+        rank: of this process.
+        size: number of processes.
+        local_rank: among those of its machine.
+        local_size: how many those are.
+        device: where its model lies.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    device: torch.device | None = None
+    channel: ProcessGroup | None = None  # PyTorch's own, once a timeout was set
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process is the one that prints and writes."""
+        return self.rank == 0
+
+    def restarts(self, run: RunFolder) -> bool:
+        """Whether torchrun started this training again after a failure, and there is something to go on with."""
+        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+        return self.from_first(again and bool(run.step_checkpoints()))
+
+    def share(self, n: int) -> range:
+        """This process's part of n things in order, sizes differing by one at most."""
+        each, more = divmod(n, self.size)
+        first = self.rank * each + min(self.rank, more)
+        return range(first, first + each + (self.rank < more))
+
+    def gather(self, value: T) -> list[T]:
+        """Everyone's value, in the order of ranks.
+
+        Raises:
+            LostProcess: one does not answer.
+        """
+        if self.size == 1:
+            return [value]
+        from torch import distributed
+
+        values: list[Any] = [None] * self.size
+        with losses_explained():
+            distributed.all_gather_object(values, value, group=self.channel)
+        return values
+
+    def from_first(self, value: T) -> T:
+        """Rank 0's value; what the others give is not looked at.
+
+        Raises:
+            LostProcess: one does not answer.
+        """
+        if self.size == 1:
+            return value
+        from torch import distributed
+
+        values: list[Any] = [value if self.speaks else None]
+        with losses_explained():
+            distributed.broadcast_object_list(values, src=0, group=self.channel)
+        return values[0]  # type: ignore[no-any-return]
+
+    def largest(self, number: int) -> int:
+        """The largest of everyone's numbers.
+
+        Raises:
+            LostProcess: one does not answer.
+        """
+        if self.size == 1:
+            return number
+        import torch
+        from torch import distributed
+
+        whole = torch.tensor(number)
+        with losses_explained():
+            distributed.all_reduce(whole, distributed.ReduceOp.MAX, group=self.channel)
+        return int(whole)
+
+    def total(self, number: float) -> float:
+        """The sum of everyone's numbers.
+
+        Raises:
+            LostProcess: one does not answer.
+        """
+        return sum(self.gather(number))
+
+    def add_up(self, loss: float, gradients: list[Tensor]) -> tuple[float, list[Tensor]]:
+        """The sums of everyone's losses and gradients, in one message.
+
+        Raises:
+            LostProcess: one does not answer.
+        """
+        if self.size == 1:
+            return loss, gradients
+        import torch
+        from torch import distributed
+
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), gradients[0].new_tensor([loss])])
+        with losses_explained():
+            distributed.all_reduce(flat, group=self.channel)
+        *parts, total = torch.split(flat, [*(gradient.numel() for gradient in gradients), 1])
+        return float(total), [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+
+    def attempt(self, work: Callable[[], T]) -> T:
+        """Do something that may fail on one process: then all of them give up, and the lowest such rank says why.
+
+        Raises:
+            WavegenError: what the work raised here, or ``ElsewhereError``.
+            LostProcess: one does not answer.
+        """
+        if self.size == 1:
+            return work()
+        error: WavegenError | None = None
+        try:
+            result = work()
+        except WavegenError as caught:
+            error = caught
+        codes = self.gather(None if error is None else error.exit_code)
+        first = next((rank for rank, code in enumerate(codes) if code is not None), None)
+        if first is None:
+            return result
+        if error is None or self.rank != first:
+            raise ElsewhereError(codes[first] or 1)
+        raise error
+
+    def first_on_each_machine(self, work: Callable[[], T]) -> T:
+        """As ``attempt``, and on each machine one process goes before the others, who find its work done."""
+        if self.local_size == self.size == 1:
+            return work()
+        first = self.attempt(lambda: work() if self.local_rank == 0 else None)
+        return self.attempt(lambda: work() if first is None else first)
+
+    def check_same(self, what: str, value: str) -> None:
+        """Make sure that everyone has the same.
+
+        Raises:
+            UsageError: one has something else; says who.
+        """
+        digest = hashlib.sha256(value.encode()).hexdigest()
+        everyone = self.gather((digest, socket.gethostname()))
+        for rank, (other, host) in enumerate(everyone):
+            if other != everyone[0][0]:
+                message = f"rank {rank} on {host} has other {what} than rank 0 on {everyone[0][1]}"
+                raise UsageError(message) if self.speaks else ElsewhereError(UsageError.exit_code)
+
+    def silent_for_at_most(self, seconds: float) -> None:
+        """From here on, a process that does not answer for so long is taken for lost."""
+        if self.size == 1:
+            return
+        from torch import distributed
+
+        with losses_explained():
+            channel = distributed.new_group(timeout=timedelta(seconds=seconds))
+        assert isinstance(channel, distributed.ProcessGroup)  # this process is in it
+        self.channel = channel
+
+
+ALONE = Group()
+
+
+@contextmanager
+def joined(device_name: str, environment: Mapping[str, str] = os.environ) -> Iterator[Group]:
+    """Meet the other processes of this training, if the environment speaks of any.
+
+    Args:
+        device_name: auto, cpu or cuda; on CUDA each process of a machine takes a device of its own.
+        environment: torchrun's or SLURM's variables.
+
+    Yields:
+        The group; alone where nothing is said of others.
+
+    Raises:
+        UsageError: the environment makes no sense, or there are fewer CUDA devices than processes.
+        LostProcess: the others cannot be met.
+    """
+    from wavegen.device import choose_device
+
+    place = place_from(environment)
+    if place is None or place.size == 1:
+        yield Group(device=choose_device(device_name))
+        return
+    import torch
+    from torch import distributed
+
+    if device_name.startswith("cuda:"):
+        raise UsageError(f"--device {device_name}: each process takes its own device; give --device cuda")
+    on_cuda = choose_device(device_name).type == "cuda"
+    with losses_explained():
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
+            init_method=f"tcp://{place.address}:{place.port}",
+            rank=place.rank,
+            world_size=place.size,
+            timeout=SETUP_TIMEOUT,
+        )
+    try:
+        hosts = Group(place.rank, place.size).gather(socket.gethostname())
+        here = [rank for rank, host in enumerate(hosts) if host == hosts[place.rank]]
+        local_rank = here.index(place.rank)
+        group = Group(place.rank, place.size, local_rank, len(here))
+        group.device = group.attempt(lambda: choose_device(f"cuda:{local_rank}" if on_cuda else "cpu"))
+        if on_cuda:
+            torch.cuda.set_device(group.device)
+        yield group
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def losses_explained() -> Iterator[None]:
+    """Turn what PyTorch says of a process that is gone into one line."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        said = str(error).strip().splitlines() or ["no reason given"]
+        raise LostProcess(f"another process of this training is gone or does not answer ({said[0][:200]})") from error

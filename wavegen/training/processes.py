@@ -1,0 +1,77 @@
+"""Starting the processes of one training on this machine, as torchrun would, without its words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+GRACE_SECONDS = 30.0  # after one has failed, the others notice, save and end
+POLL_SECONDS = 0.1
+
+
+def run_processes(n: int, command: Sequence[str], complain: Callable[[str], None]) -> int:
+    """Run a command as n processes that meet, and pass signals on to them.
+
+    Args:
+        n: number of processes.
+        command: with its arguments; it finds the others as under torchrun (see ``distributed``).
+        complain: is told of a process that died of a signal.
+
+    Returns:
+        The exit code: 0 if all went well, 128 + N if one died of signal N, else that of the first that failed.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    meeting = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
+        for process in processes:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        for rank in range(n):
+            places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(n)}
+            # a session of its own: the terminal's Ctrl-C comes to it once, from here
+            processes.append(subprocess.Popen(command, env={**os.environ, **meeting, **places}, start_new_session=True))
+        codes = _wait(processes)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0:
+            complain(f"process {rank} of 0 to {n - 1} was killed by {signal.Signals(-code).name}")
+            return 128 - code
+    return next((code for code in codes if code), 0)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+    """Wait until all have ended, or for a while after one has failed; None for one that has not ended then."""
+    failed_at: float | None = None
+    while True:
+        codes = [process.poll() for process in processes]
+        if None not in codes:
+            return codes
+        if any(codes):
+            failed_at = failed_at or time.monotonic()
+            if time.monotonic() - failed_at > GRACE_SECONDS:
+                return codes
+        time.sleep(POLL_SECONDS)
+
+
+def own_command() -> list[str]:
+    """The command that started this process, to start it again."""
+    return [sys.executable, "-m", "wavegen", *sys.argv[1:]]

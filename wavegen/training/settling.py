@@ -1,0 +1,71 @@
+"""What every ``auto`` becomes that follows from the device and the memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wavegen.config import Config
+from wavegen.device import available_cores
+from wavegen.errors import UsageError
+from wavegen.training.distributed import ALONE, Group
+from wavegen.training.memory import free_bytes, training_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+SHARE_OF_FREE = 0.7  # of the memory that is there, for `batch_size: auto`
+AUTO_TARGETS = 16384  # in a step of `batch_size: auto`: what the recipe of the README was found with
+SLICE_ROWS = 32768  # of a slice of the fused backend: its stretches are long enough, and its buffers small
+
+
+def settle(config: Config, device: torch.device, group: Group = ALONE) -> Config:
+    """Replace every ``auto`` that follows from the device, the memory and the number of processes.
+
+    Returns:
+        A configuration whose threads, backend, batch size and accumulation are decided.
+
+    Raises:
+        UsageError: the backend is not for this device.
+    """
+    training = config.training
+    if training.backend == "fused" and device.type != "cpu":
+        raise UsageError(f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile")
+    if training.threads == "auto":
+        config = config.with_values("training", threads=max(1, available_cores() // group.local_size))
+    if training.backend == "auto":
+        config = config.with_values("training", backend="fused" if device.type == "cpu" else "torch")
+    if training.batch_size == "auto":
+        config = config.with_values("training", batch_size=_fitting_batch(config, device, group))
+    if training.accumulation == "auto":
+        config = config.with_values("training", accumulation=_slices(config, group))
+    elif int(training.accumulation) > int(config.training.batch_size):
+        config = config.with_values("training", accumulation=config.training.batch_size)
+    return config
+
+
+def _fitting_batch(config: Config, device: torch.device, group: Group) -> int:
+    """As many windows as make up AUTO_TARGETS, or fewer if those do not fit."""
+    on_device = 1 if device.type == "cuda" else group.local_size
+    free = SHARE_OF_FREE * free_bytes(device) / on_device
+    size = max(1, AUTO_TARGETS // config.training.window_targets)
+    while size > 1:
+        smaller = settle(config.with_values("training", batch_size=size), device, group)
+        if training_bytes(smaller, "float32") <= free:
+            break
+        size //= 2
+    return size
+
+
+def _slices(config: Config, group: Group) -> int:
+    """How many slices of equal size: one for each thread of the fused backend, and none too large."""
+    training, receptive_field = config.training, _receptive_field(config)
+    if training.backend != "fused":
+        return 1
+    batch = int(training.batch_size)
+    rows = batch * (receptive_field - 1 + training.window_targets)
+    wanted = max(group.size * int(training.threads), -(-rows // SLICE_ROWS))
+    return min((n for n in range(1, batch + 1) if batch % n == 0 and n >= wanted), default=batch)
+
+
+def _receptive_field(config: Config) -> int:
+    return 1 + (config.model.kernel_size - 1) * sum(config.model.dilations)
