@@ -82,7 +82,10 @@ def train(
     folder: Annotated[str | None, typer.Argument(metavar="DIR", help="Folder of recordings.")] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.")] = None,
     overrides: Overrides = None,
-    run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]")] = None,
+    run: Annotated[
+        str | None,  # under torchrun --run is ambiguous: argparse takes it for the start of one of torchrun's options
+        typer.Option("--run", "--run-folder", metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; training.steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time for all of it; training.minutes.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and windows; training.seed.")] = None,
@@ -403,7 +406,7 @@ def _run_folder(folder: str | None, run: str | None) -> RunFolder:
 def _print_plan(trainer: Trainer, run: RunFolder) -> None:
     from wavegen.report.plan import plan_tables
 
-    tables = plan_tables(trainer.config, trainer.corpus, trainer.model, trainer.device, run.path)
+    tables = plan_tables(trainer.config, trainer.corpus, trainer.model, trainer.device, run.path, trainer.group.size)
     _print_tables(tables, sys.stderr)
 
 

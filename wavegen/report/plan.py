@@ -16,13 +16,15 @@ from wavegen.training.memory import training_bytes
 MOST_ROWS = 12
 
 
-def plan_tables(config: Config, corpus: Corpus, model: WaveNet, device: torch.device, run: Path) -> list[Table]:
+def plan_tables(
+    config: Config, corpus: Corpus, model: WaveNet, device: torch.device, run: Path, processes: int = 1
+) -> list[Table]:
     """The tables that tell a user what the training will do."""
     return [
         data_table(corpus),
         *_trouble_tables(corpus),
         _model_table(config, model),
-        _training_table(config, device, run),
+        _training_table(config, device, run, processes),
     ]
 
 
@@ -65,14 +67,15 @@ def _model_table(config: Config, model: WaveNet) -> Table:
     )
 
 
-def _training_table(config: Config, device: torch.device, run: Path) -> Table:
+def _training_table(config: Config, device: torch.device, run: Path, processes: int) -> Table:
     training = config.training
     targets = int(training.batch_size) * training.window_targets
     memory = training_bytes(config, training.precision)
     return facts(
         "Training",
         run=run,
-        device=describe_device(device, int(training.threads) if training.threads != "auto" else None),
+        device=(f"{processes} processes, each on " if processes > 1 else "")
+        + describe_device(device, int(training.threads) if training.threads != "auto" else None),
         precision=training.precision,
         backend=_backend(training),
         steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets "

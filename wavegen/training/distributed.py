@@ -6,10 +6,13 @@ works on its share of every batch. Rank 0 is the one that speaks and writes.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +32,8 @@ T = TypeVar("T")
 
 SETUP_TIMEOUT = timedelta(days=1)  # while one process decodes the recordings of its machine, the others wait
 LARGEST_PORT_OFFSET = 20000
+PARENT_KEY = "WAVEGEN_PARENT"  # in the environment of what `wavegen train --devices` starts
+PR_SET_PDEATHSIG = 1  # Linux's prctl.h
 
 
 class Place(NamedTuple):
@@ -37,13 +42,12 @@ class Place(NamedTuple):
     Attributes:
         rank: from 0.
         size: how many there are.
-        address, port: where rank 0 listens.
+        meeting: the URL of where they meet, as ``init_process_group`` takes it.
     """
 
     rank: int
     size: int
-    address: str
-    port: int
+    meeting: str
 
 
 class LostProcess(TrainingError):  # noqa: N818 (it names what happened)
@@ -70,14 +74,13 @@ def place_from(environment: Mapping[str, str]) -> Place | None:
     """
     try:
         if "WORLD_SIZE" in environment:
-            keys = ("RANK", "WORLD_SIZE", "MASTER_PORT")
-            rank, size, port = (int(environment[key]) for key in keys)
-            return Place(rank, size, environment["MASTER_ADDR"], port)
+            rank, size, _ = (int(environment[key]) for key in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+            return Place(rank, size, "env://")  # torchrun has more to say there, after a restart
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
             rank, size, job = (int(environment[f"SLURM_{key}"]) for key in ("PROCID", "STEP_NUM_TASKS", "JOB_ID"))
             address = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
             port = int(environment.get("MASTER_PORT", 20000 + job % LARGEST_PORT_OFFSET))
-            return Place(rank, size, address, port)
+            return Place(rank, size, f"tcp://{address}:{port}")
     except KeyError as error:
         raise UsageError(f"training on several processes: expected {error} in the environment, found none") from None
     except ValueError as error:
@@ -87,8 +90,8 @@ def place_from(environment: Mapping[str, str]) -> Place | None:
 
 def first_host(nodes: str) -> str:
     """The first of SLURM's list of nodes: ``gpu[03-05,9],big1`` begins with gpu03."""
-    match = re.match(r"([^,\[]+)(?:\[(\w+))?([^,\]]*\])?([^,\[]*)", nodes)
-    return "" if match is None else f"{match[1]}{match[2] or ''}{match[4] if match[2] else ''}"
+    match = re.match(r"([^,\[]*)(?:\[(\w+)[^]]*\])?([^,\[]*)", nodes)
+    return "".join(part or "" for part in match.groups()) if match else ""
 
 
 @dataclass
@@ -281,10 +284,12 @@ def joined(device_name: str, environment: Mapping[str, str] = os.environ) -> Ite
     if device_name.startswith("cuda:"):
         raise UsageError(f"--device {device_name}: each process takes its own device; give --device cuda")
     on_cuda = choose_device(device_name).type == "cuda"
+    if PARENT_KEY in environment:
+        _end_with(int(environment[PARENT_KEY]))
     with losses_explained():
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
-            init_method=f"tcp://{place.address}:{place.port}",
+            init_method=place.meeting,
             rank=place.rank,
             world_size=place.size,
             timeout=SETUP_TIMEOUT,
@@ -312,5 +317,18 @@ def losses_explained() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        said = str(error).strip().splitlines() or ["no reason given"]
-        raise LostProcess(f"another process of this training is gone or does not answer ({said[0][:200]})") from error
+        raise LostProcess(f"another process of this training is gone or does not answer: {_reason(error)}") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """What PyTorch says, without the place in its source code and its guesses."""
+    first = (str(error).strip().splitlines() or ["no reason given"])[0]
+    return re.sub(r"^\[[^]]*\]\s*", "", first).partition(". This is")[0][:200]
+
+
+def _end_with(parent: int) -> None:
+    """On Linux, be sent SIGTERM when the process that started this one dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it has died already
+            os.kill(os.getpid(), signal.SIGTERM)

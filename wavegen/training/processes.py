@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from wavegen.training.distributed import PARENT_KEY
+
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-GRACE_SECONDS = 30.0  # after one has failed, the others notice, save and end
+GRACE_SECONDS = 30.0  # after another has failed, rank 0 notices, saves and ends
+REST_SECONDS = 3.0  # after rank 0 has failed: there is nothing left to save
 POLL_SECONDS = 0.1
 
 
@@ -31,6 +34,7 @@ def run_processes(n: int, command: Sequence[str], complain: Callable[[str], None
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     meeting = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    meeting[PARENT_KEY] = str(os.getpid())
     processes: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
@@ -40,9 +44,9 @@ def run_processes(n: int, command: Sequence[str], complain: Callable[[str], None
     before = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
         for rank in range(n):
-            places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(n)}
+            environment = {**os.environ, **meeting, "RANK": str(rank)}
             # a session of its own: the terminal's Ctrl-C comes to it once, from here
-            processes.append(subprocess.Popen(command, env={**os.environ, **meeting, **places}, start_new_session=True))
+            processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
         codes = _wait(processes)
     finally:
         for process in processes:
@@ -53,7 +57,8 @@ def run_processes(n: int, command: Sequence[str], complain: Callable[[str], None
             signal.signal(number, handler)
     for rank, code in enumerate(codes):
         if code is not None and code < 0:
-            complain(f"process {rank} of 0 to {n - 1} was killed by {signal.Signals(-code).name}")
+            name = signal.Signals(-code).name
+            complain(f"process {rank} of 0 to {n - 1} was killed by {name}; go on with --resume")
             return 128 - code
     return next((code for code in codes if code), 0)
 
@@ -67,7 +72,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
             return codes
         if any(codes):
             failed_at = failed_at or time.monotonic()
-            if time.monotonic() - failed_at > GRACE_SECONDS:
+            if time.monotonic() - failed_at > (REST_SECONDS if codes[0] else GRACE_SECONDS):
                 return codes
         time.sleep(POLL_SECONDS)
 
