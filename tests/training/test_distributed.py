@@ -277,7 +277,8 @@ def start(recordings: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess
             for pid in children(process):
                 os.kill(pid, signal.SIGKILL)
             process.kill()
-            process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_goes_on(start, tmp_path) -> None:
@@ -328,6 +329,7 @@ def test_processes_end_with_the_one_that_started_them(start, tmp_path) -> None:
     process = start(tmp_path / "run", WAVEGEN, "--devices", "2")
     left = children(process)
     process.kill()
+    process.wait()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
 
 

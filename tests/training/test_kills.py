@@ -1,0 +1,140 @@
+"""kill -9 again and again: what is resumed ends as if nothing had happened, with everything switched on.
+
+WAVEGEN_KILLS says how often; 20 unless told.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavegen.training.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("WAVEGEN_KILLS", "20"))
+STEPS_A_LIFE = 30  # at most
+STEPS = STEPS_A_LIFE * KILLS
+EVERYTHING = f"""
+audio: {{sample_rate_hz: 4000}}
+model: {{cycles: 1, dilation_cycle: 5, residual_channels: 12, gate_channels: 12, skip_channels: 16, head_channels: 16}}
+training:
+  steps: {STEPS}
+  batch_size: 6
+  window_targets: 100
+  precision: bfloat16
+  accumulation: 3
+  activation_checkpointing: true
+  threads: 2
+  schedule: cosine
+  ema_decay: 0.99
+  weight_decay: 0.1
+  validate_every: 40
+  checkpoint_every: 7
+  audition_every: 150
+  audition_seconds: 0.1
+"""
+
+# Imports once, then forks a training for each line it is sent; forking is safe: no thread has been started yet.
+NURSERY = """
+import os, sys
+from pathlib import Path
+import torch
+from wavegen.config import load_config
+from wavegen.training import launch
+from wavegen.training.distributed import Group
+from wavegen.training.run_folder import RunFolder
+
+config = load_config(sys.argv[1], [f"data.folder={sys.argv[2]}"])
+for line in sys.stdin:
+    run = RunFolder(Path(line.strip()))
+    child = os.fork()
+    if child == 0:
+        group = Group(device=torch.device("cpu"))
+        if run.step_checkpoints():
+            trainer = launch.resume(run, lambda frozen: frozen, False, group, [], lambda text: None)
+        else:
+            trainer = launch.new_run(config, run, group, [], lambda text: None)
+        trainer.fit()
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("everything")
+    (folder / "recordings").mkdir()
+    rng = np.random.default_rng(5)
+    seconds = np.arange(2000) / 4000
+    for i in range(12):
+        clip = 0.5 * np.sin(2 * np.pi * 210 * seconds + i) + 0.01 * rng.standard_normal(len(seconds))
+        soundfile.write(folder / "recordings" / f"clip{i}.wav", clip, 4000)
+    (folder / "everything.yaml").write_text(EVERYTHING)
+    call = [sys.executable, "-c", NURSERY, str(folder / "everything.yaml"), str(folder / "recordings")]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
+def begin(nursery, run: Path) -> int:
+    """Start a training, or go on with it; returns its process."""
+    print(run, file=nursery.stdin, flush=True)
+    return int(nursery.stdout.readline())
+
+
+def exit_code(nursery) -> int:
+    return int(nursery.stdout.readline())
+
+
+def n_lines(run: Path) -> int:
+    file = run / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path: Path) -> None:
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    begin(nursery, whole.path)
+    assert exit_code(nursery) == 0
+    chance = random.Random(11)
+    deaths = 0
+    for life in range(KILLS):
+        before, lifetime = n_lines(killed.path), chance.randrange(STEPS_A_LIFE)
+        child = begin(nursery, killed.path)
+        if life % 4 == 3:  # some before they have made a step
+            time.sleep(chance.uniform(0, 0.5))
+        else:
+            deadline = time.monotonic() + 60
+            while n_lines(killed.path) < before + lifetime and time.monotonic() < deadline:
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, 0.01))  # not always right after a step
+        os.kill(child, signal.SIGKILL)
+        deaths += exit_code(nursery) == -signal.SIGKILL
+    assert deaths == KILLS
+    begin(nursery, killed.path)
+    assert exit_code(nursery) == 0
+    one, other = whole.load_newest()[0], killed.load_newest()[0]
+    assert one.step == other.step == STEPS
+    for group in ("weights", "average"):
+        for name, array in getattr(one, group).items():
+            np.testing.assert_array_equal(array, getattr(other, group)[name], err_msg=f"{group}/{name}")
+    for mine, others in zip(one.moments, other.moments, strict=True):
+        for name, array in mine.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name)
+    timing = {"seconds", "targets_per_second"}
+    figures = [
+        [{key: value for key, value in entry.items() if key not in timing} for entry in run.metrics()]
+        for run in (whole, killed)
+    ]
+    assert figures[0] == figures[1], "metrics without gaps or repeats"
+    assert sorted(path.name for path in whole.auditions.iterdir()) == sorted(
+        path.name for path in killed.auditions.iterdir()
+    )
