@@ -28,14 +28,16 @@ def test_alone_unless_the_environment_says_otherwise() -> None:
 
 def test_torchruns_variables_are_read() -> None:
     environment = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
-    assert place_from(environment) == (1, 3, "env://")
+    assert place_from(environment) == (1, 3, "host", 29500, False, 0)
+    again = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "2"}
+    assert place_from({**environment, **again}) == (1, 3, "host", 29500, True, 2)
 
 
 def test_slurms_variables_are_read() -> None:
     step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_JOB_ID": "70007"}
     nodes = {"SLURM_STEP_NODELIST": "gpu[03-05,9],big1"}
-    assert place_from({**step, **nodes}) == (5, 8, "tcp://gpu03:30007")
-    assert place_from({**step, "MASTER_ADDR": "me", "MASTER_PORT": "7"}) == (5, 8, "tcp://me:7")
+    assert place_from({**step, **nodes}) == (5, 8, "gpu03", 30007, False, 0)
+    assert place_from({**step, "MASTER_ADDR": "me", "MASTER_PORT": "7"}) == (5, 8, "me", 7, False, 0)
 
 
 @pytest.mark.parametrize(

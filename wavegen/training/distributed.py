@@ -24,12 +24,13 @@ from wavegen.errors import TrainingError, UsageError, WavegenError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.distributed import ProcessGroup
+    from torch.distributed import ProcessGroup, Store
 
     from wavegen.training.run_folder import RunFolder
 
 T = TypeVar("T")
 
+JOIN_TIMEOUT = timedelta(minutes=10)  # machines of a job do not start at once
 SETUP_TIMEOUT = timedelta(days=1)  # while one process decodes the recordings of its machine, the others wait
 LARGEST_PORT_OFFSET = 20000
 PARENT_KEY = "WAVEGEN_PARENT"  # in the environment of what `wavegen train --devices` starts
@@ -42,12 +43,17 @@ class Place(NamedTuple):
     Attributes:
         rank: from 0.
         size: how many there are.
-        meeting: the URL of where they meet, as ``init_process_group`` takes it.
+        address, port: where they meet.
+        hosted: whether somebody listens there already; otherwise rank 0 does.
+        attempt: how often the training was started again.
     """
 
     rank: int
     size: int
-    meeting: str
+    address: str
+    port: int
+    hosted: bool = False
+    attempt: int = 0
 
 
 class LostProcess(TrainingError):  # noqa: N818 (it names what happened)
@@ -74,13 +80,15 @@ def place_from(environment: Mapping[str, str]) -> Place | None:
     """
     try:
         if "WORLD_SIZE" in environment:
-            rank, size, _ = (int(environment[key]) for key in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-            return Place(rank, size, "env://")  # torchrun has more to say there, after a restart
+            rank, size, port = (int(environment[key]) for key in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+            hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0))
+            return Place(rank, size, environment["MASTER_ADDR"], port, hosted, attempt)
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
             rank, size, job = (int(environment[f"SLURM_{key}"]) for key in ("PROCID", "STEP_NUM_TASKS", "JOB_ID"))
             address = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
             port = int(environment.get("MASTER_PORT", 20000 + job % LARGEST_PORT_OFFSET))
-            return Place(rank, size, f"tcp://{address}:{port}")
+            return Place(rank, size, address, port)
     except KeyError as error:
         raise UsageError(f"training on several processes: expected {error} in the environment, found none") from None
     except ValueError as error:
@@ -104,6 +112,8 @@ class Group:
         local_rank: among those of its machine.
         local_size: how many those are.
         device: where its model lies.
+        attempt_number: how often torchrun started them again.
+        channel: PyTorch's own group, once it has a timeout.
     """
 
     rank: int = 0
@@ -111,7 +121,8 @@ class Group:
     local_rank: int = 0
     local_size: int = 1
     device: torch.device | None = None
-    channel: ProcessGroup | None = None  # PyTorch's own, once a timeout was set
+    attempt_number: int = 0
+    channel: ProcessGroup | None = None
 
     @property
     def speaks(self) -> bool:
@@ -120,8 +131,7 @@ class Group:
 
     def restarts(self, run: RunFolder) -> bool:
         """Whether torchrun started this training again after a failure, and there is something to go on with."""
-        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-        return self.from_first(again and bool(run.step_checkpoints()))
+        return self.from_first(self.attempt_number > 0 and bool(run.step_checkpoints()))
 
     def share(self, n: int) -> range:
         """This process's part of n things in order, sizes differing by one at most."""
@@ -289,7 +299,7 @@ def joined(device_name: str, environment: Mapping[str, str] = os.environ) -> Ite
     with losses_explained():
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
-            init_method=place.meeting,
+            store=_store(place),
             rank=place.rank,
             world_size=place.size,
             timeout=SETUP_TIMEOUT,
@@ -298,13 +308,23 @@ def joined(device_name: str, environment: Mapping[str, str] = os.environ) -> Ite
         hosts = Group(place.rank, place.size).gather(socket.gethostname())
         here = [rank for rank, host in enumerate(hosts) if host == hosts[place.rank]]
         local_rank = here.index(place.rank)
-        group = Group(place.rank, place.size, local_rank, len(here))
+        group = Group(place.rank, place.size, local_rank, len(here), attempt_number=place.attempt)
         group.device = group.attempt(lambda: choose_device(f"cuda:{local_rank}" if on_cuda else "cpu"))
         if on_cuda:
             torch.cuda.set_device(group.device)
         yield group
     finally:
         distributed.destroy_process_group()
+
+
+def _store(place: Place) -> Store:
+    """Where the processes leave each other their addresses."""
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+    hosts = place.rank == 0 and not place.hosted
+    store = TCPStore(place.address, place.port, place.size, hosts, timeout=JOIN_TIMEOUT)
+    # a name of its own for each attempt: torchrun's store remembers the addresses of the one before
+    return PrefixStore(f"attempt {place.attempt}", store)
 
 
 @contextmanager
