@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does;
 import torch
 from torch import nn
 
+from wavegen.model.outputs import Softmax
 from wavegen.model.wavenet import WaveNet
 
 
@@ -43,7 +44,7 @@ def random_model() -> Callable[..., WaveNet]:
         chosen = {**plain, **sizes}
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
-            model = WaveNet(**{"output_channels": chosen["classes"], **chosen})
+            model = WaveNet(**{"distribution": Softmax(chosen["classes"]), **chosen})
             for name, parameter in model.named_parameters():
                 if name.endswith("bias"):
                     nn.init.normal_(parameter, std=0.3)

@@ -82,7 +82,7 @@ data:
         ("model.cycles: null", "a whole number from 1 to 20", "null"),
         ("model.cycles: {a: 1}", "a whole number from 1 to 20", "{'a': 1}"),
         ("model.kernel_size: 1", "a whole number from 2 to 64", "1"),
-        ("quantization.classes: 4097", "a whole number from 2 to 4096", "4097"),
+        ("quantization.classes: 65537", "a whole number from 2 to 65536", "65537"),
         ("training.learning_rate: 1e400", "a number above 0 and at most 1", "inf"),
         ("training.ema_decay: 1.0", "a number 0 or more and below 1", "1.0"),
         ("training.gradient_clip: .nan", "a number above 0 or null", "nan"),
@@ -161,7 +161,7 @@ def test_a_key_in_the_wrong_place_is_told_its_section(place):
 
 
 def test_a_key_like_no_other_is_told_the_known_ones():
-    assert problems("output:\n  zzzzzz: 1\n") == ["my.yaml:2: output.zzzzzz: unknown key; known here: kind"]
+    assert problems("output:\n  zzzzzz: 1\n") == ["my.yaml:2: output.zzzzzz: unknown key; known here: kind, components"]
 
 
 # --- overrides ---------------------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ from numba import njit
 
 from wavegen import vectors
 from wavegen.model.fused import kernels
-from wavegen.sampling.engines import fused_kernel, vector_tiles
+from wavegen.sampling.engines import fused_kernel, normal_quantile, vector_tiles
 from wavegen.vectors import LANES, clamp, fma, load, splat, store
 
 
 @pytest.mark.parametrize(
     ("compiled", "sources"),
-    [(kernels, [vectors]), (fused_kernel, [vectors, vector_tiles])],
+    [(kernels, [vectors]), (fused_kernel, [vectors, vector_tiles, normal_quantile])],
     ids=["training", "sampling"],
 )
 def test_a_compiled_file_names_the_state_of_what_it_is_built_on(compiled, sources) -> None:

@@ -15,6 +15,7 @@ from wavegen.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, wr
 
 DEFAULT_PRESET = "small"
 MOST_PROBLEMS = 50  # are explained at once
+MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings hear each of so many often enough
 EITHER = ("steps", "minutes")  # of training: one decides the other
 
 
@@ -41,7 +42,7 @@ class QuantizationConfig(Section):
     """How waveforms become classes."""
 
     kind: Literal["mu_law", "linear"] = Field("mu_law", description="companding")
-    classes: int = Field(256, ge=2, le=4096, description="number of levels")
+    classes: int = Field(256, ge=2, le=65536, description="number of levels; above 4096 for mixtures of linear classes")
 
 
 class DataConfig(Section):
@@ -80,7 +81,10 @@ class ModelConfig(Section):
 class OutputConfig(Section):
     """The output distribution."""
 
-    kind: Literal["softmax"] = Field("softmax", description="one probability for each class")
+    kind: Literal["softmax", "logistic_mixture", "gaussian_mixture"] = Field(
+        "softmax", description="a probability for each class, or a mixture of distributions over the amplitude"
+    )
+    components: int = Field(10, ge=1, le=100, description="of a mixture")
 
 
 class TrainingConfig(Section):
@@ -284,6 +288,8 @@ def validate(source: YamlSource) -> Config:
         for detail in error.errors()[:MOST_PROBLEMS]:
             key, message = _explain(source, detail["loc"], detail["type"])
             problems.setdefault(key, message)
+    if config is not None:
+        problems = {**_disagreements(config), **problems}
     if config is None or problems:
         lines = [f"{source.where(key)}: {'.'.join(key)}: {problems[key]}" for key in source.in_order(problems)]
         raise ConfigError(lines)
@@ -332,6 +338,30 @@ def _contradictions(source: YamlSource) -> dict[KeyPath, str]:
     problems = dict.fromkeys(source.repeated, "this key was already given; remove one")
     if all(source.value(("training", key)) is not None for key in EITHER):
         problems["training",] = "expected steps or minutes, found both; remove one"
+    return problems
+
+
+def _disagreements(config: Config) -> dict[KeyPath, str]:
+    """What is wrong in one section because of another."""
+    classes = config.quantization.classes
+    problems: dict[KeyPath, str] = {}
+    if classes <= MOST_RANKED_CLASSES:
+        return {}
+    if config.output.kind == "softmax":
+        problems["quantization", "classes"] = (
+            f"expected {MOST_RANKED_CLASSES} at most with output.kind softmax, found {classes}; for more classes set "
+            "output.kind to logistic_mixture or gaussian_mixture"
+        )
+    if config.quantization.kind == "mu_law":
+        problems["quantization", "kind"] = (
+            f"expected linear with {classes} classes, found 'mu_law', whose steps near silence would be finer than "
+            "recordings are; set quantization.kind: linear"
+        )
+    if config.model.input != "scalar":
+        problems["model", "input"] = (
+            f"expected scalar with {classes} classes, found '{config.model.input}', a row of weights for each of them; "
+            "set model.input: scalar"
+        )
     return problems
 
 

@@ -20,6 +20,7 @@ from wavegen.data.reading import build_quantizer, first_samples, read_corpus
 from wavegen.device import available_cores, choose_device
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
+from wavegen.model.outputs import build_distribution
 from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import PRECISIONS, build_engine, choose_engine
@@ -72,6 +73,7 @@ class TrainedModel:
         self.config: Config = checkpoint.config
         self.device_name = device
         self.quantizer = build_quantizer(self.config)
+        self.distribution = build_distribution(self.config)
         check_weights(checkpoint.average, parameter_shapes(self.config))
         if device != "auto":
             _ = self.device  # says at once if there is none
@@ -229,7 +231,9 @@ class TrainedModel:
         if threads is not None and threads < 1:
             raise UsageError(f"--threads: expected a whole number, 1 or more, found {threads}")
         past = None if prime is None else self.quantizer.encode(_mono(prime))
-        request = Request(n_samples, count, seed, Truncation(temperature, top_k, top_p), past)
+        truncation = Truncation(temperature, top_k, top_p)
+        self.distribution.check(truncation)
+        request = Request(n_samples, count, seed, truncation, past)
         return Sampler(self._engine(engine, precision, threads, count, notice), self.quantizer).stream(request)
 
     def n_samples(self, seconds: float) -> int:
@@ -273,7 +277,9 @@ class TrainedModel:
 
         exact: Precision = next(known for known in PRECISIONS if known == used)
         compile_kernel(exact, notice or print)
-        return NumbaFusedEngine(self.checkpoint.average, self.config.model.dilations, exact, n_threads)
+        return NumbaFusedEngine(
+            self.checkpoint.average, self.config.model.dilations, self.distribution, exact, n_threads
+        )
 
     def _lowest_precision(self, engine: str) -> str:
         """The precision with the fewest bits whose measured cost is small enough."""

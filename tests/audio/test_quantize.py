@@ -6,6 +6,7 @@ import torchaudio
 from wavegen.audio.quantize import Quantizer
 
 COUNTS = [2, 3, 16, 255, 256, 257, 1024, 4096]
+QUANTIZERS = [*(("mu_law", classes) for classes in COUNTS), *(("linear", classes) for classes in (*COUNTS, 65536))]
 
 
 @pytest.mark.parametrize("classes", COUNTS)
@@ -28,21 +29,21 @@ def test_mu_law_decodes_as_torchaudio_does(classes):
     np.testing.assert_allclose(Quantizer("mu_law", classes).decode(every_class), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", ["mu_law", "linear"])
-@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize(("kind", "classes"), QUANTIZERS)
 def test_every_class_survives_the_round_trip(kind, classes):
     quantizer = Quantizer(kind, classes)
     every_class = np.arange(classes)
     waveform = quantizer.decode(every_class)
     assert waveform.dtype == np.float32
     assert (np.diff(waveform) > 0).all()
-    assert waveform[0] == -1
-    assert waveform[-1] == 1
+    if kind == "mu_law":
+        assert (waveform[0], waveform[-1]) == (-1, 1)
+    else:
+        assert waveform[quantizer.silence] == 0
     np.testing.assert_array_equal(quantizer.encode(waveform), every_class)
 
 
-@pytest.mark.parametrize("kind", ["mu_law", "linear"])
-@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize(("kind", "classes"), QUANTIZERS)
 def test_edges_lie_where_the_class_changes(kind, classes):
     quantizer = Quantizer(kind, classes)
     edges = quantizer.edges()
@@ -59,16 +60,26 @@ def test_edges_lie_where_the_class_changes(kind, classes):
     np.testing.assert_array_equal(quantizer.encode((inner + nudge).astype(np.float32)), np.arange(1, classes))
 
 
-@pytest.mark.parametrize("classes", COUNTS)
+@pytest.mark.parametrize("classes", [*COUNTS, 65536])
 def test_linear_error_is_at_most_half_a_step(classes):
     waveform = np.random.default_rng(1).uniform(-1, 1, 10_000).astype(np.float32)
     quantizer = Quantizer("linear", classes)
-    error = np.abs(quantizer.decode(quantizer.encode(waveform)) - waveform).max()
-    assert error <= 1 / (classes - 1) + 1e-6
+    inside = np.abs(waveform) < quantizer.decode(np.array([classes - 1]))
+    error = np.abs(quantizer.decode(quantizer.encode(waveform)) - waveform)
+    assert error[inside].max(initial=0) <= 1 / classes + 1e-6
+    assert error.max() <= 2 / classes + 1e-6  # at full scale, as in a 16-bit file
 
 
-@pytest.mark.parametrize("kind", ["mu_law", "linear"])
-@pytest.mark.parametrize("classes", COUNTS)
+def test_65536_linear_classes_are_the_integers_of_a_16_bit_file():
+    quantizer = Quantizer("linear", 65536)
+    integers = np.arange(-32768, 32768)
+    waveform = (integers / 32768).astype(np.float32)
+    np.testing.assert_array_equal(quantizer.encode(waveform), integers + 32768)
+    np.testing.assert_array_equal(quantizer.decode(integers + 32768), waveform)
+    assert quantizer.encode(np.float32([-2, 1, 2])).tolist() == [0, 65535, 65535]
+
+
+@pytest.mark.parametrize(("kind", "classes"), QUANTIZERS)
 def test_silence_is_the_class_of_zero(kind, classes):
     quantizer = Quantizer(kind, classes)
     assert quantizer.encode(np.zeros(3, np.float32)).tolist() == [quantizer.silence] * 3

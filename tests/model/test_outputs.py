@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavegen.errors import UsageError
-from wavegen.model.outputs import softmax_draw, softmax_loss
+from wavegen.model.outputs import Softmax
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.uniforms import uniforms
 
@@ -25,6 +25,14 @@ TRUNCATIONS = [
     Truncation(temperature=1.6, top_k=9, top_p=0.3),
     Truncation(temperature=0.0, top_k=2),
 ]
+
+
+def draw(logits, uniforms, truncation):
+    return Softmax(logits.shape[-1]).draw(logits, uniforms, truncation)
+
+
+def loss(logits, targets):
+    return Softmax(logits.shape[-1]).loss(logits, targets)
 
 
 def kept_probabilities(logits, truncation):
@@ -65,7 +73,7 @@ def test_draws_are_those_of_the_slow_definition(truncation, spread):
     if spread == "steep":
         logits *= 30
     u = rng.random(400)
-    drawn = softmax_draw(torch.from_numpy(logits), torch.from_numpy(u), truncation)
+    drawn = draw(torch.from_numpy(logits), torch.from_numpy(u), truncation)
     assert drawn.dtype == torch.int64
     assert drawn.tolist() == [
         slow_draw(row, number, truncation) for row, number in zip(logits.tolist(), u.tolist(), strict=True)
@@ -78,7 +86,7 @@ def test_frequencies_are_the_probabilities(truncation):
     logits = [0.3, -1.0, 2.0, 0.3, 0.3, -3.0, 1.5, 0.0]
     n = 100_000
     u = torch.from_numpy(uniforms(seed=12, clip=0, start=0, stop=n))
-    drawn = softmax_draw(torch.tensor([logits]).expand(n, -1), u, truncation)
+    drawn = draw(torch.tensor([logits]).expand(n, -1), u, truncation)
     frequency = np.bincount(drawn.numpy(), minlength=8) / n
     expected = np.zeros(8)
     kept = kept_probabilities(logits, truncation)
@@ -96,50 +104,50 @@ def test_among_equals_the_lower_class_is_kept_first():
         (Truncation(top_k=4), {0, 1, 2, 3}),
         (Truncation(top_k=5, top_p=1.0), {0, 1, 2, 3, 4}),
     ]:
-        assert set(softmax_draw(logits.expand(1000, -1), evenly, truncation).tolist()) == kept
+        assert set(draw(logits.expand(1000, -1), evenly, truncation).tolist()) == kept
     many = torch.zeros(1000, 256)  # where sorting algorithms that do not keep the order of equals differ
-    assert set(softmax_draw(many, evenly, Truncation(top_k=10)).tolist()) == set(range(10))
+    assert set(draw(many, evenly, Truncation(top_k=10)).tolist()) == set(range(10))
     alike = torch.zeros(1000, 16)  # a sixteenth each: a top-p of one half is reached by eight, exactly
-    assert set(softmax_draw(alike, evenly, Truncation(top_p=0.5)).tolist()) == set(range(8))
+    assert set(draw(alike, evenly, Truncation(top_p=0.5)).tolist()) == set(range(8))
 
 
 def test_top_k_comes_before_top_p():
     # Alone, a top-p of 0.6 keeps {0, 1, 2}; of the two that top-k leaves, {0} has 0.5 and {0, 1} has all.
     logits = torch.zeros(1, 4)
     evenly = torch.linspace(0, 1, 101, dtype=torch.float64)[:-1]
-    drawn = softmax_draw(logits.expand(100, -1), evenly, Truncation(top_k=2, top_p=0.5))
+    drawn = draw(logits.expand(100, -1), evenly, Truncation(top_k=2, top_p=0.5))
     assert set(drawn.tolist()) == {0}
 
 
 def test_classes_are_drawn_in_class_order():
     logits = torch.log(torch.tensor([[0.25, 0.5, 0.25]])).expand(6, -1)
     u = torch.tensor([0.0, 0.2499, 0.2501, 0.7499, 0.7501, 1 - 2**-53], dtype=torch.float64)
-    assert softmax_draw(logits, u, Truncation()).tolist() == [0, 0, 1, 1, 2, 2]
+    assert draw(logits, u, Truncation()).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("u", [1 - 2**-53, 1.0])
 def test_a_number_beyond_the_last_kept_class_takes_that_class(u):
     beyond = torch.tensor([u], dtype=torch.float64)
-    assert softmax_draw(torch.tensor([[0.0, 1.0, 0.5, -9.0]]), beyond, Truncation(top_k=2)).item() == 2
-    assert softmax_draw(torch.tensor([[0.0, 0.0, -1e4, -1e4]]), beyond, Truncation()).item() == 1
-    assert softmax_draw(torch.zeros(1, 256), beyond, Truncation()).item() == 255
+    assert draw(torch.tensor([[0.0, 1.0, 0.5, -9.0]]), beyond, Truncation(top_k=2)).item() == 2
+    assert draw(torch.tensor([[0.0, 0.0, -1e4, -1e4]]), beyond, Truncation()).item() == 1
+    assert draw(torch.zeros(1, 256), beyond, Truncation()).item() == 255
 
 
 def test_an_impossible_class_is_never_drawn():
     zero = torch.zeros(1, dtype=torch.float64)
-    assert softmax_draw(torch.tensor([[-1e4, 0.0, 0.0]]), zero, Truncation()).item() == 1
+    assert draw(torch.tensor([[-1e4, 0.0, 0.0]]), zero, Truncation()).item() == 1
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-3, 1e-30, 1e-300, 5e-324])
 def test_little_temperature_takes_the_likeliest_class(temperature):
     logits = torch.tensor([[3.0, 7.0, 6.9, -50.0], [-2.0, -9.0, -1.0, -30.0], [4.0, 9.0, 8.0, 1.0]])
     u = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
-    assert softmax_draw(logits, u, Truncation(temperature=temperature)).tolist() == [1, 2, 1]
+    assert draw(logits, u, Truncation(temperature=temperature)).tolist() == [1, 2, 1]
 
 
 def test_without_temperature_the_lowest_of_equals_is_taken():
     logits = torch.tensor([[1.0, 3.0, 3.0, 3.0]])
-    assert softmax_draw(logits, torch.tensor([0.99], dtype=torch.float64), Truncation(temperature=0)).item() == 1
+    assert draw(logits, torch.tensor([0.99], dtype=torch.float64), Truncation(temperature=0)).item() == 1
 
 
 @pytest.mark.parametrize(
@@ -169,12 +177,12 @@ def test_the_loss_is_the_negative_log_likelihood():
         [math.log(sum(map(math.exp, row))) - row[c] for row, c in zip(rows, classes, strict=True)]
         for rows, classes in zip(logits.tolist(), targets.tolist(), strict=True)
     ]
-    torch.testing.assert_close(softmax_loss(logits, targets), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(loss(logits, targets), torch.tensor(expected, dtype=torch.float64))
 
 
 def test_the_loss_of_bfloat16_logits_is_summed_in_float32():
     logits = torch.randn(4, 256, generator=torch.Generator().manual_seed(14)).bfloat16()
     targets = torch.tensor([0, 1, 200, 255])
-    loss = softmax_loss(logits, targets)
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, softmax_loss(logits.float(), targets), rtol=0, atol=0)
+    nats = loss(logits, targets)
+    assert nats.dtype == torch.float32
+    torch.testing.assert_close(nats, loss(logits.float(), targets), rtol=0, atol=0)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from wavegen.config import parse_config
 from wavegen.errors import ModelError
 from wavegen.model.layers import OneHotInput
-from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import build_model, load_weights
 
 INPUT_KINDS = ["embedding", "one_hot", "scalar"]
@@ -172,7 +171,7 @@ def test_an_untrained_model_says_log2_of_the_classes(classes, input_kind):
     )
     model = build_model(config)
     heard = random_classes(model, 2, model.receptive_field + 50)
-    bits = softmax_loss(model(heard[:, :-1]), heard[:, model.receptive_field :]) / math.log(2)
+    bits = model.distribution.loss(model(heard[:, :-1]), heard[:, model.receptive_field :]) / math.log(2)
     assert bits.shape == (2, 50)
     torch.testing.assert_close(bits, torch.full_like(bits, math.log2(classes)), rtol=0, atol=1e-5)
 

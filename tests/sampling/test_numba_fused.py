@@ -11,6 +11,7 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
+from wavegen.model.outputs import Softmax
 from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import build_model, load_weights
@@ -60,7 +61,7 @@ def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, 
     model = random_model(residual_channels=20, gate_channels=18, dilations=[1, 2, 4])
     engine = build_engine("numba", model, precision)
     exact = weights_of(model)
-    rounded = rounded_weights(exact, model.dilations, precision)
+    rounded = rounded_weights(exact, model.dilations, model.distribution, precision)
     for name, array in rounded.items():
         if name.endswith(("bias", "input.weight")):
             np.testing.assert_array_equal(array, exact[name])
@@ -194,7 +195,10 @@ def test_saturated_gates_are_no_trouble(random_model) -> None:
 
 def test_a_large_dilation_costs_no_more_work_per_sample(random_model) -> None:
     """What one step reads does not depend on the receptive field."""
-    sizes = [pack(weights_of(random_model(dilations=d)), d, "float32").n_bytes for d in ([1, 2, 4], [1, 2, 1 << 14])]
+    sizes = [
+        pack(weights_of(random_model(dilations=d)), d, Softmax(16), "float32").n_bytes
+        for d in ([1, 2, 4], [1, 2, 1 << 14])
+    ]
     assert sizes[0] == sizes[1]
 
 

@@ -11,7 +11,6 @@ import torch
 from wavegen.config import load_config
 from wavegen.data.windows import Batch
 from wavegen.errors import TrainingError
-from wavegen.model.outputs import softmax_loss
 from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend
 from wavegen.training.settling import settle
 
@@ -25,7 +24,7 @@ def batch(random_model) -> Batch:
 
 
 def expected(model, batch: Batch, n_targets: int) -> tuple[float, list[torch.Tensor]]:
-    losses = softmax_loss(model(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets))
+    losses = model.distribution.loss(model(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets))
     loss = losses[torch.from_numpy(batch.is_real)].sum() / n_targets
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.parameters())))
 

@@ -18,8 +18,10 @@ class Quantizer:
     """The map between amplitudes and classes.
 
         mu_law:  y = sign(x) ln(1 + mu|x|) / ln(1 + mu),   mu = classes - 1
-        linear:  y = x
-        class = floor((y + 1) / 2 * mu + 0.5)                (WaveNet, section 2.2; ITU-T G.711)
+                 class = floor((y + 1) / 2 * mu + 0.5)       (WaveNet, section 2.2; ITU-T G.711)
+        linear:  class = floor(x * classes / 2 + 0.5) + silence
+
+    The 65,536 linear classes are the integers of a 16-bit file: class c is the integer c - 32,768.
 
     Args:
         kind: how amplitudes are spread over the classes.
@@ -48,12 +50,15 @@ class Quantizer:
         """
         import torch
 
-        mu = float(self.classes - 1)
-        companded = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)).clamp(-1.0, 1.0)
+        clipped = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)).clamp(-1.0, 1.0)
         if self.kind == "mu_law":
+            mu = float(self.classes - 1)
             scale = torch.log1p(torch.tensor(mu))
-            companded = torch.sign(companded) * torch.log1p(mu * torch.abs(companded)) / scale
-        position = ((companded + 1) / 2 * mu + 0.5).to(torch.int32).numpy()
+            companded = torch.sign(clipped) * torch.log1p(mu * torch.abs(clipped)) / scale
+            position = ((companded + 1) / 2 * mu + 0.5).to(torch.int32).numpy()
+        else:
+            steps = torch.floor(clipped * (self.classes / 2) + 0.5).to(torch.int32)
+            position = (steps + self.silence).clamp(0, self.classes - 1).numpy()
         classes: Classes = position.astype(np.uint8) if self.classes <= 256 else position.astype(np.uint16)
         return classes
 
@@ -81,8 +86,8 @@ class Quantizer:
 
     def _expand(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The amplitude at a (fractional) place on the scale of classes: the inverse of the companding."""
-        y = 2.0 * position / (self.classes - 1) - 1.0
         if self.kind == "linear":
-            return y
+            return (position - self.silence) * (2.0 / self.classes)
+        y = 2.0 * position / (self.classes - 1) - 1.0
         magnitude = np.expm1(np.abs(y) * math.log(self.classes)) / (self.classes - 1)
         return np.copysign(magnitude, y)

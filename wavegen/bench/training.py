@@ -96,7 +96,6 @@ def _textbook_seconds(trial: Trial) -> float:
     """The median time of a step of the textbook's layout, in float32."""
     import torch
 
-    from wavegen.model.outputs import softmax_loss
     from wavegen.model.textbook import TextbookWaveNet
 
     model = TextbookWaveNet(trial.model)
@@ -105,7 +104,7 @@ def _textbook_seconds(trial: Trial) -> float:
     seconds = []
     for _ in range(1 + STEPS):
         began = time.perf_counter()
-        loss = softmax_loss(model(inputs), targets).mean()
+        loss = trial.model.distribution.loss(model(inputs), targets).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

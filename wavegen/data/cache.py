@@ -31,7 +31,7 @@ from wavegen.audio.signal import Level, load_waveform
 from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
 
-FORMAT = 1  # raise it whenever the same file and settings would give other classes
+FORMAT = 2  # raise it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0
 LEFTOVER_SECONDS = 3600  # older than this, what lies in partial/ was left by a process that was killed
 BUSY_SECONDS = 60.0

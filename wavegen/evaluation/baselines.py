@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 # Clips are worked through in pieces, so that memory does not grow with their length; whole fits each.
 PIECE = 1 << 18
 
+MOST_COUNTED_CLASSES = 4096  # beyond, hardly a pair of samples occurs twice: there are no Markov models
 PRIOR_COUNT = 8.0  # how many transitions the unigram weighs in order 1
 
 ORDER = 24  # coefficients of the linear prediction: 1.5 ms at 16 kHz
@@ -60,14 +61,12 @@ class Baselines:
     Args:
         classes: number of levels of a sample.
         unigram: (classes,) probability of each class: (count + 0.5), normalized.
-        order_1: what followed one class.
-        order_2: what followed two classes.
+        markov: what followed one class, and what followed two; None of more classes than can be counted.
     """
 
     classes: int
     unigram: Floats
-    order_1: Continuations
-    order_2: Continuations
+    markov: tuple[Continuations, Continuations] | None
 
 
 def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
@@ -90,6 +89,8 @@ def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
     for clip in clips:
         for values in _grams(clip, 1, classes):
             counts += np.bincount(values, minlength=classes)
+        if classes > MOST_COUNTED_CLASSES:
+            continue
         for grams in _grams(clip, 2, classes):
             pairs.add(grams)
         for grams in _grams(clip, 3, classes):
@@ -97,7 +98,10 @@ def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
     if not counts.any():
         raise DataError("baselines: expected training clips to fit them on, found no sample; check the split")
     unigram: Floats = (counts + 0.5) / (counts.sum() + 0.5 * classes)
-    return Baselines(classes, unigram, pairs.continuations(classes), triples.continuations(classes))
+    markov = None
+    if classes <= MOST_COUNTED_CLASSES:
+        markov = pairs.continuations(classes), triples.continuations(classes)
+    return Baselines(classes, unigram, markov)
 
 
 def baseline_bits(baselines: Baselines, clips: Sequence[Classes], quantizer: Quantizer) -> dict[str, float]:
@@ -122,7 +126,7 @@ def baseline_bits(baselines: Baselines, clips: Sequence[Classes], quantizer: Qua
 
 
 def clip_bits(baselines: Baselines, clip: Classes, quantizer: Quantizer) -> dict[str, float]:
-    """Score one clip with every trivial model.
+    """Score one clip with every trivial model that its classes can be counted for.
 
     The samples that lack the past a Markov model needs (the first at order 1, the first two at order 2) are
     scored by the unigram.
@@ -142,38 +146,34 @@ def clip_bits(baselines: Baselines, clip: Classes, quantizer: Quantizer) -> dict
     if quantizer.classes != classes:
         raise ValueError(f"baselines of {classes} classes cannot score clips of {quantizer.classes}")
     unigram = -np.log2(baselines.unigram)
-    bits = {
-        "uniform": clip.size * math.log2(classes),
-        "unigram": 0.0,
-        "order-1 Markov": float(unigram[clip[:1]].sum()),
-        "order-2 Markov": float(unigram[clip[:2]].sum()),
-        "linear prediction": _linear_prediction_bits(baselines.unigram, clip, quantizer),
-    }
+    bits = {"uniform": clip.size * math.log2(classes), "unigram": 0.0}
     for values in _grams(clip, 1, classes):
         bits["unigram"] += float(unigram[values].sum())
-    # Far fewer n-grams are different than there are samples: each is looked up once.
-    for grams in _grams(clip, 2, classes):
-        distinct, counts = np.unique(grams, return_counts=True)
-        bits["order-1 Markov"] -= float(counts @ np.log2(_order_1_probability(baselines, distinct)))
-    for grams in _grams(clip, 3, classes):
-        distinct, counts = np.unique(grams, return_counts=True)
-        bits["order-2 Markov"] -= float(counts @ np.log2(_order_2_probability(baselines, distinct)))
+    if baselines.markov is not None:
+        for order, probability in ((1, _order_1_probability), (2, _order_2_probability)):
+            total = float(unigram[clip[:order]].sum())
+            # Far fewer n-grams are different than there are samples: each is looked up once.
+            for grams in _grams(clip, order + 1, classes):
+                distinct, counts = np.unique(grams, return_counts=True)
+                total -= float(counts @ np.log2(probability(baselines.unigram, baselines.markov, distinct)))
+            bits[f"order-{order} Markov"] = total
+    bits["linear prediction"] = _linear_prediction_bits(baselines.unigram, clip, quantizer)
     return bits
 
 
-def _order_1_probability(baselines: Baselines, grams: Ints) -> Floats:
+def _order_1_probability(unigram: Floats, markov: tuple[Continuations, Continuations], grams: Ints) -> Floats:
     """Probability of b after a, for each n-gram a, b.
 
     P1(b | a) = (C(a, b) + 8 uni(b)) / (C(a) + 8),   C(a) = sum over b of C(a, b)
     """
-    table, classes = baselines.order_1, baselines.classes
+    table, classes = markov[0], len(unigram)
     seen = _look_up(table.grams, table.gram_counts, grams)
     total = _look_up(table.contexts, table.context_counts, grams // classes)
-    prior: Floats = PRIOR_COUNT * baselines.unigram[grams % classes]
+    prior: Floats = PRIOR_COUNT * unigram[grams % classes]
     return (seen + prior) / (total + PRIOR_COUNT)
 
 
-def _order_2_probability(baselines: Baselines, grams: Ints) -> Floats:
+def _order_2_probability(unigram: Floats, markov: tuple[Continuations, Continuations], grams: Ints) -> Floats:
     """Probability of c after a, b, for each n-gram a, b, c.
 
         P2(c | a, b) = (C(a, b, c) + d P1(c | b)) / (C(a, b) + d),   C(a, b) = sum over c of C(a, b, c)
@@ -181,12 +181,12 @@ def _order_2_probability(baselines: Baselines, grams: Ints) -> Floats:
     with d the number of different classes seen after a, b, at least 1 (Witten and Bell, 1991, "The
     zero-frequency problem", method C, interpolated).
     """
-    table, classes = baselines.order_2, baselines.classes
+    table, classes = markov[1], len(unigram)
     contexts = grams // classes
     seen = _look_up(table.grams, table.gram_counts, grams)
     total = _look_up(table.contexts, table.context_counts, contexts)
     kinds = np.maximum(_look_up(table.contexts, table.context_kinds, contexts), 1)
-    prior = kinds * _order_1_probability(baselines, grams % classes**2)  # without a: the n-gram b, c
+    prior = kinds * _order_1_probability(unigram, markov, grams % classes**2)  # without a: the n-gram b, c
     return (seen + prior) / (total + kinds)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.device import one_thread_each, torch_threads
-from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import Stack, WaveNet
 
 if TYPE_CHECKING:
@@ -93,5 +92,6 @@ def _nats(model: WaveNet, window: Tensor, stack: Stack) -> float:
 
     window = window.to(model.skip.weight.device)
     with torch.no_grad():
-        losses = softmax_loss(model(window[None, :-1], stack)[0], window[model.receptive_field :])
+        parameters = model(window[None, :-1], stack)[0]
+        losses = model.distribution.loss(parameters, window[model.receptive_field :])
     return float(losses.double().sum())

@@ -142,7 +142,8 @@ class ScalarInput(nn.Module):
 
     def forward(self, classes: Tensor) -> Tensor:
         """Map (N,) classes to (N, channels)."""
-        position = classes.to(self.linear.weight.dtype) * (2.0 / (self.classes - 1)) - 1.0
+        steps = 2 * classes - (self.classes - 1)  # from the middle, which keeps every digit of a quiet sample
+        position = steps.to(self.linear.weight.dtype) / (self.classes - 1)
         projected: Tensor = self.linear(position[:, None])
         return projected
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from wavegen.config import Config
 from wavegen.errors import ModelError
+from wavegen.model.outputs import build_distribution
 
 Shape = tuple[int, ...]
 
@@ -17,6 +18,7 @@ Shape = tuple[int, ...]
 def parameter_shapes(config: Config) -> dict[str, Shape]:
     """What ``build_model(config)`` has, name by name."""
     model, classes = config.model, config.quantization.classes
+    n_parameters = build_distribution(config).n_parameters
     residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
     entry: dict[str, dict[str, Shape]] = {
         "embedding": {"input.weight": (classes, residual)},
@@ -29,7 +31,7 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
         shapes[f"blocks.{block}.conv.bias"] = (2 * gate,)
         if block + 1 < len(dilations):
             shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
-    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, classes]
+    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, n_parameters]
     for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
     return shapes

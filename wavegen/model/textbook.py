@@ -63,7 +63,7 @@ class TextbookWaveNet(nn.Module):
         self.receptive_field = model.receptive_field
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Predict as ``WaveNet.forward``: (B, T) classes to (B, T - receptive_field + 1, output_channels)."""
+        """Predict as ``WaveNet.forward``: (B, T) classes to (B, T - receptive_field + 1, n_parameters)."""
         batch, steps = inputs.shape
         h = self.input(inputs.reshape(-1)).view(batch, steps, -1).transpose(1, 2)  # (B, C, T)
         n_outputs = steps - self.receptive_field + 1

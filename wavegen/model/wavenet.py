@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from wavegen.config import Config
 from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
+from wavegen.model.outputs import Distribution, build_distribution
 from wavegen.model.shapes import check_weights
 
 Stack = Callable[[Tensor, int], Tensor]
@@ -30,7 +31,7 @@ class WaveNet(nn.Module):
         gate_channels: channels of each block's filter, and of its gate.
         skip_channels: channels of the summed skips.
         head_channels: channels between the head's two layers.
-        output_channels: numbers that describe one output distribution.
+        distribution: of a sample, whose parameters the network puts out.
         input_kind: how a class enters the network.
     """
 
@@ -44,11 +45,12 @@ class WaveNet(nn.Module):
         gate_channels: int,
         skip_channels: int,
         head_channels: int,
-        output_channels: int,
+        distribution: Distribution,
         input_kind: Literal["embedding", "one_hot", "scalar"] = "embedding",
     ) -> None:
         super().__init__()
         self.classes = classes
+        self.distribution = distribution
         inputs = {"embedding": EmbeddingInput, "one_hot": OneHotInput, "scalar": ScalarInput}
         self.input = inputs[input_kind](classes, residual_channels)
         last = len(dilations) - 1
@@ -59,12 +61,11 @@ class WaveNet(nn.Module):
         # Ws of all blocks side by side: the sum of skips is one product with all z concatenated.
         self.skip = nn.Linear(len(dilations) * gate_channels, skip_channels)
         self.head = nn.Linear(skip_channels, head_channels)
-        self.output = nn.Linear(head_channels, output_channels)
+        self.output = nn.Linear(head_channels, distribution.n_parameters)
         for linear in (self.skip, self.head):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             nn.init.zeros_(linear.bias)
-        nn.init.zeros_(self.output.weight)  # so that an untrained softmax says log2(classes) bits, not more
-        nn.init.zeros_(self.output.bias)
+        distribution.initialize(self.output)
 
     @property
     def receptive_field(self) -> int:
@@ -95,7 +96,7 @@ class WaveNet(nn.Module):
             stack: another way to compute the residual blocks; None for the blocks as they are.
 
         Returns:
-            (B, T - receptive_field + 1, output_channels): at position i the parameters of the distribution of
+            (B, T - receptive_field + 1, n_parameters): at position i the parameters of the distribution of
             x[i + receptive_field], which depend on x[i .. i + receptive_field - 1] only.
 
         Raises:
@@ -141,7 +142,7 @@ class WaveNet(nn.Module):
         return skip
 
     def predict(self, skip: Tensor) -> Tensor:
-        """The head: from rows of summed skips (n, skip_channels) to distributions' parameters (n, output_channels)."""
+        """The head: from rows of summed skips (n, skip_channels) to distributions' parameters (n, n_parameters)."""
         parameters: Tensor = self.output(torch.relu(self.head(torch.relu(skip))))
         return parameters
 
@@ -182,7 +183,7 @@ def build_model(config: Config) -> WaveNet:
         gate_channels=model.gate_channels,
         skip_channels=model.skip_channels,
         head_channels=model.head_channels,
-        output_channels=config.quantization.classes,
+        distribution=build_distribution(config),
         input_kind=model.input,
     )
 

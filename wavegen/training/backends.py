@@ -22,7 +22,6 @@ from wavegen.data.windows import Batch
 from wavegen.device import keep_freed_memory, one_thread_each, torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.fused.stack import FusedStack
-from wavegen.model.outputs import softmax_loss
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.distributed import ALONE, Group, losses_explained
 
@@ -139,8 +138,8 @@ class _SummedLoss(nn.Module):
                 return self.model.stack(h, batch, recompute=True)
 
         with autocast(inputs.device, self.precision):
-            logits = self.model(inputs, stack)
-        return torch.where(is_real, softmax_loss(logits, targets), 0.0).sum()
+            parameters = self.model(inputs, stack)
+        return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()
 
 
 class FusedBackend:
@@ -217,7 +216,7 @@ class FusedBackend:
         for first in range(0, len(skip), HEAD_ROWS):
             rows = slice(first, first + HEAD_ROWS)
             here = skip[rows].requires_grad_()
-            losses = softmax_loss(self.model.predict(here), targets[rows])
+            losses = self.model.distribution.loss(self.model.predict(here), targets[rows])
             loss = torch.where(is_real[rows], losses, 0.0).sum() / n_targets
             dskip[rows], *gradients = torch.autograd.grad(loss, [here, *parameters])
             total = _add(total, gradients)

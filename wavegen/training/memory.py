@@ -83,7 +83,8 @@ def _fused_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
         of_blocks += size * _block_rows(config, model) * word * 2 * shape.gate_channels
     of_stream = rows * shape.residual_channels * (4 + 4 + 4)  # the stream; the input layer's result and its gradient
     of_skips = targets * word * (len(shape.dilations) * shape.gate_channels + 3 * shape.skip_channels)
-    of_head = min(targets, HEAD_ROWS) * (config.quantization.classes * (2 * word + 12) + 4 * word * shape.head_channels)
+    of_output = model.distribution.n_parameters * (2 * word + 12)
+    of_head = min(targets, HEAD_ROWS) * (of_output + 4 * word * shape.head_channels)
     return of_blocks + of_stream + of_skips + of_head
 
 
@@ -96,5 +97,5 @@ def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     row = 4 * shape.residual_channels + word * shape.gate_channels + kept
     # a target: concatenated z, skips, head, logits, their log-softmax and its gradient
     target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
-    target += (word + 8) * config.quantization.classes
+    target += (word + 8) * model.distribution.n_parameters
     return size * (_block_rows(config, model) * row + config.training.window_targets * target)

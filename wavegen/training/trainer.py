@@ -275,7 +275,7 @@ class Trainer:
         for precision in PRECISIONS:
             if precision != "float32":
                 rounded = deepcopy(exact)
-                load_weights(rounded, rounded_weights(average, rounded.dilations, precision))
+                load_weights(rounded, rounded_weights(average, rounded.dilations, rounded.distribution, precision))
                 costs[precision] = self._bits(clips, rounded) - exact_bits
         return costs
 

@@ -51,7 +51,7 @@ class Engine(Protocol):
             classes: (B, n).
 
         Returns:
-            (B, n, classes) the logits that the engine had for each of them.
+            (B, n, parameters of the distribution) what the engine's network put out for each of them.
         """
 
 

@@ -6,9 +6,12 @@ computes does not depend on the others. Compiled for the host by numba, once per
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
+from wavegen.sampling.engines.normal_quantile import normal_quantile
 from wavegen.sampling.engines.vector_tiles import (
     TILE_REGISTERS,
     TILE_STREAMS,
@@ -19,8 +22,10 @@ from wavegen.sampling.engines.vector_tiles import (
 from wavegen.vectors import LANES
 
 # numba's cache watches this file alone: this names the state of those it is built on (a test says when to renew it).
-BUILT_ON = "78a392043ccd971b"
+BUILT_ON = "5651002876a861c1"
 DONE, NOT_FINITE = 0, 1
+SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
+SMALLEST_UNIFORM = 2.0**-53
 
 # products[streams][registers], by name because numba resolves names, not subscripts
 _product_4_4, _product_4_2, _product_4_1 = (build_tile_product(TILE_STREAMS, n) for n in (TILE_REGISTERS, 2, 1))
@@ -94,15 +99,20 @@ def _rectify(x, n):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _draw(logits, at, n_classes, u, temperature, top_k, top_p, p):
-    """Draw a class as `wavegen.model.outputs.softmax_draw` does; -1 if the distribution is not finite."""
-    best, highest, check = 0, logits[at], ZERO
+def _all_finite(x, at, n):
+    check = ZERO
+    for i in range(n):
+        check += x[at + i] * ZERO
+    return check == ZERO
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _draw_class(logits, at, n_classes, u, temperature, top_k, top_p, p):
+    """Draw a class as `wavegen.model.outputs.Softmax` does."""
+    best, highest = 0, logits[at]
     for c in range(n_classes):
-        check += logits[at + c] * ZERO
         if logits[at + c] > highest:
             best, highest = c, logits[at + c]
-    if check != ZERO:
-        return -1
     if temperature == 0.0:
         return best
     for c in range(n_classes):
@@ -140,17 +150,45 @@ def _truncate(p, n_classes, top_k, top_p):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def draw_from_mixture(parameters, at, components, n_classes, scale_limits, is_gaussian, u, temperature, shares):
+    """Draw a class as the mixtures of `wavegen.model.outputs` do, in float64."""
+    best, highest = 0, parameters[at]
+    for k in range(components):
+        if parameters[at + k] > highest:
+            best, highest = k, parameters[at + k]
+    if temperature == 0.0:
+        place = np.float64(parameters[at + components + best])
+    else:
+        total, last = 0.0, 0
+        for k in range(components):
+            shares[k] = math.exp((np.float64(parameters[at + k]) - highest) / temperature)
+            total += shares[k]
+            if shares[k] > 0.0:
+                last = k
+        target, before, k = u * total, 0.0, 0
+        while k < last and before + shares[k] <= target:
+            before += shares[k]
+            k += 1
+        left = min(max((target - before) / shares[k], SMALLEST_UNIFORM), 1.0 - SMALLEST_UNIFORM)
+        log_scale = min(max(np.float64(parameters[at + 2 * components + k]), scale_limits[0]), scale_limits[1])
+        quantile = normal_quantile(left) if is_gaussian else math.log(left) - math.log1p(-left)
+        place = np.float64(parameters[at + components + k]) + math.exp(log_scale) * temperature * quantile
+    return np.int64(min(max(math.floor((place + 1.0) * (0.5 * n_classes)), 0.0), n_classes - 1.0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def run(
-    weights, layers, bias, scale, table, shape, dilations, reaches,
-    queues, queue_at, oldest, last, taps, h, gates, z, residual, skip, head, logits, p,
+    weights, layers, bias, scale, table, shape, scale_limits, dilations, reaches,
+    queues, queue_at, oldest, last, taps, h, gates, z, residual, skip, head, output, p,
     uniforms, forced, temperature, top_k, top_p, drawn, traced,
 ):  # fmt: skip
     """Take all streams through n samples.
 
     Args:
-        weights, bias, scale, table: the packed model: all products, and the input layer's row for each class.
+        weights, bias, scale, table, scale_limits: the packed model; see `PackedNetwork`.
         layers: (2 * blocks + 2, 5) int64: gate and residual product of each block, then skip, head and output.
-        shape: (kernel_size, residual_channels, gate_channels, classes).
+        shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its kind,
+            whether the input is a scalar).
         dilations, reaches: of each block.
         queues: (S, sum of reaches * residual_channels) each stream's ring buffers.
         queue_at, oldest: where each block's begins, and its oldest slot.
@@ -160,17 +198,19 @@ def run(
         forced: (S, n) samples to take instead of drawing; (0, 0) to draw.
         temperature, top_k, top_p: of the distribution.
         drawn: (S, n) the samples, filled.
-        traced: (S, n, classes) the logits, filled; (0, 0, 0) to leave out.
+        traced: (S, n, parameters) the output distribution's parameters, filled; (0, 0, 0) to leave out.
 
     Returns:
         DONE or NOT_FINITE.
     """
     n_streams, n_blocks = len(last), len(dilations)
     kernel, channels, gate_channels, n_classes = shape[0], shape[1], shape[2], shape[3]
+    n_parameters, kind, is_scalar = shape[4], shape[5], shape[6] == 1
     flat_queues, queue_step = queues.reshape(-1), queues.shape[1]
     flat_taps, flat_h, flat_gates, flat_z = taps.reshape(-1), h.reshape(-1), gates.reshape(-1), z.reshape(-1)
     flat_residual, flat_skip, flat_head = residual.reshape(-1), skip.reshape(-1), head.reshape(-1)
-    flat_logits = logits.reshape(-1)
+    flat_output = output.reshape(-1)
+    shares = np.empty(n_parameters, np.float64)
     is_forced, is_traced = len(forced) > 0, len(traced) > 0
     for t in range(uniforms.shape[1]):
         for s in range(n_streams):
@@ -180,8 +220,13 @@ def run(
                     at = s * queue_step + queue_at[b] + slot * channels
                     for line in range(0, channels, 16):
                         prefetch(flat_queues, at + line)
-            for c in range(channels):
-                h[s, c] = table[last[s], c]
+            if is_scalar:
+                place = np.float32(2 * last[s] - (n_classes - 1)) / np.float32(n_classes - 1)
+                for c in range(channels):
+                    h[s, c] = place * table[0, c] + table[1, c]
+            else:
+                for c in range(channels):
+                    h[s, c] = table[last[s], c]
         for b in range(n_blocks):
             for s in range(n_streams):
                 base = s * queue_step + queue_at[b]
@@ -221,15 +266,23 @@ def run(
         _rectify(flat_head, len(flat_head))
         at_layer += 1
         _multiply(
-            weights, layers[at_layer], flat_head, 0, head.shape[1], bias, scale, flat_logits, logits.shape[1], n_streams
+            weights, layers[at_layer], flat_head, 0, head.shape[1], bias, scale, flat_output, output.shape[1], n_streams
         )
         for s in range(n_streams):
-            c = _draw(flat_logits, s * logits.shape[1], n_classes, uniforms[s, t], temperature, top_k, top_p, p)
-            if c < 0:
+            at, u = s * output.shape[1], uniforms[s, t]
+            if not _all_finite(flat_output, at, n_parameters):
                 return NOT_FINITE
-            if is_traced:
-                for c in range(n_classes):
-                    traced[s, t, c] = logits[s, c]
-            last[s] = forced[s, t] if is_forced else c
+            if is_forced:
+                last[s] = forced[s, t]
+            elif kind == SOFTMAX:
+                last[s] = _draw_class(flat_output, at, n_classes, u, temperature, top_k, top_p, p)
+            else:
+                last[s] = draw_from_mixture(
+                    flat_output, at, n_parameters // 3, n_classes, scale_limits, kind == GAUSSIAN_MIXTURE, u,
+                    temperature, shares,
+                )  # fmt: skip
             drawn[s, t] = last[s]
+            if is_traced:
+                for i in range(n_parameters):
+                    traced[s, t, i] = output[s, i]
     return DONE

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.model.outputs import Distribution, Softmax
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, run
@@ -37,7 +38,7 @@ def compile_kernel(precision: Precision, notice: Callable[[str], None]) -> None:
             **{f"{name}.weight": np.zeros((n, 1), np.float32) for name, n in (("skip", 1), ("head", 1), ("output", 2))},
             **{f"{name}.bias": np.zeros(n, np.float32) for name, n in (("skip", 1), ("head", 1), ("output", 2))},
         }
-        engine = NumbaFusedEngine(tiny, [1], precision)
+        engine = NumbaFusedEngine(tiny, [1], Softmax(2), precision)
         engine.start(np.zeros((1, engine.receptive_field), np.int64))
         engine.generate(np.zeros((1, 1)), Truncation())
     finally:
@@ -50,6 +51,7 @@ class NumbaFusedEngine:
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
         dilations: of its blocks.
+        distribution: of a sample.
         precision: of the weights.
         threads: that share the streams; each stream stays whole, so this changes nothing in its audio.
     """
@@ -58,10 +60,12 @@ class NumbaFusedEngine:
         self,
         weights: Mapping[str, npt.NDArray[Any]],
         dilations: Sequence[int],
+        distribution: Distribution,
         precision: Precision = "float32",
         threads: int = 1,
     ) -> None:
-        self.network = pack(weights, dilations, precision)
+        self.distribution = distribution
+        self.network = pack(weights, dilations, distribution, precision)
         self.threads = threads
         self.groups: list[_Streams] = []
 
@@ -74,6 +78,7 @@ class NumbaFusedEngine:
         self.groups = [_Streams.primed(self.network, share) for share in shares]
 
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
+        self.distribution.check(truncation)
         return self._run(uniforms, NOTHING_FORCED, truncation, traced=False)[0]
 
     def force(self, classes: ClassArray) -> Float32:
@@ -94,7 +99,7 @@ class NumbaFusedEngine:
         else:
             with ThreadPoolExecutor(len(work)) as pool:
                 results = [job.result() for job in [pool.submit(task) for task in work]]
-        return np.concatenate([drawn for drawn, _ in results]), np.concatenate([logits for _, logits in results])
+        return np.concatenate([drawn for drawn, _ in results]), np.concatenate([outputs for _, outputs in results])
 
 
 @dataclass
@@ -112,7 +117,7 @@ class _Streams:
     last: ClassArray
 
     def __post_init__(self) -> None:
-        kernel, channels, gate, _ = (int(n) for n in self.network.shape)
+        kernel, channels, gate = (int(n) for n in self.network.shape[:3])
         widths = [int(n) for n in self.network.layers[-3:, 2]]  # of skip, head and output, padded
         streams = len(self.last)
 
@@ -142,9 +147,9 @@ class _Streams:
         self, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
     ) -> tuple[ClassArray, Float32]:
         """Take the streams through as many samples as there are uniform numbers."""
-        network, classes = self.network, int(self.network.shape[3])
+        network, classes, n_parameters = self.network, int(self.network.shape[3]), int(self.network.shape[4])
         drawn = np.empty(uniforms.shape, np.int64)
-        logits = np.empty((*uniforms.shape, classes), np.float32) if traced else NOTHING_TRACED
+        outputs = np.empty((*uniforms.shape, n_parameters), np.float32) if traced else NOTHING_TRACED
         status = run(
             network.weights,
             network.layers,
@@ -152,6 +157,7 @@ class _Streams:
             network.scale,
             network.table,
             network.shape,
+            network.scale_limits,
             network.dilations,
             network.reaches,
             self.queues,
@@ -165,11 +171,11 @@ class _Streams:
             classes if truncation.top_k is None else truncation.top_k,
             1.0 if truncation.top_p is None else float(truncation.top_p),
             drawn,
-            logits,
+            outputs,
         )
         if status == NOT_FINITE:
             raise not_finite()
-        return drawn, logits
+        return drawn, outputs
 
 
 def _queues_after(network: PackedNetwork, past: ClassArray) -> Float32:
@@ -182,8 +188,8 @@ def _queues_after(network: PackedNetwork, past: ClassArray) -> Float32:
     Returns:
         Flat, block by block: its last inputs, oldest first.
     """
-    kernel, _, gate, _ = (int(n) for n in network.shape)
-    h = network.table[past]  # (T, residual)
+    kernel, gate = int(network.shape[0]), int(network.shape[2])
+    h = network.enter(past)  # (T, residual)
     held = []
     for b, (dilation, reach) in enumerate(zip(network.dilations, network.reaches, strict=True)):
         held.append(h[len(h) - reach :].reshape(-1))

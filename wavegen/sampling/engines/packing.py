@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.model.outputs import OUTPUT_KINDS, Distribution, Mixture
 from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
 from wavegen.vectors import LANES
 
@@ -34,8 +35,11 @@ class PackedNetwork:
         layers: (products, 5) int64: where its weights begin, inputs, outputs, where its biases begin, inputs per word.
         bias: flat float32, padded.
         scale: flat float32, by output; int8's only.
-        table: (classes, residual_channels) what the input layer makes of each class.
-        shape: (kernel_size, residual_channels, gate_channels, classes).
+        table: (classes, residual_channels) what the input layer makes of each class; of a scalar input (2,
+            residual_channels), its weight and its bias.
+        shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its
+            kind, whether the input is a scalar).
+        scale_limits: (2,) float64, of a mixture's log-scales.
         dilations: of each block.
         matrices: the products as (inputs, outputs) float32, as rounded, for the parallel pass that primes.
         biases: of the products.
@@ -47,6 +51,7 @@ class PackedNetwork:
     scale: Float32
     table: Float32
     shape: npt.NDArray[np.int64]
+    scale_limits: npt.NDArray[np.float64]
     dilations: npt.NDArray[np.int64]
     matrices: list[Float32]
     biases: list[Float32]
@@ -57,18 +62,31 @@ class PackedNetwork:
         reaches: npt.NDArray[np.int64] = (self.shape[0] - 1) * self.dilations
         return reaches
 
+    def enter(self, classes: npt.NDArray[np.integer]) -> Float32:
+        """What the input layer makes of (T,) classes, as `wavegen.model.layers` does: (T, residual_channels)."""
+        if not self.shape[6]:
+            known: Float32 = self.table[classes]
+            return known
+        last = int(self.shape[3]) - 1
+        place = (2 * classes - last).astype(np.float32) / np.float32(last)
+        rows: Float32 = place[:, None] * self.table[0] + self.table[1]
+        return rows
+
     @property
     def n_bytes(self) -> int:
         """What one step reads of weights."""
         return int(self.weights.nbytes)
 
 
-def pack(weights: Mapping[str, Array], dilations: Sequence[int], precision: Precision) -> PackedNetwork:
+def pack(
+    weights: Mapping[str, Array], dilations: Sequence[int], distribution: Distribution, precision: Precision
+) -> PackedNetwork:
     """Lay out a WaveNet.
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
         dilations: of its blocks.
+        distribution: of a sample.
         precision: of the weights; sums and activations are float32 always.
 
     Returns:
@@ -102,18 +120,27 @@ def pack(weights: Mapping[str, Array], dilations: Sequence[int], precision: Prec
         layers=np.array(layers, np.int64),
         bias=np.concatenate(biases),
         scale=np.concatenate(scales),
-        table=_input_table(weights, classes=weights["output.bias"].shape[0]),
-        shape=np.array([kernel_size, channels, gates // 2, len(weights["output.bias"])], np.int64),
+        table=_input_table(weights),
+        shape=np.array(
+            [
+                *(kernel_size, channels, gates // 2, distribution.classes, distribution.n_parameters),
+                *(OUTPUT_KINDS.index(distribution.kind), "input.linear.weight" in weights),
+            ],
+            np.int64,
+        ),
+        scale_limits=np.array(distribution.scale_limits if isinstance(distribution, Mixture) else (0, 0), np.float64),
         dilations=np.array(dilations, np.int64),
         matrices=matrices,
         biases=[np.asarray(bias, np.float32) for _, bias in products],
     )
 
 
-def rounded_weights(weights: Mapping[str, Array], dilations: Sequence[int], precision: Precision) -> dict[str, Array]:
+def rounded_weights(
+    weights: Mapping[str, Array], dilations: Sequence[int], distribution: Distribution, precision: Precision
+) -> dict[str, Array]:
     """The same weights by the same names, as a precision rounds them."""
-    network = pack(weights, dilations, precision)
-    kernel, channels, gate, _ = (int(n) for n in network.shape)
+    network = pack(weights, dilations, distribution, precision)
+    kernel, channels, gate = (int(n) for n in network.shape[:3])
     rounded = dict(weights)
     for block in range(len(dilations)):
         taps = network.matrices[2 * block].reshape(kernel, channels, 2 * gate)
@@ -161,10 +188,8 @@ def _widen(values: Array, length: int) -> Float32:
     return wide
 
 
-def _input_table(weights: Mapping[str, Array], classes: int) -> Float32:
-    """The input layer's output for every class; as `wavegen.model.layers` computes it."""
+def _input_table(weights: Mapping[str, Array]) -> Float32:
     if "input.linear.weight" in weights:  # ScalarInput
-        position = np.arange(classes, dtype=np.float32) * np.float32(2.0 / (classes - 1)) - np.float32(1.0)
-        return np.asarray(position[:, None] * weights["input.linear.weight"][:, 0] + weights["input.linear.bias"])
+        return np.stack([weights["input.linear.weight"][:, 0], weights["input.linear.bias"]])
     table = np.asarray(weights["input.weight"], np.float32)
     return table + weights["input.bias"] if "input.bias" in weights else np.ascontiguousarray(table)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from wavegen.device import torch_threads
-from wavegen.model.outputs import softmax_draw
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.engine import ClassArray, not_finite
@@ -37,7 +36,7 @@ class ReferenceEngine:
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
         numbers = torch.from_numpy(uniforms).to(self.device)
-        drawn = [self._take(softmax_draw(self._logits(), u, truncation)) for u in numbers.unbind(dim=1)]
+        drawn = [self._take(self.model.distribution.draw(self._logits(), u, truncation)) for u in numbers.unbind(dim=1)]
         return torch.stack(drawn, dim=1).cpu().numpy()
 
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding

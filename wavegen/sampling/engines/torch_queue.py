@@ -17,7 +17,6 @@ from torch import Tensor
 
 from wavegen.device import torch_threads
 from wavegen.model.layers import ResidualBlock
-from wavegen.model.outputs import softmax_draw
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.engine import ClassArray, not_finite
@@ -163,7 +162,7 @@ class _Group:
         """Draw the next sample of every stream."""
         logits = self._step()
         self.finite.logical_and_(torch.isfinite(logits).all())
-        self.last.copy_(softmax_draw(logits, self.uniform, truncation))
+        self.last.copy_(self.model.distribution.draw(logits, self.uniform, truncation))
 
     def _step(self) -> Tensor:
         """Feed the newest sample; the logits of the next one, (B, classes) float32."""
