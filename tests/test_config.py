@@ -96,6 +96,25 @@ def test_a_wrong_value_says_what_was_expected_and_what_was_found(line, expected,
     assert problems(f"{section}:\n  {name}: {value}\n") == [f"my.yaml:2: {key}: expected {expected}, found {found}"]
 
 
+def test_16_bits_are_linear_classes_of_a_mixture_from_a_scalar():
+    text = "quantization:\n  classes: 65536\n  kind: linear\noutput:\n  kind: {}\nmodel:\n  input: {}\n"
+    for kind in ("logistic_mixture", "gaussian_mixture"):
+        assert read(text.format(kind, "scalar")).output.components == 10
+    assert problems("quantization:\n  kind: mu_law\n  classes: 65536\nmodel:\n  input: embedding\n") == [
+        "my.yaml:2: quantization.kind: expected linear with 65536 classes, found 'mu_law', whose steps near silence "
+        "would be finer than recordings are; set quantization.kind: linear",
+        "my.yaml:3: quantization.classes: expected 4096 at most with output.kind softmax, found 65536; for more "
+        "classes set output.kind to logistic_mixture or gaussian_mixture",
+        "my.yaml:5: model.input: expected scalar with 65536 classes, found 'embedding', a row of weights for each of "
+        "them; set model.input: scalar",
+    ]
+    assert len(problems("quantization:\n  classes: 65536\n")) == 3  # of keys with their defaults too
+    (problem,) = problems(text.format("gaussian_mixture", "one_hot"))
+    assert problem.startswith("my.yaml:7: model.input: expected scalar with 65536 classes, found 'one_hot'")
+    (problem,) = problems("output:\n  components: 0\n")
+    assert problem == "my.yaml:2: output.components: expected a whole number from 1 to 100, found 0"
+
+
 def test_a_list_with_one_wrong_item_is_one_problem():
     (problem,) = problems("model:\n  dilation_cycle: [1, 2, x, -4, 0]\n")
     assert problem.startswith("my.yaml:2: model.dilation_cycle: expected ")

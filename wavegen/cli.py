@@ -269,11 +269,12 @@ def evaluate(
     if as_json:
         costs = trained.precision_costs
         clip_scores = [score.as_dict(rate) for score in scores]
-        document = {**total(scores).as_dict(rate), "precision_costs": costs, "clips": clip_scores}
+        sound = {"quantization": trained.quantizer.kind, "classes": trained.quantizer.classes}
+        document = {**total(scores).as_dict(rate), **sound, "precision_costs": costs, "clips": clip_scores}
         typer.echo(json.dumps(document, indent=2))
     else:
         each = [] if summary or len(scores) == 1 else [clip_table(scores, rate)]
-        _print_tables([*each, summary_table(scores, rate), *cost_tables(trained.precision_costs)])
+        _print_tables([*each, summary_table(scores, rate, trained.quantizer), *cost_tables(trained.precision_costs)])
 
 
 @app.command()

@@ -179,7 +179,10 @@ class TrainedModel:
         """A sentence on why nothing good can be expected of this model, if so."""
         validation = self.checkpoint.metrics.get("validation") or {}
         bits = validation.get("held_out_bits", validation.get("validation_bits"))
-        trivial = validation.get("baselines", {}).get("order-2 Markov")
+        baselines = validation.get("baselines", {})
+        # of 16-bit samples no pairs can be counted
+        name, what = ("order-2 Markov", "pairs of samples") if "order-2 Markov" in baselines else ("unigram", "samples")
+        trivial = baselines.get(name)
         heard = f"it has made {self.checkpoint.step:,} steps"
         if bits is None or trivial is None:
             return f"this model was never validated, expect noise: {heard}" if self.checkpoint.step < 1000 else None
@@ -187,7 +190,7 @@ class TrainedModel:
             return None
         return (
             f"this model is hardly trained, expect noise: {heard} and has {bits:.2f} bits/sample on held-out audio, "
-            f"where counting pairs of samples (order-2 Markov) has {trivial:.2f}; train longer"
+            f"where counting {what} ({name}) has {trivial:.2f}; train longer"
         )
 
     def stream(

@@ -174,6 +174,20 @@ def test_reads_read_only_memory_maps_of_4096_classes(tmp_path):
     )
 
 
+def test_16_bit_samples_are_not_counted_in_pairs():
+    quantizer = Quantizer("linear", 65536)
+    training, held_out = tones(quantizer, [5000], seed=8), tones(quantizer, [1000, 1], seed=9)
+    baselines = fit_baselines(training, 65536)
+    assert baselines.markov is None
+    bits = baseline_bits(baselines, held_out, quantizer)
+    assert list(bits) == ["uniform", "unigram", "linear prediction"]
+    assert bits["uniform"] == 16
+    reference = SlowReference([np.concatenate(training)], quantizer)
+    total = sum(-math.log2(p) for clip in held_out for p in reference.linear_prediction(clip))
+    assert bits["linear prediction"] == pytest.approx(total / 1001, rel=1e-9)
+    assert bits["linear prediction"] < bits["unigram"]
+
+
 @pytest.mark.parametrize("length", [1, 2])
 def test_fits_clips_too_short_for_any_markov_model(length):
     quantizer = Quantizer("linear", 4)

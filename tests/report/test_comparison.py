@@ -1,12 +1,13 @@
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from wavegen.config import Config, load_config
+from wavegen.config import Config, load_config, override
 from wavegen.errors import UsageError
 from wavegen.report.comparison import compare_runs, short_names
 from wavegen.report.inspection import inspect_paths
@@ -81,6 +82,21 @@ def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path: Path, confi
     ]
     assert "bits/sample do not compare: they differ in sample rate" in " ".join(text.split())
     assert "4.200 best" not in text
+
+
+def test_bits_of_16_bit_samples_never_stand_beside_others_without_saying_so(tmp_path: Path, config: Config) -> None:
+    keys = [
+        "quantization.kind=linear",
+        "quantization.classes=65536",
+        "model.input=scalar",
+        "output.kind=logistic_mixture",
+    ]
+    fine = override(config, keys)
+    facts, text = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", fine, 9.2))
+    assert facts["bits_not_comparable_because"] == ["they differ in classes", "they differ in quantization"]
+    assert re.search(r"in classes +256 mu-law +65,536 linear\n", text)
+    assert "bits/sample do not compare: they differ in classes" in " ".join(text.split())
+    assert "4.500 best" not in text
 
 
 def test_equal_configurations_are_said_to_be_equal(tmp_path: Path, config: Config) -> None:

@@ -11,12 +11,13 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
-from wavegen.model.outputs import Softmax
+from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, GaussianMixture, LogisticMixture, Softmax
 from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import build_model, load_weights
 from wavegen.sampling.engines import build_engine, choose_engine
-from wavegen.sampling.engines.fused_kernel import run
+from wavegen.sampling.engines.fused_kernel import GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE, SOFTMAX, draw_from_mixture, run
+from wavegen.sampling.engines.normal_quantile import normal_quantile
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
 from wavegen.sampling.uniforms import uniforms
@@ -53,6 +54,39 @@ def test_has_the_teacher_forced_logits_at_all_widths(random_model, sizes, input_
     engine = build_engine("numba", model)
     engine.start(past)
     np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 2.0, 0.0])
+@pytest.mark.parametrize("classes", [16, 65536])
+@pytest.mark.parametrize("kind", [LogisticMixture, GaussianMixture])
+def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature) -> None:
+    """The same parameters give the same class; both compute in float64, so that no u lies on an edge between them."""
+    rng, n = np.random.default_rng(2), 3000
+    distribution = kind(classes, 5)
+    parameters = rng.normal(0, [2] * 5 + [0.5 / MEAN_UNIT] * 5 + [3] * 5, (n, 15)).astype(np.float32)
+    u = rng.random(n)
+    u[:2] = 0.0, 1 - 2**-53
+    expected = distribution.draw(torch.from_numpy(parameters), torch.from_numpy(u), Truncation(temperature))
+    of_mixture, shares = np.array([MEAN_UNIT, *distribution.scale_limits]), np.empty(5)
+    drawn = [
+        draw_from_mixture(row, 0, 5, classes, of_mixture, kind is GaussianMixture, number, temperature, shares)
+        for row, number in zip(parameters, u, strict=True)
+    ]
+    np.testing.assert_array_equal(drawn, expected.numpy())
+
+
+def test_the_kernel_and_the_packing_number_the_outputs_alike() -> None:
+    assert OUTPUT_KINDS[SOFTMAX] == "softmax"
+    assert OUTPUT_KINDS[LOGISTIC_MIXTURE] == "logistic_mixture"
+    assert OUTPUT_KINDS[GAUSSIAN_MIXTURE] == "gaussian_mixture"
+
+
+def test_the_normal_quantile_has_all_digits() -> None:
+    p = np.concatenate(
+        [10.0 ** np.linspace(-300, -1, 500), np.linspace(0.001, 0.999, 1000), 1 - 2.0 ** np.arange(-53, -3)]
+    )
+    expected = torch.special.ndtri(torch.from_numpy(p)).numpy()
+    np.testing.assert_allclose([normal_quantile(x) for x in p], expected, rtol=1e-14, atol=1e-16)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2.0**-8), ("int8", 0.5 / 127)])
@@ -161,9 +195,11 @@ def test_a_long_compilation_is_announced(monkeypatch: pytest.MonkeyPatch) -> Non
     assert said == ["compiling the sampling engine for this processor: once, for ten seconds or so"]
 
 
+@pytest.mark.parametrize("output", OUTPUT_KINDS)
 @pytest.mark.parametrize("kind", ["embedding", "one_hot", "scalar"])
-def test_shapes_without_torch_are_the_models(kind: str) -> None:
-    config = load_config("small", [f"model.input={kind}", "model.kernel_size=3", "model.skip_channels=50"])
+def test_shapes_without_torch_are_the_models(kind: str, output: str) -> None:
+    sizes = ["model.kernel_size=3", "model.skip_channels=50"]
+    config = load_config("small", [f"model.input={kind}", f"output.kind={output}", *sizes])
     shapes = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
     assert parameter_shapes(config) == shapes
 

@@ -11,6 +11,7 @@ import torch
 from wavegen.config import load_config
 from wavegen.data.windows import Batch
 from wavegen.errors import TrainingError
+from wavegen.model.outputs import GaussianMixture, LogisticMixture
 from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend
 from wavegen.training.settling import settle
 
@@ -47,6 +48,34 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, ki
     for mine, theirs in zip(gradients, exact, strict=True):
         assert mine.shape == theirs.shape
         assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("distribution", [LogisticMixture(16, 3), GaussianMixture(16, 2)], ids=str)
+@pytest.mark.parametrize("kind", ["fused", "torch"])
+def test_a_mixtures_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, kind, distribution) -> None:
+    model = random_model(distribution=distribution)
+    n_targets = int(batch.is_real.sum())
+    nats, gradients = build(kind, model, 2).gradients(batch, n_targets)
+    exact_nats, exact = expected(random_model(distribution=distribution, dtype=torch.float64), batch, n_targets)
+    assert nats == pytest.approx(exact_nats, rel=1e-5)
+    for mine, theirs in zip(gradients, exact, strict=True):
+        assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", [FusedBackend, TorchBackend])
+def test_a_mixtures_loss_is_float32_beside_bfloat16_products(random_model, batch, kind, monkeypatch) -> None:
+    model, dtypes = random_model(distribution=LogisticMixture(16, 3)), []
+
+    def loss(self, parameters, targets):
+        nats = original(self, parameters, targets)
+        dtypes.append(nats.dtype)
+        return nats
+
+    original = LogisticMixture.loss
+    monkeypatch.setattr(LogisticMixture, "loss", loss)
+    more = (1,) if kind is FusedBackend else ()
+    kind(model, "bfloat16", 2, False, *more).gradients(batch, 300)
+    assert set(dtypes) == {torch.float32}
 
 
 def test_the_head_in_stretches_is_the_head(random_model, batch, monkeypatch) -> None:

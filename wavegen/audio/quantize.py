@@ -31,6 +31,12 @@ class Quantizer:
     kind: Literal["mu_law", "linear"] = "mu_law"
     classes: int = 256
 
+    def __str__(self) -> str:
+        """Words for tables: two figures in bits/sample compare only where these are the same."""
+        bits = math.log2(self.classes)
+        resolution = f" ({bits:.0f} bit)" if bits.is_integer() else ""
+        return f"{self.classes:,} {self.kind.replace('_', '-')} classes{resolution}"
+
     @property
     def silence(self) -> int:
         """The class of amplitude 0."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from wavegen.audio.finding import printable
 from wavegen.report.inspection.checkpoint import bits_text
-from wavegen.report.inspection.config import receptive_field
+from wavegen.report.inspection.config import receptive_field, resolution
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.inspection.run import inspect_run
 from wavegen.report.tables import Table, minutes
@@ -104,6 +104,7 @@ def _figures_table(runs: Sequence[dict[str, Any]], obstacles: Sequence[str]) -> 
 
     rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("best held-out bits/sample", best_bits),
+        ("in classes", lambda run: resolution(run["network"]).partition(" classes")[0]),
         ("at step", count("best_step")),
         ("best baseline", baseline),
         ("steps", count("step")),

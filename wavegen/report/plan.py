@@ -8,8 +8,10 @@ import torch
 
 from wavegen.config import Config, TrainingConfig
 from wavegen.data.corpus import Clip, Corpus
+from wavegen.data.reading import build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.wavenet import WaveNet
+from wavegen.report.inspection.config import output_in_words
 from wavegen.report.tables import Table, facts, minutes
 from wavegen.training.memory import training_bytes
 
@@ -62,8 +64,8 @@ def _model_table(config: Config, model: WaveNet) -> Table:
         kind=f"{shape.kind}, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels",
         parameters=f"{model.n_parameters:,}",
         receptive_field=f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
-        output=f"{config.quantization.classes} {config.quantization.kind.replace('_', '-')} classes "
-        f"at {config.audio.sample_rate_hz:,} Hz",
+        sound=f"{config.audio.sample_rate_hz:,} Hz, {build_quantizer(config)}",
+        output=output_in_words(config),
     )
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, total
 from wavegen.report.tables import Table, minutes
 
 
-def summary_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
+def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer) -> Table:
     """Bits/sample of all clips together, the model above the trivial baselines."""
     everything = total(scores)
     clips = "1 clip" if len(scores) == 1 else f"{len(scores):,} clips"
     figures = {"this model": everything.bits, **everything.baseline_bits}
     return Table(
-        f"bits/sample of {clips}, {minutes(everything.n_samples / sample_rate_hz)} (lower is better)",
+        f"bits/sample of {clips}, {minutes(everything.n_samples / sample_rate_hz)}, {quantizer} (lower is better)",
         (),
         [(name, f"{bits / everything.n_samples:.4f}") for name, bits in figures.items()],
     )

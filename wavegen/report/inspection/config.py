@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from wavegen.audio.finding import printable
+from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config, load_config
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes
@@ -62,6 +63,7 @@ def network_facts(config: Config) -> dict[str, Any]:
         "sample_rate_hz": rate,
         "quantization": config.quantization.kind,
         "classes": config.quantization.classes,
+        "output": output_in_words(config),
     }
 
 
@@ -72,10 +74,23 @@ def network_table(network: dict[str, Any]) -> Table:
         parameters=f"{network['parameters']:,}",
         receptive_field=receptive_field(network),
         blocks=f"{network['residual_blocks']}",
-        sound=f"{network['sample_rate_hz']:,} Hz, {network['classes']:,} {network['quantization'].replace('_', '-')} "
-        "classes",
+        sound=f"{network['sample_rate_hz']:,} Hz, {resolution(network)}",
+        output=network["output"],
         generation=f"{network['multiply_adds_per_sample']:,} multiply-adds a sample",
     )
+
+
+def output_in_words(config: Config) -> str:
+    """The output distribution."""
+    if config.output.kind == "softmax":
+        return "softmax"
+    n, shape = config.output.components, config.output.kind.removesuffix("_mixture").replace("gaussian", "Gaussian")
+    return f"one {shape} distribution" if n == 1 else f"mixture of {n} {shape} distributions"
+
+
+def resolution(network: dict[str, Any]) -> str:
+    """What a sample can be: figures in bits/sample compare only where this is the same."""
+    return str(Quantizer(network["quantization"], network["classes"]))
 
 
 def receptive_field(network: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from wavegen.audio.finding import printable
 from wavegen.config import Config
 from wavegen.report.history import History
 from wavegen.report.inspection.checkpoint import THIS_MODEL, bits_text, data_table, ranked_models, step_in_words
-from wavegen.report.inspection.config import network_table
+from wavegen.report.inspection.config import network_table, resolution
 from wavegen.report.page.charts import Axis, Curve, chart
 from wavegen.report.page.markup import Markup, tag
 from wavegen.report.page.players import player
@@ -46,7 +46,7 @@ def summary(facts: dict[str, Any]) -> Markup:
         ),
         "sound": (
             f"{network['sample_rate_hz'] / 1000:g} kHz",
-            f"{network['classes']:,} {network['quantization'].replace('_', '-')} classes",
+            resolution(network),
         ),
     }
     tiles = [

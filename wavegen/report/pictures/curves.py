@@ -94,11 +94,12 @@ def run_figure(name: str, history: History) -> Figure:
     return figure
 
 
-def comparison_figure(histories: dict[str, History]) -> Figure:
+def comparison_figure(histories: dict[str, History], obstacles: Sequence[str] = ()) -> Figure:
     """Held-out bits/sample of several runs over the audio heard, and over the time trained.
 
     Args:
         histories: by the runs' names; each with one step or more.
+        obstacles: why their bits/sample do not compare, if they do not.
     """
     n_rows = -(-len(histories) // 2)
     figure = new_figure(10, 5.2 + 0.25 * n_rows)
@@ -137,6 +138,8 @@ def comparison_figure(histories: dict[str, History]) -> Figure:
         tidy(axes, "both")
         _draw_baselines(axes, shared, span, labelled=axes is right)
     title(left, "held-out (marks), training (pale)")
+    if obstacles:
+        figure.suptitle(f"bits/sample do not compare: {'; '.join(obstacles)}", color=VERMILION)
     handles, labels = left.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
     for text in legend.get_texts():

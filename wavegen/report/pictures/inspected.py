@@ -49,7 +49,8 @@ def _figure(inspection: Inspection) -> Figure:
     if inspection.kind == "comparison":
         from wavegen.report.pictures.curves import comparison_figure
 
-        return comparison_figure({run["name"]: _history(Path(run["path"])) for run in facts["runs"]})
+        histories = {run["name"]: _history(Path(run["path"])) for run in facts["runs"]}
+        return comparison_figure(histories, facts["bits_not_comparable_because"])
     if inspection.kind == "run":
         from wavegen.report.pictures.curves import run_figure
 

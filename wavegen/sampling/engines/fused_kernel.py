@@ -150,14 +150,14 @@ def _truncate(p, n_classes, top_k, top_p):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def draw_from_mixture(parameters, at, components, n_classes, scale_limits, is_gaussian, u, temperature, shares):
+def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussian, u, temperature, shares):
     """Draw a class as the mixtures of `wavegen.model.outputs` do, in float64."""
     best, highest = 0, parameters[at]
     for k in range(components):
         if parameters[at + k] > highest:
             best, highest = k, parameters[at + k]
     if temperature == 0.0:
-        place = np.float64(parameters[at + components + best])
+        place = mixture[0] * parameters[at + components + best]
     else:
         total, last = 0.0, 0
         for k in range(components):
@@ -170,22 +170,22 @@ def draw_from_mixture(parameters, at, components, n_classes, scale_limits, is_ga
             before += shares[k]
             k += 1
         left = min(max((target - before) / shares[k], SMALLEST_UNIFORM), 1.0 - SMALLEST_UNIFORM)
-        log_scale = min(max(np.float64(parameters[at + 2 * components + k]), scale_limits[0]), scale_limits[1])
+        log_scale = min(max(np.float64(parameters[at + 2 * components + k]), mixture[1]), mixture[2])
         quantile = normal_quantile(left) if is_gaussian else math.log(left) - math.log1p(-left)
-        place = np.float64(parameters[at + components + k]) + math.exp(log_scale) * temperature * quantile
+        place = mixture[0] * parameters[at + components + k] + math.exp(log_scale) * temperature * quantile
     return np.int64(min(max(math.floor((place + 1.0) * (0.5 * n_classes)), 0.0), n_classes - 1.0))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def run(
-    weights, layers, bias, scale, table, shape, scale_limits, dilations, reaches,
+    weights, layers, bias, scale, table, shape, mixture, dilations, reaches,
     queues, queue_at, oldest, last, taps, h, gates, z, residual, skip, head, output, p,
     uniforms, forced, temperature, top_k, top_p, drawn, traced,
 ):  # fmt: skip
     """Take all streams through n samples.
 
     Args:
-        weights, bias, scale, table, scale_limits: the packed model; see `PackedNetwork`.
+        weights, bias, scale, table, mixture: the packed model; see `PackedNetwork`.
         layers: (2 * blocks + 2, 5) int64: gate and residual product of each block, then skip, head and output.
         shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its kind,
             whether the input is a scalar).
@@ -278,7 +278,7 @@ def run(
                 last[s] = _draw_class(flat_output, at, n_classes, u, temperature, top_k, top_p, p)
             else:
                 last[s] = draw_from_mixture(
-                    flat_output, at, n_parameters // 3, n_classes, scale_limits, kind == GAUSSIAN_MIXTURE, u,
+                    flat_output, at, n_parameters // 3, n_classes, mixture, kind == GAUSSIAN_MIXTURE, u,
                     temperature, shares,
                 )  # fmt: skip
             drawn[s, t] = last[s]

@@ -157,7 +157,7 @@ class _Streams:
             network.scale,
             network.table,
             network.shape,
-            network.scale_limits,
+            network.mixture,
             network.dilations,
             network.reaches,
             self.queues,

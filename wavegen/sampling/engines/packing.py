@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.model.outputs import OUTPUT_KINDS, Distribution, Mixture
+from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, Distribution, Mixture
 from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
 from wavegen.vectors import LANES
 
@@ -39,7 +39,7 @@ class PackedNetwork:
             residual_channels), its weight and its bias.
         shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its
             kind, whether the input is a scalar).
-        scale_limits: (2,) float64, of a mixture's log-scales.
+        mixture: (3,) float64: the unit of a mixture's means, the limits of its log-scales.
         dilations: of each block.
         matrices: the products as (inputs, outputs) float32, as rounded, for the parallel pass that primes.
         biases: of the products.
@@ -51,7 +51,7 @@ class PackedNetwork:
     scale: Float32
     table: Float32
     shape: npt.NDArray[np.int64]
-    scale_limits: npt.NDArray[np.float64]
+    mixture: npt.NDArray[np.float64]
     dilations: npt.NDArray[np.int64]
     matrices: list[Float32]
     biases: list[Float32]
@@ -128,7 +128,7 @@ def pack(
             ],
             np.int64,
         ),
-        scale_limits=np.array(distribution.scale_limits if isinstance(distribution, Mixture) else (0, 0), np.float64),
+        mixture=np.array([MEAN_UNIT, *(distribution.scale_limits if isinstance(distribution, Mixture) else (0, 0))]),
         dilations=np.array(dilations, np.int64),
         matrices=matrices,
         biases=[np.asarray(bias, np.float32) for _, bias in products],
