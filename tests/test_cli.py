@@ -286,6 +286,38 @@ def test_inspect_compares_runs_and_writes_a_page(home: Path, tmp_path: Path) -> 
     wavegen(*arguments, "--overwrite")
 
 
+SIXTEEN_BIT = [
+    *("--set", "quantization.kind=linear"),
+    *("--set", "quantization.classes=65536"),
+    *("--set", "model.input=scalar"),
+]
+
+
+@pytest.mark.parametrize("kind", ["logistic_mixture", "gaussian_mixture"])
+def test_16_bits_from_training_to_a_new_file(home: Path, tmp_path: Path, kind: str) -> None:
+    run = tmp_path / "run"
+    output = ["--set", f"output.kind={kind}", "--set", "output.components=3"]
+    told = wavegen("train", "recordings", "--config", "tiny.yaml", "--run", run, *SIXTEEN_BIT, *output, cwd=home).stderr
+    assert "65,536 linear classes (16 bit)" in told
+    assert "baselines: uniform 16.000, unigram" in told
+    assert "Markov" not in told
+    assert load_checkpoint(RunFolder(run).best_checkpoint).average["output.weight"].shape == (9, 16)
+    document = json.loads(wavegen("evaluate", run, "--json").stdout)
+    assert (document["quantization"], document["classes"]) == ("linear", 65536)
+    assert list(document["baselines"]) == ["uniform", "unigram", "linear prediction"]
+    last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert document["bits_per_sample"] == pytest.approx(last["held_out_bits"], abs=1e-6)
+    assert "65,536 linear classes (16 bit)" in " ".join(wavegen("evaluate", run, "--summary").stdout.split())
+    for name in ("one.wav", "other.wav"):
+        wavegen("generate", run, "-o", tmp_path / name, "--seconds", "0.2", "--temperature", "0.9", "--seed", "3")
+    one, other = (soundfile.read(tmp_path / name, dtype="int16")[0] for name in ("one.wav", "other.wav"))
+    assert np.array_equal(one, other)
+    assert len(np.unique(one)) > 256  # 8 bits have no more
+    refused = wavegen("generate", run, "-o", tmp_path / "new.wav", "--top-p", "0.9", exit_code=2).stderr
+    assert "--top-p: not with this model, whose output is a" in refused
+    assert not (tmp_path / "new.wav").exists()
+
+
 def test_config_lists_prints_and_describes(tmp_path: Path) -> None:
     listed = wavegen("config").stdout
     assert all(name in listed for name in ("demo", "paper", "small"))

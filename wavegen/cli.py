@@ -179,8 +179,8 @@ def generate(
     seconds: Annotated[str, typer.Option(help="Length of each clip; inf goes on until stopped.")] = "5",
     count: Annotated[int, typer.Option(help="Clips, made side by side and numbered.")] = 1,
     temperature: Annotated[float, typer.Option(help="Above 1 wilder, below 1 tamer, 0 always the likeliest.")] = 1.0,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this together.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only; of a softmax.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this; of a softmax.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
     prime: Annotated[str | None, typer.Option(metavar="AUDIO", help="A recording to continue.")] = None,
     with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (

@@ -214,8 +214,8 @@ class TrainedModel:
             seconds: length; None goes on without end.
             count: clips, made side by side.
             temperature: above 1 wilder, below 1 tamer; 0 takes the likeliest class always.
-            top_k: draw among the k likeliest classes only.
-            top_p: draw among the likeliest classes that together reach this probability only.
+            top_k: draw among the k likeliest classes only; a mixture ranks none.
+            top_p: draw among the likeliest classes that together reach this probability only; likewise.
             seed: the same seed gives the same audio.
             prime: (T,) waveform at the model's rate, such as ``read`` gives, that every clip continues.
             engine: auto, numba, torch or reference.

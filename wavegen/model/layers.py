@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 LOWEST_WAVE, HIGHEST_WAVE = 0.5, 20.0  # radians from the middle class to the outermost
+LARGEST_SLOPE = 20.0  # of a scalar input's first weights, because most of a recording is far below full scale
 
 
 class CausalConv(nn.Module):
@@ -139,6 +140,8 @@ class ScalarInput(nn.Module):
         super().__init__()
         self.classes = classes
         self.linear = nn.Linear(1, channels)
+        nn.init.uniform_(self.linear.weight, -LARGEST_SLOPE, LARGEST_SLOPE)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, classes: Tensor) -> Tensor:
         """Map (N,) classes to (N, channels)."""

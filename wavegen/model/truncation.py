@@ -12,7 +12,8 @@ class Truncation:
     """What is done to the distribution before a draw: temperature first, then top-k, then top-p.
 
     Args:
-        temperature: logits are divided by it; 0 takes the likeliest class.
+        temperature: logits are divided by it, and a mixture's scales are multiplied by it; 0 takes the likeliest class,
+            or the mean of the likeliest component.
         top_k: only the k likeliest classes; None keeps all.
         top_p: only the likeliest classes that together reach this probability; None keeps all.
 
