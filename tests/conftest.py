@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does;
 import torch
 from torch import nn
 
-from wavegen.model.outputs import Softmax
+from wavegen.model.outputs import MEAN_UNIT, Mixture, Softmax
 from wavegen.model.wavenet import WaveNet
 
 
@@ -53,6 +53,11 @@ def random_model() -> Callable[..., WaveNet]:
             logits = model(torch.randint(model.classes, (1, model.receptive_field + 300)))[0]
             model.output.weight *= 1.5 / logits.std(dim=0)[:, None]
             model.output.bias += (model.output.bias - logits.mean(dim=0)) * 1.5 / logits.std(dim=0)
+            if isinstance(model.distribution, Mixture):  # means all over the range, scales of a few bins
+                n = model.distribution.components
+                for parameter in (model.output.weight, model.output.bias):
+                    parameter[n : 2 * n] *= 0.3 / MEAN_UNIT
+                model.output.bias[2 * n :] -= 2.0
         return model.to(dtype).eval()
 
     return build

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OutputKind = Literal["softmax", "logistic_mixture", "gaussian_mixture"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")
 
-MEAN_UNIT = 0.005  # of a mixture's means: so that a step of the optimizer moves them by little (measured: see README)
+MEAN_UNIT = 0.005  # of a mixture's means, so that a step of the optimizer moves them by little (README, "The recipe")
 LOWEST_FIRST_SCALE, HIGHEST_FIRST_SCALE = -8.0, -2.0
 SMALLEST_UNIFORM = 2.0**-53  # what is left of a uniform number is kept between this and 1 - this
 
