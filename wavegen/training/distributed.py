@@ -24,7 +24,8 @@ from wavegen.errors import TrainingError, UsageError, WavegenError
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.distributed import ProcessGroup, Store
+    from torch._C._distributed_c10d import Store
+    from torch.distributed import ProcessGroup
 
     from wavegen.training.run_folder import RunFolder
 
