@@ -311,6 +311,24 @@ def test_a_periodic_save_that_fails_is_told_and_tried_again(
     assert final_state(tmp_path / "run").step == 12
 
 
+def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines: Path, tmp_path: Path) -> None:
+    said = []
+
+    class Broken(Observer):
+        def stepped(self, entry: dict[str, Any]) -> None:
+            raise OSError("no space left")
+
+    class Listener(Observer):
+        def notice(self, text: str) -> None:
+            said.append(text)
+
+    training = begin(tiny_config(sines), tmp_path / "run")
+    training.observers = [Broken(), Listener()]
+    training.fit()
+    assert said == ["Broken: no space left"]
+    assert final_state(tmp_path / "run").step == 10
+
+
 def test_a_training_whose_last_save_fails_does_not_end_well(
     sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

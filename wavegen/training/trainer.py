@@ -374,7 +374,7 @@ class Trainer:
         for observer in self.observers:
             try:
                 getattr(observer, event)(*details)
-            except OSError as error:  # a full disk, a closed terminal: no reason to stop
+            except Exception as error:  # a full disk, a closed terminal: who looks on stops nothing
                 self._tell_once(f"{type(observer).__name__}: {error}")
 
     def _tell_once(self, problem: str) -> None:
