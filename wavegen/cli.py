@@ -103,12 +103,14 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a folder of recordings."""
-    if devices is not None and devices > 1 and "WORLD_SIZE" not in os.environ:
-        from wavegen.training.processes import own_command, run_processes
+    from wavegen.training.distributed import PARENT_KEY, joined, place_from
+    from wavegen.training.processes import own_command, run_processes
 
+    if devices is not None and devices > 1 and PARENT_KEY not in os.environ:
+        if place_from(os.environ) is not None:
+            raise UsageError("--devices: this process is one of several already; leave it out")
         raise typer.Exit(run_processes(devices, own_command(), _complain))
     from wavegen.training import launch
-    from wavegen.training.distributed import joined
 
     given = list(overrides or [])
     for key, value in {"steps": steps, "minutes": minutes, "seed": seed}.items():
@@ -116,13 +118,12 @@ def train(
             given.append(f"training.{key}={value}")
     if folder is not None:
         given.append(f"data.folder={json.dumps(os.path.abspath(folder))}")  # noqa: PTH100 (resolves no links)
-    run_folder = _run_folder(folder, run)
-    if resume and init_from is not None:
-        raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
     with joined(device) as group:
         notice, progress = (_notice, _data_progress()) if group.speaks else (_silence, None)
-        if resume or group.restarts(run_folder):
-            requested = _requested(config, given)
+        run_folder = group.attempt(lambda: _run_folder(folder, run, resume, init_from))
+        again = group.restarts(run_folder)
+        if resume or again:
+            requested = (lambda frozen: frozen) if again else _requested(config, given)
             trainer = launch.resume(run_folder, requested, accept_changes, group, [], notice, progress)
         else:
             settings = group.attempt(lambda: _load_config(config, given))
@@ -396,9 +397,11 @@ def _requested(config: str | None, overrides: list[str]) -> Any:
     return requested
 
 
-def _run_folder(folder: str | None, run: str | None) -> RunFolder:
+def _run_folder(folder: str | None, run: str | None, resume: bool, init_from: str | None) -> RunFolder:
     from wavegen.training.run_folder import RunFolder
 
+    if resume and init_from is not None:
+        raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
     if run is None and folder is None:
         raise UsageError("expected a folder of recordings (wavegen train DIR) or a run (--run DIR), found neither")
     return RunFolder(Path(run) if run is not None else Path("runs") / Path(str(folder)).absolute().name)

@@ -362,6 +362,7 @@ def train(
     Raises:
         ConfigError, UsageError, DataError: something given is wrong; the message says what.
         TrainingError: the loss is not finite again and again.
+        LostProcess: on several processes: another one is gone; the state is saved.
         Interrupted: after Ctrl-C; the state is saved.
     """
     from wavegen.training import launch
@@ -375,7 +376,10 @@ def train(
         listeners, say = (observers, notice) if group.speaks else ((), _say_nothing)
         trainer = launch.new_run(settings, run_folder, group, listeners, say, init_from=source)
         trainer.fit()
-    return load(run_folder.path, device)
+        best = load_checkpoint(find_checkpoint(run_folder.path)) if group.speaks else None
+        best = group.from_first(best)
+    assert best is not None
+    return TrainedModel(best, device)
 
 
 def _say_nothing(text: str) -> None:

@@ -34,9 +34,9 @@ def test_torchruns_variables_are_read() -> None:
 
 
 def test_slurms_variables_are_read() -> None:
-    step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_JOB_ID": "70007"}
+    step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_JOB_ID": "70007", "SLURM_STEP_ID": "2"}
     nodes = {"SLURM_STEP_NODELIST": "gpu[03-05,9],big1"}
-    assert place_from({**step, **nodes}) == (5, 8, "gpu03", 30007, False, 0)
+    assert place_from({**step, **nodes}) == (5, 8, "gpu03", 30209, False, 0)
     assert place_from({**step, "MASTER_ADDR": "me", "MASTER_PORT": "7"}) == (5, 8, "me", 7, False, 0)
 
 
@@ -199,6 +199,37 @@ def test_losses_and_validation_figures_are_those_of_one(
         np.testing.assert_allclose(figures[1], figures[0], rtol=0, atol=1e-5, err_msg=key)
 
 
+RESUMER = """
+import json, sys
+from pathlib import Path
+from wavegen.config import load_config, override
+from wavegen.training import launch
+from wavegen.training.distributed import joined
+from wavegen.training.run_folder import RunFolder
+
+overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+config = load_config("small", [*overrides, f"data.folder={folder}"])
+nothing = lambda text: None
+with joined("cpu") as group:
+    for name, steps in (("whole", 12), ("stopped", 6)):
+        wanted = config.with_values("training", steps=steps)
+        launch.new_run(wanted, RunFolder(out / name), group, [], nothing).fit()
+    longer = lambda frozen: override(frozen, ["training.steps=12"])
+    launch.resume(RunFolder(out / "stopped"), longer, False, group, [], nothing).fit()
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "fused"])
+def test_several_processes_resume_bit_exactly(recordings: Path, tmp_path: Path, backend: str) -> None:
+    settings = overrides(**{"training.backend": backend, "training.accumulation": 1})
+    for done in together(3, "-c", RESUMER, json.dumps(settings), str(recordings), str(tmp_path)):
+        assert done.returncode == 0, done.stderr
+    whole, stopped = (RunFolder(tmp_path / name).load_newest()[0] for name in ("whole", "stopped"))
+    assert whole.step == stopped.step == 12
+    for name, array in whole.weights.items():
+        np.testing.assert_array_equal(array, stopped.weights[name], err_msg=name)
+
+
 def test_a_processes_failure_is_everyones_and_is_told_once() -> None:
     script = """
 from wavegen.errors import DataError, WavegenError
@@ -325,6 +356,19 @@ def test_stopping_several_processes_saves(start, tmp_path, number: signal.Signal
     assert process.returncode == exit_code
     assert f"wavegen train --run {run} --resume" in said
     assert newest_step(run) == n_steps(run) >= 15
+
+
+def test_a_signal_saves_and_goes_on(start, tmp_path) -> None:
+    run = tmp_path / "run"
+    process = start(run, WAVEGEN, "--devices", "2", **{"training.checkpoint_every": 100_000})
+    process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: newest_step(run) >= 15)
+    saved, reached = newest_step(run), n_steps(run)
+    wait_until(lambda: n_steps(run) > reached)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"asked to save: saved at step {saved}\n" in said
 
 
 def test_processes_end_with_the_one_that_started_them(start, tmp_path) -> None:

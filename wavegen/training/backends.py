@@ -84,7 +84,9 @@ class TorchBackend:
         if compiled:
             self.loss.compile()
         if group.size > 1:
-            self.loss = DistributedDataParallel(self.loss, process_group=group.channel)
+            # looking for unused parameters, of which there are none, keeps it from ordering its messages anew after the
+            # first step: sums of three and more would then be rounded differently after a resume
+            self.loss = DistributedDataParallel(self.loss, process_group=group.channel, find_unused_parameters=True)
 
     def _loss(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
         try:

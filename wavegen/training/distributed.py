@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from wavegen.errors import TrainingError, UsageError, WavegenError
+from wavegen.training.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,8 @@ T = TypeVar("T")
 
 JOIN_TIMEOUT = timedelta(minutes=10)  # machines of a job do not start at once
 SETUP_TIMEOUT = timedelta(days=1)  # while one process decodes the recordings of its machine, the others wait
-LARGEST_PORT_OFFSET = 20000
+FIRST_PORT, N_PORTS = 20000, 12000  # for SLURM: below those that systems give to whoever asks
+BEGUN = "begun"  # in the store
 PARENT_KEY = "WAVEGEN_PARENT"  # in the environment of what `wavegen train --devices` starts
 PR_SET_PDEATHSIG = 1  # Linux's prctl.h
 
@@ -88,7 +90,8 @@ def place_from(environment: Mapping[str, str]) -> Place | None:
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
             rank, size, job = (int(environment[f"SLURM_{key}"]) for key in ("PROCID", "STEP_NUM_TASKS", "JOB_ID"))
             address = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
-            port = int(environment.get("MASTER_PORT", 20000 + job % LARGEST_PORT_OFFSET))
+            step = int(environment.get("SLURM_STEP_ID", 0))
+            port = int(environment.get("MASTER_PORT", FIRST_PORT + (job + 101 * step) % N_PORTS))
             return Place(rank, size, address, port)
     except KeyError as error:
         raise UsageError(f"training on several processes: expected {error} in the environment, found none") from None
@@ -114,7 +117,8 @@ class Group:
         local_size: how many those are.
         device: where its model lies.
         attempt_number: how often torchrun started them again.
-        channel: PyTorch's own group, once it has a timeout.
+        store: what all attempts can read, torchrun's or rank 0's.
+        channel: PyTorch's own group, with a timeout.
     """
 
     rank: int = 0
@@ -123,6 +127,7 @@ class Group:
     local_size: int = 1
     device: torch.device | None = None
     attempt_number: int = 0
+    store: Store | None = None
     channel: ProcessGroup | None = None
 
     @property
@@ -132,7 +137,13 @@ class Group:
 
     def restarts(self, run: RunFolder) -> bool:
         """Whether torchrun started this training again after a failure, and there is something to go on with."""
-        return self.from_first(self.attempt_number > 0 and bool(run.step_checkpoints()))
+        begun = self.attempt_number > 0 and self.store is not None and self.store.check([BEGUN])
+        return self.from_first(begun and bool(run.step_checkpoints()))
+
+    def begin(self) -> None:
+        """Note that this job has a run folder: after a restart by torchrun it is its own to go on with."""
+        if self.store is not None:
+            self.store.set(BEGUN, "yes")
 
     def share(self, n: int) -> range:
         """This process's part of n things in order, sizes differing by one at most."""
@@ -294,50 +305,57 @@ def joined(device_name: str, environment: Mapping[str, str] = os.environ) -> Ite
 
     if device_name.startswith("cuda:"):
         raise UsageError(f"--device {device_name}: each process takes its own device; give --device cuda")
-    on_cuda = choose_device(device_name).type == "cuda"
+    try:
+        on_cuda = choose_device(device_name).type == "cuda"
+    except UsageError as error:
+        raise error if place.rank == 0 else ElsewhereError(error.exit_code) from None
     if PARENT_KEY in environment:
         _end_with(int(environment[PARENT_KEY]))
-    with losses_explained():
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
-            store=_store(place),
-            rank=place.rank,
-            world_size=place.size,
-            timeout=SETUP_TIMEOUT,
-        )
+    # a collective that cannot end gives its process an error, and does not kill it
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
+    store = _join(place, "cpu:gloo,cuda:nccl" if on_cuda else "gloo")
     try:
-        hosts = Group(place.rank, place.size).gather(socket.gethostname())
-        here = [rank for rank, host in enumerate(hosts) if host == hosts[place.rank]]
+        meeting = Group(place.rank, place.size)
+        # with GPUs of its own for each process (srun --gpus-per-task), each counts from 0
+        everyone = meeting.gather((socket.gethostname(), environment.get("CUDA_VISIBLE_DEVICES")))
+        here = [rank for rank, (host, _) in enumerate(everyone) if host == everyone[place.rank][0]]
         local_rank = here.index(place.rank)
-        group = Group(place.rank, place.size, local_rank, len(here), attempt_number=place.attempt)
-        group.device = group.attempt(lambda: choose_device(f"cuda:{local_rank}" if on_cuda else "cpu"))
+        index = local_rank if len({everyone[rank] for rank in here}) == 1 else 0
+        group = Group(place.rank, place.size, local_rank, len(here), attempt_number=place.attempt, store=store)
+        group.device = group.attempt(lambda: choose_device(f"cuda:{index}" if on_cuda else "cpu"))
         if on_cuda:
             torch.cuda.set_device(group.device)
+        group.silent_for_at_most(SETUP_TIMEOUT.total_seconds())
         yield group
     finally:
         distributed.destroy_process_group()
 
 
-def _store(place: Place) -> Store:
-    """Where the processes leave each other their addresses."""
+def _join(place: Place, backend: str) -> Store:
+    """Meet the other processes; returns the store in which all leave their addresses."""
+    from torch import distributed
     from torch._C._distributed_c10d import PrefixStore, TCPStore
 
     hosts = place.rank == 0 and not place.hosted
-    store = TCPStore(place.address, place.port, place.size, hosts, timeout=JOIN_TIMEOUT)
-    # a name of its own for each attempt: torchrun's store remembers the addresses of the one before
-    return PrefixStore(f"attempt {place.attempt}", store)
+    try:
+        store = TCPStore(place.address, place.port, place.size, hosts, timeout=JOIN_TIMEOUT)
+        # a name of its own for each attempt: torchrun's store remembers the addresses of the one before
+        own = PrefixStore(f"attempt {place.attempt}", store)
+        distributed.init_process_group(backend, store=own, rank=place.rank, world_size=place.size, timeout=JOIN_TIMEOUT)
+    except RuntimeError as error:
+        where = f"{place.address}:{place.port}"
+        raise LostProcess(f"the processes of this training cannot meet at {where}: {_reason(error)}") from error
+    return PrefixStore("all attempts", store)
 
 
 @contextmanager
 def losses_explained() -> Iterator[None]:
     """Turn what PyTorch says of a process that is gone into one line."""
-    import torch
-
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise LostProcess(f"another process of this training is gone or does not answer: {_reason(error)}") from error
 
 

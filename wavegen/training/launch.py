@@ -70,6 +70,7 @@ def start(
     own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     load_weights(model, group.from_first({**own, **(weights or {})}))
     group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
+    group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
     return Trainer(config, corpus, model.to(group.device), build_quantizer(config), run, observers, group)
 
@@ -220,18 +221,19 @@ def _restored(
     assert group.device is not None
     device = group.device
     if checkpoint.metrics.get("processes", 1) != group.size:
-        notice(f"on {group.size} processes now: how they share a batch is chosen anew")
-        config = config.with_values("training", threads="auto", accumulation="auto")
+        frozen = checkpoint.config.training
+        kept = {key: getattr(frozen, key) for key in ("threads", "accumulation")} if frozen.backend == "fused" else {}
+        anew = [key for key, value in kept.items() if getattr(config.training, key) == value]
+        notice(f"on {group.size} processes now{': chosen anew: ' if anew else ''}{' and '.join(anew)}")
+        config = config.with_values("training", **dict.fromkeys(anew, "auto"))
     if config.training.backend == "fused" and device.type != "cpu":
         notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen anew")
         config = config.with_values("training", backend="auto", accumulation="auto")
     config = _frozen(config, corpus, group, notice)
-    if config != checkpoint.config and group.speaks:
-        run.write_config(config.to_yaml())
+    group.attempt(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.speaks else None)
+    group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
     trainer = Trainer(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers, group)
     trainer.restore(checkpoint)
-    if group.speaks:
-        run.cut_metrics(checkpoint.step)
     notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}")
     return trainer

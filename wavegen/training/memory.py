@@ -99,3 +99,12 @@ def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
     target += (word + 8) * model.distribution.n_parameters
     return size * (_block_rows(config, model) * row + config.training.window_targets * target)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory could not be had, on whichever device."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

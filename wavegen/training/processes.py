@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -64,19 +65,25 @@ def run_processes(n: int, command: Sequence[str], complain: Callable[[str], None
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Wait until all have ended, or for a while after one has failed; None for one that has not ended then."""
-    failed_at: float | None = None
+    """Wait until all have ended, or for a while after one has failed.
+
+    Returns:
+        Their exit codes; after a failure those that were known when it was seen, and None for the others.
+    """
+    first: list[int | None] | None = None
+    deadline = math.inf
     while True:
         codes = [process.poll() for process in processes]
-        if None not in codes:
-            return codes
-        if any(codes):
-            failed_at = failed_at or time.monotonic()
-            if time.monotonic() - failed_at > (REST_SECONDS if codes[0] else GRACE_SECONDS):
-                return codes
+        if first is None and any(codes):
+            first = codes
+            deadline = time.monotonic() + (REST_SECONDS if codes[0] else GRACE_SECONDS)
+            for process in processes:
+                process.terminate()  # so that rank 0 leaves what it does alone, and saves
+        if None not in codes or time.monotonic() > deadline:
+            return first or codes
         time.sleep(POLL_SECONDS)
 
 
 def own_command() -> list[str]:
     """The command that started this process, to start it again."""
-    return [sys.executable, "-m", "wavegen", *sys.argv[1:]]
+    return [sys.executable, "-P", "-m", "wavegen", *sys.argv[1:]]

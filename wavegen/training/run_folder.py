@@ -9,6 +9,7 @@ tensorboard/             event files, where TensorBoard is installed
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -160,7 +161,8 @@ class RunFolder:
                 with self.metrics_file.open("a", encoding="utf-8") as file:
                     file.writelines(self._unwritten)
             except OSError:
-                os.truncate(self.metrics_file, before)
+                with contextlib.suppress(FileNotFoundError):
+                    os.truncate(self.metrics_file, before)
                 raise
         except OSError as error:
             if error.errno in DISK_FULL:
@@ -180,6 +182,20 @@ class RunFolder:
                 except ValueError:
                     continue
                 yield entry
+
+    def prepare(self, config_yaml: str, step: int) -> None:
+        """Make the folder ready to go on from a step: its configuration, and metrics up to there.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        try:
+            self.write_config(config_yaml)
+            self.cut_metrics(step)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path}: cannot be written: {error.strerror}; make room, or see to its permissions"
+            ) from None
 
     def cut_metrics(self, step: int) -> None:
         """Leave out of ``metrics.jsonl`` what came after a step."""

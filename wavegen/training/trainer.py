@@ -33,8 +33,9 @@ from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
 from wavegen.training.backends import build_backend
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
-from wavegen.training.distributed import ALONE, Group, LostProcess
+from wavegen.training.distributed import ALONE, ElsewhereError, Group, LostProcess
 from wavegen.training.interruption import Interrupted, Interruption
+from wavegen.training.memory import is_out_of_memory
 from wavegen.training.observer import Observer
 from wavegen.training.optimizer import Optimizer, clip_gradients
 from wavegen.training.run_folder import RunFolder
@@ -145,13 +146,12 @@ class Trainer:
                 raise
 
     def _stop_if_asked(self) -> None:
-        """Stop if any process was asked to; save first if this one was asked for that."""
-        if self.interruption.save_wanted():
-            self._try(self._save)
+        """Stop if any process was asked to; save if one was asked for that."""
+        wishes = self.group.largest(2 * (self.interruption.signal_number or 0) + self.interruption.save_wanted())
+        if wishes % 2 and self._try(self._save):
             self._tell("notice", f"asked to save: saved at step {self.progress.step:,}")
-        number = self.group.largest(self.interruption.signal_number or 0)
-        if number:
-            raise Interrupted(number)
+        if wishes // 2:
+            raise Interrupted(wishes // 2)
 
     def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
         return pool.submit(self._batch, step * int(self.settings.batch_size))
@@ -220,6 +220,8 @@ class Trainer:
         self._tell("stepped", entry)
         self._non_finite_streak = 0 if finite else self._non_finite_streak + 1
         if self._non_finite_streak >= LARGEST_NON_FINITE_STREAK:
+            if not self.group.speaks:
+                raise ElsewhereError(TrainingError.exit_code)
             raise TrainingError(
                 f"step {progress.step}: the loss was not finite {self._non_finite_streak} times in a row; the last "
                 "good checkpoint stays; resume with a lower training.learning_rate, or training.precision=float32"
@@ -256,13 +258,17 @@ class Trainer:
         if self.group.speaks:
             entry["baselines"] = self._baseline_bits(everything)
         entry["held_out_seconds"] = sum(map(len, everything)) / self.corpus.sample_rate_hz
+        best = self.progress.best_bits, self.progress.best_step
+        improved = best[0] is None or entry["validation_bits"] < best[0]
+        if last and not improved:
+            self._measure_best(some)
         self.progress.validation = entry
         self.progress.seconds += time.perf_counter() - began
-        if self.progress.best_bits is None or entry["validation_bits"] < self.progress.best_bits:
+        if improved:
             self.progress.best_bits, self.progress.best_step = entry["validation_bits"], self.progress.step
-            self._try(lambda: self._save_best(self.checkpoint()))
-        elif last:
-            self._measure_best(some)
+            saved = self._try(lambda: self._save_best(self.checkpoint()))
+            if not self.group.from_first(saved):  # all have the same best: they act on it together
+                self.progress.best_bits, self.progress.best_step = best  # the next one may be saved
         self._write_metrics(entry)
         self._tell("validated", entry)
 
@@ -363,12 +369,14 @@ class Trainer:
         if self.group.speaks and (problem := self.run.append_metrics(entry)):
             self._tell("notice", problem)
 
-    def _try(self, write: Callable[[], object]) -> None:
+    def _try(self, write: Callable[[], object]) -> bool:
         """Write a checkpoint on the way; a failure is told, and training goes on: the next save may succeed."""
         try:
             write()
         except CheckpointError as error:
             self._tell("notice", f"checkpoint not saved: {error}")
+            return False
+        return True
 
     def _tell(self, event: str, *details: Any) -> None:
         for observer in self.observers:
@@ -429,10 +437,3 @@ def update_average(average: WaveNet, model: WaveNet, decay: float, updates: int)
 def _array(tensor: Tensor) -> npt.NDArray[Any]:
     # copied: training goes on while the file is written
     return tensor.detach().cpu().numpy().copy()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory could not be had, on whichever device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
