@@ -20,7 +20,7 @@ class Piece(NamedTuple):
 
     Attributes:
         n: samples.
-        table: (tables, R, blocks * 2 gate_channels).
+        table: (tables, R, blocks, 2 gate_channels or the next multiple), C-contiguous.
         row_of: (n,) int64, which of the R rows each sample sees.
     """
 
@@ -35,10 +35,17 @@ class RowsAhead:
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
         conditions: of each stream, all of one model; streams with the same one share a table.
+        multiple: of which a table's innermost size is one; the rest is 0.
     """
 
-    def __init__(self, weights: Mapping[str, Array], conditions: Sequence[ClipCondition]) -> None:
-        self.projection = np.ascontiguousarray(weights["conditioning.projection"].T)  # (channels, blocks 2 G)
+    def __init__(self, weights: Mapping[str, Array], conditions: Sequence[ClipCondition], multiple: int = 1) -> None:
+        n_gates = len(weights["blocks.0.conv.bias"])
+        by_block = weights["conditioning.projection"].T.reshape(
+            -1, len(weights["skip.weight"][0]) // (n_gates // 2), n_gates
+        )
+        wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
+        self.shape = wide.shape[1:]  # blocks, 2 gate_channels
+        self.projection = wide.reshape(len(wide), -1)
         self.interpolation = weights.get("conditioning.interpolation")
         labels = weights.get("conditioning.labels")
         distinct = {id(condition): condition for condition in conditions}
@@ -48,10 +55,10 @@ class RowsAhead:
         self.embedded = [None if labels is None else condition.label @ labels for condition in self.conditions]
         self.upsampling, self.hop = self.conditions[0].rows_per_frame, self.conditions[0].hop_length
         self.block_frames = max(1, BLOCK_ROWS // self.upsampling)
-        self._block, self._table = -1, np.zeros((0, 0, 0))
+        self._block, self._table = -1, np.zeros((0, 0, 0, 0))
 
     def before(self) -> Array:
-        """What is added before the clips begin, and at their first sample: (tables, blocks * 2 gate_channels)."""
+        """What is added before the clips begin, and at their first sample: (tables, blocks, 2 gate_channels)."""
         first: Array = self._table_at(0)[:, 0]
         return first
 
@@ -72,7 +79,7 @@ class RowsAhead:
         """The rows of a block of frames; of the last one that was asked for they are kept."""
         if block != self._block:
             tables = [self._rows(i, block) @ self.projection for i in range(len(self.conditions))]
-            self._block, self._table = block, np.stack(tables)
+            self._block, self._table = block, np.stack(tables).reshape(len(tables), -1, *self.shape)
         return self._table
 
     def _rows(self, i: int, block: int) -> Array:

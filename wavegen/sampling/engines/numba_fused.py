@@ -24,7 +24,7 @@ from wavegen.vectors import LANES
 Float32 = npt.NDArray[np.float32]
 ANNOUNCED_AFTER_SECONDS = 1.5
 NOTHING_FORCED = np.zeros((0, 0), np.int64)
-NOTHING_ADDED = np.zeros((0, 0, 0), np.float32)
+NOTHING_ADDED = np.zeros((0, 0, 0, 0), np.float32)
 NOTHING_TRACED = np.zeros((0, 0, 0), np.float32)
 
 
@@ -81,7 +81,7 @@ class NumbaFusedEngine:
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         if (conditions is None) != ("conditioning.projection" not in self.weights):
             raise ValueError("expected conditions for a conditioned network, and none for another")
-        self.ahead = None if conditions is None else RowsAhead(self.weights, conditions)
+        self.ahead = None if conditions is None else RowsAhead(self.weights, conditions, LANES)
         self.n_made = 0
         n_groups = min(self.threads, len(past))
         shares = np.array_split(past[:, -self.receptive_field :], n_groups)
@@ -184,7 +184,7 @@ class _Streams:
             network: the packed weights.
             past: (S, T) classes.
             table_of: (S,) which row of ``added`` each takes.
-            added: (tables, blocks * 2 gate_channels) what conditions add to the gates meanwhile; None for nothing.
+            added: (tables, blocks, 2 gate_channels) what conditions add to the gates meanwhile; None for nothing.
         """
         rows = [None if added is None else added[i] for i in table_of]
         held = [_queues_after(network, clip[:-1], row) for clip, row in zip(past, rows, strict=True)]
@@ -234,7 +234,7 @@ def _queues_after(network: PackedNetwork, past: ClassArray, added: npt.NDArray[A
     Args:
         network: the packed weights.
         past: (T,) classes, T >= receptive field - 1.
-        added: (blocks * 2 gate_channels) what conditions add to the gates; None for nothing.
+        added: (blocks, 2 gate_channels) what conditions add to the gates; None for nothing.
 
     Returns:
         Flat, block by block: its last inputs, oldest first.
@@ -250,7 +250,7 @@ def _queues_after(network: PackedNetwork, past: ClassArray, added: npt.NDArray[A
         taps = np.concatenate([h[tap * dilation : tap * dilation + steps] for tap in range(kernel)], axis=1)
         gates = taps @ network.matrices[2 * b] + network.biases[2 * b]
         if added is not None:
-            gates = gates + added[2 * gate * b : 2 * gate * (b + 1)]
+            gates = gates + added[b, : 2 * gate]
         z = np.tanh(gates[:, :gate]) * (0.5 + 0.5 * np.tanh(0.5 * gates[:, gate:]))  # sigmoid without overflow
         h = h[reach:] + z @ network.matrices[2 * b + 1]
     return np.concatenate(held)

@@ -172,7 +172,7 @@ class _Group:
             table = torch.from_numpy(piece.table[self.ahead.table_of]).to(self.all_added)
             for i, row in enumerate(piece.row_of):
                 if i == 0 or row != piece.row_of[i - 1]:
-                    self.all_added.copy_(table[:, row].view_as(self.all_added))
+                    self.all_added.copy_(table[:, row])
                 self.n_made += 1
                 yield
 
