@@ -156,7 +156,8 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     finally:
         display.close()
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
-    typer.echo(f"  wavegen generate {run_folder.path} -o new.wav", err=True)
+    given = "" if trainer.conditioner.mel is None else " --mel-from AUDIO"
+    typer.echo(f"  wavegen generate {run_folder.path}{given} -o new.wav", err=True)
 
 
 def _train_along(trainer: Trainer) -> None:
