@@ -94,7 +94,9 @@ def test_lower_precision_rounds_the_weights_alone(random_model, kind, precision)
     past, classes, conditions = some((5, model.receptive_field), 2), some((5, 60), 3), conditions_of(kind, 5)
     engine = build_engine("numba", model, precision)
     exact = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    load_weights(model, {k: v.copy() for k, v in rounded_weights(exact, model.dilations, precision).items()})
+    load_weights(
+        model, {k: v.copy() for k, v in rounded_weights(exact, model.dilations, model.distribution, precision).items()}
+    )
     engine.start(past, conditions)
     expected = teacher_forced(model, past, classes, conditions)
     np.testing.assert_allclose(engine.force(classes), expected, atol=TOLERANCE)
