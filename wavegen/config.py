@@ -187,9 +187,11 @@ class Config(Section):
 
     def as_frozen(self, frozen: Config) -> Config:
         """A copy in which every ``auto`` is what another configuration has there."""
-        decided, config = frozen.model_dump(), self
-        for section, values in self.model_dump().items():
-            config = config.with_values(section, **{k: decided[section][k] for k, v in values.items() if v == "auto"})
+        decided = frozen.training.model_dump()
+        open_ = [key for key, value in self.training.model_dump().items() if value == "auto"]
+        config = self.with_values("training", **{key: decided[key] for key in open_})
+        if config.data.label_names == "auto":
+            config = config.with_values("data", label_names=frozen.data.label_names)
         return config
 
     def to_yaml(self) -> str:
@@ -388,9 +390,10 @@ def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
             f"found {mel.n_fft}"
         )
     if mel.f_max is not None and mel.f_max > rate / 2:
-        problems["mel", "f_max"] = f"expected half of audio.sample_rate_hz, {rate / 2:g}, or less, found {mel.f_max:g}"
-    if mel.f_min >= (rate / 2 if mel.f_max is None else mel.f_max):
-        problems["mel", "f_min"] = f"expected less than the highest frequency, found {mel.f_min:g}"
+        problems["mel", "f_max"] = f"expected half of audio.sample_rate_hz, {rate / 2:g}, or less, found {mel.f_max}"
+    highest = rate / 2 if mel.f_max is None else mel.f_max
+    if mel.f_min >= highest:
+        problems["mel", "f_min"] = f"expected less than the highest frequency, {highest:g}, found {mel.f_min}"
     return problems
 
 

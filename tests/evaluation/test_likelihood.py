@@ -86,7 +86,7 @@ def test_each_clip_is_scored_under_its_own_condition(random_model, monkeypatch, 
         field = model.receptive_field
         heard, bits = [SILENCE] * field + clip.tolist(), []
         for t, sample in enumerate(clip.tolist()):
-            seen = Condition.of([condition.rows(t - field + 1, t + 1)], torch.device("cpu"), torch.float64)
+            seen = Condition.of([condition.rows(t - field + 1, t + 1)], torch.device("cpu"))
             with torch.no_grad():
                 logits = model(torch.tensor([heard[t : t + field]]), condition=seen)[0, 0]
             bits.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(sample))) / math.log(2))

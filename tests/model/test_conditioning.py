@@ -249,7 +249,7 @@ def test_windows_at_any_offset_are_the_clips_own(random_model):
     n_samples = 7 * 12 - 5  # the last frame in part
 
     def added(first, stop):
-        rows = model.gate_rows(Condition.of([clip.rows(first, stop)], torch.device("cpu"), torch.float64))
+        rows = model.gate_rows(Condition.of([clip.rows(first, stop)], torch.device("cpu")))
         return rows.of_block(1, stop - first)
 
     whole = added(0, n_samples)
@@ -259,6 +259,6 @@ def test_windows_at_any_offset_are_the_clips_own(random_model):
     torch.testing.assert_close(added(-20, 3), torch.cat([whole[:1].expand(20, -1), whole[:3]]))
     torch.testing.assert_close(added(-9, -4), whole[:1].expand(5, -1))
     joined = rows_of_stretches([(clip, 70, 79), (clip, -3, 20)], n_rows=12, length=40)
-    both = model.gate_rows(Condition.of([joined], torch.device("cpu"), torch.float64)).of_block(1, 40)
+    both = model.gate_rows(Condition.of([joined], torch.device("cpu"))).of_block(1, 40)
     torch.testing.assert_close(both[:9], whole[70:])
     torch.testing.assert_close(both[9:32], torch.cat([whole[:1].expand(3, -1), whole[:20]]))

@@ -7,6 +7,7 @@ import torch
 from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
 from wavegen.model.conditioning import Condition
+from wavegen.model.outputs import GaussianMixture, LogisticMixture
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import load_weights
 from wavegen.sampling.engines import ENGINES, ahead, build_engine
@@ -57,8 +58,8 @@ def teacher_forced(model, past, classes, conditions):
     field, n = model.receptive_field, classes.shape[1]
     heard = torch.from_numpy(np.concatenate([past[:, -field:], classes], axis=1)[:, :-1])
     rows = [condition.rows(1 - field, n) for condition in conditions]
-    weight = model.skip.weight
-    return model(heard, condition=Condition.of(rows, weight.device, weight.dtype)).cpu().numpy()
+    device = model.skip.weight.device
+    return model(heard.to(device), condition=Condition.of(rows, device)).cpu().numpy()
 
 
 def some(shape, seed):
@@ -100,6 +101,17 @@ def test_lower_precision_rounds_the_weights_alone(random_model, kind, precision)
     engine.start(past, conditions)
     expected = teacher_forced(model, past, classes, conditions)
     np.testing.assert_allclose(engine.force(classes), expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("distribution", [LogisticMixture(16, 3), GaussianMixture(16, 1)], ids=str)
+@every_engine
+def test_conditions_and_mixtures_go_together(random_model, name, distribution):
+    model = random_model(distribution=distribution, input_kind="scalar", **KINDS["both"])
+    past, classes, conditions = some((3, model.receptive_field), 2), some((3, 60), 3), conditions_of("both", 3)
+    engine = build_engine(name, model)
+    engine.start(past, conditions)
+    expected = teacher_forced(model, past, classes, conditions)
+    np.testing.assert_allclose(engine.force(classes), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @every_kind

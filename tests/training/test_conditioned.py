@@ -1,5 +1,7 @@
 """Training under conditions: what it freezes, resumes, learns, says, scores and lets one hear."""
 
+import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ from wavegen.config import Config, load_config
 from wavegen.data.reading import read_corpus
 from wavegen.errors import DataError, ModelError, UsageError
 from wavegen.evaluation.evaluation import score_clips, total
+from wavegen.report.inspection import inspect_path
+from wavegen.report.page.samples import SampleRequest, generate_samples
+from wavegen.report.plan import plan_tables
+from wavegen.report.tables import print_tables
 from wavegen.trained import load
 from wavegen.training import launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
@@ -321,3 +327,49 @@ def test_memory_counts_what_conditions_add() -> None:
     assert sizes == sorted(sizes)
     assert sizes[1] < 1.01 * sizes[0]
     assert sizes[3] > 2 * sizes[0], "a row for each sample takes its room"
+
+
+# --- shown -------------------------------------------------------------------------------------------------------
+
+
+def shown(path: Path | str) -> tuple[dict[str, Any], str]:
+    inspection = inspect_path(str(path))
+    console = io.StringIO()
+    print_tables(inspection.tables, console)
+    return inspection.facts, " ".join(console.getvalue().split())
+
+
+def test_inspect_and_the_plan_show_labels_and_spectrograms(voices: Path, tmp_path: Path) -> None:
+    training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
+    training.fit()
+    facts, text = shown(tmp_path / "run")
+    assert facts["network"]["labels"] == ["anna", "carl"]
+    assert facts["network"]["mel"]["n_mels"] == 6
+    assert "labels 2: anna, carl" in text
+    assert "6 bands, 100 frames a second of 40 samples, 4 learned steps in each" in text
+    _, text = shown("speakers")
+    assert "labels the sub-folders of the recordings" in text
+    _, text = shown(RunFolder(tmp_path / "run").best_checkpoint)
+    assert "labels 2: anna, carl" in text
+    console = io.StringIO()
+    run = training.run.path
+    print_tables(plan_tables(training.config, training.corpus, training.model, torch.device("cpu"), run), console)
+    said = " ".join(console.getvalue().split())
+    assert "labels 2: anna, carl" in said
+    assert "6 bands from 0 to 2000 Hz, windows of 128 samples, a frame every 40 samples at 4,000 Hz" in said
+
+
+def test_a_page_has_samples_under_conditions(voices: Path, tmp_path: Path) -> None:
+    for keys, origin in (
+        (LABELS, "Generated from silence as anna by best.safetensors"),
+        (LABELS + MEL, "Generated from silence of the mel spectrogram of "),
+    ):
+        run = tmp_path / f"run of {len(keys)}"
+        begin(tiny(voices, *keys), run).fit()
+        sounds, sentence = generate_samples(run, SampleRequest((0.7, 1.0), 0.1), lambda done, total: None)
+        assert sentence.startswith(origin)
+        assert [sound.waveform.shape for sound in sounds] == [(400,)] * 2
+    shutil.rmtree(voices)
+    sounds, sentence = generate_samples(run, SampleRequest((1.0,), 0.1), lambda done, total: None)
+    assert not sounds
+    assert sentence.startswith("This model makes sound of mel spectrograms, and there is no recording to take one of:")

@@ -62,8 +62,7 @@ def model_bits(
         condition = None
         if seen is not None:  # a step predicts the sample after its input
             stop = min(begin + CHUNK_TARGETS, len(clip))
-            weight = model.skip.weight
-            condition = Condition.of([seen.rows(begin - field + 1, stop)], weight.device, weight.dtype)
+            condition = Condition.of([seen.rows(begin - field + 1, stop)], model.skip.weight.device)
         stack = stacks.get()
         try:
             return _nats(model, window, stack, condition), len(window) - field

@@ -35,20 +35,19 @@ class Condition(NamedTuple):
     row_of: Tensor
 
     @classmethod
-    def of(cls, sequences: Sequence[Rows], device: torch.device, dtype: torch.dtype) -> Condition:
+    def of(cls, sequences: Sequence[Rows], device: torch.device) -> Condition:
         """The conditions of several sequences of equal length, their tables filled up to equal size.
 
         Args:
             sequences: (R, L) labels or None, (R, n_mels) frames or None, (T,) row_of, of each.
             device: of the network.
-            dtype: of the network.
         """
 
         def tables(arrays: Sequence[Floats | None]) -> Tensor | None:
             known = [torch.from_numpy(array) for array in arrays if array is not None]
             n_rows = max(map(len, known), default=0)
             padded = [F.pad(table, (0, 0, 0, n_rows - len(table))) for table in known]
-            return torch.stack(padded).to(device, dtype) if padded else None
+            return torch.stack(padded).to(device) if padded else None
 
         labels, frames, row_of = zip(*sequences, strict=True)
         return cls(tables(labels), tables(frames), torch.from_numpy(np.stack(row_of)).to(device))
@@ -107,9 +106,11 @@ class Conditioning(nn.Module):
         """
         parts = []
         if self.labels is not None and condition.labels is not None:
-            parts.append((condition.labels @ self.labels).repeat_interleave(self.rows_per_frame, dim=1))
+            parts.append(
+                (condition.labels.to(self.labels.dtype) @ self.labels).repeat_interleave(self.rows_per_frame, dim=1)
+            )
         if condition.frames is not None:
-            parts.append(self.upsample(condition.frames))
+            parts.append(self.upsample(condition.frames.to(self.projection.dtype)))
         rows = torch.cat(parts, dim=-1)
         batch, n_rows, channels = rows.shape
         table = F.linear(rows.reshape(-1, channels), self.projection).view(batch * n_rows, self.n_blocks, -1)

@@ -67,7 +67,7 @@ class ReferenceEngine:
         seen = None
         if condition is not None:
             rows = condition.rows(self.n_made - self.receptive_field + 1, self.n_made + 1)
-            seen = Condition.of([rows], self.device, self.model.skip.weight.dtype)
+            seen = Condition.of([rows], self.device)
         logits: Tensor = self.model(past[None], condition=seen)[:, -1]
         return logits.float()
 

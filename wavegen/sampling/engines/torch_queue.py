@@ -116,13 +116,13 @@ class _Group:
         capture: bool,
     ) -> None:
         self.model, self.blocks, self.capture = model, blocks, capture
-        device, dtype = past.device, model.skip.weight.dtype
+        device = past.device
         before = None
         self.ahead: RowsAhead | None = None
         self.added: list[Tensor] = []  # to each block's gates, in a buffer of all
         if conditions:
             silent = [condition.rows(2 - past.shape[1], 1) for condition in conditions]
-            before = Condition.of(silent, device, dtype)
+            before = Condition.of(silent, device)
             weights = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
             self.ahead = RowsAhead(weights, conditions)
             self.all_added = model.skip.weight.new_zeros(len(past), len(blocks), blocks[0].bias.shape[0])
