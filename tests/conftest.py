@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does;
 import torch
 from torch import nn
 
+from wavegen.model.conditioning import Condition
 from wavegen.model.outputs import MEAN_UNIT, Mixture, Softmax
 from wavegen.model.wavenet import WaveNet
 
@@ -25,6 +26,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def two_threads() -> None:
     torch.set_num_threads(2)
+
+
+def some_condition(model: WaveNet, inputs: torch.Tensor) -> Condition | None:
+    """A table of six random rows for each sequence, and an index that comes back to each of them."""
+    if model.conditioning is None:
+        return None
+    batch, steps = inputs.shape
+    n_labels, n_mels = model.conditioning.n_labels, model.conditioning.n_mels
+    labels = torch.randn(batch, 6, n_labels).softmax(dim=-1) if n_labels else None
+    frames = torch.randn(batch, 6, n_mels) if n_mels else None
+    n_rows = 6 * (model.conditioning.upsampling if n_mels else 1)
+    return Condition(labels, frames, torch.randint(n_rows, (batch, steps)))
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +61,12 @@ def random_model() -> Callable[..., WaveNet]:
             for name, parameter in model.named_parameters():
                 if name.endswith("bias"):
                     nn.init.normal_(parameter, std=0.3)
+                if name.startswith("conditioning."):
+                    nn.init.normal_(parameter, std=0.5)
             # every logit moves with what was heard, by 1.5 or so around a small mean: audio that tells models apart
             nn.init.normal_(model.output.weight)
-            logits = model(torch.randint(model.classes, (1, model.receptive_field + 300)))[0]
+            inputs = torch.randint(model.classes, (1, model.receptive_field + 300))
+            logits = model(inputs, condition=some_condition(model, inputs))[0]
             model.output.weight *= 1.5 / logits.std(dim=0)[:, None]
             model.output.bias += (model.output.bias - logits.mean(dim=0)) * 1.5 / logits.std(dim=0)
             if isinstance(model.distribution, Mixture):  # means all over the range, scales of a few bins

@@ -489,3 +489,82 @@ def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path: Path) ->
     )
     assert str(target) in done.stdout
     assert "'demo', 'paper', 'small'" in done.stdout
+
+
+# --- conditions -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with two voices, and a run that has labels and one that makes sound of spectrograms."""
+    home = tmp_path_factory.mktemp("voices")
+    time_s = np.arange(4000) / 8000
+    for name, hz in (("anna", 400), ("bert", 200)):
+        (home / "recordings" / name).mkdir(parents=True)
+        for i in range(6):
+            soundfile.write(home / "recordings" / name / f"{i}.wav", 0.4 * np.sin(2 * np.pi * hz * time_s + i), 8000)
+    (home / "tiny.yaml").write_text(TINY_YAML + "data:\n  labels: subfolders\n")
+    (home / "mel.yaml").write_text(TINY_YAML + "mel:\n  n_mels: 10\n  n_fft: 256\n  hop_length: 80\n  upsampling: 8\n")
+    wavegen("train", "recordings", "--config", "tiny.yaml", "--run", "labels", cwd=home)
+    done = wavegen("train", "recordings", "--config", "mel.yaml", "--run", "mel", cwd=home)
+    assert "wavegen generate mel --mel-from AUDIO -o new.wav" in done.stderr
+    return home
+
+
+def test_generate_by_label(voices: Path, tmp_path: Path) -> None:
+    new = ["generate", voices / "labels", "--seconds", "0.1", "-o"]
+    done = wavegen(*new, tmp_path / "default.wav")
+    assert "label: anna; --label chooses another" in done.stderr
+    wavegen(*new, tmp_path / "clip.wav", "--label", "anna", "--label", "anna=0.4,bert=0.6", "--count", "3")
+    clips = [soundfile.read(tmp_path / f"clip-{i}.wav")[0] for i in (1, 2, 3)]
+    assert np.array_equal(clips[0], soundfile.read(tmp_path / "default.wav")[0])
+    done = wavegen(*new, tmp_path / "none.wav", "--label", "dora", exit_code=2)
+    assert done.stderr.startswith("error: --label: no such label 'dora'; this model knows anna, bert")
+    assert not (tmp_path / "none.wav").exists()
+
+
+def test_generate_from_spectrograms(voices: Path, tmp_path: Path) -> None:
+    recording = voices / "recordings" / "anna" / "0.wav"
+    new = ["generate", voices / "mel", "-o"]
+    wavegen(*new, tmp_path / "again.wav", "--mel-from", recording)
+    assert soundfile.info(tmp_path / "again.wav").frames == 4000
+    np.save(tmp_path / "frames.npy", np.full((25, 10), -5.0, np.float32))
+    wavegen(*new, tmp_path / "from_frames.wav", "--mel", tmp_path / "frames.npy")
+    assert soundfile.info(tmp_path / "from_frames.wav").frames == 25 * 80
+    for arguments, text in [
+        ([], "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"),
+        (["--mel", "a.npy", "--mel-from", "b.wav"], "--mel and --mel-from: expected one of them, found both"),
+        (["--mel", tmp_path / "gone.npy"], "gone.npy: expected mel frames as numpy.save writes them"),
+        (["--mel-from", recording, "--label", "anna"], "--label: this model has no labels; leave it out"),
+        (
+            ["--mel-from", recording, "--seconds", "9"],
+            "--seconds: expected at most 0.5 s, as the mel frames go, found 9",
+        ),
+    ]:
+        done = wavegen(*new, tmp_path / "none.wav", *arguments, exit_code=2)
+        assert text in done.stderr
+    done = wavegen("generate", voices / "labels", "--mel-from", recording, "-o", tmp_path / "x.wav", exit_code=2)
+    assert "--mel-from: this model is not conditioned on mel spectrograms; leave it out" in done.stderr
+
+
+def test_evaluate_under_conditions(voices: Path, tmp_path: Path) -> None:
+    for run in ("labels", "mel"):
+        scored = json.loads(wavegen("evaluate", voices / run, "--json").stdout)
+        best = load_checkpoint(RunFolder(voices / run).best_checkpoint).metrics["validation"]
+        assert scored["bits_per_sample"] == pytest.approx(best["held_out_bits"], abs=1e-4)
+    other = tmp_path / "other.wav"
+    shutil.copy(voices / "recordings" / "bert" / "0.wav", other)
+    done = wavegen("evaluate", voices / "labels", other, exit_code=2)
+    assert "--label: expected one of this model's labels, anna, bert, found" in done.stderr
+    wavegen("evaluate", voices / "labels", other, "--label", "bert")
+    wavegen("evaluate", voices / "labels", voices / "recordings")
+
+
+def test_fine_tuning_with_other_labels_says_what_it_keeps(voices: Path, tmp_path: Path) -> None:
+    shutil.copytree(voices / "recordings", tmp_path / "more")
+    (tmp_path / "more" / "bert").rename(tmp_path / "more" / "carl")
+    config = voices / "tiny.yaml"
+    done = wavegen(
+        *("train", tmp_path / "more", "--config", config, "--run", tmp_path / "run", "--init-from", voices / "labels")
+    )
+    assert "labels: anna kept; carl new; bert left behind" in done.stderr

@@ -247,6 +247,50 @@ def test_steps_and_minutes_replace_each_other(text, override, steps, minutes):
     assert (training.steps, training.minutes) == (steps, minutes)
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "n_mels: 80, hop_length: 200, upsampling: 7",
+            "my.yaml:1: mel.upsampling: expected a divisor of mel.hop_length, 200, found 7",
+        ),
+        (
+            "n_mels: 80, hop_length: 2000, n_fft: 1024",
+            "my.yaml:1: mel.hop_length: expected at most mel.n_fft, 1024, found 2000",
+        ),
+        (
+            "n_mels: 80, f_max: 9000",
+            "my.yaml:1: mel.f_max: expected half of audio.sample_rate_hz, 8000, or less, found 9000.0",
+        ),
+        (
+            "n_mels: 80, f_min: 8000",
+            "my.yaml:1: mel.f_min: expected less than the highest frequency, 8000, found 8000.0",
+        ),
+    ],
+)
+def test_spectrograms_that_cannot_be_are_refused(lines, expected):
+    assert problems(f"mel: {{{lines}}}") == [expected]
+    assert read(f"mel: {{{lines.replace('n_mels: 80', 'n_mels: null')}}}"), "nothing is wrong with what is not used"
+
+
+def test_frames_have_a_middle():
+    (problem,) = problems("mel: {n_mels: 80, n_fft: 1023}")
+    assert problem.startswith("my.yaml:1: mel.n_fft: expected an even number more than mel.hop_length, 200")
+
+
+def test_each_label_is_named_once():
+    (problem,) = problems("data: {labels: subfolders, label_names: [b, a, b]}")
+    assert problem == "my.yaml:1: data.label_names: expected each name once, found 'b' again"
+
+
+def test_what_was_frozen_fills_what_is_open():
+    frozen = read("", "training.threads=3", "data.label_names=[b, a]", "data.folder=here")
+    given = read("", "training.threads=auto", "data.folder=auto")
+    filled = given.as_frozen(frozen)
+    assert (filled.training.threads, filled.data.label_names, filled.data.folder) == (3, ["b", "a"], "auto")
+    assert read("", "data.label_names=[c]").as_frozen(frozen).data.label_names == ["c"]
+
+
 # --- round trips -------------------------------------------------------------------------------------------------
 
 

@@ -157,7 +157,8 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     finally:
         display.close()
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
-    typer.echo(f"  wavegen generate {run_folder.path} -o new.wav", err=True)
+    given = "" if trainer.conditioner.mel is None else " --mel-from AUDIO"
+    typer.echo(f"  wavegen generate {run_folder.path}{given} -o new.wav", err=True)
 
 
 def _train_along(trainer: Trainer) -> None:
@@ -177,7 +178,10 @@ def generate(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="wav, flac or ogg; - is WAV to standard output.")
     ] = "generated.wav",
-    seconds: Annotated[str, typer.Option(help="Length of each clip; inf goes on until stopped.")] = "5",
+    seconds: Annotated[
+        str | None,
+        typer.Option(help="Length of each clip; inf goes on until stopped.  [default: 5, or that of the mel]"),
+    ] = None,
     count: Annotated[int, typer.Option(help="Clips, made side by side and numbered.")] = 1,
     temperature: Annotated[float, typer.Option(help="Above 1 wilder, below 1 tamer, 0 always the likeliest.")] = 1.0,
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only; of a softmax.")] = None,
@@ -187,6 +191,14 @@ def generate(
     with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (
         False
     ),
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Sound like a label, or a mix a=0.7,b=0.3; again for the next clip."),
+    ] = None,
+    mel_from: Annotated[
+        str | None, typer.Option(metavar="AUDIO", help="Make this recording anew from its mel spectrogram.")
+    ] = None,
+    mel: Annotated[str | None, typer.Option(metavar="FILE.npy", help="Make sound of these mel frames.")] = None,
     engine: Annotated[str, typer.Option(help="auto, numba, torch or reference")] = "auto",
     precision: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16 or int8.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="That share the clips.  [default: all cores]")] = None,
@@ -202,7 +214,9 @@ def generate(
 
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
-    length = _seconds(seconds)
+    length = _seconds(seconds or "5")
+    if mel is not None and mel_from is not None:
+        raise UsageError("--mel and --mel-from: expected one of them, found both")
     paths = output_paths(output, count, overwrite)
     trained = load(source, device)
     doubt = trained.doubt()
@@ -210,6 +224,13 @@ def generate(
         _notice(doubt)
     rate = trained.sample_rate_hz
     past = None if prime is None else trained.read(Path(prime))
+    frames = None if mel is None else trained.read_mel(mel)
+    if mel_from is not None:
+        recording = trained.read(Path(mel_from))
+        frames = trained.mel_of(recording)
+        length = len(recording) / rate if seconds is None or length is None else length
+    elif frames is not None and (seconds is None or length is None):
+        length = len(frames) * trained.config.mel.hop_length / rate
     blocks = trained.stream(
         length,
         count=count,
@@ -218,6 +239,8 @@ def generate(
         top_p=top_p,
         seed=seed,
         prime=past,
+        labels=label or (),
+        mel=frames,
         engine=engine,
         precision=precision,
         threads=threads,
@@ -251,6 +274,9 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="[AUDIO]...", help="Files or folders to score; else the run's held-out clips."),
     ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of all AUDIO.  [default: the folder's name]")
+    ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Only all clips together.")] = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -262,9 +288,12 @@ def evaluate(
     from wavegen.trained import load
 
     trained = load(source, device)
-    clips = trained.read_all([Path(path) for path in audio], _notice) if audio else trained.held_out(_data_progress())
+    if label is not None and not (audio and trained.labels):
+        raise UsageError("--label: expected AUDIO to score, and a model with labels")
+    paths = [Path(path) for path in audio or []]
+    clips = trained.read_all(paths, _notice, label) if paths else trained.held_out(_data_progress())
     baselines = trained.fit_baselines(_notice, _data_progress())
-    with ProgressBar("scoring", sum(len(classes) for _, classes in clips), unit="sample") as bar:
+    with ProgressBar("scoring", sum(len(clip.classes) for clip in clips), unit="sample") as bar:
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: bar.move_to(bar.count + n))
     rate = trained.sample_rate_hz
     if as_json:

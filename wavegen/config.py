@@ -53,6 +53,22 @@ class DataConfig(Section):
         0.1, description="share of the clips, or a folder, or a text file of file names"
     )
     labels: Literal["none", "subfolders"] = Field("none", description="what a clip's label is")
+    label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
+        "auto", description="the labels in the model's order; auto takes those that are found, sorted"
+    )
+
+
+class MelConfig(Section):
+    """Mel spectrograms that the network is conditioned on, sample by sample: a vocoder."""
+
+    n_mels: int | None = Field(None, ge=1, le=512, description="mel bands, such as 80; null for no spectrogram")
+    n_fft: int = Field(1024, ge=16, le=1 << 16, description="samples in a frame's window")
+    hop_length: int = Field(200, ge=1, le=1 << 16, description="samples from one frame to the next")
+    f_min: float = Field(0.0, ge=0, le=96000, description="lowest frequency in Hz")
+    f_max: float | None = Field(None, gt=0, le=96000, description="highest frequency in Hz; null: half the sample rate")
+    upsampling: int = Field(
+        1, ge=1, le=1 << 16, description="learned steps in a frame, a divisor of hop_length; 1 repeats each frame"
+    )
 
 
 class ModelConfig(Section):
@@ -70,6 +86,7 @@ class ModelConfig(Section):
     skip_channels: int = Field(128, ge=1, le=8192, description="channels of the summed skips")
     head_channels: int = Field(128, ge=1, le=8192, description="channels between the head's two layers")
     input: Literal["embedding", "one_hot", "scalar"] = Field("embedding", description="how a class enters")
+    label_channels: int = Field(16, ge=1, le=4096, description="numbers that describe a label, where there are labels")
 
     @property
     def dilations(self) -> list[int]:
@@ -146,9 +163,17 @@ class Config(Section):
     audio: AudioConfig = Field(default_factory=AudioConfig)
     quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
     data: DataConfig = Field(default_factory=DataConfig)
+    mel: MelConfig = Field(default_factory=MelConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     output: OutputConfig = Field(default_factory=OutputConfig)
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(steps=20000))
+
+    @property
+    def n_labels(self) -> int:
+        """Labels of the network; one as long as it is not known which there are."""
+        if self.data.labels == "none":
+            return 0
+        return 1 if self.data.label_names == "auto" else len(self.data.label_names)
 
     def with_values(self, section: str, **values: Any) -> Config:
         """A copy in which some keys of one section have other values.
@@ -164,7 +189,10 @@ class Config(Section):
         """A copy in which every ``auto`` is what another configuration has there."""
         decided = frozen.training.model_dump()
         open_ = [key for key, value in self.training.model_dump().items() if value == "auto"]
-        return self.with_values("training", **{key: decided[key] for key in open_})
+        config = self.with_values("training", **{key: decided[key] for key in open_})
+        if config.data.label_names == "auto":
+            config = config.with_values("data", label_names=frozen.data.label_names)
+        return config
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` reads back to an equal one."""
@@ -289,7 +317,7 @@ def validate(source: YamlSource) -> Config:
             key, message = _explain(source, detail["loc"], detail["type"])
             problems.setdefault(key, message)
     if config is not None:
-        problems = {**_disagreements(config), **problems}
+        problems = {**_disagreements(config), **_mel_disagreements(config), **problems}
     if config is None or problems:
         lines = [f"{source.where(key)}: {'.'.join(key)}: {problems[key]}" for key in source.in_order(problems)]
         raise ConfigError(lines)
@@ -338,6 +366,34 @@ def _contradictions(source: YamlSource) -> dict[KeyPath, str]:
     problems = dict.fromkeys(source.repeated, "this key was already given; remove one")
     if all(source.value(("training", key)) is not None for key in EITHER):
         problems["training",] = "expected steps or minutes, found both; remove one"
+    names = source.value(("data", "label_names"))
+    if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
+        problems["data", "label_names"] = f"expected each name once, found {', '.join(map(repr, twice))} again"
+    return problems
+
+
+def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
+    """Keys of the spectrograms that do not go together, or not with the sample rate."""
+    mel, rate = config.mel, config.audio.sample_rate_hz
+    problems: dict[KeyPath, str] = {}
+    if mel.n_mels is None:
+        return problems
+    if mel.hop_length % mel.upsampling:
+        problems["mel", "upsampling"] = (
+            f"expected a divisor of mel.hop_length, {mel.hop_length}, found {mel.upsampling}"
+        )
+    if mel.hop_length > mel.n_fft:
+        problems["mel", "hop_length"] = f"expected at most mel.n_fft, {mel.n_fft}, found {mel.hop_length}"
+    if (mel.n_fft - mel.hop_length) % 2:
+        problems["mel", "n_fft"] = (
+            f"expected an even number more than mel.hop_length, {mel.hop_length}, so that frames have a middle, "
+            f"found {mel.n_fft}"
+        )
+    if mel.f_max is not None and mel.f_max > rate / 2:
+        problems["mel", "f_max"] = f"expected half of audio.sample_rate_hz, {rate / 2:g}, or less, found {mel.f_max}"
+    highest = rate / 2 if mel.f_max is None else mel.f_max
+    if mel.f_min >= highest:
+        problems["mel", "f_min"] = f"expected less than the highest frequency, {highest:g}, found {mel.f_min}"
     return problems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition, Conditioner, parse_label, shown
+from wavegen.audio.features import Frames, clip_frames
 from wavegen.audio.finding import find_audio
 from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
-from wavegen.data.reading import build_quantizer, first_samples, read_corpus
+from wavegen.data.reading import build_conditioner, build_quantizer, first_samples, read_corpus
 from wavegen.device import available_cores, choose_device
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
+from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.model.outputs import build_distribution
 from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 LARGEST_PRECISION_COST = 0.01  # bits/sample
 LARGEST_SECONDS = 10_000_000  # a third of a year
 
-NamedClip = tuple[str, npt.NDArray[np.integer]]
+Label = str | Mapping[str, float]  # a name, "NAME=WEIGHT,NAME=WEIGHT", or weights by name
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -51,6 +54,8 @@ class SamplingOptions(TypedDict, total=False):
     top_p: float | None
     seed: int
     prime: npt.ArrayLike | None
+    labels: Sequence[Label]
+    mel: npt.NDArray[np.floating] | Frames | None
     engine: str
     precision: str
     threads: int | None
@@ -97,6 +102,16 @@ class TrainedModel:
         """The rate of all audio that goes in and comes out."""
         return self.config.audio.sample_rate_hz
 
+    @cached_property
+    def conditioner(self) -> Conditioner:
+        """What the model is conditioned on."""
+        return build_conditioner(self.config)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that the model knows; none in a model without."""
+        return self.conditioner.labels
+
     def read(self, path: str | Path) -> Floats:
         """A file as a waveform at the model's rate, prepared as its training data were.
 
@@ -112,14 +127,44 @@ class TrainedModel:
             Path(path), sample_rate_hz=audio.sample_rate_hz, trim_db=audio.trim_db, level=audio.level
         ).waveform
 
-    def read_all(self, paths: Sequence[Path], skipped: Callable[[str], None]) -> list[NamedClip]:
-        """The clips of files and of folders of files; what cannot be used is told and left out.
+    def mel_of(self, waveform: npt.ArrayLike) -> Frames:
+        """The mel frames of a recording, as ``stream`` takes them to make it anew.
+
+        Args:
+            waveform: (T,) at the model's rate, such as ``read`` gives.
 
         Raises:
-            UsageError: there is nothing at a path.
+            UsageError: the model is not conditioned on mel spectrograms.
+        """
+        if self.conditioner.mel is None:
+            raise UsageError("--mel-from: this model is not conditioned on mel spectrograms; leave it out")
+        return clip_frames(self.conditioner.mel, self.quantizer, self.quantizer.encode(_mono(waveform)))
+
+    def read_mel(self, path: str | Path) -> Frames:
+        """A ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.features``.
+
+        Raises:
+            UsageError: the file is not there, its frames do not follow the model's convention, or it takes none.
+        """
+        if self.conditioner.mel is None:
+            raise UsageError("--mel: this model is not conditioned on mel spectrograms; leave it out")
+        return self.conditioner.mel.read(Path(path))
+
+    def read_all(
+        self, paths: Sequence[Path], skipped: Callable[[str], None], label: str | None = None
+    ) -> list[ScoredClip]:
+        """The clips of files and of folders of files; what cannot be used is told and left out.
+
+        Args:
+            paths: files and folders.
+            skipped: is told what the user should know.
+            label: of all of them; None takes the name of the first sub-folder on the way to a file, or of its folder.
+
+        Raises:
+            UsageError: there is nothing at a path, or a clip has no label that the model knows.
             DataError: nothing can be used.
         """
-        clips: list[NamedClip] = []
+        clips: list[ScoredClip] = []
         trained_on = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == "train"}
         n_trained_on = 0
         for path in paths:
@@ -132,10 +177,11 @@ class TrainedModel:
                 files = [path]
             for file in files:
                 try:
-                    clips.append((str(file), self.quantizer.encode(self.read(file))))
+                    classes = self.quantizer.encode(self.read(file))
                 except AudioError as error:
                     skipped(f"skipped: {error}")
                     continue
+                clips.append(ScoredClip(str(file), classes, self._condition_of(classes, label or _folder(file, path))))
                 with file.open("rb") as content:
                     n_trained_on += hashlib.file_digest(content, "sha256").hexdigest() in trained_on
         if not clips:
@@ -144,7 +190,7 @@ class TrainedModel:
             skipped(f"{n_trained_on} of {len(clips)} clips were trained on: the figures are not of held-out audio")
         return clips
 
-    def held_out(self, progress: Callable[[int, int], None] | None = None) -> list[NamedClip]:
+    def held_out(self, progress: Callable[[int, int], None] | None = None) -> list[ScoredClip]:
         """The clips that the training held out, from its folder.
 
         Raises:
@@ -152,8 +198,10 @@ class TrainedModel:
         """
         held_out = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == "validation"}
         corpus = read_corpus(self.config, progress)
-        clips: list[NamedClip] = [
-            (clip.name, clip.classes()) for clip in corpus.validation if clip.content_hash in held_out
+        clips = [
+            ScoredClip(clip.name, classes := clip.classes(), self._condition_of(classes, clip.label))
+            for clip in corpus.validation
+            if clip.content_hash in held_out
         ]
         if not clips:
             raise DataError(f"{self.config.data.folder}: expected the clips that the training held out, found none")
@@ -193,9 +241,15 @@ class TrainedModel:
             f"where counting {what} ({name}) has {trivial:.2f}; train longer"
         )
 
+    def _condition_of(self, classes: npt.NDArray[np.integer], label: str | None) -> ClipCondition | None:
+        if self.labels and label not in self.labels:
+            found = "none" if label is None else f"'{label}'"
+            raise UsageError(f"--label: expected one of this model's labels, {shown(self.labels)}, found {found}")
+        return self.conditioner.of_clip(classes, label)
+
     def stream(
         self,
-        seconds: float | None,
+        seconds: float | None = None,
         *,
         count: int = 1,
         temperature: float = 1.0,
@@ -203,6 +257,8 @@ class TrainedModel:
         top_p: float | None = None,
         seed: int = 0,
         prime: npt.ArrayLike | None = None,
+        labels: Sequence[Label] = (),
+        mel: npt.NDArray[np.floating] | Frames | None = None,
         engine: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
@@ -211,13 +267,15 @@ class TrainedModel:
         """Generate audio chunk by chunk.
 
         Args:
-            seconds: length; None goes on without end.
+            seconds: length; None goes on without end, or as far as the mel frames go.
             count: clips, made side by side.
             temperature: above 1 wilder, below 1 tamer; 0 takes the likeliest class always.
             top_k: draw among the k likeliest classes only; a mixture ranks none.
             top_p: draw among the likeliest classes that together reach this probability only; likewise.
             seed: the same seed gives the same audio.
             prime: (T,) waveform at the model's rate, such as ``read`` gives, that every clip continues.
+            labels: of the clips in turn, each a name or weights of several; the model's own in turn by default.
+            mel: (F, n_mels) frames for a model that makes sound of them: from ``mel_of``, ``read_mel`` or elsewhere.
             engine: auto, numba, torch or reference.
             precision: of the weights: auto, float32, bfloat16 or int8.
             threads: that share the clips; all cores by default.
@@ -231,13 +289,44 @@ class TrainedModel:
             ModelError: the model's outputs are not finite.
         """
         n_samples = None if seconds is None else self.n_samples(seconds)
+        conditions = self._conditions(labels, mel, count, notice)
+        if conditions and (frames := conditions[0].frames) is not None:
+            longest = len(frames) * conditions[0].hop_length
+            n_samples = longest if n_samples is None else n_samples
+            if n_samples > longest:
+                raise UsageError(
+                    f"--seconds: expected at most {longest / self.sample_rate_hz:g} s, as the mel frames go, "
+                    f"found {seconds:g}"
+                )
         if threads is not None and threads < 1:
             raise UsageError(f"--threads: expected a whole number, 1 or more, found {threads}")
         past = None if prime is None else self.quantizer.encode(_mono(prime))
         truncation = Truncation(temperature, top_k, top_p)
         self.distribution.check(truncation)
-        request = Request(n_samples, count, seed, truncation, past)
+        request = Request(n_samples, count, seed, truncation, past, conditions)
         return Sampler(self._engine(engine, precision, threads, count, notice), self.quantizer).stream(request)
+
+    def _conditions(
+        self,
+        labels: Sequence[Label],
+        mel: npt.NDArray[np.floating] | Frames | None,
+        count: int,
+        notice: Callable[[str], None] | None,
+    ) -> list[ClipCondition] | None:
+        """Each clip's condition; None in a model without any."""
+        chosen = [parse_label(label, self.labels) if isinstance(label, str) else label for label in labels]
+        if len(chosen) > max(1, count):
+            raise UsageError(f"--label: expected at most one for each clip, found {len(chosen)} for {count}")
+        if not chosen and self.labels:
+            chosen = [{label: 1.0} for label in self.labels[: max(1, count)]]
+            if notice:
+                notice(f"label: {shown([*chosen[0]] if count == 1 else self.labels[:count])}; --label chooses another")
+        if isinstance(mel, np.ndarray) and self.conditioner.mel is not None:
+            self.conditioner.mel.check(mel, "mel")
+        each: Sequence[Mapping[str, float] | None] = chosen or [None]
+        conditions = [self.conditioner.to_generate(label, mel) for label in each]
+        known = [condition for condition in conditions if condition is not None]
+        return [known[i % len(known)] for i in range(count)] if known else None
 
     def n_samples(self, seconds: float) -> int:
         """A length in samples.
@@ -289,11 +378,11 @@ class TrainedModel:
         lower = reversed(PRECISIONS) if engine == "numba" else ()
         return next((p for p in lower if self.precision_costs.get(p, math.inf) <= LARGEST_PRECISION_COST), "float32")
 
-    def generate(self, seconds: float, **options: Unpack[SamplingOptions]) -> Floats:
+    def generate(self, seconds: float | None = None, **options: Unpack[SamplingOptions]) -> Floats:
         """Generate audio as one array.
 
         Args:
-            seconds: length of each clip.
+            seconds: length of each clip; may be left out where mel frames say it.
             **options: as ``stream``.
 
         Returns:
@@ -303,21 +392,25 @@ class TrainedModel:
             UsageError: an argument is out of its range.
             ModelError: the model's outputs are not finite.
         """
+        if seconds is None and options.get("mel") is None:
+            raise UsageError("--seconds: expected a length, found none")
         return np.concatenate(list(self.stream(seconds, **options)), axis=1)
 
-    def score(self, waveform: npt.ArrayLike) -> float:
+    def score(self, waveform: npt.ArrayLike, label: str | None = None) -> float:
         """How well the model predicts a clip from its start, in bits/sample.
 
         Args:
             waveform: (T,) at the model's rate, such as ``read`` gives; values outside [-1, 1] are clipped.
+            label: of the clip, for a model with labels; its mel frames are computed where the model needs them.
 
         Raises:
-            UsageError: it is not one clip of one sample or more.
+            UsageError: it is not one clip of one sample or more, or the model has no such label.
         """
         from wavegen.evaluation.likelihood import model_bits
 
         classes = self.quantizer.encode(_mono(waveform))
-        return model_bits(self.network, [classes], self.quantizer.silence)[0] / len(classes)
+        condition = self._condition_of(classes, label)
+        return model_bits(self.network, [classes], self.quantizer.silence, None, [condition])[0] / len(classes)
 
 
 def load(path: str | Path, device: str = "auto") -> TrainedModel:
@@ -384,6 +477,12 @@ def train(
 
 def _say_nothing(text: str) -> None:
     """Say nothing: another process does."""
+
+
+def _folder(file: Path, given: Path) -> str:
+    """A file's label as a corpus finds it: the first folder on the way to it, or the folder that it lies in."""
+    inside = file.relative_to(given).parts if given.is_dir() else ()
+    return inside[0] if len(inside) > 1 else file.absolute().parent.name
 
 
 def _mono(waveform: npt.ArrayLike) -> Floats:

@@ -4,6 +4,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from wavegen.audio.conditions import ClipCondition
+from wavegen.audio.features import MIDDLE, SPREAD
 from wavegen.data.windows import Batch, WindowStream
 from wavegen.errors import DataError
 
@@ -164,3 +166,75 @@ def test_clips_without_samples_are_passed_over():
 def test_nothing_to_train_on_is_an_error(clips):
     with pytest.raises(DataError, match="expected at least one training clip, found none"):
         WindowStream(clips, 3, 5, SILENCE, seed=0)
+
+
+# --- conditions ---------------------------------------------------------------------------------------------------
+
+
+def conditions_of(clips, hop, upsampling, n_labels):
+    """Frame f of clip c is the number of its first sample, and c's label is its place."""
+
+    def condition_of(clip):
+        label = None
+        if n_labels:
+            label = np.zeros(n_labels, np.float32)
+            label[clips.index(clip)] = 1
+        frames = (clip.first + hop * np.arange(-(-clip.n_samples // hop)))[:, None]
+        return ClipCondition(label, None if hop is None else denormalized(frames), hop, upsampling)
+
+    return condition_of
+
+
+def denormalized(values):
+    """Frames that the network sees as these values; exact in float32."""
+    return (values * SPREAD + MIDDLE).astype(np.float32)
+
+
+@pytest.mark.parametrize(("hop", "upsampling"), [(6, 1), (6, 3), (50, 2)])
+@pytest.mark.parametrize(("lengths", "field", "n_targets"), [c for c in CORPORA if sum(c[0]) < 3000])
+def test_every_step_sees_the_frame_and_the_label_of_the_sample_that_it_predicts(
+    lengths, field, n_targets, hop, upsampling
+):
+    clips = clips_of(lengths)
+    condition_of = conditions_of(clips, hop, upsampling, len(clips))
+    batch = epoch_of(WindowStream(clips, field, n_targets, SILENCE, seed=3, condition_of=condition_of))
+    seen = batch.condition
+    assert seen.row_of.shape == batch.inputs.shape
+    assert seen.row_of.max() < seen.frames.shape[1] * upsampling
+    tables = np.arange(len(batch.inputs))[:, None]
+    frame, sub = seen.row_of // upsampling, seen.row_of % upsampling
+    steps_frames = np.rint(seen.frames[tables, frame, 0])
+    labels = seen.labels[tables, frame].argmax(axis=-1)
+    for row, i in zip(*np.nonzero(batch.is_real), strict=True):
+        sample = batch.targets[row, i]
+        place, clip = next((k, c) for k, c in enumerate(clips) if c.first <= sample < c.first + c.n_samples)
+        past = np.arange(sample - field + 1, sample + 1) - clip.first  # what its receptive field predicts
+        steps = slice(i, i + field)
+        within = np.maximum(past, 0)
+        assert np.array_equal(steps_frames[row, steps], clip.first + within // hop * hop)
+        assert np.array_equal(sub[row, steps], within % hop // (hop // upsampling))
+        assert (labels[row, steps] == place).all()
+
+
+@pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA)
+def test_labels_alone_are_a_row_for_each_stretch(lengths, field, n_targets):
+    clips = clips_of(lengths)
+
+    def condition_of(clip):
+        return ClipCondition(np.array([clips.index(clip)], np.float32))
+
+    batch = epoch_of(WindowStream(clips, field, n_targets, SILENCE, seed=3, condition_of=condition_of))
+    seen = batch.condition
+    assert seen.frames is None
+    labels = seen.labels[np.arange(len(batch.inputs))[:, None], seen.row_of, 0]
+    for row, i in zip(*np.nonzero(batch.is_real), strict=True):
+        place = next(k for k, c in enumerate(clips) if c.first <= batch.targets[row, i] < c.first + c.n_samples)
+        assert (labels[row, i : i + field] == place).all()
+
+
+def test_conditions_change_nothing_in_the_windows():
+    clips = clips_of([300, 200, 70])
+    plain = epoch_of(WindowStream(clips, 10, 64, SILENCE, seed=3))
+    conditioned = epoch_of(WindowStream(clips, 10, 64, SILENCE, seed=3, condition_of=conditions_of(clips, 6, 1, 3)))
+    assert_equal(plain, conditioned)
+    assert plain.condition is None

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.evaluation import likelihood as module
 from wavegen.evaluation.likelihood import model_bits
+from wavegen.model.conditioning import Condition
 
 SILENCE = 8
 LENGTHS = [1, 2, 7, 8, 9, 50, 131]
@@ -65,3 +67,32 @@ def test_an_untrained_model_pays_log2_of_the_classes_for_each_sample(random_mode
     torch.nn.init.zeros_(model.output.weight)
     torch.nn.init.zeros_(model.output.bias)
     assert model_bits(model, clips_of(LENGTHS), SILENCE) == pytest.approx([4.0 * n for n in LENGTHS], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind", [{"n_labels": 2, "label_channels": 3}, {"n_labels": 2, "label_channels": 3, "n_mels": 4, "upsampling": 2}]
+)
+@pytest.mark.parametrize("chunk", [7, 50, 1000])
+def test_each_clip_is_scored_under_its_own_condition(random_model, monkeypatch, kind, chunk):
+    model = random_model(dtype=torch.float64, **kind)
+    monkeypatch.setattr(module, "CHUNK_TARGETS", chunk)
+    rng, clips = np.random.default_rng(3), clips_of(LENGTHS)
+    conditions = []
+    for i, clip in enumerate(clips):
+        frames = rng.normal(-5, 4, (-(-len(clip) // 6), 4)).astype(np.float32) if "n_mels" in kind else None
+        conditions.append(ClipCondition(np.eye(2, dtype=np.float32)[i % 2], frames, 6, kind.get("upsampling", 1)))
+
+    def slow(clip, condition):
+        field = model.receptive_field
+        heard, bits = [SILENCE] * field + clip.tolist(), []
+        for t, sample in enumerate(clip.tolist()):
+            seen = Condition.of([condition.rows(t - field + 1, t + 1)], torch.device("cpu"))
+            with torch.no_grad():
+                logits = model(torch.tensor([heard[t : t + field]]), condition=seen)[0, 0]
+            bits.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(sample))) / math.log(2))
+        return math.fsum(bits)
+
+    found = model_bits(model, clips, SILENCE, None, conditions)
+    assert found == pytest.approx([slow(*pair) for pair in zip(clips, conditions, strict=True)], rel=1e-8)
+    model.float()
+    assert model_bits(model, clips, SILENCE, None, conditions) == pytest.approx(found, rel=1e-4), "the fused stack"

@@ -3,16 +3,19 @@
 import itertools
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from wavegen.audio.conditions import ConditionRows
 from wavegen.config import load_config
 from wavegen.data.windows import Batch
 from wavegen.errors import TrainingError
+from wavegen.model.conditioning import Condition
 from wavegen.model.outputs import GaussianMixture, LogisticMixture
-from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend
+from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend, slices_of
 from wavegen.training.settling import settle
 
 
@@ -24,8 +27,22 @@ def batch(random_model) -> Batch:
     return Batch(inputs, targets, rng.random(targets.shape) < 0.9)
 
 
+def conditioned(batch: Batch, steps: int) -> Batch:
+    """The batch with labels and frames, a table of seven rows for each window."""
+    rng, size = np.random.default_rng(1), len(batch.inputs)
+    labels = np.eye(3, dtype=np.float32)[rng.integers(3, size=(size, 7))]
+    frames = rng.standard_normal((size, 7, 4)).astype(np.float32)
+    rows = ConditionRows(labels, frames, rng.integers(14, size=(size, steps)))
+    return replace(batch, condition=rows)
+
+
 def expected(model, batch: Batch, n_targets: int) -> tuple[float, list[torch.Tensor]]:
-    losses = model.distribution.loss(model(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.targets))
+    condition = slices_of(batch, 1)[0][3]
+    if condition is not None:
+        wide = model.skip.weight.dtype
+        condition = Condition(condition.labels.to(wide), condition.frames.to(wide), condition.row_of)
+    inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+    losses = model.distribution.loss(model(inputs, condition=condition), targets)
     loss = losses[torch.from_numpy(batch.is_real)].sum() / n_targets
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.parameters())))
 
@@ -76,6 +93,31 @@ def test_a_mixtures_loss_is_float32_beside_bfloat16_products(random_model, batch
     more = (1,) if kind is FusedBackend else ()
     kind(model, "bfloat16", 2, False, *more).gradients(batch, 300)
     assert set(dtypes) == {torch.float32}
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("slices", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["fused", "torch"])
+def test_conditions_have_gradients_too(random_model, batch, kind, slices, recompute) -> None:
+    shape = {"n_labels": 3, "label_channels": 5, "n_mels": 4, "upsampling": 2}
+    model, exact_model = random_model(**shape), random_model(**shape, dtype=torch.float64)
+    batch = conditioned(batch, batch.inputs.shape[1])
+    nats, gradients = build(kind, model, slices, recompute).gradients(batch, 250)
+    exact_nats, exact = expected(exact_model, batch, 250)
+    assert nats == pytest.approx(exact_nats, rel=1e-5)
+    for mine, theirs in zip(gradients, exact, strict=True):
+        assert float(theirs.norm()) > 0
+        assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_threads_change_no_bit_of_conditions(random_model, batch, precision) -> None:
+    model = random_model(n_labels=3, label_channels=5, n_mels=4, upsampling=2)
+    batch = conditioned(batch, batch.inputs.shape[1])
+    results = [FusedBackend(model, precision, 4, False, threads).gradients(batch, 300) for threads in (1, 2, 4)]
+    for nats, gradients in results[1:]:
+        assert nats == results[0][0]
+        assert all(torch.equal(mine, first) for mine, first in zip(gradients, results[0][1], strict=True))
 
 
 def test_the_head_in_stretches_is_the_head(random_model, batch, monkeypatch) -> None:

@@ -72,6 +72,10 @@ def test_shares_are_even_and_cover_all_in_order(n: int, size: int) -> None:
 
 TINY = {
     "audio.sample_rate_hz": 4000,
+    "mel.n_mels": 5,
+    "mel.n_fft": 128,
+    "mel.hop_length": 40,
+    "mel.upsampling": 4,
     "model.cycles": 1,
     "model.dilation_cycle": 5,
     "model.residual_channels": 12,

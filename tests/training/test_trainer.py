@@ -14,7 +14,7 @@ import torch
 from wavegen.config import Config, load_config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer, read_corpus
-from wavegen.errors import CheckpointError, TrainingError, UsageError
+from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.wavenet import build_model
 from wavegen.training import backends, launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
@@ -239,15 +239,12 @@ def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(
     sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(tiny_config(sines), tmp_path / "first").fit()
-    second = launch.new_run(
-        tiny_config(sines, "model.head_channels=20"),
-        RunFolder(tmp_path / "second"),
-        ON_CPU,
-        [],
-        print,
-        init_from=tmp_path / "first",
-    )
-    assert "fresh: head.bias, head.weight, output.weight" in capsys.readouterr().out
+    run, start = RunFolder(tmp_path / "second"), {"init_from": tmp_path / "first"}
+    with pytest.raises(ModelError, match=r"first does not fit .*: 'head.weight': expected the shape \(20, 16\), found"):
+        launch.new_run(tiny_config(sines, "model.head_channels=20"), run, ON_CPU, [], print, **start)
+    assert not run.path.exists()
+    second = launch.new_run(tiny_config(sines, "mel.n_mels=8"), run, ON_CPU, [], print, **start)
+    assert "fresh: conditioning.projection" in capsys.readouterr().out
     first = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     np.testing.assert_array_equal(second.model.skip.weight.detach().numpy(), first.average["skip.weight"])
     np.testing.assert_array_equal(second.average.skip.weight.detach().numpy(), first.average["skip.weight"])

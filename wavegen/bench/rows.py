@@ -18,8 +18,10 @@ from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet, build_model
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.engines.packing import Precision
+from wavegen.training.freeze import noise_condition
 
 REPEATS = 5
+LONGEST_CLIP = 1 << 20  # samples: what conditions are there for
 ROW_SECONDS = 0.15  # for each repeat
 CLIPS = (1, 2, 16)
 
@@ -112,7 +114,7 @@ def _rows(
     plans += [("torch", "float32", clips, 1) for clips in (1, 16)]
     for engine, precision, clips, threads in plans:
         notice(f"generate: {engine}, {precision}, {clips} clips, {threads} threads")
-        speed = _generation_speed(model, engine, precision, clips, threads)
+        speed = _generation_speed(config, model, engine, precision, clips, threads)
         limit = None
         if engine == "numba":
             per_thread = -(-clips // threads)
@@ -147,10 +149,14 @@ def _thread_counts(cores: int) -> Sequence[int]:
     return (1,) if cores == 1 else (1, cores)
 
 
-def _generation_speed(model: WaveNet, name: str, precision: Precision, clips: int, threads: int) -> float:
+def _generation_speed(
+    config: Config, model: WaveNet, name: str, precision: Precision, clips: int, threads: int
+) -> float:
     """Samples per second in all clips."""
     engine = build_engine(name, model, precision, threads)
-    engine.start(np.full((clips, model.receptive_field), model.classes // 2, np.int64))
+    condition = noise_condition(config, LONGEST_CLIP)
+    conditions = None if condition is None else [condition] * clips
+    engine.start(np.full((clips, model.receptive_field), model.classes // 2, np.int64), conditions)
     rng = np.random.default_rng(0)
     n_samples, seconds = 16, 0.0
     while seconds < ROW_SECONDS:

@@ -97,14 +97,15 @@ def _textbook_seconds(trial: Trial) -> float:
     import torch
 
     from wavegen.model.textbook import TextbookWaveNet
+    from wavegen.training.backends import slices_of
 
     model = TextbookWaveNet(trial.model)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    inputs, targets = torch.from_numpy(trial.batch.inputs), torch.from_numpy(trial.batch.targets)
+    inputs, targets, _, condition = slices_of(trial.batch, 1)[0]
     seconds = []
     for _ in range(1 + STEPS):
         began = time.perf_counter()
-        loss = trial.model.distribution.loss(model(inputs), targets).mean()
+        loss = trial.model.distribution.loss(model(inputs, condition), targets).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -120,10 +121,21 @@ def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     with torch_threads(1), one_thread_each(threads, "products") as pool:
         total = 0.0
-        for (n_inputs, n_outputs), rows in product_rows(trial.model, *trial.batch.targets.shape).items():
+        for (n_inputs, n_outputs), rows in _product_rows(trial).items():
             jobs = [pool.submit(_product_seconds, n_inputs, n_outputs, dtype) for _ in range(threads)]
             total += rows / threads * max(job.result() for job in jobs)
     return total
+
+
+def _product_rows(trial: Trial) -> dict[tuple[int, int], int]:
+    rows = product_rows(trial.model, *trial.batch.targets.shape)
+    conditioning, condition = trial.model.conditioning, trial.batch.condition
+    if conditioning is not None and condition is not None:
+        table = condition.frames if condition.frames is not None else condition.labels
+        assert table is not None
+        outputs, inputs = conditioning.projection.shape
+        rows[inputs, outputs] = table.shape[0] * table.shape[1] * conditioning.rows_per_frame
+    return rows
 
 
 def product_rows(model: WaveNet, windows: int, window_targets: int) -> dict[tuple[int, int], int]:

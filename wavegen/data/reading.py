@@ -5,16 +5,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from wavegen.audio.conditions import Conditioner, shown
+from wavegen.audio.features import MelSpectrogram
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, Progress
 from wavegen.data.corpus import Clip, Corpus, build_corpus
-from wavegen.errors import UsageError
+from wavegen.errors import DataError, UsageError
+
+MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
 
 
 def build_quantizer(config: Config) -> Quantizer:
     """The companding that a configuration names."""
     return Quantizer(config.quantization.kind, config.quantization.classes)
+
+
+def build_conditioner(config: Config) -> Conditioner:
+    """How the clips of the model that a configuration describes are conditioned.
+
+    As long as the labels are not known (``data.label_names: auto``), one stands for all, without a name.
+    """
+    names = config.data.label_names
+    mel = config.mel
+    return Conditioner(
+        labels=tuple([""] * config.n_labels if names == "auto" else names[: config.n_labels]),
+        mel=None
+        if mel.n_mels is None
+        else MelSpectrogram(
+            sample_rate_hz=config.audio.sample_rate_hz,
+            n_mels=mel.n_mels,
+            n_fft=mel.n_fft,
+            hop_length=mel.hop_length,
+            f_min=mel.f_min,
+            f_max=config.audio.sample_rate_hz / 2 if mel.f_max is None else mel.f_max,
+        ),
+        upsampling=mel.upsampling,
+        quantizer=build_quantizer(config),
+    )
+
+
+def with_labels(config: Config, corpus: Corpus) -> Config:
+    """The configuration with the labels that its model has, in their order: those of the corpus, or those given.
+
+    Raises:
+        DataError: the corpus has a label that is not among those given, or too many.
+    """
+    if config.data.labels == "none":
+        return config
+    if config.data.label_names == "auto":
+        if len(corpus.labels) > MOST_LABELS:
+            raise DataError(
+                f"{corpus.folder}: expected at most {MOST_LABELS:,} sub-folders as labels, found {len(corpus.labels):,}"
+            )
+        return config.with_values("data", label_names=list(corpus.labels))
+    if strange := [name for name in corpus.labels if name not in config.data.label_names]:
+        raise DataError(
+            f"{corpus.folder}: expected the labels {shown(config.data.label_names)}, found {shown(strange)} besides; "
+            "start a new run, with --init-from to keep what was learnt"
+        )
+    return config
 
 
 def read_corpus(config: Config, progress: Progress | None = None) -> Corpus:

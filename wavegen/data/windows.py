@@ -13,14 +13,15 @@ epoch; the cuts fall elsewhere in each epoch; no window is padded but for the si
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition, ConditionRows, Stretch, rows_of_stretches, stacked
 from wavegen.errors import DataError
 
 
@@ -35,6 +36,9 @@ class ClassSource(Protocol):
         """The (n_samples,) classes."""
 
 
+Source = TypeVar("Source", bound=ClassSource)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a training step sees.
@@ -43,11 +47,13 @@ class Batch:
         inputs: (B, receptive_field - 1 + window_targets) int64 classes.
         targets: (B, window_targets) int64 classes; target i is predicted from inputs i .. i + receptive_field - 1.
         is_real: (B, window_targets) bool; False at the silence between clips, which is no target.
+        condition: of each window: what step i, which predicts the sample after input i, is conditioned on.
     """
 
     inputs: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
     is_real: npt.NDArray[np.bool_]
+    condition: ConditionRows | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class _Epoch:
     offset: int
 
 
-class WindowStream:
+class WindowStream(Generic[Source]):
     """The endless stream of training windows.
 
     Args:
@@ -76,13 +82,20 @@ class WindowStream:
         window_targets: predictions in a window.
         silence: the class before a clip's start.
         seed: decides the shuffles.
+        condition_of: what a clip is conditioned on; None for nothing.
 
     Raises:
         DataError: there is no sample to train on.
     """
 
     def __init__(
-        self, clips: Sequence[ClassSource], receptive_field: int, window_targets: int, silence: int, seed: int
+        self,
+        clips: Sequence[Source],
+        receptive_field: int,
+        window_targets: int,
+        silence: int,
+        seed: int,
+        condition_of: Callable[[Source], ClipCondition] | None = None,
     ) -> None:
         self.clips = [clip for clip in clips if clip.n_samples]
         if not self.clips:
@@ -94,6 +107,11 @@ class WindowStream:
         self._tape_lengths = np.array([clip.n_samples + receptive_field for clip in self.clips], dtype=np.int64)
         self.tape_length = int(self._tape_lengths.sum())
         self.windows_per_epoch = -(-self.tape_length // window_targets)
+        self.condition_of = condition_of
+        if condition_of is not None:  # all windows have tables of one size, whatever clips they see
+            n_samples = receptive_field + window_targets
+            most_stretches = 2 + n_samples // int(self._tape_lengths.min())
+            self._table_rows = condition_of(self.clips[0]).most_rows(n_samples, most_stretches)
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
 
     def batch(self, first: int, count: int) -> Batch:
@@ -101,24 +119,40 @@ class WindowStream:
         field, n_targets = self.receptive_field, self.window_targets
         tape = np.full((count, field + n_targets), self.silence, dtype=np.int64)
         is_real = np.zeros((count, field + n_targets), dtype=np.bool_)
-        for row in range(count):
-            self._fill(first + row, tape[row], is_real[row])
-        return Batch(tape[:, :-1], tape[:, field:], is_real[:, field:])
+        seen = [self._fill(first + row, tape[row], is_real[row]) for row in range(count)]
+        condition = None
+        if self.condition_of is not None:  # a step predicts the sample after its input
+            rows = stacked([rows_of_stretches(stretches, self._table_rows, field + n_targets) for stretches in seen])
+            condition = rows._replace(row_of=np.ascontiguousarray(rows.row_of[:, 1:]))
+        return Batch(tape[:, :-1], tape[:, field:], is_real[:, field:], condition)
 
     def n_targets(self, first: int, count: int) -> int:
         """How many targets of a batch are real, without reading any."""
         field = self.receptive_field
         stretches = (stretch for row in range(count) for stretch in self._stretches(first + row))
-        return sum(max(0, at + length - max(at, field)) for at, _, _, length in stretches)
+        return sum(max(0, at + length - max(at + max(-inside, 0), field)) for at, _, inside, length in stretches)
 
-    def _fill(self, item: int, tape: npt.NDArray[np.int64], is_real: npt.NDArray[np.bool_]) -> None:
-        """Copy the stretch of tape that item's window sees: a receptive field of past, then its targets."""
-        for at, clip, from_sample, length in self._stretches(item):
-            tape[at : at + length] = self.clips[clip].classes()[from_sample : from_sample + length]
-            is_real[at : at + length] = True
+    def _fill(self, item: int, tape: npt.NDArray[np.int64], is_real: npt.NDArray[np.bool_]) -> list[Stretch]:
+        """Copy the stretch of tape that item's window sees: a receptive field of past, then its targets.
+
+        Returns:
+            The conditions along it; nothing where there are none.
+        """
+        seen: list[Stretch] = []
+        for at, clip, inside, length in self._stretches(item):
+            silent = min(max(-inside, 0), length)
+            if silent < length:
+                tape[at + silent : at + length] = self.clips[clip].classes()[inside + silent : inside + length]
+                is_real[at + silent : at + length] = True
+            if self.condition_of is not None:
+                seen.append((self.condition_of(self.clips[clip]), inside, inside + length))
+        return seen
 
     def _stretches(self, item: int) -> Iterator[tuple[int, int, int, int]]:
-        """The pieces of clips in item's window: the place in it, the clip, its first sample there, their number."""
+        """The pieces of clips in item's window: the place in it, the clip, the first sample there, their number.
+
+        A first sample below 0 lies in the silence before the clip.
+        """
         number, place = divmod(item, self.windows_per_epoch)
         epoch = self._epoch(number)
         window = int(epoch.windows[place])
@@ -132,9 +166,7 @@ class WindowStream:
             clip = int(epoch.order[slot])
             inside = on_tape - int(epoch.starts[slot]) - self.receptive_field  # negative in the clip's silence
             length = int(min(end - at, self._tape_lengths[clip] - self.receptive_field - inside))
-            from_sample = max(inside, 0)
-            if inside + length > from_sample:
-                yield at + from_sample - inside - begin, clip, from_sample, inside + length - from_sample
+            yield at - begin, clip, inside, length
             at += length
 
     def _shuffle(self, number: int) -> _Epoch:

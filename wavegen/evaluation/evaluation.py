@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
 from wavegen.errors import DataError
 from wavegen.evaluation.baselines import Baselines
 from wavegen.evaluation.baselines import clip_bits as baseline_clip_bits
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.wavenet import WaveNet
+
+
+class ScoredClip(NamedTuple):
+    """A clip to score.
+
+    Attributes:
+        name: of the clip.
+        classes: (T,).
+        condition: of a conditioned model: what the clip is conditioned on.
+    """
+
+    name: str
+    classes: npt.NDArray[np.integer]
+    condition: ClipCondition | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class Score:
 
 def score_clips(
     model: WaveNet,
-    clips: Sequence[tuple[str, npt.NDArray[np.integer]]],
+    clips: Sequence[ScoredClip],
     quantizer: Quantizer,
     baselines: Baselines | None,
     heard: Callable[[int], None],
@@ -60,7 +75,7 @@ def score_clips(
 
     Args:
         model: in float32, with the weights to score.
-        clips: (name, classes) each.
+        clips: to score.
         quantizer: the model's companding.
         baselines: fitted on the training split; None leaves their figures out.
         heard: called with the number of samples after each stretch.
@@ -68,16 +83,16 @@ def score_clips(
     Raises:
         DataError: there is no sample to score.
     """
-    if not any(len(classes) for _, classes in clips):
+    if not any(len(classes) for _, classes, _ in clips):
         raise DataError("expected audio to score, found none")
     return [
         Score(
             name,
             len(classes),
-            model_bits(model, [classes], quantizer.silence, heard)[0],
+            model_bits(model, [classes], quantizer.silence, heard, [condition])[0],
             {} if baselines is None else baseline_clip_bits(baselines, classes, quantizer),
         )
-        for name, classes in clips
+        for name, classes, condition in clips
         if len(classes)
     ]
 

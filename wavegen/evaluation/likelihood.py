@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.device import one_thread_each, torch_threads
+from wavegen.model.conditioning import Condition
 from wavegen.model.wavenet import Stack, WaveNet
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def model_bits(
     clips: Sequence[npt.NDArray[np.integer]],
     silence: int,
     heard: Callable[[int], None] | None = None,
+    conditions: Sequence[ClipCondition | None] | None = None,
 ) -> list[float]:
     """The bits that coding each clip with the model's predictions would take.
 
@@ -37,6 +40,7 @@ def model_bits(
         clips: (T,) classes each.
         silence: the class before a clip's start.
         heard: called with the number of samples after each stretch.
+        conditions: of a conditioned model: each clip's.
 
     Returns:
         Total bits of each clip; divided by its length they are its bits/sample.
@@ -54,9 +58,14 @@ def model_bits(
         clip, begin = clips[job[0]], job[1]
         past = np.full(max(field - begin, 0), silence, dtype=np.int64)
         window = torch.from_numpy(np.concatenate([past, clip[max(begin - field, 0) : begin + CHUNK_TARGETS]]))
+        seen = None if conditions is None else conditions[job[0]]
+        condition = None
+        if seen is not None:  # a step predicts the sample after its input
+            stop = min(begin + CHUNK_TARGETS, len(clip))
+            condition = Condition.of([seen.rows(begin - field + 1, stop)], model.skip.weight.device)
         stack = stacks.get()
         try:
-            return _nats(model, window, stack), len(window) - field
+            return _nats(model, window, stack, condition), len(window) - field
         finally:
             stacks.put(stack)
 
@@ -86,12 +95,12 @@ def _stacks(model: WaveNet, n_threads: int) -> list[Stack]:
     return [model.stack]
 
 
-def _nats(model: WaveNet, window: Tensor, stack: Stack) -> float:
+def _nats(model: WaveNet, window: Tensor, stack: Stack, condition: Condition | None) -> float:
     """The sum of the losses of a window's targets, which come after a receptive field of past."""
     import torch
 
     window = window.to(model.skip.weight.device)
     with torch.no_grad():
-        parameters = model(window[None, :-1], stack)[0]
+        parameters = model(window[None, :-1], stack, condition)[0]
         losses = model.distribution.loss(parameters, window[model.receptive_field :])
     return float(losses.double().sum())

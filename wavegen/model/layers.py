@@ -66,6 +66,8 @@ class ResidualBlock(nn.Module):
         z = tanh(Wf * h) . sigmoid(Wg * h)        * = causal dilated convolution    (WaveNet, section 2.3)
         h <- h + Wr z                                                               (WaveNet, section 2.4)
 
+    With conditions c, z = tanh(Wf * h + Vf c) . sigmoid(Wg * h + Vg c): see ``wavegen.model.conditioning``.
+
     Wf and Wg are one convolution with stacked outputs. Wr has no bias: the next block's bias holds all that one
     could add. The skip connections of all blocks are one product over all z, in the model.
 
@@ -84,17 +86,19 @@ class ResidualBlock(nn.Module):
         if self.residual is not None:
             nn.init.normal_(self.residual.weight, std=gate_channels**-0.5)
 
-    def forward(self, h: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, batch: int, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the block.
 
         Args:
             h: (T * batch, residual_channels) time-major rows.
             batch: sequences side by side in the rows.
+            added: ((T - reach) * batch, 2 gate_channels) what conditions add to filter and gate; None for nothing.
 
         Returns:
             z, ((T - reach) * batch, gate_channels), and the new h, as long as z.
         """
-        filter_, gate = self.conv(h, batch).chunk(2, dim=-1)
+        gates = self.conv(h, batch)
+        filter_, gate = (gates if added is None else gates + added).chunk(2, dim=-1)
         z = torch.tanh(filter_) * torch.sigmoid(gate)
         h = h[self.conv.reach * batch :]
         return z, h if self.residual is None else h + self.residual(z)

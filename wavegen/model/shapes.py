@@ -34,6 +34,14 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
     widths = [len(dilations) * gate, model.skip_channels, model.head_channels, n_parameters]
     for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
+    n_labels, n_mels = config.n_labels, config.mel.n_mels or 0
+    if n_labels:
+        shapes["conditioning.labels"] = (n_labels, model.label_channels)
+    if n_mels and config.mel.upsampling > 1:
+        shapes["conditioning.interpolation"] = (n_mels, 2 * config.mel.upsampling)
+    if n_labels or n_mels:
+        channels = n_mels + (model.label_channels if n_labels else 0)
+        shapes["conditioning.projection"] = (len(dilations) * 2 * gate, channels)
     return shapes
 
 

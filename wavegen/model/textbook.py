@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from wavegen.model.conditioning import Condition
     from wavegen.model.layers import CausalConv
     from wavegen.model.wavenet import WaveNet
 
@@ -34,9 +35,16 @@ class TextbookBlock(nn.Module):
         self.residual = None if residual is None else _convolution(residual[:, :, None])
         self.skip = _convolution(skip[:, :, None])
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Map h (B, C, T) to the new h, and to the skip; both are shorter by the block's reach."""
-        z = torch.tanh(self.filter(h)) * torch.sigmoid(self.gate(h))
+    def forward(self, h: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map h (B, C, T) to the new h, and to the skip; both are shorter by the block's reach.
+
+        With conditions, (B, 2 G, T) is added to filter and gate.
+        """
+        filter_, gate = self.filter(h), self.gate(h)
+        if added is not None:
+            of_filter, of_gate = added[:, :, -filter_.shape[2] :].chunk(2, dim=1)
+            filter_, gate = filter_ + of_filter, gate + of_gate
+        z = torch.tanh(filter_) * torch.sigmoid(gate)
         skip = self.skip(z)
         return (h if self.residual is None else h[:, :, -z.shape[2] :] + self.residual(z)), skip
 
@@ -57,19 +65,22 @@ class TextbookWaveNet(nn.Module):
             TextbookBlock(block.conv, None if block.residual is None else block.residual.weight, skip)
             for block, skip in zip(blocks, skips, strict=True)
         )
+        self.conditioning = model.conditioning
         self.skip_bias = nn.Parameter(model.skip.bias.detach().clone())
         self.head = _convolution(model.head.weight[:, :, None], model.head.bias)
         self.output = _convolution(model.output.weight[:, :, None], model.output.bias)
         self.receptive_field = model.receptive_field
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         """Predict as ``WaveNet.forward``: (B, T) classes to (B, T - receptive_field + 1, n_parameters)."""
         batch, steps = inputs.shape
         h = self.input(inputs.reshape(-1)).view(batch, steps, -1).transpose(1, 2)  # (B, C, T)
         n_outputs = steps - self.receptive_field + 1
         total = self.skip_bias[:, None]
-        for block in self.blocks:
-            h, skip = block(h)
+        rows = None if self.conditioning is None or condition is None else self.conditioning(condition)
+        for i, block in enumerate(self.blocks):
+            added = None if rows is None else rows.of_block(i, batch * steps).view(steps, batch, -1).permute(1, 2, 0)
+            h, skip = block(h, added)
             total = total + skip[:, :, -n_outputs:]
         logits: Tensor = self.output(torch.relu(self.head(torch.relu(total))))
         return logits.transpose(1, 2)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from wavegen.config import Config
+from wavegen.model.conditioning import Condition, Conditioning, GateRows
 from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
 from wavegen.model.outputs import Distribution, build_distribution
 from wavegen.model.shapes import check_weights
 
-Stack = Callable[[Tensor, int], Tensor]
+Stack = Callable[[Tensor, int, GateRows | None], Tensor]
 
 
 class WaveNet(nn.Module):
@@ -33,6 +34,10 @@ class WaveNet(nn.Module):
         head_channels: channels between the head's two layers.
         distribution: of a sample, whose parameters the network puts out.
         input_kind: how a class enters the network.
+        n_labels: labels to be conditioned on; 0 for none.
+        label_channels: numbers that describe a label.
+        n_mels: bands of mel frames to be conditioned on; 0 for none.
+        upsampling: rows that are made of a mel frame.
     """
 
     def __init__(
@@ -47,6 +52,10 @@ class WaveNet(nn.Module):
         head_channels: int,
         distribution: Distribution,
         input_kind: Literal["embedding", "one_hot", "scalar"] = "embedding",
+        n_labels: int = 0,
+        label_channels: int = 16,
+        n_mels: int = 0,
+        upsampling: int = 1,
     ) -> None:
         super().__init__()
         self.classes = classes
@@ -66,6 +75,11 @@ class WaveNet(nn.Module):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             nn.init.zeros_(linear.bias)
         distribution.initialize(self.output)
+        self.conditioning = (
+            Conditioning(n_labels, label_channels, n_mels, upsampling, len(dilations), gate_channels)
+            if n_labels or n_mels
+            else None
+        )
 
     @property
     def receptive_field(self) -> int:
@@ -84,26 +98,32 @@ class WaveNet(nn.Module):
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds to generate one sample with queues: one for every weight of a matrix."""
-        looked_up = self.input.weight if isinstance(self.input, nn.Embedding | OneHotInput) else None
-        return sum(p.numel() for p in self.parameters() if p.dim() > 1 and p is not looked_up)
+        """Multiply-adds to generate one sample with queues: one for every weight of a matrix.
 
-    def forward(self, inputs: Tensor, stack: Stack | None = None) -> Tensor:
+        The products of conditions are left out: they are made ahead, once for a label or a mel frame's row.
+        """
+        left_out = {self.input.weight} if isinstance(self.input, nn.Embedding | OneHotInput) else set()
+        if self.conditioning is not None:
+            left_out |= set(self.conditioning.parameters())
+        return sum(p.numel() for p in self.parameters() if p.dim() > 1 and p not in left_out)
+
+    def forward(self, inputs: Tensor, stack: Stack | None = None, condition: Condition | None = None) -> Tensor:
         """Predict every next sample from true past samples (teacher forcing), as one convolution.
 
         Args:
             inputs: (B, T) integer classes x[0..T-1], T >= receptive_field.
             stack: another way to compute the residual blocks; None for the blocks as they are.
+            condition: of a conditioned network: what each step sees, step t being the one that predicts x[t + 1].
 
         Returns:
             (B, T - receptive_field + 1, n_parameters): at position i the parameters of the distribution of
             x[i + receptive_field], which depend on x[i .. i + receptive_field - 1] only.
 
         Raises:
-            ValueError: T is less than the receptive field.
+            ValueError: T is less than the receptive field, or a condition is missing.
         """
         batch = len(inputs)
-        rows = self.predict((stack or self.stack)(self.embed(inputs), batch))
+        rows = self.predict((stack or self.stack)(self.embed(inputs), batch, self.gate_rows(condition)))
         return rows.view(-1, batch, rows.shape[-1]).transpose(0, 1)
 
     def embed(self, inputs: Tensor) -> Tensor:
@@ -123,20 +143,35 @@ class WaveNet(nn.Module):
         rows: Tensor = self.input(inputs.t().reshape(-1))
         return rows
 
-    def stack(self, h: Tensor, batch: int, recompute: bool = False) -> Tensor:
+    def gate_rows(self, condition: Condition | None) -> GateRows | None:
+        """What conditions add to the gates of every block; None in a network without conditions.
+
+        Raises:
+            ValueError: there is a condition and no place for it, or the reverse.
+        """
+        if (condition is None) != (self.conditioning is None):
+            raise ValueError("expected a condition for a conditioned network, and none for another")
+        if condition is None or self.conditioning is None:
+            return None
+        rows: GateRows = self.conditioning(condition)
+        return rows
+
+    def stack(self, h: Tensor, batch: int, rows: GateRows | None = None, recompute: bool = False) -> Tensor:
         """All blocks, one after another, and the sum of their skips.
 
         Args:
             h: (T * batch, residual_channels) time-major rows.
             batch: sequences side by side in the rows.
+            rows: what conditions add to the gates; ``row_of`` has an entry for each row of h.
             recompute: keep only each block's results for the backward pass, and compute what is inside again.
 
         Returns:
             (n * batch, skip_channels), for the n steps whose whole receptive field is in h.
         """
         outputs = []
-        for block in self.residual_blocks:
-            z, h = checkpoint(block, h, batch, use_reentrant=False) if recompute else block(h, batch)
+        for i, block in enumerate(self.residual_blocks):
+            added = None if rows is None else rows.of_block(i, len(h) - block.conv.reach * batch)
+            z, h = checkpoint(block, h, batch, added, use_reentrant=False) if recompute else block(h, batch, added)
             outputs.append(z)
         skip: Tensor = self.skip(torch.cat([z[-len(outputs[-1]) :] for z in outputs], dim=-1))
         return skip
@@ -146,11 +181,12 @@ class WaveNet(nn.Module):
         parameters: Tensor = self.output(torch.relu(self.head(torch.relu(skip))))
         return parameters
 
-    def queues(self, inputs: Tensor) -> list[Tensor]:
+    def queues(self, inputs: Tensor, condition: Condition | None = None) -> list[Tensor]:
         """What every block's queue holds after these inputs: one parallel pass instead of a step per sample.
 
         Args:
             inputs: (B, T) integer classes, T >= receptive_field - 1.
+            condition: as ``forward``'s.
 
         Returns:
             For each block (reach, B, residual_channels): its last ``reach`` inputs, oldest first.
@@ -158,12 +194,14 @@ class WaveNet(nn.Module):
         batch, steps = inputs.shape
         inputs = inputs[:, steps - (self.receptive_field - 1) :]
         h = self.input(inputs.t().reshape(-1))
+        rows = self.gate_rows(condition)
         held = []
-        for block in self.residual_blocks:
+        for i, block in enumerate(self.residual_blocks):
             reach = block.conv.reach
             held.append(h[len(h) - reach * batch :].view(reach, batch, -1))
             if block.residual is not None:
-                _, h = block(h, batch)
+                added = None if rows is None else rows.of_block(i, len(h) - reach * batch)
+                _, h = block(h, batch, added)
         return held
 
     @property
@@ -185,6 +223,10 @@ def build_model(config: Config) -> WaveNet:
         head_channels=model.head_channels,
         distribution=build_distribution(config),
         input_kind=model.input,
+        n_labels=config.n_labels,
+        label_channels=model.label_channels,
+        n_mels=config.mel.n_mels or 0,
+        upsampling=config.mel.upsampling,
     )
 
 

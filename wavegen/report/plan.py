@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from wavegen.audio.conditions import shown
+from wavegen.audio.finding import printable
 from wavegen.config import Config, TrainingConfig
 from wavegen.data.corpus import Clip, Corpus
-from wavegen.data.reading import build_quantizer
+from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.wavenet import WaveNet
 from wavegen.report.inspection.config import output_in_words
@@ -58,12 +60,15 @@ def _trouble_tables(corpus: Corpus) -> list[Table]:
 
 def _model_table(config: Config, model: WaveNet) -> Table:
     field = model.receptive_field
-    shape = config.model
+    shape, conditioner = config.model, build_conditioner(config)
+    names, mel = conditioner.labels, conditioner.mel
     return facts(
         "Model",
         kind=f"{shape.kind}, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels",
         parameters=f"{model.n_parameters:,}",
         receptive_field=f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
+        labels=f"{len(names)}: {shown([printable(name) for name in names])}" if config.n_labels else None,
+        mel_spectrograms=str(mel) if mel is not None else None,
         sound=f"{config.audio.sample_rate_hz:,} Hz, {build_quantizer(config)}",
         output=output_in_words(config),
     )

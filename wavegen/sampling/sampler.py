@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.errors import UsageError
 from wavegen.model.truncation import Truncation
@@ -27,6 +28,7 @@ class Request:
         seed: with the clip's number and the sample's place it decides every draw.
         truncation: temperature, top-k, top-p.
         prime: (T,) classes that every clip continues; None begins from silence, as the clips of a corpus do.
+        conditions: of a conditioned model: each clip's.
 
     Raises:
         UsageError: a value is out of its range.
@@ -37,6 +39,7 @@ class Request:
     seed: int = 0
     truncation: Truncation = field(default_factory=Truncation)
     prime: npt.NDArray[np.integer] | None = None
+    conditions: Sequence[ClipCondition] | None = None
 
     def __post_init__(self) -> None:
         if self.n_samples is not None and self.n_samples < 1:
@@ -72,7 +75,7 @@ class Sampler:
         Raises:
             ModelError: the model's outputs are not finite.
         """
-        self.engine.start(np.repeat(self._past(request)[None], request.count, axis=0))
+        self.engine.start(np.repeat(self._past(request)[None], request.count, axis=0), request.conditions)
         made = 0
         while request.n_samples is None or made < request.n_samples:
             stop = made + chunk if request.n_samples is None else min(made + chunk, request.n_samples)

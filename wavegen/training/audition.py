@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines import build_engine
@@ -20,24 +21,27 @@ def audition(
     seconds: float,
     seed: int,
     progress: Callable[[int, int], None],
+    conditions: Sequence[ClipCondition] = (),
 ) -> npt.NDArray[np.float32]:
-    """Generate a clip from silence.
+    """Generate a clip from silence; in a conditioned model one for each of some conditions, one behind the other.
 
     Args:
         model: with the weights to hear.
         quantizer: the model's companding.
         sample_rate_hz: the model's rate.
-        seconds: length of the clip.
+        seconds: length of the clip, or of all of them.
         seed: of the draws; the same at every audition, so that they compare.
         progress: called with (samples made, samples in all).
+        conditions: of a conditioned model: one or more.
 
     Returns:
         (T,) the waveform.
     """
-    n_samples = max(1, round(seconds * sample_rate_hz))
+    count = max(1, len(conditions))
+    n_samples = max(1, round(seconds * sample_rate_hz / count))
     sampler = Sampler(build_engine("auto", model), quantizer)
     blocks: list[npt.NDArray[np.float32]] = []
-    for block in sampler.stream(Request(n_samples=n_samples, seed=seed)):
-        blocks.append(block[0])
-        progress(sum(map(len, blocks)), n_samples)
-    return np.concatenate(blocks)
+    for block in sampler.stream(Request(n_samples=n_samples, count=count, seed=seed, conditions=conditions or None)):
+        blocks.append(block)
+        progress(sum(block.size for block in blocks), n_samples * count)
+    return np.concatenate(blocks, axis=1).reshape(-1)

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager, nullcontext
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,11 +22,12 @@ from wavegen.config import Config
 from wavegen.data.windows import Batch
 from wavegen.device import keep_freed_memory, one_thread_each, torch_threads
 from wavegen.errors import TrainingError
+from wavegen.model.conditioning import Condition, GateRows
 from wavegen.model.fused.stack import FusedStack
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.distributed import ALONE, Group, losses_explained
 
-Slice = tuple[Tensor, Tensor, Tensor]  # inputs, targets, is_real of some windows
+Slice = tuple[Tensor, Tensor, Tensor, Condition | None]  # inputs, targets, is_real, condition of some windows
 
 HEAD_ROWS = 4096  # so many targets' logits exist at a time, in the cache
 
@@ -88,9 +90,9 @@ class TorchBackend:
             # first step: sums of three and more would then be rounded differently after a resume
             self.loss = DistributedDataParallel(self.loss, process_group=group.channel, find_unused_parameters=True)
 
-    def _loss(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
+    def _loss(self, part: Slice) -> Tensor:
         try:
-            loss: Tensor = self.loss(inputs, targets, is_real)
+            loss: Tensor = self.loss(*part)
             return loss
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
@@ -106,7 +108,7 @@ class TorchBackend:
         *parts, last = slices_of(batch, self.slices)
         for part in (*parts, last):
             with self._talking(part is last):
-                loss = self._loss(*(tensor.to(device, non_blocking=True) for tensor in part)) / n_targets
+                loss = self._loss(_moved(part, device)) / n_targets
                 (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # DDP divides by the size
             nats += float(loss.detach())
         return self.group.total(nats), [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -131,16 +133,16 @@ class _SummedLoss(nn.Module):
         super().__init__()
         self.model, self.precision, self.recompute = model, precision, recompute
 
-    def forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor, condition: Condition | None) -> Tensor:
         """The sum of the losses of some windows' real targets."""
         stack = None
         if self.recompute:
 
-            def stack(h: Tensor, batch: int) -> Tensor:
-                return self.model.stack(h, batch, recompute=True)
+            def stack(h: Tensor, batch: int, rows: GateRows | None) -> Tensor:
+                return self.model.stack(h, batch, rows, recompute=True)
 
         with autocast(inputs.device, self.precision):
-            parameters = self.model(inputs, stack)
+            parameters = self.model(inputs, stack, condition)
         return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()
 
 
@@ -198,14 +200,15 @@ class FusedBackend:
 
     def _slice(self, stacks: dict[int, FusedStack], part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
         model = self.model
-        inputs, targets, is_real = part
+        inputs, targets, is_real, condition = part
         size = len(inputs)
         if size not in stacks:
             stacks[size] = FusedStack(model.residual_blocks, model.skip, self.dtype, self.recompute)
         with autocast(inputs.device, self.precision):
-            skip = stacks[size](model.embed(inputs), size)
+            skip = stacks[size](model.embed(inputs), size, model.gate_rows(condition))
             nats, dskip, dhead = self._head(skip.detach(), targets.t().reshape(-1), is_real.t().reshape(-1), n_targets)
-        below = [p for module in (model.input, *model.blocks, model.skip) for p in module.parameters()]
+        modules = [model.input, *model.blocks, model.skip, *([model.conditioning] if model.conditioning else [])]
+        below = [parameter for module in modules for parameter in module.parameters()]
         gradients = dict(zip(below, torch.autograd.grad(skip, below, dskip), strict=True)) | dhead
         return nats, [gradients[parameter] for parameter in model.parameters()]
 
@@ -229,8 +232,28 @@ class FusedBackend:
 
 def slices_of(batch: Batch, n: int) -> list[Slice]:
     """Cut a batch into at most n parts of (nearly) equal size."""
-    whole = (torch.from_numpy(array) for array in (batch.inputs, batch.targets, batch.is_real))
-    return list(zip(*(torch.tensor_split(tensor, min(n, len(batch.inputs))) for tensor in whole), strict=True))
+    whole = (batch.inputs, batch.targets, batch.is_real, *(batch.condition or (None, None, None)))
+    parts = [_split(array, min(n, len(batch.inputs))) for array in whole]
+    return [
+        (inputs, targets, is_real, None if row_of is None else Condition(labels, frames, row_of))
+        for inputs, targets, is_real, labels, frames, row_of in zip(*parts, strict=True)
+    ]
+
+
+def _split(array: npt.NDArray[Any] | None, n: int) -> Sequence[Any]:
+    return [None] * n if array is None else torch.tensor_split(torch.from_numpy(array), n)
+
+
+def _moved(part: Slice, device: torch.device) -> Slice:
+    """A slice on a device."""
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    inputs, targets, is_real, condition = part
+    if condition is not None:
+        condition = Condition(*(None if tensor is None else move(tensor) for tensor in condition))  # type: ignore[arg-type]
+    return move(inputs), move(targets), move(is_real), condition
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:

@@ -89,7 +89,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "versions": {**checkpoint.versions, "wavegen": __version__},
         "step": checkpoint.step,
         "config": checkpoint.config.to_yaml(),
-        "labels": sorted({clip["label"] for clip in checkpoint.manifest if clip.get("label") is not None}),
+        "labels": names if isinstance(names := checkpoint.config.data.label_names, list) else [],
         "manifest": checkpoint.manifest,
         "metrics": checkpoint.metrics,
     }

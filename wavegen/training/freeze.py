@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from wavegen.audio.conditions import ClipCondition, rows_of_stretches, stacked
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
-from wavegen.data.reading import build_quantizer
+from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.data.windows import Batch
 from wavegen.errors import TrainingError
 from wavegen.evaluation.likelihood import model_bits
@@ -158,15 +159,18 @@ class Trial:
     def scoring_seconds(self, rate: int) -> float:
         """The time to score one second of much audio: the stretches of several clips keep all threads busy."""
         clips = [self.batch.inputs[0][:rate]] * (2 * torch.get_num_threads())
-        model_bits(self.model, clips[:1], self.quantizer.silence)
+        conditions = [noise_condition(self.config, len(clip)) for clip in clips]
+        model_bits(self.model, clips[:1], self.quantizer.silence, None, conditions[:1])
         began = time.perf_counter()
-        model_bits(self.model, clips, self.quantizer.silence)
+        model_bits(self.model, clips, self.quantizer.silence, None, conditions)
         return (time.perf_counter() - began) * rate / sum(map(len, clips))
 
     def sampling_seconds(self) -> float:
         """The time to generate one sample."""
         sampler = Sampler(build_engine("auto", self.model), self.quantizer)
-        chunks = sampler.stream(Request(n_samples=400), chunk=200)
+        condition = noise_condition(self.config, 400)
+        request = Request(n_samples=400, conditions=None if condition is None else [condition])
+        chunks = sampler.stream(request, chunk=200)
         next(chunks)
         began = time.perf_counter()
         next(chunks)
@@ -179,4 +183,15 @@ class Trial:
         rng = np.random.default_rng(0)
         inputs = rng.integers(self.model.classes, size=(size, self.model.receptive_field - 1 + window))
         targets = rng.integers(self.model.classes, size=(size, window))
-        return Batch(inputs, targets, np.ones(targets.shape, dtype=np.bool_))
+        condition, steps = noise_condition(self.config, inputs.shape[1]), inputs.shape[1]
+        rows = None
+        if condition is not None:
+            rows = stacked([rows_of_stretches([(condition, 0, steps)], condition.most_rows(steps, 1), steps)] * size)
+        return Batch(inputs, targets, np.ones(targets.shape, dtype=np.bool_), rows)
+
+
+def noise_condition(config: Config, n_samples: int) -> ClipCondition | None:
+    """What a clip of noise is conditioned on; None in a model without conditions."""
+    conditioner = build_conditioner(config)
+    noise = np.random.default_rng(1).integers(config.quantization.classes, size=n_samples)
+    return conditioner.of_clip(noise, conditioner.labels[0] if conditioner.labels else None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from wavegen.audio.conditions import shown
 from wavegen.config import Config, differences
 from wavegen.data.corpus import Corpus, manifest_differences
-from wavegen.data.reading import build_quantizer, read_corpus
+from wavegen.data.reading import build_conditioner, build_quantizer, read_corpus, with_labels
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.shapes import parameter_shapes
 from wavegen.model.wavenet import build_model, load_weights
@@ -22,6 +24,8 @@ from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
 DataProgress = Callable[[int, int], None]
+
+LABELS = "conditioning.labels"  # a row for each label
 
 # What may differ between a run and the wish to go on with it, without being asked twice: another length is the
 # ordinary case, and how often things are looked at or kept changes nothing in the training.
@@ -48,7 +52,7 @@ def start(
     group: Group,
     observers: Sequence[Observer],
     notice: Notice,
-    weights: Arrays | None = None,
+    source: Checkpoint | None = None,
 ) -> Trainer:
     """Begin a training: freeze its configuration and make its run folder.
 
@@ -59,16 +63,16 @@ def start(
         group: the processes that share the work.
         observers: are told what happens.
         notice: is told what the user should know.
-        weights: to start from, where they are not fresh.
+        source: whose averaged weights to start from; None for fresh ones.
 
     Raises:
         UsageError: the run folder has something in it.
     """
-    config = _frozen(config, corpus, group, notice)
+    config = _frozen(with_labels(config, corpus), corpus, group, notice)
     torch.manual_seed(config.training.seed)
     model = build_model(config)
     own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    load_weights(model, group.from_first({**own, **(weights or {})}))
+    load_weights(model, group.from_first(own if source is None else _started_from(source, own, config)))
     group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
@@ -108,39 +112,80 @@ def new_run(
         observers: are told what happens.
         notice: is told what the user should know.
         progress: of reading the corpus.
-        init_from: a run or a checkpoint whose averaged weights to start from, where names and shapes match.
+        init_from: a run or a checkpoint whose averaged weights to start from; of its labels those that match.
 
     Raises:
         UsageError: the run folder has something in it, or there is no such folder or checkpoint.
         CheckpointError: the checkpoint to start from is damaged.
-        ModelError: nothing in it matches.
+        ModelError: its network has another shape.
         DataError: there is nothing to train on.
     """
 
-    def look() -> Arrays:
+    def look() -> Checkpoint | None:
         run.check_new()
-        return {} if init_from is None else _matching_weights(init_from, config, notice)
+        return None if init_from is None else load_checkpoint(find_checkpoint(init_from))
 
-    weights = group.attempt(lambda: look() if group.speaks else {})
+    source = group.attempt(lambda: look() if group.speaks else None)
     corpus = _shared_corpus(config, group, progress)
-    return start(config, corpus, run, group, observers, notice, weights)
+    config = with_labels(config, corpus)
+    group.attempt(lambda: None if source is None else _check_start(f"{init_from}", source, config, notice))
+    return start(config, corpus, run, group, observers, notice, source)
 
 
-def _matching_weights(path: Path, config: Config, notice: Notice) -> Arrays:
-    """Another training's averaged weights, where they fit this configuration; says what does not."""
-    checkpoint = load_checkpoint(find_checkpoint(path))
+def _check_start(name: str, source: Checkpoint, config: Config, notice: Notice) -> None:
+    """Make sure that a network can start from another one's averaged weights, and say what does not come from there.
+
+    Raises:
+        ModelError: a tensor that both have is of another shape.
+    """
     shapes = parameter_shapes(config)
-    fits = {name: array for name, array in checkpoint.average.items() if shapes.get(name) == array.shape}
-    if not fits:
-        raise ModelError(f"{path}: none of its weights has the shape that this configuration asks for")
-    if checkpoint.config.quantization != config.quantization:
-        notice(f"{path} was trained with other classes: {checkpoint.config.quantization}")
-    fresh = sorted(shapes.keys() - fits.keys())
+    misfits = [
+        f"'{key}': expected the shape {shape}, found {source.average[key].shape}"
+        for key, shape in shapes.items()
+        if key in source.average and _each(key, source.average[key].shape) != _each(key, shape)
+    ]
+    if misfits or not shapes.keys() & source.average.keys():
+        what = misfits[0] if misfits else "it has none of the tensors"
+        more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        raise ModelError(
+            f"{name} does not fit this configuration: {what}{more}; "
+            "give the sections model, quantization, mel and output that it was trained with"
+        )
+    if source.config.quantization != config.quantization:
+        notice(f"{name} was trained with other classes: {source.config.quantization}")
+    fresh = sorted(shapes.keys() - source.average.keys())
     notice(
-        f"initialized {len(fits)} of {len(shapes)} tensors from {path}"
+        f"initialized {len(shapes) - len(fresh)} of {len(shapes)} tensors from {name}"
         + (f"; fresh: {', '.join(fresh)}" if fresh else "")
     )
-    return fits
+    before, now = _labels_of(source.config), _labels_of(config)
+    if before and now and before != now:
+        parts = {
+            "kept": [label for label in now if label in before],
+            "new": [label for label in now if label not in before],
+            "left behind": [label for label in before if label not in now],
+        }
+        notice("labels: " + "; ".join(f"{shown(labels)} {what}" for what, labels in parts.items() if labels))
+
+
+def _each(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A tensor's shape, or that of one label's row."""
+    return shape[1:] if name == LABELS else shape
+
+
+def _started_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
+    """A network's own weights with another's in their place, and of its labels those that match."""
+    weights = {**own, **{name: array for name, array in source.average.items() if name in own}}
+    if LABELS in own and LABELS in source.average:
+        before = _labels_of(source.config)
+        known = {label: source.average[LABELS][i] for i, label in enumerate(before)}
+        rows = [known.get(label, own[LABELS][i]) for i, label in enumerate(_labels_of(config))]
+        weights[LABELS] = np.stack(rows)
+    return weights
+
+
+def _labels_of(config: Config) -> tuple[str, ...]:
+    return build_conditioner(config).labels
 
 
 def resume(
@@ -176,6 +221,7 @@ def resume(
     corpus = _shared_corpus(config, group, progress)
     changes += manifest_differences(checkpoint.manifest, corpus.manifest())
     group.attempt(lambda: None if accept_changes else _refuse(run, changes))
+    config = with_labels(config, corpus)
     for change in changes:
         notice(f"changed: {change}")
     return _restored(checkpoint, config, corpus, run, group, observers, notice)
@@ -201,7 +247,10 @@ def _requested_changes(
             f"found {config.training.steps:,}"
         )
     changes = [line for line in differences(frozen, config) if line.partition(":")[0] not in HARMLESS]
-    if any(line.startswith(("model.", "quantization.", "output.", "audio.sample_rate_hz")) for line in changes):
+    if any(
+        line.startswith(("model.", "quantization.", "output.", "mel.", "data.label", "audio.sample_rate_hz"))
+        for line in changes
+    ):
         raise UsageError(
             f"{run.path}: these keys cannot change within a run: {'; '.join(changes)}; "
             "start a new run, with --init-from to keep what was learnt"

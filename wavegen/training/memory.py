@@ -63,6 +63,16 @@ def training_bytes(config: Config, precision: str) -> int:
     return int(ALLOCATOR_SLACK * (parameters + _torch_bytes(config, model, size, word))) + WORKING_BYTES
 
 
+def _condition_bytes(config: Config, model: WaveNet, size: int) -> int:
+    """Of one slice: what conditions add to the gates, its copy for the products, and its gradient twice."""
+    n_mels, steps = config.mel.n_mels, model.receptive_field - 1 + config.training.window_targets
+    if not config.n_labels and n_mels is None:
+        return 0
+    rows = 2 if n_mels is None else (steps // config.mel.hop_length + 8) * config.mel.upsampling
+    shape = config.model
+    return size * rows * 4 * (4 * len(shape.dilations) * 2 * shape.gate_channels + 2 * (n_mels or 0))
+
+
 def _block_rows(config: Config, model: WaveNet) -> int:
     """Rows that all blocks put out, for one window."""
     rows, steps = 0, model.receptive_field - 1 + config.training.window_targets
@@ -85,7 +95,7 @@ def _fused_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     of_skips = targets * word * (len(shape.dilations) * shape.gate_channels + 3 * shape.skip_channels)
     of_output = model.distribution.n_parameters * (2 * word + 12)
     of_head = min(targets, HEAD_ROWS) * (of_output + 4 * word * shape.head_channels)
-    return of_blocks + of_stream + of_skips + of_head
+    return of_blocks + of_stream + of_skips + of_head + _condition_bytes(config, model, size)
 
 
 def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
@@ -98,7 +108,10 @@ def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     # a target: concatenated z, skips, head, logits, their log-softmax and its gradient
     target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
     target += (word + 8) * model.distribution.n_parameters
-    return size * (_block_rows(config, model) * row + config.training.window_targets * target)
+    if model.conditioning is not None:
+        row += 4 * 2 * shape.gate_channels  # what is added to the gates
+    of_rows = size * (_block_rows(config, model) * row + config.training.window_targets * target)
+    return of_rows + _condition_bytes(config, model, size)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -41,6 +41,8 @@ class Optimizer:
         self.weight_decay = settings.weight_decay
         grouped = {parameter for group in self.groups for parameter in group.parameters}
         entry = set(model.input.parameters())
+        if model.conditioning is not None:  # what describes a label or a frame; the projection is a matrix like others
+            entry |= set(model.conditioning.parameters()) - {model.conditioning.projection}
         rest = [parameter for parameter in model.parameters() if parameter not in grouped]
         decayed = [p for p in rest if p.dim() > 1 and p not in entry]
         free = [p for p in rest if p.dim() <= 1 or p in entry]
@@ -146,7 +148,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
 
 
 def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
-    """A WaveNet's matrices: filters, gates, Wr, Ws of each block, and the head's first layer."""
+    """A WaveNet's matrices: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
     blocks = model.residual_blocks
     depth = len(blocks)
     taps, doubled, channels = blocks[0].conv.weight.shape
@@ -169,12 +171,20 @@ def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
     def same(matrices: Tensor) -> Tensor:
         return matrices
 
+    def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth 2 G, channels) -> (2 depth, G, channels)
+        return stacked.view(2 * depth, gates, -1)
+
+    def join_projection(matrices: Tensor) -> Tensor:
+        return matrices.reshape(1, depth * doubled, -1)
+
+    projections = [] if model.conditioning is None else [model.conditioning.projection]
     residuals = [block.residual.weight for block in blocks if block.residual is not None]
     return [
         _MatrixGroup([block.conv.weight for block in blocks], cut_convolutions, join_convolutions),
         *([_MatrixGroup(residuals, same, same)] if residuals else []),
         _MatrixGroup([model.skip.weight], cut_skips, join_skips, scale=depth**-0.5),  # their outputs are added up
         _MatrixGroup([model.head.weight], same, same),
+        *(_MatrixGroup([projection], cut_projection, join_projection) for projection in projections),
     ]
 
 

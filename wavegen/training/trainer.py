@@ -17,15 +17,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavegen.audio.quantize import Classes, Quantizer
+from wavegen.audio.conditions import ClipCondition
+from wavegen.audio.quantize import Quantizer
 from wavegen.audio.writer import AudioWriter
 from wavegen.config import Config
-from wavegen.data.corpus import Corpus
-from wavegen.data.reading import first_samples
+from wavegen.data.corpus import Clip, Corpus
+from wavegen.data.reading import build_conditioner, first_samples
 from wavegen.data.windows import Batch, WindowStream
 from wavegen.device import torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
+from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.wavenet import WaveNet, load_weights
 from wavegen.sampling.engines import PRECISIONS
@@ -44,6 +46,7 @@ from wavegen.training.schedule import schedule_factor
 # So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
 # once, but a network that has diverged does not come back.
 LARGEST_NON_FINITE_STREAK = 20
+MOST_AUDITIONED = 4  # labels, one behind the other
 
 
 @dataclass
@@ -77,7 +80,7 @@ class Trainer:
     """One training of one model on one corpus.
 
     Args:
-        config: frozen: no value is ``auto``, steps are known.
+        config: frozen: no value is ``auto``, steps and labels are known.
         corpus: training and validation clips.
         model: with its first weights, on the device.
         quantizer: the model's companding.
@@ -106,8 +109,14 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
         self.optimizer = Optimizer(model, settings)
+        self.conditioner = build_conditioner(config)
         self.windows = WindowStream(
-            corpus.train, model.receptive_field, settings.window_targets, quantizer.silence, settings.seed
+            corpus.train,
+            model.receptive_field,
+            settings.window_targets,
+            quantizer.silence,
+            settings.seed,
+            self._condition_of if self.conditioner.is_needed else None,
         )
         self.backend = build_backend(config, model, group)
         self.progress = Progress(processes=group.size)
@@ -153,6 +162,11 @@ class Trainer:
         if wishes // 2:
             raise Interrupted(wishes // 2)
 
+    def _condition_of(self, clip: Clip) -> ClipCondition:
+        condition = self.conditioner.of_clip(clip.classes(), clip.label)
+        assert condition is not None
+        return condition
+
     def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
         return pool.submit(self._batch, step * int(self.settings.batch_size))
 
@@ -164,7 +178,7 @@ class Trainer:
         if own:
             return self.windows.batch(first + own.start, len(own)), n_targets
         idle = self.windows.batch(first, 1)  # more processes than windows: this one keeps the others company
-        return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real)), n_targets
+        return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real), idle.condition), n_targets
 
     def _step(self, batch: Batch, n_targets: int) -> None:
         """One optimizer step on one batch."""
@@ -249,15 +263,15 @@ class Trainer:
     def _validate(self, last: bool) -> None:
         """Score held-out audio with the averaged weights, beside the trivial baselines."""
         began = time.perf_counter()
-        some = self._validation_audio(self.settings.validation_seconds)
+        some = self._validation_clips(self.settings.validation_seconds)
         entry: dict[str, Any] = {"step": self.progress.step, "validation_bits": self._bits(some)}
-        everything = self._validation_audio(None) if last else some
+        everything = self._validation_clips(None) if last else some
         if last:
             entry["held_out_bits"] = self._bits(everything)
             self.progress.precision_costs = self._precision_costs(self.average, some, entry["validation_bits"])
         if self.group.speaks:
-            entry["baselines"] = self._baseline_bits(everything)
-        entry["held_out_seconds"] = sum(map(len, everything)) / self.corpus.sample_rate_hz
+            entry["baselines"] = self._baseline_bits([clip.classes for clip in everything])
+        entry["held_out_seconds"] = sum(len(clip.classes) for clip in everything) / self.corpus.sample_rate_hz
         best = self.progress.best_bits, self.progress.best_step
         improved = best[0] is None or entry["validation_bits"] < best[0]
         if last and not improved:
@@ -272,9 +286,7 @@ class Trainer:
         self._write_metrics(entry)
         self._tell("validated", entry)
 
-    def _precision_costs(
-        self, exact: WaveNet, clips: Sequence[npt.NDArray[np.integer]], exact_bits: float
-    ) -> dict[str, float]:
+    def _precision_costs(self, exact: WaveNet, clips: Sequence[ScoredClip], exact_bits: float) -> dict[str, float]:
         """How many bits/sample each lower precision of sampling adds to a model's on the same clips."""
         average = {name: _array(parameter) for name, parameter in exact.named_parameters()}
         costs: dict[str, float] = {}
@@ -285,10 +297,10 @@ class Trainer:
                 costs[precision] = self._bits(clips, rounded) - exact_bits
         return costs
 
-    def _bits(self, clips: Sequence[npt.NDArray[np.integer]], model: WaveNet | None = None) -> float:
+    def _bits(self, clips: Sequence[ScoredClip], model: WaveNet | None = None) -> float:
         """Bits/sample of the averaged weights, or of another model."""
         own = clips[self.group.rank :: self.group.size]
-        total, heard = sum(map(len, own)), 0
+        total, heard = sum(len(clip.classes) for clip in own), 0
 
         def hear(n_samples: int) -> None:
             nonlocal heard
@@ -296,16 +308,17 @@ class Trainer:
             self._tell("working", "validating", heard, total)
             self.interruption.check()
 
+        classes, conditions = [clip.classes for clip in own], [clip.condition for clip in own]
         bits: list[float] | None = None
         with suppress(Interrupted):
-            bits = model_bits(model or self.average, own, self.quantizer.silence, hear)
+            bits = model_bits(model or self.average, classes, self.quantizer.silence, hear, conditions)
         everyone = self.group.gather(bits)
         by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
         for rank, theirs in enumerate(everyone):
             if theirs is None:
                 raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
             by_clip[rank :: self.group.size] = theirs
-        return sum(by_clip) / sum(map(len, clips))
+        return sum(by_clip) / sum(len(clip.classes) for clip in clips)
 
     def _baseline_bits(self, clips: Sequence[npt.NDArray[np.integer]]) -> dict[str, float]:
         if self._baselines is None:
@@ -313,20 +326,31 @@ class Trainer:
             self._baselines = fit_baselines(heard, self.quantizer.classes)
         return baseline_bits(self._baselines, clips, self.quantizer)
 
-    def _validation_audio(self, seconds: float | None) -> list[Classes]:
+    def _validation_clips(self, seconds: float | None) -> list[ScoredClip]:
         limit = None if seconds is None else max(1, round(seconds * self.corpus.sample_rate_hz))
-        by_content = sorted(self.corpus.validation, key=lambda clip: (clip.content_hash, clip.name))
-        return first_samples(by_content, limit)
+        clips = by_content(self.corpus.validation)
+        return [
+            ScoredClip(clip.name, classes, self.conditioner.of_clip(classes, clip.label))
+            for clip, classes in zip(clips, first_samples(clips, limit), strict=False)
+        ]
 
     def _audition(self) -> None:
-        rate = self.corpus.sample_rate_hz
+        rate, seconds = self.corpus.sample_rate_hz, self.settings.audition_seconds
+        conditions: list[ClipCondition] = []
+        if self.conditioner.mel is not None:  # a held-out recording, made anew
+            clip = by_content(self.corpus.validation or self.corpus.train)[0]
+            conditions, seconds = [self._condition_of(clip)], min(seconds, clip.n_samples / rate)
+        else:
+            labels = [{label: 1.0} for label in self.conditioner.labels[:MOST_AUDITIONED]]
+            conditions = [one for label in labels if (one := self.conditioner.to_generate(label, None)) is not None]
         waveform = audition(
             self.average,
             self.quantizer,
             rate,
-            self.settings.audition_seconds,
+            seconds,
             self.settings.seed,
             self._while_auditioning,
+            conditions,
         )
         path = self.run.audition_file(self.progress.step)
         path.parent.mkdir(exist_ok=True)
@@ -341,7 +365,7 @@ class Trainer:
         self._tell("working", "audition", done, total)
         self.interruption.check()
 
-    def _measure_best(self, clips: Sequence[npt.NDArray[np.integer]]) -> None:
+    def _measure_best(self, clips: Sequence[ScoredClip]) -> None:
         """Measure what lower precisions cost the best checkpoint, which is an earlier one, and note it there."""
         best: Checkpoint | None = None
         if self.group.speaks:
@@ -415,6 +439,11 @@ class Trainer:
         load_weights(self.average, checkpoint.average)
         self.progress = Progress(**{**checkpoint.metrics, "processes": self.group.size})
         self.optimizer.restore(checkpoint.moments, self.progress.updates)
+
+
+def by_content(clips: Sequence[Clip]) -> list[Clip]:
+    """Clips in an order that does not depend on their names."""
+    return sorted(clips, key=lambda clip: (clip.content_hash, clip.name))
 
 
 @torch.no_grad()

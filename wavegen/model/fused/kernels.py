@@ -37,19 +37,21 @@ def _exp2(y, limit):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def gate_forward(gates, bias, z):
+def gate_forward(gates, bias, index, z):
     """Set z = tanh(f) sigmoid(g), with one division.
 
     Args:
         gates: (n, 2G), Wf h and Wg h; becomes tanh(f) and sigmoid(g), f = Wf h + bias and g likewise.
-        bias: (1, 2G) float32.
+        bias: (N, 2G) float32, with what conditions add.
+        index: (n,) int64, which row of the bias each row takes.
         z: (n, G) output.
     """
     n, channels = z.shape
     for row in range(n):
+        of_row = index[row]
         for c in range(0, channels, LANES):
-            f = load(gates, row, c) + load(bias, 0, c)
-            g = load(gates, row, channels + c) + load(bias, 0, channels + c)
+            f = load(gates, row, c) + load(bias, of_row, c)
+            g = load(gates, row, channels + c) + load(bias, of_row, channels + c)
             e = _exp2(f * TWO_LOG2_E, TANH_SATURATES)  # tanh(f) = (e - 1) / (e + 1)
             q = _exp2(g * -LOG2_E, SIGMOID_SATURATES) + ONE  # sigmoid(g) = 1 / q
             p = e + ONE
@@ -62,18 +64,20 @@ def gate_forward(gates, bias, z):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def gate_backward(gates, dz, z, dgates, dbias):
+def gate_backward(gates, dz, index, z, dgates, dbias):
     """The gradient of ``gate_forward``.
 
     Args:
         gates: (n, 2G), tanh(f) and sigmoid(g).
         dz: (n, G).
+        index: (n,) int64, as ``gate_forward``'s.
         z: (n, G) output.
         dgates: (n, 2G) output, with respect to f and g.
-        dbias: (1, 2G) float32, the sum over rows is added.
+        dbias: (N, 2G) float32, each row's is added to.
     """
     n, channels = z.shape
     for row in range(n):
+        of_row = index[row]
         for c in range(0, channels, LANES):
             tanh, sigmoid, d = load(gates, row, c), load(gates, row, channels + c), load(dz, row, c)
             product = tanh * sigmoid
@@ -81,8 +85,8 @@ def gate_backward(gates, dz, z, dgates, dbias):
             store(z, row, c, product)
             store(dgates, row, c, df)
             store(dgates, row, channels + c, dg)
-            store(dbias, 0, c, load(dbias, 0, c) + df)
-            store(dbias, 0, channels + c, load(dbias, 0, channels + c) + dg)
+            store(dbias, of_row, c, load(dbias, of_row, c) + df)
+            store(dbias, of_row, channels + c, load(dbias, of_row, channels + c) + dg)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

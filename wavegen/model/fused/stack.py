@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavegen.model.conditioning import GateRows
 from wavegen.model.fused.kernels import (
     add_matrix,
     add_residual,
@@ -61,12 +62,13 @@ class FusedStack:
         self.calls = 0  # a backward pass belongs to the last forward pass: they share the buffers
         self.shape = (0, 0)
 
-    def __call__(self, h: Tensor, batch: int) -> Tensor:
+    def __call__(self, h: Tensor, batch: int, rows: GateRows | None = None) -> Tensor:
         """Apply all blocks.
 
         Args:
             h: (T * batch, residual_channels) time-major rows.
             batch: sequences side by side in the rows.
+            rows: what conditions add to the gates; None for nothing.
 
         Returns:
             (n * batch, skip_channels): the sum of the skips, for the n steps whose whole receptive field is in h.
@@ -76,7 +78,9 @@ class FusedStack:
         convolutions = [block.conv for block in self.blocks]
         residuals = [block.residual.weight for block in self.blocks if block.residual is not None]
         weights = [*(c.weight for c in convolutions), *(c.bias for c in convolutions), *residuals]
-        skips: Tensor = _Stack.apply(self, h, *weights, self.skip.weight, self.skip.bias)
+        table = self._nothing_added if rows is None else rows.table
+        self.index = self._all_first if rows is None else rows.row_of.numpy()
+        skips: Tensor = _Stack.apply(self, h, table, *weights, self.skip.weight, self.skip.bias)
         return skips
 
     # --- buffers ------------------------------------------------------------------------------------------------
@@ -84,6 +88,8 @@ class FusedStack:
     def _allocate(self, n_rows: int, batch: int) -> None:
         depth, channels, gates = len(self.blocks), self.channels, self.gate_channels
         self.shape = (n_rows, batch)
+        self._nothing_added = torch.zeros(1, depth, self.blocks[0].conv.weight.shape[1])  # one row, for all
+        self._all_first = np.zeros(n_rows, np.int64)
         steps = [block.conv.dilation * batch for block in self.blocks]  # rows from one tap to the next
         begins = np.cumsum([0, *(block.conv.reach * batch for block in self.blocks)]).tolist()
         self.n_outputs = n_rows - begins[-1]
@@ -148,7 +154,10 @@ class FusedStack:
         """Compute z of a stretch of a block's output; its gates are kept."""
         gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
         torch.mm(s.taps.tensor, weights.convolution[i].t(), out=s.gates.tensor)
-        gate_forward(s.gates.array, weights.bias[i], s.z.array)
+        gate_forward(s.gates.array, weights.bias[i], self._index_of(s), s.z.array)
+
+    def _index_of(self, s: _Stretch) -> npt.NDArray[np.int64]:
+        return self.index[s.first : s.first + len(s.z.array)]
 
     def backward(self, dskip: Tensor, weights: _Weights) -> tuple[Tensor, _Weights]:
         """The gradients of the last forward pass.
@@ -184,7 +193,7 @@ class FusedStack:
                 dskip_here = dskip[s.skip_row : s.skip_row + len(s.z.array) - s.skip_from]
                 if len(dskip_here):
                     s.dz.tensor[s.skip_from :].addmm_(dskip_here, skip)
-                gate_backward(s.gates.array, s.dz.array, s.z.array, s.dgates.array, sums.bias[i])
+                gate_backward(s.gates.array, s.dz.array, self._index_of(s), s.z.array, s.dgates.array, sums.bias[i])
                 _add_product(sums.convolution[i], s.dgates.tensor, s.taps.tensor)
                 if i < last:
                     _add_product(sums.residual[i], s.residual.tensor, s.z.tensor)
@@ -245,7 +254,7 @@ class _Weights:
 
     Args:
         convolution: (2G, kernel_size C) for each block, a row of all taps for each output.
-        bias: (1, 2G) float32 for each block.
+        bias: (N, 2G) float32 for each block, what conditions add included: a row for each of theirs.
         residual: (C, G) for each block but the last.
         skip: (S, blocks G).
         skip_bias: (S,).
@@ -258,8 +267,14 @@ class _Weights:
     skip_bias: Tensor
 
     @classmethod
-    def of(cls, stack: FusedStack, parameters: Sequence[Tensor]) -> _Weights:
-        """Take a model's parameters: all convolutions, all biases, all residuals, the skips' weight and bias."""
+    def of(cls, stack: FusedStack, table: Tensor, parameters: Sequence[Tensor]) -> _Weights:
+        """Take a model's parameters: all convolutions, all biases, all residuals, the skips' weight and bias.
+
+        Args:
+            stack: what they are for.
+            table: (N, blocks, 2G), what conditions add to the biases.
+            parameters: of the model.
+        """
         depth, channels, gates = len(stack.blocks), stack.channels, stack.gate_channels
         convolution, bias, residual = [], [], []
         for weight in parameters[:depth]:
@@ -267,8 +282,9 @@ class _Weights:
             halves = weight.view(taps, 2, doubled // 2, inputs)
             padded = F.pad(halves, (0, channels - inputs, 0, gates - doubled // 2))
             convolution.append(padded.permute(1, 2, 0, 3).reshape(2 * gates, taps * channels).to(stack.dtype))
-        for weight in parameters[depth : 2 * depth]:
-            bias.append(F.pad(weight.view(2, -1), (0, gates - len(weight) // 2)).reshape(1, -1).numpy())
+        for weight, added in zip(parameters[depth : 2 * depth], table.float().unbind(dim=1), strict=True):
+            halves = (weight + added).view(len(added), 2, -1)
+            bias.append(F.pad(halves, (0, gates - len(weight) // 2)).flatten(1).contiguous().numpy())
         for weight in parameters[2 * depth : -2]:
             outputs, inputs = weight.shape
             residual.append(F.pad(weight, (0, gates - inputs, 0, channels - outputs)).to(stack.dtype))
@@ -287,6 +303,12 @@ class _Weights:
             torch.zeros(self.skip_bias.shape),
         )
 
+    def table_gradient(self, gate_channels: int) -> Tensor:
+        """With respect to the table of ``of``, (N, blocks, 2 gate_channels)."""
+        totals = torch.stack([torch.from_numpy(total) for total in self.bias], dim=1)
+        halves = totals.view(*totals.shape[:2], 2, -1)[..., :gate_channels]
+        return halves.flatten(2)
+
     def as_gradients(self, stack: FusedStack, parameters: Sequence[Tensor]) -> list[Tensor]:
         """The inverse of ``of``: in the parameters' order and shapes."""
         depth, channels, gates = len(stack.blocks), stack.channels, stack.gate_channels
@@ -296,7 +318,8 @@ class _Weights:
             wide = total.view(2, gates, taps, channels)[:, : doubled // 2, :, :inputs]
             gradients.append(wide.permute(2, 0, 1, 3).reshape(weight.shape))
         for weight, total_bias in zip(parameters[depth:], self.bias, strict=False):
-            gradients.append(torch.from_numpy(total_bias).view(2, -1)[:, : len(weight) // 2].reshape(-1))
+            summed = torch.from_numpy(total_bias).sum(dim=0)
+            gradients.append(summed.view(2, -1)[:, : len(weight) // 2].reshape(-1))
         for weight, total in zip(parameters[2 * depth :], self.residual, strict=False):
             gradients.append(total[: weight.shape[0], : weight.shape[1]])
         own = parameters[-2].shape[1] // depth
@@ -308,11 +331,12 @@ class _Stack(torch.autograd.Function):
     """Hands the two passes to autograd."""
 
     @staticmethod
-    def forward(ctx: Any, stack: FusedStack, h: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, stack: FusedStack, h: Tensor, table: Tensor, *parameters: Tensor) -> Tensor:
         stack.calls += 1
         ctx.stack, ctx.call, ctx.channels = stack, stack.calls, h.shape[1]
+        ctx.table_dtype = table.dtype
         ctx.parameters = [parameter.detach() for parameter in parameters]
-        ctx.weights = _Weights.of(stack, ctx.parameters)
+        ctx.weights = _Weights.of(stack, table.detach(), ctx.parameters)
         return stack.forward(h, ctx.weights)
 
     @staticmethod
@@ -320,7 +344,10 @@ class _Stack(torch.autograd.Function):
         if ctx.call != ctx.stack.calls or ctx.stack.forward_only:
             raise RuntimeError("expected a fused stack's backward pass right after its forward pass")
         dh, sums = ctx.stack.backward(gradients[0], ctx.weights)
-        return (None, dh[:, : ctx.channels].clone(), *sums.as_gradients(ctx.stack, ctx.parameters))
+        table = None
+        if ctx.needs_input_grad[2]:
+            table = sums.table_gradient(len(ctx.parameters[len(ctx.stack.blocks)]) // 2).to(ctx.table_dtype)
+        return (None, dh[:, : ctx.channels].clone(), table, *sums.as_gradients(ctx.stack, ctx.parameters))
 
 
 def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:

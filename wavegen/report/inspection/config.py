@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from wavegen.audio.conditions import shown
 from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config, load_config
@@ -64,7 +65,14 @@ def network_facts(config: Config) -> dict[str, Any]:
         "quantization": config.quantization.kind,
         "classes": config.quantization.classes,
         "output": output_in_words(config),
+        "labels": None if config.data.labels == "none" else _known_labels(config),
+        "mel": config.mel.model_dump() if config.mel.n_mels is not None else None,
     }
+
+
+def _known_labels(config: Config) -> list[str] | str:
+    """The labels in the model's order, or ``auto`` where no folder has been seen yet."""
+    return config.data.label_names
 
 
 def network_table(network: dict[str, Any]) -> Table:
@@ -76,6 +84,8 @@ def network_table(network: dict[str, Any]) -> Table:
         blocks=f"{network['residual_blocks']}",
         sound=f"{network['sample_rate_hz']:,} Hz, {resolution(network)}",
         output=network["output"],
+        labels=_labels_in_words(network["labels"]),
+        mel_spectrograms=_mel_in_words(network["mel"], network["sample_rate_hz"]),
         generation=f"{network['multiply_adds_per_sample']:,} multiply-adds a sample",
     )
 
@@ -91,6 +101,20 @@ def output_in_words(config: Config) -> str:
 def resolution(network: dict[str, Any]) -> str:
     """What a sample can be: figures in bits/sample compare only where this is the same."""
     return str(Quantizer(network["quantization"], network["classes"]))
+
+
+def _labels_in_words(labels: list[str] | str | None) -> str | None:
+    if labels is None or isinstance(labels, str):
+        return None if labels is None else "the sub-folders of the recordings"
+    return f"{len(labels)}: {shown([printable(label) for label in labels])}"
+
+
+def _mel_in_words(mel: dict[str, Any] | None, rate: int) -> str | None:
+    if mel is None:
+        return None
+    hop = mel["hop_length"]
+    rows = "each repeated" if mel["upsampling"] == 1 else f"{mel['upsampling']} learned steps in each"
+    return f"{mel['n_mels']} bands, {rate / hop:.4g} frames a second of {hop} samples, {rows}"
 
 
 def receptive_field(network: dict[str, Any]) -> str:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from wavegen.audio.files import Floats
-from wavegen.errors import AudioError, UsageError
+from wavegen.errors import AudioError, UsageError, WavegenError
 from wavegen.report.inspection.inspection import Progress
 
 MOST_AUDITIONS = 6
@@ -85,18 +86,32 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
     model = load(checkpoint)
     rate = model.sample_rate_hz
     n_samples = max(1, round(request.seconds * rate))
+    conditions: dict[str, Any] = {}
+    recording = ""
+    if model.conditioner.mel is not None:
+        try:
+            clip = model.held_out()[0]
+        except WavegenError as error:
+            return [], f"This model makes sound of mel spectrograms, and there is no recording to take one of: {error}"
+        assert clip.condition is not None
+        n_samples = min(n_samples, len(clip.classes))
+        conditions["mel"], recording = clip.condition.frames, f" of the mel spectrogram of {clip.name}"
+        if clip.condition.label is not None:
+            conditions["labels"] = [dict(zip(model.labels, clip.condition.label.tolist(), strict=True))]
     n_all = n_samples * len(request.temperatures)
     sounds = []
     n_made = 0
     for temperature in request.temperatures:
         blocks = []
-        for block in model.stream(n_samples / rate, temperature=temperature, seed=SEED):
+        for block in model.stream(n_samples / rate, temperature=temperature, seed=SEED, **conditions):
             blocks.append(block[0])
             n_made += block.shape[1]
             progress(n_made, n_all)
         sounds.append(Sound(f"Temperature {temperature:g}", np.concatenate(blocks), rate))
     doubt = model.doubt()
-    origin = f"Generated from silence by {checkpoint.name} (step {model.checkpoint.step:,}), seed {SEED}."
+    if model.labels and not conditions:
+        recording = f" as {model.labels[0]}"
+    origin = f"Generated from silence{recording} by {checkpoint.name} (step {model.checkpoint.step:,}), seed {SEED}."
     return sounds, f"{origin} Note: {doubt}." if doubt else origin
 
 

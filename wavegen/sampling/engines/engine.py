@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.errors import ModelError
 from wavegen.model.truncation import Truncation
 
@@ -23,11 +25,12 @@ class Engine(Protocol):
     def receptive_field(self) -> int:
         """Samples of past that ``start`` needs."""
 
-    def start(self, past: ClassArray) -> None:
+    def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         """Begin the streams anew.
 
         Args:
             past: (B, receptive_field or more) classes, the newest last.
+            conditions: of a conditioned network: each stream's, counted from the first sample that is made.
         """
 
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:

@@ -19,7 +19,7 @@ from wavegen.sampling.engines.vector_tiles import (
     power_of_two,
     prefetch,
 )
-from wavegen.vectors import LANES
+from wavegen.vectors import LANES, load, store
 
 # numba's cache watches this file alone: this names the state of those it is built on (a test says when to renew it).
 BUILT_ON = "5651002876a861c1"
@@ -178,7 +178,7 @@ def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussia
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def run(
-    weights, layers, bias, scale, table, shape, mixture, dilations, reaches,
+    weights, layers, bias, scale, table, shape, mixture, dilations, reaches, added, table_of, row_of,
     queues, queue_at, oldest, last, taps, h, gates, z, residual, skip, head, output, p,
     uniforms, forced, temperature, top_k, top_p, drawn, traced,
 ):  # fmt: skip
@@ -190,6 +190,8 @@ def run(
         shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its kind,
             whether the input is a scalar).
         dilations, reaches: of each block.
+        added: (tables, R, blocks, 2 * gate_channels, padded) what conditions add to the gates; empty for nothing.
+        table_of, row_of: which table each stream takes, and which of its rows each sample.
         queues: (S, sum of reaches * residual_channels) each stream's ring buffers.
         queue_at, oldest: where each block's begins, and its oldest slot.
         last: (S,) the newest sample, which is the next step's input.
@@ -209,7 +211,7 @@ def run(
     flat_queues, queue_step = queues.reshape(-1), queues.shape[1]
     flat_taps, flat_h, flat_gates, flat_z = taps.reshape(-1), h.reshape(-1), gates.reshape(-1), z.reshape(-1)
     flat_residual, flat_skip, flat_head = residual.reshape(-1), skip.reshape(-1), head.reshape(-1)
-    flat_output = output.reshape(-1)
+    flat_output, added_rows = output.reshape(-1), added.reshape(-1, max(1, added.shape[3]))
     shares = np.empty(n_parameters, np.float64)
     is_forced, is_traced = len(forced) > 0, len(traced) > 0
     for t in range(uniforms.shape[1]):
@@ -244,6 +246,11 @@ def run(
             _multiply(
                 weights, layers[2 * b], flat_taps, 0, taps.shape[1], bias, scale, flat_gates, gates.shape[1], n_streams
             )
+            if len(added):
+                for s in range(n_streams):
+                    row = (table_of[s] * added.shape[1] + row_of[t]) * n_blocks + b
+                    for i in range(0, added.shape[3], LANES):
+                        store(gates, s, i, load(gates, s, i) + load(added_rows, row, i))
             z_at = b * gate_channels
             for s in range(n_streams):
                 _gate(flat_gates, s * gates.shape[1], gate_channels, flat_z, s * z.shape[1] + z_at)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.model.outputs import Distribution, Softmax
 from wavegen.model.truncation import Truncation
+from wavegen.sampling.engines.ahead import Piece, RowsAhead
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, run
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, pack, padded
@@ -22,6 +24,7 @@ from wavegen.vectors import LANES
 Float32 = npt.NDArray[np.float32]
 ANNOUNCED_AFTER_SECONDS = 1.5
 NOTHING_FORCED = np.zeros((0, 0), np.int64)
+NOTHING_ADDED = np.zeros((0, 0, 0, 0), np.float32)
 NOTHING_TRACED = np.zeros((0, 0, 0), np.float32)
 
 
@@ -66,16 +69,28 @@ class NumbaFusedEngine:
     ) -> None:
         self.distribution = distribution
         self.network = pack(weights, dilations, distribution, precision)
-        self.threads = threads
+        self.weights, self.threads = weights, threads
+        self.ahead: RowsAhead | None = None
+        self.n_made = 0
         self.groups: list[_Streams] = []
 
     @property
     def receptive_field(self) -> int:
         return 1 + int(self.network.reaches.sum())
 
-    def start(self, past: ClassArray) -> None:
-        shares = np.array_split(past[:, -self.receptive_field :], min(self.threads, len(past)))
-        self.groups = [_Streams.primed(self.network, share) for share in shares]
+    def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
+        if (conditions is None) != ("conditioning.projection" not in self.weights):
+            raise ValueError("expected conditions for a conditioned network, and none for another")
+        self.ahead = None if conditions is None else RowsAhead(self.weights, conditions, LANES)
+        self.n_made = 0
+        n_groups = min(self.threads, len(past))
+        shares = np.array_split(past[:, -self.receptive_field :], n_groups)
+        tables = np.array_split(np.zeros(len(past), np.int64) if self.ahead is None else self.ahead.table_of, n_groups)
+        before = None if self.ahead is None else self.ahead.before()
+        self.groups = [
+            _Streams.primed(self.network, share, table_of, before)
+            for share, table_of in zip(shares, tables, strict=True)
+        ]
 
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
         self.distribution.check(truncation)
@@ -87,11 +102,27 @@ class NumbaFusedEngine:
     def _run(
         self, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
     ) -> tuple[ClassArray, Float32]:
+        """Take all streams through as many samples as there are uniform numbers, as far as one table goes at a time."""
+        n, results, done = uniforms.shape[1], [], 0
+        nothing = [Piece(n, NOTHING_ADDED, np.zeros(n, np.int64))]
+        for piece in nothing if self.ahead is None else self.ahead.pieces(self.n_made, n):
+            part = slice(done, done + piece.n)
+            take = forced[:, part] if len(forced) else NOTHING_FORCED
+            results.append(self._run_piece(piece, uniforms[:, part], take, truncation, traced))
+            done += piece.n
+        self.n_made += n
+        return np.concatenate([drawn for drawn, _ in results], axis=1), np.concatenate(
+            [logits for _, logits in results], axis=1
+        )
+
+    def _run_piece(
+        self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
+    ) -> tuple[ClassArray, Float32]:
         ends = np.cumsum([len(group.last) for group in self.groups])[:-1]
         numbers = np.split(uniforms, ends)
         takes = np.split(forced, ends) if len(forced) else [NOTHING_FORCED] * len(self.groups)
         work = [
-            lambda group=group, u=u, take=take: group.run(u, take, truncation, traced)
+            lambda group=group, u=u, take=take: group.run(piece, u, take, truncation, traced)
             for group, u, take in zip(self.groups, numbers, takes, strict=True)
         ]
         if len(work) == 1:
@@ -110,11 +141,13 @@ class _Streams:
         network: the packed weights.
         queues: (S, slots * residual_channels) each stream's ring buffers.
         last: (S,) the newest sample of each.
+        table_of: (S,) which table of what conditions add each takes.
     """
 
     network: PackedNetwork
     queues: Float32
     last: ClassArray
+    table_of: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
         kernel, channels, gate = (int(n) for n in self.network.shape[:3])
@@ -138,13 +171,27 @@ class _Streams:
         )
 
     @classmethod
-    def primed(cls, network: PackedNetwork, past: ClassArray) -> _Streams:
-        """Streams whose queues hold what this past leaves in them: one parallel pass over all of it."""
-        held = [_queues_after(network, clip[:-1]) for clip in past]
-        return cls(network, np.stack(held), past[:, -1].astype(np.int64))
+    def primed(
+        cls,
+        network: PackedNetwork,
+        past: ClassArray,
+        table_of: npt.NDArray[np.int64],
+        added: npt.NDArray[Any] | None,
+    ) -> _Streams:
+        """Streams whose queues hold what this past leaves in them: one parallel pass over all of it.
+
+        Args:
+            network: the packed weights.
+            past: (S, T) classes.
+            table_of: (S,) which row of ``added`` each takes.
+            added: (tables, blocks, 2 gate_channels) what conditions add to the gates meanwhile; None for nothing.
+        """
+        rows = [None if added is None else added[i] for i in table_of]
+        held = [_queues_after(network, clip[:-1], row) for clip, row in zip(past, rows, strict=True)]
+        return cls(network, np.stack(held), past[:, -1].astype(np.int64), table_of)
 
     def run(
-        self, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
+        self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
     ) -> tuple[ClassArray, Float32]:
         """Take the streams through as many samples as there are uniform numbers."""
         network, classes, n_parameters = self.network, int(self.network.shape[3]), int(self.network.shape[4])
@@ -160,6 +207,9 @@ class _Streams:
             network.mixture,
             network.dilations,
             network.reaches,
+            np.ascontiguousarray(piece.table, np.float32),
+            self.table_of,
+            piece.row_of,
             self.queues,
             self.queue_at,
             self.oldest,
@@ -178,12 +228,13 @@ class _Streams:
         return drawn, outputs
 
 
-def _queues_after(network: PackedNetwork, past: ClassArray) -> Float32:
+def _queues_after(network: PackedNetwork, past: ClassArray, added: npt.NDArray[Any] | None) -> Float32:
     """What a stream's queues hold after these samples: the convolution of the forward pass, in NumPy.
 
     Args:
         network: the packed weights.
         past: (T,) classes, T >= receptive field - 1.
+        added: (blocks, 2 gate_channels) what conditions add to the gates; None for nothing.
 
     Returns:
         Flat, block by block: its last inputs, oldest first.
@@ -198,6 +249,8 @@ def _queues_after(network: PackedNetwork, past: ClassArray) -> Float32:
         steps = len(h) - int(reach)
         taps = np.concatenate([h[tap * dilation : tap * dilation + steps] for tap in range(kernel)], axis=1)
         gates = taps @ network.matrices[2 * b] + network.biases[2 * b]
+        if added is not None:
+            gates = gates + added[b, : 2 * gate]
         z = np.tanh(gates[:, :gate]) * (0.5 + 0.5 * np.tanh(0.5 * gates[:, gate:]))  # sigmoid without overflow
         h = h[reach:] + z @ network.matrices[2 * b + 1]
     return np.concatenate(held)

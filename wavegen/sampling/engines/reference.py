@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.device import torch_threads
+from wavegen.model.conditioning import Condition
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.engine import ClassArray, not_finite
@@ -24,13 +28,16 @@ class ReferenceEngine:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.past = torch.empty(0, 0, dtype=torch.int64)
+        self.conditions: Sequence[ClipCondition | None] = []
+        self.n_made = 0
 
     @property
     def receptive_field(self) -> int:
         return self.model.receptive_field
 
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
-    def start(self, past: ClassArray) -> None:
+    def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
+        self.conditions, self.n_made = conditions or [None] * len(past), 0
         self.past = torch.from_numpy(past[:, -self.receptive_field :].copy()).to(self.device)
 
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
@@ -50,11 +57,21 @@ class ReferenceEngine:
     @torch.inference_mode()
     def _logits(self) -> Tensor:
         # one stream at a time: a product's rounding depends on its shape, a clip's audio must not
-        logits = torch.cat([self.model(stream[None])[:, -1].float() for stream in self.past])
+        streams = zip(self.past, self.conditions, strict=True)
+        logits = torch.cat([self._one(stream, condition) for stream, condition in streams])
         if not bool(torch.isfinite(logits).all()):
             raise not_finite()
         return logits
 
+    def _one(self, past: Tensor, condition: ClipCondition | None) -> Tensor:
+        seen = None
+        if condition is not None:
+            rows = condition.rows(self.n_made - self.receptive_field + 1, self.n_made + 1)
+            seen = Condition.of([rows], self.device)
+        logits: Tensor = self.model(past[None], condition=seen)[:, -1]
+        return logits.float()
+
     def _take(self, sample: Tensor) -> Tensor:
+        self.n_made += 1
         self.past = torch.cat([self.past[:, 1:], sample[:, None]], dim=1)
         return sample

@@ -7,7 +7,7 @@ A block's convolution needs its own inputs of dilation, 2 dilation, ... steps ag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,10 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from wavegen.audio.conditions import ClipCondition
 from wavegen.device import torch_threads
+from wavegen.model.conditioning import Condition
 from wavegen.model.layers import ResidualBlock
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
+from wavegen.sampling.engines.ahead import RowsAhead
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 
 # Streams run in groups of a fixed width, the last one padded: a matrix product's rounding depends on its shape, and
@@ -48,13 +51,15 @@ class TorchQueueEngine:
 
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
-    def start(self, past: ClassArray) -> None:
+    def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         width = GROUP_WIDTH.get(self.device.type, 8)
         self.n_streams = len(past)
         padded = np.pad(past[:, -self.receptive_field :], ((0, -len(past) % width), (0, 0)), mode="edge")
         newest = torch.from_numpy(padded).to(self.device)
+        seen = [] if conditions is None else [*conditions, *[conditions[-1]] * (len(padded) - len(past))]
         self.groups = [
-            _Group(self.model, self.blocks, rows, self.capture) for rows in newest.chunk(len(padded) // width)
+            _Group(self.model, self.blocks, rows, seen[i * width : (i + 1) * width], self.capture)
+            for i, rows in enumerate(newest.chunk(len(padded) // width))
         ]
 
     @torch.inference_mode()
@@ -98,13 +103,33 @@ class _Group:
         model: gives the input layer, the skip product and the head.
         blocks: the residual blocks as dense layers.
         past: (B, receptive_field) classes, the newest last.
+        conditions: of each stream; empty in a network without conditions.
         capture: replay the step as a CUDA graph.
     """
 
-    def __init__(self, model: WaveNet, blocks: list[_DenseBlock], past: Tensor, capture: bool) -> None:
+    def __init__(
+        self,
+        model: WaveNet,
+        blocks: list[_DenseBlock],
+        past: Tensor,
+        conditions: Sequence[ClipCondition],
+        capture: bool,
+    ) -> None:
         self.model, self.blocks, self.capture = model, blocks, capture
         device = past.device
-        self.queues = [held.clone() for held in model.queues(past[:, :-1])]  # (reach, B, residual) rings, oldest first
+        before = None
+        self.ahead: RowsAhead | None = None
+        self.added: list[Tensor] = []  # to each block's gates, in a buffer of all
+        if conditions:
+            silent = [condition.rows(2 - past.shape[1], 1) for condition in conditions]
+            before = Condition.of(silent, device)
+            weights = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
+            self.ahead = RowsAhead(weights, conditions)
+            self.all_added = model.skip.weight.new_zeros(len(past), len(blocks), blocks[0].bias.shape[0])
+            self.added = list(self.all_added.unbind(dim=1))
+        self.n_made = 0
+        # (reach, B, residual) rings, oldest first
+        self.queues = [held.clone() for held in model.queues(past[:, :-1], before)]
         self.last = past[:, -1].clone()  # known, but not yet fed: the next step's input
         self.uniform = torch.zeros(len(past), dtype=torch.float64, device=device)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
@@ -120,7 +145,7 @@ class _Group:
     def generate(self, uniforms: Tensor, truncation: Truncation) -> Tensor:
         advance = self._captured(truncation) if self.capture else partial(self._advance, truncation)
         drawn = []
-        for u in uniforms.unbind(dim=1):
+        for u, _ in zip(uniforms.unbind(dim=1), self._conditions(uniforms.shape[1]), strict=True):
             self.uniform.copy_(u)
             advance()
             drawn.append(self.last.clone())
@@ -130,13 +155,26 @@ class _Group:
 
     def force(self, classes: Tensor) -> Tensor:
         logits = []
-        for sample in classes.unbind(dim=1):
+        for sample, _ in zip(classes.unbind(dim=1), self._conditions(classes.shape[1]), strict=True):
             logits.append(self._step())
             self.last.copy_(sample)
         forced = torch.stack(logits, dim=1)
         if not bool(torch.isfinite(forced).all()):
             raise not_finite()
         return forced
+
+    def _conditions(self, n: int) -> Iterator[None]:
+        """Put what conditions add to each of the next samples where a step finds it."""
+        if self.ahead is None:
+            yield from [None] * n
+            return
+        for piece in self.ahead.pieces(self.n_made, n):
+            table = torch.from_numpy(piece.table[self.ahead.table_of]).to(self.all_added)
+            for i, row in enumerate(piece.row_of):
+                if i == 0 or row != piece.row_of[i - 1]:
+                    self.all_added.copy_(table[:, row])
+                self.n_made += 1
+                yield
 
     def _captured(self, truncation: Truncation) -> Callable[[], None]:
         """The step as a CUDA graph: its hundred kernels are launched as one."""
@@ -169,8 +207,10 @@ class _Group:
         model = self.model
         h = model.input(self.last)
         slots = (self.steps + self.offsets) % self.reaches
-        for block, queue, z, taps in zip(self.blocks, self.queues, self.slices, slots, strict=True):
+        for i, (block, queue, z, taps) in enumerate(zip(self.blocks, self.queues, self.slices, slots, strict=True)):
             gates = torch.addmm(block.bias, h, block.taps[-1])
+            if self.added:
+                gates += self.added[i]
             for slot, tap in zip(taps.chunk(len(taps)), block.taps, strict=False):
                 gates.addmm_(queue.index_select(0, slot)[0], tap)
             queue.index_copy_(0, taps[:1], h[None])

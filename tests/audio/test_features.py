@@ -1,0 +1,131 @@
+"""Mel frames: torchaudio's, whole and in parts, and files of frames from other programs."""
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+
+from wavegen.audio.features import FLOOR, LOWEST, ClipFrames, MelSpectrogram, clip_frames, normalized
+from wavegen.audio.quantize import Quantizer
+from wavegen.errors import UsageError
+
+MEL = MelSpectrogram(sample_rate_hz=16000, n_mels=40, n_fft=1024, hop_length=200, f_min=50.0, f_max=7600.0)
+
+
+def noise(n_samples, seed=0):
+    return (0.1 * np.random.default_rng(seed).standard_normal(n_samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_samples", [1, 199, 200, 201, 1000, 5000, 16001])
+def test_frames_are_torchaudios_of_the_clip_between_silence(n_samples):
+    waveform = noise(n_samples)
+    n_frames = -(-n_samples // 200)
+    before = (1024 - 200) // 2
+    padded = np.pad(waveform, (before, n_frames * 200 - n_samples + before))
+    spectrum = torchaudio.transforms.Spectrogram(n_fft=1024, hop_length=200, power=1.0, center=False)
+    filters = torchaudio.functional.melscale_fbanks(513, 50.0, 7600.0, 40, 16000, norm="slaney", mel_scale="slaney")
+    expected = torch.log(torch.clamp(spectrum(torch.from_numpy(padded)).t() @ filters, min=1e-5)).numpy()
+    found = MEL.frames_of(waveform)
+    assert found.shape == (n_frames, 40)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_frame_f_has_the_samples_from_f_hop_in_its_middle():
+    """A click at sample t is loudest in frame t // hop, wherever in it."""
+    for t in (0, 150, 199, 200, 399, 1234, 3999):
+        waveform = np.zeros(4000, np.float32)
+        waveform[t] = 1.0
+        frames = MEL.frames_of(waveform)
+        assert frames.sum(axis=1).argmax() == t // 200
+
+
+def test_parts_are_parts_of_the_whole():
+    waveform = noise(4333)
+    frames = ClipFrames(MEL, 4333, lambda first, stop: waveform[first:stop])
+    whole = frames[:]
+    assert len(frames) == len(whole) == 22
+    for part in (slice(0, 1), slice(3, 9), slice(21, 22), slice(20, 99), slice(5, 5)):
+        np.testing.assert_allclose(frames[part], whole[part], rtol=1e-4, atol=1e-4)
+
+
+def test_no_more_of_a_clip_is_read_than_its_frames_need():
+    asked = []
+
+    def samples(first, stop):
+        asked.append((first, stop))
+        return np.zeros(stop - first, np.float32)
+
+    _ = ClipFrames(MEL, 1_000_000, samples)[100:103]
+    assert asked == [(20_000 - 412, 20_600 + 412)]
+
+
+def test_frames_of_classes_are_those_of_what_the_model_hears():
+    quantizer = Quantizer("mu_law", 256)
+    classes = quantizer.encode(noise(3000))
+    np.testing.assert_allclose(clip_frames(MEL, quantizer, classes)[:], MEL.frames_of(quantizer.decode(classes)))
+
+
+def test_silence_is_the_floor():
+    np.testing.assert_allclose(MEL.frames_of(np.zeros(1000, np.float32)), LOWEST, rtol=1e-6)
+    assert np.float32(LOWEST) == np.log(np.float32(FLOOR))
+
+
+def test_what_the_network_sees_is_about_zero():
+    speech = normalized(MEL.frames_of(noise(16000)))
+    assert np.abs(speech).max() < 3
+
+
+def saved(tmp_path, frames):
+    np.save(tmp_path / "frames.npy", frames)
+    return tmp_path / "frames.npy"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_frames_of_other_programs_are_read(tmp_path, dtype):
+    frames = MEL.frames_of(noise(3000)).astype(dtype)
+    read = MEL.read(saved(tmp_path, frames))
+    assert len(read) == 15
+    assert read[2:5].dtype == np.float32
+    np.testing.assert_array_equal(read[2:5], frames[2:5].astype(np.float32))
+
+
+def some_frames():
+    return MEL.frames_of(noise(3000))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda f: f.T, r"expected mel frames \(F, 40\), found \(40, 15\); transpose them"),
+        (lambda f: f[:, :30], r"expected mel frames \(F, 40\), found \(15, 30\); this model's are 40 bands from 50 to"),
+        (lambda f: f[None], r"\(F, 40\), found \(1, 15, 40\); this model's are .*every 200 samples at 16,000 Hz"),
+        (lambda f: f[:0], r"\(F, 40\), found \(0, 40\)"),
+        (lambda f: f.astype(np.int64), r"of floating point numbers, found int64"),
+        (lambda f: np.where(f > -4, np.nan, f), r"of finite numbers, found some that are not"),
+        (lambda f: np.where(f > -4, np.inf, f), r"of finite numbers, found some that are not"),
+        (
+            lambda f: 20 * f / np.log(10),
+            r"natural logarithms of magnitudes, -11.51 .* decibels, .* have to be converted",
+        ),
+        (lambda f: np.exp(f) + 20, r"natural logarithms .* to 10, found 20"),
+    ],
+)
+def test_frames_that_do_not_follow_the_convention_say_what_is_wrong(tmp_path, spoil, text):
+    with pytest.raises(UsageError, match=rf"frames\.npy: {text}" if text.startswith("expected") else text):
+        MEL.read(saved(tmp_path, spoil(some_frames())))
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"\x93NUMPY\x01\x00v\x00"])
+def test_what_is_no_file_of_frames_is_an_error(tmp_path, content):
+    path = tmp_path / "bad.npy"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"bad\.npy: expected mel frames as numpy\.save writes them"):
+        MEL.read(path)
+    with pytest.raises(UsageError, match="No such file"):
+        MEL.read(tmp_path / "gone.npy")
+
+
+def test_pickles_are_not_opened(tmp_path):
+    with pytest.raises(UsageError, match="expected mel frames"):
+        MEL.read(saved(tmp_path, np.array([{"a": 1}], dtype=object)))

@@ -1,0 +1,63 @@
+"""Every preset: trained for a moment on recordings that it is for, and heard."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import wavegen
+from wavegen.config import Config, preset_names, presets_folder
+from wavegen.model.wavenet import build_model
+from wavegen.yaml_source import parse_yaml
+
+RATE_HZ = 16000
+MOMENT = [
+    "training.steps=2",
+    "training.batch_size=1",
+    "training.window_targets=500",
+    "training.warmup_steps=0",
+    "training.precision=float32",
+    "training.audition_seconds=0.05",
+    "training.audition_every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two voices, five tones of each."""
+    folder = tmp_path_factory.mktemp("recordings")
+    time_s = np.arange(RATE_HZ // 4) / RATE_HZ
+    for name, hz in (("anna", 220), ("bert", 110)):
+        (folder / name).mkdir()
+        for i in range(5):
+            clip = 0.3 * np.sin(2 * np.pi * (hz + 10 * i) * time_s)
+            soundfile.write(folder / name / f"{i}.wav", clip, RATE_HZ)
+    return folder
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_trains_and_generates(name: str, recordings: Path, tmp_path: Path) -> None:
+    config = wavegen.load_config(name, MOMENT)
+    model = wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
+    assert model.labels == (("anna", "bert") if config.data.labels == "subfolders" else ())
+    recording = model.read(recordings / "anna" / "0.wav")
+    given = {"mel": model.mel_of(recording)} if config.mel.n_mels is not None else {}
+    clips = model.generate(0.02, count=2, **given)
+    assert clips.shape == (2, 320)
+    assert model.score(recording, label="bert" if model.labels else None) > 0
+    auditions = sorted((tmp_path / "run" / "auditions").glob("*.wav"))
+    assert [soundfile.info(file).frames for file in auditions] == [800, 800]
+
+
+def test_music_hears_half_a_second() -> None:
+    config = wavegen.load_config("music")
+    assert build_model(config).receptive_field >= 0.5 * config.audio.sample_rate_hz
+    assert config.data.labels == "subfolders"
+
+
+def test_the_default_preset_lists_every_key() -> None:
+    listed = parse_yaml(presets_folder() / "small.yaml").tree
+    known = {section: set(keys) for section, keys in Config().model_dump().items()}
+    known["training"].discard("minutes")  # or steps
+    assert {section: set(keys) for section, keys in listed.items()} == known

@@ -1,0 +1,375 @@
+"""Training under conditions: what it freezes, resumes, learns, says, scores and lets one hear."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from wavegen.config import Config, load_config
+from wavegen.data.reading import read_corpus
+from wavegen.errors import DataError, ModelError, UsageError
+from wavegen.evaluation.evaluation import score_clips, total
+from wavegen.report.inspection import inspect_path
+from wavegen.report.page.samples import SampleRequest, generate_samples
+from wavegen.report.plan import plan_tables
+from wavegen.report.tables import print_tables
+from wavegen.trained import load
+from wavegen.training import launch, trainer
+from wavegen.training.checkpoint import Checkpoint, load_checkpoint
+from wavegen.training.distributed import Group
+from wavegen.training.interruption import Interrupted
+from wavegen.training.memory import training_bytes
+from wavegen.training.observer import Observer
+from wavegen.training.run_folder import RunFolder
+from wavegen.training.settling import settle
+from wavegen.training.trainer import Trainer
+
+ON_CPU = Group(device=torch.device("cpu"))
+RATE_HZ = 4000
+LABELS = ["data.labels=subfolders", "model.label_channels=3"]
+MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]
+TINY = [
+    f"audio.sample_rate_hz={RATE_HZ}",
+    "model.cycles=1",
+    "model.dilation_cycle=5",
+    "model.residual_channels=12",
+    "model.gate_channels=12",
+    "model.skip_channels=16",
+    "model.head_channels=16",
+    "training.batch_size=4",
+    "training.window_targets=100",
+    "training.steps=10",
+    "training.threads=2",
+    "training.precision=float32",
+    "training.audition_every=0",
+]
+
+
+def write_voices(folder: Path, voices: dict[str, float], n_clips: int = 6, seconds: float = 0.5) -> Path:
+    """A sub-folder for each voice: sines of its pitch with some noise."""
+    rng = np.random.default_rng(5)
+    time = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    for name, hz in voices.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(n_clips):
+            clip = 0.5 * np.sin(2 * np.pi * hz * time + i) + 0.01 * rng.standard_normal(len(time))
+            soundfile.write(folder / name / f"{i}.wav", clip, RATE_HZ)
+    return folder
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> Path:
+    return write_voices(tmp_path / "voices", {"carl": 150.0, "anna": 400.0})
+
+
+def tiny(folder: Path, *overrides: str) -> Config:
+    return load_config("small", [f"data.folder={folder}", *TINY, *overrides])
+
+
+def begin(config: Config, run: Path, said: list[str] | None = None, init_from: Path | None = None) -> Trainer:
+    said = [] if said is None else said
+    return launch.new_run(config, RunFolder(run), ON_CPU, [], said.append, init_from=init_from)
+
+
+def go_on(run: Path, change: Any = lambda frozen: frozen, accept: bool = False) -> Trainer:
+    return launch.resume(RunFolder(run), change, accept, ON_CPU, [], print)
+
+
+def newest(run: Path) -> Checkpoint:
+    return RunFolder(run).load_newest()[0]
+
+
+def stop_after(training: Trainer, step: int) -> None:
+    class Stop(Observer):
+        def stepped(self, entry: dict[str, Any]) -> None:
+            if entry["step"] == step:
+                training.interruption.signal_number = 2
+
+    training.observers = [Stop()]
+    with pytest.raises(Interrupted):
+        training.fit()
+
+
+# --- frozen ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["fused", "torch"])
+@pytest.mark.parametrize("keys", [LABELS, MEL, LABELS + MEL], ids=["labels", "mel", "both"])
+def test_interrupted_and_resumed_equals_uninterrupted(voices: Path, tmp_path: Path, keys: list[str], backend) -> None:
+    config = tiny(voices, *keys, f"training.backend={backend}", "training.validate_every=4")
+    begin(config, tmp_path / "whole").fit()
+    stop_after(begin(config, tmp_path / "parts"), step=5)
+    go_on(tmp_path / "parts").fit()
+    one, other = newest(tmp_path / "whole"), newest(tmp_path / "parts")
+    for group in ("weights", "average"):
+        mine, others = getattr(one, group), getattr(other, group)
+        assert "conditioning.projection" in mine
+        for name, array in mine.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name)
+    assert np.abs(one.weights["conditioning.projection"]).max() > 0, "learnt"
+
+
+def test_labels_are_frozen_in_their_order(voices: Path, tmp_path: Path) -> None:
+    stop_after(begin(tiny(voices, *LABELS), tmp_path / "run"), step=3)
+    frozen = load_config(tmp_path / "run" / "config.yaml")
+    assert frozen.data.label_names == ["anna", "carl"]
+    assert newest(tmp_path / "run").config == frozen
+    labels = {clip["name"]: clip["label"] for clip in newest(tmp_path / "run").manifest}
+    assert labels["carl/0.wav"] == "carl"
+    assert go_on(tmp_path / "run", lambda _: tiny(voices, *LABELS)).config.data.label_names == ["anna", "carl"]
+    with pytest.raises(UsageError, match=r"cannot change within a run: data\.label_names"):
+        go_on(tmp_path / "run", lambda f: f.with_values("data", label_names=["carl", "anna"]), accept=True)
+    with pytest.raises(UsageError, match=r"cannot change within a run: mel\.n_mels"):
+        go_on(tmp_path / "run", lambda f: f.with_values("mel", n_mels=10), accept=True)
+
+
+def test_a_label_that_comes_later_needs_a_new_run(voices: Path, tmp_path: Path) -> None:
+    stop_after(begin(tiny(voices, *LABELS), tmp_path / "run"), step=3)
+    write_voices(voices, {"bert": 300.0})
+    with pytest.raises(UsageError, match=r"added: bert/0\.wav.*--accept-changes"):
+        go_on(tmp_path / "run")
+    with pytest.raises(DataError, match="expected the labels anna, carl, found bert besides; start a new run"):
+        go_on(tmp_path / "run", accept=True)
+
+
+def test_labels_may_be_given_in_any_order_and_with_room_for_more(voices: Path, tmp_path: Path) -> None:
+    training = begin(tiny(voices, *LABELS, "data.label_names=[dora, carl, anna]"), tmp_path / "run")
+    assert training.model.conditioning.labels.shape == (3, 3)
+    assert training.conditioner.labels == ("dora", "carl", "anna")
+    with pytest.raises(DataError, match="expected the labels carl, found anna besides"):
+        begin(tiny(voices, *LABELS, "data.label_names=[carl]"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+# --- fine-tuning -------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_keeps_the_labels_that_match_and_says_so(voices: Path, tmp_path: Path) -> None:
+    begin(tiny(voices, *LABELS), tmp_path / "first").fit()
+    others = write_voices(tmp_path / "others", {"anna": 400.0, "bert": 300.0, "dora": 200.0})
+    said: list[str] = []
+    second = begin(tiny(others, *LABELS), tmp_path / "second", said, tmp_path / "first")
+    assert "labels: anna kept; bert, dora new; carl left behind" in said
+    first = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint).average
+    for model in (second.model, second.average):
+        rows = model.conditioning.labels.detach().numpy()
+        np.testing.assert_array_equal(rows[0], first["conditioning.labels"][0])
+        assert np.abs(rows[1:, None] - first["conditioning.labels"]).min() > 1e-4
+        np.testing.assert_array_equal(model.conditioning.projection.detach(), first["conditioning.projection"])
+        np.testing.assert_array_equal(model.skip.weight.detach(), first["skip.weight"])
+    second.fit()
+    assert newest(tmp_path / "second").config.data.label_names == ["anna", "bert", "dora"]
+
+
+def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices: Path, tmp_path: Path) -> None:
+    first = begin(tiny(voices), tmp_path / "first")
+    first.fit()
+    second = begin(tiny(voices, *LABELS), tmp_path / "second", init_from=tmp_path / "first")
+    plain, labelled = (training._validation_clips(None) for training in (first, second))
+    assert second._bits(labelled) == pytest.approx(first._bits(plain), rel=1e-6)
+
+
+def test_another_shape_is_a_clear_error(voices: Path, tmp_path: Path) -> None:
+    begin(tiny(voices, *LABELS), tmp_path / "first").fit()
+    for keys, text in [
+        (["model.residual_channels=13"], r"'input\.weight': expected the shape \(256, 13\), found \(256, 12\), and"),
+        (["model.label_channels=4"], r"'conditioning\.labels': expected the shape \(2, 4\), found \(2, 3\)"),
+    ]:
+        with pytest.raises(ModelError, match=rf"first does not fit this configuration: {text}"):
+            begin(tiny(voices, *LABELS, *keys), tmp_path / "second", init_from=tmp_path / "first")
+        assert not (tmp_path / "second").exists()
+
+
+# --- learnt, scored, heard ---------------------------------------------------------------------------------------
+
+
+def pitch_hz(clip: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(clip * np.hanning(len(clip))))
+    return float(np.argmax(spectrum) * RATE_HZ / len(clip))
+
+
+def test_each_label_sounds_like_its_recordings(voices: Path, tmp_path: Path) -> None:
+    """Two voices, two pitches: learnt together, told apart by name."""
+    config = tiny(voices, *LABELS, "training.steps=500", "training.ema_decay=0.95")
+    begin(config, tmp_path / "run").fit()
+    trained = load(tmp_path / "run", "cpu")
+    clips = trained.generate(1.0, count=2, labels=["anna", "carl"], temperature=0.6)
+    assert pitch_hz(clips[0]) == pytest.approx(400, abs=20)
+    assert pitch_hz(clips[1]) == pytest.approx(150, abs=20)
+    recording = trained.read(voices / "anna" / "0.wav")
+    assert trained.score(recording, label="anna") < trained.score(recording, label="carl") - 0.1
+
+
+def test_a_vocoder_follows_the_spectrogram(tmp_path: Path) -> None:
+    """Sines of many pitches without labels: only the frames say which one is to be heard."""
+    folder = write_voices(tmp_path / "sines", {f"{hz}": float(hz) for hz in range(200, 900, 50)}, n_clips=2)
+    keys = ["mel.n_mels=20", "mel.n_fft=256", "mel.hop_length=40", "mel.upsampling=4"]
+    begin(tiny(folder, *keys, "training.steps=500", "training.ema_decay=0.95"), tmp_path / "run").fit()
+    trained = load(tmp_path / "run", "cpu")
+    for hz in (300, 700):
+        recording = trained.read(folder / str(hz) / "0.wav")
+        made = trained.generate(mel=trained.mel_of(recording), temperature=0.5)
+        assert made.shape == (1, len(recording))
+        assert pitch_hz(made[0]) == pytest.approx(hz, abs=30)
+
+
+@pytest.mark.parametrize("keys", [LABELS, LABELS + MEL], ids=["labels", "both"])
+def test_the_last_validation_is_what_evaluation_gives(voices: Path, tmp_path: Path, keys: list[str]) -> None:
+    training = begin(tiny(voices, *keys, "training.steps=30", "training.learning_rate=0.02"), tmp_path / "run")
+    training.fit()
+    trained = load(training.run.step_checkpoints()[-1], "cpu")
+    clips = trained.held_out()
+    scores = score_clips(trained.network, clips, trained.quantizer, None, lambda n: None)
+    assert total(scores).bits_per_sample == pytest.approx(training.progress.validation["held_out_bits"], abs=1e-4)
+    files = [voices / clip.name for clip in clips]
+    said: list[str] = []
+    again = score_clips(trained.network, trained.read_all(files, said.append), trained.quantizer, None, lambda n: None)
+    assert [score.bits for score in again] == pytest.approx([score.bits for score in scores])
+    whole = trained.read_all([voices], said.append)
+    labels = {Path(clip.name).parent.name: clip.condition.label.tolist() for clip in whole}
+    assert labels == {"anna": [1, 0], "carl": [0, 1]}
+
+
+def test_a_file_without_a_known_label_has_to_be_given_one(voices: Path, tmp_path: Path) -> None:
+    begin(tiny(voices, *LABELS), tmp_path / "run").fit()
+    trained = load(tmp_path / "run", "cpu")
+    strange = tmp_path / "strange.wav"
+    strange.write_bytes((voices / "anna" / "0.wav").read_bytes())
+    with pytest.raises(UsageError, match=rf"--label: expected one of .*, anna, carl, found '{tmp_path.name}'"):
+        trained.read_all([strange], print)
+    (clip,) = trained.read_all([strange], print, label="carl")
+    assert clip.condition.label.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds", "length"), [(LABELS, 1.0, 1.0), (MEL, 0.2, 0.2), (LABELS + MEL, 9.0, 0.5)], ids=str
+)
+def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
+    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str], seconds: float, length: float
+) -> None:
+    heard: list[Any] = []
+    original = trainer.audition
+
+    def listening(*arguments: Any) -> Any:
+        heard.append(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(trainer, "audition", listening)
+    training = begin(
+        tiny(voices, *keys, "training.audition_every=10", f"training.audition_seconds={seconds}"), tmp_path / "run"
+    )
+    training.fit()
+    assert soundfile.info(training.run.audition_file(10)).frames == round(length * RATE_HZ)
+    (conditions,) = heard
+    if keys == LABELS:
+        assert [condition.label.tolist() for condition in conditions] == [[1, 0], [0, 1]]
+    else:
+        (condition,) = conditions
+        held_out = [training.conditioner.of_clip(c.classes(), c.label).frames[:] for c in training.corpus.validation]
+        assert any(np.array_equal(condition.frames[:], frames) for frames in held_out)
+
+
+def test_generating_goes_through_the_labels_or_mixes_them(voices: Path, tmp_path: Path) -> None:
+    begin(tiny(voices, *LABELS, "training.steps=60", "training.learning_rate=0.02"), tmp_path / "run").fit()
+    trained = load(tmp_path / "run", "cpu")
+    said: list[str] = []
+    by_default = trained.generate(0.05, count=3, notice=said.append)
+    assert said[0] == "label: anna, carl; --label chooses another"
+    in_turn = trained.generate(0.05, count=3, labels=["anna", "carl"])
+    np.testing.assert_array_equal(by_default, in_turn)
+    np.testing.assert_array_equal(trained.generate(0.05, labels=["anna"])[0], in_turn[0])
+    mixed = trained.generate(0.05, count=2, labels=["anna=0.5,carl=0.5", {"carl": 2.0}])
+    assert not np.array_equal(mixed[0], in_turn[0])
+    np.testing.assert_array_equal(mixed[1], in_turn[1])
+    with pytest.raises(UsageError, match="no such label 'dora'; this model knows anna, carl"):
+        trained.generate(0.05, labels=["dora"])
+    with pytest.raises(UsageError, match="--label: expected at most one for each clip, found 2 for 1"):
+        trained.generate(0.05, labels=["anna", "carl"])
+
+
+def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices: Path, tmp_path: Path) -> None:
+    begin(tiny(voices, *MEL), tmp_path / "run").fit()
+    trained = load(tmp_path / "run", "cpu")
+    recording = trained.read(voices / "anna" / "0.wav")
+    frames = trained.mel_of(recording)[:]
+    np.save(tmp_path / "frames.npy", frames)
+    expected = trained.generate(mel=trained.mel_of(recording))
+    assert expected.shape == (1, 2000)
+    np.testing.assert_array_equal(trained.generate(mel=frames), expected)
+    np.testing.assert_array_equal(trained.generate(mel=trained.read_mel(tmp_path / "frames.npy")), expected)
+    np.testing.assert_array_equal(trained.generate(0.1, mel=frames)[0], expected[0, :400])
+    with pytest.raises(UsageError, match=r"--seconds: expected at most 0\.5 s, as the mel frames go, found 0\.6"):
+        trained.generate(0.6, mel=frames)
+    with pytest.raises(UsageError, match=r"mel: expected mel frames \(F, 6\), found \(6, 50\); transpose them"):
+        trained.generate(mel=frames.T)
+    with pytest.raises(UsageError, match=r"makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE"):
+        trained.generate(0.1)
+
+
+@pytest.mark.parametrize("keys", [LABELS, LABELS + MEL], ids=["labels", "both"])
+def test_minutes_are_measured_under_conditions(voices: Path, tmp_path: Path, keys: list[str]) -> None:
+    config = load_config("small", [f"data.folder={voices}", *TINY[:-4], *keys, "training.minutes=0.15"])
+    training = begin(config, tmp_path / "run")
+    assert training.total_steps > 1
+    assert read_corpus(training.config).labels == ("anna", "carl")
+
+
+def test_memory_counts_what_conditions_add() -> None:
+    sizes = []
+    for keys in ([], LABELS, ["mel.n_mels=80"], ["mel.n_mels=80", "mel.upsampling=200"]):
+        config = settle(load_config("paper", [*keys, "training.threads=1"]), torch.device("cpu"))
+        sizes.append(training_bytes(config, "float32"))
+    assert sizes == sorted(sizes)
+    assert sizes[1] < 1.01 * sizes[0]
+    assert sizes[3] > 2 * sizes[0], "a row for each sample takes its room"
+
+
+# --- shown -------------------------------------------------------------------------------------------------------
+
+
+def shown(path: Path | str) -> tuple[dict[str, Any], str]:
+    inspection = inspect_path(str(path))
+    console = io.StringIO()
+    print_tables(inspection.tables, console)
+    return inspection.facts, " ".join(console.getvalue().split())
+
+
+def test_inspect_and_the_plan_show_labels_and_spectrograms(voices: Path, tmp_path: Path) -> None:
+    training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
+    training.fit()
+    facts, text = shown(tmp_path / "run")
+    assert facts["network"]["labels"] == ["anna", "carl"]
+    assert facts["network"]["mel"]["n_mels"] == 6
+    assert "labels 2: anna, carl" in text
+    assert "6 bands, 100 frames a second of 40 samples, 4 learned steps in each" in text
+    _, text = shown("speakers")
+    assert "labels the sub-folders of the recordings" in text
+    _, text = shown(RunFolder(tmp_path / "run").best_checkpoint)
+    assert "labels 2: anna, carl" in text
+    console = io.StringIO()
+    run = training.run.path
+    print_tables(plan_tables(training.config, training.corpus, training.model, torch.device("cpu"), run), console)
+    said = " ".join(console.getvalue().split())
+    assert "labels 2: anna, carl" in said
+    assert "6 bands from 0 to 2000 Hz, windows of 128 samples, a frame every 40 samples at 4,000 Hz" in said
+
+
+def test_a_page_has_samples_under_conditions(voices: Path, tmp_path: Path) -> None:
+    for keys, origin in (
+        (LABELS, "Generated from silence as anna by best.safetensors"),
+        (LABELS + MEL, "Generated from silence of the mel spectrogram of "),
+    ):
+        run = tmp_path / f"run of {len(keys)}"
+        begin(tiny(voices, *keys), run).fit()
+        sounds, sentence = generate_samples(run, SampleRequest((0.7, 1.0), 0.1), lambda done, total: None)
+        assert sentence.startswith(origin)
+        assert [sound.waveform.shape for sound in sounds] == [(400,)] * 2
+    shutil.rmtree(voices)
+    sounds, sentence = generate_samples(run, SampleRequest((1.0,), 0.1), lambda done, total: None)
+    assert not sounds
+    assert sentence.startswith("This model makes sound of mel spectrograms, and there is no recording to take one of:")

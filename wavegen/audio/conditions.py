@@ -1,0 +1,226 @@
+"""What a clip is conditioned on besides its own past: a label for all of it, mel frames along it.
+
+The network sees conditions as a table of rows and, for each step, which of them counts there. A row is a label and a
+frame; learned upsampling makes several rows of each frame, which are counted here already:
+
+    labels   a a a a a a      frames   0 0 1 2 3 3          a frame of context on either side, the clip's ends repeated
+    row_of   2 2 2 3 3 3 4 4 4 5 5 5 ...                    two rows of each frame, three samples each
+
+The step that predicts sample t of a clip sees frame t // hop_length. Before the clip there is its first row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.features import Frames, MelSpectrogram, clip_frames, normalized
+from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.errors import DataError, UsageError
+
+SHOWN_LABELS = 20  # in a message
+
+
+class ConditionRows(NamedTuple):
+    """A table of conditions, and which of its rows each step sees; a batch of them has B in front of all.
+
+    Attributes:
+        labels: (R, L) weights of the labels; None for a network without them.
+        frames: (R, n_mels) normalized mel frames; None for a network without them.
+        row_of: (T,) int64, each step's place among the rows that the network makes of these R.
+    """
+
+    labels: Floats | None
+    frames: Floats | None
+    row_of: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClipCondition:
+    """What one clip is conditioned on.
+
+    Args:
+        label: (L,) float32 weights of the labels; None for a network without them.
+        frames: its mel frames; None for a network without them.
+        hop_length: samples that a frame stands for.
+        upsampling: rows that the network makes of a frame.
+    """
+
+    label: Floats | None = None
+    frames: Frames | None = None
+    hop_length: int = 1
+    upsampling: int = 1
+
+    def rows(self, first: int, stop: int) -> ConditionRows:
+        """The conditions of the samples first .. stop - 1, which may lie before the clip."""
+        if self.frames is None:
+            labels = None if self.label is None else self.label[None]
+            return ConditionRows(labels, None, np.zeros(stop - first, np.int64))
+        within = np.clip(np.arange(first, stop), 0, len(self.frames) * self.hop_length - 1)
+        frame, inside = np.divmod(within, self.hop_length)
+        begin = int(frame[0])
+        frames = self.padded_frames(begin, int(frame[-1]) + 1)
+        index = (frame - begin + 1) * self.upsampling + inside // (self.hop_length // self.upsampling)
+        return ConditionRows(None if self.label is None else np.repeat(self.label[None], len(frames), 0), frames, index)
+
+    @property
+    def rows_per_frame(self) -> int:
+        """Rows that the network makes of each row of the table."""
+        return 1 if self.frames is None else self.upsampling
+
+    def most_rows(self, n_samples: int, n_stretches: int) -> int:
+        """Rows of the largest table that so many samples have in so many stretches of clips conditioned like this."""
+        return n_stretches if self.frames is None else n_samples // self.hop_length + 4 * n_stretches
+
+    def padded_frames(self, first: int, stop: int) -> Floats:
+        """The normalized frames first - 1 .. stop, (stop - first + 2, n_mels); the clip's ends are repeated."""
+        assert self.frames is not None
+        places = np.clip(np.arange(first - 1, stop + 1), 0, len(self.frames) - 1)
+        begin = int(places[0])
+        return normalized(self.frames[begin : int(places[-1]) + 1])[places - begin]
+
+
+Stretch = tuple[ClipCondition, int, int]  # of a clip: from one of its samples to another
+
+
+def rows_of_stretches(stretches: Sequence[Stretch], n_rows: int, length: int) -> ConditionRows:
+    """The conditions of stretches of clips that follow each other.
+
+    Args:
+        stretches: at least one.
+        n_rows: of the table, which is filled up with zeros.
+        length: of ``row_of``, which is filled up with its last entry.
+    """
+    parts, index, begin = [], [], 0
+    for condition, first, stop in stretches:
+        rows = condition.rows(first, stop)
+        parts.append(rows)
+        index.append(rows.row_of + begin * condition.rows_per_frame)
+        begin += max(0 if table is None else len(table) for table in rows[:2])
+
+    def table(tables: Sequence[Floats | None]) -> Floats | None:
+        known = [array for array in tables if array is not None]
+        return np.pad(np.concatenate(known), ((0, n_rows - begin), (0, 0))) if known else None
+
+    steps = np.concatenate(index)
+    return ConditionRows(
+        table([part.labels for part in parts]),
+        table([part.frames for part in parts]),
+        np.pad(steps, (0, length - len(steps)), mode="edge"),
+    )
+
+
+def stacked(sequences: Sequence[ConditionRows]) -> ConditionRows:
+    """Conditions of equal size side by side, as a batch."""
+
+    def stack(arrays: Sequence[Floats | None]) -> Floats | None:
+        known = [array for array in arrays if array is not None]
+        return np.stack(known) if known else None
+
+    labels, frames = stack([one.labels for one in sequences]), stack([one.frames for one in sequences])
+    return ConditionRows(labels, frames, np.stack([one.row_of for one in sequences]))
+
+
+@dataclass(frozen=True)
+class Conditioner:
+    """How the clips of a model are conditioned.
+
+    Args:
+        labels: in the model's order; none for a model without.
+        mel: the spectrograms' convention; None for a model without.
+        upsampling: rows that the network makes of a frame.
+        quantizer: the model's companding.
+    """
+
+    labels: tuple[str, ...]
+    mel: MelSpectrogram | None
+    upsampling: int
+    quantizer: Quantizer
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the model is conditioned on anything."""
+        return bool(self.labels) or self.mel is not None
+
+    def of_clip(self, classes: npt.NDArray[np.integer], label: str | None) -> ClipCondition | None:
+        """The condition of a recording: its label, and its own mel frames; None for a model without any.
+
+        Raises:
+            DataError: the label is not one of the model's.
+        """
+        frames = None if self.mel is None else clip_frames(self.mel, self.quantizer, classes)
+        return self._condition(self._weights_of(label), frames)
+
+    def to_generate(self, label: Mapping[str, float] | None, frames: Frames | None) -> ClipCondition | None:
+        """The condition of a new clip; None for a model without any.
+
+        Args:
+            label: weights by name, which need not sum to 1; None for a model without labels.
+            frames: in the model's convention; None for a model without.
+
+        Raises:
+            UsageError: something is missing, not for this model, or there is no such label.
+        """
+        if frames is not None and self.mel is None:
+            raise UsageError("--mel: this model is not conditioned on mel spectrograms; leave it out")
+        if frames is None and self.mel is not None:
+            raise UsageError(
+                "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"
+            )
+        return self._condition(self._mixed(label), frames)
+
+    def _condition(self, label: Floats | None, frames: Frames | None) -> ClipCondition | None:
+        if not self.is_needed:
+            return None
+        return ClipCondition(label, frames, 1 if self.mel is None else self.mel.hop_length, self.upsampling)
+
+    def _mixed(self, label: Mapping[str, float] | None) -> Floats | None:
+        if label and not self.labels:
+            raise UsageError("--label: this model has no labels; leave it out")
+        if not self.labels:
+            return None
+        if not label:
+            raise UsageError(f"--label: expected one of {shown(self.labels)}, found none")
+        if unknown := [name for name in label if name not in self.labels]:
+            raise UsageError(f"--label: no such label '{unknown[0]}'; this model knows {shown(self.labels)}")
+        total = sum(label.values())
+        if not all(0 <= weight < np.inf for weight in label.values()) or not 0 < total < np.inf:
+            raise UsageError(f"--label: expected weights of 0 or more and not all 0, found {dict(label)}")
+        return np.array([label.get(name, 0.0) / total for name in self.labels], np.float32)
+
+    def _weights_of(self, label: str | None) -> Floats | None:
+        if not self.labels:
+            return None
+        if label not in self.labels:
+            raise DataError(f"the label {label!r} is none of this model's: {shown(self.labels)}")
+        return np.array([name == label for name in self.labels], np.float32)
+
+
+def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:
+    """Read ``NAME`` or ``NAME=WEIGHT,NAME=WEIGHT``; a known name may have any signs in it.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if "=" not in text or text in known:
+        return {text: 1.0}
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.rpartition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"--label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, found '{text}'")
+    return weights
+
+
+def shown(labels: Sequence[str]) -> str:
+    """Labels in a message: the first of them, and how many more there are."""
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    return ", ".join(labels[:SHOWN_LABELS]) + more

@@ -1,0 +1,209 @@
+"""Mel spectrograms: what a vocoder makes sound of.
+
+The convention, which is that of most neural vocoders (Tacotron 2's and HiFi-GAN's but for the padding):
+
+    S[f, k] = |sum_n w[n] x[f hop - (n_fft - hop) / 2 + n] e^(-2 pi i k n / n_fft)|     w: Hann, n_fft samples
+    m[f, b] = ln max(sum_k M[k, b] S[f, k], 1e-5)                                      M: Slaney's mel filters, area 1
+
+Frame f stands for the samples f hop .. (f + 1) hop - 1 and its window has them in its middle. A clip of T samples has
+ceil(T / hop) frames, the last one in part; before and after it there is silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.errors import UsageError
+
+FLOOR = 1e-5
+LOWEST = math.log(FLOOR)
+HIGHEST = 10.0  # a mel magnitude of 22,000: no waveform in [-1, 1] has that with any window in use
+# Speech and music lie around -5: what the network sees is about 0, and rarely beyond -2 and 2.
+MIDDLE, SPREAD = -5.0, 4.0
+
+
+class Frames(Protocol):
+    """A clip's mel frames; a slice of them is computed or read when it is asked for."""
+
+    def __len__(self) -> int:
+        """Their number."""
+
+    def __getitem__(self, frames: slice) -> Floats:
+        """Some of them, (n, n_mels) float32."""
+
+
+@dataclass(frozen=True)
+class MelSpectrogram:
+    """A convention of mel spectrograms.
+
+    Args:
+        sample_rate_hz: of the waveforms.
+        n_mels: bands.
+        n_fft: samples in a window.
+        hop_length: samples that a frame stands for.
+        f_min: lowest frequency in Hz.
+        f_max: highest frequency in Hz.
+    """
+
+    sample_rate_hz: int
+    n_mels: int
+    n_fft: int
+    hop_length: int
+    f_min: float
+    f_max: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n_mels} bands from {self.f_min:g} to {self.f_max:g} Hz, windows of {self.n_fft} samples, "
+            f"a frame every {self.hop_length} samples at {self.sample_rate_hz:,} Hz"
+        )
+
+    def n_frames(self, n_samples: int) -> int:
+        """How many frames a clip has."""
+        return -(-n_samples // self.hop_length)
+
+    def frames_of(self, waveform: Floats) -> Floats:
+        """All frames of a clip.
+
+        Args:
+            waveform: (T,) float32.
+
+        Returns:
+            (ceil(T / hop_length), n_mels) float32.
+        """
+        return ClipFrames(self, len(waveform), lambda first, stop: waveform[first:stop])[:]
+
+    def read(self, path: Path) -> Frames:
+        """Map a ``.npy`` file of frames, such as another program wrote, and check that it follows this convention.
+
+        Raises:
+            UsageError: it is no such file, or its shape, type or values are not those of this convention.
+        """
+        try:
+            frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UsageError(f"{path}: expected mel frames as numpy.save writes them (.npy): {reason}") from None
+        self.check(frames, str(path))
+        return _StoredFrames(frames)
+
+    def check(self, frames: npt.NDArray[Any], where: str) -> None:
+        """Make sure that frames follow this convention, as far as that can be seen.
+
+        Raises:
+            UsageError: they do not.
+        """
+        expected = f"{where}: expected mel frames (F, {self.n_mels})"
+        if not isinstance(frames, np.ndarray) or frames.ndim != 2 or not len(frames) or frames.shape[1] != self.n_mels:
+            found = getattr(frames, "shape", type(frames).__name__)
+            turned = isinstance(frames, np.ndarray) and frames.ndim == 2 and frames.shape[0] == self.n_mels
+            advice = "; transpose them" if turned else f"; this model's are {self}"
+            raise UsageError(f"{expected}, found {found}{advice}")
+        if frames.dtype.kind != "f":
+            raise UsageError(f"{expected} of floating point numbers, found {frames.dtype}")
+        lowest, highest = math.inf, -math.inf
+        for begin in range(0, len(frames), 4096):  # a mapped file need not fit into memory
+            part = frames[begin : begin + 4096]
+            if not np.isfinite(part).all():
+                raise UsageError(f"{expected} of finite numbers, found some that are not")
+            lowest, highest = min(lowest, float(part.min())), max(highest, float(part.max()))
+        if lowest < LOWEST - 1e-2 or highest > HIGHEST:
+            raise UsageError(
+                f"{expected} of natural logarithms of magnitudes, {LOWEST:.2f} (silence, ln {FLOOR:g}) to {HIGHEST:g}, "
+                f"found {lowest:.2f} to {highest:.2f}; decibels, powers and decimal logarithms have to be converted"
+            )
+
+
+@dataclass(frozen=True)
+class ClipFrames:
+    """The frames of a clip, computed when they are asked for; nothing is kept.
+
+    Args:
+        mel: the convention.
+        n_samples: of the clip.
+        samples: gives the (stop - start,) float32 samples from start to stop, both within the clip.
+    """
+
+    mel: MelSpectrogram
+    n_samples: int
+    samples: Callable[[int, int], Floats]
+
+    def __len__(self) -> int:
+        return self.mel.n_frames(self.n_samples)
+
+    def __getitem__(self, frames: slice) -> Floats:
+        first, stop, _ = frames.indices(len(self))
+        if stop <= first:
+            return np.zeros((0, self.mel.n_mels), np.float32)
+        hop = self.mel.hop_length
+        margin = (self.mel.n_fft - hop) // 2
+        begin, end = first * hop - margin, stop * hop + margin
+        heard = self.samples(max(begin, 0), min(end, self.n_samples))
+        silence = (max(-begin, 0), max(end - self.n_samples, 0))
+        return _log_mel(self.mel)(np.pad(np.asarray(heard, np.float32), silence))
+
+
+def clip_frames(mel: MelSpectrogram, quantizer: Quantizer, classes: npt.NDArray[np.integer]) -> ClipFrames:
+    """The frames of a clip as the model hears it: of its quantized samples.
+
+    Args:
+        mel: the convention.
+        quantizer: the companding of the classes.
+        classes: (T,) of the clip; may be mapped into memory.
+    """
+    return ClipFrames(mel, len(classes), lambda first, stop: quantizer.decode(classes[first:stop]))
+
+
+def normalized(frames: Floats) -> Floats:
+    """Frames as the network sees them: around 0."""
+    return (np.asarray(frames, np.float32) - np.float32(MIDDLE)) / np.float32(SPREAD)
+
+
+class _StoredFrames:
+    """Frames of another program, mapped into memory."""
+
+    def __init__(self, frames: npt.NDArray[np.floating]) -> None:
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, frames: slice) -> Floats:
+        return np.asarray(self.frames[frames], np.float32)
+
+
+@lru_cache(maxsize=8)
+def _log_mel(mel: MelSpectrogram) -> Callable[[Floats], Floats]:
+    """The transform of torchaudio without padding, with its window and filters made once."""
+    import torch
+    from torchaudio.transforms import MelSpectrogram as Transform
+
+    transform = Transform(
+        sample_rate=mel.sample_rate_hz,
+        n_fft=mel.n_fft,
+        hop_length=mel.hop_length,
+        f_min=mel.f_min,
+        f_max=mel.f_max,
+        n_mels=mel.n_mels,
+        power=1.0,
+        center=False,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+
+    def log_mel(waveform: Floats) -> Floats:
+        with torch.no_grad():
+            bands = transform(torch.from_numpy(waveform)).clamp_min(FLOOR).log()
+        frames: Floats = np.ascontiguousarray(bands.t().numpy())
+        return frames
+
+    return log_mel

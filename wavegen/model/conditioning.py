@@ -1,0 +1,147 @@
+"""What conditions add to the gates of every block: labels for whole clips, mel frames along them.
+
+    z = tanh(Wf * h + Vf c) . sigmoid(Wg * h + Vg c)           (WaveNet, section 2.5; Tamamori et al., 2017)
+
+c is a label's embedding and a mel frame, one behind the other. Conditions come as a table of rows and, for each
+step, the row that it sees: V c is computed once for a row, not once for a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Floats = npt.NDArray[np.float32]
+Rows = tuple[Floats | None, Floats | None, npt.NDArray[np.int64]]  # labels, frames, row_of of a sequence or a batch
+
+
+class Condition(NamedTuple):
+    """What a batch of sequences is conditioned on.
+
+    Attributes:
+        labels: (B, R, L) weights of the labels, or None.
+        frames: (B, R, n_mels) normalized mel frames, or None.
+        row_of: (B, T) int64: which of the upsampling * R rows of its sequence each step sees.
+    """
+
+    labels: Tensor | None
+    frames: Tensor | None
+    row_of: Tensor
+
+    @classmethod
+    def of(cls, sequences: Sequence[Rows], device: torch.device) -> Condition:
+        """The conditions of several sequences of equal length, their tables filled up to equal size.
+
+        Args:
+            sequences: (R, L) labels or None, (R, n_mels) frames or None, (T,) row_of, of each.
+            device: of the network.
+        """
+
+        def tables(arrays: Sequence[Floats | None]) -> Tensor | None:
+            known = [torch.from_numpy(array) for array in arrays if array is not None]
+            n_rows = max(map(len, known), default=0)
+            padded = [F.pad(table, (0, 0, 0, n_rows - len(table))) for table in known]
+            return torch.stack(padded).to(device) if padded else None
+
+        labels, frames, row_of = zip(*sequences, strict=True)
+        return cls(tables(labels), tables(frames), torch.from_numpy(np.stack(row_of)).to(device))
+
+
+class GateRows(NamedTuple):
+    """What is added to the filters and gates of all blocks.
+
+    Attributes:
+        table: (N, blocks, 2 gate_channels).
+        row_of: (T * B,) int64, which row of the table each time-major row of the network takes.
+    """
+
+    table: Tensor
+    row_of: Tensor
+
+    def of_block(self, block: int, n: int) -> Tensor:
+        """What one block's last n rows take, (n, 2 gate_channels)."""
+        return self.table[:, block].index_select(0, self.row_of[len(self.row_of) - n :])
+
+
+class Conditioning(nn.Module):
+    """Turns labels and mel frames into what they add to the gates.
+
+    A new network's V is 0: it starts as if there were no conditions, and so does one that is fine-tuned from a network
+    without them.
+
+    Args:
+        n_labels: labels, or 0.
+        label_channels: numbers that describe a label.
+        n_mels: mel bands, or 0.
+        upsampling: rows that are made of a mel frame. More than 1 is a transposed convolution of that stride over twice
+            as many steps, one for each band, which begins as linear interpolation.
+        n_blocks: residual blocks.
+        gate_channels: of each block's filter, and of its gate.
+    """
+
+    def __init__(
+        self, n_labels: int, label_channels: int, n_mels: int, upsampling: int, n_blocks: int, gate_channels: int
+    ) -> None:
+        super().__init__()
+        self.n_labels, self.n_mels, self.upsampling, self.n_blocks = n_labels, n_mels, upsampling, n_blocks
+        self.labels = nn.Parameter(torch.randn(n_labels, label_channels)) if n_labels else None
+        self.interpolation = nn.Parameter(triangle(upsampling).repeat(n_mels, 1)) if n_mels and upsampling > 1 else None
+        channels = n_mels + (label_channels if n_labels else 0)
+        self.projection = nn.Parameter(torch.zeros(n_blocks * 2 * gate_channels, channels))
+
+    def forward(self, condition: Condition) -> GateRows:
+        """Compute V c for every row.
+
+        Args:
+            condition: of B sequences.
+
+        Returns:
+            Its table has upsampling * R rows for each sequence, one sequence behind the other.
+        """
+        parts = []
+        if self.labels is not None and condition.labels is not None:
+            parts.append(
+                (condition.labels.to(self.labels.dtype) @ self.labels).repeat_interleave(self.rows_per_frame, dim=1)
+            )
+        if condition.frames is not None:
+            parts.append(self.upsample(condition.frames.to(self.projection.dtype)))
+        rows = torch.cat(parts, dim=-1)
+        batch, n_rows, channels = rows.shape
+        table = F.linear(rows.reshape(-1, channels), self.projection).view(batch * n_rows, self.n_blocks, -1)
+        begins = n_rows * torch.arange(batch, device=condition.row_of.device)
+        return GateRows(table, (condition.row_of + begins[:, None]).t().reshape(-1))
+
+    @property
+    def rows_per_frame(self) -> int:
+        """Rows that are made of each row of a condition."""
+        return self.upsampling if self.n_mels else 1
+
+    def upsample(self, frames: Tensor) -> Tensor:
+        """Make several rows of each frame.
+
+            y[f u + r] = sum_j w[u / 2 + r + (f - j) u] x[j],   u = upsampling,   j = f and its nearer neighbour
+
+        Args:
+            frames: (B, R, n_mels).
+
+        Returns:
+            (B, upsampling * R, n_mels).
+        """
+        if self.interpolation is None:
+            return frames
+        u, n_frames = self.upsampling, frames.shape[1]
+        rows = F.conv_transpose1d(frames.mT, self.interpolation[:, None], stride=u, padding=u // 2, groups=self.n_mels)
+        return rows[:, :, : u * n_frames].mT
+
+
+def triangle(upsampling: int) -> Tensor:
+    """The weights of linear interpolation between the middles of frames, (2 upsampling,)."""
+    place = torch.arange(2 * upsampling, dtype=torch.float32)
+    middle = (upsampling - 1) / 2 + upsampling // 2
+    return (1 - (place - middle).abs() / upsampling).clamp_min(0)
