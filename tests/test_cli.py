@@ -326,7 +326,7 @@ def test_config_lists_prints_and_describes(tmp_path: Path) -> None:
     assert first_line == "# yaml-language-server: $schema=wavegen.schema.json"
     assert json.loads(wavegen("inspect", "my.yaml", "--json", cwd=tmp_path).stdout)
     schema = json.loads(wavegen("config", "--schema").stdout)
-    assert set(schema["properties"]) == {"audio", "quantization", "data", "model", "output", "training"}
+    assert set(schema["properties"]) == {"audio", "quantization", "data", "mel", "model", "output", "training"}
     assert schema["$defs"]["ModelConfig"]["properties"]["cycles"]["maximum"] == 20
     assert "did you mean 'small'?" in wavegen("config", "smal", exit_code=2).stderr
 
@@ -488,7 +488,7 @@ def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path: Path) ->
         check=True,
     )
     assert str(target) in done.stdout
-    assert "'demo', 'paper', 'small'" in done.stdout
+    assert "'demo', 'music', 'paper', 'small'" in done.stdout
 
 
 # --- conditions -------------------------------------------------------------------------------------------------

@@ -288,8 +288,10 @@ def evaluate(
     from wavegen.trained import load
 
     trained = load(source, device)
-    if label is not None and not (audio and trained.labels):
-        raise UsageError("--label: expected AUDIO to score, and a model with labels")
+    if label is not None and not audio:
+        raise UsageError("--label: expected AUDIO to score beside it; held-out clips have their own labels")
+    if label is not None and not trained.labels:
+        raise UsageError("--label: this model has no labels; leave it out")
     paths = [Path(path) for path in audio or []]
     clips = trained.read_all(paths, _notice, label) if paths else trained.held_out(_data_progress())
     baselines = trained.fit_baselines(_notice, _data_progress())

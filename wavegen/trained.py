@@ -289,7 +289,9 @@ class TrainedModel:
             ModelError: the model's outputs are not finite.
         """
         n_samples = None if seconds is None else self.n_samples(seconds)
-        conditions = self._conditions(labels, mel, count, notice)
+        if prime is not None and self.conditioner.mel is not None:
+            raise UsageError("--prime: a vocoder's sound begins where its spectrogram begins; leave it out")
+        conditions = self._conditions([labels] if isinstance(labels, str) else labels, mel, count, notice)
         if conditions and (frames := conditions[0].frames) is not None:
             longest = len(frames) * conditions[0].hop_length
             n_samples = longest if n_samples is None else n_samples

@@ -33,9 +33,9 @@ def test_labels_are_mixed_by_weight(text, weights):
     assert condition.frames is None
 
 
-@pytest.mark.parametrize("text", ["anna=", "anna=x", "=1", "anna=1,", "anna=1,bert", ",="])
+@pytest.mark.parametrize("text", ["anna=", "anna=x", "=1", "anna=1,", "anna=1,bert", ",=", "anna=1,anna=2"])
 def test_what_is_no_label_says_what_is_expected(text):
-    with pytest.raises(UsageError, match="--label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, found '"):
+    with pytest.raises(UsageError, match="--label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '"):
         parse_label(text)
 
 

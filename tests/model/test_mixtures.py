@@ -231,3 +231,14 @@ def test_an_untrained_mixture_is_no_worse_than_uniform(mixture, classes):
     targets = torch.from_numpy(np.clip(np.floor((amplitude + 1) / 2 * classes), 0, classes - 1).astype(np.int64))
     loss = distribution.loss(layer(torch.randn(len(targets), 4)), targets)
     assert loss.mean().item() <= math.log(classes) + 0.01
+
+
+def test_bfloat16_products_leave_16_bits_as_they_are(random_model):
+    """Neither the amplitude that enters nor the parameters that come out are rounded to bfloat16's eight bits."""
+    model = random_model(classes=65536, distribution=LogisticMixture(65536, 3), input_kind="scalar")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        entered = model.input(torch.tensor([50000, 50001]))
+        parameters = model.predict(torch.randn(4, model.skip.out_features))
+    assert not torch.equal(entered[0], entered[1])
+    assert parameters.dtype == torch.float32
+    assert not torch.equal(parameters, parameters.bfloat16().float())

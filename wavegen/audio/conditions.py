@@ -210,13 +210,14 @@ def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:
         return {text: 1.0}
     weights: dict[str, float] = {}
     for part in text.split(","):
-        name, _, number = part.rpartition("=")
+        name, _, number = (piece.strip() for piece in part.rpartition("="))
+        again = name in weights
         try:
             weights[name] = float(number)
         except ValueError:
             name = ""
-        if not name:
-            raise UsageError(f"--label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, found '{text}'")
+        if again or not name:
+            raise UsageError(f"--label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '{text}'")
     return weights
 
 

@@ -178,7 +178,13 @@ class WaveNet(nn.Module):
 
     def predict(self, skip: Tensor) -> Tensor:
         """The head: from rows of summed skips (n, skip_channels) to distributions' parameters (n, n_parameters)."""
-        parameters: Tensor = self.output(torch.relu(self.head(torch.relu(skip))))
+        hidden = torch.relu(self.head(torch.relu(skip)))
+        if self.distribution.kind == "softmax":
+            logits: Tensor = self.output(hidden)
+            return logits
+        # the eight bits of a bfloat16 mean would not tell neighbouring amplitudes apart
+        with torch.autocast(skip.device.type, enabled=False):
+            parameters: Tensor = self.output(hidden.to(self.output.weight.dtype))
         return parameters
 
     def queues(self, inputs: Tensor, condition: Condition | None = None) -> list[Tensor]:

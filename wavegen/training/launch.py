@@ -68,7 +68,7 @@ def start(
     Raises:
         UsageError: the run folder has something in it.
     """
-    config = _frozen(with_labels(config, corpus), corpus, group, notice)
+    config = _frozen(group.attempt(lambda: with_labels(config, corpus)), corpus, group, notice)
     torch.manual_seed(config.training.seed)
     model = build_model(config)
     own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
@@ -127,7 +127,7 @@ def new_run(
 
     source = group.attempt(lambda: look() if group.speaks else None)
     corpus = _shared_corpus(config, group, progress)
-    config = with_labels(config, corpus)
+    config = group.attempt(lambda: with_labels(config, corpus))
     group.attempt(lambda: None if source is None else _check_start(f"{init_from}", source, config, notice))
     return start(config, corpus, run, group, observers, notice, source)
 
@@ -221,7 +221,7 @@ def resume(
     corpus = _shared_corpus(config, group, progress)
     changes += manifest_differences(checkpoint.manifest, corpus.manifest())
     group.attempt(lambda: None if accept_changes else _refuse(run, changes))
-    config = with_labels(config, corpus)
+    config = group.attempt(lambda: with_labels(config, corpus))
     for change in changes:
         notice(f"changed: {change}")
     return _restored(checkpoint, config, corpus, run, group, observers, notice)

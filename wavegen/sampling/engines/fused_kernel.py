@@ -173,7 +173,7 @@ def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussia
         log_scale = min(max(np.float64(parameters[at + 2 * components + k]), mixture[1]), mixture[2])
         quantile = normal_quantile(left) if is_gaussian else math.log(left) - math.log1p(-left)
         place = mixture[0] * parameters[at + components + k] + math.exp(log_scale) * temperature * quantile
-    return np.int64(min(max(math.floor((place + 1.0) * (0.5 * n_classes)), 0.0), n_classes - 1.0))
+    return np.int64(math.floor(min(max((place + 1.0) * (0.5 * n_classes), 0.0), n_classes - 1.0)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
