@@ -250,6 +250,17 @@ def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(
     np.testing.assert_array_equal(second.average.skip.weight.detach().numpy(), first.average["skip.weight"])
 
 
+def test_fine_tuning_says_what_means_something_else_though_it_fits(
+    sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tiny_config(sines, "mel.n_mels=8"), tmp_path / "first").fit()
+    changed = tiny_config(sines, "quantization.kind=linear")
+    launch.new_run(changed, RunFolder(tmp_path / "second"), ON_CPU, [], print, init_from=tmp_path / "first")
+    said = capsys.readouterr().out
+    assert "first was trained otherwise: quantization.kind: mu_law -> linear; mel.n_mels: 8 -> None" in said
+    assert "not used: conditioning.projection" in said
+
+
 def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "new")
     with pytest.raises(UsageError, match="expected a run folder or a checkpoint, found nothing"):

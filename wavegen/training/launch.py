@@ -44,6 +44,9 @@ HARMLESS = {
     )
 }
 
+# What another network may have been trained with although all its tensors fit.
+SAME_SHAPES_OTHER_MEANING = ("audio.sample_rate_hz", "quantization.", "mel.", "model.input", "output.")
+
 
 def start(
     config: Config,
@@ -149,14 +152,16 @@ def _check_start(name: str, source: Checkpoint, config: Config, notice: Notice) 
         more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
         raise ModelError(
             f"{name} does not fit this configuration: {what}{more}; "
-            "give the sections model, quantization, mel and output that it was trained with"
+            "give the sections model, quantization, mel and output that it was trained with, and its data.labels"
         )
-    if source.config.quantization != config.quantization:
-        notice(f"{name} was trained with other classes: {source.config.quantization}")
-    fresh = sorted(shapes.keys() - source.average.keys())
+    others = [line for line in differences(source.config, config) if line.startswith(SAME_SHAPES_OTHER_MEANING)]
+    if others:
+        notice(f"{name} was trained otherwise: {'; '.join(others)}")
+    fresh, unused = sorted(shapes.keys() - source.average.keys()), sorted(source.average.keys() - shapes.keys())
     notice(
         f"initialized {len(shapes) - len(fresh)} of {len(shapes)} tensors from {name}"
         + (f"; fresh: {', '.join(fresh)}" if fresh else "")
+        + (f"; not used: {', '.join(unused)}" if unused else "")
     )
     before, now = _labels_of(source.config), _labels_of(config)
     if before and now and before != now:
