@@ -6,6 +6,7 @@ Nothing here imports torch before it computes: an engine that does without takes
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -156,7 +157,7 @@ def _kept(scaled: Tensor, truncation: Truncation) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(ABC):
     """A mixture of distributions on a line, of which each class is an interval.
 
         P(c) = sum over components k of softmax(logits)[k] (F((b[c+1] - m[k]) / s[k]) - F((b[c] - m[k]) / s[k]))
@@ -241,9 +242,11 @@ class Mixture:
         return logits, means * MEAN_UNIT, log_scales.clamp(*self.scale_limits)
 
     @property
+    @abstractmethod
     def kind(self) -> OutputKind:
-        raise NotImplementedError
+        """Its name in the configuration."""
 
+    @abstractmethod
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
         """The logarithm of the probability that each component gives a bin.
 
@@ -253,11 +256,10 @@ class Mixture:
             bottom: (..., 1) whether it is the lowest bin, which has no lower bound.
             top: (..., 1) whether it is the highest.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _quantile(self, p: Tensor) -> Tensor:
         """The inverse of F."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
