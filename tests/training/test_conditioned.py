@@ -22,9 +22,7 @@ from wavegen.trained import load
 from wavegen.training import launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group
-from wavegen.training.interruption import Interrupted
 from wavegen.training.memory import training_bytes
-from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.settling import settle
 from wavegen.training.trainer import Trainer
@@ -84,23 +82,14 @@ def newest(run: Path) -> Checkpoint:
     return RunFolder(run).load_newest()[0]
 
 
-def stop_after(training: Trainer, step: int) -> None:
-    class Stop(Observer):
-        def stepped(self, entry: dict[str, Any]) -> None:
-            if entry["step"] == step:
-                training.interruption.signal_number = 2
-
-    training.observers = [Stop()]
-    with pytest.raises(Interrupted):
-        training.fit()
-
-
 # --- frozen ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", ["fused", "torch"])
 @pytest.mark.parametrize("keys", [LABELS, MEL, LABELS + MEL], ids=["labels", "mel", "both"])
-def test_interrupted_and_resumed_equals_uninterrupted(voices: Path, tmp_path: Path, keys: list[str], backend) -> None:
+def test_interrupted_and_resumed_equals_uninterrupted(
+    voices: Path, tmp_path: Path, keys: list[str], backend, stop_after
+) -> None:
     config = tiny(voices, *keys, f"training.backend={backend}", "training.validate_every=4")
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), step=5)
@@ -114,7 +103,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(voices: Path, tmp_path: Pa
     assert np.abs(one.weights["conditioning.projection"]).max() > 0, "learnt"
 
 
-def test_labels_are_frozen_in_their_order(voices: Path, tmp_path: Path) -> None:
+def test_labels_are_frozen_in_their_order(voices: Path, tmp_path: Path, stop_after) -> None:
     stop_after(begin(tiny(voices, *LABELS), tmp_path / "run"), step=3)
     frozen = load_config(tmp_path / "run" / "config.yaml")
     assert frozen.data.label_names == ["anna", "carl"]
@@ -128,7 +117,7 @@ def test_labels_are_frozen_in_their_order(voices: Path, tmp_path: Path) -> None:
         go_on(tmp_path / "run", lambda f: f.with_values("mel", n_mels=10), accept=True)
 
 
-def test_a_label_that_comes_later_needs_a_new_run(voices: Path, tmp_path: Path) -> None:
+def test_a_label_that_comes_later_needs_a_new_run(voices: Path, tmp_path: Path, stop_after) -> None:
     stop_after(begin(tiny(voices, *LABELS), tmp_path / "run"), step=3)
     write_voices(voices, {"bert": 300.0})
     with pytest.raises(UsageError, match=r"added: bert/0\.wav.*--accept-changes"):

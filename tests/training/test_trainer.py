@@ -87,21 +87,8 @@ def assert_same_training(one: Checkpoint, other: Checkpoint) -> None:
             np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
-def stop_after(training: Trainer, step: int) -> None:
-    """Let the training be interrupted as by Ctrl-C once it has made so many steps."""
-
-    class Stop(Observer):
-        def stepped(self, entry: dict[str, Any]) -> None:
-            if entry["step"] == step:
-                training.interruption.signal_number = 2
-
-    training.observers = [Stop()]
-    with pytest.raises(Interrupted):
-        training.fit()
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Path, precision: str) -> None:
+def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Path, precision: str, stop_after) -> None:
     config = tiny_config(sines, f"training.precision={precision}", "training.validate_every=4")
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), step=5)
@@ -268,7 +255,9 @@ def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines: Path, tmp_
     assert not run.path.exists()
 
 
-def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(sines: Path, tmp_path: Path) -> None:
+def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(
+    sines: Path, tmp_path: Path, stop_after
+) -> None:
     config = tiny_config(sines, "training.steps=20", "training.validate_every=5", "training.checkpoint_every=5")
     begin(config, tmp_path / "run").fit()
     costs = final_state(tmp_path / "run").metrics["precision_costs"]
@@ -370,7 +359,7 @@ def test_a_longer_schedule_resumes_without_being_asked_twice(sines: Path, tmp_pa
     assert load_config(tmp_path / "run" / "config.yaml").training.steps == 15
 
 
-def test_what_auto_decided_stays_when_the_same_file_is_given_again(sines: Path, tmp_path: Path) -> None:
+def test_what_auto_decided_stays_when_the_same_file_is_given_again(sines: Path, tmp_path: Path, stop_after) -> None:
     config = load_config("small", [f"data.folder={sines}", *TINY, "training.precision=auto", "training.threads=auto"])
     stop_after(begin(config, tmp_path / "run"), step=5)
     resumed = go_on(tmp_path / "run", lambda _: config)
@@ -378,7 +367,7 @@ def test_what_auto_decided_stays_when_the_same_file_is_given_again(sines: Path, 
     assert "auto" not in resumed.settings.model_dump().values()
 
 
-def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path: Path) -> None:
+def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path: Path, stop_after) -> None:
     stop_after(begin(tiny_config(sines), tmp_path / "run"), step=5)
 
     def faster(frozen: Config) -> Config:
@@ -391,7 +380,7 @@ def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path
         go_on(tmp_path / "run", lambda frozen: frozen.with_values("model", residual_channels=13), accept=True)
 
 
-def test_a_changed_folder_is_shown_and_needs_a_word(sines: Path, tmp_path: Path) -> None:
+def test_a_changed_folder_is_shown_and_needs_a_word(sines: Path, tmp_path: Path, stop_after) -> None:
     stop_after(begin(tiny_config(sines), tmp_path / "run"), step=5)
     soundfile.write(sines / "new.wav", np.full(2000, 0.1), RATE_HZ)
     with pytest.raises(UsageError, match=r"added: new\.wav \(.*--accept-changes"):
@@ -454,7 +443,7 @@ def test_calibrating_changes_nothing_in_the_training(sines: Path, tmp_path: Path
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_trains_and_resumes_on_cuda(sines: Path, tmp_path: Path) -> None:
+def test_trains_and_resumes_on_cuda(sines: Path, tmp_path: Path, stop_after) -> None:
     config = tiny_config(sines, "training.precision=bfloat16", "training.steps=60", "training.learning_rate=0.01")
     device = torch.device("cuda")
     training = launch.start(config, read_corpus(config), RunFolder(tmp_path / "run"), Group(device=device), [], print)
