@@ -1,0 +1,175 @@
+"""What is wrong with a configuration, in words: keys that are unknown, not allowed, or do not go together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wavegen.yaml_source import KeyPath, YamlSource
+
+if TYPE_CHECKING:
+    from wavegen.config import Config
+
+Tree = Mapping[str, Any]
+
+MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings hear each of so many often enough
+EITHER = ("steps", "minutes")  # of training: one decides the other
+
+
+def explain(
+    schema: Tree, known: Mapping[str, list[str]], source: YamlSource, loc: Sequence[int | str], kind: str
+) -> tuple[KeyPath, str]:
+    """One of pydantic's errors as the key it belongs to and a sentence.
+
+    Args:
+        schema: the JSON Schema of a configuration.
+        known: the keys of each section.
+        source: the document.
+        loc: pydantic's place.
+        kind: pydantic's name of the error.
+    """
+    node, key = _walk_schema(schema, loc)
+    found = source.value(key)
+    if kind == "extra_forbidden":
+        return key, "unknown key" + _suggest(key, known)
+    return key, f"expected {_describe(node)}, found {_show(found)}"
+
+
+def contradictions(source: YamlSource) -> dict[KeyPath, str]:
+    """What is wrong although each key by itself is right."""
+    problems = dict.fromkeys(source.repeated, "this key was already given; remove one")
+    if all(source.value(("training", key)) is not None for key in EITHER):
+        problems["training",] = "expected steps or minutes, found both; remove one"
+    names = source.value(("data", "label_names"))
+    if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
+        problems["data", "label_names"] = f"expected each name once, found {', '.join(map(repr, twice))} again"
+    return problems
+
+
+def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
+    """Keys of the spectrograms that do not go together, or not with the sample rate."""
+    mel, rate = config.mel, config.audio.sample_rate_hz
+    problems: dict[KeyPath, str] = {}
+    if mel.n_mels is None:
+        return problems
+    if mel.hop_length % mel.upsampling:
+        problems["mel", "upsampling"] = (
+            f"expected a divisor of mel.hop_length, {mel.hop_length}, found {mel.upsampling}"
+        )
+    if mel.hop_length > mel.n_fft:
+        problems["mel", "hop_length"] = f"expected at most mel.n_fft, {mel.n_fft}, found {mel.hop_length}"
+    if (mel.n_fft - mel.hop_length) % 2:
+        problems["mel", "n_fft"] = (
+            f"expected an even number more than mel.hop_length, {mel.hop_length}, so that frames have a middle, "
+            f"found {mel.n_fft}"
+        )
+    if mel.f_max is not None and mel.f_max > rate / 2:
+        problems["mel", "f_max"] = f"expected half of audio.sample_rate_hz, {rate / 2:g}, or less, found {mel.f_max}"
+    highest = rate / 2 if mel.f_max is None else mel.f_max
+    if mel.f_min >= highest:
+        problems["mel", "f_min"] = f"expected less than the highest frequency, {highest:g}, found {mel.f_min}"
+    return problems
+
+
+def disagreements(config: Config) -> dict[KeyPath, str]:
+    """What is wrong in one key because of another."""
+    return {**_class_disagreements(config), **_mel_disagreements(config)}
+
+
+def _class_disagreements(config: Config) -> dict[KeyPath, str]:
+    """Keys that do not go together with the number of classes."""
+    classes = config.quantization.classes
+    problems: dict[KeyPath, str] = {}
+    if classes <= MOST_RANKED_CLASSES:
+        return {}
+    if config.output.kind == "softmax":
+        problems["quantization", "classes"] = (
+            f"expected {MOST_RANKED_CLASSES} at most with output.kind softmax, found {classes}; for more classes set "
+            "output.kind to logistic_mixture or gaussian_mixture"
+        )
+    if config.quantization.kind == "mu_law":
+        problems["quantization", "kind"] = (
+            f"expected linear with {classes} classes, found 'mu_law', whose steps near silence would be finer than "
+            "recordings are; set quantization.kind: linear"
+        )
+    if config.model.input != "scalar":
+        problems["model", "input"] = (
+            f"expected scalar with {classes} classes, found '{config.model.input}', a row of weights for each of them; "
+            "set model.input: scalar"
+        )
+    return problems
+
+
+class _Schema(NamedTuple):
+    node: Mapping[str, Any]
+    key: KeyPath
+
+
+def _walk_schema(root: Tree, loc: Sequence[int | str]) -> _Schema:
+    """Follow an error's location to the key that a user wrote; what pydantic adds for unions is left out."""
+    node: Mapping[str, Any] = root
+    key: KeyPath = ()
+    for part in loc:
+        properties = _resolve(root, node).get("properties")
+        if properties is None:
+            break
+        key = (*key, str(part))
+        node = properties.get(part, {})
+    return _Schema(_resolve(root, node), key)
+
+
+def _resolve(root: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = node.get("$ref")
+    return root["$defs"][reference.rsplit("/", 1)[1]] if reference else node
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_describe(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return ("a whole number" if kind == "integer" else "a number") + _describe_range(schema)
+    if kind == "array":
+        return f"a list of {schema.get('minItems', 0)} or more, each {_describe(schema['items'])}"
+    words = {"string": "text", "null": "null", "boolean": "true or false", "object": "a section of keys"}
+    return words[str(kind)]
+
+
+def _describe_range(schema: Mapping[str, Any]) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}" if high < 10**6 else f", {low:g} or more, up to {high}"
+    parts = [
+        *([f"{low:g} or more"] if low is not None else []),
+        *([f"above {above:g}"] if above is not None else []),
+        *([f"at most {high:g}"] if high is not None else []),
+        *([f"below {below:g}"] if below is not None else []),
+    ]
+    return " " + " and ".join(parts) if parts else ""
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggest(key: KeyPath, tree: Mapping[str, list[str]]) -> str:
+    """The nearest known key: in the same section first, then anywhere."""
+    here = list(tree) if len(key) == 1 else tree[key[0]]
+    everywhere = {name: section for section, names in tree.items() for name in names}
+    near = difflib.get_close_matches(key[-1], here, n=1)
+    if near and key[-1] not in everywhere:
+        return f"; did you mean '{near[0]}'?"
+    far = difflib.get_close_matches(key[-1], list(everywhere), n=1, cutoff=0.75)
+    if far:
+        return f"; did you mean '{far[0]}' of the section '{everywhere[far[0]]}'?"
+    return f"; known here: {', '.join(here)}"
