@@ -36,6 +36,8 @@ def one_thread(two_threads):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(ahead, "BLOCK_ROWS", 12)  # several within these clips
+    monkeypatch.setattr(ahead, "FRAMES_AT_ONCE", 15)
+    monkeypatch.setattr(ahead, "ON_ONE_CORE", 1000)
 
 
 def conditions_of(kind, count, n_frames=20, seed=1):

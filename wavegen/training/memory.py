@@ -64,13 +64,14 @@ def training_bytes(config: Config, precision: str) -> int:
 
 
 def _condition_bytes(config: Config, model: WaveNet, size: int) -> int:
-    """Of one slice: what conditions add to the gates, its copy for the products, and its gradient twice."""
+    """Of one slice: what conditions add to the gates, its gradient, and for the fused backend their sum with biases."""
     n_mels, steps = config.mel.n_mels, model.receptive_field - 1 + config.training.window_targets
     if not config.n_labels and n_mels is None:
         return 0
     rows = 2 if n_mels is None else (steps // config.mel.hop_length + 8) * config.mel.upsampling
     shape = config.model
-    return size * rows * 4 * (4 * len(shape.dilations) * 2 * shape.gate_channels + 2 * (n_mels or 0))
+    copies = 3 if config.training.backend == "fused" else 2
+    return size * rows * 4 * (copies * len(shape.dilations) * 2 * shape.gate_channels + 2 * (n_mels or 0))
 
 
 def _block_rows(config: Config, model: WaveNet) -> int:
@@ -108,8 +109,6 @@ def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     # a target: concatenated z, skips, head, logits, their log-softmax and its gradient
     target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
     target += (word + 8) * model.distribution.n_parameters
-    if model.conditioning is not None:
-        row += 4 * 2 * shape.gate_channels  # what is added to the gates
     of_rows = size * (_block_rows(config, model) * row + config.training.window_targets * target)
     return of_rows + _condition_bytes(config, model, size)
 

@@ -12,7 +12,9 @@ from wavegen.audio.conditions import ClipCondition
 
 Array = npt.NDArray[Any]
 
-BLOCK_ROWS = 64  # a product's rounding depends on its shape: all have the same, and a chunk's length changes nothing
+BLOCK_ROWS = 64  # are made at once: always as many, for a product's rounding depends on its shape
+FRAMES_AT_ONCE = 64  # are asked for, or as many blocks as that are: a call to compute a few costs as much as for many
+ON_ONE_CORE = 1 << 18  # multiply-adds of a product that numpy's matrix library does not spread over several cores
 
 
 class Piece(NamedTuple):
@@ -44,8 +46,8 @@ class RowsAhead:
             -1, len(weights["skip.weight"][0]) // (n_gates // 2), n_gates
         )
         wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
-        self.shape = wide.shape[1:]  # blocks, 2 gate_channels
-        self.projection = wide.reshape(len(wide), -1)
+        self.projection = np.ascontiguousarray(wide.transpose(1, 0, 2))  # (blocks, channels, 2 gate_channels)
+        self.product_rows = max(1, min(BLOCK_ROWS, ON_ONE_CORE // (wide.shape[0] * wide.shape[2])))
         self.interpolation = weights.get("conditioning.interpolation")
         labels = weights.get("conditioning.labels")
         distinct = {id(condition): condition for condition in conditions}
@@ -56,6 +58,8 @@ class RowsAhead:
         self.upsampling, self.hop = self.conditions[0].rows_per_frame, self.conditions[0].hop_length
         self.block_frames = max(1, BLOCK_ROWS // self.upsampling)
         self._block, self._table = -1, np.zeros((0, 0, 0, 0))
+        self._frames_from = -1
+        self._frames: list[Array] = []
 
     def before(self) -> Array:
         """What is added before the clips begin, and at their first sample: (tables, blocks, 2 gate_channels)."""
@@ -78,9 +82,16 @@ class RowsAhead:
     def _table_at(self, block: int) -> Array:
         """The rows of a block of frames; of the last one that was asked for they are kept."""
         if block != self._block:
-            tables = [self._rows(i, block) @ self.projection for i in range(len(self.conditions))]
-            self._block, self._table = block, np.stack(tables).reshape(len(tables), -1, *self.shape)
+            self._table = np.stack([self._projected(self._rows(i, block)) for i in range(len(self.conditions))])
+            self._block = block
         return self._table
+
+    def _projected(self, rows: Array) -> Array:
+        """V c for rows (R, channels), (R, blocks, 2 gate_channels)."""
+        n = self.product_rows
+        parts = np.pad(rows, ((0, -len(rows) % n), (0, 0))).reshape(-1, 1, n, rows.shape[1])
+        projected: Array = (parts @ self.projection).transpose(0, 2, 1, 3)  # (parts, n, blocks, 2 gate_channels)
+        return projected.reshape(-1, *projected.shape[2:])[: len(rows)]
 
     def _rows(self, i: int, block: int) -> Array:
         """The conditions of a block, (R, channels): a label's embedding, then a frame."""
@@ -88,9 +99,19 @@ class RowsAhead:
         if condition.frames is None:
             assert label is not None
             return np.asarray(label[None])
-        begin = block * self.block_frames
-        frames = self._upsampled(condition.padded_frames(begin, begin + self.block_frames))
+        frames = self._upsampled(self._padded_frames(i, block))
         return frames if label is None else np.concatenate([np.repeat(label[None], len(frames), 0), frames], axis=1)
+
+    def _padded_frames(self, i: int, block: int) -> Array:
+        """The frames of a block and one on either side of them, out of those of several blocks."""
+        blocks = max(1, FRAMES_AT_ONCE // self.block_frames)
+        several, inside = divmod(block, blocks)
+        if several != self._frames_from:
+            begin, n = several * blocks * self.block_frames, blocks * self.block_frames
+            self._frames = [condition.padded_frames(begin, begin + n) for condition in self.conditions]
+            self._frames_from = several
+        first = inside * self.block_frames
+        return self._frames[i][first : first + self.block_frames + 2]
 
     def _upsampled(self, frames: Array) -> Array:
         """Make several rows of each frame but the first and the last, as ``wavegen.model.conditioning`` does."""
