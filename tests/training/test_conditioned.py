@@ -163,6 +163,68 @@ def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices: 
     assert second._bits(labelled) == pytest.approx(first._bits(plain), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "sentence"),
+    [
+        (
+            LABELS,
+            LABELS + MEL,
+            "; kept in part: conditioning.projection (label columns)"
+            "; fresh: conditioning.interpolation, conditioning.projection (mel columns)",
+        ),
+        (
+            MEL,
+            LABELS + MEL,
+            "; kept in part: conditioning.projection (mel columns)"
+            "; fresh: conditioning.labels, conditioning.projection (label columns)",
+        ),
+        (LABELS + MEL, MEL, "; not used: conditioning.labels, conditioning.projection (label columns)"),
+        (
+            LABELS,
+            MEL,
+            "; fresh: conditioning.interpolation, conditioning.projection (mel columns)"
+            "; not used: conditioning.labels, conditioning.projection (label columns)",
+        ),
+        ([], MEL, "; fresh: conditioning.interpolation, conditioning.projection (mel columns)"),
+        (MEL, [], "; not used: conditioning.interpolation, conditioning.projection (mel columns)"),
+    ],
+    ids=["mel added", "labels added", "labels dropped", "labels to mel", "first conditions", "no conditions any more"],
+)
+def test_conditions_may_come_and_go(
+    voices: Path, tmp_path: Path, before: list[str], now: list[str], sentence: str
+) -> None:
+    first = begin(tiny(voices, *before), tmp_path / "first")
+    first.fit()
+    learnt = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint).average
+    said: list[str] = []
+    second = begin(tiny(voices, *now), tmp_path / "second", said, tmp_path / "first")
+    assert len(said) == 1, "mel.* differs in nothing that both have"
+    assert said[0].startswith("initialized ")
+    assert said[0].endswith(f"{tmp_path / 'first'}{sentence}")
+    weights = {name: parameter.detach().numpy() for name, parameter in second.model.named_parameters()}
+    for name in weights.keys() & learnt.keys() - {"conditioning.projection"}:
+        np.testing.assert_array_equal(weights[name], learnt[name], err_msg=name)
+    if now:
+        for kind, columns in found_columns(weights, now).items():
+            kept = found_columns(learnt, before).get(kind)
+            np.testing.assert_array_equal(columns, 0 if kept is None else kept)
+            assert kept is None or np.abs(kept).max() > 0, "learnt"
+    if all(key in now for key in before):  # it begins as the other one was
+        bits = [training._bits(training._validation_clips(None)) for training in (first, second)]
+        assert bits[1] == pytest.approx(bits[0], rel=1e-6)
+
+
+def found_columns(weights: dict[str, np.ndarray], keys: list[str]) -> dict[str, np.ndarray]:
+    """What the projection has for three numbers of a label, if any, and behind them for six mel bands, if any."""
+    if not keys:
+        return {}
+    projection = weights["conditioning.projection"]
+    split = 3 if "data.labels=subfolders" in keys else 0
+    assert projection.shape == (5 * 24, split + (6 if MEL[0] in keys else 0))
+    parts = {"label": projection[:, :split], "mel": projection[:, split:]}
+    return {kind: part for kind, part in parts.items() if part.size}
+
+
 def test_another_shape_is_a_clear_error(voices: Path, tmp_path: Path) -> None:
     begin(tiny(voices, *LABELS), tmp_path / "first").fit()
     for keys, text in [
@@ -172,6 +234,13 @@ def test_another_shape_is_a_clear_error(voices: Path, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=rf"first does not fit this configuration: {text}"):
             begin(tiny(voices, *LABELS, *keys), tmp_path / "second", init_from=tmp_path / "first")
         assert not (tmp_path / "second").exists()
+
+
+def test_mel_frames_of_another_size_are_a_clear_error(voices: Path, tmp_path: Path) -> None:
+    begin(tiny(voices, *MEL[:-1]), tmp_path / "first").fit()
+    columns = r"'conditioning\.projection \(mel columns\)': expected the shape \(120, 8\), found \(120, 6\)"
+    with pytest.raises(ModelError, match=rf"first does not fit this configuration: {columns}; give the sections"):
+        begin(tiny(voices, *LABELS, *MEL[:-1], "mel.n_mels=8"), tmp_path / "second", init_from=tmp_path / "first")
 
 
 # --- learnt, scored, heard ---------------------------------------------------------------------------------------

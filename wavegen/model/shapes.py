@@ -39,10 +39,15 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
         shapes["conditioning.labels"] = (n_labels, model.label_channels)
     if n_mels and config.mel.upsampling > 1:
         shapes["conditioning.interpolation"] = (n_mels, 2 * config.mel.upsampling)
-    if n_labels or n_mels:
-        channels = n_mels + (model.label_channels if n_labels else 0)
-        shapes["conditioning.projection"] = (len(dilations) * 2 * gate, channels)
+    if columns := condition_columns(config):
+        shapes["conditioning.projection"] = (len(dilations) * 2 * gate, sum(columns.values()))
     return shapes
+
+
+def condition_columns(config: Config) -> dict[str, int]:
+    """How many columns of ``conditioning.projection`` each kind of condition has, in their order; none without any."""
+    widths = {"label": config.model.label_channels if config.n_labels else 0, "mel": config.mel.n_mels or 0}
+    return {kind: width for kind, width in widths.items() if width}
 
 
 def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> None:

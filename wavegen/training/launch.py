@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from wavegen.audio.conditions import shown
 from wavegen.config import Config, differences
 from wavegen.data.corpus import Corpus, manifest_differences
-from wavegen.data.reading import build_conditioner, build_quantizer, read_corpus, with_labels
-from wavegen.errors import ModelError, UsageError
-from wavegen.model.shapes import parameter_shapes
+from wavegen.data.reading import build_quantizer, read_corpus, with_labels
+from wavegen.errors import UsageError
 from wavegen.model.wavenet import build_model, load_weights
-from wavegen.training.checkpoint import Arrays, Checkpoint, load_checkpoint
+from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group
+from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.freeze import freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
@@ -24,8 +22,6 @@ from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
 DataProgress = Callable[[int, int], None]
-
-LABELS = "conditioning.labels"  # a row for each label
 
 # What may differ between a run and the wish to go on with it, without being asked twice: another length is the
 # ordinary case, and how often things are looked at or kept changes nothing in the training.
@@ -43,9 +39,6 @@ HARMLESS = {
         "timeout_seconds",
     )
 }
-
-# What another network may have been trained with although all its tensors fit.
-SAME_SHAPES_OTHER_MEANING = ("audio.sample_rate_hz", "quantization.", "mel.", "model.input", "output.")
 
 
 def start(
@@ -75,7 +68,7 @@ def start(
     torch.manual_seed(config.training.seed)
     model = build_model(config)
     own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    load_weights(model, group.from_first(own if source is None else _started_from(source, own, config)))
+    load_weights(model, group.from_first(own if source is None else weights_from(source, own, config)))
     group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
@@ -115,7 +108,7 @@ def new_run(
         observers: are told what happens.
         notice: is told what the user should know.
         progress: of reading the corpus.
-        init_from: a run or a checkpoint whose averaged weights to start from; of its labels those that match.
+        init_from: a run or a checkpoint whose averaged weights to start from; of its conditions what matches.
 
     Raises:
         UsageError: the run folder has something in it, or there is no such folder or checkpoint.
@@ -131,66 +124,8 @@ def new_run(
     source = group.attempt(lambda: look() if group.speaks else None)
     corpus = _shared_corpus(config, group, progress)
     config = group.attempt(lambda: with_labels(config, corpus))
-    group.attempt(lambda: None if source is None else _check_start(f"{init_from}", source, config, notice))
+    group.attempt(lambda: None if source is None else check_source(f"{init_from}", source, config, notice))
     return start(config, corpus, run, group, observers, notice, source)
-
-
-def _check_start(name: str, source: Checkpoint, config: Config, notice: Notice) -> None:
-    """Make sure that a network can start from another one's averaged weights, and say what does not come from there.
-
-    Raises:
-        ModelError: a tensor that both have is of another shape.
-    """
-    shapes = parameter_shapes(config)
-    misfits = [
-        f"'{key}': expected the shape {shape}, found {source.average[key].shape}"
-        for key, shape in shapes.items()
-        if key in source.average and _each(key, source.average[key].shape) != _each(key, shape)
-    ]
-    if misfits or not shapes.keys() & source.average.keys():
-        what = misfits[0] if misfits else "it has none of the tensors"
-        more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
-        raise ModelError(
-            f"{name} does not fit this configuration: {what}{more}; "
-            "give the sections model, quantization, mel and output that it was trained with, and its data.labels"
-        )
-    others = [line for line in differences(source.config, config) if line.startswith(SAME_SHAPES_OTHER_MEANING)]
-    if others:
-        notice(f"{name} was trained otherwise: {'; '.join(others)}")
-    fresh, unused = sorted(shapes.keys() - source.average.keys()), sorted(source.average.keys() - shapes.keys())
-    notice(
-        f"initialized {len(shapes) - len(fresh)} of {len(shapes)} tensors from {name}"
-        + (f"; fresh: {', '.join(fresh)}" if fresh else "")
-        + (f"; not used: {', '.join(unused)}" if unused else "")
-    )
-    before, now = _labels_of(source.config), _labels_of(config)
-    if before and now and before != now:
-        parts = {
-            "kept": [label for label in now if label in before],
-            "new": [label for label in now if label not in before],
-            "left behind": [label for label in before if label not in now],
-        }
-        notice("labels: " + "; ".join(f"{shown(labels)} {what}" for what, labels in parts.items() if labels))
-
-
-def _each(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A tensor's shape, or that of one label's row."""
-    return shape[1:] if name == LABELS else shape
-
-
-def _started_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
-    """A network's own weights with another's in their place, and of its labels those that match."""
-    weights = {**own, **{name: array for name, array in source.average.items() if name in own}}
-    if LABELS in own and LABELS in source.average:
-        before = _labels_of(source.config)
-        known = {label: source.average[LABELS][i] for i, label in enumerate(before)}
-        rows = [known.get(label, own[LABELS][i]) for i, label in enumerate(_labels_of(config))]
-        weights[LABELS] = np.stack(rows)
-    return weights
-
-
-def _labels_of(config: Config) -> tuple[str, ...]:
-    return build_conditioner(config).labels
 
 
 def resume(

@@ -1,0 +1,124 @@
+"""Starting from another network's averaged weights: what fits, what is new, and what is left behind.
+
+Conditions may differ. A row of the labels' embedding belongs to a label by its name, and of the projection's columns
+some belong to labels and some to mel frames: what both networks have is taken over, piece by piece. A new piece of the
+projection is 0, so that the network starts as if the new conditions were not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.conditions import shown
+from wavegen.config import Config, differences
+from wavegen.data.reading import build_conditioner
+from wavegen.errors import ModelError
+from wavegen.model.shapes import condition_columns, parameter_shapes
+from wavegen.training.checkpoint import Arrays, Checkpoint
+
+LABELS = "conditioning.labels"  # a row for each label
+PROJECTION = "conditioning.projection"  # columns for labels and for mel frames
+
+# What another network may have been trained with although all its tensors fit.
+SAME_SHAPES_OTHER_MEANING = ("audio.sample_rate_hz", "quantization.", "mel.", "model.input", "output.")
+
+
+def check_source(name: str, source: Checkpoint, config: Config, notice: Callable[[str], None]) -> None:
+    """Make sure that a network can start from another one's averaged weights, and say what does not come from there.
+
+    Args:
+        name: what to call the other one.
+        source: the other one.
+        config: of the new network, with its labels.
+        notice: is told what was kept, what is new and what is left behind.
+
+    Raises:
+        ModelError: a piece that both have is of another shape.
+    """
+    own = _pieces({key: np.broadcast_to(0, shape) for key, shape in parameter_shapes(config).items()}, config)
+    theirs = _pieces(source.average, source.config)
+    misfits = [
+        f"'{piece}': expected the shape {own[piece].shape}, found {theirs[piece].shape}"
+        for piece in own
+        if piece in theirs and _each(piece, theirs[piece]) != _each(piece, own[piece])
+    ]
+    if misfits or not own.keys() & theirs.keys():
+        what = misfits[0] if misfits else "it has none of the tensors"
+        more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        raise ModelError(
+            f"{name} does not fit this configuration: {what}{more}; "
+            "give the sections model, quantization, mel and output that it was trained with"
+        )
+    both_mel = source.config.mel.n_mels is not None and config.mel.n_mels is not None
+    meaning = tuple(key for key in SAME_SHAPES_OTHER_MEANING if both_mel or key != "mel.")
+    if others := [line for line in differences(source.config, config) if line.startswith(meaning)]:
+        notice(f"{name} was trained otherwise: {'; '.join(others)}")
+    _tell_pieces(name, own, theirs, notice)
+    before, now = build_conditioner(source.config).labels, build_conditioner(config).labels
+    if before and now and before != now:
+        parts = {
+            "kept": [label for label in now if label in before],
+            "new": [label for label in now if label not in before],
+            "left behind": [label for label in before if label not in now],
+        }
+        notice("labels: " + "; ".join(f"{shown(labels)} {what}" for what, labels in parts.items() if labels))
+
+
+def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
+    """A network's own first weights, with another one's averaged weights in place of the pieces that both have.
+
+    Args:
+        source: the other one; `check_source` has looked at it.
+        own: of the new network.
+        config: of the new network.
+    """
+    pieces, theirs = _pieces(own, config), _pieces(source.average, source.config)
+    taken = {piece: theirs.get(piece, array) for piece, array in pieces.items()}
+    if LABELS in pieces and LABELS in theirs:
+        known = dict(zip(build_conditioner(source.config).labels, theirs[LABELS], strict=True))
+        labels = zip(build_conditioner(config).labels, pieces[LABELS], strict=True)
+        taken[LABELS] = np.stack([known.get(label, row) for label, row in labels])
+    if PROJECTION in own:
+        taken[PROJECTION] = np.concatenate([taken.pop(_columns(kind)) for kind in condition_columns(config)], axis=1)
+    return taken
+
+
+def _tell_pieces(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str], None]) -> None:
+    fresh, unused = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
+    tensors, whole = ({_tensor(piece) for piece in own}, {_tensor(piece) for piece in own.keys() & theirs.keys()})
+    whole -= {_tensor(piece) for piece in fresh}
+    in_part = sorted(piece for piece in own.keys() & theirs.keys() if _tensor(piece) not in whole)
+    lists = {"kept in part": in_part, "fresh": fresh, "not used": unused}
+    notice(
+        f"initialized {len(whole)} of {len(tensors)} tensors from {name}"
+        + "".join(f"; {what}: {', '.join(pieces)}" for what, pieces in lists.items() if pieces)
+    )
+
+
+def _pieces(weights: Arrays, config: Config) -> Arrays:
+    """Weights by name, the projection cut into the columns of each kind of condition."""
+    pieces = dict(weights)
+    if PROJECTION in pieces:
+        projection, first = pieces.pop(PROJECTION), 0
+        for kind, width in condition_columns(config).items():
+            pieces[_columns(kind)] = projection[:, first : first + width]
+            first += width
+    return pieces
+
+
+def _columns(kind: str) -> str:
+    return f"{PROJECTION} ({kind} columns)"
+
+
+def _tensor(piece: str) -> str:
+    """The name of the tensor that a piece belongs to."""
+    return piece.partition(" (")[0]
+
+
+def _each(piece: str, array: npt.NDArray[Any]) -> tuple[int, ...]:
+    """A piece's shape, or that of one label's row."""
+    return array.shape[1:] if piece == LABELS else array.shape
