@@ -346,8 +346,26 @@ def test_labels_are_the_first_folder(folder, build):
         "ben/3.wav": "ben",
     }
     assert corpus.labels == ("anna", "ben", "corpus")
+    assert corpus.notes[1:] == (
+        "1 file is in no sub-folder, which would be the label, and labelled with the folder's own name, corpus: 4.wav.",
+    )
     assert build(folder, 0).labels == ()
+    assert len(build(folder, 0).notes) == 1
     assert {clip.label for clip in build(folder, 0).clips} == {None}
+
+
+def test_flat_folders_have_one_label_and_say_so(folder, build, tmp_path):
+    write_many(folder, 7)
+    (folder / "006.wav").write_bytes(b"")
+    write_many(tmp_path / "test", 1, first_seed=20)
+    corpus = build(folder, tmp_path / "test", labels="subfolders")
+    assert corpus.labels == ("corpus", "test")
+    why = "in no sub-folder, which would be the label, and labelled with the folder's own name"
+    assert set(corpus.notes) == {
+        f"6 files are {why}, corpus: 000.wav; 001.wav; 002.wav; 003.wav; 004.wav; and 1 more.",
+        f"1 file is {why}, test: ../test/020.wav.",
+        "1 label is only held out, never trained on: test.",
+    }
 
 
 def test_held_out_ends_keep_their_label(folder, build):

@@ -201,6 +201,7 @@ def build_corpus(
         for file, stored in zip(files, outcomes, strict=True)
         if not isinstance(stored, str)
     ]
+    used = [file for file, stored in zip(files, outcomes, strict=True) if not isinstance(stored, str)]
     if not whole:
         raise DataError(_nothing_usable(folder, unusable, n_ignored))
     if isinstance(validation, int | float):
@@ -219,7 +220,7 @@ def build_corpus(
         unusable=tuple(sorted(unusable.items())),
         shortened=tuple((clip.name, what) for clip in whole if (what := _what_is_missing(clip.stored))),
         n_ignored=n_ignored,
-        notes=(*notes, *_warnings(clips, level)),
+        notes=(*notes, *(_loose_files(used) if labels == "subfolders" else []), *_warnings(clips, level)),
     )
 
 
@@ -229,6 +230,7 @@ class _File:
     path: Path
     split: Split
     label: str
+    is_loose: bool  # in no sub-folder that could be its label
 
 
 def _list_files(folder: Path, held_out: Path | None) -> tuple[list[_File], dict[str, str], int]:
@@ -243,7 +245,7 @@ def _list_files(folder: Path, held_out: Path | None) -> tuple[list[_File], dict[
     if held_out is None or not held_out.is_dir():
         listed = set() if held_out is None else _read_names(held_out, folder, {*found.names, *unusable})
         files = [
-            _File(name, folder / name, "validation" if name in listed else "train", _label(name, folder))
+            _File(name, folder / name, "validation" if name in listed else "train", *_label(name, folder))
             for name in found.names
         ]
         return files, unusable, found.n_ignored
@@ -255,7 +257,7 @@ def _list_files(folder: Path, held_out: Path | None) -> tuple[list[_File], dict[
         return (folder / inside).resolve().is_relative_to(held_out_real)
 
     files = [
-        _File(name, folder / name, "train", _label(name, folder))
+        _File(name, folder / name, "train", *_label(name, folder))
         for name in found.names
         if not is_held_out(posixpath.dirname(name))
     ]
@@ -266,16 +268,16 @@ def _list_files(folder: Path, held_out: Path | None) -> tuple[list[_File], dict[
     for name in held.names:
         full_name = posixpath.join(prefix, name)
         label = _label(full_name, folder) if nested else _label(name, held_out)
-        files.append(_File(full_name, held_out / name, "validation", label))
+        files.append(_File(full_name, held_out / name, "validation", *label))
     unusable |= {posixpath.join(prefix, name): reason for name, reason in held.unusable}
     n_ignored = found.n_ignored + (held.n_ignored if prefix.startswith("..") else 0)
     return sorted(files, key=lambda file: file.name), unusable, n_ignored
 
 
-def _label(name: str, folder: Path) -> str:
-    """The first folder on the way to a file, or the corpus folder's own name."""
+def _label(name: str, folder: Path) -> tuple[str, bool]:
+    """The first folder on the way to a file, or the corpus folder's own name; and whether it is the latter."""
     first, slash, _ = name.partition("/")
-    return first if slash else folder.resolve().name
+    return (first, False) if slash else (folder.resolve().name, True)
 
 
 def _look_up(validation: Path, folder: Path) -> Path:
@@ -333,6 +335,19 @@ def _hold_out_share(clips: Sequence[Clip], share: float) -> tuple[list[Clip], li
         else f"A share of {share:g} selects {'all' if all(chosen) else 'none'} of the files"
     )
     return parts, [f"{why}: the last {100 * share:.3g}% of each is held out instead of whole files."]
+
+
+def _loose_files(files: Sequence[_File]) -> list[str]:
+    """What the user should know of files that lie beside the sub-folders, or in a folder without any."""
+    loose: dict[str, list[str]] = {}
+    for file in files:
+        if file.is_loose:
+            loose.setdefault(file.label, []).append(printable(file.name))
+    return [
+        f"{_count(names, 'file')} in no sub-folder, which would be the label, and labelled with the folder's own name,"
+        f" {printable(label)}: {_first(names)}."
+        for label, names in loose.items()
+    ]
 
 
 def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
