@@ -534,7 +534,10 @@ def test_generate_from_spectrograms(voices: Path, tmp_path: Path) -> None:
     for arguments, text in [
         ([], "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"),
         (["--mel", "a.npy", "--mel-from", "b.wav"], "--mel and --mel-from: expected one of them, found both"),
-        (["--mel", tmp_path / "gone.npy"], "gone.npy: expected mel frames as numpy.save writes them"),
+        (
+            ["--mel", tmp_path / "gone.npy"],
+            "gone.npy: expected mel frames as numpy.save writes a float array (F, 10)",
+        ),
         (["--mel-from", recording, "--label", "anna"], "--label: this model has no labels; leave it out"),
         (
             ["--mel-from", recording, "--seconds", "9"],

@@ -226,11 +226,9 @@ def generate(
     past = None if prime is None else trained.read(Path(prime))
     frames = None if mel is None else trained.read_mel(mel)
     if mel_from is not None:
-        recording = trained.read(Path(mel_from))
-        frames = trained.mel_of(recording)
-        length = len(recording) / rate if seconds is None or length is None else length
-    elif frames is not None and (seconds is None or length is None):
-        length = len(frames) * trained.config.mel.hop_length / rate
+        frames = trained.mel_of(trained.read(Path(mel_from)))
+    if frames is not None and (seconds is None or length is None):
+        length = frames.n_samples / rate
     blocks = trained.stream(
         length,
         count=count,

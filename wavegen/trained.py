@@ -55,7 +55,7 @@ class SamplingOptions(TypedDict, total=False):
     seed: int
     prime: npt.ArrayLike | None
     labels: Sequence[Label]
-    mel: npt.NDArray[np.floating] | Frames | None
+    mel: npt.ArrayLike | Frames | None
     engine: str
     precision: str
     threads: int | None
@@ -258,7 +258,7 @@ class TrainedModel:
         seed: int = 0,
         prime: npt.ArrayLike | None = None,
         labels: Sequence[Label] = (),
-        mel: npt.NDArray[np.floating] | Frames | None = None,
+        mel: npt.ArrayLike | Frames | None = None,
         engine: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
@@ -267,7 +267,7 @@ class TrainedModel:
         """Generate audio chunk by chunk.
 
         Args:
-            seconds: length; None goes on without end, or as far as the mel frames go.
+            seconds: length; None goes on without end, or as far as the mel frames go: those of a clip as long as it is.
             count: clips, made side by side.
             temperature: above 1 wilder, below 1 tamer; 0 takes the likeliest class always.
             top_k: draw among the k likeliest classes only; a mixture ranks none.
@@ -275,7 +275,7 @@ class TrainedModel:
             seed: the same seed gives the same audio.
             prime: (T,) waveform at the model's rate, such as ``read`` gives, that every clip continues.
             labels: of the clips in turn, each a name or weights of several; the model's own in turn by default.
-            mel: (F, n_mels) frames for a model that makes sound of them: from ``mel_of``, ``read_mel`` or elsewhere.
+            mel: frames for a model that makes sound of them: from ``mel_of``, ``read_mel``, or (F, n_mels) of your own.
             engine: auto, numba, torch or reference.
             precision: of the weights: auto, float32, bfloat16 or int8.
             threads: that share the clips; all cores by default.
@@ -294,7 +294,7 @@ class TrainedModel:
         conditions = self._conditions([labels] if isinstance(labels, str) else labels, mel, count, notice)
         if conditions and (frames := conditions[0].frames) is not None:
             longest = len(frames) * conditions[0].hop_length
-            n_samples = longest if n_samples is None else n_samples
+            n_samples = frames.n_samples if n_samples is None else n_samples
             if n_samples > longest:
                 raise UsageError(
                     f"--seconds: expected at most {longest / self.sample_rate_hz:g} s, as the mel frames go, "
@@ -311,7 +311,7 @@ class TrainedModel:
     def _conditions(
         self,
         labels: Sequence[Label],
-        mel: npt.NDArray[np.floating] | Frames | None,
+        mel: npt.ArrayLike | Frames | None,
         count: int,
         notice: Callable[[str], None] | None,
     ) -> list[ClipCondition] | None:
@@ -323,8 +323,6 @@ class TrainedModel:
             chosen = [{label: 1.0} for label in self.labels[: max(1, count)]]
             if notice:
                 notice(f"label: {shown([*chosen[0]] if count == 1 else self.labels[:count])}; --label chooses another")
-        if isinstance(mel, np.ndarray) and self.conditioner.mel is not None:
-            self.conditioner.mel.check(mel, "mel")
         each: Sequence[Mapping[str, float] | None] = chosen or [None]
         conditions = [self.conditioner.to_generate(label, mel) for label in each]
         known = [condition for condition in conditions if condition is not None]

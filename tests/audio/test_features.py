@@ -1,5 +1,9 @@
 """Mel frames: torchaudio's, whole and in parts, and files of frames from other programs."""
 
+import dataclasses
+import pickle
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -116,16 +120,83 @@ def test_frames_that_do_not_follow_the_convention_say_what_is_wrong(tmp_path, sp
         MEL.read(saved(tmp_path, spoil(some_frames())))
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", b"\x93NUMPY\x01\x00v\x00"])
-def test_what_is_no_file_of_frames_is_an_error(tmp_path, content):
+def an_archive(path):
+    with path.open("wb") as file:  # given a name, numpy would add .npz to it
+        np.savez(file, frames=some_frames())
+
+
+def a_cut_off_file(path):
+    np.save(path, some_frames())
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+class Trap:
+    """Sets off when it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("unpickled",))
+
+
+@pytest.mark.parametrize(
+    ("write", "found"),
+    [
+        (lambda path: path.write_bytes(b""), "nothing"),
+        (lambda path: path.write_bytes(b"nothing"), "something else"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 and no archive"), r"an \.npz archive"),
+        (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00"), r"a damaged \.npy file"),
+        (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x03\x00{(\n"), r"a damaged \.npy file"),
+        (a_cut_off_file, r"a damaged \.npy file"),
+        (an_archive, r"an \.npz archive"),
+        (lambda path: path.write_bytes(pickle.dumps(Trap())), "a pickle, which is not loaded"),
+        (lambda path: np.save(path, np.array([Trap()])), "an array of Python objects, which are not loaded"),
+    ],
+)
+def test_what_is_no_file_of_frames_is_an_error_in_our_words(tmp_path, write, found):
     path = tmp_path / "bad.npy"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"bad\.npy: expected mel frames as numpy\.save writes them"):
+    write(path)
+    with pytest.raises(UsageError) as error:
         MEL.read(path)
-    with pytest.raises(UsageError, match="No such file"):
+    expected = rf".*/{path.name}: expected mel frames as numpy\.save writes a float array \(F, 40\), found {found}; "
+    assert re.fullmatch(expected + r"write them with numpy\.save\(FILE, frames\)", str(error.value))
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match=r"gone\.npy: expected mel frames .*, found none: No such file"):
         MEL.read(tmp_path / "gone.npy")
+    with pytest.raises(UsageError, match=r"found none: Is a directory"):
+        MEL.read(tmp_path)
 
 
-def test_pickles_are_not_opened(tmp_path):
-    with pytest.raises(UsageError, match="expected mel frames"):
-        MEL.read(saved(tmp_path, np.array([{"a": 1}], dtype=object)))
+def test_frames_in_memory_are_checked_like_files():
+    frames = some_frames()
+    for given in (frames, frames.tolist(), torch.from_numpy(frames)):
+        read = MEL.checked(given, "mel")
+        np.testing.assert_array_equal(read[:], frames)
+        assert read.n_samples == 3000
+    for given, text in [
+        (frames.T.tolist(), r"mel: expected mel frames \(F, 40\), found \(40, 15\); transpose them"),
+        (
+            [[0.1] * 40, [0.1] * 39],
+            r"mel: expected mel frames \(F, 40\), found a list that makes no array; its rows have to be",
+        ),
+        ((20 + frames).tolist(), r"mel: expected .* natural logarithms of magnitudes"),
+        ("frames.npy", r"mel: expected mel frames \(F, 40\), found \(\);"),
+        ([["a"] * 40], r"mel: expected mel frames \(F, 40\) of floating point numbers, found <U1"),
+    ]:
+        with pytest.raises(UsageError, match=text):
+            MEL.checked(given, "mel")
+
+
+def test_frames_know_how_long_their_clip_is():
+    quantizer = Quantizer("mu_law", 256)
+    clip = clip_frames(MEL, quantizer, quantizer.encode(noise(2999)))
+    assert (len(clip), clip.n_samples) == (15, 2999)
+    assert MEL.checked(clip, "mel") is clip
+    assert MEL.checked(clip[:], "mel").n_samples == 3000
+
+
+def test_frames_of_another_models_convention_are_refused():
+    other = dataclasses.replace(MEL, hop_length=100)
+    clip = ClipFrames(other, 3000, lambda first, stop: noise(3000)[first:stop])
+    with pytest.raises(UsageError, match=r"mel: expected .* every 200 samples .*found those of .* every 100"):
+        MEL.checked(clip, "mel")

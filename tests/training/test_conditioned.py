@@ -361,6 +361,8 @@ def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices: Path, tm
     np.testing.assert_array_equal(trained.generate(mel=frames), expected)
     np.testing.assert_array_equal(trained.generate(mel=trained.read_mel(tmp_path / "frames.npy")), expected)
     np.testing.assert_array_equal(trained.generate(0.1, mel=frames)[0], expected[0, :400])
+    assert trained.generate(mel=trained.mel_of(recording[:1990])).shape == (1, 1990)
+    assert trained.generate(mel=trained.mel_of(recording[:1990])[:].tolist()).shape == (1, 2000)
     with pytest.raises(UsageError, match=r"--seconds: expected at most 0\.5 s, as the mel frames go, found 0\.6"):
         trained.generate(0.6, mel=frames)
     with pytest.raises(UsageError, match=r"mel: expected mel frames \(F, 6\), found \(6, 50\); transpose them"):

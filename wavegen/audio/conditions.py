@@ -155,12 +155,14 @@ class Conditioner:
         frames = None if self.mel is None else clip_frames(self.mel, self.quantizer, classes)
         return self._condition(self._weights_of(label), frames)
 
-    def to_generate(self, label: Mapping[str, float] | None, frames: Frames | None) -> ClipCondition | None:
+    def to_generate(
+        self, label: Mapping[str, float] | None, frames: npt.ArrayLike | Frames | None
+    ) -> ClipCondition | None:
         """The condition of a new clip; None for a model without any.
 
         Args:
             label: weights by name, which need not sum to 1; None for a model without labels.
-            frames: in the model's convention; None for a model without.
+            frames: in the model's convention, a clip's or (F, n_mels); None for a model without.
 
         Raises:
             UsageError: something is missing, not for this model, or there is no such label.
@@ -171,7 +173,8 @@ class Conditioner:
             raise UsageError(
                 "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"
             )
-        return self._condition(self._mixed(label), frames)
+        known = None if frames is None or self.mel is None else self.mel.checked(frames, "mel")
+        return self._condition(self._mixed(label), known)
 
     def _condition(self, label: Floats | None, frames: Frames | None) -> ClipCondition | None:
         if not self.is_needed:

@@ -40,6 +40,10 @@ class Frames(Protocol):
     def __getitem__(self, frames: slice) -> Floats:
         """Some of them, (n, n_mels) float32."""
 
+    @property
+    def n_samples(self) -> int:
+        """Samples of the clip: those of whole frames, or fewer where the last frame stands for less."""
+
 
 @dataclass(frozen=True)
 class MelSpectrogram:
@@ -88,26 +92,52 @@ class MelSpectrogram:
         Raises:
             UsageError: it is no such file, or its shape, type or values are not those of this convention.
         """
+        expected = f"{path}: expected mel frames as numpy.save writes a float array (F, {self.n_mels})"
+        begin = b""
         try:
-            frames = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UsageError(f"{path}: expected mel frames as numpy.save writes them (.npy): {reason}") from None
-        self.check(frames, str(path))
-        return _StoredFrames(frames)
+            with path.open("rb") as file:
+                begin = file.read(256)
+            if not begin.startswith(b"\x93NUMPY"):
+                raise ValueError
+            frames = np.lib.format.open_memmap(path, mode="r")  # unlike numpy.load, looks at no pickles and archives
+        except Exception as error:  # damaged files make numpy fail in many ways
+            if isinstance(error, OSError) and error.strerror:
+                raise UsageError(f"{expected}, found none: {error.strerror}") from None
+            raise UsageError(f"{expected}, found {_content(begin)}; write them with numpy.save(FILE, frames)") from None
+        return self.checked(frames, str(path))
 
-    def check(self, frames: npt.NDArray[Any], where: str) -> None:
-        """Make sure that frames follow this convention, as far as that can be seen.
+    def checked(self, frames: npt.ArrayLike | Frames, where: str) -> Frames:
+        """Frames of this convention: those of a clip as they are, and arrays once they are checked.
+
+        Args:
+            frames: of a clip, or (F, n_mels) as an array or nested lists.
+            where: they come from.
 
         Raises:
-            UsageError: they do not.
+            UsageError: they do not follow this convention, as far as that can be seen.
         """
+        if isinstance(frames, _StoredFrames):
+            frames = frames.frames
+        if isinstance(frames, ClipFrames):
+            if frames.mel != self:
+                raise UsageError(f"{where}: expected mel frames of {self}, found those of {frames.mel}")
+            return frames
+        try:
+            array = np.asarray(frames)
+        except (ValueError, TypeError, RuntimeError):  # rows of unequal length; a tensor that is not on the CPU
+            raise UsageError(
+                f"{where}: expected mel frames (F, {self.n_mels}), found a {type(frames).__name__} that makes no array;"
+                " its rows have to be numbers on the CPU, equally many in each"
+            ) from None
+        self._check(array, where)
+        return _StoredFrames(array, self.hop_length)
+
+    def _check(self, frames: npt.NDArray[Any], where: str) -> None:
         expected = f"{where}: expected mel frames (F, {self.n_mels})"
-        if not isinstance(frames, np.ndarray) or frames.ndim != 2 or not len(frames) or frames.shape[1] != self.n_mels:
-            found = getattr(frames, "shape", type(frames).__name__)
-            turned = isinstance(frames, np.ndarray) and frames.ndim == 2 and frames.shape[0] == self.n_mels
+        if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.n_mels:
+            turned = frames.ndim == 2 and frames.shape[0] == self.n_mels
             advice = "; transpose them" if turned else f"; this model's are {self}"
-            raise UsageError(f"{expected}, found {found}{advice}")
+            raise UsageError(f"{expected}, found {frames.shape}{advice}")
         if frames.dtype.kind != "f":
             raise UsageError(f"{expected} of floating point numbers, found {frames.dtype}")
         lowest, highest = math.inf, -math.inf
@@ -168,17 +198,36 @@ def normalized(frames: Floats) -> Floats:
     return (np.asarray(frames, np.float32) - np.float32(MIDDLE)) / np.float32(SPREAD)
 
 
+@dataclass(frozen=True)
 class _StoredFrames:
-    """Frames of another program, mapped into memory."""
+    """Frames of another program, in memory or mapped into it.
 
-    def __init__(self, frames: npt.NDArray[np.floating]) -> None:
-        self.frames = frames
+    Args:
+        frames: (F, n_mels).
+        hop_length: samples that each stands for.
+    """
+
+    frames: npt.NDArray[np.floating]
+    hop_length: int
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.frames) * self.hop_length
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, frames: slice) -> Floats:
         return np.asarray(self.frames[frames], np.float32)
+
+
+def _content(begin: bytes) -> str:
+    """What a file that begins like this may be, if it is no array of numbers."""
+    kinds = {b"\x93NUMPY": "a damaged .npy file", b"PK": "an .npz archive", b"\x80": "a pickle, which is not loaded"}
+    if b"'|O'" in begin:
+        return "an array of Python objects, which are not loaded"
+    otherwise = "something else" if begin else "nothing"
+    return next((what for key, what in kinds.items() if begin.startswith(key)), otherwise)
 
 
 @lru_cache(maxsize=8)
