@@ -143,7 +143,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.training.interruption import Interrupted
 
     _print_plan(trainer, run_folder)
-    display = TrainingDisplay(trainer.total_steps, trainer.progress)
+    display = TrainingDisplay(trainer.total_steps, trainer.progress, trainer.quantizer.unit)
     trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()

@@ -2,6 +2,7 @@ import io
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.config import load_config, preset_names
+from wavegen.config import load_config, override, preset_names
 from wavegen.errors import AudioError, CheckpointError, ConfigError, UsageError
 from wavegen.model.wavenet import build_model
 from wavegen.report.inspection import Inspection, inspect_path, inspect_paths
@@ -454,6 +455,16 @@ def test_checkpoint_says_where_its_training_stands(tmp_path: Path) -> None:
         "torch 2.9.0",
     ):
         assert shown in text
+
+
+def test_figures_in_other_classes_say_so(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(1000, validation_line(1000, 9.5))
+    keys = ["quantization.kind=linear", "quantization.classes=65536", "model.input=scalar"]
+    checkpoint.config = override(checkpoint.config, [*keys, "output.kind=logistic_mixture"])
+    save_checkpoint(checkpoint, tmp_path / "step.safetensors")
+    _, text = inspected(tmp_path / "step.safetensors", "checkpoint")
+    assert "9.500 bits/sample in 65,536 linear classes at step 1,000" in text
+    assert re.search(r"\n +model +bits/sample in 65,536 linear classes\n", text)
 
 
 def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path: Path) -> None:

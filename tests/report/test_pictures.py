@@ -12,7 +12,7 @@ from wavegen.errors import UsageError, WavegenError
 from wavegen.report.history import History, read_history
 from wavegen.report.inspection import inspect_path, inspect_paths
 from wavegen.report.pictures import draw, draw_audio, spectrogram
-from wavegen.report.pictures.curves import limits, smooth
+from wavegen.report.pictures.curves import comparison_figure, limits, smooth
 from wavegen.report.pictures.figure import new_figure, spread, title, to_png
 from wavegen.report.pictures.spectrogram import envelope
 from wavegen.report.target import check_target, write_whole
@@ -143,6 +143,28 @@ def test_every_kind_is_drawn(tmp_path: Path) -> None:
         width, height = size(tmp_path / f"{name}.png")
         assert width == 1000
         assert 400 <= height <= 1100
+
+
+def test_figures_in_different_classes_are_never_on_one_axis() -> None:
+    def history(bits: float) -> History:
+        steps = list(range(1, 11))
+        scored = {"step": 10, "bits_per_sample": bits, "hours_heard": 1.0, "minutes_trained": 1.0}
+        baselines = {"all_bits_per_sample": None, "baselines_bits_per_sample": {"uniform": bits + 1}}
+        heard, seconds = [0.1 * step for step in steps], [6.0 * step for step in steps]
+        return History(steps, [bits] * 10, hours_heard=heard, seconds=seconds, validations=[scored | baselines])
+
+    fine = "bits/sample in 65,536 linear classes"
+    units = {"one": "bits/sample", "fine": fine, "other": "bits/sample"}
+    histories = {"one": history(3.0), "fine": history(9.0), "other": history(4.0)}
+    figure = comparison_figure(histories, units, ["they differ in classes"])
+    upper, _, lower, _ = figure.axes
+    assert (upper.get_ylabel(), lower.get_ylabel()) == ("bits/sample", fine)
+    assert upper.get_legend_handles_labels()[1] == ["one", "other"]
+    assert lower.get_legend_handles_labels()[1] == ["fine"]
+    for axes, bits in ((upper, {3.0, 4.0}), (lower, {9.0, 10.0})):
+        assert {float(y) for line in axes.lines for y in line.get_ydata()} == bits
+    assert upper.get_ylim()[1] < lower.get_ylim()[0]
+    assert imread(io.BytesIO(to_png(figure))).shape[1] == 1000
 
 
 @pytest.mark.parametrize("n_samples", [1, 100, 40_000])

@@ -38,6 +38,12 @@ class Quantizer:
         return f"{self.classes:,} {self.kind.replace('_', '-')} classes{resolution}"
 
     @property
+    def unit(self) -> str:
+        """Bits/sample, and in which classes unless those are the usual 256 mu-law ones."""
+        usual = (self.kind, self.classes) == ("mu_law", 256)
+        return "bits/sample" + ("" if usual else f" in {str(self).partition(' (')[0]}")
+
+    @property
     def silence(self) -> int:
         """The class of amplitude 0."""
         return self.classes // 2

@@ -99,9 +99,12 @@ class TrainingDisplay(Observer):
     Args:
         total_steps: of the training.
         progress: what it has behind it.
+        unit: of its figures: bits/sample, and in which classes.
     """
 
-    def __init__(self, total_steps: int, progress: Progress) -> None:
+    def __init__(self, total_steps: int, progress: Progress, unit: str) -> None:
+        self._unit = unit
+        self._classes = unit.removeprefix("bits/sample").strip()  # beside the bar, where they are not the usual ones
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
         self._train_bits: float | None = None
         self._held_out = ""
@@ -122,7 +125,9 @@ class TrainingDisplay(Observer):
         rate = f"{entry['targets_per_second'] / 1000:.0f}k targets/s"
         heard = f"{entry['hours_heard']:.2f} h heard"
         skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
-        self.bar.move_to(entry["step"], " | ".join(filter(None, (train, self._held_out, rate, heard, skipped))))
+        self.bar.move_to(
+            entry["step"], " | ".join(filter(None, (train, self._held_out, self._classes, rate, heard, skipped)))
+        )
 
     def validated(self, entry: dict[str, Any]) -> None:
         """Print the figures beside the trivial baselines."""
@@ -134,7 +139,7 @@ class TrainingDisplay(Observer):
         everything = f", all held-out audio {entry['held_out_bits']:.4f}" if "held_out_bits" in entry else ""
         train = "" if self._train_bits is None else f", train {self._train_bits:.3f}"
         self.bar.say(
-            f"step {entry['step']:,}: held-out {bits:.3f} bits/sample{' (best so far)' if best else ''}"
+            f"step {entry['step']:,}: held-out {bits:.3f} {self._unit}{' (best so far)' if best else ''}"
             f"{everything}{train}; baselines: {baselines_in_words(entry['baselines'])}"
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wavegen.audio.finding import printable
 from wavegen.report.history import finite, validation_facts
-from wavegen.report.inspection.config import network_facts, network_table
+from wavegen.report.inspection.config import network_facts, network_table, unit
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
@@ -43,14 +43,14 @@ def inspect_checkpoint(path: Path) -> Inspection:
         step=step_in_words(state["step"], state["total_steps"]),
         heard=f"{minutes(3600 * state['hours_heard'])} of audio",
         trained=minutes(60 * state["minutes_trained"]),
-        **bits_in_words(state),
+        **bits_in_words(state, unit(network)),
         skipped_steps=state["skipped_steps"] or None,
         written_by=", ".join(f"{name} {version}" for name, version in checkpoint.versions.items()),
         file_size=file_size(n_bytes),
     )
     tables = [summary, network_table(network), data_table(data)]
     if state["last_validation"]:
-        tables.append(held_out_table(state["last_validation"]))
+        tables.append(held_out_table(state["last_validation"], unit(network)))
     return Inspection("checkpoint", values, tables)
 
 
@@ -79,24 +79,24 @@ def ranked_models(validation: dict[str, Any]) -> list[tuple[str, float | None]]:
     return sorted(models.items(), key=lambda item: -math.inf if item[1] is None else -item[1])
 
 
-def held_out_table(validation: dict[str, Any]) -> Table:
-    """The model among the trivial baselines."""
+def held_out_table(validation: dict[str, Any], unit: str) -> Table:
+    """The model among the trivial baselines; the figures are in the unit."""
     seconds = validation["held_out_seconds"]
     audio = "" if seconds is None else f", {minutes(seconds)} of held-out audio"
     rows = [(name, bits_text(bits)) for name, bits in ranked_models(validation)]
-    return Table(f"step {validation['step']:,}{audio}", ("model", "bits/sample"), rows)
+    return Table(f"step {validation['step']:,}{audio}", ("model", unit), rows)
 
 
-def bits_in_words(state: dict[str, Any]) -> dict[str, str]:
-    """The last and the best held-out figure, by name."""
+def bits_in_words(state: dict[str, Any], unit: str) -> dict[str, str]:
+    """The last and the best held-out figure, by name; they are in the unit."""
     last, best = state["last_validation"], state["best_bits_per_sample"]
     if last is None:
         return {"held-out": "no validation yet"}
     everything = last["all_bits_per_sample"]
     beside = "" if everything is None else f" ({bits_text(everything)} on all held-out audio)"
-    words = {"held-out": f"{bits_text(last['bits_per_sample'])} bits/sample at step {last['step']:,}{beside}"}
+    words = {"held-out": f"{bits_text(last['bits_per_sample'])} {unit} at step {last['step']:,}{beside}"}
     if best is not None:
-        words["best"] = f"{bits_text(best)} bits/sample at step {state['best_step']:,}"
+        words["best"] = f"{bits_text(best)} {unit} at step {state['best_step']:,}"
     return words
 
 

@@ -103,6 +103,11 @@ def resolution(network: dict[str, Any]) -> str:
     return str(Quantizer(network["quantization"], network["classes"]))
 
 
+def unit(network: dict[str, Any]) -> str:
+    """Of the network's figures: ``bits/sample``, with the classes named unless they are the usual ones."""
+    return Quantizer(network["quantization"], network["classes"]).unit
+
+
 def _labels_in_words(labels: list[str] | str | None) -> str | None:
     if labels is None or isinstance(labels, str):
         return None if labels is None else "the sub-folders of the recordings"

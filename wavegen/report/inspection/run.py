@@ -21,7 +21,7 @@ from wavegen.report.inspection.checkpoint import (
     step_in_words,
     training_state,
 )
-from wavegen.report.inspection.config import network_facts, network_table
+from wavegen.report.inspection.config import network_facts, network_table, unit
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes
 from wavegen.training.checkpoint import Checkpoint
@@ -68,9 +68,9 @@ def inspect_run(path: Path) -> Inspection:
     if data is not None:
         tables.append(data_table(data))
     if history.validations:
-        tables.append(_curve_table(history.validations, state["best_step"]))
+        tables.append(_curve_table(history.validations, state["best_step"], unit(network)))
     if state["last_validation"]:
-        tables.append(held_out_table(state["last_validation"]))
+        tables.append(held_out_table(state["last_validation"], unit(network)))
     if values["checkpoints"]:
         tables.append(_checkpoints_table(values["checkpoints"]))
     return Inspection("run", values, tables)
@@ -122,8 +122,8 @@ def _summary_table(values: dict[str, Any]) -> Table:
         heard=f"{minutes(3600 * values['hours_heard'])} of audio",
         trained=minutes(60 * values["minutes_trained"]),
         speed=None if speed is None else f"{speed:,.0f} targets/s, median of the last {steps}",
-        train=None if recent is None else f"{recent:.3f} bits/sample, mean of the last {steps}",
-        **bits_in_words(values),
+        train=None if recent is None else f"{recent:.3f} {unit(values['network'])}, mean of the last {steps}",
+        **bits_in_words(values, unit(values["network"])),
         skipped_steps=values["skipped_steps"] or None,
         checkpoint=None if saved == step else saved_in_words,
         damaged="\n".join(map(printable, damaged)) or None,
@@ -131,7 +131,7 @@ def _summary_table(values: dict[str, Any]) -> Table:
     )
 
 
-def _curve_table(validations: Sequence[dict[str, Any]], best_step: int | None) -> Table:
+def _curve_table(validations: Sequence[dict[str, Any]], best_step: int | None, unit: str) -> Table:
     rows = []
     for each in _spread(validations, best_step):
         rows.append(
@@ -145,7 +145,7 @@ def _curve_table(validations: Sequence[dict[str, Any]], best_step: int | None) -
         )
     n_all = len(validations)
     some = "validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
-    return Table(f"{some} (bits/sample)", ("step", "train", "held-out", "heard", ""), rows)
+    return Table(f"{some} ({unit})", ("step", "train", "held-out", "heard", ""), rows)
 
 
 def _spread(validations: Sequence[dict[str, Any]], best_step: int | None) -> list[dict[str, Any]]:

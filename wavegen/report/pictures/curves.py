@@ -64,18 +64,20 @@ def limits(histories: Sequence[History], baselines: Sequence[float]) -> Limits:
     return Limits(max(0.0, lowest - margin), highest + margin)
 
 
-def run_figure(name: str, history: History) -> Figure:
+def run_figure(name: str, history: History, unit: str) -> Figure:
     """Bits/sample with the trivial baselines as lines; learning rate and speed below.
 
     Args:
         name: of the run.
         history: with one step or more.
+        unit: of its figures.
     """
     figure = new_figure(10, 8)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
     span = limits([history], list(history.baselines.values()))
     title(above, name)
     _draw_bits(above, history)
+    above.set_ylabel(unit)
     above.set_ylim(span.lowest, span.highest)
     _draw_baselines(above, history.baselines, span)
     for axes, values, label in (
@@ -94,65 +96,74 @@ def run_figure(name: str, history: History) -> Figure:
     return figure
 
 
-def comparison_figure(histories: dict[str, History], obstacles: Sequence[str] = ()) -> Figure:
-    """Held-out bits/sample of several runs over the audio heard, and over the time trained.
+def comparison_figure(histories: dict[str, History], units: dict[str, str], obstacles: Sequence[str] = ()) -> Figure:
+    """Held-out bits/sample of several runs over the audio heard, and over the time trained; a row for each unit.
 
     Args:
         histories: by the runs' names; each with one step or more.
+        units: of their figures, by the runs' names.
         obstacles: why their bits/sample do not compare, if they do not.
     """
-    n_rows = -(-len(histories) // 2)
-    figure = new_figure(10, 5.2 + 0.25 * n_rows)
-    left, right = figure.subplots(1, 2, sharey=True)
+    rows = list(dict.fromkeys(units.values()))
+    figure = new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
+    grid = figure.subplots(len(rows), 2, sharex="col", sharey="row", squeeze=False)
     heard_factor, heard_unit = _time_unit(max(3600 * history.hours_heard[-1] for history in histories.values()))
     trained_factor, trained_unit = _time_unit(max(history.seconds[-1] for history in histories.values()))
-    panels = (
-        (left, "hours_heard", 3600 * heard_factor, f"audio heard ({heard_unit})"),
-        (right, "minutes_trained", 60 * trained_factor, f"time trained ({trained_unit})"),
-    )
+    scales = {"hours_heard": 3600 * heard_factor, "minutes_trained": 60 * trained_factor}
     for i, (name, history) in enumerate(histories.items()):
-        colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
-        line = LINES[i // len(SERIES) % len(LINES)]
-        scored = [each for each in history.validations if each["bits_per_sample"] is not None]
-        steps = {"hours_heard": history.hours_heard, "minutes_trained": [s / 60 for s in history.seconds]}
-        for axes, key, factor, _ in panels:
-            places, bits = smooth(steps[key], history.train_bits)
-            axes.plot([factor * place for place in places], bits, color=colour, alpha=0.35, linewidth=1)
-            axes.plot(
-                [factor * each[key] for each in scored],
-                [each["bits_per_sample"] for each in scored],
-                color=colour,
-                linestyle=line,
-                linewidth=1.8,
-                marker=marker,
-                markersize=5,
-                markevery=max(1, len(scored) // 15),
-                label=name,
-            )
-    shared = _shared_baselines(list(histories.values()))
-    span = limits(list(histories.values()), list(shared.values()))
-    left.set(ylabel="bits/sample", ylim=(span.lowest, span.highest))
-    for axes, _, _, label in panels:
+        axes_of = dict(zip(scales, grid[rows.index(units[name])], strict=True))
+        _draw_compared(axes_of, scales, i, name, history)
+    for unit, (left, right) in zip(rows, grid, strict=True):
+        group = [history for name, history in histories.items() if units[name] == unit]
+        shared = _shared_baselines(group)
+        span = limits(group, list(shared.values()))
+        left.set(ylabel=unit, ylim=(span.lowest, span.highest))
+        for axes in (left, right):
+            axes.set_xlim(left=0)
+            tidy(axes, "both")
+            _draw_baselines(axes, shared, span, labelled=axes is right)
+    for axes, label in zip(grid[-1], (f"audio heard ({heard_unit})", f"time trained ({trained_unit})"), strict=True):
         axes.set_xlabel(label)
-        axes.set_xlim(left=0)
-        tidy(axes, "both")
-        _draw_baselines(axes, shared, span, labelled=axes is right)
-    title(left, "held-out (marks), training (pale)")
+    title(grid[0, 0], "held-out (marks), training (pale)")
     if obstacles:
         figure.suptitle(f"bits/sample do not compare: {'; '.join(obstacles)}", color=VERMILION)
-    handles, labels = left.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
+    handles = [line for left in grid[:, 0] for line in left.get_legend_handles_labels()[0]]
+    legend = figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
 
 
-def ranking_figure(name: str, ranked: Sequence[tuple[str, float]]) -> Figure:
+def _draw_compared(axes_of: dict[str, Axes], scales: dict[str, float], i: int, name: str, history: History) -> None:
+    """One of several runs, the i-th, over the hours heard and over the minutes trained."""
+    colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+    line = LINES[i // len(SERIES) % len(LINES)]
+    scored = [each for each in history.validations if each["bits_per_sample"] is not None]
+    steps = {"hours_heard": history.hours_heard, "minutes_trained": [s / 60 for s in history.seconds]}
+    for key, axes in axes_of.items():
+        factor = scales[key]
+        places, bits = smooth(steps[key], history.train_bits)
+        axes.plot([factor * place for place in places], bits, color=colour, alpha=0.35, linewidth=1)
+        axes.plot(
+            [factor * each[key] for each in scored],
+            [each["bits_per_sample"] for each in scored],
+            color=colour,
+            linestyle=line,
+            linewidth=1.8,
+            marker=marker,
+            markersize=5,
+            markevery=max(1, len(scored) // 15),
+            label=name,
+        )
+
+
+def ranking_figure(name: str, ranked: Sequence[tuple[str, float]], unit: str) -> Figure:
     """A model among the trivial baselines, as bars.
 
     Args:
         name: stands above.
         ranked: (model, bits/sample), as `ranked_models`.
+        unit: of the figures.
     """
     figure = new_figure(10, 1.4 + 0.5 * len(ranked))
     axes = figure.subplots()
@@ -161,7 +172,7 @@ def ranking_figure(name: str, ranked: Sequence[tuple[str, float]]) -> Figure:
         models, bits, color=[VERMILION if model == THIS_MODEL else "#c3c9d2" for model in models], height=0.7
     )
     axes.bar_label(bars, [f"{value:.3f}" for value in bits], padding=4)
-    axes.set(xlabel="bits/sample of held-out audio (lower is better)", xlim=(0, 1.08 * max(bits)))
+    axes.set(xlabel=f"{unit}, of held-out audio (lower is better)", xlim=(0, 1.08 * max(bits)))
     axes.tick_params(axis="y", length=0)
     tidy(axes, "x")
     title(axes, name)
@@ -194,7 +205,6 @@ def _draw_bits(axes: Axes, history: History) -> None:
             clip_on=False,
             label=f"best: {best['bits_per_sample']:.3f} at step {best['step']:,}",
         )
-    axes.set_ylabel("bits/sample")
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     tidy(axes, "both")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
 from wavegen.report.history import History, read_history
+from wavegen.report.inspection.config import unit
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.pictures.figure import to_png
 from wavegen.report.target import write_whole
@@ -49,12 +50,13 @@ def _figure(inspection: Inspection) -> Figure:
     if inspection.kind == "comparison":
         from wavegen.report.pictures.curves import comparison_figure
 
+        units = {run["name"]: unit(run["network"]) for run in facts["runs"]}
         histories = {run["name"]: _history(Path(run["path"])) for run in facts["runs"]}
-        return comparison_figure(histories, facts["bits_not_comparable_because"])
+        return comparison_figure(histories, units, facts["bits_not_comparable_because"])
     if inspection.kind == "run":
         from wavegen.report.pictures.curves import run_figure
 
-        return run_figure(printable(facts["path"]), _history(Path(facts["path"])))
+        return run_figure(printable(facts["path"]), _history(Path(facts["path"])), unit(facts["network"]))
     return _checkpoint_figure(inspection)
 
 
@@ -68,7 +70,7 @@ def _checkpoint_figure(inspection: Inspection) -> Figure:
     known = [(name, bits) for name, bits in ranked if bits is not None]
     if not known:
         raise UsageError(f"{path}: nothing to draw: it was never validated")
-    return ranking_figure(f"{path}, step {validation['step']:,}", known)
+    return ranking_figure(f"{path}, step {validation['step']:,}", known, unit(inspection.facts["network"]))
 
 
 def _history(path: Path) -> History:

@@ -1,0 +1,36 @@
+"""What a training says while it goes on."""
+
+import pytest
+
+from wavegen.audio.quantize import Quantizer
+from wavegen.report import terminal
+from wavegen.report.terminal import TrainingDisplay
+from wavegen.training.trainer import Progress
+
+STEP = {"step": 1, "train_bits": 9.5, "targets_per_second": 20_000.0, "hours_heard": 0.5, "skipped": 0}
+VALIDATION = {"step": 1, "validation_bits": 9.25, "baselines": {"uniform": 16.0}}
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "classes"),
+    [
+        (Quantizer("mu_law", 256), ""),
+        (Quantizer("linear", 65536), "in 65,536 linear classes"),
+        (Quantizer("mu_law", 1024), "in 1,024 mu-law classes"),
+        (Quantizer("linear", 256), "in 256 linear classes"),
+    ],
+    ids=str,
+)
+def test_figures_name_their_classes_unless_they_are_the_usual_ones(
+    quantizer: Quantizer, classes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "LINE_EVERY_SECONDS", 0.0)  # this is no terminal: the bar is a line
+    display = TrainingDisplay(10, Progress(), quantizer.unit)
+    display.validated(VALIDATION)
+    display.stepped(STEP)
+    display.close()
+    line, bar = capsys.readouterr().err.splitlines()
+    unit = f"bits/sample {classes}".strip()
+    assert line == f"step 1: held-out 9.250 {unit} (best so far); baselines: uniform 16.000"
+    beside = f"{classes} | " if classes else ""
+    assert f"train 9.500 | held-out 9.250 | {beside}20k targets/s | 0.50 h heard" in bar
