@@ -558,8 +558,10 @@ def test_evaluate_under_conditions(voices: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.wav"
     shutil.copy(voices / "recordings" / "bert" / "0.wav", other)
     done = wavegen("evaluate", voices / "labels", other, exit_code=2)
-    assert "--label: expected one of this model's labels, anna, bert, found" in done.stderr
+    assert f"error: {other}: expected it in a folder named as one of this model's labels, anna, bert" in done.stderr
+    assert "say which with --label NAME" in done.stderr
     wavegen("evaluate", voices / "labels", other, "--label", "bert")
+    wavegen("evaluate", voices / "labels", other, "--label", "anna=0.3,bert=0.7")
     wavegen("evaluate", voices / "labels", voices / "recordings")
 
 

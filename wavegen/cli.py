@@ -273,7 +273,8 @@ def evaluate(
         typer.Argument(metavar="[AUDIO]...", help="Files or folders to score; else the run's held-out clips."),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of all AUDIO.  [default: the folder's name]")
+        str | None,
+        typer.Option(metavar="NAME", help="Of all AUDIO; or a mix a=0.7,b=0.3.  [default: the folder]"),
     ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Only all clips together.")] = False,
     device: Device = "auto",

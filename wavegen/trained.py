@@ -151,7 +151,7 @@ class TrainedModel:
         return self.conditioner.mel.read(Path(path))
 
     def read_all(
-        self, paths: Sequence[Path], skipped: Callable[[str], None], label: str | None = None
+        self, paths: Sequence[Path], skipped: Callable[[str], None], label: Label | None = None
     ) -> list[ScoredClip]:
         """The clips of files and of folders of files; what cannot be used is told and left out.
 
@@ -164,6 +164,7 @@ class TrainedModel:
             UsageError: there is nothing at a path, or a clip has no label that the model knows.
             DataError: nothing can be used.
         """
+        given = None if label is None else self._weights(label)
         clips: list[ScoredClip] = []
         trained_on = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == "train"}
         n_trained_on = 0
@@ -181,7 +182,8 @@ class TrainedModel:
                 except AudioError as error:
                     skipped(f"skipped: {error}")
                     continue
-                clips.append(ScoredClip(str(file), classes, self._condition_of(classes, label or _folder(file, path))))
+                condition = self._condition_of(str(file), classes, _folder(file, path) if given is None else given)
+                clips.append(ScoredClip(str(file), classes, condition))
                 with file.open("rb") as content:
                     n_trained_on += hashlib.file_digest(content, "sha256").hexdigest() in trained_on
         if not clips:
@@ -199,7 +201,7 @@ class TrainedModel:
         held_out = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == "validation"}
         corpus = read_corpus(self.config, progress)
         clips = [
-            ScoredClip(clip.name, classes := clip.classes(), self._condition_of(classes, clip.label))
+            ScoredClip(clip.name, classes := clip.classes(), self._condition_of(clip.name, classes, clip.label))
             for clip in corpus.validation
             if clip.content_hash in held_out
         ]
@@ -241,10 +243,19 @@ class TrainedModel:
             f"where counting {what} ({name}) has {trivial:.2f}; train longer"
         )
 
-    def _condition_of(self, classes: npt.NDArray[np.integer], label: str | None) -> ClipCondition | None:
-        if self.labels and label not in self.labels:
-            found = "none" if label is None else f"'{label}'"
-            raise UsageError(f"--label: expected one of this model's labels, {shown(self.labels)}, found {found}")
+    def _weights(self, label: Label) -> Mapping[str, float]:
+        """A label that a user gives as weights by name."""
+        return parse_label(label, self.labels) if isinstance(label, str) else label
+
+    def _condition_of(
+        self, name: str, classes: npt.NDArray[np.integer], label: str | Mapping[str, float] | None
+    ) -> ClipCondition | None:
+        """The condition of a clip that lies in a folder with the label's name, or that was given weights of labels."""
+        if self.labels and not isinstance(label, Mapping) and label not in self.labels:
+            raise UsageError(
+                f"{name}: expected it in a folder named as one of this model's labels, {shown(self.labels)}, "
+                f"found it in '{label}'; say which with --label NAME"
+            )
         return self.conditioner.of_clip(classes, label)
 
     def stream(
@@ -316,7 +327,7 @@ class TrainedModel:
         notice: Callable[[str], None] | None,
     ) -> list[ClipCondition] | None:
         """Each clip's condition; None in a model without any."""
-        chosen = [parse_label(label, self.labels) if isinstance(label, str) else label for label in labels]
+        chosen = [self._weights(label) for label in labels]
         if len(chosen) > max(1, count):
             raise UsageError(f"--label: expected at most one for each clip, found {len(chosen)} for {count}")
         if not chosen and self.labels:
@@ -396,12 +407,13 @@ class TrainedModel:
             raise UsageError("--seconds: expected a length, found none")
         return np.concatenate(list(self.stream(seconds, **options)), axis=1)
 
-    def score(self, waveform: npt.ArrayLike, label: str | None = None) -> float:
+    def score(self, waveform: npt.ArrayLike, label: Label | None = None) -> float:
         """How well the model predicts a clip from its start, in bits/sample.
 
         Args:
             waveform: (T,) at the model's rate, such as ``read`` gives; values outside [-1, 1] are clipped.
-            label: of the clip, for a model with labels; its mel frames are computed where the model needs them.
+            label: of the clip, for a model with labels: a name or weights of several; its mel frames are computed where
+                the model needs them.
 
         Raises:
             UsageError: it is not one clip of one sample or more, or the model has no such label.
@@ -409,7 +421,7 @@ class TrainedModel:
         from wavegen.evaluation.likelihood import model_bits
 
         classes = self.quantizer.encode(_mono(waveform))
-        condition = self._condition_of(classes, label)
+        condition = self.conditioner.of_clip(classes, {} if label is None else self._weights(label))
         return model_bits(self.network, [classes], self.quantizer.silence, None, [condition])[0] / len(classes)
 
 

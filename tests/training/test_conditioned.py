@@ -298,10 +298,18 @@ def test_a_file_without_a_known_label_has_to_be_given_one(voices: Path, tmp_path
     trained = load(tmp_path / "run", "cpu")
     strange = tmp_path / "strange.wav"
     strange.write_bytes((voices / "anna" / "0.wav").read_bytes())
-    with pytest.raises(UsageError, match=rf"--label: expected one of .*, anna, carl, found '{tmp_path.name}'"):
+    where = rf"{strange}: expected it in a folder named as one of this model's labels, anna, carl, found it in"
+    with pytest.raises(UsageError, match=rf"{where} '{tmp_path.name}'; say which with --label NAME"):
         trained.read_all([strange], print)
-    (clip,) = trained.read_all([strange], print, label="carl")
-    assert clip.condition.label.tolist() == [0, 1]
+    for label, weights in (("carl", [0, 1]), ("anna=3,carl=1", [0.75, 0.25]), ({"anna": 0.5}, [1, 0])):
+        (clip,) = trained.read_all([strange], print, label=label)
+        assert clip.condition.label.tolist() == weights
+    recording = trained.read(strange)
+    assert trained.score(recording, "anna=0.5,carl=0.5") != trained.score(recording, "anna")
+    with pytest.raises(UsageError, match="--label: no such label 'dora'; this model knows anna, carl"):
+        trained.read_all([strange], print, label="anna=0.5,dora=0.5")
+    with pytest.raises(UsageError, match="--label: expected one of anna, carl, found none"):
+        trained.score(recording)
 
 
 @pytest.mark.parametrize(

@@ -146,14 +146,22 @@ class Conditioner:
         """Whether the model is conditioned on anything."""
         return bool(self.labels) or self.mel is not None
 
-    def of_clip(self, classes: npt.NDArray[np.integer], label: str | None) -> ClipCondition | None:
+    def of_clip(
+        self, classes: npt.NDArray[np.integer], label: str | Mapping[str, float] | None
+    ) -> ClipCondition | None:
         """The condition of a recording: its label, and its own mel frames; None for a model without any.
 
+        Args:
+            classes: (T,) of the recording.
+            label: a name, as a corpus has it, or weights by name, as a user gives them.
+
         Raises:
-            DataError: the label is not one of the model's.
+            DataError: the name is not one of the model's.
+            UsageError: the weights are not of the model's labels.
         """
         frames = None if self.mel is None else clip_frames(self.mel, self.quantizer, classes)
-        return self._condition(self._weights_of(label), frames)
+        weights = self._mixed(label) if isinstance(label, Mapping) else self._weights_of(label)
+        return self._condition(weights, frames)
 
     def to_generate(
         self, label: Mapping[str, float] | None, frames: npt.ArrayLike | Frames | None
