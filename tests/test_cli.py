@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -505,9 +506,13 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
             soundfile.write(home / "recordings" / name / f"{i}.wav", 0.4 * np.sin(2 * np.pi * hz * time_s + i), 8000)
     (home / "tiny.yaml").write_text(TINY_YAML + "data:\n  labels: subfolders\n")
     (home / "mel.yaml").write_text(TINY_YAML + "mel:\n  n_mels: 10\n  n_fft: 256\n  hop_length: 80\n  upsampling: 8\n")
-    wavegen("train", "recordings", "--config", "tiny.yaml", "--run", "labels", cwd=home)
+    done = wavegen("train", "recordings", "--config", "tiny.yaml", "--run", "labels", cwd=home)
+    assert done.stderr.endswith("Hear it with:\n  wavegen generate labels --label anna -o new.wav\n")
     done = wavegen("train", "recordings", "--config", "mel.yaml", "--run", "mel", cwd=home)
-    assert "wavegen generate mel --mel-from AUDIO -o new.wav" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("  wavegen generate mel --mel-from ")
+    wavegen(*shlex.split(last)[1:], cwd=home)
+    assert soundfile.info(home / "new.wav").frames == 4000
     return home
 
 

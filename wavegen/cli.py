@@ -137,6 +137,7 @@ def train(
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train, and say how it goes."""
+    from wavegen.report.next_call import hearing, resuming
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
     from wavegen.training.distributed import LostProcess
@@ -152,13 +153,13 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         if isinstance(stop, LostProcess):
             _complain(str(stop))
         typer.echo(f"stopped at step {trainer.progress.step:,}; saved. Go on with:", err=True)
-        typer.echo(f"  wavegen train --run {run_folder.path} --resume", err=True)
+        typer.echo(f"  {resuming(run_folder.path)}", err=True)
         raise typer.Exit(stop.exit_code) from None
     finally:
         display.close()
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
-    given = "" if trainer.conditioner.mel is None else " --mel-from AUDIO"
-    typer.echo(f"  wavegen generate {run_folder.path}{given} -o new.wav", err=True)
+    labels, mel = trainer.conditioner.labels, trainer.conditioner.mel
+    typer.echo(f"  {hearing(run_folder.path, labels, mel is not None, trainer.corpus)}", err=True)
 
 
 def _train_along(trainer: Trainer) -> None:

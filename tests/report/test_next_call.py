@@ -1,0 +1,41 @@
+"""Calls to paste: every name survives the shell."""
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from wavegen.report.next_call import hearing, resuming
+
+
+def corpus_of(*names: str, label: str | None = None) -> SimpleNamespace:
+    clips = [SimpleNamespace(name=name, content_hash=str(i), label=label) for i, name in enumerate(names)]
+    return SimpleNamespace(folder=Path("/my sounds"), validation=clips, train=[])
+
+
+@pytest.mark.parametrize(
+    ("labels", "mel", "corpus", "words"),
+    [
+        ((), False, corpus_of("a.wav"), []),
+        (("anna", "bert"), False, corpus_of("a.wav", label="bert"), ["--label", "anna"]),
+        (("it's $5; rm", "x"), False, corpus_of("a.wav"), ["--label", "it's $5; rm"]),
+        (("-x",), False, corpus_of("a.wav"), ["--label=-x"]),
+        ((), True, corpus_of("a b.wav", "c.wav"), ["--mel-from", "/my sounds/a b.wav"]),
+        ((), True, corpus_of("a.wav#tail"), ["--mel-from", "/my sounds/a.wav"]),
+        (
+            ("anna", "bert"),
+            True,
+            corpus_of("bert/a.wav", label="bert"),
+            ["--label", "bert", "--mel-from", "/my sounds/bert/a.wav"],
+        ),
+    ],
+)
+def test_a_run_is_heard_with_what_its_model_needs(labels, mel, corpus, words):
+    call = hearing(Path("my runs/one"), labels, mel, corpus)
+    assert shlex.split(call) == ["wavegen", "generate", "my runs/one", *words, "-o", "new.wav"]
+
+
+def test_a_run_is_gone_on_with():
+    assert resuming(Path("runs/one")) == "wavegen train --run runs/one --resume"
+    assert resuming(Path("my runs/one")) == "wavegen train --run 'my runs/one' --resume"
