@@ -293,6 +293,16 @@ def test_the_last_validation_is_what_evaluation_gives(voices: Path, tmp_path: Pa
     assert labels == {"anna": [1, 0], "carl": [0, 1]}
 
 
+def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices: Path, tmp_path: Path) -> None:
+    """The last frames before the cut hear what comes after it, as they do in evaluation."""
+    training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
+    whole, cut = training._validation_clips(None)[0], training._validation_clips(0.11)[0]
+    assert (len(whole.classes), len(cut.classes)) == (2000, 440)
+    np.testing.assert_array_equal(cut.condition.frames[:11], whole.condition.frames[:11])
+    for rows, expected in zip(cut.condition.rows(0, 440), whole.condition.rows(0, 440), strict=True):
+        np.testing.assert_array_equal(rows, expected)
+
+
 def test_a_file_without_a_known_label_has_to_be_given_one(voices: Path, tmp_path: Path) -> None:
     begin(tiny(voices, *LABELS), tmp_path / "run").fit()
     trained = load(tmp_path / "run", "cpu")

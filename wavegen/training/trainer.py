@@ -327,10 +327,11 @@ class Trainer:
         return baseline_bits(self._baselines, clips, self.quantizer)
 
     def _validation_clips(self, seconds: float | None) -> list[ScoredClip]:
+        """Held-out clips until so many seconds are together; one that is cut short is conditioned as a whole."""
         limit = None if seconds is None else max(1, round(seconds * self.corpus.sample_rate_hz))
         clips = by_content(self.corpus.validation)
         return [
-            ScoredClip(clip.name, classes, self.conditioner.of_clip(classes, clip.label))
+            ScoredClip(clip.name, classes, self._condition_of(clip) if self.conditioner.is_needed else None)
             for clip, classes in zip(clips, first_samples(clips, limit), strict=False)
         ]
 
