@@ -175,6 +175,7 @@ def trained_by(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
             made[n] = tmp_path_factory.mktemp(f"by{n}")
             for done in together(n, "-c", WORKER, json.dumps(overrides()), str(recordings), str(made[n])):
                 assert done.returncode == 0, done.stderr
+                assert "Warning" not in done.stderr, "PyTorch's own go past Python's filters"
         return made[n]
 
     return train

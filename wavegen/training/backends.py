@@ -86,8 +86,10 @@ class TorchBackend:
         if compiled:
             self.loss.compile()
         if group.size > 1:
-            # looking for unused parameters, of which there are none, keeps it from ordering its messages anew after the
-            # first step: sums of three and more would then be rounded differently after a resume
+            # Looking for unused parameters keeps it from ordering its messages anew after the first step: sums of three
+            # and more would then be rounded differently after a resume. Where there are none it warns about that, in
+            # C++: so there is one, outside of the model.
+            self.loss.register_parameter("unused", nn.Parameter(next(model.parameters()).new_zeros(1)))
             self.loss = DistributedDataParallel(self.loss, process_group=group.channel, find_unused_parameters=True)
 
     def _loss(self, part: Slice) -> Tensor:
