@@ -7,6 +7,7 @@ import pytest
 from wavegen import config as module
 from wavegen.config import (
     Config,
+    ModelConfig,
     apply_overrides,
     differences,
     load_config,
@@ -28,7 +29,8 @@ from wavegen.errors import (
 from wavegen.yaml_source import parse_yaml
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
-KEYS = {section: list(values) for section, values in Config().model_dump().items()}
+DUMPED = {section: list(values) for section, values in Config().model_dump().items()}
+KEYS = {**DUMPED, "model": list(ModelConfig.model_fields)}
 
 
 def read(text, *overrides):
@@ -75,7 +77,7 @@ data:
 @pytest.mark.parametrize(
     ("line", "expected", "found"),
     [
-        ("model.kind: transformer", "wavenet", "'transformer'"),
+        ("model.kind: transformer", "one of wavenet, stack, gru, lstm", "'transformer'"),
         ("model.cycles: two", "a whole number from 1 to 20", "'two'"),
         ("model.cycles: 2.0", "a whole number from 1 to 20", "2.0"),
         ("model.cycles: true", "a whole number from 1 to 20", "true"),
@@ -313,7 +315,7 @@ def test_a_configuration_written_and_read_again_is_the_same(overrides, tmp_path)
 
 
 def test_the_written_configuration_lists_every_key():
-    assert {section: list(values) for section, values in parse_yaml(Config().to_yaml()).tree.items()} == KEYS
+    assert {section: list(values) for section, values in parse_yaml(Config().to_yaml()).tree.items()} == DUMPED
 
 
 def test_an_empty_document_is_the_default_configuration():
@@ -348,13 +350,14 @@ def test_the_presets_are_the_shipped_files():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_configuration_loads_and_builds(path):
-    from wavegen.model.wavenet import build_model
+    from wavegen.model.building import build_model
 
     config = load_config(path)
     listed = {section: set(keys) for section, keys in parse_yaml(path).tree.items()}
     assert all(keys <= set(KEYS[section]) for section, keys in listed.items())
     model = build_model(config)
-    assert model.receptive_field == 1 + (config.model.kernel_size - 1) * sum(config.model.dilations)
+    if config.model.kind == "wavenet":
+        assert model.receptive_field == 1 + (config.model.kernel_size - 1) * sum(config.model.dilations)
     assert parse_config(config.to_yaml(), "again") == config
 
 
@@ -418,3 +421,76 @@ def test_exit_codes(kind, exit_code):
 )
 def test_a_document_full_of_mistakes_is_answered_at_once(text):
     assert problems(text)
+
+
+# --- kinds of model ----------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_has_the_keys_of_its_kind_alone():
+    config = read("model: {kind: gru, recurrent_channels: 7}")
+    assert config.to_yaml().split("model:\n")[1].split("output:")[0] == (
+        "  kind: gru\n  input: embedding\n  embedding_channels: 32\n  recurrent_channels: 7\n"
+        "  recurrent_layers: 1\n  context: 512\n"
+    )
+    assert parse_config(config.to_yaml(), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "owners"),
+    [
+        ("gru", "cycles: 2", "wavenet"),
+        ("stack", "recurrent_layers: 1", "gru, lstm"),
+        ("wavenet", "layers: []", "stack"),
+    ],
+)
+def test_a_key_of_another_kind_is_refused(kind, key, owners):
+    name = key.split(":")[0]
+    assert problems(f"model:\n  kind: {kind}\n  {key}\n") == [
+        f"my.yaml:3: model.{name}: this is no key of model.kind {kind}, but of {owners}; remove it"
+    ]
+
+
+def test_another_kind_by_set_leaves_the_keys_of_the_old_one_behind():
+    config = load_config("paper", ["model.kind=lstm", "model.context=9"])
+    assert (config.model.kind, config.model.context) == ("lstm", 9)
+    assert "cycles" not in config.model_dump()["model"]
+
+
+def test_the_keys_that_kinds_differ_in_are_differences():
+    lines = differences(load_config("small"), load_config("small", ["model.kind=gru"]))
+    assert "model.kind: wavenet -> gru" in lines
+    assert "model.context: not there -> 512" in lines
+
+
+@pytest.mark.parametrize("text", ["data: {labels: subfolders}", "mel: {n_mels: 80}"])
+def test_other_kinds_take_no_conditions(text):
+    (problem,) = problems(f"model: {{kind: lstm}}\n{text}\n")
+    assert "with model.kind lstm, which takes no conditions, found" in problem
+
+
+@pytest.mark.parametrize("text", ["backend: fused", "activation_checkpointing: true"])
+def test_what_is_made_for_wavenets_is_refused_elsewhere(text):
+    (problem,) = problems(f"model: {{kind: gru}}\ntraining: {{{text}}}\n")
+    assert problem.startswith("my.yaml:2: training.") and "with model.kind gru" in problem
+
+
+@pytest.mark.parametrize(
+    ("layer", "problem"),
+    [
+        ("{kind: conv}", "channels: expected a whole number, as conv needs, found none"),
+        ("{kind: conve, channels: 3}", "kind: expected one of conv, dense, average_pool, max_pool, concatenate, add, "),
+        ("{kind: conv, channels: 3, dilatoin: 2}", "dilatoin: unknown key; did you mean 'dilation'?"),
+        ("{kind: conv, channels: 0}", "channels: expected a whole number from 1 to 8192 or null, found 0"),
+        ("{kind: dense, channels: 3, dilation: 2}", "dilation: dense has no such key; remove it"),
+        ("{kind: max_pool, activation: relu}", "activation: max_pool has no such key; remove it"),
+        ("{kind: conv, channels: 3, source: a}", "source: conv has no such key; remove it"),
+        ("{kind: add, source: b}", "source: expected the name of a layer below (input, a), found 'b'"),
+        ("{kind: concatenate}", "source: expected the name of a layer below (input, a), found none"),
+        ("{kind: add, source: input}", "source: expected a layer of 6 channels, as the layer below has, found 'input'"),
+        ("{kind: dense, channels: 3, name: a}", "name: expected another name than those below, found 'a' again"),
+    ],
+)
+def test_a_wrong_layer_is_named_with_its_line(layer, problem):
+    text = f"model:\n  kind: stack\n  layers:\n    - {{kind: conv, channels: 6, name: a}}\n    - {layer}\n"
+    (found,) = problems(text)
+    assert found.startswith(f"my.yaml:5: model.layers.1.{problem}")

@@ -8,7 +8,7 @@ import soundfile
 
 import wavegen
 from wavegen.config import Config, preset_names, presets_folder
-from wavegen.model.wavenet import build_model
+from wavegen.model.building import build_model
 from wavegen.yaml_source import parse_yaml
 
 RATE_HZ = 16000

@@ -8,14 +8,39 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from wavegen.config_errors import EITHER, contradictions, disagreements, explain
 from wavegen.errors import ConfigError, UsageError
-from wavegen.yaml_source import YamlSource, parse_value, parse_yaml, write_yaml
+from wavegen.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, write_yaml
 
 DEFAULT_PRESET = "small"
 MOST_PROBLEMS = 50  # are explained at once
+
+
+# Keys of the section `model` that only some kinds have.
+KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
+    "wavenet": (
+        *("cycles", "dilation_cycle", "kernel_size", "residual_channels", "gate_channels", "skip_channels"),
+        *("head_channels", "label_channels"),
+    ),
+    "stack": ("embedding_channels", "layers"),
+    "gru": ("embedding_channels", "recurrent_channels", "recurrent_layers", "context"),
+    "lstm": ("embedding_channels", "recurrent_channels", "recurrent_layers", "context"),
+}
+
+
+def foreign_keys(kind: str) -> set[str]:
+    """The keys of the section ``model`` that this kind of model does not have."""
+    return {key for keys in KEYS_OF_KINDS.values() for key in keys} - set(KEYS_OF_KINDS[kind])
 
 
 class Section(BaseModel):
@@ -70,10 +95,38 @@ class MelConfig(Section):
     )
 
 
-class ModelConfig(Section):
-    """The network (van den Oord et al., 2016)."""
+class LayerConfig(Section):
+    """A layer of a stack."""
 
-    kind: Literal["wavenet"] = Field("wavenet", description="the kind of model")
+    kind: Literal["conv", "dense", "average_pool", "max_pool", "concatenate", "add"] = Field(
+        description="a causal dilated convolution, a 1x1 layer, causal dilated pooling, or a join with an earlier layer"
+    )
+    name: str | None = Field(None, min_length=1, description="for layers above to join with")
+    channels: int | None = Field(None, ge=1, le=8192, description="filters of conv and dense")
+    kernel_size: int = Field(2, ge=1, le=1024, description="taps of conv and of pooling")
+    dilation: int = Field(1, ge=1, le=1 << 20, description="steps between taps")
+    activation: Literal["none", "relu", "tanh", "sigmoid"] = Field("none", description="of conv and dense")
+    source: str | None = Field(None, min_length=1, description="the layer that concatenate and add join with")
+
+    @model_serializer(mode="wrap")
+    def _given_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A dump holds what was given: each kind of layer has keys of its own."""
+        return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
+
+    def width(self, below: int, source: int) -> int:
+        """Channels of the layer's output.
+
+        Args:
+            below: channels of the layer below.
+            source: channels of the layer that it joins with.
+        """
+        return below + source if self.kind == "concatenate" else self.channels or below
+
+
+class ModelConfig(Section):
+    """The network: a WaveNet (van den Oord et al., 2016), a plain stack of layers, or a recurrent network."""
+
+    kind: Literal["wavenet", "stack", "gru", "lstm"] = Field("wavenet", description="the kind of model")
     cycles: int = Field(2, ge=1, le=20, description="how often the dilation cycle repeats")
     dilation_cycle: (
         Annotated[int, Field(ge=1, le=20)]
@@ -86,6 +139,17 @@ class ModelConfig(Section):
     head_channels: int = Field(128, ge=1, le=8192, description="channels between the head's two layers")
     input: Literal["embedding", "one_hot", "scalar"] = Field("embedding", description="how a class enters")
     label_channels: int = Field(16, ge=1, le=4096, description="numbers that describe a label, where there are labels")
+    embedding_channels: int = Field(32, ge=1, le=8192, description="width of an embedding before other kinds of model")
+    layers: list[LayerConfig] = Field([], max_length=1000, description="of a stack, the lowest first")
+    recurrent_channels: int = Field(256, ge=1, le=8192, description="width of each recurrent layer")
+    recurrent_layers: int = Field(1, ge=1, le=20, description="recurrent layers, one above the other")
+    context: int = Field(512, ge=1, le=1 << 20, description="steps that are heard before a window's first prediction")
+
+    @model_serializer(mode="wrap")
+    def _own_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A dump holds the keys of its kind alone."""
+        foreign = foreign_keys(self.kind)
+        return {key: value for key, value in dump(self).items() if key not in foreign}
 
     @property
     def dilations(self) -> list[int]:
@@ -114,10 +178,10 @@ class TrainingConfig(Section):
         8, description="windows in a step; auto takes as many as the memory holds, up to 16,384 targets"
     )
     window_targets: int = Field(2048, ge=1, le=1 << 22, description="predictions in a window")
-    optimizer: Literal["muon", "adamw"] = Field(
-        "muon", description="of the matrices between the first layer and the last; AdamW serves all others"
+    optimizer: Literal["muon", "adamw", "nadam"] = Field(
+        "muon", description="muon: of the matrices between the first layer and the last, AdamW serves all others"
     )
-    learning_rate: float = Field(0.016, gt=0, le=1, description="AdamW's, the schedule's peak")
+    learning_rate: float = Field(0.016, gt=0, le=1, description="AdamW's and NAdam's, the schedule's peak")
     matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="Muon's, the schedule's peak")
     warmup_steps: int = Field(100, ge=0, description="steps of linear rise at the start")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after the warm-up")
@@ -293,6 +357,8 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
             section[path[1]] = value
             if path[0] == "training" and path[1] in EITHER and value is not None:
                 section.pop(EITHER[1 - EITHER.index(path[1])], None)
+            if path == ("model", "kind") and value in KEYS_OF_KINDS:
+                source.tree[path[0]] = {key: kept for key, kept in section.items() if key not in foreign_keys(value)}
         source.places[path] = where
     if problems:
         raise ConfigError(problems)
@@ -305,7 +371,7 @@ def validate(source: YamlSource) -> Config:
     Raises:
         ConfigError: with every problem found, in the document's order.
     """
-    problems = contradictions(source)
+    problems = {**_foreign(source), **contradictions(source)}
     config = None
     # a section with all its keys commented out is an empty one
     tree = {section: {} if keys is None else keys for section, keys in source.tree.items()}
@@ -313,6 +379,7 @@ def validate(source: YamlSource) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         known = {name: list(keys) for name, keys in Config().model_dump().items()}
+        known |= {"model": list(ModelConfig.model_fields), "layer": list(LayerConfig.model_fields)}
         for detail in error.errors()[:MOST_PROBLEMS]:
             key, message = explain(json_schema(), known, source, detail["loc"], detail["type"])
             problems.setdefault(key, message)
@@ -328,11 +395,25 @@ def differences(old: Config, new: Config) -> list[str]:
     """The keys in which two configurations differ, a line each: ``key: old -> new``."""
     before, after = old.model_dump(), new.model_dump()
     return [
-        f"{section}.{key}: {before[section][key]} -> {value}"
+        f"{section}.{key}: {before[section].get(key, 'not there')} -> {value}"
         for section, values in after.items()
         for key, value in values.items()
-        if before[section][key] != value
+        if key not in before[section] or before[section][key] != value
     ]
+
+
+def _foreign(source: YamlSource) -> dict[KeyPath, str]:
+    """Keys of another kind of model than the one that is asked for."""
+    section = source.tree.get("model")
+    kind = section.get("kind", "wavenet") if isinstance(section, dict) else None
+    if not isinstance(section, dict) or not isinstance(kind, str) or kind not in KEYS_OF_KINDS:
+        return {}
+    return {
+        ("model", key): f"this is no key of model.kind {kind}, but of "
+        f"{', '.join(name for name, keys in KEYS_OF_KINDS.items() if key in keys)}; remove it"
+        for key in section
+        if key in foreign_keys(kind)
+    }
 
 
 def _find_config(source: str) -> Path:

@@ -24,7 +24,7 @@ def explain(
 
     Args:
         schema: the JSON Schema of a configuration.
-        known: the keys of each section.
+        known: the keys of each section, and of a ``layer``.
         source: the document.
         loc: pydantic's place.
         kind: pydantic's name of the error.
@@ -74,7 +74,67 @@ def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
 
 def disagreements(config: Config) -> dict[KeyPath, str]:
     """What is wrong in one key because of another."""
-    return {**_class_disagreements(config), **_mel_disagreements(config)}
+    return {**_class_disagreements(config), **_mel_disagreements(config), **_kind_disagreements(config)}
+
+
+def _kind_disagreements(config: Config) -> dict[KeyPath, str]:
+    """Keys that do not go together with the kind of model."""
+    kind, training = config.model.kind, config.training
+    problems: dict[KeyPath, str] = {}
+    if kind == "wavenet":
+        return problems
+    if config.data.labels != "none":
+        problems["data", "labels"] = f"expected none with model.kind {kind}, which takes no conditions, found " + repr(
+            config.data.labels
+        )
+    if config.mel.n_mels is not None:
+        problems["mel", "n_mels"] = (
+            f"expected null with model.kind {kind}, which takes no conditions, found {config.mel.n_mels}"
+        )
+    if training.backend == "fused":
+        problems["training", "backend"] = (
+            f"expected auto, torch or compile with model.kind {kind}, found 'fused', which is for WaveNets"
+        )
+    if training.activation_checkpointing:
+        problems["training", "activation_checkpointing"] = f"expected false with model.kind {kind}, found true"
+    if kind == "stack":
+        problems |= _layer_problems(config)
+    return problems
+
+
+def _layer_problems(config: Config) -> dict[KeyPath, str]:
+    """The first thing that is wrong with a stack's layers."""
+    model = config.model
+    entry = {"embedding": model.embedding_channels, "one_hot": config.quantization.classes, "scalar": 1}
+    known = {"input": entry[model.input]}
+    width = known["input"]
+    for i, layer in enumerate(model.layers):
+        where = ("model", "layers", str(i))
+        joins, has_channels = layer.kind in ("concatenate", "add"), layer.kind in ("conv", "dense")
+        if has_channels and layer.channels is None:
+            return {(*where, "channels"): f"expected a whole number, as {layer.kind} needs, found none"}
+        if joins and layer.source not in known:
+            found = "none" if layer.source is None else f"'{layer.source}'"
+            return {(*where, "source"): f"expected the name of a layer below ({', '.join(known)}), found {found}"}
+        useless = [
+            *([] if has_channels else ["channels", "activation"]),
+            *([] if joins else ["source"]),
+            *(["kernel_size", "dilation"] if joins or layer.kind == "dense" else []),
+        ]
+        if given := [key for key in useless if key in layer.model_fields_set]:
+            return {(*where, given[0]): f"{layer.kind} has no such key; remove it"}
+        source = known.get(layer.source or "", width)
+        if layer.kind == "add" and source != width:
+            return {
+                (*where, "source"): f"expected a layer of {width} channels, as the layer below has, "
+                f"found '{layer.source}' of {source}; concatenate joins layers of different width"
+            }
+        width = layer.width(width, source)
+        if layer.name is not None:
+            if layer.name in known:
+                return {(*where, "name"): f"expected another name than those below, found '{layer.name}' again"}
+            known[layer.name] = width
+    return {}
 
 
 def _class_disagreements(config: Config) -> dict[KeyPath, str]:
@@ -111,11 +171,14 @@ def _walk_schema(root: Tree, loc: Sequence[int | str]) -> _Schema:
     node: Mapping[str, Any] = root
     key: KeyPath = ()
     for part in loc:
-        properties = _resolve(root, node).get("properties")
-        if properties is None:
+        here = _resolve(root, node)
+        if "properties" in here:
+            node = here["properties"].get(part, {})
+        elif isinstance(part, int) and "properties" in _resolve(root, here.get("items", {})):
+            node = here["items"]
+        else:
             break
         key = (*key, str(part))
-        node = properties.get(part, {})
     return _Schema(_resolve(root, node), key)
 
 
@@ -164,7 +227,9 @@ def _show(value: Any) -> str:
 
 def _suggest(key: KeyPath, tree: Mapping[str, list[str]]) -> str:
     """The nearest known key: in the same section first, then anywhere."""
-    here = list(tree) if len(key) == 1 else tree[key[0]]
+    tree = dict(tree)
+    of_layers = tree.pop("layer")
+    here = of_layers if len(key) > 2 else list(tree) if len(key) == 1 else tree[key[0]]
     everywhere = {name: section for section, names in tree.items() for name in names}
     near = difflib.get_close_matches(key[-1], here, n=1)
     if near and key[-1] not in everywhere:

@@ -35,7 +35,7 @@ from wavegen.training.run_folder import RunFolder, find_checkpoint
 if TYPE_CHECKING:
     import torch
 
-    from wavegen.model.wavenet import WaveNet
+    from wavegen.model.network import Network
     from wavegen.sampling.engines.engine import Engine
     from wavegen.sampling.engines.packing import Precision
 
@@ -89,9 +89,10 @@ class TrainedModel:
         return choose_device(self.device_name)
 
     @cached_property
-    def network(self) -> WaveNet:
+    def network(self) -> Network:
         """The network in torch, in float32; made when something needs it, for the numba engine does not."""
-        from wavegen.model.wavenet import build_model, load_weights
+        from wavegen.model.building import build_model
+        from wavegen.model.network import load_weights
 
         network = build_model(self.config).requires_grad_(False)
         load_weights(network, self.checkpoint.average)
@@ -364,7 +365,8 @@ class TrainedModel:
         """The engine asked for; ``auto`` takes the fused one on a CPU, in the lowest precision that costs little."""
         # On a machine with CUDA the fused engine still serves `auto`: for that no GPU has been measured.
         device_type = "cpu" if self.device_name == "auto" else self.device.type
-        chosen = choose_engine(name, device_type, "float32" if precision == "auto" else precision)
+        exact = "float32" if precision == "auto" else precision
+        chosen = choose_engine(name, device_type, exact, self.config.model.kind)
         if chosen != "numba" and (threads or 1) > 1:
             raise UsageError(f"--threads: the {chosen} engine runs on one thread; give --engine numba")
         used = self._lowest_precision(chosen) if precision == "auto" else precision
@@ -378,10 +380,10 @@ class TrainedModel:
             return build_engine(chosen, self.network)
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine, compile_kernel
 
-        exact: Precision = next(known for known in PRECISIONS if known == used)
-        compile_kernel(exact, notice or print)
+        weights: Precision = next(known for known in PRECISIONS if known == used)
+        compile_kernel(weights, notice or print)
         return NumbaFusedEngine(
-            self.checkpoint.average, self.config.model.dilations, self.distribution, exact, n_threads
+            self.checkpoint.average, self.config.model.dilations, self.distribution, weights, n_threads
         )
 
     def _lowest_precision(self, engine: str) -> str:

@@ -44,7 +44,10 @@ class YamlSource:
         """The value at a key; None where the document has none."""
         node: Any = self.tree
         for part in key:
-            node = node.get(part) if isinstance(node, dict) else None
+            if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+                node = node[int(part)]
+            else:
+                node = node.get(part) if isinstance(node, dict) else None
         return node
 
     def in_order(self, keys: Iterable[KeyPath]) -> list[KeyPath]:
@@ -163,10 +166,17 @@ def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
             tree[name] = _build(value_node, (*key, name), source)
         return tree
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-        return [_build(item, (*key, str(i)), source) for i, item in enumerate(node.value)]
+        return [_placed(item, (*key, str(i)), source) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, where)
     raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
+
+
+def _placed(item: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
+    """An item of a list; a section among them has a place of its own."""
+    if isinstance(item, yaml.MappingNode):
+        source.places[key] = f"{source.name}:{item.start_mark.line + 1}"
+    return _build(item, key, source)
 
 
 def _scalar(node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:

@@ -6,12 +6,12 @@ import torch
 
 from wavegen.audio.conditions import ClipCondition, rows_of_stretches
 from wavegen.config import load_config
+from wavegen.model.building import build_model
 from wavegen.model.conditioning import Condition, triangle
 from wavegen.model.fused import stack as fused
 from wavegen.model.fused.stack import FusedStack
 from wavegen.model.shapes import parameter_shapes
 from wavegen.model.textbook import TextbookWaveNet
-from wavegen.model.wavenet import build_model
 
 KINDS = {
     "labels": {"n_labels": 3, "label_channels": 4},

@@ -13,7 +13,7 @@ import soundfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import load_config, override, preset_names
 from wavegen.errors import AudioError, CheckpointError, ConfigError, UsageError
-from wavegen.model.wavenet import build_model
+from wavegen.model.building import build_model
 from wavegen.report.inspection import Inspection, inspect_path, inspect_paths
 from wavegen.report.tables import print_tables
 from wavegen.training.checkpoint import Checkpoint, save_checkpoint

@@ -21,7 +21,7 @@ from matplotlib.image import imread
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config, load_config
 from wavegen.errors import CheckpointError, UsageError
-from wavegen.model.wavenet import build_model
+from wavegen.model.building import build_model
 from wavegen.report.inspection import inspect_path
 from wavegen.report.page import SampleRequest, check_page, write_page
 from wavegen.report.page.charts import Axis, Curve, chart

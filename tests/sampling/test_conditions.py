@@ -7,9 +7,9 @@ import torch
 from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
 from wavegen.model.conditioning import Condition
+from wavegen.model.network import load_weights
 from wavegen.model.outputs import GaussianMixture, LogisticMixture
 from wavegen.model.truncation import Truncation
-from wavegen.model.wavenet import load_weights
 from wavegen.sampling.engines import ENGINES, ahead, build_engine
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.sampling.engines.torch_queue import TorchQueueEngine
@@ -224,9 +224,9 @@ def test_a_step_leaves_what_is_added_where_it_is(random_model):
     engine = build_engine("torch", random_model(**KINDS["both"]))
     engine.start(some((2, engine.receptive_field), 1), conditions_of("both", 2))
     (group,) = engine.groups
-    before = [tensor.data_ptr() for tensor in group.added]
+    before = [tensor.data_ptr() for tensor in group.steps.added]
     engine.generate(np.full((2, 60), 0.4), Truncation())
-    assert [tensor.data_ptr() for tensor in group.added] == before
+    assert [tensor.data_ptr() for tensor in group.steps.added] == before
 
 
 @pytest.mark.gpu

@@ -11,10 +11,11 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
+from wavegen.model.building import build_model
+from wavegen.model.network import load_weights
 from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, GaussianMixture, LogisticMixture, Softmax
 from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
-from wavegen.model.wavenet import build_model, load_weights
 from wavegen.sampling.engines import build_engine, choose_engine
 from wavegen.sampling.engines.fused_kernel import GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE, SOFTMAX, draw_from_mixture, run
 from wavegen.sampling.engines.normal_quantile import normal_quantile
@@ -143,7 +144,8 @@ def test_other_processors_take_the_same_path(tmp_path: Path, features: str, lane
 import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 import numpy as np, torch
 from wavegen.config import load_config
-from wavegen.model.wavenet import build_model, load_weights
+from wavegen.model.building import build_model
+from wavegen.model.network import load_weights
 from wavegen.sampling.engines import build_engine
 from wavegen.vectors import LANES
 assert LANES == {lanes}, LANES

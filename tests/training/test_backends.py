@@ -225,7 +225,7 @@ def test_what_cannot_be_compiled_says_what_to_choose(random_model, batch, monkey
 
 
 def test_the_configuration_chooses() -> None:
-    from wavegen.model.wavenet import build_model
+    from wavegen.model.building import build_model
 
     cpu = torch.device("cpu")
     for name, kind in (("auto", FusedBackend), ("fused", FusedBackend), ("torch", TorchBackend)):

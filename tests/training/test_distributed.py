@@ -100,7 +100,7 @@ import numpy as np, torch
 from pathlib import Path
 from wavegen.config import load_config
 from wavegen.data.reading import build_quantizer, read_corpus
-from wavegen.model.wavenet import build_model
+from wavegen.model.building import build_model
 from wavegen.training.distributed import joined
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.trainer import Trainer

@@ -15,7 +15,7 @@ from wavegen.config import Config, load_config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
-from wavegen.model.wavenet import build_model
+from wavegen.model.building import build_model
 from wavegen.training import backends, launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group

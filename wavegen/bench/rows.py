@@ -14,8 +14,9 @@ from wavegen.bench.probes import multiply_add_rate, read_bandwidth
 from wavegen.bench.training import measure_training, ways_to_train
 from wavegen.config import Config
 from wavegen.device import available_cores
+from wavegen.model.building import build_model
+from wavegen.model.network import Network
 from wavegen.model.truncation import Truncation
-from wavegen.model.wavenet import WaveNet, build_model
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.engines.packing import Precision
 from wavegen.training.freeze import noise_condition
@@ -73,7 +74,7 @@ class Machine:
     multiply_adds_per_second: float
 
 
-def measure(config: Config, model: WaveNet | None, notice: Callable[[str], None]) -> tuple[Machine, Iterator[Row]]:
+def measure(config: Config, model: Network | None, notice: Callable[[str], None]) -> tuple[Machine, Iterator[Row]]:
     """Measure this machine with a model.
 
     Args:
@@ -87,7 +88,9 @@ def measure(config: Config, model: WaveNet | None, notice: Callable[[str], None]
     if model is None:
         torch.manual_seed(0)
         model = build_model(config)
-        torch.nn.init.normal_(model.output.weight, std=0.1)
+        with torch.no_grad():  # a softmax's first weights are 0
+            for parameter in model.get_submodule("output").parameters():
+                parameter.normal_(std=0.1)
     model = model.cpu().eval()
     notice("measuring the machine")
     bytes_of = {precision: _weight_bytes(model, precision) for precision in PRECISIONS}
@@ -95,18 +98,18 @@ def measure(config: Config, model: WaveNet | None, notice: Callable[[str], None]
     return machine, _rows(config, model, machine, bytes_of, notice)
 
 
-def _weight_bytes(model: WaveNet, precision: Precision) -> int:
+def _weight_bytes(model: Network, precision: Precision) -> int:
     return model.multiply_adds * {"float32": 4, "bfloat16": 2, "int8": 1}[precision]
 
 
 def _rows(
-    config: Config, model: WaveNet, machine: Machine, bytes_of: dict[Precision, int], notice: Callable[[str], None]
+    config: Config, model: Network, machine: Machine, bytes_of: dict[Precision, int], notice: Callable[[str], None]
 ) -> Iterator[Row]:
     cores = available_cores()
     rate = config.audio.sample_rate_hz
     plans: list[tuple[str, Precision, int, int]] = [
         ("numba", precision, clips, threads)
-        for precision in PRECISIONS
+        for precision in (PRECISIONS if config.model.kind == "wavenet" else ())
         for threads in _thread_counts(cores)
         for clips in sorted({*CLIPS, cores})
         if clips >= threads
@@ -124,7 +127,7 @@ def _rows(
             )
             limit = speed / (clips / step_seconds)
         yield Row("generate", engine, precision, clips, threads, speed, speed / rate, limit)
-    for backend, training_precision, threads, recompute in ways_to_train(cores):
+    for backend, training_precision, threads, recompute in ways_to_train(config.model.kind, cores):
         notice(f"train: {backend}, {training_precision}, {threads} threads")
         yield _training_row(config, backend, training_precision, threads, recompute)
 
@@ -150,7 +153,7 @@ def _thread_counts(cores: int) -> Sequence[int]:
 
 
 def _generation_speed(
-    config: Config, model: WaveNet, name: str, precision: Precision, clips: int, threads: int
+    config: Config, model: Network, name: str, precision: Precision, clips: int, threads: int
 ) -> float:
     """Samples per second in all clips."""
     engine = build_engine(name, model, precision, threads)

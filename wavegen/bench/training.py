@@ -35,14 +35,14 @@ class TrainingSpeed:
         windows: in a step.
         targets_per_second: predictions trained on, forward, backward and update.
         input_steps_per_second: the same, with the context that comes before the targets.
-        share_of_products: the time that the matrix products take by themselves over the time of the step.
+        share_of_products: a WaveNet's: the time that its matrix products take by themselves over the time of the step.
         peak_bytes: of memory, above that after the imports; None where the system does not say.
     """
 
     windows: int
     targets_per_second: float
     input_steps_per_second: float
-    share_of_products: float
+    share_of_products: float | None
     peak_bytes: int | None
 
 
@@ -82,12 +82,13 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
     trial = Trial(settle(config, cpu), cpu)
     seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(precision, STEPS)
     peak = _memory("VmHWM")
+    products = _products_seconds(trial, precision, threads) if config.model.kind == "wavenet" else None
     targets = trial.n_targets
     return TrainingSpeed(
         windows=len(trial.batch.targets),
         targets_per_second=targets / seconds,
         input_steps_per_second=trial.batch.inputs.size / seconds,
-        share_of_products=_products_seconds(trial, precision, threads) / seconds,
+        share_of_products=products / seconds if products else None,
         peak_bytes=None if peak is None or before is None else peak - before,
     )
 
@@ -97,8 +98,10 @@ def _textbook_seconds(trial: Trial) -> float:
     import torch
 
     from wavegen.model.textbook import TextbookWaveNet
+    from wavegen.model.wavenet import WaveNet
     from wavegen.training.backends import slices_of
 
+    assert isinstance(trial.model, WaveNet)
     model = TextbookWaveNet(trial.model)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     inputs, targets, _, condition = slices_of(trial.batch, 1)[0]
@@ -128,6 +131,9 @@ def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
 
 
 def _product_rows(trial: Trial) -> dict[tuple[int, int], int]:
+    from wavegen.model.wavenet import WaveNet
+
+    assert isinstance(trial.model, WaveNet)
     rows = product_rows(trial.model, *trial.batch.targets.shape)
     conditioning, condition = trial.model.conditioning, trial.batch.condition
     if conditioning is not None and condition is not None:
@@ -196,8 +202,12 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def ways_to_train(cores: int) -> Iterator[tuple[str, str, int, bool]]:
-    """What ``wavegen bench`` measures: backend, precision, threads, activation checkpointing."""
+def ways_to_train(kind: str, cores: int) -> Iterator[tuple[str, str, int, bool]]:
+    """What ``wavegen bench`` measures of a kind of model: backend, precision, threads, activation checkpointing."""
+    if kind != "wavenet":
+        for threads in (1,) if cores == 1 else (1, cores):
+            yield "torch", "float32", threads, False
+        return
     for threads in (1,) if cores == 1 else (1, cores):
         for precision in ("float32", "bfloat16"):
             yield "fused", precision, threads, False

@@ -80,7 +80,7 @@ class WindowStream(Generic[Source]):
         clips: the training clips.
         receptive_field: samples of past that one prediction sees.
         window_targets: predictions in a window.
-        silence: the class before a clip's start.
+        silence: the class before a clip's start; negative for a network that has zeros there.
         seed: decides the shuffles.
         condition_of: what a clip is conditioned on; None for nothing.
 
@@ -124,7 +124,8 @@ class WindowStream(Generic[Source]):
         if self.condition_of is not None:  # a step predicts the sample after its input
             rows = stacked([rows_of_stretches(stretches, self._table_rows, field + n_targets) for stretches in seen])
             condition = rows._replace(row_of=np.ascontiguousarray(rows.row_of[:, 1:]))
-        return Batch(tape[:, :-1], tape[:, field:], is_real[:, field:], condition)
+        targets = np.maximum(tape[:, field:], 0)  # what is no target is a class all the same
+        return Batch(tape[:, :-1], targets, is_real[:, field:], condition)
 
     def n_targets(self, first: int, count: int) -> int:
         """How many targets of a batch are real, without reading any."""

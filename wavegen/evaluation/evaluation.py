@@ -15,7 +15,7 @@ from wavegen.errors import DataError
 from wavegen.evaluation.baselines import Baselines
 from wavegen.evaluation.baselines import clip_bits as baseline_clip_bits
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.wavenet import WaveNet
+from wavegen.model.network import Network
 
 
 class ScoredClip(NamedTuple):
@@ -65,7 +65,7 @@ class Score:
 
 
 def score_clips(
-    model: WaveNet,
+    model: Network,
     clips: Sequence[ScoredClip],
     quantizer: Quantizer,
     baselines: Baselines | None,

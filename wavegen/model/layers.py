@@ -171,3 +171,44 @@ class OneHotInput(nn.Module):
     def forward(self, classes: Tensor) -> Tensor:
         """Map (N,) classes to (N, channels)."""
         return nn.functional.embedding(classes, self.weight) + self.bias
+
+
+class RawOneHot(nn.Module):
+    """A class enters as a one-hot vector, without weights.
+
+    Args:
+        classes: number of levels.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """Map (N,) classes to (N, classes)."""
+        return nn.functional.one_hot(classes, self.classes).float()
+
+
+class RawScalar(nn.Module):
+    """A class enters as its place between the lowest (-1) and the highest class (1), without weights.
+
+    Args:
+        classes: number of levels; 0 for values that enter as they are.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """Map (N,) classes or values to (N, 1)."""
+        if not self.classes:
+            return classes[:, None]
+        return ((2 * classes - (self.classes - 1)) / (self.classes - 1))[:, None]
+
+
+def build_raw_input(kind: str, classes: int, embedding_channels: int) -> tuple[nn.Module, int]:
+    """How classes enter a network whose own first layer has the weights; and the width that they have then."""
+    if kind == "embedding":
+        return EmbeddingInput(classes, embedding_channels), embedding_channels
+    return (RawOneHot(classes), classes) if kind == "one_hot" else (RawScalar(classes), 1)

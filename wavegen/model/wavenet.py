@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wavegen.config import Config
 from wavegen.model.conditioning import Condition, Conditioning, GateRows
 from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
-from wavegen.model.outputs import Distribution, build_distribution
-from wavegen.model.shapes import check_weights
+from wavegen.model.network import Network
+from wavegen.model.outputs import Distribution
 
 Stack = Callable[[Tensor, int, GateRows | None], Tensor]
 
 
-class WaveNet(nn.Module):
+class WaveNet(Network):
     """Predicts each sample's distribution from the receptive field of samples before it.
 
         x[t-1], x[t-2], ... -> embedding -> residual blocks -> sum of skips -> ReLU -> 1x1 -> ReLU -> 1x1 -> p(x[t])
@@ -57,9 +55,7 @@ class WaveNet(nn.Module):
         n_mels: int = 0,
         upsampling: int = 1,
     ) -> None:
-        super().__init__()
-        self.classes = classes
-        self.distribution = distribution
+        super().__init__(classes, distribution)
         inputs = {"embedding": EmbeddingInput, "one_hot": OneHotInput, "scalar": ScalarInput}
         self.input = inputs[input_kind](classes, residual_channels)
         last = len(dilations) - 1
@@ -91,36 +87,13 @@ class WaveNet(nn.Module):
         """The dilation of every block, in order."""
         return [block.conv.dilation for block in self.residual_blocks]
 
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that training fits."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds to generate one sample with queues: one for every weight of a matrix.
-
-        The products of conditions are left out: they are made ahead, once for a label or a mel frame's row.
-        """
-        left_out = {self.input.weight} if isinstance(self.input, nn.Embedding | OneHotInput) else set()
-        if self.conditioning is not None:
-            left_out |= set(self.conditioning.parameters())
-        return sum(p.numel() for p in self.parameters() if p.dim() > 1 and p not in left_out)
-
-    def forward(self, inputs: Tensor, stack: Stack | None = None, condition: Condition | None = None) -> Tensor:
-        """Predict every next sample from true past samples (teacher forcing), as one convolution.
+    def forward(self, inputs: Tensor, condition: Condition | None = None, stack: Stack | None = None) -> Tensor:
+        """See ``Network``: as one convolution.
 
         Args:
-            inputs: (B, T) integer classes x[0..T-1], T >= receptive_field.
+            inputs: as ``Network``'s.
+            condition: likewise.
             stack: another way to compute the residual blocks; None for the blocks as they are.
-            condition: of a conditioned network: what each step sees, step t being the one that predicts x[t + 1].
-
-        Returns:
-            (B, T - receptive_field + 1, n_parameters): at position i the parameters of the distribution of
-            x[i + receptive_field], which depend on x[i .. i + receptive_field - 1] only.
-
-        Raises:
-            ValueError: T is less than the receptive field, or a condition is missing.
         """
         batch = len(inputs)
         rows = self.predict((stack or self.stack)(self.embed(inputs), batch, self.gate_rows(condition)))
@@ -138,8 +111,7 @@ class WaveNet(nn.Module):
         Raises:
             ValueError: T is less than the receptive field.
         """
-        if inputs.shape[1] < self.receptive_field:
-            raise ValueError(f"expected {self.receptive_field} steps or more, found {inputs.shape[1]}")
+        self.check_length(inputs.shape[1])
         rows: Tensor = self.input(inputs.t().reshape(-1))
         return rows
 
@@ -214,36 +186,3 @@ class WaveNet(nn.Module):
     def residual_blocks(self) -> list[ResidualBlock]:
         """The blocks in order."""
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
-
-
-def build_model(config: Config) -> WaveNet:
-    """The network that a configuration describes, with fresh weights from torch's current generator."""
-    model = config.model
-    return WaveNet(
-        classes=config.quantization.classes,
-        dilations=model.dilations,
-        kernel_size=model.kernel_size,
-        residual_channels=model.residual_channels,
-        gate_channels=model.gate_channels,
-        skip_channels=model.skip_channels,
-        head_channels=model.head_channels,
-        distribution=build_distribution(config),
-        input_kind=model.input,
-        n_labels=config.n_labels,
-        label_channels=model.label_channels,
-        n_mels=config.mel.n_mels or 0,
-        upsampling=config.mel.upsampling,
-    )
-
-
-@torch.no_grad()
-def load_weights(model: WaveNet, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Copy arrays into a model's parameters, all of them.
-
-    Raises:
-        ModelError: a name or a shape does not fit, or a weight is not finite.
-    """
-    parameters = dict(model.named_parameters())
-    check_weights(weights, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
-    for name, parameter in parameters.items():
-        parameter.copy_(torch.from_numpy(weights[name].copy()))

@@ -8,11 +8,11 @@ import torch
 
 from wavegen.audio.conditions import shown
 from wavegen.audio.finding import printable
-from wavegen.config import Config, TrainingConfig
+from wavegen.config import Config, ModelConfig, TrainingConfig
 from wavegen.data.corpus import Clip, Corpus
 from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.device import describe_device
-from wavegen.model.wavenet import WaveNet
+from wavegen.model.network import Network
 from wavegen.report.inspection.config import output_in_words
 from wavegen.report.tables import Table, facts, minutes
 from wavegen.training.memory import training_bytes
@@ -21,7 +21,7 @@ MOST_ROWS = 12
 
 
 def plan_tables(
-    config: Config, corpus: Corpus, model: WaveNet, device: torch.device, run: Path, processes: int = 1
+    config: Config, corpus: Corpus, model: Network, device: torch.device, run: Path, processes: int = 1
 ) -> list[Table]:
     """The tables that tell a user what the training will do."""
     return [
@@ -58,20 +58,29 @@ def _trouble_tables(corpus: Corpus) -> list[Table]:
     return tables
 
 
-def _model_table(config: Config, model: WaveNet) -> Table:
+def _model_table(config: Config, model: Network) -> Table:
     field = model.receptive_field
     shape, conditioner = config.model, build_conditioner(config)
     names, mel = conditioner.labels, conditioner.mel
     return facts(
         "Model",
-        kind=f"{shape.kind}, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels",
+        kind=_kind(shape),
         parameters=f"{model.n_parameters:,}",
-        receptive_field=f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
+        receptive_field=("all of the past, in training at least " if model.has_memory else "")
+        + f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
         labels=f"{len(names)}: {shown([printable(name) for name in names])}" if config.n_labels else None,
         mel_spectrograms=str(mel) if mel is not None else None,
         sound=f"{config.audio.sample_rate_hz:,} Hz, {build_quantizer(config)}",
         output=output_in_words(config),
     )
+
+
+def _kind(shape: ModelConfig) -> str:
+    if shape.kind == "wavenet":
+        return f"wavenet, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels"
+    if shape.kind == "stack":
+        return f"stack, {len(shape.layers)} layers"
+    return f"{shape.kind}, {shape.recurrent_layers} x {shape.recurrent_channels} channels"
 
 
 def _training_table(config: Config, device: torch.device, run: Path, processes: int) -> Table:

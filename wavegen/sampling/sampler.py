@@ -90,9 +90,6 @@ class Sampler:
 
     def _past(self, request: Request) -> ClassArray:
         """What the clips have heard before their first sample: silence, then the prime."""
-        field = self.engine.receptive_field
-        past = np.full(field, self.quantizer.silence, dtype=np.int64)
-        if request.prime is not None and len(request.prime):
-            newest = request.prime[-field:]
-            past[field - len(newest) :] = newest
-        return past
+        padding = self.engine.padding(self.quantizer.silence)
+        silence = np.full(self.engine.receptive_field, padding, dtype=np.int64)
+        return silence if request.prime is None else np.concatenate([silence, request.prime.astype(np.int64)])

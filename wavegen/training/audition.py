@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
-from wavegen.model.wavenet import WaveNet
+from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler
 
 
 def audition(
-    model: WaveNet,
+    model: Network,
     quantizer: Quantizer,
     sample_rate_hz: int,
     seconds: float,

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -22,8 +23,9 @@ from wavegen.config import Config
 from wavegen.data.windows import Batch
 from wavegen.device import keep_freed_memory, one_thread_each, torch_threads
 from wavegen.errors import TrainingError
-from wavegen.model.conditioning import Condition, GateRows
+from wavegen.model.conditioning import Condition
 from wavegen.model.fused.stack import FusedStack
+from wavegen.model.network import Network
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.distributed import ALONE, Group, losses_explained
 
@@ -51,11 +53,12 @@ class Backend(Protocol):
         """
 
 
-def build_backend(config: Config, model: WaveNet, group: Group = ALONE) -> Backend:
+def build_backend(config: Config, model: Network, group: Group = ALONE) -> Backend:
     """The backend that a frozen configuration names, for a model on its device."""
     settings = config.training
     slices, recompute = -(-int(settings.accumulation) // group.size), settings.activation_checkpointing
     if settings.backend == "fused":
+        assert isinstance(model, WaveNet)  # the configuration's checks see to it
         return FusedBackend(model, settings.precision, slices, recompute, int(settings.threads), group)
     return TorchBackend(model, settings.precision, slices, recompute, settings.backend == "compile", group)
 
@@ -74,7 +77,7 @@ class TorchBackend:
 
     def __init__(
         self,
-        model: WaveNet,
+        model: Network,
         precision: str,
         slices: int,
         recompute: bool,
@@ -131,20 +134,18 @@ class TorchBackend:
 class _SummedLoss(nn.Module):
     """A model with its loss, as one module that DistributedDataParallel and ``torch.compile`` can take hold of."""
 
-    def __init__(self, model: WaveNet, precision: str, recompute: bool) -> None:
+    def __init__(self, model: Network, precision: str, recompute: bool) -> None:
         super().__init__()
         self.model, self.precision, self.recompute = model, precision, recompute
 
     def forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor, condition: Condition | None) -> Tensor:
         """The sum of the losses of some windows' real targets."""
-        stack = None
+        options = {}
         if self.recompute:
-
-            def stack(h: Tensor, batch: int, rows: GateRows | None) -> Tensor:
-                return self.model.stack(h, batch, rows, recompute=True)
-
+            assert isinstance(self.model, WaveNet)  # the configuration's checks see to it
+            options = {"stack": partial(self.model.stack, recompute=True)}
         with autocast(inputs.device, self.precision):
-            parameters = self.model(inputs, stack, condition)
+            parameters = self.model(inputs, condition, **options)
         return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()
 
 

@@ -37,8 +37,11 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
         notice: is told what was kept, what is new and what is left behind.
 
     Raises:
-        ModelError: a piece that both have is of another shape.
+        ModelError: it is of another kind, or a piece that both have is of another shape.
     """
+    kind, other = config.model.kind, source.config.model.kind
+    if kind != other:
+        raise ModelError(f"{name}: expected a {kind} to start from, as model.kind says, found a {other}")
     own = _pieces({key: np.broadcast_to(0, shape) for key, shape in parameter_shapes(config).items()}, config)
     theirs = _pieces(source.average, source.config)
     misfits = [

@@ -15,7 +15,7 @@ from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.data.windows import Batch
 from wavegen.errors import TrainingError
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.wavenet import build_model
+from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.sampler import Request, Sampler
 from wavegen.training.backends import Backend, build_backend

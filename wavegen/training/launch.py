@@ -11,7 +11,8 @@ from wavegen.config import Config, differences
 from wavegen.data.corpus import Corpus, manifest_differences
 from wavegen.data.reading import build_quantizer, read_corpus, with_labels
 from wavegen.errors import UsageError
-from wavegen.model.wavenet import build_model, load_weights
+from wavegen.model.building import build_model
+from wavegen.model.network import load_weights
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from

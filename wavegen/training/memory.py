@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavegen.config import Config
-from wavegen.model.wavenet import WaveNet, build_model
+from wavegen.model.building import build_model
+from wavegen.model.network import Network
+from wavegen.model.recurrent import Recurrent
+from wavegen.model.shapes import layer_widths
+from wavegen.model.stack import PoolLayer, Stack
+from wavegen.model.wavenet import WaveNet
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +59,8 @@ def training_bytes(config: Config, precision: str) -> int:
     size = -(-int(training.batch_size) // int(training.accumulation))
     word = 2 if precision == "bfloat16" else 4
     parameters = 4 * PARAMETER_COPIES * model.n_parameters
+    if not isinstance(model, WaveNet):
+        return int(ALLOCATOR_SLACK * (parameters + _other_bytes(config, model, size, word))) + WORKING_BYTES
     if training.backend == "fused":
         side_by_side = min(int(training.threads), int(training.accumulation))
         gradients = 4 * (side_by_side + 1) * model.n_parameters
@@ -111,6 +118,23 @@ def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     target += (word + 8) * model.distribution.n_parameters
     of_rows = size * (_block_rows(config, model) * row + config.training.window_targets * target)
     return of_rows + _condition_bytes(config, model, size)
+
+
+def _other_bytes(config: Config, model: Network, size: int, word: int) -> int:
+    """Of one slice: what autograd keeps of a stack or a recurrent network."""
+    targets = size * config.training.window_targets
+    rows = targets + size * (model.receptive_field - 1)
+    of_output = targets * (word + 8) * model.distribution.n_parameters
+    if isinstance(model, Recurrent):
+        gates = 4 if config.model.kind == "lstm" else 3
+        kept = gates + 3  # of each step and layer: the gates, the products, the state before and after
+        return of_output + rows * 4 * kept * config.model.recurrent_channels * config.model.recurrent_layers
+    assert isinstance(model, Stack)
+    # of each layer its output, and what the zeros before a clip leave of it; and all that a maximum was taken of
+    kept = 0
+    for layer, width in zip(model.layers, layer_widths(config)[1:], strict=True):
+        kept += width * (2 + (layer.kernel_size if isinstance(layer, PoolLayer) else 0))
+    return of_output + rows * 4 * kept
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -1,5 +1,7 @@
 """The optimizer: Muon for the matrices between the first layer and the last, AdamW for everything else.
 
+Or AdamW or NAdam (Dozat, 2016) for all.
+
 Muon (K. Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) takes the momentum of a matrix's gradient
 and makes all its singular values about 1 before it is applied, so that directions which are rarely seen are learnt as
 fast as the common ones. AdamW: Loshchilov and Hutter, 2019.
@@ -16,6 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from wavegen.config import TrainingConfig
+from wavegen.model.network import Network
+from wavegen.model.recurrent import Recurrent
+from wavegen.model.stack import ConvLayer, Stack
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.checkpoint import Arrays
 
@@ -24,6 +29,7 @@ MUON_MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 ADAM_BETAS = (0.9, 0.99)
+NADAM_EPSILON = 1e-7
 
 
 class Optimizer:
@@ -34,7 +40,7 @@ class Optimizer:
         settings: kind, rates and weight decay.
     """
 
-    def __init__(self, model: WaveNet, settings: TrainingConfig) -> None:
+    def __init__(self, model: Network, settings: TrainingConfig) -> None:
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         self.groups = _matrix_groups(model) if settings.optimizer == "muon" else []
         self.matrix_rate, self.rate = settings.matrix_learning_rate, settings.learning_rate
@@ -47,7 +53,11 @@ class Optimizer:
         decayed = [p for p in rest if p.dim() > 1 and p not in entry]
         free = [p for p in rest if p.dim() <= 1 or p in entry]
         adam_groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        self.adam = torch.optim.AdamW(adam_groups, lr=1.0, betas=ADAM_BETAS, fused=True)
+        self.adam: torch.optim.Optimizer
+        if settings.optimizer == "nadam":
+            self.adam = torch.optim.NAdam(adam_groups, lr=1.0, eps=NADAM_EPSILON, decoupled_weight_decay=True)
+        else:
+            self.adam = torch.optim.AdamW(adam_groups, lr=1.0, betas=ADAM_BETAS, fused=True)
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
@@ -86,11 +96,25 @@ class Optimizer:
                     "exp_avg": torch.from_numpy(moments[0][name].copy()).to(parameter.device),
                     "exp_avg_sq": torch.from_numpy(moments[1][name].copy()).to(parameter.device),
                 }
+                if isinstance(self.adam, torch.optim.NAdam):
+                    self.adam.state[parameter]["mu_product"] = _momentum_product(self.adam, updates)
         for group in self.groups:
             for parameter, momentum in zip(group.parameters, group.momentum, strict=True):
                 name = self.names[parameter]
                 if name in moments[0] and name not in moments[1]:
                     momentum.copy_(torch.from_numpy(moments[0][name]))
+
+
+def _momentum_product(nadam: torch.optim.NAdam, updates: int) -> Tensor:
+    """The product of NAdam's momentum schedule over so many updates, rounded as it rounds it.
+
+    mu[t] = beta1 (1 - 0.96^(t decay) / 2)        (Dozat, 2016, as torch.optim.NAdam has it)
+    """
+    (beta, _), decay = nadam.defaults["betas"], nadam.defaults["momentum_decay"]
+    product = torch.ones(())
+    for t in range(1, updates + 1):
+        product *= beta * (1.0 - 0.5 * (0.96 ** (t * decay)))
+    return product
 
 
 @dataclass
@@ -147,7 +171,46 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     return result
 
 
-def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
+def _matrix_groups(model: Network) -> list[_MatrixGroup]:
+    """The matrices between the first layer and the last."""
+    if isinstance(model, WaveNet):
+        return _groups_of_wavenet(model)
+    if isinstance(model, Stack):
+        layers = [layer for layer in model.layers if isinstance(layer, ConvLayer)]
+        inner = layers if list(model.input.parameters()) else layers[1:]
+        return [_convolutions(layer.weight) for layer in inner]
+    assert isinstance(model, Recurrent)
+    width = model.recurrent.hidden_size
+    matrices = [weight for name, weight in model.recurrent.named_parameters() if name.startswith("weight")]
+    return [_stacked_matrices(weight, width) for weight in matrices]
+
+
+def _convolutions(weight: Tensor) -> _MatrixGroup:
+    """A convolution's taps side by side: one matrix of (outputs, taps * inputs)."""
+    taps, outputs, inputs = weight.shape
+
+    def cut(stacked: Tensor) -> Tensor:
+        return stacked.transpose(1, 2).reshape(1, outputs, taps * inputs)
+
+    def join(matrices: Tensor) -> Tensor:
+        return matrices.view(1, outputs, taps, inputs).transpose(1, 2)
+
+    return _MatrixGroup([weight], cut, join)
+
+
+def _stacked_matrices(weight: Tensor, rows: int) -> _MatrixGroup:
+    """Matrices of so many rows, one above the other."""
+
+    def cut(stacked: Tensor) -> Tensor:
+        return stacked.view(-1, rows, weight.shape[1])
+
+    def join(matrices: Tensor) -> Tensor:
+        return matrices.reshape(1, *weight.shape)
+
+    return _MatrixGroup([weight], cut, join)
+
+
+def _groups_of_wavenet(model: WaveNet) -> list[_MatrixGroup]:
     """A WaveNet's matrices: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
     blocks = model.residual_blocks
     depth = len(blocks)

@@ -29,7 +29,8 @@ from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.wavenet import WaveNet, load_weights
+from wavegen.model.network import Network, load_weights
+from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
@@ -93,7 +94,7 @@ class Trainer:
         self,
         config: Config,
         corpus: Corpus,
-        model: WaveNet,
+        model: Network,
         quantizer: Quantizer,
         run: RunFolder,
         observers: Sequence[Observer] = (),
@@ -114,7 +115,7 @@ class Trainer:
             corpus.train,
             model.receptive_field,
             settings.window_targets,
-            quantizer.silence,
+            model.padding(quantizer.silence),
             settings.seed,
             self._condition_of if self.conditioner.is_needed else None,
         )
@@ -286,8 +287,10 @@ class Trainer:
         self._write_metrics(entry)
         self._tell("validated", entry)
 
-    def _precision_costs(self, exact: WaveNet, clips: Sequence[ScoredClip], exact_bits: float) -> dict[str, float]:
+    def _precision_costs(self, exact: Network, clips: Sequence[ScoredClip], exact_bits: float) -> dict[str, float]:
         """How many bits/sample each lower precision of sampling adds to a model's on the same clips."""
+        if not isinstance(exact, WaveNet):  # only the fused engine has lower precisions, and only for these
+            return {}
         average = {name: _array(parameter) for name, parameter in exact.named_parameters()}
         costs: dict[str, float] = {}
         for precision in PRECISIONS:
@@ -297,7 +300,7 @@ class Trainer:
                 costs[precision] = self._bits(clips, rounded) - exact_bits
         return costs
 
-    def _bits(self, clips: Sequence[ScoredClip], model: WaveNet | None = None) -> float:
+    def _bits(self, clips: Sequence[ScoredClip], model: Network | None = None) -> float:
         """Bits/sample of the averaged weights, or of another model."""
         own = clips[self.group.rank :: self.group.size]
         total, heard = sum(len(clip.classes) for clip in own), 0
@@ -448,7 +451,7 @@ def by_content(clips: Sequence[Clip]) -> list[Clip]:
 
 
 @torch.no_grad()
-def update_average(average: WaveNet, model: WaveNet, decay: float, updates: int) -> None:
+def update_average(average: Network, model: Network, decay: float, updates: int) -> None:
     """Move the averaged weights towards the trained ones.
 
         average[n] = sum_i decay^(n-i) w[i] / sum_i decay^(n-i)        (bias-corrected, as Adam's moments:

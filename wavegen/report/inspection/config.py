@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import groupby
 from typing import Any
 
 from wavegen.audio.conditions import shown
 from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
-from wavegen.config import Config, load_config
+from wavegen.config import Config, LayerConfig, ModelConfig, load_config
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes
 
@@ -45,7 +46,7 @@ def network_facts(config: Config) -> dict[str, Any]:
     """Size and reach of the network that a configuration describes."""
     import torch
 
-    from wavegen.model.wavenet import build_model
+    from wavegen.model.building import build_model
 
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
@@ -56,8 +57,9 @@ def network_facts(config: Config) -> dict[str, Any]:
     return {
         "parameters": model.n_parameters,
         "parameters_by_part": dict(parts),
-        "residual_blocks": len(config.model.dilations),
-        "dilations": config.model.dilations,
+        "kind": config.model.kind,
+        "layers": _layers(config.model),
+        **_wavenet_facts(config.model),
         "receptive_field_samples": model.receptive_field,
         "receptive_field_ms": 1000 * model.receptive_field / rate,
         "multiply_adds_per_sample": model.multiply_adds,
@@ -68,6 +70,37 @@ def network_facts(config: Config) -> dict[str, Any]:
         "labels": None if config.data.labels == "none" else _known_labels(config),
         "mel": config.mel.model_dump() if config.mel.n_mels is not None else None,
     }
+
+
+def _wavenet_facts(model: ModelConfig) -> dict[str, Any]:
+    return {"residual_blocks": len(model.dilations), "dilations": model.dilations} if model.kind == "wavenet" else {}
+
+
+def _layers(model: ModelConfig) -> list[dict[str, Any]]:
+    """What each layer between the input and the output is, and how far it reaches; the lowest first."""
+    if model.kind == "wavenet":
+        return [
+            {"name": "block", "kernel_size": model.kernel_size, "dilation": dilation} for dilation in model.dilations
+        ]
+    if model.kind == "stack":
+        return [_layer(layer) for layer in model.layers]
+    return [{"name": model.kind, "kernel_size": None, "dilation": None}] * model.recurrent_layers
+
+
+def _layer(layer: LayerConfig) -> dict[str, Any]:
+    has_taps = layer.kind in ("conv", "average_pool", "max_pool")
+    return {
+        "name": layer.kind.replace("_", " "),
+        "kernel_size": layer.kernel_size if has_taps else 1,
+        "dilation": layer.dilation if has_taps else 1,
+    }
+
+
+def _layers_in_words(network: dict[str, Any]) -> str:
+    """The layers by their names, equal neighbours counted."""
+    names = [layer["name"] for layer in network["layers"]]
+    runs = [f"{len(list(run))} x {name}" for name, run in groupby(names)]
+    return ", ".join(runs) if runs else "none"
 
 
 def _known_labels(config: Config) -> list[str] | str:
@@ -81,7 +114,7 @@ def network_table(network: dict[str, Any]) -> Table:
         "network",
         parameters=f"{network['parameters']:,}",
         receptive_field=receptive_field(network),
-        blocks=f"{network['residual_blocks']}",
+        layers=_layers_in_words(network),
         sound=f"{network['sample_rate_hz']:,} Hz, {resolution(network)}",
         output=network["output"],
         labels=_labels_in_words(network["labels"]),
@@ -124,7 +157,13 @@ def _mel_in_words(mel: dict[str, Any] | None, rate: int) -> str | None:
 
 def receptive_field(network: dict[str, Any]) -> str:
     """The receptive field in samples and milliseconds."""
-    return f"{network['receptive_field_samples']:,} samples ({network['receptive_field_ms']:.1f} ms)"
+    reach = f"{network['receptive_field_samples']:,} samples ({network['receptive_field_ms']:.1f} ms)"
+    return f"all of the past; {reach} before a window's first target" if has_memory(network["kind"]) else reach
+
+
+def has_memory(kind: str) -> bool:
+    """Whether a prediction of this kind of model depends on all of the past."""
+    return kind in ("gru", "lstm")
 
 
 def _training_facts(config: Config) -> dict[str, Any]:

@@ -26,26 +26,33 @@ def network_figure(name: str, facts: dict[str, Any]) -> Figure:
         name: of the configuration.
         facts: of `inspect_config`.
     """
-    network, model = facts["network"], facts["config"]["model"]
-    dilations, kernel_size = network["dilations"], model["kernel_size"]
-    height = min(9.0, 4.0 + 0.16 * len(dilations))
+    network = facts["network"]
+    layers = [layer for layer in network["layers"] if layer["kernel_size"] is not None]
+    what = f"{name}: {network['parameters']:,} parameters"
+    if not layers:  # a recurrent network sees all of the past by one path
+        figure = new_figure(10, 2.4)
+        bar = figure.subplots()
+        _draw_parts(bar, network["parameters_by_part"])
+        title(bar, what)
+        return figure
+    height = min(9.0, 4.0 + 0.16 * len(layers))
     figure = new_figure(10, height + 1.3)
     above, below = figure.subplots(2, 1, height_ratios=(height, 0.5))
-    field, field_ms = network["receptive_field_samples"], network["receptive_field_ms"]
-    title(above, f"{name}: {network['parameters']:,} parameters")
-    _draw_paths(above, dilations, kernel_size, field, field_ms)
+    title(above, what)
+    _draw_paths(above, layers, network["receptive_field_samples"], network["receptive_field_ms"])
     _draw_parts(below, network["parameters_by_part"])
     return figure
 
 
-def _draw_paths(axes: Axes, dilations: Sequence[int], kernel_size: int, field: int, field_ms: float) -> None:
+def _draw_paths(axes: Axes, layers: Sequence[dict[str, Any]], field: int, field_ms: float) -> None:
+    """A stack's joins are drawn as if the longest way were the only one."""
     from matplotlib.collections import LineCollection
 
-    n_blocks = len(dilations)
-    steps = [(kernel_size - 1) * dilation for dilation in reversed(dilations)]
-    reach = np.cumsum([0, *steps])
+    n_blocks = len(layers)
+    taps = [(layer["kernel_size"], layer["dilation"]) for layer in layers]
+    reach = np.cumsum([0, *[(kernel_size - 1) * dilation for kernel_size, dilation in reversed(taps)]])
     heights = np.arange(n_blocks, -1, -1)
-    lines = _paths(dilations, kernel_size)
+    lines = _paths(taps)
     if lines is None:
         axes.fill_betweenx(heights, -reach, 0, color=BLUE, alpha=0.25, linewidth=0)
     else:
@@ -55,10 +62,10 @@ def _draw_paths(axes: Axes, dilations: Sequence[int], kernel_size: int, field: i
         )
     axes.plot(-reach, heights, color=VERMILION, linewidth=1.5, marker="o", markersize=3)
     axes.plot([0], [n_blocks], marker="o", color=VERMILION, markersize=7, clip_on=False)
-    axes.set(xlim=(-1.02 * reach[-1], 0.02 * reach[-1]), ylim=(-0.4, n_blocks + 0.4))
+    axes.set(xlim=(-1.02 * max(1, reach[-1]), 0.02 * max(1, reach[-1])), ylim=(-0.4, n_blocks + 0.4))
     every = -(-n_blocks // MOST_LABELS)
     shown = range(every, n_blocks + 1, every)
-    axes.set_yticks([0, *shown], ["input", *(f"block {i}, dilation {dilations[i - 1]:,}" for i in shown)], fontsize=8)
+    axes.set_yticks([0, *shown], ["input", *(_label(i, layers[i - 1]) for i in shown)], fontsize=8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(
         f"samples before the prediction; receptive field {field:,} samples, {field_ms:,.1f} ms", parse_math=False
@@ -66,8 +73,16 @@ def _draw_paths(axes: Axes, dilations: Sequence[int], kernel_size: int, field: i
     tidy(axes, "x")
 
 
-def _paths(dilations: Sequence[int], kernel_size: int) -> npt.NDArray[np.float64] | None:
+def _label(i: int, layer: dict[str, Any]) -> str:
+    reach = f", dilation {layer['dilation']:,}" if layer["kernel_size"] > 1 else ""
+    return f"{layer['name']} {i}{reach}"
+
+
+def _paths(taps: Sequence[tuple[int, int]]) -> npt.NDArray[np.float64] | None:
     """The connections that one prediction depends on.
+
+    Args:
+        taps: kernel size and dilation of each layer, the lowest first.
 
     Returns:
         (lines, 2, 2): the (time, block) of both ends; None if there are too many to draw.
@@ -75,11 +90,12 @@ def _paths(dilations: Sequence[int], kernel_size: int) -> npt.NDArray[np.float64
     needed = np.array([0])  # places in the past that a block's output is needed at, from the last block down
     lines = []
     n_lines = 0
-    for block in range(len(dilations), 0, -1):
+    for block in range(len(taps), 0, -1):
+        kernel_size, dilation = taps[block - 1]
         n_lines += len(needed) * kernel_size
         if n_lines > MOST_LINES:
             return None
-        inputs = needed[:, None] + np.arange(kernel_size) * dilations[block - 1]
+        inputs = needed[:, None] + np.arange(kernel_size) * dilation
         outputs = np.broadcast_to(needed[:, None], inputs.shape)
         ends = (-outputs, np.full(inputs.shape, block), -inputs, np.full(inputs.shape, block - 1))
         lines.append(np.stack([end.ravel() for end in ends], axis=1).reshape(-1, 2, 2).astype(np.float64))

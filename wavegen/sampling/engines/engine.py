@@ -25,11 +25,14 @@ class Engine(Protocol):
     def receptive_field(self) -> int:
         """Samples of past that ``start`` needs."""
 
+    def padding(self, silence: int) -> int:
+        """The class that stands before a clip's start in ``start``, given that of silence."""
+
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         """Begin the streams anew.
 
         Args:
-            past: (B, receptive_field or more) classes, the newest last.
+            past: (B, receptive_field or more) classes, the newest last; what a network with a memory has heard.
             conditions: of a conditioned network: each stream's, counted from the first sample that is made.
         """
 

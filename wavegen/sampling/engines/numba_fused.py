@@ -78,6 +78,9 @@ class NumbaFusedEngine:
     def receptive_field(self) -> int:
         return 1 + int(self.network.reaches.sum())
 
+    def padding(self, silence: int) -> int:
+        return silence
+
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         if (conditions is None) != ("conditioning.projection" not in self.weights):
             raise ValueError("expected conditions for a conditioned network, and none for another")

@@ -12,8 +12,8 @@ from torch import Tensor
 from wavegen.audio.conditions import ClipCondition
 from wavegen.device import torch_threads
 from wavegen.model.conditioning import Condition
+from wavegen.model.network import Network
 from wavegen.model.truncation import Truncation
-from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 
 
@@ -24,7 +24,7 @@ class ReferenceEngine:
         model: on the device to run on.
     """
 
-    def __init__(self, model: WaveNet) -> None:
+    def __init__(self, model: Network) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         self.past = torch.empty(0, 0, dtype=torch.int64)
@@ -35,10 +35,14 @@ class ReferenceEngine:
     def receptive_field(self) -> int:
         return self.model.receptive_field
 
+    def padding(self, silence: int) -> int:
+        return self.model.padding(silence)
+
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         self.conditions, self.n_made = conditions or [None] * len(past), 0
-        self.past = torch.from_numpy(past[:, -self.receptive_field :].copy()).to(self.device)
+        newest = past if self.model.has_memory else past[:, -self.receptive_field :]
+        self.past = torch.from_numpy(newest.copy()).to(self.device)
 
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
@@ -73,5 +77,5 @@ class ReferenceEngine:
 
     def _take(self, sample: Tensor) -> Tensor:
         self.n_made += 1
-        self.past = torch.cat([self.past[:, 1:], sample[:, None]], dim=1)
+        self.past = torch.cat([self.past[:, 0 if self.model.has_memory else 1 :], sample[:, None]], dim=1)
         return sample

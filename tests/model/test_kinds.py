@@ -1,0 +1,225 @@
+"""Stacks and recurrent networks, held to plain transcriptions of what they are."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from wavegen.config import Config, load_config, parse_config
+from wavegen.evaluation.likelihood import CHUNK_TARGETS, model_bits
+from wavegen.model.building import build_model
+from wavegen.model.outputs import build_distribution
+from wavegen.model.shapes import parameter_shapes
+from wavegen.model.stack import NOTHING
+
+STACK = """
+model:
+  kind: stack
+  input: {entry}
+  embedding_channels: 5
+  layers:
+    - {{kind: conv, channels: 6, kernel_size: 3, dilation: 2, activation: relu, name: low}}
+    - {{kind: average_pool, kernel_size: 2, dilation: 3}}
+    - {{kind: conv, channels: 6, dilation: 4, activation: tanh}}
+    - {{kind: add, source: low}}
+    - {{kind: max_pool, kernel_size: 3, dilation: 1, name: high}}
+    - {{kind: concatenate, source: input}}
+    - {{kind: dense, channels: 7, activation: sigmoid}}
+    - {{kind: concatenate, source: high}}
+quantization: {{classes: 16}}
+"""
+RECURRENT = "model: {{kind: {kind}, recurrent_channels: 6, recurrent_layers: {layers}, context: 9, input: {entry}}}\n"
+
+
+def stack_config(entry: str = "embedding") -> Config:
+    return parse_config(STACK.format(entry=entry), "stack.yaml")
+
+
+def recurrent_config(kind: str, entry: str = "embedding", layers: int = 2) -> Config:
+    return parse_config(
+        RECURRENT.format(kind=kind, entry=entry, layers=layers) + "quantization: {classes: 16}", "rnn.yaml"
+    )
+
+
+KINDS = {"stack": stack_config(), "gru": recurrent_config("gru"), "lstm": recurrent_config("lstm", "scalar", 1)}
+
+
+def random_network(config: Config, seed: int = 0):
+    torch.manual_seed(seed)
+    model = build_model(config).eval()
+    for parameter in model.parameters():  # no output layer of zeros
+        nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+def classes(shape: tuple[int, ...], seed: int, n: int = 16) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(n, size=shape))
+
+
+def plainly(model, inputs: torch.Tensor) -> torch.Tensor:
+    """The stack of STACK on whole clips as textbooks write it: (B, C, T), each layer padded with zeros on the left.
+
+    Returns:
+        (B, T, n_parameters): what is predicted from inputs 0 .. t.
+    """
+
+    def conv(layer, h: torch.Tensor) -> torch.Tensor:
+        padded = F.pad(h, ((layer.kernel_size - 1) * layer.dilation, 0))
+        return F.conv1d(padded, layer.weight.permute(1, 2, 0), layer.bias, dilation=layer.dilation)
+
+    def shifted(h: torch.Tensor, steps: int) -> torch.Tensor:
+        return F.pad(h, (steps, 0))[:, :, : h.shape[2]]
+
+    layers = model.layers
+    entered = model.input(inputs.reshape(-1)).view(*inputs.shape, -1).transpose(1, 2)
+    low = torch.relu(conv(layers[0], entered))
+    pooled = (low + shifted(low, 3)) / 2
+    added = low + torch.tanh(conv(layers[2], pooled))
+    high = torch.stack([shifted(added, steps) for steps in range(3)]).amax(dim=0)
+    dense = torch.sigmoid(conv(layers[6], torch.cat([entered, high], dim=1)))
+    top = torch.cat([high, dense], dim=1)
+    return (model.output.weight @ top + model.output.bias[:, None]).transpose(1, 2)
+
+
+# --- stacks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", ["embedding", "one_hot", "scalar"])
+def test_a_stack_is_its_layers_with_zeros_before_the_start(entry):
+    model = random_network(stack_config(entry))
+    clip = classes((2, 50), seed=1)
+    before = torch.full((2, model.receptive_field - 1), NOTHING)
+    torch.testing.assert_close(model(torch.cat([before, clip], dim=1)), plainly(model, clip), atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_inside_a_clip_sees_the_clip_and_no_padding():
+    model = random_network(stack_config())
+    clip = classes((1, 60), seed=2)
+    window = model(clip[:, 20:])
+    torch.testing.assert_close(window, plainly(model, clip)[:, 20 + model.receptive_field - 1 :], atol=1e-5, rtol=1e-5)
+
+
+def test_the_receptive_field_is_all_that_a_prediction_depends_on():
+    model = random_network(stack_config("scalar")).double()
+    inputs = classes((1, model.receptive_field + 5), seed=3).double().requires_grad_()
+    model.input.forward = lambda values: values[:, None] / 16  # type: ignore[method-assign]
+    model(inputs)[0, -1].sum().backward()
+    seen = inputs.grad[0] != 0
+    assert seen[-model.receptive_field] and not seen[: -model.receptive_field].any()
+
+
+def test_strides_are_dilations():
+    """Three layers of stride 2, and pooling of stride 2, against the same weights as dilations 1, 2, 4 and 8."""
+    torch.manual_seed(4)
+    text = """
+        model:
+          kind: stack
+          input: scalar
+          layers:
+            - {kind: conv, channels: 4, kernel_size: 2, dilation: 1, activation: relu}
+            - {kind: conv, channels: 5, kernel_size: 3, dilation: 2, activation: relu}
+            - {kind: average_pool, kernel_size: 2, dilation: 4}
+            - {kind: conv, channels: 3, kernel_size: 2, dilation: 8}
+        """
+    model = build_model(parse_config(text, "x")).double()
+    nn.init.normal_(model.output.weight)
+    field, every = model.receptive_field, 8  # the product of the strides
+    clip = classes((1, field + 10 * every), seed=5, n=256)
+    h = model.input(clip.reshape(-1)).double().view(1, 1, -1)
+    for layer, stride in zip(model.layers, (2, 2, 2, 1), strict=True):
+        if hasattr(layer, "weight"):
+            h = layer.activation(F.conv1d(h, layer.weight.permute(1, 2, 0), layer.bias, stride=stride))
+        else:
+            h = F.avg_pool1d(h, 2, stride=stride)
+    strided = (model.output.weight @ h + model.output.bias[:, None]).transpose(1, 2)
+    torch.testing.assert_close(model(clip)[:, ::every], strided[:, : len(range(0, 10 * every + 1, every))])
+
+
+# --- recurrent networks ------------------------------------------------------------------------------------------
+
+
+def gru_by_hand(model, rows: torch.Tensor) -> torch.Tensor:
+    """One layer of Cho et al., 2014, as torch's documentation writes it; rows (T, C) to states (T, H)."""
+    layer = model.recurrent
+    h, states = torch.zeros(layer.hidden_size), []
+    for x in rows:
+        given = (layer.weight_ih_l0 @ x + layer.bias_ih_l0).chunk(3)
+        kept = (layer.weight_hh_l0 @ h + layer.bias_hh_l0).chunk(3)
+        reset, update = torch.sigmoid(given[0] + kept[0]), torch.sigmoid(given[1] + kept[1])
+        h = (1 - update) * torch.tanh(given[2] + reset * kept[2]) + update * h
+        states.append(h)
+    return torch.stack(states)
+
+
+def test_a_gru_is_its_equations():
+    model = random_network(recurrent_config("gru", layers=1))
+    clip = classes((1, 30), seed=6)
+    states = gru_by_hand(model, model.input(clip[0]))
+    torch.testing.assert_close(model(clip)[0], model.output(states)[model.context - 1 :], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_a_state_can_be_carried_on(kind):
+    model = random_network(recurrent_config(kind))
+    clip = classes((3, 40), seed=7)
+    whole, _ = model.advance(clip, None)
+    first, state = model.advance(clip[:, :17], None)
+    rest, _ = model.advance(clip[:, 17:], state)
+    torch.testing.assert_close(torch.cat([first, rest], dim=1), whole)
+
+
+# --- both --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
+def test_shapes_are_known_without_the_network(config):
+    shapes = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
+    assert parameter_shapes(config) == shapes
+
+
+@pytest.mark.parametrize("preset", ["rnn", "dense-skips"])
+def test_shapes_of_presets_are_known_without_the_network(preset):
+    for overrides in ([], ["model.input=scalar"], ["model.input=one_hot"]):
+        config = load_config(preset, overrides)
+        shapes = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
+        assert parameter_shapes(config) == shapes
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
+def test_an_untrained_network_knows_nothing(config):
+    model, clip = build_model(config), classes((40,), seed=8).numpy()
+    assert model_bits(model, [clip], 8)[0] == pytest.approx(4.0 * len(clip))
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
+def test_scoring_goes_on_from_the_clips_start(config):
+    """Whatever the stretches in which a long clip is scored: as one pass over all of it, padding first."""
+    model = random_network(config)
+    clip = classes((CHUNK_TARGETS + 700,), seed=9)
+    padded = torch.cat([torch.full((model.receptive_field,), model.padding(8)), clip])
+    with torch.no_grad():
+        losses = build_distribution(config).loss(model(padded[None, :-1])[0], clip)
+    heard: list[int] = []
+    bits = model_bits(model, [clip.numpy()], 8, heard.append)[0]
+    assert bits == pytest.approx(float(losses.double().sum()) / np.log(2), rel=1e-5)
+    assert sum(heard) == len(clip)
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
+def test_too_few_inputs_are_refused(config):
+    model = build_model(config)
+    with pytest.raises(ValueError, match=f"expected {model.receptive_field} steps or more"):
+        model(torch.zeros(1, model.receptive_field - 1, dtype=torch.int64))
+
+
+def test_widths_follow_the_joins():
+    model = build_model(load_config("dense-skips"))
+    joined = [32, 48, 48, 96, 48, 96, 48, 96, 48, 48, 48, 48, 48, 96, 144, 128, 128]
+    kinds = load_config("dense-skips").model.layers
+    for layer, (below, width) in zip(model.layers, pairwise(joined), strict=True):
+        if hasattr(layer, "weight"):
+            assert layer.weight.shape[1:] == (width, below)
+    assert len(kinds) == len(joined) - 1

@@ -1,0 +1,146 @@
+"""Stacks and recurrent networks are trained, resumed, scored and shown as WaveNets are."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import wavegen
+from wavegen.bench.training import measure_training
+from wavegen.config import Config, load_config
+from wavegen.data.reading import read_corpus
+from wavegen.errors import UsageError
+from wavegen.report.inspection import inspect_path
+from wavegen.report.pictures.inspected import draw
+from wavegen.report.plan import plan_tables
+from wavegen.training import launch
+from wavegen.training.distributed import Group
+from wavegen.training.memory import training_bytes
+from wavegen.training.run_folder import RunFolder
+from wavegen.training.settling import settle
+from wavegen.training.trainer import Trainer
+
+ON_CPU = Group(device=torch.device("cpu"))
+RATE_HZ = 4000
+TINY = [
+    f"audio.sample_rate_hz={RATE_HZ}",
+    "training.batch_size=4",
+    "training.window_targets=100",
+    "training.steps=12",
+    "training.threads=2",
+    "training.precision=float32",
+    "training.validate_every=6",
+    "training.audition_every=12",
+    "training.audition_seconds=0.02",
+    "training.ema_decay=0.8",
+    "training.warmup_steps=2",
+]
+STACK = [
+    "model.kind=stack",
+    "model.layers=[{kind: conv, channels: 12, dilation: 1, activation: relu, name: a}, {kind: max_pool, dilation: 2},"
+    " {kind: concatenate, source: a}, {kind: conv, channels: 12, dilation: 4, activation: tanh}]",
+]
+KINDS = {
+    "stack": STACK,
+    "stack, nadam": [*STACK, "training.optimizer=nadam"],
+    "gru": ["model.kind=gru", "model.recurrent_channels=12", "model.context=20"],
+    "lstm": ["model.kind=lstm", "model.recurrent_channels=12", "model.recurrent_layers=2", "model.context=20"],
+}
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tones")
+    time, rng = np.arange(RATE_HZ // 2) / RATE_HZ, np.random.default_rng(1)
+    for i in range(12):
+        clip = 0.5 * np.sin(2 * np.pi * (100 + 20 * i) * time) + 0.01 * rng.standard_normal(len(time))
+        soundfile.write(folder / f"{i}.wav", clip, RATE_HZ)
+    return folder
+
+
+def config_of(kind: str, folder: Path, *overrides: str) -> Config:
+    return load_config("small", [f"data.folder={folder}", *TINY, *KINDS[kind], *overrides])
+
+
+def begin(config: Config, run: Path) -> Trainer:
+    return launch.start(config, read_corpus(config), RunFolder(run), ON_CPU, [], lambda text: None)
+
+
+def go_on(run: Path) -> Trainer:
+    return launch.resume(RunFolder(run), lambda frozen: frozen, False, ON_CPU, [], lambda text: None)
+
+
+@every_kind
+def test_interrupted_and_resumed_equals_uninterrupted(kind: str, tones: Path, tmp_path: Path, stop_after: Any) -> None:
+    config = config_of(kind, tones)
+    begin(config, tmp_path / "whole").fit()
+    stop_after(begin(config, tmp_path / "parts"), step=5)
+    go_on(tmp_path / "parts").fit()
+    (one, _), (other, _) = (RunFolder(tmp_path / name).load_newest() for name in ("whole", "parts"))
+    pairs = [(one.weights, other.weights), (one.average, other.average)]
+    for mine, others in (*pairs, *zip(one.moments, other.moments, strict=True)):
+        assert mine.keys() == others.keys()
+        for name, array in mine.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["stack", "gru", "lstm"])
+def test_learns_generates_and_scores(kind: str, tones: Path, tmp_path: Path) -> None:
+    """From 8 bits: every network knows within some steps which classes are common."""
+    longer = ["training.steps=60", "training.validate_every=60", "training.audition_every=60"]
+    config = config_of(kind, tones, *longer)
+    model = wavegen.train(tones, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
+    clip = model.read(tones / "3.wav")
+    assert model.score(clip) < 6.5
+    assert model.generate(0.05, count=2, prime=clip[:500]).shape == (2, 200)
+    assert (tmp_path / "run" / "auditions" / "step-00000060.wav").exists()
+    assert model.precision_costs == {}
+    with pytest.raises(UsageError, match="--engine numba runs WaveNets"):
+        model.generate(0.05, engine="numba")
+    assert np.array_equal(model.generate(0.02, seed=3), wavegen.load(tmp_path / "run").generate(0.02, seed=3))
+
+
+@every_kind
+def test_minutes_are_calibrated_and_precision_chosen(kind: str, tones: Path, tmp_path: Path) -> None:
+    overrides = ["training.minutes=0.2", "training.precision=auto", "training.backend=auto"]
+    frozen = begin(config_of(kind, tones, *overrides), tmp_path / "run").config.training
+    assert frozen.steps is not None and frozen.steps >= 1
+    assert (frozen.backend, frozen.accumulation) == ("torch", 1)
+    assert frozen.precision in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize("kind", ["stack", "gru"])
+def test_the_plan_inspect_and_the_picture_show_the_kind(kind: str, tones: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    config = config_of(kind, tones)
+    file.write_text(config.to_yaml())
+    inspection = inspect_path(str(file))
+    words = {"stack": "1 x conv, 1 x max pool, 1 x concatenate, 1 x conv", "gru": "1 x gru"}[kind]
+    shown = [cell for table in inspection.tables for row in table.rows for cell in row]
+    assert words in shown
+    draw(inspection, tmp_path / "network.png")
+    assert (tmp_path / "network.png").read_bytes().startswith(b"\x89PNG")
+    training = begin(config, tmp_path / "run")
+    tables = plan_tables(training.config, training.corpus, training.model, torch.device("cpu"), tmp_path)
+    said = {row[0]: row[1] for table in tables for row in table.rows}
+    assert said["kind"] == {"stack": "stack, 4 layers", "gru": "gru, 1 x 12 channels"}[kind]
+    assert said["receptive field"].startswith({"stack": "8 samples", "gru": "all of the past, in training"}[kind])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [("rnn", []), ("rnn", ["model.kind=lstm", "model.recurrent_layers=2"]), ("dense-skips", [])],
+    ids=str,
+)
+def test_the_memory_estimate_is_near_the_measured_peak(preset: str, overrides: list[str]) -> None:
+    more = ["training.batch_size=32", "training.window_targets=2048", "training.precision=float32"]
+    config = settle(load_config(preset, [*overrides, *more]), torch.device("cpu"))
+    measured = measure_training(config, "torch", "float32", 2, recompute=False)
+    assert measured.peak_bytes is not None and measured.share_of_products is None
+    assert training_bytes(config, "float32") == pytest.approx(measured.peak_bytes, rel=0.25)
