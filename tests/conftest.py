@@ -68,7 +68,8 @@ def random_model() -> Callable[..., WaveNet]:
             inputs = torch.randint(model.classes, (1, model.receptive_field + 300))
             logits = model(inputs, condition=some_condition(model, inputs))[0]
             model.output.weight *= 1.5 / logits.std(dim=0)[:, None]
-            model.output.bias += (model.output.bias - logits.mean(dim=0)) * 1.5 / logits.std(dim=0)
+            if model.output.bias is not None:
+                model.output.bias += (model.output.bias - logits.mean(dim=0)) * 1.5 / logits.std(dim=0)
             if isinstance(model.distribution, Mixture):  # means all over the range, scales of a few bins
                 n = model.distribution.components
                 for parameter in (model.output.weight, model.output.bias):

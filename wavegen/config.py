@@ -86,6 +86,7 @@ class ModelConfig(Section):
     head_channels: int = Field(128, ge=1, le=8192, description="channels between the head's two layers")
     input: Literal["embedding", "one_hot", "scalar"] = Field("embedding", description="how a class enters")
     label_channels: int = Field(16, ge=1, le=4096, description="numbers that describe a label, where there are labels")
+    bias: bool = Field(True, description="biases of the convolutions, the skips, the head and a softmax")
 
     @property
     def dilations(self) -> list[int]:

@@ -27,14 +27,15 @@ class CausalConv(nn.Module):
         out_channels: channels of y.
         kernel_size: taps.
         dilation: steps between taps.
+        bias: whether there is a b.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int, bias: bool = True) -> None:
         super().__init__()
         self.dilation = dilation
         self.kernel_size = kernel_size
         self.weight = nn.Parameter(torch.empty(kernel_size, out_channels, in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         nn.init.normal_(self.weight, std=(kernel_size * in_channels) ** -0.5)
 
     @property
@@ -53,10 +54,13 @@ class CausalConv(nn.Module):
             ((T - reach) * batch, out_channels) rows: the outputs whose whole past is in the input.
         """
         n_rows = len(rows) - self.reach * batch
-        result: Tensor = self.bias
+        weight: Tensor = self.weight
+        result: Tensor | None = self.bias
         for tap in range(self.kernel_size):
             start = tap * self.dilation * batch
-            result = torch.addmm(result, rows[start : start + n_rows], self.weight[tap].t())
+            inputs, matrix = rows[start : start + n_rows], weight[tap].t()
+            result = inputs @ matrix if result is None else torch.addmm(result, inputs, matrix)
+        assert result is not None  # there is at least one tap
         return result
 
 
@@ -77,11 +81,20 @@ class ResidualBlock(nn.Module):
         kernel_size: taps of the convolution.
         dilation: steps between taps.
         last: the last block has no Wr: nothing uses its h.
+        bias: of the convolution.
     """
 
-    def __init__(self, residual_channels: int, gate_channels: int, kernel_size: int, dilation: int, last: bool) -> None:
+    def __init__(
+        self,
+        residual_channels: int,
+        gate_channels: int,
+        kernel_size: int,
+        dilation: int,
+        last: bool,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv = CausalConv(residual_channels, 2 * gate_channels, kernel_size, dilation)
+        self.conv = CausalConv(residual_channels, 2 * gate_channels, kernel_size, dilation, bias)
         self.residual = None if last else nn.Linear(gate_channels, residual_channels, bias=False)
         if self.residual is not None:
             nn.init.normal_(self.residual.weight, std=gate_channels**-0.5)

@@ -10,15 +10,20 @@ import numpy.typing as npt
 
 from wavegen.config import Config
 from wavegen.errors import ModelError
-from wavegen.model.outputs import build_distribution
+from wavegen.model.outputs import Distribution, build_distribution
 
 Shape = tuple[int, ...]
+
+
+def output_has_bias(bias: bool, distribution: Distribution) -> bool:
+    """Whether the output layer has biases in a network with or without others: a mixture's first scales are in them."""
+    return bias or distribution.kind != "softmax"
 
 
 def parameter_shapes(config: Config) -> dict[str, Shape]:
     """What ``build_model(config)`` has, name by name."""
     model, classes = config.model, config.quantization.classes
-    n_parameters = build_distribution(config).n_parameters
+    distribution = build_distribution(config)
     residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
     entry: dict[str, dict[str, Shape]] = {
         "embedding": {"input.weight": (classes, residual)},
@@ -28,12 +33,15 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
     shapes = entry[model.input]
     for block in range(len(dilations)):
         shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, 2 * gate, residual)
-        shapes[f"blocks.{block}.conv.bias"] = (2 * gate,)
+        if model.bias:
+            shapes[f"blocks.{block}.conv.bias"] = (2 * gate,)
         if block + 1 < len(dilations):
             shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
-    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, n_parameters]
+    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, distribution.n_parameters]
     for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
-        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
+        shapes[f"{name}.weight"] = (outputs, inputs)
+        if model.bias or (name == "output" and output_has_bias(model.bias, distribution)):
+            shapes[f"{name}.bias"] = (outputs,)
     n_labels, n_mels = config.n_labels, config.mel.n_mels or 0
     if n_labels:
         shapes["conditioning.labels"] = (n_labels, model.label_channels)

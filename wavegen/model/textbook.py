@@ -29,7 +29,7 @@ class TextbookBlock(nn.Module):
     def __init__(self, conv: CausalConv, residual: Tensor | None, skip: Tensor) -> None:
         super().__init__()
         filter_weight, gate_weight = conv.weight.permute(1, 2, 0).chunk(2)  # (G, C, taps) each
-        filter_bias, gate_bias = conv.bias.chunk(2)
+        filter_bias, gate_bias = (None, None) if conv.bias is None else conv.bias.chunk(2)
         self.filter = _convolution(filter_weight, filter_bias, conv.dilation)
         self.gate = _convolution(gate_weight, gate_bias, conv.dilation)
         self.residual = None if residual is None else _convolution(residual[:, :, None])
@@ -66,7 +66,7 @@ class TextbookWaveNet(nn.Module):
             for block, skip in zip(blocks, skips, strict=True)
         )
         self.conditioning = model.conditioning
-        self.skip_bias = nn.Parameter(model.skip.bias.detach().clone())
+        self.skip_bias = None if model.skip.bias is None else nn.Parameter(model.skip.bias.detach().clone())
         self.head = _convolution(model.head.weight[:, :, None], model.head.bias)
         self.output = _convolution(model.output.weight[:, :, None], model.output.bias)
         self.receptive_field = model.receptive_field
@@ -76,12 +76,13 @@ class TextbookWaveNet(nn.Module):
         batch, steps = inputs.shape
         h = self.input(inputs.reshape(-1)).view(batch, steps, -1).transpose(1, 2)  # (B, C, T)
         n_outputs = steps - self.receptive_field + 1
-        total = self.skip_bias[:, None]
+        total: Tensor | float = 0.0 if self.skip_bias is None else self.skip_bias[:, None]
         rows = None if self.conditioning is None or condition is None else self.conditioning(condition)
         for i, block in enumerate(self.blocks):
             added = None if rows is None else rows.of_block(i, batch * steps).view(steps, batch, -1).permute(1, 2, 0)
             h, skip = block(h, added)
             total = total + skip[:, :, -n_outputs:]
+        assert isinstance(total, Tensor)  # there is at least one block
         logits: Tensor = self.output(torch.relu(self.head(torch.relu(total))))
         return logits.transpose(1, 2)
 

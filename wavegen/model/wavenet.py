@@ -14,7 +14,7 @@ from wavegen.config import Config
 from wavegen.model.conditioning import Condition, Conditioning, GateRows
 from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
 from wavegen.model.outputs import Distribution, build_distribution
-from wavegen.model.shapes import check_weights
+from wavegen.model.shapes import check_weights, output_has_bias
 
 Stack = Callable[[Tensor, int, GateRows | None], Tensor]
 
@@ -38,6 +38,8 @@ class WaveNet(nn.Module):
         label_channels: numbers that describe a label.
         n_mels: bands of mel frames to be conditioned on; 0 for none.
         upsampling: rows that are made of a mel frame.
+        bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
+            mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class WaveNet(nn.Module):
         label_channels: int = 16,
         n_mels: int = 0,
         upsampling: int = 1,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.classes = classes
@@ -64,16 +67,17 @@ class WaveNet(nn.Module):
         self.input = inputs[input_kind](classes, residual_channels)
         last = len(dilations) - 1
         self.blocks = nn.ModuleList(
-            ResidualBlock(residual_channels, gate_channels, kernel_size, dilation, last=i == last)
+            ResidualBlock(residual_channels, gate_channels, kernel_size, dilation, last=i == last, bias=bias)
             for i, dilation in enumerate(dilations)
         )
         # Ws of all blocks side by side: the sum of skips is one product with all z concatenated.
-        self.skip = nn.Linear(len(dilations) * gate_channels, skip_channels)
-        self.head = nn.Linear(skip_channels, head_channels)
-        self.output = nn.Linear(head_channels, distribution.n_parameters)
+        self.skip = nn.Linear(len(dilations) * gate_channels, skip_channels, bias=bias)
+        self.head = nn.Linear(skip_channels, head_channels, bias=bias)
+        self.output = nn.Linear(head_channels, distribution.n_parameters, bias=output_has_bias(bias, distribution))
         for linear in (self.skip, self.head):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-            nn.init.zeros_(linear.bias)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
         distribution.initialize(self.output)
         self.conditioning = (
             Conditioning(n_labels, label_channels, n_mels, upsampling, len(dilations), gate_channels)
@@ -233,6 +237,7 @@ def build_model(config: Config) -> WaveNet:
         label_channels=model.label_channels,
         n_mels=config.mel.n_mels or 0,
         upsampling=config.mel.upsampling,
+        bias=model.bias,
     )
 
 

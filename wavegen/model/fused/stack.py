@@ -27,7 +27,7 @@ from wavegen.model.fused.kernels import (
     gather_taps,
     scatter_taps,
 )
-from wavegen.model.layers import ResidualBlock
+from wavegen.model.layers import CausalConv, ResidualBlock
 from wavegen.vectors import LANES
 
 CACHE_BYTES = 1 << 20  # a stretch's inputs and outputs of the convolution: about a core's second-level cache
@@ -77,10 +77,11 @@ class FusedStack:
             self._allocate(len(h), batch)
         convolutions = [block.conv for block in self.blocks]
         residuals = [block.residual.weight for block in self.blocks if block.residual is not None]
-        weights = [*(c.weight for c in convolutions), *(c.bias for c in convolutions), *residuals]
+        weights = [*(c.weight for c in convolutions), *(_bias(c, c.weight.shape[1]) for c in convolutions), *residuals]
         table = self._nothing_added if rows is None else rows.table
         self.index = self._all_first if rows is None else rows.row_of.numpy()
-        skips: Tensor = _Stack.apply(self, h, table, *weights, self.skip.weight, self.skip.bias)
+        skip_bias = _bias(self.skip, self.skip.out_features)
+        skips: Tensor = _Stack.apply(self, h, table, *weights, self.skip.weight, skip_bias)
         return skips
 
     # --- buffers ------------------------------------------------------------------------------------------------
@@ -356,6 +357,11 @@ def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
         total.addmm_(outputs.t(), inputs)
     else:
         add_matrix(total.numpy(), torch.mm(outputs.t(), inputs).view(torch.uint16).numpy())
+
+
+def _bias(layer: CausalConv | nn.Linear, n: int) -> Tensor:
+    """A layer's biases, or zeros that nothing trains."""
+    return torch.zeros(n) if layer.bias is None else layer.bias
 
 
 def _padded(channels: int) -> int:

@@ -39,10 +39,9 @@ class RowsAhead:
     """
 
     def __init__(self, weights: Mapping[str, Array], conditions: Sequence[ClipCondition], multiple: int = 1) -> None:
-        n_gates = len(weights["blocks.0.conv.bias"])
-        by_block = weights["conditioning.projection"].T.reshape(
-            -1, len(weights["skip.weight"][0]) // (n_gates // 2), n_gates
-        )
+        projection = weights["conditioning.projection"]
+        n_gates = weights["blocks.0.conv.weight"].shape[1]
+        by_block = projection.T.reshape(-1, len(projection) // n_gates, n_gates)
         wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
         self.shape = wide.shape[1:]  # blocks, 2 gate_channels
         self.projection = wide.reshape(len(wide), -1)

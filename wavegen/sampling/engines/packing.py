@@ -97,10 +97,12 @@ def pack(
     products: list[tuple[Float32, Float32]] = []
     for b in blocks:
         conv = weights[f"blocks.{b}.conv.weight"]  # (taps, 2 gate, residual)
-        products.append((conv.transpose(0, 2, 1).reshape(-1, gates), weights[f"blocks.{b}.conv.bias"]))
+        products.append((conv.transpose(0, 2, 1).reshape(-1, gates), _bias(weights, f"blocks.{b}.conv", gates)))
         if b + 1 < len(dilations):
             products.append((weights[f"blocks.{b}.residual.weight"].T, np.zeros(channels, np.float32)))
-    products += [(weights[f"{name}.weight"].T, weights[f"{name}.bias"]) for name in ("skip", "head", "output")]
+    for name in ("skip", "head", "output"):
+        matrix = weights[f"{name}.weight"]
+        products.append((matrix.T, _bias(weights, name, len(matrix))))
 
     tiles: list[Array] = []
     layers, biases, scales, matrices = [], [], [], []
@@ -180,6 +182,12 @@ def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float
         tiles.append(np.ascontiguousarray(stored[:, done : done + width]).reshape(-1))
         done += width
     return wide[: matrix.shape[0], : matrix.shape[1]], scale[: matrix.shape[1]], tiles
+
+
+def _bias(weights: Mapping[str, Array], layer: str, n: int) -> Float32:
+    """A layer's biases, or zeros."""
+    known = weights.get(f"{layer}.bias")
+    return np.zeros(n, np.float32) if known is None else np.asarray(known, np.float32)
 
 
 def _widen(values: Array, length: int) -> Float32:
