@@ -22,6 +22,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "wide skips": {"residual_channels": 32, "gate_channels": 7, "skip_channels": 512, "head_channels": 3},
     "narrow skips": {"residual_channels": 5, "gate_channels": 40, "skip_channels": 2, "head_channels": 70},
     "no biases": {"bias": False},
+    "relu": {"activation": "relu"},
+    "tanh, no biases": {"activation": "tanh", "bias": False, "gate_channels": 17},
     "no biases, mixture": {"bias": False, "distribution": LogisticMixture(16, 3), "input_kind": "scalar"},
 }
 CONDITIONS = {"nothing": {}, "both": {"n_labels": 3, "label_channels": 4, "n_mels": 5, "upsampling": 2}}
@@ -150,7 +152,7 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
 
 @pytest.mark.parametrize("labels", ["", "data: {labels: subfolders}\nmel: {n_mels: 5, upsampling: 2}"])
 @pytest.mark.parametrize("output", ["softmax", "logistic_mixture"])
-@pytest.mark.parametrize("keys", ["bias: false"])
+@pytest.mark.parametrize("keys", ["bias: false", "activation: relu", "activation: tanh, bias: false"])
 def test_shapes_without_torch_are_the_models(keys, output, labels) -> None:
     text = f"model: {{cycles: 2, dilation_cycle: 3, gate_channels: 7, {keys}}}\noutput: {{kind: {output}}}\n{labels}"
     config = parse_config(text, "test")

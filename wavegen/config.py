@@ -86,7 +86,15 @@ class ModelConfig(Section):
     head_channels: int = Field(128, ge=1, le=8192, description="channels between the head's two layers")
     input: Literal["embedding", "one_hot", "scalar"] = Field("embedding", description="how a class enters")
     label_channels: int = Field(16, ge=1, le=4096, description="numbers that describe a label, where there are labels")
+    activation: Literal["gated", "relu", "tanh"] = Field(
+        "gated", description="of each block: tanh of the filter times sigmoid of the gate; or one convolution's"
+    )
     bias: bool = Field(True, description="biases of the convolutions, the skips, the head and a softmax")
+
+    @property
+    def conv_channels(self) -> int:
+        """Outputs of each block's convolution: filter and gate, or gate_channels alone."""
+        return (2 if self.activation == "gated" else 1) * self.gate_channels
 
     @property
     def dilations(self) -> list[int]:

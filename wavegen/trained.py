@@ -371,8 +371,9 @@ class TrainedModel:
 
         exact: Precision = next(known for known in PRECISIONS if known == used)
         compile_kernel(exact, notice or print)
+        shape = self.config.model
         return NumbaFusedEngine(
-            self.checkpoint.average, self.config.model.dilations, self.distribution, exact, n_threads
+            self.checkpoint.average, shape.dilations, self.distribution, exact, n_threads, shape.activation
         )
 
     def _lowest_precision(self, engine: str) -> str:

@@ -14,6 +14,8 @@ from wavegen.model.outputs import Distribution, build_distribution
 
 Shape = tuple[int, ...]
 
+ACTIVATIONS = ("gated", "relu", "tanh")
+
 
 def output_has_bias(bias: bool, distribution: Distribution) -> bool:
     """Whether the output layer has biases in a network with or without others: a mixture's first scales are in them."""
@@ -25,6 +27,7 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
     model, classes = config.model, config.quantization.classes
     distribution = build_distribution(config)
     residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
+    convolved = model.conv_channels
     entry: dict[str, dict[str, Shape]] = {
         "embedding": {"input.weight": (classes, residual)},
         "one_hot": {"input.weight": (classes, residual), "input.bias": (residual,)},
@@ -32,9 +35,9 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
     }
     shapes = entry[model.input]
     for block in range(len(dilations)):
-        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, 2 * gate, residual)
+        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, convolved, residual)
         if model.bias:
-            shapes[f"blocks.{block}.conv.bias"] = (2 * gate,)
+            shapes[f"blocks.{block}.conv.bias"] = (convolved,)
         if block + 1 < len(dilations):
             shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
     widths = [len(dilations) * gate, model.skip_channels, model.head_channels, distribution.n_parameters]
@@ -49,7 +52,7 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
         shapes["conditioning.interpolation"] = (n_mels, 2 * config.mel.upsampling)
     if n_labels or n_mels:
         channels = n_mels + (model.label_channels if n_labels else 0)
-        shapes["conditioning.projection"] = (len(dilations) * 2 * gate, channels)
+        shapes["conditioning.projection"] = (len(dilations) * convolved, channels)
     return shapes
 
 

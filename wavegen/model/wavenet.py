@@ -40,6 +40,7 @@ class WaveNet(nn.Module):
         upsampling: rows that are made of a mel frame.
         bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
             mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
+        activation: of each block, one of ``wavegen.model.shapes.ACTIVATIONS``.
     """
 
     def __init__(
@@ -59,15 +60,16 @@ class WaveNet(nn.Module):
         n_mels: int = 0,
         upsampling: int = 1,
         bias: bool = True,
+        activation: str = "gated",
     ) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.activation = classes, activation
         self.distribution = distribution
         inputs = {"embedding": EmbeddingInput, "one_hot": OneHotInput, "scalar": ScalarInput}
         self.input = inputs[input_kind](classes, residual_channels)
         last = len(dilations) - 1
         self.blocks = nn.ModuleList(
-            ResidualBlock(residual_channels, gate_channels, kernel_size, dilation, last=i == last, bias=bias)
+            ResidualBlock(residual_channels, gate_channels, kernel_size, dilation, i == last, bias, activation)
             for i, dilation in enumerate(dilations)
         )
         # Ws of all blocks side by side: the sum of skips is one product with all z concatenated.
@@ -80,7 +82,9 @@ class WaveNet(nn.Module):
                 nn.init.zeros_(linear.bias)
         distribution.initialize(self.output)
         self.conditioning = (
-            Conditioning(n_labels, label_channels, n_mels, upsampling, len(dilations), gate_channels)
+            Conditioning(
+                n_labels, label_channels, n_mels, upsampling, len(dilations), self.residual_blocks[0].conv.out_channels
+            )
             if n_labels or n_mels
             else None
         )
@@ -238,6 +242,7 @@ def build_model(config: Config) -> WaveNet:
         n_mels=config.mel.n_mels or 0,
         upsampling=config.mel.upsampling,
         bias=model.bias,
+        activation=model.activation,
     )
 
 

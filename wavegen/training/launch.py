@@ -45,7 +45,14 @@ HARMLESS = {
 }
 
 # What another network may have been trained with although all its tensors fit.
-SAME_SHAPES_OTHER_MEANING = ("audio.sample_rate_hz", "quantization.", "mel.", "model.input", "output.")
+SAME_SHAPES_OTHER_MEANING = (
+    "audio.sample_rate_hz",
+    "quantization.",
+    "mel.",
+    "model.input",
+    "model.activation",
+    "output.",
+)
 
 
 def start(

@@ -151,16 +151,17 @@ def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
     """A WaveNet's matrices: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
     blocks = model.residual_blocks
     depth = len(blocks)
-    taps, doubled, channels = blocks[0].conv.weight.shape
-    gates, skips = doubled // 2, len(model.skip.weight)
+    taps, convolved, channels = blocks[0].conv.weight.shape
+    parts = 2 if model.activation == "gated" else 1  # filter and gate are matrices of their own
+    gates, skips = convolved // parts, len(model.skip.weight)
 
-    def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, 2 G, C) -> (2 n, G, taps C)
-        halves = stacked.view(-1, taps, 2, gates, channels)
-        return halves.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
+    def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, parts G, C) -> (parts n, G, taps C)
+        apart = stacked.view(-1, taps, parts, gates, channels)
+        return apart.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
 
     def join_convolutions(matrices: Tensor) -> Tensor:
-        halves = matrices.reshape(-1, 2, gates, taps, channels)
-        return halves.permute(0, 3, 1, 2, 4).reshape(-1, taps, doubled, channels)
+        apart = matrices.reshape(-1, parts, gates, taps, channels)
+        return apart.permute(0, 3, 1, 2, 4).reshape(-1, taps, convolved, channels)
 
     def cut_skips(stacked: Tensor) -> Tensor:  # (1, S, depth G) -> (depth, S, G)
         return stacked.view(skips, depth, gates).transpose(0, 1)
@@ -171,11 +172,11 @@ def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
     def same(matrices: Tensor) -> Tensor:
         return matrices
 
-    def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth 2 G, channels) -> (2 depth, G, channels)
-        return stacked.view(2 * depth, gates, -1)
+    def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth parts G, channels) -> (depth parts, G, channels)
+        return stacked.view(depth * parts, gates, -1)
 
     def join_projection(matrices: Tensor) -> Tensor:
-        return matrices.reshape(1, depth * doubled, -1)
+        return matrices.reshape(1, depth * convolved, -1)
 
     projections = [] if model.conditioning is None else [model.conditioning.projection]
     residuals = [block.residual.weight for block in blocks if block.residual is not None]

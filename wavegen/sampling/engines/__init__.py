@@ -50,7 +50,7 @@ def build_engine(name: str, model: WaveNet, precision: Precision = "float32", th
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 
         weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-        return NumbaFusedEngine(weights, model.dilations, model.distribution, precision, threads)
+        return NumbaFusedEngine(weights, model.dilations, model.distribution, precision, threads, model.activation)
     if chosen == "torch":
         from wavegen.sampling.engines.torch_queue import TorchQueueEngine
 

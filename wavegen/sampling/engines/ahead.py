@@ -20,7 +20,7 @@ class Piece(NamedTuple):
 
     Attributes:
         n: samples.
-        table: (tables, R, blocks, 2 gate_channels or the next multiple), C-contiguous.
+        table: (tables, R, blocks, outputs of a convolution or the next multiple), C-contiguous.
         row_of: (n,) int64, which of the R rows each sample sees.
     """
 
@@ -43,7 +43,7 @@ class RowsAhead:
         n_gates = weights["blocks.0.conv.weight"].shape[1]
         by_block = projection.T.reshape(-1, len(projection) // n_gates, n_gates)
         wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
-        self.shape = wide.shape[1:]  # blocks, 2 gate_channels
+        self.shape = wide.shape[1:]  # blocks, outputs of a convolution
         self.projection = wide.reshape(len(wide), -1)
         self.interpolation = weights.get("conditioning.interpolation")
         labels = weights.get("conditioning.labels")
@@ -57,7 +57,7 @@ class RowsAhead:
         self._block, self._table = -1, np.zeros((0, 0, 0, 0))
 
     def before(self) -> Array:
-        """What is added before the clips begin, and at their first sample: (tables, blocks, 2 gate_channels)."""
+        """What is added before clips begin, and at their first sample: (tables, blocks, outputs of a convolution)."""
         first: Array = self._table_at(0)[:, 0]
         return first
 

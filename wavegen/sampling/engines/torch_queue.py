@@ -18,7 +18,7 @@ from torch import Tensor
 from wavegen.audio.conditions import ClipCondition
 from wavegen.device import torch_threads
 from wavegen.model.conditioning import Condition
-from wavegen.model.layers import ResidualBlock
+from wavegen.model.layers import ResidualBlock, activate
 from wavegen.model.truncation import Truncation
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.ahead import RowsAhead
@@ -214,8 +214,7 @@ class _Group:
             for slot, tap in zip(taps.chunk(len(taps)), block.taps, strict=False):
                 gates.addmm_(queue.index_select(0, slot)[0], tap)
             queue.index_copy_(0, taps[:1], h[None])
-            filter_, gate = gates.chunk(2, dim=-1)
-            torch.mul(torch.tanh(filter_), torch.sigmoid(gate), out=z)
+            activate(gates, model.activation, out=z)
             if block.residual is not None:
                 h = torch.addmm(h, z, block.residual)
         self.steps += 1
