@@ -15,6 +15,7 @@ from wavegen.model.outputs import LogisticMixture
 from wavegen.model.shapes import parameter_shapes
 from wavegen.model.textbook import TextbookWaveNet
 from wavegen.model.wavenet import WaveNet, build_model, load_weights
+from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.packing import rounded_weights
 
@@ -24,6 +25,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "no biases": {"bias": False},
     "relu": {"activation": "relu"},
     "tanh, no biases": {"activation": "tanh", "bias": False, "gate_channels": 17},
+    "weight norm": {"weight_norm": True},
+    "weight norm, relu, no biases": {"weight_norm": True, "activation": "relu", "bias": False, "gate_channels": 17},
     "no biases, mixture": {"bias": False, "distribution": LogisticMixture(16, 3), "input_kind": "scalar"},
 }
 CONDITIONS = {"nothing": {}, "both": {"n_labels": 3, "label_channels": 4, "n_mels": 5, "upsampling": 2}}
@@ -140,6 +143,7 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
     past, classes = some((2, model.receptive_field), 7), some((2, 60), 8)
     engine = build_engine("numba", model, precision)
     exact = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    model = folded(model)
     rounded = rounded_weights(exact, model.dilations, model.distribution, precision)
     load_weights(model, {name: array.copy() for name, array in rounded.items()})
     engine.start(past)
@@ -152,7 +156,9 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
 
 @pytest.mark.parametrize("labels", ["", "data: {labels: subfolders}\nmel: {n_mels: 5, upsampling: 2}"])
 @pytest.mark.parametrize("output", ["softmax", "logistic_mixture"])
-@pytest.mark.parametrize("keys", ["bias: false", "activation: relu", "activation: tanh, bias: false"])
+@pytest.mark.parametrize(
+    "keys", ["bias: false", "activation: relu", "activation: tanh, bias: false", "weight_norm: true, activation: relu"]
+)
 def test_shapes_without_torch_are_the_models(keys, output, labels) -> None:
     text = f"model: {{cycles: 2, dilation_cycle: 3, gate_channels: 7, {keys}}}\noutput: {{kind: {output}}}\n{labels}"
     config = parse_config(text, "test")

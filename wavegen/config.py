@@ -91,6 +91,10 @@ class ModelConfig(Section):
     )
     bias: bool = Field(True, description="biases of the convolutions, the skips, the head and a softmax")
 
+    weight_norm: bool = Field(
+        False, description="weights as a direction and a gain for each output, in the blocks, the skips and the head"
+    )
+
     @property
     def conv_channels(self) -> int:
         """Outputs of each block's convolution: filter and gate, or gate_channels alone."""

@@ -53,7 +53,36 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
     if n_labels or n_mels:
         channels = n_mels + (model.label_channels if n_labels else 0)
         shapes["conditioning.projection"] = (len(dilations) * convolved, channels)
+    if model.weight_norm:
+        for name in [name for name in shapes if _is_normed(name)]:
+            layer, shape = name.removesuffix(".weight"), shapes.pop(name)
+            shapes[f"{layer}.direction"] = shape
+            shapes[f"{layer}.gain"] = (shape[-2] * (len(dilations) if layer == "skip" else 1),)
     return shapes
+
+
+def _is_normed(name: str) -> bool:
+    """Whether weight normalization makes two of a parameter."""
+    return name.endswith(".weight") and name.startswith(("blocks.", "skip.", "head."))
+
+
+def folded_weights(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Plain weights by name: every direction and gain of ``wavegen.model.weight_norm`` made the weight they stand for.
+
+    Args:
+        weights: as a checkpoint has them; those without any are returned as they are.
+    """
+    plain = {name: array for name, array in weights.items() if not name.endswith((".direction", ".gain"))}
+    for name in weights.keys() - plain.keys():
+        layer, _, part = name.rpartition(".")
+        if part == "direction":
+            direction, gain = weights[name], weights[f"{layer}.gain"]
+            by_output = direction.swapaxes(0, 1) if direction.ndim == 3 else direction  # outputs first
+            rows = by_output.reshape(len(gain), -1)
+            weight = rows * (gain / np.linalg.norm(rows, axis=1))[:, None]
+            weight = weight.reshape(by_output.shape)
+            plain[f"{layer}.weight"] = np.ascontiguousarray(weight.swapaxes(0, 1) if direction.ndim == 3 else weight)
+    return plain
 
 
 def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> None:

@@ -15,6 +15,7 @@ from wavegen.model.conditioning import Condition, Conditioning, GateRows
 from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
 from wavegen.model.outputs import Distribution, build_distribution
 from wavegen.model.shapes import check_weights, output_has_bias
+from wavegen.model.weight_norm import normalize
 
 Stack = Callable[[Tensor, int, GateRows | None], Tensor]
 
@@ -41,6 +42,7 @@ class WaveNet(nn.Module):
         bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
             mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
         activation: of each block, one of ``wavegen.model.shapes.ACTIVATIONS``.
+        weight_norm: see ``wavegen.model.weight_norm``.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class WaveNet(nn.Module):
         upsampling: int = 1,
         bias: bool = True,
         activation: str = "gated",
+        weight_norm: bool = False,
     ) -> None:
         super().__init__()
         self.classes, self.activation = classes, activation
@@ -88,6 +91,8 @@ class WaveNet(nn.Module):
             if n_labels or n_mels
             else None
         )
+        if weight_norm:
+            normalize(self)
 
     @property
     def receptive_field(self) -> int:
@@ -243,6 +248,7 @@ def build_model(config: Config) -> WaveNet:
         upsampling=config.mel.upsampling,
         bias=model.bias,
         activation=model.activation,
+        weight_norm=model.weight_norm,
     )
 
 

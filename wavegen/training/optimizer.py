@@ -3,6 +3,9 @@
 Muon (K. Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) takes the momentum of a matrix's gradient
 and makes all its singular values about 1 before it is applied, so that directions which are rarely seen are learnt as
 fast as the common ones. AdamW: Loshchilov and Hutter, 2019.
+
+Under weight normalization Muon moves the directions, whose decay changes nothing but how fast they turn, and AdamW the
+gains, which do not decay.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 from wavegen.config import TrainingConfig
 from wavegen.model.wavenet import WaveNet
+from wavegen.model.weight_norm import trained_matrix
 from wavegen.training.checkpoint import Arrays
 
 MUON_MOMENTUM = 0.95
@@ -151,9 +155,9 @@ def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
     """A WaveNet's matrices: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
     blocks = model.residual_blocks
     depth = len(blocks)
-    taps, convolved, channels = blocks[0].conv.weight.shape
+    taps, convolved, channels = trained_matrix(blocks[0].conv).shape
     parts = 2 if model.activation == "gated" else 1  # filter and gate are matrices of their own
-    gates, skips = convolved // parts, len(model.skip.weight)
+    gates, skips = convolved // parts, model.skip.out_features
 
     def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, parts G, C) -> (parts n, G, taps C)
         apart = stacked.view(-1, taps, parts, gates, channels)
@@ -179,12 +183,13 @@ def _matrix_groups(model: WaveNet) -> list[_MatrixGroup]:
         return matrices.reshape(1, depth * convolved, -1)
 
     projections = [] if model.conditioning is None else [model.conditioning.projection]
-    residuals = [block.residual.weight for block in blocks if block.residual is not None]
+    residuals = [trained_matrix(block.residual) for block in blocks if block.residual is not None]
     return [
-        _MatrixGroup([block.conv.weight for block in blocks], cut_convolutions, join_convolutions),
+        _MatrixGroup([trained_matrix(block.conv) for block in blocks], cut_convolutions, join_convolutions),
         *([_MatrixGroup(residuals, same, same)] if residuals else []),
-        _MatrixGroup([model.skip.weight], cut_skips, join_skips, scale=depth**-0.5),  # their outputs are added up
-        _MatrixGroup([model.head.weight], same, same),
+        # outputs of skips are added up
+        _MatrixGroup([trained_matrix(model.skip)], cut_skips, join_skips, scale=depth**-0.5),
+        _MatrixGroup([trained_matrix(model.head)], same, same),
         *(_MatrixGroup([projection], cut_projection, join_projection) for projection in projections),
     ]
 

@@ -30,6 +30,7 @@ from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bit
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.wavenet import WaveNet, load_weights
+from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
@@ -288,6 +289,7 @@ class Trainer:
 
     def _precision_costs(self, exact: WaveNet, clips: Sequence[ScoredClip], exact_bits: float) -> dict[str, float]:
         """How many bits/sample each lower precision of sampling adds to a model's on the same clips."""
+        exact = folded(exact)  # it is plain weights that are rounded
         average = {name: _array(parameter) for name, parameter in exact.named_parameters()}
         costs: dict[str, float] = {}
         for precision in PRECISIONS:

@@ -82,7 +82,7 @@ class FusedStack:
             self._allocate(len(h), batch)
         convolutions = [block.conv for block in self.blocks]
         residuals = [block.residual.weight for block in self.blocks if block.residual is not None]
-        weights = [*(c.weight for c in convolutions), *(_bias(c, c.weight.shape[1]) for c in convolutions), *residuals]
+        weights = [*(c.weight for c in convolutions), *(_bias(c, c.out_channels) for c in convolutions), *residuals]
         table = self._nothing_added if rows is None else rows.table
         self.index = self._all_first if rows is None else rows.row_of.numpy()
         skip_bias = _bias(self.skip, self.skip.out_features)
@@ -95,7 +95,7 @@ class FusedStack:
         depth, channels, gates = len(self.blocks), self.channels, self.gate_channels
         convolved = self.parts * gates
         self.shape = (n_rows, batch)
-        self._nothing_added = torch.zeros(1, depth, self.blocks[0].conv.weight.shape[1])  # one row, for all
+        self._nothing_added = torch.zeros(1, depth, self.blocks[0].conv.out_channels)  # one row, for all
         self._all_first = np.zeros(n_rows, np.int64)
         steps = [block.conv.dilation * batch for block in self.blocks]  # rows from one tap to the next
         begins = np.cumsum([0, *(block.conv.reach * batch for block in self.blocks)]).tolist()

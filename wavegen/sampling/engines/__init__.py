@@ -45,7 +45,10 @@ def build_engine(name: str, model: WaveNet, precision: Precision = "float32", th
     Raises:
         UsageError: as ``choose_engine``.
     """
+    from wavegen.model.weight_norm import folded
+
     chosen = choose_engine(name, next(model.parameters()).device.type, precision)
+    model = folded(model)
     if chosen == "numba":
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 

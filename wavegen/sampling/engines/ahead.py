@@ -40,8 +40,9 @@ class RowsAhead:
 
     def __init__(self, weights: Mapping[str, Array], conditions: Sequence[ClipCondition], multiple: int = 1) -> None:
         projection = weights["conditioning.projection"]
-        n_gates = weights["blocks.0.conv.weight"].shape[1]
-        by_block = projection.T.reshape(-1, len(projection) // n_gates, n_gates)
+        n_blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+        n_gates = len(projection) // n_blocks
+        by_block = projection.T.reshape(-1, n_blocks, n_gates)
         wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
         self.shape = wide.shape[1:]  # blocks, outputs of a convolution
         self.projection = wide.reshape(len(wide), -1)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, Distribution, Mixture
-from wavegen.model.shapes import ACTIVATIONS
+from wavegen.model.shapes import ACTIVATIONS, folded_weights
 from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
 from wavegen.vectors import LANES
 
@@ -99,6 +99,7 @@ def pack(
         The packed network.
     """
     blocks = range(len(dilations))
+    weights = folded_weights(weights)
     kernel_size, convolved, channels = weights["blocks.0.conv.weight"].shape
     products: list[tuple[Float32, Float32]] = []
     for b in blocks:
@@ -148,10 +149,10 @@ def pack(
 def rounded_weights(
     weights: Mapping[str, Array], dilations: Sequence[int], distribution: Distribution, precision: Precision
 ) -> dict[str, Array]:
-    """The same weights by the same names, as a precision rounds them."""
+    """The same weights as a precision rounds them, by the names of a network without weight normalization."""
     network = pack(weights, dilations, distribution, precision)
     kernel, channels = (int(n) for n in network.shape[:2])
-    rounded = dict(weights)
+    rounded = folded_weights(weights)
     for block in range(len(dilations)):
         taps = network.matrices[2 * block].reshape(kernel, channels, -1)
         rounded[f"blocks.{block}.conv.weight"] = taps.transpose(0, 2, 1)

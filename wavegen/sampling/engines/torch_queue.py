@@ -89,7 +89,7 @@ class _DenseBlock:
     def __init__(self, block: ResidualBlock) -> None:
         conv = block.conv
         self.reach = conv.reach
-        self.bias = conv.weight.new_zeros(conv.weight.shape[1]) if conv.bias is None else conv.bias
+        self.bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
         self.taps = [weight.t().contiguous() for weight in conv.weight.detach().unbind(dim=0)]
         # tap j reads (kernel_size - 1 - j) * dilation steps back: that many steps after the oldest held
         self.offsets = [tap * conv.dilation for tap in range(conv.kernel_size - 1)]
