@@ -91,6 +91,7 @@ class ModelConfig(Section):
     )
     bias: bool = Field(True, description="biases of the convolutions, the skips, the head and a softmax")
 
+    dropout: float = Field(0.0, ge=0, le=0.9, description="share of each block's outputs left out in training")
     weight_norm: bool = Field(
         False, description="weights as a direction and a gain for each output, in the blocks, the skips and the head"
     )

@@ -74,7 +74,13 @@ def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
 
 def disagreements(config: Config) -> dict[KeyPath, str]:
     """What is wrong in one key because of another."""
-    return {**_class_disagreements(config), **_mel_disagreements(config)}
+    problems = {**_class_disagreements(config), **_mel_disagreements(config)}
+    if config.model.dropout and config.training.backend == "fused":
+        problems["training", "backend"] = (
+            f"expected auto, torch or compile with model.dropout {config.model.dropout:g}, which fused has not, "
+            "found 'fused'"
+        )
+    return problems
 
 
 def _class_disagreements(config: Config) -> dict[KeyPath, str]:

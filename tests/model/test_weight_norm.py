@@ -1,4 +1,4 @@
-"""Weight normalization: the paper's equation, the same function at the start, and plain weights for those who sample."""
+"""Weight normalization: the paper's equation, the same function at first, and plain weights for those who sample."""
 
 import numpy as np
 import pytest

@@ -48,12 +48,14 @@ class Batch:
         targets: (B, window_targets) int64 classes; target i is predicted from inputs i .. i + receptive_field - 1.
         is_real: (B, window_targets) bool; False at the silence between clips, which is no target.
         condition: of each window: what step i, which predicts the sample after input i, is conditioned on.
+        first: the number of its first window in the stream.
     """
 
     inputs: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
     is_real: npt.NDArray[np.bool_]
     condition: ConditionRows | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class WindowStream(Generic[Source]):
         if self.condition_of is not None:  # a step predicts the sample after its input
             rows = stacked([rows_of_stretches(stretches, self._table_rows, field + n_targets) for stretches in seen])
             condition = rows._replace(row_of=np.ascontiguousarray(rows.row_of[:, 1:]))
-        return Batch(tape[:, :-1], tape[:, field:], is_real[:, field:], condition)
+        return Batch(tape[:, :-1], tape[:, field:], is_real[:, field:], condition, first)
 
     def n_targets(self, first: int, count: int) -> int:
         """How many targets of a batch are real, without reading any."""

@@ -9,6 +9,7 @@ on (B, C, T): see the README, "How it works".)
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,18 @@ def activate(convolved: Tensor, activation: str, out: Tensor | None = None) -> T
     return torch.relu(convolved) if out is None else torch.clamp_min(convolved, 0.0, out=out)
 
 
+class Dropped(NamedTuple):
+    """Outputs of blocks that a training step leaves out.
+
+    Attributes:
+        kept: for each block a mask of its z, bool, in z's rows.
+        scale: what is kept is multiplied by it, so that its mean stays.
+    """
+
+    kept: list[Tensor]
+    scale: float
+
+
 class ResidualBlock(nn.Module):
     """A residual block, gated as the paper's or not.
 
@@ -119,26 +132,32 @@ class ResidualBlock(nn.Module):
         activation: str = "gated",
     ) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation, self.n_outputs = activation, gate_channels
         convolved = (2 if activation == "gated" else 1) * gate_channels
         self.conv = CausalConv(residual_channels, convolved, kernel_size, dilation, bias)
         self.residual = None if last else nn.Linear(gate_channels, residual_channels, bias=False)
         if self.residual is not None:
             nn.init.normal_(self.residual.weight, std=gate_channels**-0.5)
 
-    def forward(self, h: Tensor, batch: int, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, h: Tensor, batch: int, added: Tensor | None = None, kept: Tensor | None = None, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Apply the block.
 
         Args:
             h: (T * batch, residual_channels) time-major rows.
             batch: sequences side by side in the rows.
             added: ((T - reach) * batch, outputs of the convolution) what conditions add to it; None for nothing.
+            kept: as z, which of its numbers dropout keeps; None for all.
+            scale: of those that are kept.
 
         Returns:
             z, ((T - reach) * batch, gate_channels), and the new h, as long as z.
         """
         convolved = self.conv(h, batch)
         z = activate(convolved if added is None else convolved + added, self.activation)
+        if kept is not None:
+            z = z * kept * scale
         h = h[self.conv.reach * batch :]
         return z, h if self.residual is None else h + self.residual(z)
 

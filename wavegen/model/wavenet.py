@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from wavegen.config import Config
 from wavegen.model.conditioning import Condition, Conditioning, GateRows
-from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
+from wavegen.model.layers import Dropped, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
 from wavegen.model.outputs import Distribution, build_distribution
 from wavegen.model.shapes import check_weights, output_has_bias
 from wavegen.model.weight_norm import normalize
@@ -169,7 +169,14 @@ class WaveNet(nn.Module):
         rows: GateRows = self.conditioning(condition)
         return rows
 
-    def stack(self, h: Tensor, batch: int, rows: GateRows | None = None, recompute: bool = False) -> Tensor:
+    def stack(
+        self,
+        h: Tensor,
+        batch: int,
+        rows: GateRows | None = None,
+        recompute: bool = False,
+        dropped: Dropped | None = None,
+    ) -> Tensor:
         """All blocks, one after another, and the sum of their skips.
 
         Args:
@@ -177,6 +184,7 @@ class WaveNet(nn.Module):
             batch: sequences side by side in the rows.
             rows: what conditions add to the gates; ``row_of`` has an entry for each row of h.
             recompute: keep only each block's results for the backward pass, and compute what is inside again.
+            dropped: outputs of blocks that are left out; None for none.
 
         Returns:
             (n * batch, skip_channels), for the n steps whose whole receptive field is in h.
@@ -184,7 +192,8 @@ class WaveNet(nn.Module):
         outputs = []
         for i, block in enumerate(self.residual_blocks):
             added = None if rows is None else rows.of_block(i, len(h) - block.conv.reach * batch)
-            z, h = checkpoint(block, h, batch, added, use_reentrant=False) if recompute else block(h, batch, added)
+            given = (h, batch, added) if dropped is None else (h, batch, added, dropped.kept[i], dropped.scale)
+            z, h = checkpoint(block, *given, use_reentrant=False) if recompute else block(*given)
             outputs.append(z)
         skip: Tensor = self.skip(torch.cat([z[-len(outputs[-1]) :] for z in outputs], dim=-1))
         return skip

@@ -33,7 +33,8 @@ def settle(config: Config, device: torch.device, group: Group = ALONE) -> Config
     if training.threads == "auto":
         config = config.with_values("training", threads=max(1, available_cores() // group.local_size))
     if training.backend == "auto":
-        config = config.with_values("training", backend="fused" if device.type == "cpu" else "torch")
+        fused = device.type == "cpu" and not config.model.dropout  # which the fused backend has none of
+        config = config.with_values("training", backend="fused" if fused else "torch")
     if training.batch_size == "auto":
         config = config.with_values("training", batch_size=_fitting_batch(config, device, group))
     if training.accumulation == "auto":

@@ -179,7 +179,7 @@ class Trainer:
         if own:
             return self.windows.batch(first + own.start, len(own)), n_targets
         idle = self.windows.batch(first, 1)  # more processes than windows: this one keeps the others company
-        return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real), idle.condition), n_targets
+        return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real), idle.condition, first), n_targets
 
     def _step(self, batch: Batch, n_targets: int) -> None:
         """One optimizer step on one batch."""
