@@ -13,7 +13,7 @@ from wavegen.data.corpus import Clip, Corpus
 from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.wavenet import WaveNet
-from wavegen.report.inspection.config import output_in_words
+from wavegen.report.inspection.config import block_in_words, output_in_words
 from wavegen.report.tables import Table, facts, minutes
 from wavegen.training.memory import training_bytes
 
@@ -62,9 +62,11 @@ def _model_table(config: Config, model: WaveNet) -> Table:
     field = model.receptive_field
     shape, conditioner = config.model, build_conditioner(config)
     names, mel = conditioner.labels, conditioner.mel
+    kind = f"{shape.kind}, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels"
+    otherwise = block_in_words(config)
     return facts(
         "Model",
-        kind=f"{shape.kind}, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels",
+        kind=f"{kind}, {otherwise}" if otherwise else kind,
         parameters=f"{model.n_parameters:,}",
         receptive_field=f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
         labels=f"{len(names)}: {shown([printable(name) for name in names])}" if config.n_labels else None,
