@@ -63,12 +63,15 @@ def random_model() -> Callable[..., WaveNet]:
                     nn.init.normal_(parameter, std=0.3)
                 if name.startswith("conditioning."):
                     nn.init.normal_(parameter, std=0.5)
+                if name.endswith("gain"):
+                    parameter *= 1.3
             # every logit moves with what was heard, by 1.5 or so around a small mean: audio that tells models apart
             nn.init.normal_(model.output.weight)
             inputs = torch.randint(model.classes, (1, model.receptive_field + 300))
             logits = model(inputs, condition=some_condition(model, inputs))[0]
             model.output.weight *= 1.5 / logits.std(dim=0)[:, None]
-            model.output.bias += (model.output.bias - logits.mean(dim=0)) * 1.5 / logits.std(dim=0)
+            if model.output.bias is not None:
+                model.output.bias += (model.output.bias - logits.mean(dim=0)) * 1.5 / logits.std(dim=0)
             if isinstance(model.distribution, Mixture):  # means all over the range, scales of a few bins
                 n = model.distribution.components
                 for parameter in (model.output.weight, model.output.bias):

@@ -471,7 +471,8 @@ def test_other_kinds_take_no_conditions(text):
 @pytest.mark.parametrize("text", ["backend: fused", "activation_checkpointing: true"])
 def test_what_is_made_for_wavenets_is_refused_elsewhere(text):
     (problem,) = problems(f"model: {{kind: gru}}\ntraining: {{{text}}}\n")
-    assert problem.startswith("my.yaml:2: training.") and "with model.kind gru" in problem
+    assert problem.startswith("my.yaml:2: training.")
+    assert "with model.kind gru" in problem
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from numba import njit
 from wavegen import vectors
 from wavegen.model.fused import kernels
 from wavegen.sampling.engines import fused_kernel, normal_quantile, vector_tiles
-from wavegen.vectors import LANES, clamp, fma, load, splat, store
+from wavegen.vectors import LANES, clamp, fma, load, splat, store, where_positive
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,19 @@ def test_arithmetic_is_float32s() -> None:
     expected = [x + y, x - y, x * y, x / y, (x.astype(np.float64) * y + x).astype(np.float32)]
     expected += [np.clip(x, -0.5, 0.5), np.float32(2.0) - x * np.float32(3.0)]
     np.testing.assert_array_equal(out, expected)  # a number that is none stays so, through clamp as well
+
+
+@njit
+def rectify(a, b, out):
+    store(out, 0, 0, where_positive(load(a, 0, 0), load(b, 0, 0)))
+
+
+def test_where_positive_takes_one_vector_where_the_other_is_above_zero_or_no_number() -> None:
+    condition, taken, out = (np.zeros((1, LANES), np.float32) for _ in range(3))
+    condition[0, :4] = [np.nan, 1e-30, -1.0, -0.0]
+    taken[:] = np.arange(1, 1 + LANES)
+    rectify(condition, taken, out)
+    np.testing.assert_array_equal(out[0], [1.0, 2.0] + [0.0] * (LANES - 2))
 
 
 @njit

@@ -30,7 +30,7 @@ MOST_PROBLEMS = 50  # are explained at once
 KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
     "wavenet": (
         *("cycles", "dilation_cycle", "kernel_size", "residual_channels", "gate_channels", "skip_channels"),
-        *("head_channels", "label_channels"),
+        *("head_channels", "label_channels", "activation", "bias", "dropout", "weight_norm"),
     ),
     "stack": ("embedding_channels", "layers"),
     "gru": ("embedding_channels", "recurrent_channels", "recurrent_layers", "context"),
@@ -139,6 +139,14 @@ class ModelConfig(Section):
     head_channels: int = Field(128, ge=1, le=8192, description="channels between the head's two layers")
     input: Literal["embedding", "one_hot", "scalar"] = Field("embedding", description="how a class enters")
     label_channels: int = Field(16, ge=1, le=4096, description="numbers that describe a label, where there are labels")
+    activation: Literal["gated", "relu", "tanh"] = Field(
+        "gated", description="of each block: tanh of the filter times sigmoid of the gate; or one convolution's"
+    )
+    bias: bool = Field(True, description="biases of the convolutions, the skips, the head and a softmax")
+    dropout: float = Field(0.0, ge=0, le=0.9, description="share of each block's outputs left out in training")
+    weight_norm: bool = Field(
+        False, description="weights as a direction and a gain for each output, in the blocks, the skips and the head"
+    )
     embedding_channels: int = Field(32, ge=1, le=8192, description="width of an embedding before other kinds of model")
     layers: list[LayerConfig] = Field([], max_length=1000, description="of a stack, the lowest first")
     recurrent_channels: int = Field(256, ge=1, le=8192, description="width of each recurrent layer")
@@ -150,6 +158,11 @@ class ModelConfig(Section):
         """A dump holds the keys of its kind alone."""
         foreign = foreign_keys(self.kind)
         return {key: value for key, value in dump(self).items() if key not in foreign}
+
+    @property
+    def conv_channels(self) -> int:
+        """Outputs of each block's convolution: filter and gate, or gate_channels alone."""
+        return (2 if self.activation == "gated" else 1) * self.gate_channels
 
     @property
     def dilations(self) -> list[int]:

@@ -74,7 +74,20 @@ def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
 
 def disagreements(config: Config) -> dict[KeyPath, str]:
     """What is wrong in one key because of another."""
-    return {**_class_disagreements(config), **_mel_disagreements(config), **_kind_disagreements(config)}
+    return {
+        **_class_disagreements(config),
+        **_mel_disagreements(config),
+        **_kind_disagreements(config),
+        **_dropout_disagreements(config),
+    }
+
+
+def _dropout_disagreements(config: Config) -> dict[KeyPath, str]:
+    """Keys that do not go together with dropout."""
+    if not config.model.dropout or config.training.backend != "fused":
+        return {}
+    found = f"expected auto, torch or compile with model.dropout {config.model.dropout:g}, which fused has not, "
+    return {("training", "backend"): found + "found 'fused'"}
 
 
 def _kind_disagreements(config: Config) -> dict[KeyPath, str]:

@@ -382,8 +382,9 @@ class TrainedModel:
 
         weights: Precision = next(known for known in PRECISIONS if known == used)
         compile_kernel(weights, notice or print)
+        shape = self.config.model
         return NumbaFusedEngine(
-            self.checkpoint.average, self.config.model.dilations, self.distribution, weights, n_threads
+            self.checkpoint.average, shape.dilations, self.distribution, weights, n_threads, shape.activation
         )
 
     def _lowest_precision(self, engine: str) -> str:

@@ -162,6 +162,17 @@ def clamp(typingctx, vector, limit):
     return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE), codegen
 
 
+@intrinsic
+def where_positive(typingctx, condition, vector):
+    """The numbers of a vector where a condition's are above 0 or are none, and 0 elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        zero = ir.Constant(VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_unordered(">", arguments[0], zero), arguments[1], zero)
+
+    return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE), codegen
+
+
 def _operator(python: Callable[..., Any], emit: str) -> None:
     """Let two vectors, or a vector and a number, meet in one of Python's operators."""
 

@@ -78,7 +78,7 @@ def test_an_epoch_visits_every_target_once_with_its_own_past(lengths, field, n_t
         assert batch.inputs.shape == (stream.windows_per_epoch, field - 1 + n_targets)
         assert batch.targets.shape == batch.is_real.shape == (stream.windows_per_epoch, n_targets)
         assert sorted(batch.targets[batch.is_real].tolist()) == list(range(sum(lengths)))
-        assert (batch.targets[~batch.is_real] == SILENCE).all()
+        assert (batch.targets[~batch.is_real] == 0).all()  # a class all the same
         for row, i in zip(*np.nonzero(batch.is_real), strict=True):
             seen = batch.inputs[row, i : i + field]
             assert np.array_equal(seen, past_of(batch.targets[row, i], clips, field))

@@ -108,7 +108,8 @@ def test_the_receptive_field_is_all_that_a_prediction_depends_on():
     model.input.forward = lambda values: values[:, None] / 16  # type: ignore[method-assign]
     model(inputs)[0, -1].sum().backward()
     seen = inputs.grad[0] != 0
-    assert seen[-model.receptive_field] and not seen[: -model.receptive_field].any()
+    assert seen[-model.receptive_field]
+    assert not seen[: -model.receptive_field].any()
 
 
 def test_strides_are_dilations():

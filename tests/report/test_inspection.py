@@ -354,6 +354,23 @@ def test_config_file_is_resolved_and_built(tmp_path: Path) -> None:
         assert shown in " ".join(text.split())
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("", "layers 18 x block sound"),
+        ("bias: false, activation: relu", "18 x block: ReLU without a gate, no biases sound"),
+        (
+            "activation: tanh, weight_norm: true, dropout: 0.05",
+            "18 x block: tanh without a gate, weight norm, dropout 0.05 sound",
+        ),
+    ],
+)
+def test_config_says_in_what_its_blocks_are_not_the_papers(tmp_path: Path, keys: str, words: str) -> None:
+    path = tmp_path / "forms.yaml"
+    path.write_text(f"model: {{{keys}}}")
+    assert words in " ".join(inspected(path, "config")[1].split())
+
+
 def test_config_with_minutes_does_not_know_its_steps(tmp_path: Path) -> None:
     file = tmp_path / "my.yml"
     file.write_text("training: {minutes: 10}\n")

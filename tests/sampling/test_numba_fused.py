@@ -14,10 +14,19 @@ from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
 from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, GaussianMixture, LogisticMixture, Softmax
-from wavegen.model.shapes import check_weights, parameter_shapes
+from wavegen.model.shapes import ACTIVATIONS, check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import build_engine, choose_engine
-from wavegen.sampling.engines.fused_kernel import GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE, SOFTMAX, draw_from_mixture, run
+from wavegen.sampling.engines.fused_kernel import (
+    GATED,
+    GAUSSIAN_MIXTURE,
+    LOGISTIC_MIXTURE,
+    RELU,
+    SOFTMAX,
+    TANH,
+    draw_from_mixture,
+    run,
+)
 from wavegen.sampling.engines.normal_quantile import normal_quantile
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
@@ -76,10 +85,11 @@ def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature) -> None:
     np.testing.assert_array_equal(drawn, expected.numpy())
 
 
-def test_the_kernel_and_the_packing_number_the_outputs_alike() -> None:
+def test_the_kernel_and_the_packing_number_outputs_and_activations_alike() -> None:
     assert OUTPUT_KINDS[SOFTMAX] == "softmax"
     assert OUTPUT_KINDS[LOGISTIC_MIXTURE] == "logistic_mixture"
     assert OUTPUT_KINDS[GAUSSIAN_MIXTURE] == "gaussian_mixture"
+    assert [ACTIVATIONS[number] for number in (GATED, RELU, TANH)] == ["gated", "relu", "tanh"]
 
 
 def test_the_normal_quantile_has_all_digits() -> None:

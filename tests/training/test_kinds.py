@@ -109,7 +109,8 @@ def test_learns_generates_and_scores(kind: str, tones: Path, tmp_path: Path) -> 
 def test_minutes_are_calibrated_and_precision_chosen(kind: str, tones: Path, tmp_path: Path) -> None:
     overrides = ["training.minutes=0.2", "training.precision=auto", "training.backend=auto"]
     frozen = begin(config_of(kind, tones, *overrides), tmp_path / "run").config.training
-    assert frozen.steps is not None and frozen.steps >= 1
+    assert frozen.steps is not None
+    assert frozen.steps >= 1
     assert (frozen.backend, frozen.accumulation) == ("torch", 1)
     assert frozen.precision in ("float32", "bfloat16")
 
@@ -142,5 +143,6 @@ def test_the_memory_estimate_is_near_the_measured_peak(preset: str, overrides: l
     more = ["training.batch_size=32", "training.window_targets=2048", "training.precision=float32"]
     config = settle(load_config(preset, [*overrides, *more]), torch.device("cpu"))
     measured = measure_training(config, "torch", "float32", 2, recompute=False)
-    assert measured.peak_bytes is not None and measured.share_of_products is None
+    assert measured.peak_bytes is not None
+    assert measured.share_of_products is None
     assert training_bytes(config, "float32") == pytest.approx(measured.peak_bytes, rel=0.25)

@@ -1,5 +1,6 @@
 """What follows from shapes and memory: slices, batches that fit, and an estimate near what is measured."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,25 @@ def test_an_automatic_batch_fits(monkeypatch, free, window, size) -> None:
 
 def test_memory_that_is_free_is_known() -> None:
     assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50
+
+
+def test_the_estimate_follows_what_the_blocks_keep() -> None:
+    """Of a batch of 1 in float32: rows of all blocks times what each keeps less or more."""
+    sizes = ["training.batch_size=1", "training.threads=1", "training.accumulation=1", "training.backend=torch"]
+
+    def estimated(backend: str, *overrides: str) -> float:
+        config = settle(load_config("small", [*sizes, f"training.backend={backend}", *overrides]), CPU)
+        return training_bytes(config, "float32")
+
+    config = load_config("small", sizes)
+    rows = sum(2048 + 1022 - reach for reach in np.cumsum(config.model.dilations).tolist())
+    gated, dropped = estimated("torch"), estimated("torch", "model.dropout=0.1")
+    relu = estimated("torch", "model.activation=relu")
+    n_halved = 18 * 2 * 32 * 32 + 18 * 32  # weights of the gates, their biases
+    assert gated - relu == pytest.approx(1.15 * (rows * 2 * 4 * 32 + 5 * 4 * n_halved), rel=1e-3)
+    assert dropped - gated == pytest.approx(1.15 * rows * 32, rel=1e-3)  # a byte for each z
+    fused = estimated("fused") - estimated("fused", "model.activation=relu")
+    assert fused == pytest.approx(rows * 4 * 32 + (5 + 2) * 4 * n_halved, rel=1e-3)
 
 
 @pytest.mark.slow

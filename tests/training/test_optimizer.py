@@ -49,8 +49,8 @@ def plain_muon(model, name: str, gradients: list[torch.Tensor], rate: float) -> 
     def matrices(tensor: torch.Tensor) -> list[tuple[tuple, torch.Tensor]]:
         """Each matrix with where it came from."""
         if name.endswith("conv.weight"):
-            gates = tensor.shape[1] // 2
-            halves = (slice(0, gates), slice(gates, None))
+            gates = tensor.shape[1] // (2 if model.activation == "gated" else 1)
+            halves = (slice(0, gates), slice(gates, None))[: tensor.shape[1] // gates]
             return [((slice(None), half), torch.cat(list(tensor[:, half]), dim=1)) for half in halves]
         if name == "skip.weight":
             width = tensor.shape[1] // depth
@@ -73,10 +73,10 @@ def plain_muon(model, name: str, gradients: list[torch.Tensor], rate: float) -> 
     return moved
 
 
+@pytest.mark.parametrize("form", [{}, {"activation": "relu"}, {"bias": False}], ids=str)
 @pytest.mark.parametrize("dilations", [[1, 2, 4], [3]], ids=str)
-def test_every_matrix_is_moved_by_muon_and_everything_else_by_adamw(random_model, dilations) -> None:
-    model = random_model(kernel_size=3, dilations=dilations, dtype=torch.float64)
-    twin = random_model(kernel_size=3, dilations=dilations, dtype=torch.float64)
+def test_every_matrix_is_moved_by_muon_and_everything_else_by_adamw(random_model, dilations, form) -> None:
+    model, twin = (random_model(kernel_size=3, dilations=dilations, dtype=torch.float64, **form) for _ in range(2))
     optimizer = Optimizer(model, settings())
     others = [parameter for name, parameter in twin.named_parameters() if not name.endswith(MATRICES)]
     adam = torch.optim.AdamW(others, lr=0.01, betas=ADAM_BETAS, weight_decay=0.0)

@@ -87,9 +87,18 @@ def assert_same_training(one: Checkpoint, other: Checkpoint) -> None:
             np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Path, precision: str, stop_after) -> None:
-    config = tiny_config(sines, f"training.precision={precision}", "training.validate_every=4")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.precision=float32"],
+        ["training.precision=bfloat16"],
+        ["model.dropout=0.3", "training.accumulation=2"],
+        ["model.weight_norm=true", "model.activation=relu", "model.bias=false"],
+    ],
+    ids=str,
+)
+def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Path, overrides, stop_after) -> None:
+    config = tiny_config(sines, *overrides, "training.validate_every=4")
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), step=5)
     stop_after(go_on(tmp_path / "parts"), step=8)
@@ -244,7 +253,7 @@ def test_fine_tuning_says_what_means_something_else_though_it_fits(
     changed = tiny_config(sines, "quantization.kind=linear")
     launch.new_run(changed, RunFolder(tmp_path / "second"), ON_CPU, [], print, init_from=tmp_path / "first")
     said = capsys.readouterr().out
-    assert "first was trained otherwise: quantization.kind: mu_law -> linear; mel.n_mels: 8 -> None" in said
+    assert "first was trained otherwise: quantization.kind: mu_law -> linear\n" in said
     assert "not used: conditioning.projection" in said
 
 

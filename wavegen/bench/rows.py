@@ -128,6 +128,8 @@ def _rows(
             limit = speed / (clips / step_seconds)
         yield Row("generate", engine, precision, clips, threads, speed, speed / rate, limit)
     for backend, training_precision, threads, recompute in ways_to_train(config.model.kind, cores):
+        if backend == "fused" and config.model.dropout:  # which it has none of
+            continue
         notice(f"train: {backend}, {training_precision}, {threads} threads")
         yield _training_row(config, backend, training_precision, threads, recompute)
 

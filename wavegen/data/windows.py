@@ -48,12 +48,14 @@ class Batch:
         targets: (B, window_targets) int64 classes; target i is predicted from inputs i .. i + receptive_field - 1.
         is_real: (B, window_targets) bool; False at the silence between clips, which is no target.
         condition: of each window: what step i, which predicts the sample after input i, is conditioned on.
+        first: the number of its first window in the stream.
     """
 
     inputs: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
     is_real: npt.NDArray[np.bool_]
     condition: ConditionRows | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class WindowStream(Generic[Source]):
             rows = stacked([rows_of_stretches(stretches, self._table_rows, field + n_targets) for stretches in seen])
             condition = rows._replace(row_of=np.ascontiguousarray(rows.row_of[:, 1:]))
         targets = np.maximum(tape[:, field:], 0)  # what is no target is a class all the same
-        return Batch(tape[:, :-1], targets, is_real[:, field:], condition)
+        return Batch(tape[:, :-1], targets, is_real[:, field:], condition, first)
 
     def n_targets(self, first: int, count: int) -> int:
         """How many targets of a batch are real, without reading any."""

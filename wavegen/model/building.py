@@ -53,4 +53,7 @@ def build_wavenet(config: Config) -> WaveNet:
         label_channels=model.label_channels,
         n_mels=config.mel.n_mels or 0,
         upsampling=config.mel.upsampling,
+        bias=model.bias,
+        activation=model.activation,
+        weight_norm=model.weight_norm,
     )

@@ -2,8 +2,8 @@
 
     z = tanh(Wf * h + Vf c) . sigmoid(Wg * h + Vg c)           (WaveNet, section 2.5; Tamamori et al., 2017)
 
-c is a label's embedding and a mel frame, one behind the other. Conditions come as a table of rows and, for each
-step, the row that it sees: V c is computed once for a row, not once for a step.
+c is a label's embedding and a mel frame, one behind the other; a block without a gate has Vf alone. Conditions come
+as a table of rows and, for each step, the row that it sees: V c is computed once for a row, not once for a step.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class GateRows(NamedTuple):
     """What is added to the filters and gates of all blocks.
 
     Attributes:
-        table: (N, blocks, 2 gate_channels).
+        table: (N, blocks, outputs of a convolution: 2 gate_channels, or gate_channels without gates).
         row_of: (T * B,) int64, which row of the table each time-major row of the network takes.
     """
 
@@ -65,7 +65,7 @@ class GateRows(NamedTuple):
     row_of: Tensor
 
     def of_block(self, block: int, n: int) -> Tensor:
-        """What one block's last n rows take, (n, 2 gate_channels)."""
+        """What one block's last n rows take, (n, outputs of its convolution)."""
         return self.table[:, block].index_select(0, self.row_of[len(self.row_of) - n :])
 
 
@@ -82,18 +82,18 @@ class Conditioning(nn.Module):
         upsampling: rows that are made of a mel frame. More than 1 is a transposed convolution of that stride over twice
             as many steps, one for each band, which begins as linear interpolation.
         n_blocks: residual blocks.
-        gate_channels: of each block's filter, and of its gate.
+        channels: that each block's convolution puts out: filter and gate, or one of them.
     """
 
     def __init__(
-        self, n_labels: int, label_channels: int, n_mels: int, upsampling: int, n_blocks: int, gate_channels: int
+        self, n_labels: int, label_channels: int, n_mels: int, upsampling: int, n_blocks: int, channels: int
     ) -> None:
         super().__init__()
         self.n_labels, self.n_mels, self.upsampling, self.n_blocks = n_labels, n_mels, upsampling, n_blocks
         self.labels = nn.Parameter(torch.randn(n_labels, label_channels)) if n_labels else None
         self.interpolation = nn.Parameter(triangle(upsampling).repeat(n_mels, 1)) if n_mels and upsampling > 1 else None
-        channels = n_mels + (label_channels if n_labels else 0)
-        self.projection = nn.Parameter(torch.zeros(n_blocks * 2 * gate_channels, channels))
+        inputs = n_mels + (label_channels if n_labels else 0)
+        self.projection = nn.Parameter(torch.zeros(n_blocks * channels, inputs))
 
     def forward(self, condition: Condition) -> GateRows:
         """Compute V c for every row.

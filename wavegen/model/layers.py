@@ -9,6 +9,7 @@ on (B, C, T): see the README, "How it works".)
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +28,16 @@ class CausalConv(nn.Module):
         out_channels: channels of y.
         kernel_size: taps.
         dilation: steps between taps.
+        bias: whether there is a b.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int, bias: bool = True) -> None:
         super().__init__()
         self.dilation = dilation
         self.kernel_size = kernel_size
+        self.out_channels = out_channels
         self.weight = nn.Parameter(torch.empty(kernel_size, out_channels, in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         nn.init.normal_(self.weight, std=(kernel_size * in_channels) ** -0.5)
 
     @property
@@ -53,53 +56,108 @@ class CausalConv(nn.Module):
             ((T - reach) * batch, out_channels) rows: the outputs whose whole past is in the input.
         """
         n_rows = len(rows) - self.reach * batch
-        result: Tensor = self.bias
+        weight: Tensor = self.weight
+        result: Tensor | None = self.bias
         for tap in range(self.kernel_size):
             start = tap * self.dilation * batch
-            result = torch.addmm(result, rows[start : start + n_rows], self.weight[tap].t())
+            inputs, matrix = rows[start : start + n_rows], weight[tap].t()
+            result = inputs @ matrix if result is None else torch.addmm(result, inputs, matrix)
+        assert result is not None  # there is at least one tap
         return result
 
 
+def activate(convolved: Tensor, activation: str, out: Tensor | None = None) -> Tensor:
+    """What a block makes of its convolution's outputs.
+
+        gated: z = tanh(f) . sigmoid(g)       relu: z = max(f, 0)       tanh: z = tanh(f)
+
+    Args:
+        convolved: (n, 2 gate_channels) f and g side by side; of the others (n, gate_channels) f.
+        activation: one of ``wavegen.model.shapes.ACTIVATIONS``.
+        out: where to write z, without gradients; None for a new tensor.
+
+    Returns:
+        z, (n, gate_channels).
+    """
+    if activation == "gated":
+        filter_, gate = convolved.chunk(2, dim=-1)
+        return torch.mul(torch.tanh(filter_), torch.sigmoid(gate), out=out)
+    if activation == "tanh":
+        return torch.tanh(convolved, out=out)
+    return torch.relu(convolved) if out is None else torch.clamp_min(convolved, 0.0, out=out)
+
+
+class Dropped(NamedTuple):
+    """Outputs of blocks that a training step leaves out.
+
+    Attributes:
+        kept: for each block a mask of its z, bool, in z's rows.
+        scale: what is kept is multiplied by it, so that its mean stays.
+    """
+
+    kept: list[Tensor]
+    scale: float
+
+
 class ResidualBlock(nn.Module):
-    """A gated residual block.
+    """A residual block, gated as the paper's or not.
 
         z = tanh(Wf * h) . sigmoid(Wg * h)        * = causal dilated convolution    (WaveNet, section 2.3)
         h <- h + Wr z                                                               (WaveNet, section 2.4)
 
-    With conditions c, z = tanh(Wf * h + Vf c) . sigmoid(Wg * h + Vg c): see ``wavegen.model.conditioning``.
+    With conditions c, z = tanh(Wf * h + Vf c) . sigmoid(Wg * h + Vg c): see ``wavegen.model.conditioning``. Other
+    activations have Wf and Vf alone: see ``activate``.
 
     Wf and Wg are one convolution with stacked outputs. Wr has no bias: the next block's bias holds all that one
     could add. The skip connections of all blocks are one product over all z, in the model.
 
     Args:
         residual_channels: channels of h.
-        gate_channels: channels of the filter, and of the gate.
+        gate_channels: channels of z: of the filter, and of the gate.
         kernel_size: taps of the convolution.
         dilation: steps between taps.
         last: the last block has no Wr: nothing uses its h.
+        bias: of the convolution.
+        activation: one of ``wavegen.model.shapes.ACTIVATIONS``.
     """
 
-    def __init__(self, residual_channels: int, gate_channels: int, kernel_size: int, dilation: int, last: bool) -> None:
+    def __init__(
+        self,
+        residual_channels: int,
+        gate_channels: int,
+        kernel_size: int,
+        dilation: int,
+        last: bool,
+        bias: bool = True,
+        activation: str = "gated",
+    ) -> None:
         super().__init__()
-        self.conv = CausalConv(residual_channels, 2 * gate_channels, kernel_size, dilation)
+        self.activation, self.n_outputs = activation, gate_channels
+        convolved = (2 if activation == "gated" else 1) * gate_channels
+        self.conv = CausalConv(residual_channels, convolved, kernel_size, dilation, bias)
         self.residual = None if last else nn.Linear(gate_channels, residual_channels, bias=False)
         if self.residual is not None:
             nn.init.normal_(self.residual.weight, std=gate_channels**-0.5)
 
-    def forward(self, h: Tensor, batch: int, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, h: Tensor, batch: int, added: Tensor | None = None, kept: Tensor | None = None, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Apply the block.
 
         Args:
             h: (T * batch, residual_channels) time-major rows.
             batch: sequences side by side in the rows.
-            added: ((T - reach) * batch, 2 gate_channels) what conditions add to filter and gate; None for nothing.
+            added: ((T - reach) * batch, outputs of the convolution) what conditions add to it; None for nothing.
+            kept: as z, which of its numbers dropout keeps; None for all.
+            scale: of those that are kept.
 
         Returns:
             z, ((T - reach) * batch, gate_channels), and the new h, as long as z.
         """
-        gates = self.conv(h, batch)
-        filter_, gate = (gates if added is None else gates + added).chunk(2, dim=-1)
-        z = torch.tanh(filter_) * torch.sigmoid(gate)
+        convolved = self.conv(h, batch)
+        z = activate(convolved if added is None else convolved + added, self.activation)
+        if kept is not None:
+            z = z * kept * scale
         h = h[self.conv.reach * batch :]
         return z, h if self.residual is None else h + self.residual(z)
 

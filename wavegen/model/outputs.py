@@ -108,7 +108,8 @@ class Softmax:
         from torch import nn
 
         nn.init.zeros_(layer.weight)  # so that an untrained model says log2(classes) bits, not more
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
     def loss(self, parameters: Tensor, targets: Tensor) -> Tensor:
         from torch.nn import functional as F

@@ -10,9 +10,16 @@ import numpy.typing as npt
 
 from wavegen.config import Config
 from wavegen.errors import ModelError
-from wavegen.model.outputs import build_distribution
+from wavegen.model.outputs import Distribution, build_distribution
 
 Shape = tuple[int, ...]
+
+ACTIVATIONS = ("gated", "relu", "tanh")
+
+
+def output_has_bias(bias: bool, distribution: Distribution) -> bool:
+    """Whether the output layer has biases in a network with or without others: a mixture's first scales are in them."""
+    return bias or distribution.kind != "softmax"
 
 
 def parameter_shapes(config: Config) -> dict[str, Shape]:
@@ -65,8 +72,9 @@ def _recurrent_shapes(config: Config) -> dict[str, Shape]:
 
 def _wavenet_shapes(config: Config) -> dict[str, Shape]:
     model, classes = config.model, config.quantization.classes
-    n_parameters = build_distribution(config).n_parameters
+    distribution = build_distribution(config)
     residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
+    convolved = model.conv_channels
     entry: dict[str, dict[str, Shape]] = {
         "embedding": {"input.weight": (classes, residual)},
         "one_hot": {"input.weight": (classes, residual), "input.bias": (residual,)},
@@ -74,20 +82,28 @@ def _wavenet_shapes(config: Config) -> dict[str, Shape]:
     }
     shapes = entry[model.input]
     for block in range(len(dilations)):
-        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, 2 * gate, residual)
-        shapes[f"blocks.{block}.conv.bias"] = (2 * gate,)
+        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, convolved, residual)
+        if model.bias:
+            shapes[f"blocks.{block}.conv.bias"] = (convolved,)
         if block + 1 < len(dilations):
             shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
-    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, n_parameters]
+    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, distribution.n_parameters]
     for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
-        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
+        shapes[f"{name}.weight"] = (outputs, inputs)
+        if model.bias or (name == "output" and output_has_bias(model.bias, distribution)):
+            shapes[f"{name}.bias"] = (outputs,)
     n_labels, n_mels = config.n_labels, config.mel.n_mels or 0
     if n_labels:
         shapes["conditioning.labels"] = (n_labels, model.label_channels)
     if n_mels and config.mel.upsampling > 1:
         shapes["conditioning.interpolation"] = (n_mels, 2 * config.mel.upsampling)
     if columns := condition_columns(config):
-        shapes["conditioning.projection"] = (len(dilations) * 2 * gate, sum(columns.values()))
+        shapes["conditioning.projection"] = (len(dilations) * convolved, sum(columns.values()))
+    if model.weight_norm:
+        for name in [name for name in shapes if _is_normed(name)]:
+            layer, shape = name.removesuffix(".weight"), shapes.pop(name)
+            shapes[f"{layer}.direction"] = shape
+            shapes[f"{layer}.gain"] = (shape[-2] * (len(dilations) if layer == "skip" else 1),)
     return shapes
 
 
@@ -95,6 +111,30 @@ def condition_columns(config: Config) -> dict[str, int]:
     """How many columns of ``conditioning.projection`` each kind of condition has, in their order; none without any."""
     widths = {"label": config.model.label_channels if config.n_labels else 0, "mel": config.mel.n_mels or 0}
     return {kind: width for kind, width in widths.items() if width}
+
+
+def _is_normed(name: str) -> bool:
+    """Whether weight normalization makes two of a parameter."""
+    return name.endswith(".weight") and name.startswith(("blocks.", "skip.", "head."))
+
+
+def folded_weights(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Plain weights by name: every direction and gain of ``wavegen.model.weight_norm`` made the weight they stand for.
+
+    Args:
+        weights: as a checkpoint has them; those without any are returned as they are.
+    """
+    plain = {name: array for name, array in weights.items() if not name.endswith((".direction", ".gain"))}
+    for name in weights.keys() - plain.keys():
+        layer, _, part = name.rpartition(".")
+        if part == "direction":
+            direction, gain = weights[name], weights[f"{layer}.gain"]
+            by_output = direction.swapaxes(0, 1) if direction.ndim == 3 else direction  # outputs first
+            rows = by_output.reshape(len(gain), -1)
+            weight = rows * (gain / np.linalg.norm(rows, axis=1))[:, None]
+            weight = weight.reshape(by_output.shape)
+            plain[f"{layer}.weight"] = np.ascontiguousarray(weight.swapaxes(0, 1) if direction.ndim == 3 else weight)
+    return plain
 
 
 def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> None:

@@ -18,33 +18,40 @@ if TYPE_CHECKING:
 
 
 class TextbookBlock(nn.Module):
-    """A gated residual block (WaveNet, sections 2.3 and 2.4).
+    """A residual block (WaveNet, sections 2.3 and 2.4).
 
     Args:
-        conv: the filter's and the gate's convolution, one above the other.
+        conv: the filter's and the gate's convolution, one above the other; or one alone, where there is no gate.
+        activation: gated, relu or tanh.
         residual: Wr (C, G), or None in the last block.
         skip: Ws (S, G).
     """
 
-    def __init__(self, conv: CausalConv, residual: Tensor | None, skip: Tensor) -> None:
+    def __init__(self, conv: CausalConv, activation: str, residual: Tensor | None, skip: Tensor) -> None:
         super().__init__()
-        filter_weight, gate_weight = conv.weight.permute(1, 2, 0).chunk(2)  # (G, C, taps) each
-        filter_bias, gate_bias = conv.bias.chunk(2)
-        self.filter = _convolution(filter_weight, filter_bias, conv.dilation)
-        self.gate = _convolution(gate_weight, gate_bias, conv.dilation)
+        self.activation = activation
+        parts = 2 if activation == "gated" else 1
+        weights = conv.weight.permute(1, 2, 0).chunk(parts)  # (G, C, taps) each
+        biases = [None] * parts if conv.bias is None else conv.bias.chunk(parts)
+        layers = [_convolution(weight, bias, conv.dilation) for weight, bias in zip(weights, biases, strict=True)]
+        self.filter, self.gate = layers[0], layers[1] if parts == 2 else None
         self.residual = None if residual is None else _convolution(residual[:, :, None])
         self.skip = _convolution(skip[:, :, None])
 
     def forward(self, h: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map h (B, C, T) to the new h, and to the skip; both are shorter by the block's reach.
 
-        With conditions, (B, 2 G, T) is added to filter and gate.
+        With conditions, (B, 2 G, T) is added to filter and gate; without a gate, (B, G, T).
         """
-        filter_, gate = self.filter(h), self.gate(h)
+        filter_ = self.filter(h)
+        gate = None if self.gate is None else self.gate(h)
         if added is not None:
-            of_filter, of_gate = added[:, :, -filter_.shape[2] :].chunk(2, dim=1)
-            filter_, gate = filter_ + of_filter, gate + of_gate
-        z = torch.tanh(filter_) * torch.sigmoid(gate)
+            parts = 1 if gate is None else 2
+            of_filter, *of_gate = added[:, :, -filter_.shape[2] :].chunk(parts, dim=1)
+            filter_ = filter_ + of_filter
+            gate = None if gate is None else gate + of_gate[0]
+        z = torch.relu(filter_) if self.activation == "relu" else torch.tanh(filter_)
+        z = z if gate is None else z * torch.sigmoid(gate)
         skip = self.skip(z)
         return (h if self.residual is None else h[:, :, -z.shape[2] :] + self.residual(z)), skip
 
@@ -62,11 +69,11 @@ class TextbookWaveNet(nn.Module):
         blocks = model.residual_blocks
         skips = model.skip.weight.chunk(len(blocks), dim=1)
         self.blocks = nn.ModuleList(
-            TextbookBlock(block.conv, None if block.residual is None else block.residual.weight, skip)
+            TextbookBlock(block.conv, block.activation, None if block.residual is None else block.residual.weight, skip)
             for block, skip in zip(blocks, skips, strict=True)
         )
         self.conditioning = model.conditioning
-        self.skip_bias = nn.Parameter(model.skip.bias.detach().clone())
+        self.skip_bias = None if model.skip.bias is None else nn.Parameter(model.skip.bias.detach().clone())
         self.head = _convolution(model.head.weight[:, :, None], model.head.bias)
         self.output = _convolution(model.output.weight[:, :, None], model.output.bias)
         self.receptive_field = model.receptive_field
@@ -76,12 +83,13 @@ class TextbookWaveNet(nn.Module):
         batch, steps = inputs.shape
         h = self.input(inputs.reshape(-1)).view(batch, steps, -1).transpose(1, 2)  # (B, C, T)
         n_outputs = steps - self.receptive_field + 1
-        total = self.skip_bias[:, None]
+        total: Tensor | float = 0.0 if self.skip_bias is None else self.skip_bias[:, None]
         rows = None if self.conditioning is None or condition is None else self.conditioning(condition)
         for i, block in enumerate(self.blocks):
             added = None if rows is None else rows.of_block(i, batch * steps).view(steps, batch, -1).permute(1, 2, 0)
             h, skip = block(h, added)
             total = total + skip[:, :, -n_outputs:]
+        assert isinstance(total, Tensor)  # there is at least one block
         logits: Tensor = self.output(torch.relu(self.head(torch.relu(total))))
         return logits.transpose(1, 2)
 

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from wavegen.model.conditioning import Condition, Conditioning, GateRows
-from wavegen.model.layers import EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
+from wavegen.model.layers import Dropped, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
 from wavegen.model.network import Network
 from wavegen.model.outputs import Distribution
+from wavegen.model.shapes import output_has_bias
+from wavegen.model.weight_norm import normalize
 
 Stack = Callable[[Tensor, int, GateRows | None], Tensor]
 
@@ -36,6 +38,10 @@ class WaveNet(Network):
         label_channels: numbers that describe a label.
         n_mels: bands of mel frames to be conditioned on; 0 for none.
         upsampling: rows that are made of a mel frame.
+        bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
+            mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
+        activation: of each block, one of ``wavegen.model.shapes.ACTIVATIONS``.
+        weight_norm: see ``wavegen.model.weight_norm``.
     """
 
     def __init__(
@@ -54,28 +60,37 @@ class WaveNet(Network):
         label_channels: int = 16,
         n_mels: int = 0,
         upsampling: int = 1,
+        bias: bool = True,
+        activation: str = "gated",
+        weight_norm: bool = False,
     ) -> None:
         super().__init__(classes, distribution)
+        self.activation = activation
         inputs = {"embedding": EmbeddingInput, "one_hot": OneHotInput, "scalar": ScalarInput}
         self.input = inputs[input_kind](classes, residual_channels)
         last = len(dilations) - 1
         self.blocks = nn.ModuleList(
-            ResidualBlock(residual_channels, gate_channels, kernel_size, dilation, last=i == last)
+            ResidualBlock(residual_channels, gate_channels, kernel_size, dilation, i == last, bias, activation)
             for i, dilation in enumerate(dilations)
         )
         # Ws of all blocks side by side: the sum of skips is one product with all z concatenated.
-        self.skip = nn.Linear(len(dilations) * gate_channels, skip_channels)
-        self.head = nn.Linear(skip_channels, head_channels)
-        self.output = nn.Linear(head_channels, distribution.n_parameters)
+        self.skip = nn.Linear(len(dilations) * gate_channels, skip_channels, bias=bias)
+        self.head = nn.Linear(skip_channels, head_channels, bias=bias)
+        self.output = nn.Linear(head_channels, distribution.n_parameters, bias=output_has_bias(bias, distribution))
         for linear in (self.skip, self.head):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
-            nn.init.zeros_(linear.bias)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
         distribution.initialize(self.output)
         self.conditioning = (
-            Conditioning(n_labels, label_channels, n_mels, upsampling, len(dilations), gate_channels)
+            Conditioning(
+                n_labels, label_channels, n_mels, upsampling, len(dilations), self.residual_blocks[0].conv.out_channels
+            )
             if n_labels or n_mels
             else None
         )
+        if weight_norm:
+            normalize(self)
 
     @property
     def receptive_field(self) -> int:
@@ -128,7 +143,14 @@ class WaveNet(Network):
         rows: GateRows = self.conditioning(condition)
         return rows
 
-    def stack(self, h: Tensor, batch: int, rows: GateRows | None = None, recompute: bool = False) -> Tensor:
+    def stack(
+        self,
+        h: Tensor,
+        batch: int,
+        rows: GateRows | None = None,
+        recompute: bool = False,
+        dropped: Dropped | None = None,
+    ) -> Tensor:
         """All blocks, one after another, and the sum of their skips.
 
         Args:
@@ -136,6 +158,7 @@ class WaveNet(Network):
             batch: sequences side by side in the rows.
             rows: what conditions add to the gates; ``row_of`` has an entry for each row of h.
             recompute: keep only each block's results for the backward pass, and compute what is inside again.
+            dropped: outputs of blocks that are left out; None for none.
 
         Returns:
             (n * batch, skip_channels), for the n steps whose whole receptive field is in h.
@@ -143,7 +166,8 @@ class WaveNet(Network):
         outputs = []
         for i, block in enumerate(self.residual_blocks):
             added = None if rows is None else rows.of_block(i, len(h) - block.conv.reach * batch)
-            z, h = checkpoint(block, h, batch, added, use_reentrant=False) if recompute else block(h, batch, added)
+            given = (h, batch, added) if dropped is None else (h, batch, added, dropped.kept[i], dropped.scale)
+            z, h = checkpoint(block, *given, use_reentrant=False) if recompute else block(*given)
             outputs.append(z)
         skip: Tensor = self.skip(torch.cat([z[-len(outputs[-1]) :] for z in outputs], dim=-1))
         return skip

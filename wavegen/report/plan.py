@@ -8,12 +8,12 @@ import torch
 
 from wavegen.audio.conditions import shown
 from wavegen.audio.finding import printable
-from wavegen.config import Config, ModelConfig, TrainingConfig
+from wavegen.config import Config, TrainingConfig
 from wavegen.data.corpus import Clip, Corpus
 from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.network import Network
-from wavegen.report.inspection.config import output_in_words
+from wavegen.report.inspection.config import block_in_words, output_in_words
 from wavegen.report.tables import Table, facts, minutes
 from wavegen.training.memory import training_bytes
 
@@ -60,11 +60,11 @@ def _trouble_tables(corpus: Corpus) -> list[Table]:
 
 def _model_table(config: Config, model: Network) -> Table:
     field = model.receptive_field
-    shape, conditioner = config.model, build_conditioner(config)
+    conditioner = build_conditioner(config)
     names, mel = conditioner.labels, conditioner.mel
     return facts(
         "Model",
-        kind=_kind(shape),
+        kind=_kind(config),
         parameters=f"{model.n_parameters:,}",
         receptive_field=("all of the past, in training at least " if model.has_memory else "")
         + f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
@@ -75,9 +75,12 @@ def _model_table(config: Config, model: Network) -> Table:
     )
 
 
-def _kind(shape: ModelConfig) -> str:
+def _kind(config: Config) -> str:
+    shape = config.model
     if shape.kind == "wavenet":
-        return f"wavenet, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels"
+        kind = f"wavenet, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels"
+        otherwise = block_in_words(config)
+        return f"{kind}, {otherwise}" if otherwise else kind
     if shape.kind == "stack":
         return f"stack, {len(shape.layers)} layers"
     return f"{shape.kind}, {shape.recurrent_layers} x {shape.recurrent_channels} channels"

@@ -25,9 +25,11 @@ from wavegen.device import keep_freed_memory, one_thread_each, torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
 from wavegen.model.fused.stack import FusedStack
+from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.distributed import ALONE, Group, losses_explained
+from wavegen.training.dropout import Dropout
 
 Slice = tuple[Tensor, Tensor, Tensor, Condition | None]  # inputs, targets, is_real, condition of some windows
 
@@ -60,7 +62,8 @@ def build_backend(config: Config, model: Network, group: Group = ALONE) -> Backe
     if settings.backend == "fused":
         assert isinstance(model, WaveNet)  # the configuration's checks see to it
         return FusedBackend(model, settings.precision, slices, recompute, int(settings.threads), group)
-    return TorchBackend(model, settings.precision, slices, recompute, settings.backend == "compile", group)
+    dropout = Dropout(settings.seed, config.model.dropout) if config.model.dropout else None
+    return TorchBackend(model, settings.precision, slices, recompute, settings.backend == "compile", group, dropout)
 
 
 class TorchBackend:
@@ -73,6 +76,7 @@ class TorchBackend:
         recompute: activation checkpointing.
         compiled: through ``torch.compile``.
         group: the processes that share each batch, by DistributedDataParallel.
+        dropout: what is left out of each window; None for nothing.
     """
 
     def __init__(
@@ -83,8 +87,9 @@ class TorchBackend:
         recompute: bool,
         compiled: bool = False,
         group: Group = ALONE,
+        dropout: Dropout | None = None,
     ) -> None:
-        self.model, self.slices, self.group = model, slices, group
+        self.model, self.slices, self.group, self.dropout = model, slices, group, dropout
         self.loss: nn.Module = _SummedLoss(model, precision, recompute)
         if compiled:
             self.loss.compile()
@@ -95,9 +100,9 @@ class TorchBackend:
             self.loss.register_parameter("unused", nn.Parameter(next(model.parameters()).new_zeros(1)))
             self.loss = DistributedDataParallel(self.loss, process_group=group.channel, find_unused_parameters=True)
 
-    def _loss(self, part: Slice) -> Tensor:
+    def _loss(self, part: Slice, dropped: Dropped | None) -> Tensor:
         try:
-            loss: Tensor = self.loss(*part)
+            loss: Tensor = self.loss(*part, dropped)
             return loss
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
@@ -109,11 +114,15 @@ class TorchBackend:
         """See ``Backend``."""
         device = next(self.model.parameters()).device
         self.model.zero_grad(set_to_none=True)
-        nats = 0.0
+        nats, item = 0.0, batch.first
         *parts, last = slices_of(batch, self.slices)
         for part in (*parts, last):
+            items, n_steps, dropped = range(item, item + len(part[0])), batch.inputs.shape[1], None
+            if self.dropout is not None and isinstance(self.model, WaveNet):
+                dropped = self.dropout.of_items(self.model, items, n_steps, device)
+            item = items.stop
             with self._talking(part is last):
-                loss = self._loss(_moved(part, device)) / n_targets
+                loss = self._loss(_moved(part, device), dropped) / n_targets
                 (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # DDP divides by the size
             nats += float(loss.detach())
         return self.group.total(nats), [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -138,12 +147,19 @@ class _SummedLoss(nn.Module):
         super().__init__()
         self.model, self.precision, self.recompute = model, precision, recompute
 
-    def forward(self, inputs: Tensor, targets: Tensor, is_real: Tensor, condition: Condition | None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        is_real: Tensor,
+        condition: Condition | None,
+        dropped: Dropped | None = None,
+    ) -> Tensor:
         """The sum of the losses of some windows' real targets."""
         options = {}
-        if self.recompute:
+        if self.recompute or dropped is not None:
             assert isinstance(self.model, WaveNet)  # the configuration's checks see to it
-            options = {"stack": partial(self.model.stack, recompute=True)}
+            options = {"stack": partial(self.model.stack, recompute=self.recompute, dropped=dropped)}
         with autocast(inputs.device, self.precision):
             parameters = self.model(inputs, condition, **options)
         return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()

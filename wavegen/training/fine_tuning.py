@@ -24,7 +24,10 @@ LABELS = "conditioning.labels"  # a row for each label
 PROJECTION = "conditioning.projection"  # columns for labels and for mel frames
 
 # What another network may have been trained with although all its tensors fit.
-SAME_SHAPES_OTHER_MEANING = ("audio.sample_rate_hz", "quantization.", "mel.", "model.input", "output.")
+SAME_SHAPES_OTHER_MEANING = (
+    *("audio.sample_rate_hz", "quantization.", "mel."),
+    *("model.input", "model.activation", "output."),
+)
 
 
 def check_source(name: str, source: Checkpoint, config: Config, notice: Callable[[str], None]) -> None:

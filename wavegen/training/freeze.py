@@ -51,6 +51,8 @@ def freeze(
     config = settle(config, device, group)
     if device.type == "cpu":
         torch.set_num_threads(int(config.training.threads))
+        if settings.backend == "auto" and config.model.dropout:
+            notice("backend: torch (the fused backend has no dropout)")
     elif settings.backend == "auto":
         backend, reason = _choose_backend(_share(config, group), device)
         config = config.with_values("training", backend=backend)

@@ -78,7 +78,7 @@ def _condition_bytes(config: Config, model: WaveNet, size: int) -> int:
     rows = 2 if n_mels is None else (steps // config.mel.hop_length + 8) * config.mel.upsampling
     shape = config.model
     copies = 3 if config.training.backend == "fused" else 2
-    return size * rows * 4 * (copies * len(shape.dilations) * 2 * shape.gate_channels + 2 * (n_mels or 0))
+    return size * rows * 4 * (copies * len(shape.dilations) * shape.conv_channels + 2 * (n_mels or 0))
 
 
 def _block_rows(config: Config, model: WaveNet) -> int:
@@ -98,7 +98,7 @@ def _fused_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     rows = size * (model.receptive_field - 1 + config.training.window_targets)
     of_blocks = size * _block_rows(config, model) * word * shape.residual_channels
     if not config.training.activation_checkpointing:
-        of_blocks += size * _block_rows(config, model) * word * 2 * shape.gate_channels
+        of_blocks += size * _block_rows(config, model) * word * shape.conv_channels
     of_stream = rows * shape.residual_channels * (4 + 4 + 4)  # the stream; the input layer's result and its gradient
     of_skips = targets * word * (len(shape.dilations) * shape.gate_channels + 3 * shape.skip_channels)
     of_output = model.distribution.n_parameters * (2 * word + 12)
@@ -109,10 +109,14 @@ def _fused_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
 def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
     """Of one slice: what autograd keeps."""
     shape = config.model
-    # a row of a block: h, its copies in the product's precision (one for each tap), tanh, sigmoid, and z
+    # a row of a block: h, its copies in the product's precision (one for each tap), tanh and sigmoid, and z
     copies = shape.kernel_size * word * shape.residual_channels if word == 2 else 0
-    kept = 0 if config.training.activation_checkpointing else copies + 2 * word * shape.gate_channels
+    inside = 2 * word * shape.gate_channels if shape.activation == "gated" else 0  # of others it is z itself
+    if shape.dropout and shape.activation != "gated":
+        inside = word * shape.gate_channels  # z before and after
+    kept = 0 if config.training.activation_checkpointing else copies + inside
     row = 4 * shape.residual_channels + word * shape.gate_channels + kept
+    row += shape.gate_channels if shape.dropout else 0  # the mask
     # a target: concatenated z, skips, head, logits, their log-softmax and its gradient
     target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
     target += (word + 8) * model.distribution.n_parameters

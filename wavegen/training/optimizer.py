@@ -5,6 +5,9 @@ Or AdamW or NAdam (Dozat, 2016) for all.
 Muon (K. Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) takes the momentum of a matrix's gradient
 and makes all its singular values about 1 before it is applied, so that directions which are rarely seen are learnt as
 fast as the common ones. AdamW: Loshchilov and Hutter, 2019.
+
+Under weight normalization Muon moves the directions, whose decay changes nothing but how fast they turn, and AdamW the
+gains, which do not decay.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from wavegen.model.network import Network
 from wavegen.model.recurrent import Recurrent
 from wavegen.model.stack import ConvLayer, Stack
 from wavegen.model.wavenet import WaveNet
+from wavegen.model.weight_norm import trained_matrix
 from wavegen.training.checkpoint import Arrays
 
 MUON_MOMENTUM = 0.95
@@ -214,16 +218,17 @@ def _groups_of_wavenet(model: WaveNet) -> list[_MatrixGroup]:
     """A WaveNet's matrices: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
     blocks = model.residual_blocks
     depth = len(blocks)
-    taps, doubled, channels = blocks[0].conv.weight.shape
-    gates, skips = doubled // 2, len(model.skip.weight)
+    taps, convolved, channels = trained_matrix(blocks[0].conv).shape
+    parts = 2 if model.activation == "gated" else 1  # filter and gate are matrices of their own
+    gates, skips = convolved // parts, model.skip.out_features
 
-    def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, 2 G, C) -> (2 n, G, taps C)
-        halves = stacked.view(-1, taps, 2, gates, channels)
-        return halves.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
+    def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, parts G, C) -> (parts n, G, taps C)
+        apart = stacked.view(-1, taps, parts, gates, channels)
+        return apart.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
 
     def join_convolutions(matrices: Tensor) -> Tensor:
-        halves = matrices.reshape(-1, 2, gates, taps, channels)
-        return halves.permute(0, 3, 1, 2, 4).reshape(-1, taps, doubled, channels)
+        apart = matrices.reshape(-1, parts, gates, taps, channels)
+        return apart.permute(0, 3, 1, 2, 4).reshape(-1, taps, convolved, channels)
 
     def cut_skips(stacked: Tensor) -> Tensor:  # (1, S, depth G) -> (depth, S, G)
         return stacked.view(skips, depth, gates).transpose(0, 1)
@@ -234,19 +239,20 @@ def _groups_of_wavenet(model: WaveNet) -> list[_MatrixGroup]:
     def same(matrices: Tensor) -> Tensor:
         return matrices
 
-    def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth 2 G, channels) -> (2 depth, G, channels)
-        return stacked.view(2 * depth, gates, -1)
+    def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth parts G, channels) -> (depth parts, G, channels)
+        return stacked.view(depth * parts, gates, -1)
 
     def join_projection(matrices: Tensor) -> Tensor:
-        return matrices.reshape(1, depth * doubled, -1)
+        return matrices.reshape(1, depth * convolved, -1)
 
     projections = [] if model.conditioning is None else [model.conditioning.projection]
-    residuals = [block.residual.weight for block in blocks if block.residual is not None]
+    residuals = [trained_matrix(block.residual) for block in blocks if block.residual is not None]
     return [
-        _MatrixGroup([block.conv.weight for block in blocks], cut_convolutions, join_convolutions),
+        _MatrixGroup([trained_matrix(block.conv) for block in blocks], cut_convolutions, join_convolutions),
         *([_MatrixGroup(residuals, same, same)] if residuals else []),
-        _MatrixGroup([model.skip.weight], cut_skips, join_skips, scale=depth**-0.5),  # their outputs are added up
-        _MatrixGroup([model.head.weight], same, same),
+        # outputs of skips are added up
+        _MatrixGroup([trained_matrix(model.skip)], cut_skips, join_skips, scale=depth**-0.5),
+        _MatrixGroup([trained_matrix(model.head)], same, same),
         *(_MatrixGroup([projection], cut_projection, join_projection) for projection in projections),
     ]
 

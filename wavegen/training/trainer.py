@@ -31,6 +31,7 @@ from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.network import Network, load_weights
 from wavegen.model.wavenet import WaveNet
+from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.audition import audition
@@ -179,7 +180,7 @@ class Trainer:
         if own:
             return self.windows.batch(first + own.start, len(own)), n_targets
         idle = self.windows.batch(first, 1)  # more processes than windows: this one keeps the others company
-        return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real), idle.condition), n_targets
+        return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real), idle.condition, first), n_targets
 
     def _step(self, batch: Batch, n_targets: int) -> None:
         """One optimizer step on one batch."""
@@ -291,6 +292,7 @@ class Trainer:
         """How many bits/sample each lower precision of sampling adds to a model's on the same clips."""
         if not isinstance(exact, WaveNet):  # only the fused engine has lower precisions, and only for these
             return {}
+        exact = folded(exact)  # it is plain weights that are rounded
         average = {name: _array(parameter) for name, parameter in exact.named_parameters()}
         costs: dict[str, float] = {}
         for precision in PRECISIONS:

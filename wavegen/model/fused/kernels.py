@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from wavegen.vectors import LANES, clamp, fma, load, shift_exponent, splat, store
+from wavegen.vectors import LANES, clamp, fma, load, shift_exponent, splat, store, where_positive
 
 # numba's cache watches this file alone: this names the state of the one it is built on (a test says when to renew it).
-BUILT_ON = "223c11ca3acccb97"
+BUILT_ON = "0c7486a84645d325"
 ONE = np.float32(1.0)
 # 2^r for r in [-1/2, 1/2], the polynomial of least relative error (2e-7)
 P0, P1, P2 = np.float32(0.00134043), np.float32(0.00961813), np.float32(0.05550411)
@@ -87,6 +87,55 @@ def gate_backward(gates, dz, index, z, dgates, dbias):
             store(dgates, row, channels + c, dg)
             store(dbias, of_row, c, load(dbias, of_row, c) + df)
             store(dbias, of_row, channels + c, load(dbias, of_row, channels + c) + dg)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def activate_forward(convolved, bias, index, is_relu, z):
+    """Set z = max(f, 0) or tanh(f): a block without a gate.
+
+    Args:
+        convolved: (n, G), Wf h; becomes z, f = Wf h + bias.
+        bias: (N, G) float32, with what conditions add.
+        index: (n,) int64, which row of the bias each row takes.
+        is_relu: which of the two.
+        z: (n, G) output.
+    """
+    n, channels = z.shape
+    for row in range(n):
+        of_row = index[row]
+        for c in range(0, channels, LANES):
+            f = load(convolved, row, c) + load(bias, of_row, c)
+            if is_relu:
+                a = where_positive(f, f)
+            else:
+                e = _exp2(f * TWO_LOG2_E, TANH_SATURATES)
+                a = (e - ONE) / (e + ONE)
+            store(convolved, row, c, a)
+            store(z, row, c, a)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def activate_backward(activated, dz, index, is_relu, z, dconvolved, dbias):
+    """The gradient of ``activate_forward``.
+
+    Args:
+        activated: (n, G), max(f, 0) or tanh(f).
+        dz: (n, G).
+        index: (n,) int64, as ``activate_forward``'s.
+        is_relu: which of the two.
+        z: (n, G) output.
+        dconvolved: (n, G) output, with respect to f.
+        dbias: (N, G) float32, each row's is added to.
+    """
+    n, channels = z.shape
+    for row in range(n):
+        of_row = index[row]
+        for c in range(0, channels, LANES):
+            a, d = load(activated, row, c), load(dz, row, c)
+            df = where_positive(a, d) if is_relu else d * (ONE - a * a)
+            store(z, row, c, a)
+            store(dconvolved, row, c, df)
+            store(dbias, of_row, c, load(dbias, of_row, c) + df)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from wavegen.model.conditioning import GateRows
 from wavegen.model.fused.kernels import (
+    activate_backward,
+    activate_forward,
     add_matrix,
     add_residual,
     copy_rows,
@@ -27,7 +29,7 @@ from wavegen.model.fused.kernels import (
     gather_taps,
     scatter_taps,
 )
-from wavegen.model.layers import ResidualBlock
+from wavegen.model.layers import CausalConv, ResidualBlock
 from wavegen.vectors import LANES
 
 CACHE_BYTES = 1 << 20  # a stretch's inputs and outputs of the convolution: about a core's second-level cache
@@ -58,7 +60,10 @@ class FusedStack:
         self.recompute, self.forward_only = recompute or forward_only, forward_only
         first = self.blocks[0].conv
         self.kernel_size = first.kernel_size
-        self.channels, self.gate_channels = _padded(first.weight.shape[2]), _padded(first.weight.shape[1] // 2)
+        self.activation = self.blocks[0].activation
+        self.parts = 2 if self.activation == "gated" else 1  # of a convolution's outputs: filter and gate
+        outputs, inputs = first.weight.shape[1:]
+        self.channels, self.gate_channels = _padded(inputs), _padded(outputs // self.parts)
         self.calls = 0  # a backward pass belongs to the last forward pass: they share the buffers
         self.shape = (0, 0)
 
@@ -77,24 +82,26 @@ class FusedStack:
             self._allocate(len(h), batch)
         convolutions = [block.conv for block in self.blocks]
         residuals = [block.residual.weight for block in self.blocks if block.residual is not None]
-        weights = [*(c.weight for c in convolutions), *(c.bias for c in convolutions), *residuals]
+        weights = [*(c.weight for c in convolutions), *(_bias(c, c.out_channels) for c in convolutions), *residuals]
         table = self._nothing_added if rows is None else rows.table
         self.index = self._all_first if rows is None else rows.row_of.numpy()
-        skips: Tensor = _Stack.apply(self, h, table, *weights, self.skip.weight, self.skip.bias)
+        skip_bias = _bias(self.skip, self.skip.out_features)
+        skips: Tensor = _Stack.apply(self, h, table, *weights, self.skip.weight, skip_bias)
         return skips
 
     # --- buffers ------------------------------------------------------------------------------------------------
 
     def _allocate(self, n_rows: int, batch: int) -> None:
         depth, channels, gates = len(self.blocks), self.channels, self.gate_channels
+        convolved = self.parts * gates
         self.shape = (n_rows, batch)
-        self._nothing_added = torch.zeros(1, depth, self.blocks[0].conv.weight.shape[1])  # one row, for all
+        self._nothing_added = torch.zeros(1, depth, self.blocks[0].conv.out_channels)  # one row, for all
         self._all_first = np.zeros(n_rows, np.int64)
         steps = [block.conv.dilation * batch for block in self.blocks]  # rows from one tap to the next
         begins = np.cumsum([0, *(block.conv.reach * batch for block in self.blocks)]).tolist()
         self.n_outputs = n_rows - begins[-1]
         word = torch.empty(0, dtype=self.dtype).element_size()
-        row_bytes = word * (self.kernel_size * channels + 2 * gates)
+        row_bytes = word * (self.kernel_size * channels + convolved)
         length = min(n_rows, max(LANES, CACHE_BYTES // row_bytes))
 
         def buffer(rows: int, columns: int, dtype: torch.dtype = self.dtype) -> _Buffer:
@@ -104,9 +111,9 @@ class FusedStack:
         inputs = [buffer(n_rows, channels) for _ in range(2 if self.forward_only else depth)]
         self.h = [inputs[i % len(inputs)] for i in range(depth)]  # each block's input
         self.z = buffer(self.n_outputs, depth * gates)  # each block's, side by side, where it has a skip
-        kept = [buffer(length if self.recompute else n_rows, 2 * gates) for _ in range(1 if self.recompute else depth)]
+        kept = [buffer(length if self.recompute else n_rows, convolved) for _ in range(1 if self.recompute else depth)]
         taps, z, dz = buffer(length, self.kernel_size * channels), buffer(length, gates), buffer(length, gates)
-        dgates, residual = buffer(length, 2 * gates), buffer(length, channels)
+        dgates, residual = buffer(length, convolved), buffer(length, channels)
         self.stretches: list[list[_Stretch]] = []
         for i, step in enumerate(steps):
             stretches = []
@@ -154,7 +161,19 @@ class FusedStack:
         """Compute z of a stretch of a block's output; its gates are kept."""
         gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
         torch.mm(s.taps.tensor, weights.convolution[i].t(), out=s.gates.tensor)
-        gate_forward(s.gates.array, weights.bias[i], self._index_of(s), s.z.array)
+        if self.activation == "gated":
+            gate_forward(s.gates.array, weights.bias[i], self._index_of(s), s.z.array)
+        else:
+            is_relu = self.activation == "relu"
+            activate_forward(s.gates.array, weights.bias[i], self._index_of(s), is_relu, s.z.array)
+
+    def _gate_backward(self, s: _Stretch, dbias: npt.NDArray[np.float32]) -> None:
+        """From the gradient of a stretch's z to that of its convolution's outputs; z is computed again."""
+        if self.activation == "gated":
+            gate_backward(s.gates.array, s.dz.array, self._index_of(s), s.z.array, s.dgates.array, dbias)
+        else:
+            activated, index, is_relu = s.gates.array, self._index_of(s), self.activation == "relu"
+            activate_backward(activated, s.dz.array, index, is_relu, s.z.array, s.dgates.array, dbias)
 
     def _index_of(self, s: _Stretch) -> npt.NDArray[np.int64]:
         return self.index[s.first : s.first + len(s.z.array)]
@@ -193,7 +212,7 @@ class FusedStack:
                 dskip_here = dskip[s.skip_row : s.skip_row + len(s.z.array) - s.skip_from]
                 if len(dskip_here):
                     s.dz.tensor[s.skip_from :].addmm_(dskip_here, skip)
-                gate_backward(s.gates.array, s.dz.array, self._index_of(s), s.z.array, s.dgates.array, sums.bias[i])
+                self._gate_backward(s, sums.bias[i])
                 _add_product(sums.convolution[i], s.dgates.tensor, s.taps.tensor)
                 if i < last:
                     _add_product(sums.residual[i], s.residual.tensor, s.z.tensor)
@@ -226,10 +245,10 @@ class _Stretch:
         skip_from: which of its rows is the first that has a skip connection.
         skip_row: that row's place in the skips.
         taps: the convolution's inputs side by side, then their gradient.
-        gates: tanh and sigmoid.
+        gates: tanh and sigmoid; without a gate, z.
         z: their product.
         dz: its gradient.
-        dgates: the gradient with respect to the arguments of tanh and sigmoid.
+        dgates: the gradient with respect to the arguments of tanh and sigmoid, or of the activation.
         residual: Wr z, then the gradient of the block's output.
         stream: these rows of the stream.
     """
@@ -252,9 +271,11 @@ class _Stretch:
 class _Weights:
     """A stack's weights as its products take them, channels padded to whole registers, or their gradients.
 
+    P is 2 for a filter and a gate, 1 without a gate.
+
     Args:
-        convolution: (2G, kernel_size C) for each block, a row of all taps for each output.
-        bias: (N, 2G) float32 for each block, what conditions add included: a row for each of theirs.
+        convolution: (PG, kernel_size C) for each block, a row of all taps for each output.
+        bias: (N, PG) float32 for each block, what conditions add included: a row for each of theirs.
         residual: (C, G) for each block but the last.
         skip: (S, blocks G).
         skip_bias: (S,).
@@ -272,19 +293,19 @@ class _Weights:
 
         Args:
             stack: what they are for.
-            table: (N, blocks, 2G), what conditions add to the biases.
+            table: (N, blocks, PG), what conditions add to the biases.
             parameters: of the model.
         """
-        depth, channels, gates = len(stack.blocks), stack.channels, stack.gate_channels
+        depth, channels, gates, parts = len(stack.blocks), stack.channels, stack.gate_channels, stack.parts
         convolution, bias, residual = [], [], []
         for weight in parameters[:depth]:
-            taps, doubled, inputs = weight.shape
-            halves = weight.view(taps, 2, doubled // 2, inputs)
-            padded = F.pad(halves, (0, channels - inputs, 0, gates - doubled // 2))
-            convolution.append(padded.permute(1, 2, 0, 3).reshape(2 * gates, taps * channels).to(stack.dtype))
+            taps, outputs, inputs = weight.shape
+            apart = weight.view(taps, parts, outputs // parts, inputs)
+            padded = F.pad(apart, (0, channels - inputs, 0, gates - outputs // parts))
+            convolution.append(padded.permute(1, 2, 0, 3).reshape(parts * gates, taps * channels).to(stack.dtype))
         for weight, added in zip(parameters[depth : 2 * depth], table.float().unbind(dim=1), strict=True):
-            halves = (weight + added).view(len(added), 2, -1)
-            bias.append(F.pad(halves, (0, gates - len(weight) // 2)).flatten(1).contiguous().numpy())
+            apart = (weight + added).view(len(added), parts, -1)
+            bias.append(F.pad(apart, (0, gates - len(weight) // parts)).flatten(1).contiguous().numpy())
         for weight in parameters[2 * depth : -2]:
             outputs, inputs = weight.shape
             residual.append(F.pad(weight, (0, gates - inputs, 0, channels - outputs)).to(stack.dtype))
@@ -303,23 +324,23 @@ class _Weights:
             torch.zeros(self.skip_bias.shape),
         )
 
-    def table_gradient(self, gate_channels: int) -> Tensor:
-        """With respect to the table of ``of``, (N, blocks, 2 gate_channels)."""
+    def table_gradient(self, parts: int, gate_channels: int) -> Tensor:
+        """With respect to the table of ``of``, (N, blocks, parts gate_channels)."""
         totals = torch.stack([torch.from_numpy(total) for total in self.bias], dim=1)
-        halves = totals.view(*totals.shape[:2], 2, -1)[..., :gate_channels]
-        return halves.flatten(2)
+        apart = totals.view(*totals.shape[:2], parts, -1)[..., :gate_channels]
+        return apart.flatten(2)
 
     def as_gradients(self, stack: FusedStack, parameters: Sequence[Tensor]) -> list[Tensor]:
         """The inverse of ``of``: in the parameters' order and shapes."""
-        depth, channels, gates = len(stack.blocks), stack.channels, stack.gate_channels
+        depth, channels, gates, parts = len(stack.blocks), stack.channels, stack.gate_channels, stack.parts
         gradients = []
         for weight, total in zip(parameters, self.convolution, strict=False):
-            taps, doubled, inputs = weight.shape
-            wide = total.view(2, gates, taps, channels)[:, : doubled // 2, :, :inputs]
+            taps, outputs, inputs = weight.shape
+            wide = total.view(parts, gates, taps, channels)[:, : outputs // parts, :, :inputs]
             gradients.append(wide.permute(2, 0, 1, 3).reshape(weight.shape))
         for weight, total_bias in zip(parameters[depth:], self.bias, strict=False):
             summed = torch.from_numpy(total_bias).sum(dim=0)
-            gradients.append(summed.view(2, -1)[:, : len(weight) // 2].reshape(-1))
+            gradients.append(summed.view(parts, -1)[:, : len(weight) // parts].reshape(-1))
         for weight, total in zip(parameters[2 * depth :], self.residual, strict=False):
             gradients.append(total[: weight.shape[0], : weight.shape[1]])
         own = parameters[-2].shape[1] // depth
@@ -346,7 +367,9 @@ class _Stack(torch.autograd.Function):
         dh, sums = ctx.stack.backward(gradients[0], ctx.weights)
         table = None
         if ctx.needs_input_grad[2]:
-            table = sums.table_gradient(len(ctx.parameters[len(ctx.stack.blocks)]) // 2).to(ctx.table_dtype)
+            parts = ctx.stack.parts
+            own = len(ctx.parameters[len(ctx.stack.blocks)]) // parts
+            table = sums.table_gradient(parts, own).to(ctx.table_dtype)
         return (None, dh[:, : ctx.channels].clone(), table, *sums.as_gradients(ctx.stack, ctx.parameters))
 
 
@@ -356,6 +379,11 @@ def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
         total.addmm_(outputs.t(), inputs)
     else:
         add_matrix(total.numpy(), torch.mm(outputs.t(), inputs).view(torch.uint16).numpy())
+
+
+def _bias(layer: CausalConv | nn.Linear, n: int) -> Tensor:
+    """A layer's biases, or zeros that nothing trains."""
+    return torch.zeros(n) if layer.bias is None else layer.bias
 
 
 def _padded(channels: int) -> int:

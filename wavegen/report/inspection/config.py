@@ -67,6 +67,7 @@ def network_facts(config: Config) -> dict[str, Any]:
         "quantization": config.quantization.kind,
         "classes": config.quantization.classes,
         "output": output_in_words(config),
+        "block": block_in_words(config),
         "labels": None if config.data.labels == "none" else _known_labels(config),
         "mel": config.mel.model_dump() if config.mel.n_mels is not None else None,
     }
@@ -114,7 +115,7 @@ def network_table(network: dict[str, Any]) -> Table:
         "network",
         parameters=f"{network['parameters']:,}",
         receptive_field=receptive_field(network),
-        layers=_layers_in_words(network),
+        layers=_layers_in_words(network) + (f": {network['block']}" if network.get("block") else ""),
         sound=f"{network['sample_rate_hz']:,} Hz, {resolution(network)}",
         output=network["output"],
         labels=_labels_in_words(network["labels"]),
@@ -129,6 +130,18 @@ def output_in_words(config: Config) -> str:
         return "softmax"
     n, shape = config.output.components, config.output.kind.removesuffix("_mixture").replace("gaussian", "Gaussian")
     return f"one {shape} distribution" if n == 1 else f"mixture of {n} {shape} distributions"
+
+
+def block_in_words(config: Config) -> str:
+    """In what the blocks are not the paper's; empty for nothing."""
+    model = config.model
+    parts = [
+        None if model.activation == "gated" else {"relu": "ReLU", "tanh": "tanh"}[model.activation] + " without a gate",
+        None if model.bias else "no biases",
+        "weight norm" if model.weight_norm else None,
+        f"dropout {model.dropout:g}" if model.dropout else None,
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def resolution(network: dict[str, Any]) -> str:

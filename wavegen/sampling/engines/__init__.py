@@ -49,15 +49,18 @@ def build_engine(name: str, model: Network, precision: Precision = "float32", th
         UsageError: as ``choose_engine``.
     """
     from wavegen.model.wavenet import WaveNet
+    from wavegen.model.weight_norm import folded
 
     kind = "wavenet" if isinstance(model, WaveNet) else type(model).__name__.lower()
     chosen = choose_engine(name, next(model.parameters()).device.type, precision, kind)
+    if isinstance(model, WaveNet):
+        model = folded(model)
     if chosen == "numba":
         assert isinstance(model, WaveNet)
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 
         weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-        return NumbaFusedEngine(weights, model.dilations, model.distribution, precision, threads)
+        return NumbaFusedEngine(weights, model.dilations, model.distribution, precision, threads, model.activation)
     if chosen == "torch":
         from wavegen.sampling.engines.torch_queue import TorchQueueEngine
 

@@ -22,7 +22,7 @@ class Piece(NamedTuple):
 
     Attributes:
         n: samples.
-        table: (tables, R, blocks, 2 gate_channels or the next multiple), C-contiguous.
+        table: (tables, R, blocks, outputs of a convolution or the next multiple), C-contiguous.
         row_of: (n,) int64, which of the R rows each sample sees.
     """
 
@@ -41,10 +41,10 @@ class RowsAhead:
     """
 
     def __init__(self, weights: Mapping[str, Array], conditions: Sequence[ClipCondition], multiple: int = 1) -> None:
-        n_gates = len(weights["blocks.0.conv.bias"])
-        by_block = weights["conditioning.projection"].T.reshape(
-            -1, len(weights["skip.weight"][0]) // (n_gates // 2), n_gates
-        )
+        projection = weights["conditioning.projection"]
+        n_blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+        n_gates = len(projection) // n_blocks
+        by_block = projection.T.reshape(-1, n_blocks, n_gates)
         wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
         self.projection = np.ascontiguousarray(wide.transpose(1, 0, 2))  # (blocks, channels, 2 gate_channels)
         self.product_rows = max(1, min(BLOCK_ROWS, ON_ONE_CORE // (wide.shape[0] * wide.shape[2])))
@@ -62,7 +62,7 @@ class RowsAhead:
         self._frames: list[Array] = []
 
     def before(self) -> Array:
-        """What is added before the clips begin, and at their first sample: (tables, blocks, 2 gate_channels)."""
+        """What is added before clips begin, and at their first sample: (tables, blocks, outputs of a convolution)."""
         first: Array = self._table_at(0)[:, 0]
         return first
 

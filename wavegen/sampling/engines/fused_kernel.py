@@ -22,9 +22,10 @@ from wavegen.sampling.engines.vector_tiles import (
 from wavegen.vectors import LANES, load, store
 
 # numba's cache watches this file alone: this names the state of those it is built on (a test says when to renew it).
-BUILT_ON = "5651002876a861c1"
+BUILT_ON = "2589aab14304010e"
 DONE, NOT_FINITE = 0, 1
 SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
+GATED, RELU, TANH = 0, 1, 2
 SMALLEST_UNIFORM = 2.0**-53
 
 # products[streams][registers], by name because numba resolves names, not subscripts
@@ -58,6 +59,18 @@ def _gate(gates, at, n, z, z_at):
         g = min(max(gates[at + n + i], -SIGMOID_SATURATES), SIGMOID_SATURATES)
         e = _exp(TWO * f)
         z[z_at + i] = (e - ONE) / ((e + ONE) * (ONE + _exp(-g)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _activate(convolved, at, n, is_relu, z, z_at):
+    """Compute z of a block without a gate: max(f, 0), or tanh(f) = (e^2f - 1) / (e^2f + 1)."""
+    for i in range(n):
+        f = convolved[at + i]
+        if is_relu:
+            z[z_at + i] = max(f, ZERO)
+        else:
+            e = _exp(TWO * min(max(f, -TANH_SATURATES), TANH_SATURATES))
+            z[z_at + i] = (e - ONE) / (e + ONE)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -188,9 +201,9 @@ def run(
         weights, bias, scale, table, mixture: the packed model; see `PackedNetwork`.
         layers: (2 * blocks + 2, 5) int64: gate and residual product of each block, then skip, head and output.
         shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its kind,
-            whether the input is a scalar).
+            whether the input is a scalar, the blocks' activation).
         dilations, reaches: of each block.
-        added: (tables, R, blocks, 2 * gate_channels, padded) what conditions add to the gates; empty for nothing.
+        added: (tables, R, blocks, outputs of a convolution, padded) what conditions add to it; empty for nothing.
         table_of, row_of: which table each stream takes, and which of its rows each sample.
         queues: (S, sum of reaches * residual_channels) each stream's ring buffers.
         queue_at, oldest: where each block's begins, and its oldest slot.
@@ -207,7 +220,7 @@ def run(
     """
     n_streams, n_blocks = len(last), len(dilations)
     kernel, channels, gate_channels, n_classes = shape[0], shape[1], shape[2], shape[3]
-    n_parameters, kind, is_scalar = shape[4], shape[5], shape[6] == 1
+    n_parameters, kind, is_scalar, activation = shape[4], shape[5], shape[6] == 1, shape[7]
     flat_queues, queue_step = queues.reshape(-1), queues.shape[1]
     flat_taps, flat_h, flat_gates, flat_z = taps.reshape(-1), h.reshape(-1), gates.reshape(-1), z.reshape(-1)
     flat_residual, flat_skip, flat_head = residual.reshape(-1), skip.reshape(-1), head.reshape(-1)
@@ -253,7 +266,11 @@ def run(
                         store(gates, s, i, load(gates, s, i) + load(added_rows, row, i))
             z_at = b * gate_channels
             for s in range(n_streams):
-                _gate(flat_gates, s * gates.shape[1], gate_channels, flat_z, s * z.shape[1] + z_at)
+                at, to = s * gates.shape[1], s * z.shape[1] + z_at
+                if activation == GATED:
+                    _gate(flat_gates, at, gate_channels, flat_z, to)
+                else:
+                    _activate(flat_gates, at, gate_channels, activation == RELU, flat_z, to)
             if b + 1 < n_blocks:
                 _multiply(
                     weights, layers[2 * b + 1], flat_z, z_at, z.shape[1], bias, scale, flat_residual, residual.shape[1],

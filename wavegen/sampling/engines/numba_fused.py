@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from wavegen.audio.conditions import ClipCondition
 from wavegen.model.outputs import Distribution, Softmax
+from wavegen.model.shapes import ACTIVATIONS
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines.ahead import Piece, RowsAhead
 from wavegen.sampling.engines.engine import ClassArray, not_finite
@@ -57,6 +58,7 @@ class NumbaFusedEngine:
         distribution: of a sample.
         precision: of the weights.
         threads: that share the streams; each stream stays whole, so this changes nothing in its audio.
+        activation: of its blocks, one of ``wavegen.model.shapes.ACTIVATIONS``.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class NumbaFusedEngine:
         distribution: Distribution,
         precision: Precision = "float32",
         threads: int = 1,
+        activation: str = "gated",
     ) -> None:
         self.distribution = distribution
-        self.network = pack(weights, dilations, distribution, precision)
+        self.network = pack(weights, dilations, distribution, precision, activation)
         self.weights, self.threads = weights, threads
         self.ahead: RowsAhead | None = None
         self.n_made = 0
@@ -187,7 +190,7 @@ class _Streams:
             network: the packed weights.
             past: (S, T) classes.
             table_of: (S,) which row of ``added`` each takes.
-            added: (tables, blocks, 2 gate_channels) what conditions add to the gates meanwhile; None for nothing.
+            added: (tables, blocks, outputs of a convolution) what conditions add meanwhile; None for nothing.
         """
         rows = [None if added is None else added[i] for i in table_of]
         held = [_queues_after(network, clip[:-1], row) for clip, row in zip(past, rows, strict=True)]
@@ -237,12 +240,12 @@ def _queues_after(network: PackedNetwork, past: ClassArray, added: npt.NDArray[A
     Args:
         network: the packed weights.
         past: (T,) classes, T >= receptive field - 1.
-        added: (blocks, 2 gate_channels) what conditions add to the gates; None for nothing.
+        added: (blocks, outputs of a convolution) what conditions add; None for nothing.
 
     Returns:
         Flat, block by block: its last inputs, oldest first.
     """
-    kernel, gate = int(network.shape[0]), int(network.shape[2])
+    kernel, activation = int(network.shape[0]), ACTIVATIONS[network.shape[7]]
     h = network.enter(past)  # (T, residual)
     held = []
     for b, (dilation, reach) in enumerate(zip(network.dilations, network.reaches, strict=True)):
@@ -251,9 +254,19 @@ def _queues_after(network: PackedNetwork, past: ClassArray, added: npt.NDArray[A
             break
         steps = len(h) - int(reach)
         taps = np.concatenate([h[tap * dilation : tap * dilation + steps] for tap in range(kernel)], axis=1)
-        gates = taps @ network.matrices[2 * b] + network.biases[2 * b]
+        convolved = taps @ network.matrices[2 * b] + network.biases[2 * b]
         if added is not None:
-            gates = gates + added[b, : 2 * gate]
-        z = np.tanh(gates[:, :gate]) * (0.5 + 0.5 * np.tanh(0.5 * gates[:, gate:]))  # sigmoid without overflow
-        h = h[reach:] + z @ network.matrices[2 * b + 1]
+            convolved = convolved + added[b, : convolved.shape[1]]
+        h = h[reach:] + _activated(convolved, activation) @ network.matrices[2 * b + 1]
     return np.concatenate(held)
+
+
+def _activated(convolved: Float32, activation: str) -> Float32:
+    """As ``wavegen.model.layers.activate``, in NumPy."""
+    if activation == "relu":
+        return np.maximum(convolved, np.float32(0.0))
+    if activation == "tanh":
+        return np.tanh(convolved)
+    filter_, gate = np.split(convolved, 2, axis=1)
+    z: Float32 = np.tanh(filter_) * (0.5 + 0.5 * np.tanh(0.5 * gate))  # sigmoid without overflow
+    return z

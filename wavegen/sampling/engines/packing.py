@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, Distribution, Mixture
+from wavegen.model.shapes import ACTIVATIONS, folded_weights
 from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
 from wavegen.vectors import LANES
 
@@ -38,7 +39,7 @@ class PackedNetwork:
         table: (classes, residual_channels) what the input layer makes of each class; of a scalar input (2,
             residual_channels), its weight and its bias.
         shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its
-            kind, whether the input is a scalar).
+            kind, whether the input is a scalar, the blocks' activation).
         mixture: (3,) float64: the unit of a mixture's means, the limits of its log-scales.
         dilations: of each block.
         matrices: the products as (inputs, outputs) float32, as rounded, for the parallel pass that primes.
@@ -79,7 +80,11 @@ class PackedNetwork:
 
 
 def pack(
-    weights: Mapping[str, Array], dilations: Sequence[int], distribution: Distribution, precision: Precision
+    weights: Mapping[str, Array],
+    dilations: Sequence[int],
+    distribution: Distribution,
+    precision: Precision,
+    activation: str = "gated",
 ) -> PackedNetwork:
     """Lay out a WaveNet.
 
@@ -88,19 +93,23 @@ def pack(
         dilations: of its blocks.
         distribution: of a sample.
         precision: of the weights; sums and activations are float32 always.
+        activation: of its blocks, one of ``wavegen.model.shapes.ACTIVATIONS``.
 
     Returns:
         The packed network.
     """
     blocks = range(len(dilations))
-    kernel_size, gates, channels = weights["blocks.0.conv.weight"].shape
+    weights = folded_weights(weights)
+    kernel_size, convolved, channels = weights["blocks.0.conv.weight"].shape
     products: list[tuple[Float32, Float32]] = []
     for b in blocks:
-        conv = weights[f"blocks.{b}.conv.weight"]  # (taps, 2 gate, residual)
-        products.append((conv.transpose(0, 2, 1).reshape(-1, gates), weights[f"blocks.{b}.conv.bias"]))
+        conv = weights[f"blocks.{b}.conv.weight"]  # (taps, convolved, residual)
+        products.append((conv.transpose(0, 2, 1).reshape(-1, convolved), _bias(weights, f"blocks.{b}.conv", convolved)))
         if b + 1 < len(dilations):
             products.append((weights[f"blocks.{b}.residual.weight"].T, np.zeros(channels, np.float32)))
-    products += [(weights[f"{name}.weight"].T, weights[f"{name}.bias"]) for name in ("skip", "head", "output")]
+    for name in ("skip", "head", "output"):
+        matrix = weights[f"{name}.weight"]
+        products.append((matrix.T, _bias(weights, name, len(matrix))))
 
     tiles: list[Array] = []
     layers, biases, scales, matrices = [], [], [], []
@@ -123,8 +132,10 @@ def pack(
         table=_input_table(weights),
         shape=np.array(
             [
-                *(kernel_size, channels, gates // 2, distribution.classes, distribution.n_parameters),
+                *(kernel_size, channels, convolved // (2 if activation == "gated" else 1)),
+                *(distribution.classes, distribution.n_parameters),
                 *(OUTPUT_KINDS.index(distribution.kind), "input.linear.weight" in weights),
+                ACTIVATIONS.index(activation),
             ],
             np.int64,
         ),
@@ -138,12 +149,12 @@ def pack(
 def rounded_weights(
     weights: Mapping[str, Array], dilations: Sequence[int], distribution: Distribution, precision: Precision
 ) -> dict[str, Array]:
-    """The same weights by the same names, as a precision rounds them."""
+    """The same weights as a precision rounds them, by the names of a network without weight normalization."""
     network = pack(weights, dilations, distribution, precision)
-    kernel, channels, gate = (int(n) for n in network.shape[:3])
-    rounded = dict(weights)
+    kernel, channels = (int(n) for n in network.shape[:2])
+    rounded = folded_weights(weights)
     for block in range(len(dilations)):
-        taps = network.matrices[2 * block].reshape(kernel, channels, 2 * gate)
+        taps = network.matrices[2 * block].reshape(kernel, channels, -1)
         rounded[f"blocks.{block}.conv.weight"] = taps.transpose(0, 2, 1)
         if block + 1 < len(dilations):
             rounded[f"blocks.{block}.residual.weight"] = network.matrices[2 * block + 1].T
@@ -180,6 +191,12 @@ def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float
         tiles.append(np.ascontiguousarray(stored[:, done : done + width]).reshape(-1))
         done += width
     return wide[: matrix.shape[0], : matrix.shape[1]], scale[: matrix.shape[1]], tiles
+
+
+def _bias(weights: Mapping[str, Array], layer: str, n: int) -> Float32:
+    """A layer's biases, or zeros."""
+    known = weights.get(f"{layer}.bias")
+    return np.zeros(n, np.float32) if known is None else np.asarray(known, np.float32)
 
 
 def _widen(values: Array, length: int) -> Float32:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wavegen.audio.conditions import ClipCondition
 from wavegen.model.conditioning import Condition
-from wavegen.model.layers import ResidualBlock
+from wavegen.model.layers import ResidualBlock, activate
 from wavegen.model.network import Network
 from wavegen.model.recurrent import Recurrent
 from wavegen.model.stack import JoinLayer, Stack, TapLayer
@@ -58,7 +58,7 @@ class _DenseBlock:
     def __init__(self, block: ResidualBlock) -> None:
         conv = block.conv
         self.reach = conv.reach
-        self.bias = conv.bias
+        self.bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
         self.taps = [weight.t().contiguous() for weight in conv.weight.detach().unbind(dim=0)]
         # tap j reads (kernel_size - 1 - j) * dilation steps back: that many steps after the oldest held
         self.offsets = [tap * conv.dilation for tap in range(conv.kernel_size - 1)]
@@ -129,8 +129,7 @@ class WaveNetSteps:
             for slot, tap in zip(taps.chunk(len(taps)), block.taps, strict=False):
                 gates.addmm_(queue.index_select(0, slot)[0], tap)
             queue.index_copy_(0, taps[:1], h[None])
-            filter_, gate = gates.chunk(2, dim=-1)
-            torch.mul(torch.tanh(filter_), torch.sigmoid(gate), out=z)
+            activate(gates, model.activation, out=z)
             if block.residual is not None:
                 h = torch.addmm(h, z, block.residual)
         self.steps += 1

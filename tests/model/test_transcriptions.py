@@ -1,0 +1,155 @@
+"""The network against residual layers as other programs write them: two convolutions, clipped or left-padded.
+
+The transcriptions are plain torch.nn layers on (B, C, T) in float64, each written from its equations; only the numbers
+of their weights come from ours.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no biases": {"bias": False},
+    "weight norm": {"weight_norm": True},
+    "relu": {"activation": "relu"},
+    "tanh, no biases, weight norm": {"activation": "tanh", "bias": False, "weight_norm": True},
+    "a notebook's": {"bias": False, "residual_channels": 32, "gate_channels": 32, "skip_channels": 512},
+}
+every_form = pytest.mark.parametrize("form", FORMS)
+every_kernel = pytest.mark.parametrize(("kernel_size", "dilations"), [(2, [1, 2, 4, 8]), (3, [1, 3, 2])], ids=str)
+
+
+def plain_weights(model, name: str) -> Tensor:
+    """A layer's weights; under weight normalization g v / |v|, output by output, as Salimans and Kingma write it."""
+    parameters = dict(model.named_parameters())
+    if f"{name}.weight" in parameters:
+        return parameters[f"{name}.weight"].detach()
+    v, g = parameters[f"{name}.direction"].detach(), parameters[f"{name}.gain"].detach()
+    w = torch.empty_like(v)
+    if v.dim() == 3:
+        for output in range(v.shape[1]):
+            w[:, output] = g[output] * v[:, output] / v[:, output].norm()
+        return w
+    width = v.shape[1] * v.shape[0] // len(g)
+    for i, gain in enumerate(g):
+        row, part = divmod(i * width, v.shape[1])
+        w[row, part : part + width] = gain * v[row, part : part + width] / v[row, part : part + width].norm()
+    return w
+
+
+def conv1d(weight: Tensor, bias: Tensor | None, dilation: int = 1) -> nn.Conv1d:
+    """A torch layer of (taps, outputs, inputs) or (outputs, inputs) weights."""
+    stacked = weight[None] if weight.dim() == 2 else weight
+    taps, outputs, inputs = stacked.shape
+    layer = nn.Conv1d(inputs, outputs, taps, dilation=dilation, bias=bias is not None, dtype=torch.float64)
+    layer.weight.data = stacked.permute(1, 2, 0).contiguous()
+    if bias is not None:
+        layer.bias.data = bias.detach()
+    return layer.requires_grad_(False)
+
+
+class ResidualLayer(nn.Module):
+    """A dilated convolution for the filter and another one for the gate, a 1x1 residual and a 1x1 skip.
+
+    Clipped, nothing is padded, and the input is cut to the length of the output; otherwise zeros are put before it.
+    """
+
+    def __init__(self, model, i: int, clipped: bool) -> None:
+        super().__init__()
+        block = model.blocks[i]
+        weight, bias = plain_weights(model, f"blocks.{i}.conv"), block.conv.bias
+        self.clipped, self.activation, self.dilation = clipped, model.activation, block.conv.dilation
+        self.reach = (block.conv.kernel_size - 1) * self.dilation
+        n = model.skip.in_features // len(model.blocks)
+        self.conv_filter = conv1d(weight[:, :n], None if bias is None else bias[:n], self.dilation)
+        if model.activation == "gated":
+            self.conv_gate = conv1d(weight[:, n:], None if bias is None else bias[n:], self.dilation)
+        else:
+            assert weight.shape[1] == n, "without a gate there is one convolution"
+        last = i == len(model.blocks) - 1
+        self.residual = None if last else conv1d(plain_weights(model, f"blocks.{i}.residual"), None)
+        self.skip = conv1d(plain_weights(model, "skip")[:, i * n : (i + 1) * n], None)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        heard = x if self.clipped else F.pad(x, (self.reach, 0))
+        if self.activation == "gated":
+            z = torch.tanh(self.conv_filter(heard)) * torch.sigmoid(self.conv_gate(heard))
+        else:
+            z = getattr(torch, self.activation)(self.conv_filter(heard))
+        if self.clipped:
+            x = x[:, :, self.reach :]
+        return x if self.residual is None else x + self.residual(z), self.skip(z)
+
+
+class Transcription(nn.Module):
+    """A whole network of such layers."""
+
+    def __init__(self, model, clipped: bool) -> None:
+        super().__init__()
+        self.layers = [ResidualLayer(model, i, clipped) for i in range(len(model.blocks))]
+        self.embedding = model.input.weight.detach()
+        self.skip_bias = 0.0 if model.skip.bias is None else model.skip.bias.detach()[:, None]
+        self.head = conv1d(plain_weights(model, "head"), model.head.bias)
+        self.output = conv1d(model.output.weight.detach(), model.output.bias)
+
+    def forward(self, classes: Tensor) -> Tensor:
+        """(B, T) -> (B, n, classes): n = T - receptive_field + 1 clipped, n = T padded."""
+        x, skips = self.embedding[classes].mT, []
+        for layer in self.layers:
+            x, skip = layer(x)
+            skips.append(skip)
+        total = sum(skip[:, :, -x.shape[2] :] for skip in skips) + self.skip_bias
+        return self.output(torch.relu(self.head(torch.relu(total)))).mT
+
+
+@pytest.fixture
+def build(random_model):
+    def of(form: str, kernel_size: int, dilations: list[int]):
+        model = random_model(kernel_size=kernel_size, dilations=dilations, dtype=torch.float64, **FORMS[form])
+        return model.requires_grad_(False)
+
+    return of
+
+
+def random_classes(model, n_targets: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(model.classes, (2, model.receptive_field - 1 + n_targets), generator=generator)
+
+
+@every_kernel
+@every_form
+def test_clipped_residual_layers_are_the_same_function(build, form, kernel_size, dilations) -> None:
+    model = build(form, kernel_size, dilations)
+    classes = random_classes(model, 40)
+    theirs = Transcription(model, clipped=True)(classes)
+    assert theirs.shape == (2, 40, model.classes)
+    torch.testing.assert_close(model(classes), theirs, rtol=1e-10, atol=1e-10)
+
+
+@every_kernel
+@every_form
+def test_left_padded_residual_layers_are_the_same_behind_the_receptive_field(
+    build, form, kernel_size, dilations
+) -> None:
+    model = build(form, kernel_size, dilations)
+    classes = random_classes(model, 40)
+    padded = Transcription(model, clipped=False)(classes)
+    context = model.receptive_field - 1
+    assert padded.shape == (2, context + 40, model.classes)
+    torch.testing.assert_close(model(classes), padded[:, context:], rtol=1e-10, atol=1e-10)
+    # before it they hear zeros where ours heard the clip: that is why those outputs are thrown away
+    longer = torch.cat([(classes[:, :context] + 1) % model.classes, classes], dim=1)
+    assert (model(longer)[:, :context] - padded[:, :context]).abs().max() > 1e-3
+
+
+def test_one_wrong_tap_or_gain_is_seen(build) -> None:
+    """The comparison itself: it fails for a network that differs in a single number."""
+    model = build("tanh, no biases, weight norm", 2, [1, 2, 4])
+    classes = random_classes(model, 40)
+    theirs = Transcription(model, clipped=True)(classes)
+    model.blocks[1].conv.gain[2] *= 1.01
+    assert (model(classes) - theirs).abs().max() > 1e-5
