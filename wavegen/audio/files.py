@@ -1,18 +1,18 @@
-"""Read audio files: headers, and samples block by block."""
+"""Read audio files: headers, and samples block by block. See `wavegen.audio.decoding` for who decodes."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.decoding import Decoder, DecoderError, borrow_decoder
 from wavegen.audio.finding import NEEDS_CONVERSION, convert_it, printable, suffix, what_else
 from wavegen.errors import AudioError, UsageError
 
@@ -22,6 +22,12 @@ UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a stream whose header d
 MAX_FRAMES = 2**30  # 6.2 hours at 48 kHz, 4 GiB as float32: a clip is prepared in memory
 MAX_SECONDS = 24 * 3600  # bounds what a file of 1 Hz becomes at the model's rate
 BLOCK_VALUES = 2**16  # samples times channels that are decoded at once
+NO_AUDIO = (
+    1,
+    7,
+)  # libsndfile's error numbers; the latter, "no regular file", is what it says of an MP3 without a frame
+
+NONE = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ def probe(path: Path) -> AudioInfo:
         UsageError: there is no such file.
         AudioError: it is not audio that libsndfile reads.
     """
-    with _open_audio(path) as source:
-        return _read_info(source)
+    _check_file(path)
+    with borrow_decoder() as decoder:
+        return _open_audio(path, decoder, 0)[0]
 
 
 def read_blocks(path: Path) -> tuple[AudioInfo, Iterator[Floats]]:
@@ -82,9 +89,10 @@ def read_blocks(path: Path) -> tuple[AudioInfo, Iterator[Floats]]:
         AudioError: it is no audio, or (while iterating) it is damaged, longer than 24 hours or 2^30 frames, holds
             no sample at all or one that is not finite.
     """
-    source = _open_audio(path)
-    info = _read_info(source)
-    return info, _decode_blocks(path, source, info)
+    _check_file(path)
+    parts = _decode(path)
+    info = cast(AudioInfo, next(parts))
+    return info, cast(Iterator[Floats], parts)
 
 
 def decode(path: Path) -> tuple[Floats, int]:
@@ -100,16 +108,8 @@ def decode(path: Path) -> tuple[Floats, int]:
     return np.concatenate(list(blocks)), info.rate_hz
 
 
-def _open_audio(path: Path) -> Any:
-    """Open a regular file with libsndfile, as a soundfile.SoundFile that is read front to back."""
-    import soundfile
-
-    class ForwardOnly(soundfile.SoundFile):  # type: ignore[misc]
-        """Soundfile seeks after each block, and fails at the end of a FLAC whose header knows no length."""
-
-        def seekable(self) -> bool:
-            return False
-
+def _check_file(path: Path) -> None:
+    """Say why a file cannot be audio, before a decoder has a look at it."""
     where = printable(path)
     try:
         status = path.stat()
@@ -126,38 +126,37 @@ def _open_audio(path: Path) -> Any:
     try:
         with path.open("rb"):
             pass  # libsndfile calls a file that may not be read "not found"
-        return ForwardOnly(os.fsencode(path))  # as text it must be valid UTF-8
     except OSError as error:
         raise AudioError(f"{where}: cannot be read ({error.strerror})") from error
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip().rstrip(".")
-        if error.code in (1, 7):  # the latter, "no regular file", is what it says of an MP3 without any frame
-            reason = "no audio format is recognized in it"
+
+
+def _open_audio(path: Path, decoder: Decoder, n_values: int) -> tuple[AudioInfo, Iterator[Floats]]:
+    try:
+        header, samples = decoder.decode(path, n_values)
+    except DecoderError as error:
+        reason = "no audio format is recognized in it" if error.code in NO_AUDIO else _one_line(error)
         raise AudioError(
-            f"{where}: libsndfile cannot read it ({reason}); copy it again from its source, or convert it to FLAC"
+            f"{printable(path)}: libsndfile cannot read it ({reason});"
+            " copy it again from its source, or convert it to FLAC"
         ) from error
+    frames = None if header["frames"] == UNKNOWN_FRAMES else header["frames"]
+    return AudioInfo(**{**header, "frames": frames}), samples
 
 
-def _read_info(source: Any) -> AudioInfo:
-    frames = None if source.frames == UNKNOWN_FRAMES else int(source.frames)
-    return AudioInfo(source.samplerate, source.channels, frames, source.format, source.subtype)
-
-
-def _decode_blocks(path: Path, source: Any, info: AudioInfo) -> Iterator[Floats]:
-    import soundfile
-
+def _decode(path: Path) -> Iterator[AudioInfo | Floats]:
+    """First what the header says, then the blocks; whoever drops the iterator gives the decoder back."""
     where = printable(path)
-    max_frames = min(MAX_FRAMES, MAX_SECONDS * info.rate_hz)
-    block_frames = max(1, BLOCK_VALUES // info.channels)
-    n_frames = 0
-    with source:
+    with borrow_decoder() as decoder:
+        info, samples = _open_audio(path, decoder, BLOCK_VALUES)
+        yield info
+        max_frames = min(MAX_FRAMES, MAX_SECONDS * info.rate_hz)
+        n_frames = 0
         while True:
             try:
-                block: Floats = source.read(block_frames, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                reason = error.error_string.strip().rstrip(".").removeprefix("Error : ")
+                block: Floats = next(samples, NONE).reshape(-1, info.channels)
+            except DecoderError as error:
                 raise AudioError(
-                    f"{where}: damaged ({reason}, not long after {n_frames / info.rate_hz:.1f} s);"
+                    f"{where}: damaged ({_one_line(error)}, not long after {n_frames / info.rate_hz:.1f} s);"
                     " copy it again from its source"
                 ) from error
             if not len(block):
@@ -177,3 +176,8 @@ def _decode_blocks(path: Path, source: Any, info: AudioInfo) -> Iterator[Floats]
             yield block
     if n_frames == 0:
         raise AudioError(f"{where}: no audio in it (0 samples)")
+
+
+def _one_line(error: DecoderError) -> str:
+    """A decoder's words, without what libsndfile puts around them."""
+    return printable(str(error).strip().rstrip(".").removeprefix("Error : "))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,9 +134,9 @@ def find_audio(folder: Path) -> FoundAudio:
             name = inside + entry.name
             if entry.name.startswith("."):
                 n_ignored += 1
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 (links if entry.is_symlink() else folders).append(name + "/")
-            elif not entry.is_file():
+            elif not _is(entry.is_file):
                 unusable.append((name, what_else(folder / name)))
             elif suffix(entry.name) in READABLE:
                 names.append(name)
@@ -144,6 +145,14 @@ def find_audio(folder: Path) -> FoundAudio:
             else:
                 n_ignored += 1
     return FoundAudio(tuple(sorted(names)), tuple(sorted(unusable)), n_ignored)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Ask an entry what it is; a link to itself is nothing."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def printable(path: str | Path) -> str:

@@ -11,12 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from wavegen.audio.files import Floats, read_blocks
+from wavegen.audio.files import MAX_FRAMES, Floats, read_blocks
+from wavegen.audio.finding import printable
+from wavegen.errors import AudioError
 
 Level = Literal["keep", "peak", "rms"]
 
 PEAK_LEVEL = 10 ** (-1 / 20)  # -1 dB below full scale, the usual head room
 RMS_LEVEL = 10 ** (-20 / 20)  # -20 dB: speech and music at it rarely clip
+LOWEST_RATE_HZ = 100
 INAUDIBLE = 1e-6  # -120 dB, a thirtieth of a 16-bit step: not worth scaling up
 
 # torchaudio's windowed sinc with the constants of its "kaiser best" (tutorial "Audio Resampling")
@@ -55,11 +58,22 @@ def load_waveform(path: Path, *, sample_rate_hz: int, trim_db: float | None, lev
         level: as `set_level`.
 
     Raises:
-        UsageError, AudioError: as `wavegen.audio.files.read_blocks`.
+        UsageError, AudioError: as `wavegen.audio.files.read_blocks`, or it is too long at the model's rate, or its own
+            is none of audio.
     """
     info, blocks = read_blocks(path)
+    if info.rate_hz < LOWEST_RATE_HZ:  # a small file would become gigabytes
+        raise AudioError(
+            f"{printable(path)}: expected a sample rate of {LOWEST_RATE_HZ} Hz or more, found {info.rate_hz} Hz in its"
+            " header; convert it to the rate that it has"
+        )
     mono = np.concatenate([to_mono(block) for block in blocks])
     source_seconds = len(mono) / info.rate_hz
+    if source_seconds * sample_rate_hz > MAX_FRAMES:
+        raise AudioError(
+            f"{printable(path)}: {source_seconds / 3600:.1f} hours, by the {info.rate_hz:,} Hz of its header, are more"
+            f" than fit into memory at {sample_rate_hz:,} Hz; cut it into shorter files"
+        )
     whole = resample(mono, info.rate_hz, sample_rate_hz)
     waveform = whole if trim_db is None else trim_silence(whole, trim_db)
     return LoadedAudio(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wavegen.audio.conditions import Conditioner, shown
+from wavegen.audio.decoding import end_decoders
 from wavegen.audio.features import MelSpectrogram
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.config import Config
@@ -76,7 +77,7 @@ def read_corpus(config: Config, progress: Progress | None = None) -> Corpus:
     """
     if config.data.folder is None:
         raise UsageError("expected a folder of recordings: wavegen train DIR, or data.folder in the configuration")
-    return build_corpus(
+    corpus = build_corpus(
         Path(config.data.folder),
         sample_rate_hz=config.audio.sample_rate_hz,
         trim_db=config.audio.trim_db,
@@ -87,6 +88,8 @@ def read_corpus(config: Config, progress: Progress | None = None) -> Corpus:
         cache=ClipCache(),
         progress=progress,
     )
+    end_decoders()  # what follows may take days
+    return corpus
 
 
 def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:

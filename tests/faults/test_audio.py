@@ -1,0 +1,303 @@
+"""Hostile recordings: each is read, or listed with its reason, and nothing else comes of it."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavegen.audio import decoding
+from wavegen.audio.files import decode, probe
+from wavegen.audio.quantize import Quantizer
+from wavegen.audio.signal import load_waveform
+from wavegen.data.cache import ClipCache, ClipSettings, StoredClip
+from wavegen.errors import AudioError
+
+pytestmark = pytest.mark.slow
+
+RATE = 16000
+SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))
+FORMATS = [
+    ("wav", "WAV", "PCM_16"),
+    ("wav", "WAV", "FLOAT"),
+    ("wav", "WAVEX", "PCM_24"),
+    ("wav", "WAV", "MS_ADPCM"),
+    ("flac", "FLAC", "PCM_16"),
+    ("ogg", "OGG", "VORBIS"),
+    ("opus", "OGG", "OPUS"),
+    ("mp3", "MP3", "MPEG_LAYER_III"),
+    ("aiff", "AIFF", "PCM_16"),
+    ("caf", "CAF", "ALAC_16"),
+]
+
+# Takes soundfile's place in the decoder's process: files with such names do to it what the worst files could.
+BAD_SOUNDFILE = """
+import ctypes, importlib.util, os, sys, time
+folder = os.path.dirname(__file__)
+sys.path.remove(folder)
+sys.modules.pop("soundfile")
+spec = importlib.util.find_spec("soundfile")
+real = importlib.util.module_from_spec(spec)
+sys.modules["soundfile"] = real
+spec.loader.exec_module(real)
+
+class SoundFile(real.SoundFile):
+    def __init__(self, path):
+        self.what = os.path.basename(path).split(b".")[0]
+        self.misbehave(b"at once")
+        super().__init__(path)
+
+    def buffer_read_into(self, *arguments, **options):
+        self.misbehave(b"later")
+        return super().buffer_read_into(*arguments, **options)
+
+    def misbehave(self, when):
+        if self.what == b"crash " + when:
+            ctypes.string_at(0)
+        if self.what == b"abort " + when:
+            os.abort()
+        if self.what == b"hang " + when:
+            while True:
+                pass
+        if self.what == b"sleep " + when:
+            time.sleep(1000)
+        if self.what == b"swell " + when:
+            self.memory = bytearray(100 << 30)
+
+real.SoundFile = SoundFile
+"""
+WHAT_IS_SAID = {
+    "crash": "it made the decoder crash, SIGSEGV",
+    "abort": "it made the decoder crash, SIGABRT",
+    "hang": "the decoder got stuck in it and was stopped after 1 s",
+    "sleep": "the decoder got stuck in it and was stopped after 1 s",
+    "swell": "MemoryError",
+}
+
+
+def noise(n_samples, channels=1, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (n_samples, channels)).astype(np.float32)
+
+
+@pytest.fixture
+def bad_decoder(tmp_path_factory, monkeypatch):
+    """Decoders that crash, hang and swell, and patience for a second."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "soundfile.py").write_text(BAD_SOUNDFILE)
+    decoding.end_decoders()
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(decoding, "ANSWER_SECONDS", 1.0)
+    yield
+    decoding.end_decoders()
+
+
+def some_recordings(folder, names):
+    folder.mkdir()
+    for i, name in enumerate(names):
+        soundfile.write(folder / name, noise(3000, seed=i), RATE)
+    return [folder / name for name in names]
+
+
+@pytest.mark.timeout(60)
+def test_a_decoder_that_crashes_hangs_or_swells_costs_that_file_alone(bad_decoder, tmp_path, same_threads):
+    bad = [f"{what} {when}" for what in WHAT_IS_SAID for when in ("at once", "later")]
+    paths = some_recordings(tmp_path / "audio", [f"{name}.wav" for name in ("a", *bad, "z")])
+    first, *others, last = ClipCache(tmp_path / "cache").prepare(paths, SETTINGS)
+    assert first.n_samples == last.n_samples == 3000
+    for name, said in zip(bad, others, strict=True):
+        assert WHAT_IS_SAID[name.split()[0]] in said
+        assert said.endswith(("copy it again from its source", "convert it to FLAC"))
+    for name, read in [("crash at once", probe), ("hang later", decode)]:
+        with pytest.raises(AudioError, match=WHAT_IS_SAID[name.split()[0]]):
+            read(tmp_path / "audio" / f"{name}.wav")
+    assert probe(paths[0]).frames == 3000
+
+
+def test_training_goes_on_without_what_crashes_the_decoder(bad_decoder, home, tmp_path, wavegen):
+    some_recordings(tmp_path / "audio", ["a.wav", "crash later.wav", "b.flac"])
+    said = wavegen("train", tmp_path / "audio", "--config", home / "tiny.yaml", "--run", tmp_path / "run").stderr
+    assert "crash later.wav" in said
+    assert "it made the decoder crash, SIGSEGV" in " ".join(said.split())
+    assert "done: " in said
+
+
+def test_decoders_end_with_the_process_that_asked_even_if_it_was_killed(tmp_path):
+    (path,) = some_recordings(tmp_path / "audio", ["a.wav"])
+    code = (
+        "import sys, time; from pathlib import Path; from wavegen.audio import decoding, files\n"
+        "files.decode(Path(sys.argv[1])); print(decoding._idle[0]._process.pid, flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        decoder = int(process.stdout.readline())
+        os.kill(decoder, 0)
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{decoder}").exists() and "State:\tZ" not in Path(f"/proc/{decoder}/status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def mutate(content: bytes, rng: np.random.Generator) -> bytes:
+    """Some bytes changed, in the header more often than not; sometimes a part cut out, cut off or said twice."""
+    mutant = bytearray(content)
+    reach = min(len(mutant), int(rng.choice([48, 128, len(mutant)])))
+    for place in rng.integers(0, reach, rng.integers(1, 8)):
+        mutant[place] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.integers(256)])
+    start, stop = sorted(rng.integers(0, len(mutant), 2))
+    return bytes(
+        [
+            *[lambda: mutant] * 6,
+            lambda: mutant[:stop],
+            lambda: mutant[:start] + mutant[stop:],
+            lambda: mutant[:stop] + mutant[start:],
+        ][rng.integers(9)]()
+    )
+
+
+@pytest.mark.timeout(3600)
+def test_thousands_of_mutated_files_are_read_or_listed(tmp_path, how_many, same_threads):
+    rng = np.random.default_rng(int(os.environ.get("WAVEGEN_SEED", "1")))
+    (tmp_path / "audio").mkdir()
+    paths = []
+    for ending, container, encoding in FORMATS:
+        original = tmp_path / f"original.{ending}"
+        rate = 48000 if encoding == "OPUS" else RATE
+        soundfile.write(original, noise(2000, 2), rate, format=container, subtype=encoding)
+        for i in range(how_many(210, 5000)):
+            paths.append(tmp_path / "audio" / f"{encoding}-{i}.{ending}")
+            paths[-1].write_bytes(mutate(original.read_bytes(), rng))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcomes = ClipCache(tmp_path / "cache").prepare(paths, SETTINGS)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+    usable = [outcome for outcome in outcomes if isinstance(outcome, StoredClip)]
+    assert 0.1 < len(usable) / len(paths) < 0.95
+    for outcome in outcomes:
+        assert isinstance(outcome, StoredClip) or (len(outcome) > 10 and outcome.isprintable())
+    assert all(outcome.n_samples > 0 and np.isfinite(outcome.peak) for outcome in usable)
+
+
+def wav(data: bytes, *, claimed: int | None = None, rate_hz=RATE, channels=1, bits=16, kind=1) -> bytes:
+    size = len(data) if claimed is None else claimed
+    frame = channels * bits // 8
+    sizes = (b"RIFF", min(size + 36, 2**32 - 1), b"WAVE", b"fmt ", 16, kind, channels, rate_hz, rate_hz * frame % 2**32)
+    return struct.pack("<4sI4s4sIHHIIHH4sI", *sizes, frame % 2**16, bits, b"data", size) + data
+
+
+def floats(*values: float) -> bytes:
+    return np.array(values * 200, np.float32).tobytes()
+
+
+ODD_FILES = {
+    "nothing.wav": (b"", "the file is empty (0 bytes)"),
+    "no-frames.wav": (wav(b""), "no audio in it (0 samples)"),
+    "header-alone.wav": (wav(b"", claimed=2**32 - 1), "no audio in it (0 samples)"),
+    "hours-claimed.wav": (wav(bytes(2000), claimed=2**32 - 1), None),
+    "nan.wav": (wav(floats(0, np.nan), bits=32, kind=3), "expected finite samples, found [nan] at 0.000 s"),
+    "infinite.wav": (wav(floats(0, np.inf), bits=32, kind=3), "expected finite samples, found [inf] at 0.000 s"),
+    "huge.wav": (wav(floats(3e38, -3e38), bits=32, kind=3), None),
+    "tiny.wav": (wav(floats(1e-45, -1e-45), bits=32, kind=3), None),
+    "silent.wav": (wav(bytes(4000)), None),
+    "full-scale.wav": (wav(np.tile(np.array([-32768, 32767], np.int16), 1000).tobytes()), None),
+    "one-sample.wav": (wav(bytes(2)), None),
+    "100-hz.wav": (wav(bytes(200), rate_hz=100), None),
+    "1-hz.wav": (wav(bytes(200), rate_hz=1), "expected a sample rate of 100 Hz or more, found 1 Hz in its header"),
+    "1-hz-for-a-day.wav": (wav(bytes(2 * 80_000), rate_hz=1), "expected a sample rate of 100 Hz or more, found 1 Hz"),
+    "1-hz-for-two-days.wav": (wav(bytes(2 * 180_000), rate_hz=1), "longer than 24.0 hours; cut it"),
+    "0-hz.wav": (wav(bytes(2000), rate_hz=0), "libsndfile cannot read it"),
+    "768-khz.wav": (wav(bytes(20_000), rate_hz=768_000), None),
+    "2-ghz.wav": (wav(bytes(2000), rate_hz=2**31 - 1), None),
+    "8-bit.wav": (wav(bytes(range(256)) * 8, bits=8), None),
+    "24-bit.wav": (wav(bytes(range(240)) * 9, bits=24), None),
+    "32-bit.wav": (wav(bytes(range(240)) * 8, bits=32), None),
+    "64-bit.wav": (wav(np.linspace(-1, 1, 500).tobytes(), bits=64, kind=3), None),
+    "32-channels.wav": (wav(bytes(64 * 500), channels=32), None),
+    "1024-channels.wav": (wav(bytes(2048 * 50), channels=1024), None),
+    "no-channels.wav": (wav(bytes(2000), channels=0), "libsndfile cannot read it"),
+    "65535-channels.wav": (wav(bytes(2000), channels=65535), "libsndfile cannot read it"),
+    "text.flac": (b"This is a shopping list.\n" * 100, "no audio format is recognized in it"),
+    "\n line\tbreaks .wav": (wav(bytes(2000)), None),
+    "emoji \N{MUSICAL KEYBOARD}.wav": (wav(bytes(2000)), None),
+    os.fsdecode(b"latin-\xe9\xff.wav"): (wav(bytes(2000)), None),
+    "\x1b[31mred\x1b[0m.wav": (wav(b""), "no audio in it (0 samples)"),
+    "x" * 251 + ".wav": (wav(bytes(2000)), None),
+    "-rf.wav": (wav(bytes(2000)), None),
+}
+ODD_ENTRIES = {
+    "pipe.wav": "a named pipe, not a file",
+    "device.wav": "a device, not a file",
+    "socket.wav": "a socket, not a file",
+    "loop.wav": "a broken link (Too many levels of symbolic links)",
+    "gone.wav": "a broken link (No such file or directory)",
+    "up/": "a link to a folder that is already in: the folder itself",
+}
+
+
+@pytest.fixture
+def odd_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, (content, _) in ODD_FILES.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.chdir(folder)  # a socket's path must be short
+    os.mkfifo("pipe.wav")
+    Path("device.wav").symlink_to("/dev/zero")
+    Path("loop.wav").symlink_to("loop.wav")
+    Path("gone.wav").symlink_to("nowhere.wav")
+    Path("up").symlink_to(".")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.wav")
+        yield folder
+
+
+@pytest.mark.timeout(120)
+def test_a_folder_of_everything_odd_is_listed_file_by_file(odd_folder, wavegen):
+    done = wavegen("inspect", odd_folder, "--listen", "--json", timeout=60)
+    facts = json.loads(done.stdout)
+    reasons = {entry["name"]: entry["reason"] for entry in facts["unusable"]}
+    by_training = {"1-hz.wav", "1-hz-for-a-day.wav"}  # they can be heard, but take gigabytes at a model's rate
+    expected = {name: reason for name, (_, reason) in ODD_FILES.items() if reason and name not in by_training}
+    expected |= ODD_ENTRIES
+    assert set(reasons) == set(expected)
+    for name, reason in expected.items():
+        assert reason in reasons[name]
+    assert facts["usable_files"] == len(ODD_FILES) + len(ODD_ENTRIES) - len(expected)
+    said = wavegen("inspect", odd_folder, timeout=60).stdout
+    assert "\x1b" not in said
+    assert "\\x1b[31mred" in said
+
+
+@pytest.mark.timeout(120)
+def test_the_same_folder_is_trained_on(odd_folder, home, tmp_path, wavegen):
+    said = wavegen("train", odd_folder, "--config", home / "tiny.yaml", "--run", tmp_path / "run", timeout=100).stderr
+    assert "done: " in said
+    n_bad = sum(reason is not None for _, reason in ODD_FILES.values()) + len(ODD_ENTRIES)
+    assert f"skipped {n_bad} " in " ".join(said.split())
+
+
+def test_what_a_low_rate_would_make_too_long_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(wav(bytes(2000), rate_hz=100))
+    assert len(load_waveform(tmp_path / "a.wav", sample_rate_hz=RATE, trim_db=None, level="keep").waveform) == 160_000
+    monkeypatch.setattr("wavegen.audio.signal.MAX_FRAMES", 159_999)
+    with pytest.raises(AudioError, match=r"a\.wav: 0\.0 hours, by the 100 Hz of its header, are more than fit into"):
+        load_waveform(tmp_path / "a.wav", sample_rate_hz=RATE, trim_db=None, level="keep")
+
+
+def test_reading_takes_memory_by_the_block(tmp_path):
+    """Ten minutes of 8 channels: 307 MB as samples, 38 MB as one channel."""
+    path = tmp_path / "long.flac"
+    with soundfile.SoundFile(path, "w", RATE, 8, "PCM_16") as file:
+        for _ in range(600):
+            file.write(np.zeros((RATE, 8), np.int16))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (clip,) = ClipCache(tmp_path / "cache").prepare([path], SETTINGS)
+    assert clip.n_samples == 600 * RATE
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250_000
