@@ -1,6 +1,7 @@
 """The command line's entry: ``wavegen`` and ``python -m wavegen``."""
 
 import os
+import sys
 
 
 def main() -> None:
@@ -12,7 +13,10 @@ def main() -> None:
 
     from wavegen.cli import app
 
-    app(prog_name="wavegen")
+    try:
+        app(prog_name="wavegen")
+    except OSError as error:  # what --help meets; commands have words of their own
+        sys.exit(f"error: {error.strerror}")
 
 
 if __name__ == "__main__":

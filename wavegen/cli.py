@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
 from wavegen.errors import UsageError, WavegenError
@@ -37,9 +38,27 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             _drop_standard_output()
             raise typer.Exit(0) from None
+        except OSError as error:  # that nobody has put into words
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            _complain(f"{_shortened(error.filename)}: {error.strerror}" if error.filename else str(error.strerror))
+            raise typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1) from None
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
+
+
+class Command(TyperCommand):
+    """Refuses empty texts: what an unset variable of a shell becomes is no name of the folder one is in."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name)
+            if "" in (value if isinstance(value, list | tuple) else [value]):
+                name = max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.metavar
+                raise UsageError(f"{name}: expected a value, found an empty one")
+        return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -77,7 +96,7 @@ def wavegen(
     del debug, version  # Commands.invoke and _print_version look at them
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     folder: Annotated[str | None, typer.Argument(metavar="DIR", help="Folder of recordings.")] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.")] = None,
@@ -173,7 +192,7 @@ def _train_along(trainer: Trainer) -> None:
         raise typer.Exit(stop.exit_code) from None
 
 
-@app.command()
+@app.command(cls=Command)
 def generate(
     source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
     output: Annotated[
@@ -266,7 +285,7 @@ def generate(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
     audio: Annotated[
@@ -309,7 +328,7 @@ def evaluate(
         _print_tables([*each, summary_table(scores, rate, trained.quantizer), *cost_tables(trained.precision_costs)])
 
 
-@app.command()
+@app.command(cls=Command)
 def inspect(
     paths: Annotated[
         list[str],
@@ -365,7 +384,7 @@ def inspect(
         _notice(f"dropped from the cache: {dropped.n_files:,} files, {dropped.n_bytes / 1e6:.1f} MB")
 
 
-@app.command()
+@app.command(cls=Command)
 def bench(
     source: Annotated[
         str | None, typer.Argument(metavar="[RUN|CHECKPOINT]", help="Measure with this model's shape and weights.")
@@ -392,7 +411,7 @@ def bench(
         _print_tables([machine_table(machine, processor_name()), *speed_tables(measured)])
 
 
-@app.command("config")
+@app.command("config", cls=Command)
 def config_(
     preset: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="The preset to print.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema, for editors.")] = False,
@@ -478,6 +497,14 @@ def _seconds(text: str) -> float | None:
 def _complain(text: str) -> None:
     for line in text.splitlines():
         typer.echo(f"error: {line}", err=True)
+
+
+def _shortened(path: Any) -> str:
+    """A path that fits on a line."""
+    from wavegen.audio.finding import printable
+
+    text = printable(os.fsdecode(path) if isinstance(path, bytes) else str(path))
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _silence(text: str) -> None:

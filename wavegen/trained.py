@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from wavegen.sampling.engines.packing import Precision
 
 LARGEST_PRECISION_COST = 0.01  # bits/sample
+MOST_THREADS = 1024
 LARGEST_SECONDS = 10_000_000  # a third of a year
 
 Label = str | Mapping[str, float]  # a name, "NAME=WEIGHT,NAME=WEIGHT", or weights by name
@@ -312,8 +313,8 @@ class TrainedModel:
                     f"--seconds: expected at most {longest / self.sample_rate_hz:g} s, as the mel frames go, "
                     f"found {seconds:g}"
                 )
-        if threads is not None and threads < 1:
-            raise UsageError(f"--threads: expected a whole number, 1 or more, found {threads}")
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"--threads: expected a whole number, 1 or more, up to {MOST_THREADS}, found {threads}")
         past = None if prime is None else self.quantizer.encode(_mono(prime))
         truncation = Truncation(temperature, top_k, top_p)
         self.distribution.check(truncation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import stat
 from collections.abc import Iterator
@@ -116,7 +117,8 @@ def _check_file(path: Path) -> None:
     except FileNotFoundError as error:
         raise UsageError(f"{where}: expected an audio file, found nothing there") from error
     except OSError as error:
-        raise AudioError(f"{where}: cannot be read ({error.strerror})") from error
+        wrong = UsageError if error.errno == errno.ENAMETOOLONG else AudioError
+        raise wrong(f"{where}: cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):
         raise AudioError(f"{where}: {what_else(path)}")
     if status.st_size == 0:

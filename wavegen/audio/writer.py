@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import struct
 import sys
 from pathlib import Path
@@ -160,7 +161,10 @@ class _WavSink:
     def _write_all(self, data: bytes) -> None:
         left = memoryview(data)
         while left:
-            left = left[self._file.write(left) or 0 :]
+            n_written = self._file.write(left)
+            if n_written is None:  # a pipe that does not wait by itself
+                select.select([], [self._file], [])
+            left = left[n_written or 0 :]
 
 
 class _EncodedSink:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from wavegen.errors import UsageError
 
+MOST_CLASSES = 1 << 16  # of any model
+
 
 @dataclass(frozen=True)
 class Truncation:
@@ -30,7 +32,7 @@ class Truncation:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise UsageError(f"--temperature: expected a number, 0 or more, found {self.temperature:g}")
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"--top-k: expected a whole number, 1 or more, found {self.top_k}")
+        if self.top_k is not None and not 1 <= self.top_k <= MOST_CLASSES:
+            raise UsageError(f"--top-k: expected a whole number, 1 or more, up to {MOST_CLASSES}, found {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UsageError(f"--top-p: expected a number above 0 and at most 1, found {self.top_p:g}")

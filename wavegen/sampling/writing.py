@@ -12,6 +12,8 @@ from wavegen.audio.quantize import Floats
 from wavegen.audio.writer import AudioWriter
 from wavegen.errors import UsageError
 
+MOST_CLIPS = 500  # all are open at once, and systems allow a thousand
+
 
 def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
     """The files that ``--count`` clips go to: the output itself, or numbered beside it.
@@ -21,9 +23,12 @@ def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
     """
     if count > 1 and output == "-":
         raise UsageError("--count: standard output takes one clip; give -o FILE, or --count 1")
+    if count > MOST_CLIPS:
+        raise UsageError(f"--count: expected at most {MOST_CLIPS}, found {count}; call it again with another --seed")
     path, digits = Path(output), len(str(count))
-    numbered = [str(path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}")) for i in range(1, count + 1)]
-    paths = numbered if count > 1 else [output]
+    paths = [output]
+    if count > 1 and path.name:
+        paths = [str(path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}")) for i in range(1, count + 1)]
     for name in paths:
         AudioWriter(name, rate_hz=1, overwrite=overwrite)  # looks at the target, and makes nothing yet
     return paths

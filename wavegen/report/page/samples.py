@@ -17,6 +17,7 @@ from wavegen.report.inspection.inspection import Progress
 MOST_AUDITIONS = 6
 AUDITION_SECONDS = 10.0  # of each: a page is to be sent to friends
 SEED = 0
+MOST_SAMPLES = 20
 LONGEST_SECONDS = 60.0
 
 
@@ -60,6 +61,8 @@ class SampleRequest:
             numbers = (-1.0,)
         if not all(0 <= number < float("inf") for number in numbers):
             raise UsageError(f"--temperatures: expected numbers, 0 or more, such as 0.7,1; found '{temperatures}'")
+        if len(numbers) > MOST_SAMPLES:
+            raise UsageError(f"--temperatures: expected at most {MOST_SAMPLES} numbers, found {len(numbers)}")
         if not 0 <= seconds <= LONGEST_SECONDS:
             raise UsageError(f"--sample-seconds: expected 0 to {LONGEST_SECONDS:g}, found {seconds:g}")
         return cls(numbers if seconds > 0 else (), seconds)

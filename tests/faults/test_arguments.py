@@ -1,0 +1,292 @@
+"""Every option of every command with values that it cannot take: exit code 2, the reason, and nothing made."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from wavegen.cli import app
+
+pytestmark = pytest.mark.slow
+
+LONG_TEXT = "x" * 5000
+NUMBERS = ["", "eight", "1e", "0x10", "-", "1,5", "\N{SNOWMAN}", LONG_TEXT]
+WHOLE = [*NUMBERS, "1.5", "nan", "inf", "-1", str(10**30), "9" * 5000]
+PLACES = ["", "nowhere", "no/where", LONG_TEXT, "line\nbreak", "\x1b[31m"]
+TARGETS = ["", "nowhere/a", LONG_TEXT, "a", "a.txt", "folder", "."]
+DEVICES = ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:x", "cuda:1000", "cuda:" + "9" * 30, LONG_TEXT]
+
+# For each command, what each option and argument refuses. A flag's value is what it contradicts.
+REFUSED = {
+    "train": {
+        "folder": [*PLACES, "a-file"],
+        "config": [*PLACES, "folder", "smal", "recordings"],
+        "overrides": [
+            *("", "=", "model", "model.", ".cycles=1", "model.cycles", "a.b=1", "model.cycles.x=1", LONG_TEXT),
+            *("model.cycles=", "model.cycles=-1", "model.cycles=[", "model.cycles=!!python/name:os.system", "model=1"),
+            *("training.steps=1e400", "training.steps=" + "9" * 5000, "data.validation=1.5", "model.cycles=\0"),
+            *(f"training.learning_rate={number}" for number in ("0", "-1", ".nan", ".inf", "1e400", "true")),
+            *("model.dilation_cycle=" + "[" * 5000, "model.dilation_cycle=[0]", "model.kernel_size=1e9"),
+        ],
+        "run": ["a-file", "a-file/run", "recordings", "x" * 300, LONG_TEXT],
+        "steps": [*WHOLE, "0", str(10**9 + 1)],
+        "minutes": [*NUMBERS, "0", "-1", "nan", "inf", "1e300"],
+        "seed": [*WHOLE, str(2**63)],
+        "device": DEVICES,
+        "resume": [["--run", "nowhere"], ["--run", "folder"], ["--init-from", "run"], []],
+        "accept_changes": [["--run", "nowhere", "--resume"]],
+        "init_from": ["", "nowhere", "folder", LONG_TEXT],
+        "devices": [*WHOLE, "0", "1025"],
+    },
+    "generate": {
+        "source": [*PLACES, "folder"],
+        "output": [*TARGETS, "existing.wav", "run", "a.mp3", "a.wav/b.wav"],
+        "seconds": [*NUMBERS, "0", "-1", "nan", "-inf", "1e300", "1e-9"],
+        "count": [*WHOLE, "0", "501"],
+        "temperature": [*NUMBERS, "-1", "nan", "inf", "-inf"],
+        "top_k": [*WHOLE, "0"],
+        "top_p": [*NUMBERS, "0", "-1", "1.5", "nan", "inf"],
+        "seed": [*WHOLE, str(2**64)],
+        "prime": PLACES,
+        "with_prime": [[]],
+        "label": ["a", "", "a=1", LONG_TEXT],
+        "mel_from": [*PLACES, "recordings/clip0.wav"],
+        "mel": [*PLACES, "frames.npy", "a-file"],
+        "engine": ["", "warp", "NUMBA", LONG_TEXT],
+        "precision": ["", "int4", "float64", LONG_TEXT],
+        "threads": [*WHOLE, "0", "1025"],
+        "device": DEVICES,
+        "overwrite": [["-o", "folder"], ["-o", "nowhere/a.wav"]],
+    },
+    "evaluate": {
+        "source": [*PLACES, "folder"],
+        "audio": ["nowhere.wav", "", LONG_TEXT],
+        "label": ["a", ""],
+        "summary": [["--nothing"]],
+        "device": DEVICES,
+        "as_json": [["--device", "gpu"]],
+    },
+    "inspect": {
+        "paths": [*PLACES, "smal"],
+        "listen": [["run"], ["small"], ["nowhere"]],
+        "as_json": [["nowhere"]],
+        "plot": [*TARGETS, "existing.png", "a.jpg", "run"],
+        "html": [*TARGETS, "a.png", "run"],
+        "temperatures": [
+            *(text for text in NUMBERS if text != "1,5"),
+            "-1",
+            "nan",
+            "inf",
+            "1,",
+            ",",
+            "1,,2",
+            ",".join(["1"] * 1000),
+        ],
+        "sample_seconds": [*NUMBERS, "-1", "nan", "inf", "1e300"],
+        "overwrite": [["run.png", "--plot", "folder"]],
+        "drop_cache": [["small"], ["run"], ["nowhere"], ["recordings", "recordings"], ["recordings/clip0.wav"]],
+    },
+    "bench": {
+        "source": PLACES,
+        "config": [*PLACES, "folder", "smal"],
+        "overrides": ["", "model.cycles=-1", LONG_TEXT],
+        "as_json": [["--config", "smal"]],
+    },
+    "config": {
+        "preset": [*PLACES, "smal", "../configs/small", "/etc/passwd"],
+        "schema": [["small"]],
+    },
+}
+USUAL = {  # what else it takes to get as far as the option
+    "train": {"folder": "recordings", "--config": "tiny.yaml", "--run": "new"},
+    "generate": {"source": "run", "--output": "new.wav", "--seconds": "0.1"},
+    "evaluate": {"source": "run"},
+    "inspect": {"paths": "run"},
+    "bench": {},
+    "config": {},
+}
+NEEDS = {
+    ("evaluate", "label"): ["recordings/clip0.wav"],
+    ("inspect", "temperatures"): ["--html", "new.html"],
+    ("inspect", "sample_seconds"): ["--html", "new.html"],
+}
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.fixture(scope="module")
+def place(home, tmp_path_factory):
+    """A user's folder; made once, and looked at after each call."""
+    place = tmp_path_factory.mktemp("place")
+    for name in ("recordings", "run", "tiny.yaml"):
+        (place / name).symlink_to(home / name)
+    (place / "folder").mkdir()
+    for name in ("a-file", "existing.wav", "existing.png"):
+        (place / name).write_bytes(b"precious")
+    np.save(place / "frames.npy", np.zeros((3, 4), np.float32))
+    return place
+
+
+def listing(place):
+    return {str(path.relative_to(place)): path.stat().st_mtime_ns for path in place.rglob("*")}
+
+
+def as_option(parameter) -> str:
+    return "" if parameter.param_type_name == "argument" else max(parameter.opts, key=len)
+
+
+def call(command: str, parameter, value) -> list[str]:
+    """The command with one option or argument of it as told, and the usual others."""
+    option = as_option(parameter)
+    usual = {name: text for name, text in USUAL[command].items() if name != (option or parameter.name)}
+    if isinstance(value, list):  # a flag, and what it contradicts
+        named = [text for text in value if not text.startswith("-")]
+        if value and (len(named) == len(value) or "--run" in value):
+            usual = {name: text for name, text in usual.items() if name.startswith("-") and name not in value}
+        if parameter.name in ("resume", "accept_changes"):
+            usual = {}
+        given = [option, *value]
+    else:
+        given = [option, value] if option else ["--", value]
+    rest = [part for name, text in usual.items() for part in ([name, text] if name.startswith("-") else [text])]
+    more = NEEDS.get((command, parameter.name), [])
+    return [command, *rest, *more, *given]
+
+
+def test_no_option_is_forgotten():
+    for name, command in COMMANDS.items():
+        known = {parameter.name for parameter in command.params if parameter.name != "help"}
+        assert set(REFUSED[name]) == known, name
+    assert set(REFUSED) == set(COMMANDS)
+
+
+CASES = [
+    pytest.param(name, parameter, id=f"{name}-{parameter.name}")
+    for name, command in COMMANDS.items()
+    for parameter in command.params
+    if parameter.name in REFUSED[name]
+]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("command", "parameter"), CASES)
+def test_a_value_that_cannot_be_is_refused_with_the_reason(command, parameter, place, monkeypatch):
+    monkeypatch.chdir(place)
+    before = listing(place)
+    wrong = []
+    for value in REFUSED[command][parameter.name]:
+        arguments = call(command, parameter, value)
+        started = time.monotonic()
+        result = CliRunner().invoke(app, arguments)
+        seconds = time.monotonic() - started
+        lines = [line for line in result.stderr.splitlines() if line.strip()]
+        said = [line for line in lines if line.lower().startswith("error: ")]
+        if not (result.exit_code == 2 and said and seconds < 5):
+            shown = [text if len(text) < 60 else f"{text[:57]}..." for text in arguments]
+            wrong.append(f"{shown}: {result.exit_code}, {seconds:.1f} s, {lines[-1:]} {result.exception!r}"[:600])
+        elif "\x1b" in result.stderr:
+            wrong.append(f"{arguments}: writes control characters to the terminal")
+        elif listing(place) != before:
+            wrong.append(f"{arguments}: made or changed {set(listing(place).items()) ^ set(before.items())}")
+            before = listing(place)
+    assert not wrong, "\n".join(wrong)
+
+
+MISSING = [
+    ["train"],
+    ["train", "recordings", "--config"],
+    ["train", "recordings", "elsewhere"],
+    ["train", "recordings", "--steps"],
+    ["train", "recordings", "--resume=yes"],
+    ["train", "--run", "run"],
+    ["train", "recordings", "--run", "run"],
+    ["generate"],
+    ["generate", "run", "-o"],
+    ["generate", "run", "run"],
+    ["generate", "run", "--mel", "frames.npy", "--mel-from", "recordings/clip0.wav"],
+    ["generate", "run", "--count", "2", "-o", "-"],
+    ["generate", "run", "--engine", "torch", "--threads", "2"],
+    ["generate", "run", "--engine", "torch", "--precision", "int8"],
+    ["evaluate"],
+    ["inspect"],
+    ["inspect", "run", "recordings"],
+    ["inspect", "run", "run", "--html", "new.html"],
+    ["bench", "run", "--config", "small"],
+    ["bench", "run", "--set", "model.cycles=1"],
+    ["config", "small", "--schema"],
+    ["config", "small", "paper"],
+    ["fly"],
+    ["--nothing"],
+    *([name, "--nothing"] for name in COMMANDS),
+]
+
+
+@pytest.mark.parametrize("arguments", MISSING, ids=" ".join)
+def test_what_is_missing_too_much_or_contradictory_is_refused(arguments, place, monkeypatch):
+    monkeypatch.chdir(place)
+    before = listing(place)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.stderr
+    assert "error: " in result.stderr.lower()
+    assert listing(place) == before
+
+
+# --- where the output goes ---------------------------------------------------------------------------------------
+
+
+def generate_to(place, output, **more):
+    command = [sys.executable, "-W", "error", "-m", "wavegen", "generate", "run", "--seconds", "inf", "-o", "-"]
+    return subprocess.Popen(command, cwd=place, stdout=output, stderr=subprocess.PIPE, text=True, **more)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_full_pipe_is_waited_for_and_a_closed_one_ends_it_quietly(place, blocking):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, blocking)
+    with generate_to(place, writer) as process:
+        os.close(writer)
+        assert os.read(reader, 44)[:4] == b"RIFF"
+        time.sleep(1)  # nobody reads
+        assert process.poll() is None
+        os.close(reader)
+        said = process.stderr.read()
+        assert process.wait(30) == 0
+    assert "Traceback" not in said
+    assert "error" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [["config"], ["config", "small"], ["inspect", "run"], ["--help"], ["evaluate", "run"]]
+)
+def test_words_onto_a_full_disk_are_an_error(place, arguments):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-W", "error", "-m", "wavegen", *arguments]
+        done = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["config", "small"], ["inspect", "run"], ["inspect", "run", "--json"]])
+def test_words_into_a_closed_pipe_end_quietly(place, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-W", "error", "-m", "wavegen", *arguments]
+    done = subprocess.run(command, cwd=place, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_existing_files_stay_as_they_are(place, monkeypatch):
+    monkeypatch.chdir(place)
+    before = (place / "existing.wav").read_bytes()
+    for arguments in (["-o", "existing.wav"], ["-o", "existing.wav", "--engine", "warp", "--overwrite"]):
+        assert CliRunner().invoke(app, ["generate", "run", "--seconds", "0.1", *arguments]).exit_code == 2
+        assert (place / "existing.wav").read_bytes() == before
