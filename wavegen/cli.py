@@ -501,9 +501,7 @@ def _complain(text: str) -> None:
 
 def _shortened(path: Any) -> str:
     """A path that fits on a line."""
-    from wavegen.audio.finding import printable
-
-    text = printable(os.fsdecode(path) if isinstance(path, bytes) else str(path))
+    text = repr(os.fsdecode(path))[1:-1]  # control characters escaped
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

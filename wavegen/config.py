@@ -196,7 +196,7 @@ class TrainingConfig(Section):
     )
     learning_rate: float = Field(0.016, gt=0, le=1, description="AdamW's and NAdam's, the schedule's peak")
     matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="Muon's, the schedule's peak")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear rise at the start")
+    warmup_steps: int = Field(100, ge=0, le=10**9, description="steps of linear rise at the start")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="after the warm-up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="of matrices, times their learning rate")
     gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null for none")
@@ -214,15 +214,16 @@ class TrainingConfig(Section):
     timeout_seconds: float = Field(
         600.0, gt=0, le=10**6, description="on several processes: one that is silent for so long is taken for lost"
     )
-    validate_every: int = Field(500, ge=1, description="steps between validations")
+    validate_every: int = Field(500, ge=1, le=10**9, description="steps between validations")
     validation_seconds: float | None = Field(
         30.0,
         gt=0,
+        le=10**6,
         description="held-out audio heard at each validation; the last one hears all; null: always all",
     )
-    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    keep_last: int = Field(3, ge=1, description="checkpoints kept, besides the best")
-    audition_every: int = Field(2000, ge=0, description="steps between auditions; 0 for none")
+    checkpoint_every: int = Field(500, ge=1, le=10**9, description="steps between checkpoints")
+    keep_last: int = Field(3, ge=1, le=10**9, description="checkpoints kept, besides the best")
+    audition_every: int = Field(2000, ge=0, le=10**9, description="steps between auditions; 0 for none")
     audition_seconds: float = Field(4.0, gt=0, le=60, description="length of an audition")
 
     @model_validator(mode="before")
