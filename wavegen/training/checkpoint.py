@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from wavegen import __version__
 from wavegen.config import Config, parse_config
 from wavegen.errors import CheckpointError, ConfigError
 
 FORMAT_VERSION = 1
+LARGEST_CONFIG = 1 << 20  # characters; a thousand labels of 255 are a quarter of it
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -59,8 +60,8 @@ class Checkpoint:
 class _Document(BaseModel):
     """The metadata's shape."""
 
-    step: int
-    config: str
+    step: int = Field(ge=0)
+    config: str = Field(max_length=LARGEST_CONFIG)
     manifest: list[dict[str, Any]]
     metrics: dict[str, Any]
     versions: dict[str, str]
@@ -139,8 +140,8 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
         version, writer = document["format_version"], document["versions"].get("wavegen", "?")
         if version != FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}: expected checkpoint format {FORMAT_VERSION}, found {version} "
-                f"(written by wavegen {writer}); use a matching wavegen"
+                f"{path}: expected checkpoint format {FORMAT_VERSION}, found {_word(version)} "
+                f"(written by wavegen {_word(writer)}); use a matching wavegen"
             )
         document = _Document.model_validate(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -152,6 +153,8 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
     groups: dict[str, Arrays] = {"weights": {}, "average": {}, "moment1": {}, "moment2": {}}
     for key, array in tensors.items():
         group, _, name = key.partition("/")
+        if group in ("weights", "average") and array.dtype.kind != "f":
+            raise CheckpointError(f"{path}: expected floating-point numbers, found {array.dtype} in {_word(key)}")
         groups.setdefault(group, {})[name] = array
     return Checkpoint(
         config=config,
@@ -163,6 +166,11 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
         metrics=document.metrics,
         versions=document.versions,
     )
+
+
+def _word(text: object) -> str:
+    """What a file says, on a terminal: short, and its control characters escaped."""
+    return repr(str(text)[:60])[1:-1]
 
 
 def _content_hash(text: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
