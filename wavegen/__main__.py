@@ -1,11 +1,19 @@
 """The command line's entry: ``wavegen`` and ``python -m wavegen``."""
 
 import os
+import signal
 import sys
+from types import FrameType
+
+
+class Stopped(SystemExit):
+    """A signal asked to stop; whatever was begun is tidied up on the way out."""
 
 
 def main() -> None:
     """Run the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     # Threads of a parallel step that wait for each other shall sleep, not spin. Spinning is a little faster on a
     # machine that does nothing else, and several times slower on one that does: a spinning thread keeps the core
     # from the one that it waits for. OpenMP reads this once, before torch is imported.
@@ -15,8 +23,32 @@ def main() -> None:
 
     try:
         app(prog_name="wavegen")
+    except Stopped as stop:
+        _leave(int(str(stop.code)))
     except OSError as error:  # what --help meets; commands have words of their own
         sys.exit(f"error: {error.strerror}")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Stop at once while modules are imported, when there is nothing to tidy up; else by an exception."""
+    signal.signal(number, signal.SIG_DFL)  # a second one kills
+    if _importing(frame):
+        _leave(128 + number)
+    raise Stopped(128 + number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "_find_and_load":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _leave(exit_code: int) -> None:
+    """End without the interpreter's last rites, which a signal could disturb once more."""
+    os.write(2, b"stopped\n")
+    os._exit(exit_code)
 
 
 if __name__ == "__main__":

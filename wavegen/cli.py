@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -266,7 +265,6 @@ def generate(
     )
     before = past if with_prime and past is not None else np.zeros(0, np.float32)
     n_samples = None if length is None else round(length * rate)
-    signal.signal(signal.SIGTERM, _terminate)
     with ProgressBar("generating", n_samples and n_samples * count, unit="sample") as bar:
 
         def written(made: int) -> None:
@@ -511,10 +509,6 @@ def _silence(text: str) -> None:
 
 def _notice(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def _terminate(number: int, frame: Any) -> None:  # noqa: ARG001 (signal's signature)
-    raise SystemExit(128 + number)
 
 
 def _drop_standard_output() -> None:

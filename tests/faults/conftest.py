@@ -1,4 +1,4 @@
-"""How long the fault injection takes: WAVEGEN_FAULTS=long for `make test-faults`; else a short form for every day."""
+"""How long fault injection takes: WAVEGEN_FAULTS is "long" for `make test-faults`, or so many times the short form."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-LONG = os.environ.get("WAVEGEN_FAULTS") == "long"
+FAULTS = os.environ.get("WAVEGEN_FAULTS", "1")
 COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
 TINY_YAML = """
 audio: {sample_rate_hz: 4000}
@@ -32,7 +32,7 @@ training:
 @pytest.fixture(scope="session")
 def how_many() -> Callable[[int, int], int]:
     """How many cases: the first number every day, the second in the long form."""
-    return lambda short, long: long if LONG else short
+    return lambda short, long: long if FAULTS == "long" else short * int(FAULTS)
 
 
 @pytest.fixture(scope="session")

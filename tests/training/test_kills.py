@@ -1,4 +1,4 @@
-"""kill -9 again and again: what is resumed ends as if nothing had happened, with everything switched on.
+"""Killed or asked to stop again and again: what is resumed ends as if undisturbed, with everything switched on.
 
 WAVEGEN_KILLS says how often; 20 unless told.
 """
@@ -44,12 +44,13 @@ training:
 
 # Imports once, then forks a training for each line it is sent; forking is safe: no thread has been started yet.
 NURSERY = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 import torch
 from wavegen.config import load_config
 from wavegen.training import launch
 from wavegen.training.distributed import Group
+from wavegen.training.interruption import Interrupted
 from wavegen.training.run_folder import RunFolder
 
 config = load_config(sys.argv[1], [f"data.folder={sys.argv[2]}"])
@@ -57,12 +58,16 @@ for line in sys.stdin:
     run = RunFolder(Path(line.strip()))
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the training listens it just dies
         group = Group(device=torch.device("cpu"))
         if run.step_checkpoints():
             trainer = launch.resume(run, lambda frozen: frozen, False, group, [], lambda text: None)
         else:
             trainer = launch.new_run(config, run, group, [], lambda text: None)
-        trainer.fit()
+        try:
+            trainer.fit()
+        except Interrupted as stop:
+            os._exit(stop.exit_code)
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -116,8 +121,9 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path: Pat
             while n_lines(killed.path) < before + lifetime and time.monotonic() < deadline:
                 time.sleep(0.002)
             time.sleep(chance.uniform(0, 0.01))  # not always right after a step
-        os.kill(child, signal.SIGKILL)
-        deaths += exit_code(nursery) == -signal.SIGKILL
+        number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        os.kill(child, number)
+        deaths += exit_code(nursery) in (-number, 128 + number)
     assert deaths == KILLS
     begin(nursery, killed.path)
     assert exit_code(nursery) == 0
