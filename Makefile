@@ -5,10 +5,10 @@ INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint typecheck format clean
+.PHONY: help demo test check test-faults fuzz test-lowest audit lint typecheck format clean
 
 help:  ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "wavegen needs Python 3.11 or newer; set PYTHON=python3.11"'
@@ -41,6 +41,21 @@ check: $(INSTALLED)  ## lint, types, and the fast tests: before each commit
 	$(RUN)/mypy
 	$(RUN)/pytest -m 'not slow'
 
+test-faults: $(INSTALLED)  ## fault injection, the long form: hours
+	WAVEGEN_FAULTS=long WAVEGEN_KILLS=100 $(RUN)/pytest tests/faults tests/training/test_kills.py
+
+fuzz: $(INSTALLED)  ## mutate recordings and configurations for MINUTES=60
+	WAVEGEN_FUZZ_MINUTES=$(or $(MINUTES),60) $(RUN)/pytest -s tests/faults -k fuzz --timeout 0
+
+test-lowest:  ## the fast tests with the lowest versions of all dependencies, in .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --editable '.[dev]' --constraint .ci/lowest.txt
+	.venv-lowest/bin/pytest -m 'not slow'
+
+audit: $(INSTALLED)  ## known vulnerabilities of the locked versions
+	$(RUN)/python -m pip install --quiet pip-audit
+	$(RUN)/pip-audit --requirement .ci/requirements.lock --no-deps --disable-pip
+
 lint: $(INSTALLED)  ## ruff
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
@@ -53,4 +68,4 @@ format: $(INSTALLED)  ## let ruff format the code
 	$(RUN)/ruff format .
 
 clean:  ## remove the environment, the demo and all caches of tools
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

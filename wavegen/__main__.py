@@ -27,6 +27,9 @@ def main() -> None:
         _leave(int(str(stop.code)))
     except OSError as error:  # what --help meets; commands have words of their own
         sys.exit(f"error: {error.strerror}")
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # all is done: the exit code shall say so
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
