@@ -182,7 +182,9 @@ def test_a_key_in_the_wrong_place_is_told_its_section(place):
 
 
 def test_a_key_like_no_other_is_told_the_known_ones():
-    assert problems("output:\n  zzzzzz: 1\n") == ["my.yaml:2: output.zzzzzz: unknown key; known here: kind, components"]
+    assert problems("output:\n  zzzzzz: 1\n") == [
+        "my.yaml:2: output.zzzzzz: unknown key; known here: kind, components, error, horizon"
+    ]
 
 
 # --- overrides ---------------------------------------------------------------------------------------------------

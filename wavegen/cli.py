@@ -18,6 +18,7 @@ from wavegen.errors import UsageError, WavegenError
 
 if TYPE_CHECKING:
     from wavegen.config import Config
+    from wavegen.trained import TrainedModel
     from wavegen.training.run_folder import RunFolder
     from wavegen.training.trainer import Trainer
 
@@ -97,7 +98,9 @@ def wavegen(
 
 @app.command(cls=Command)
 def train(
-    folder: Annotated[str | None, typer.Argument(metavar="DIR", help="Folder of recordings.")] = None,
+    folder: Annotated[
+        str | None, typer.Argument(metavar="DIR", help="Folder of recordings, or of series (.npy, .csv).")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.")] = None,
     overrides: Overrides = None,
     run: Annotated[
@@ -138,7 +141,8 @@ def train(
         given.append(f"data.folder={json.dumps(os.path.abspath(folder))}")  # noqa: PTH100 (resolves no links)
     with joined(device) as group:
         notice, progress = (_notice, _data_progress()) if group.speaks else (_silence, None)
-        run_folder = group.attempt(lambda: _run_folder(folder, run, resume, init_from))
+        named = folder if folder is not None or run is not None else _named_data(config, given)
+        run_folder = group.attempt(lambda: _run_folder(named, run, resume, init_from))
         again = group.restarts(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else _requested(config, given)
@@ -155,6 +159,7 @@ def train(
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train, and say how it goes."""
+    from wavegen.evaluation.measure import measure_of
     from wavegen.report.next_call import hearing, resuming
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
@@ -162,7 +167,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.training.interruption import Interrupted
 
     _print_plan(trainer, run_folder)
-    display = TrainingDisplay(trainer.total_steps, trainer.progress, trainer.quantizer.unit)
+    display = TrainingDisplay(trainer.total_steps, trainer.progress, measure_of(trainer.config).unit)
     trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()
@@ -175,6 +180,10 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         raise typer.Exit(stop.exit_code) from None
     finally:
         display.close()
+    if trainer.config.is_series:
+        typer.echo(f"done: {run_folder.path}. Go on with a series with:", err=True)
+        typer.echo(f"  wavegen generate {run_folder.path} --prime series.csv -o forecast.csv", err=True)
+        return
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
     labels, mel = trainer.conditioner.labels, trainer.conditioner.mel
     typer.echo(f"  {hearing(run_folder.path, labels, mel is not None, trainer.corpus)}", err=True)
@@ -193,9 +202,16 @@ def _train_along(trainer: Trainer) -> None:
 
 @app.command(cls=Command)
 def generate(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
     output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE", help="wav, flac or ogg; - is WAV to standard output.")
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="wav, flac or ogg; of series csv or npy; - is standard output, WAV or CSV.",
+        ),
     ] = "generated.wav",
     seconds: Annotated[
         str | None,
@@ -206,7 +222,15 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only; of a softmax.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this; of a softmax.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
-    prime: Annotated[str | None, typer.Option(metavar="AUDIO", help="A recording to continue.")] = None,
+    prime: Annotated[
+        str | None, typer.Option(metavar="AUDIO|SERIES", help="A recording, or a file of series, to continue.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Of series: values to forecast. Beyond the model's horizon, the default, its forecasts count as known."
+        ),
+    ] = None,
     with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (
         False
     ),
@@ -224,20 +248,24 @@ def generate(
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Generate new audio."""
+    """Generate new audio, or forecast series."""
     import numpy as np
 
     from wavegen.report.terminal import ProgressBar
     from wavegen.sampling.writing import output_paths, write_clips
     from wavegen.trained import load
 
+    given = _given(context)
+    trained = load(source, device)
+    if trained.is_series or steps is not None:
+        _forecast(trained, prime, output if "output" in given else "forecast.csv", steps, overwrite, given)
+        return
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
     length = _seconds(seconds or "5")
     if mel is not None and mel_from is not None:
         raise UsageError("--mel and --mel-from: expected one of them, found both")
     paths = output_paths(output, count, overwrite)
-    trained = load(source, device)
     doubt = trained.doubt()
     if doubt:
         _notice(doubt)
@@ -283,28 +311,73 @@ def generate(
     )
 
 
+def _given(context: typer.Context) -> set[str]:
+    """The options that the command line has."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def _refuse(given: set[str], allowed: set[str], what: str) -> None:
+    """Complain of options that a kind of model does not have."""
+    if strange := sorted(given - allowed):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
+        raise UsageError(f"{options}: not with {what}; leave {'it' if len(strange) == 1 else 'them'} out")
+
+
+def _forecast(
+    trained: TrainedModel, prime: str | None, output: str, steps: int | None, overwrite: bool, given: set[str]
+) -> None:
+    """Write how the series of a file go on."""
+    from wavegen.data.series_files import check_output, read_series, write_series
+
+    trained.check_kind(True, "--steps")
+    _refuse(given, {"source", "output", "prime", "steps", "device", "overwrite"}, "a model of series of numbers")
+    if prime is None:
+        raise UsageError("--prime: expected a file of series to go on with (.csv, .npy), found none")
+    check_output(output, overwrite)
+    known = read_series(Path(prime))
+    if known.left_out:
+        _notice(f"{prime}: columns without numbers are left out: {', '.join(known.left_out)}")
+    forecasts = {name: trained.forecast(values, steps) for name, values in known.series.items()}
+    write_series(output, forecasts, sys.stdout)
+    length = len(next(iter(forecasts.values())))
+    where = "standard output" if output == "-" else output
+    _notice(f"{where}: {len(forecasts)} series, the next {length} values of each")
+
+
 @app.command(cls=Command)
 def evaluate(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
     audio: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[AUDIO]...", help="Files or folders to score; else the run's held-out clips."),
+        typer.Argument(
+            metavar="[FILE]...", help="Audio or series to score, or folders of it; else what the run held out."
+        ),
     ] = None,
     label: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Of all AUDIO; or a mix a=0.7,b=0.3.  [default: the folder]"),
     ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Only all clips together.")] = False,
+    test: Annotated[
+        bool, typer.Option("--test", help="Score the made-up series that are neither trained on nor held out.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score audio in bits/sample, beside trivial baselines fitted on the training split."""
+    """Score audio in bits/sample, or forecasts of series, beside trivial baselines fitted on the training split."""
     from wavegen.evaluation.evaluation import score_clips, total
     from wavegen.report.scores import clip_table, cost_tables, summary_table
     from wavegen.report.terminal import ProgressBar
     from wavegen.trained import load
 
     trained = load(source, device)
+    if trained.is_series:
+        _refuse(_given(context), {"source", "audio", "summary", "test", "device", "as_json"}, "a model of series")
+        _evaluate_series(trained, [Path(path) for path in audio or []], test, summary, as_json)
+        return
+    _refuse(_given(context) & {"test"}, set(), "a model of sound")
     if label is not None and not audio:
         raise UsageError("--label: expected AUDIO to score beside it; held-out clips have their own labels")
     if label is not None and not trained.labels:
@@ -326,12 +399,32 @@ def evaluate(
         _print_tables([*each, summary_table(scores, rate, trained.quantizer), *cost_tables(trained.precision_costs)])
 
 
+def _evaluate_series(trained: TrainedModel, paths: list[Path], test: bool, summary: bool, as_json: bool) -> None:
+    """Score a model of series."""
+    from wavegen.evaluation.measure import measure_of
+    from wavegen.evaluation.series import score_series
+    from wavegen.report.scores import series_document, series_tables
+    from wavegen.report.terminal import ProgressBar
+
+    series = trained.series_to_score(paths, test, _notice)
+    linear = trained.fit_linear_forecast(_notice)
+    with ProgressBar("scoring", None, unit="position") as bar:
+        errors = trained.score_series(series, lambda n: bar.move_to(bar.count + n))
+    scores = score_series(series, errors, linear, trained.config.output.horizon, trained.config.output.error)
+    measure = measure_of(trained.config)
+    if as_json:
+        typer.echo(json.dumps(series_document(scores, measure), indent=2))
+    else:
+        _print_tables(series_tables(scores, measure, summary))
+
+
 @app.command(cls=Command)
 def inspect(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH", help="A folder, an audio file, a config, a checkpoint or a run; several runs to compare."
+            metavar="PATH",
+            help="A folder, a file of audio or series, a config, a checkpoint or a run; several runs to compare.",
         ),
     ],
     listen: Annotated[
@@ -401,6 +494,8 @@ def bench(
         raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
     trained = None if source is None else load(source, "cpu")
     settings = _load_config(config, list(overrides or [])) if trained is None else trained.config
+    if settings.is_series:
+        raise UsageError("bench: it measures models of sound, found output.kind: regression")
     machine, rows = measure(settings, None if trained is None else trained.network, _notice)
     measured = list(rows)
     if as_json:
@@ -443,6 +538,11 @@ def _requested(config: str | None, overrides: list[str]) -> Any:
         return override(frozen, overrides) if config is None else load_config(config, overrides)
 
     return requested
+
+
+def _named_data(config: str | None, overrides: list[str]) -> str | None:
+    """What a configuration makes its data of, where it needs no folder."""
+    return None if config is None else _load_config(config, overrides).data.synthetic
 
 
 def _run_folder(folder: str | None, run: str | None, resume: bool, init_from: str | None) -> RunFolder:

@@ -80,6 +80,16 @@ class DataConfig(Section):
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         "auto", description="the labels in the model's order; auto takes those that are found, sorted"
     )
+    synthetic: Literal["waves"] | None = Field(
+        None, description="series that are made up instead of read: sums of two sines and noise; null reads the folder"
+    )
+    synthetic_points: int = Field(60, ge=2, le=1 << 20, description="length of each made-up series")
+    offset: Literal["auto"] | float = Field(
+        "auto", description="of series: subtracted before the network; auto takes the mean of those trained on"
+    )
+    scale: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="of series: what is left is divided by it; auto takes the standard deviation"
+    )
 
 
 class MelConfig(Section):
@@ -172,12 +182,16 @@ class ModelConfig(Section):
 
 
 class OutputConfig(Section):
-    """The output distribution."""
+    """The output distribution, or the forecast of a series."""
 
-    kind: Literal["softmax", "logistic_mixture", "gaussian_mixture"] = Field(
-        "softmax", description="a probability for each class, or a mixture of distributions over the amplitude"
+    kind: Literal["softmax", "logistic_mixture", "gaussian_mixture", "regression"] = Field(
+        "softmax",
+        description="a probability for each class, a mixture of distributions over the amplitude, or the next values "
+        "of series of numbers",
     )
     components: int = Field(10, ge=1, le=100, description="of a mixture")
+    error: Literal["squared", "absolute"] = Field("squared", description="that a regression is trained to make small")
+    horizon: int = Field(1, ge=1, le=4096, description="next values that a regression forecasts at every position")
 
 
 class TrainingConfig(Section):
@@ -246,6 +260,16 @@ class Config(Section):
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(steps=20000))
 
     @property
+    def is_series(self) -> bool:
+        """Whether the data are series of numbers, and not sound."""
+        return self.output.kind == "regression"
+
+    @property
+    def n_classes(self) -> int:
+        """Levels of what the network hears; 0 where it is series of numbers."""
+        return 0 if self.is_series else self.quantization.classes
+
+    @property
     def n_labels(self) -> int:
         """Labels of the network; one as long as it is not known which there are."""
         if self.data.labels == "none":
@@ -267,9 +291,9 @@ class Config(Section):
         decided = frozen.training.model_dump()
         open_ = [key for key, value in self.training.model_dump().items() if value == "auto"]
         config = self.with_values("training", **{key: decided[key] for key in open_})
-        if config.data.label_names == "auto":
-            config = config.with_values("data", label_names=frozen.data.label_names)
-        return config
+        decided = frozen.data.model_dump()
+        open_ = [key for key in ("label_names", "offset", "scale") if getattr(config.data, key) == "auto"]
+        return config.with_values("data", **{key: decided[key] for key in open_})
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` reads back to an equal one."""

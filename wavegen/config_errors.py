@@ -79,7 +79,48 @@ def disagreements(config: Config) -> dict[KeyPath, str]:
         **_mel_disagreements(config),
         **_kind_disagreements(config),
         **_dropout_disagreements(config),
+        **_series_disagreements(config),
     }
+
+
+def _series_disagreements(config: Config) -> dict[KeyPath, str]:
+    """Keys that do not go together with series of numbers, or with sound."""
+    data, audio = config.data, config.audio
+    if not config.is_series:
+        if data.synthetic is None:
+            return {}
+        why = "expected null: made-up series need output.kind: regression"
+        return {("data", "synthetic"): f"{why}, found '{data.synthetic}' with output.kind: {config.output.kind}"}
+    problems: dict[KeyPath, str] = {}
+    if config.model.input != "scalar":
+        problems["model", "input"] = (
+            "expected scalar with output.kind regression, whose data are numbers and not classes, "
+            f"found '{config.model.input}'; set model.input: scalar"
+        )
+    for key, value, expected in (
+        (("data", "labels"), data.labels, "none"),
+        (("mel", "n_mels"), config.mel.n_mels, None),
+        (("audio", "trim_db"), audio.trim_db, None),
+        (("audio", "level"), audio.level, "keep"),
+    ):
+        if value != expected:
+            problems[key] = (
+                f"expected {_show(expected) if expected is None else expected} with output.kind regression, whose "
+                f"data are series of numbers and no sound, found {_show(value)}; remove it"
+            )
+    if config.training.backend == "fused":
+        problems["training", "backend"] = (
+            "expected auto, torch or compile with output.kind regression, found 'fused', which is for sound"
+        )
+    if data.synthetic is not None and data.folder is not None:
+        problems["data", "synthetic"] = (
+            f"expected null with a folder of data, found '{data.synthetic}' and {data.folder}; leave out one of them"
+        )
+    if data.synthetic is not None and data.synthetic_points <= config.output.horizon:
+        problems["data", "synthetic_points"] = (
+            f"expected more than output.horizon, {config.output.horizon}, found {data.synthetic_points}"
+        )
+    return problems
 
 
 def _dropout_disagreements(config: Config) -> dict[KeyPath, str]:
@@ -152,7 +193,7 @@ def _layer_problems(config: Config) -> dict[KeyPath, str]:
 
 def _class_disagreements(config: Config) -> dict[KeyPath, str]:
     """Keys that do not go together with the number of classes."""
-    classes = config.quantization.classes
+    classes = config.n_classes
     problems: dict[KeyPath, str] = {}
     if classes <= MOST_RANKED_CLASSES:
         return {}
@@ -208,7 +249,7 @@ def _describe(schema: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if "const" in schema:
         return str(schema["const"])
-    kind = schema.get("type")
+    kind = schema.get("type", "object")  # a section of a list is a reference, without a type
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _describe_range(schema)
     if kind == "array":

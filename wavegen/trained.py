@@ -18,6 +18,7 @@ from wavegen.audio.finding import find_audio
 from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
+from wavegen.data.corpus import Clip
 from wavegen.data.reading import build_conditioner, build_quantizer, first_samples, read_corpus
 from wavegen.device import available_cores, choose_device
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
@@ -28,6 +29,7 @@ from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import PRECISIONS, build_engine, choose_engine
 from wavegen.sampling.sampler import Request, Sampler
+from wavegen.trained_series import SeriesUse
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
@@ -62,7 +64,7 @@ class SamplingOptions(TypedDict, total=False):
     threads: int | None
 
 
-class TrainedModel:
+class TrainedModel(SeriesUse):
     """A network with a checkpoint's averaged weights.
 
     Args:
@@ -98,6 +100,20 @@ class TrainedModel:
         network = build_model(self.config).requires_grad_(False)
         load_weights(network, self.checkpoint.average)
         return network.to(self.device).eval()
+
+    def remembered(self, progress: Callable[[int, int], None] | None, split: str) -> list[Clip]:
+        """The clips of a split, as far as the training knew them.
+
+        Raises:
+            DataError: there are none, or they are not there any more.
+        """
+        known = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == split}
+        corpus = read_corpus(self.config, progress)
+        clips = [clip for clip in corpus.clips if clip.split == split and clip.content_hash in known]
+        if not clips:
+            did = "held out" if split == "validation" else "heard"
+            raise DataError(f"{self.config.data.folder}: expected the clips that the training {did}, found none")
+        return clips
 
     @property
     def sample_rate_hz(self) -> int:
@@ -200,16 +216,10 @@ class TrainedModel:
         Raises:
             DataError: it held out none, or the folder no longer has them.
         """
-        held_out = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == "validation"}
-        corpus = read_corpus(self.config, progress)
-        clips = [
+        return [
             ScoredClip(clip.name, classes := clip.classes(), self._condition_of(clip.name, classes, clip.label))
-            for clip in corpus.validation
-            if clip.content_hash in held_out
+            for clip in self.remembered(progress, "validation")
         ]
-        if not clips:
-            raise DataError(f"{self.config.data.folder}: expected the clips that the training held out, found none")
-        return clips
 
     def fit_baselines(
         self, notice: Callable[[str], None], progress: Callable[[int, int], None] | None = None
@@ -230,6 +240,8 @@ class TrainedModel:
     def doubt(self) -> str | None:
         """A sentence on why nothing good can be expected of this model, if so."""
         validation = self.checkpoint.metrics.get("validation") or {}
+        if self.is_series:
+            return None  # evaluate says how good its forecasts are
         bits = validation.get("held_out_bits", validation.get("validation_bits"))
         baselines = validation.get("baselines", {})
         # of 16-bit samples no pairs can be counted
@@ -301,6 +313,7 @@ class TrainedModel:
             UsageError: an argument is out of its range.
             ModelError: the model's outputs are not finite.
         """
+        self.check_kind(False, "generate")
         n_samples = None if seconds is None else self.n_samples(seconds)
         if prime is not None and self.conditioner.mel is not None:
             raise UsageError("--prime: a vocoder's sound begins where its spectrogram begins; leave it out")
@@ -424,6 +437,7 @@ class TrainedModel:
         """
         from wavegen.evaluation.likelihood import model_bits
 
+        self.check_kind(False, "score")
         classes = self.quantizer.encode(_mono(waveform))
         condition = self.conditioner.of_clip(classes, {} if label is None else self._weights(label))
         return model_bits(self.network, [classes], self.quantizer.silence, None, [condition])[0] / len(classes)
@@ -445,7 +459,7 @@ def load(path: str | Path, device: str = "auto") -> TrainedModel:
 
 
 def train(
-    folder: str | Path,
+    folder: str | Path | None = None,
     config: Config | str | Path = DEFAULT_PRESET,
     *,
     run: str | Path | None = None,
@@ -454,10 +468,10 @@ def train(
     observers: Sequence[Observer] = (),
     notice: Callable[[str], None] = print,
 ) -> TrainedModel:
-    """Train a model on a folder of recordings.
+    """Train a model on a folder of recordings, or of series.
 
     Args:
-        folder: of the recordings.
+        folder: of the recordings; None for the configuration's, or for made-up series.
         config: a configuration, a preset's name, or a YAML file.
         run: the run folder; ``runs/`` and the folder's name by default.
         device: auto, cpu, cuda or cuda:N.
@@ -478,8 +492,10 @@ def train(
     from wavegen.training.distributed import joined
 
     settings = config if isinstance(config, Config) else load_config(config)
-    settings = settings.with_values("data", folder=str(Path(folder).absolute()))
-    run_folder = RunFolder(Path(run) if run is not None else Path("runs") / Path(folder).absolute().name)
+    if folder is not None:
+        settings = settings.with_values("data", folder=str(Path(folder).absolute()))
+    name = settings.data.synthetic or Path(settings.data.folder or "").absolute().name
+    run_folder = RunFolder(Path(run) if run is not None else Path("runs") / name)
     source = None if init_from is None else Path(init_from)
     with joined(device) as group:
         listeners, say = (observers, notice) if group.speaks else ((), _say_nothing)

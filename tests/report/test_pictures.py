@@ -103,7 +103,7 @@ def test_a_smooth_curve_keeps_the_mean_and_leaves_out_what_is_not_finite() -> No
 
 def test_limits_leave_out_the_fall_of_the_first_steps() -> None:
     history = History(
-        steps=list(range(1, 1001)), train_bits=[8.0] * 20 + [3.0 + 1 / step for step in range(21, 1001)], validations=[]
+        steps=list(range(1, 1001)), train=[8.0] * 20 + [3.0 + 1 / step for step in range(21, 1001)], validations=[]
     )
     span = limits([history], [8.0, 7.5, 3.5, 3.2])
     assert span.lowest < 3.0

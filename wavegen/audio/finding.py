@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +81,9 @@ class FoundAudio:
     """What a folder holds. Names are relative to it, with forward slashes, sorted.
 
     Attributes:
-        names: regular files whose ending libsndfile reads.
-        unusable: (name, reason) of what looks like audio, or like a folder, and cannot be used.
-        n_ignored: how many entries are plainly no audio: text, pictures, hidden files and hidden folders.
+        names: regular files whose ending is wanted: for audio one that libsndfile reads.
+        unusable: (name, reason) of what looks like one, or like a folder, and cannot be used.
+        n_ignored: how many entries are plainly none: text, pictures, hidden files and hidden folders.
     """
 
     names: tuple[str, ...]
@@ -92,7 +92,18 @@ class FoundAudio:
 
 
 def find_audio(folder: Path) -> FoundAudio:
-    """List the audio files in a folder and all folders below; no file is opened.
+    """List the audio files in a folder and all folders below; arguments and errors as ``find_files``."""
+    return find_files(folder, READABLE, NEEDS_CONVERSION, "recordings")
+
+
+def find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) -> FoundAudio:
+    """List the files of some endings in a folder and all folders below; no file is opened.
+
+    Args:
+        folder: to look into.
+        readable: endings of the files that are wanted, in lower case, with their dot.
+        hopeless: endings of those that would be, but cannot be read.
+        what: is expected in the folder, for errors.
 
     Links are followed. A folder that is reached twice, by a link or a loop of links, counts once, under its
     own name rather than the link's.
@@ -105,9 +116,9 @@ def find_audio(folder: Path) -> FoundAudio:
     try:
         is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except OSError as error:
-        raise UsageError(f"{where}: expected a folder of recordings, found none ({error.strerror})") from error
+        raise UsageError(f"{where}: expected a folder of {what}, found none ({error.strerror})") from error
     if not is_folder:
-        raise UsageError(f"{where}: expected a folder of recordings, found a file")
+        raise UsageError(f"{where}: expected a folder of {what}, found a file")
     names: list[str] = []
     unusable: list[tuple[str, str]] = []
     n_ignored = 0
@@ -138,9 +149,9 @@ def find_audio(folder: Path) -> FoundAudio:
                 (links if entry.is_symlink() else folders).append(name + "/")
             elif not _is(entry.is_file):
                 unusable.append((name, what_else(folder / name)))
-            elif suffix(entry.name) in READABLE:
+            elif suffix(entry.name) in readable:
                 names.append(name)
-            elif suffix(entry.name) in NEEDS_CONVERSION:
+            elif suffix(entry.name) in hopeless:
                 unusable.append((name, convert_it(entry.name)))
             else:
                 n_ignored += 1

@@ -7,12 +7,12 @@ import contextlib
 import functools
 import os
 import posixpath
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from wavegen.audio.finding import READABLE, find_audio, printable
+from wavegen.audio.finding import READABLE, FoundAudio, find_audio, printable
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.audio.signal import INAUDIBLE, Level
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
@@ -29,9 +29,20 @@ LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
 SHOWN = 5  # names or reasons in one message
 
 
+class Stored(Protocol):
+    """Where the whole of what a clip belongs to lies."""
+
+    @property
+    def peak(self) -> float:
+        """The largest absolute value."""
+
+    def classes(self) -> Any:
+        """All of it: (T,) classes, or values of a series."""
+
+
 @dataclass(frozen=True)
 class Clip:
-    """The audio of one file, or the first or last part of one, as classes.
+    """The audio of one file, or the first or last part of one, as classes; or so of a series, as values.
 
     Attributes:
         name: the file's path relative to the corpus folder, with forward slashes; `TAIL` marks a held-out end.
@@ -40,7 +51,7 @@ class Clip:
         split: whether it is trained or validated on.
         content_hash: SHA-256 of the file.
         seconds: its length in the file, before trimming.
-        stored: the whole file's classes in the cache.
+        stored: the whole file's classes in the cache, or the whole series.
         start: where the clip begins in them.
     """
 
@@ -50,12 +61,16 @@ class Clip:
     split: Split
     content_hash: str
     seconds: float
-    stored: StoredClip
+    stored: Stored
     start: int = 0
 
     def classes(self) -> Classes:
-        """Map the (n_samples,) classes into memory, read-only; the file is open as long as the array lives."""
-        return self.stored.classes()[self.start : self.start + self.n_samples]
+        """Map the (n_samples,) classes into memory, read-only; the file is open as long as the array lives.
+
+        Those of a series are float64 values: see ``wavegen.data.series.values_of``.
+        """
+        classes: Classes = self.stored.classes()[self.start : self.start + self.n_samples]
+        return classes
 
     def part(self, name: str, split: Split, start: int, stop: int) -> Clip:
         """The clip's samples from start to stop as a clip of their own."""
@@ -183,8 +198,8 @@ def build_corpus(
         UsageError: the folder, or what `validation` names, does not exist.
         DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
     """
-    held_out = None if isinstance(validation, int | float) else _look_up(Path(validation), folder)
-    files, unusable, n_ignored = _list_files(folder, held_out)
+    held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
+    files, unusable, n_ignored = list_files(folder, held_out)
     settings = ClipSettings(sample_rate_hz, trim_db, level, quantizer)
     outcomes = cache.prepare([file.path for file in files], settings, progress)
     unusable |= {file.name: why for file, why in zip(files, outcomes, strict=True) if isinstance(why, str)}
@@ -205,7 +220,7 @@ def build_corpus(
     if not whole:
         raise DataError(_nothing_usable(folder, unusable, n_ignored))
     if isinstance(validation, int | float):
-        clips, notes = _hold_out_share(whole, validation)
+        clips, notes = hold_out_share(whole, validation)
     else:
         clips, notes = whole, []
         for split, text in (("train", "every usable file"), ("validation", "no usable file")):
@@ -218,14 +233,20 @@ def build_corpus(
         sample_rate_hz=sample_rate_hz,
         clips=tuple(clips),
         unusable=tuple(sorted(unusable.items())),
-        shortened=tuple((clip.name, what) for clip in whole if (what := _what_is_missing(clip.stored))),
+        shortened=tuple(
+            (file.name, what)
+            for file, stored in zip(files, outcomes, strict=True)
+            if not isinstance(stored, str) and (what := _what_is_missing(stored))
+        ),
         n_ignored=n_ignored,
         notes=(*notes, *(_loose_files(used) if labels == "subfolders" else []), *_warnings(clips, level)),
     )
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
+    """A file of a corpus: its name in it, where it lies, what it is for, and its label."""
+
     name: str
     path: Path
     split: Split
@@ -233,19 +254,22 @@ class _File:
     is_loose: bool  # in no sub-folder that could be its label
 
 
-def _list_files(folder: Path, held_out: Path | None) -> tuple[list[_File], dict[str, str], int]:
+def list_files(
+    folder: Path, held_out: Path | None, find: Callable[[Path], FoundAudio] = find_audio
+) -> tuple[list[File], dict[str, str], int]:
     """Find the files to decode, the reasons why others are not, and how many are no audio.
 
     Args:
         folder: the corpus.
         held_out: a folder of validation files or a list of them.
+        find: lists the files of a folder.
     """
-    found = find_audio(folder)
+    found = find(folder)
     unusable = dict(found.unusable)
     if held_out is None or not held_out.is_dir():
         listed = set() if held_out is None else _read_names(held_out, folder, {*found.names, *unusable})
         files = [
-            _File(name, folder / name, "validation" if name in listed else "train", *_label(name, folder))
+            File(name, folder / name, "validation" if name in listed else "train", *_label(name, folder))
             for name in found.names
         ]
         return files, unusable, found.n_ignored
@@ -257,18 +281,18 @@ def _list_files(folder: Path, held_out: Path | None) -> tuple[list[_File], dict[
         return (folder / inside).resolve().is_relative_to(held_out_real)
 
     files = [
-        _File(name, folder / name, "train", *_label(name, folder))
+        File(name, folder / name, "train", *_label(name, folder))
         for name in found.names
         if not is_held_out(posixpath.dirname(name))
     ]
-    held = find_audio(held_out)
+    held = find(held_out)
     prefix = os.path.relpath(held_out.absolute(), folder.absolute()).replace(os.sep, "/")
     # corpus/held_out/anna/1.wav is anna's, and so is corpus/anna/held_out/1.wav
     nested = not prefix.startswith("..") and "/" in prefix
     for name in held.names:
         full_name = posixpath.join(prefix, name)
         label = _label(full_name, folder) if nested else _label(name, held_out)
-        files.append(_File(full_name, held_out / name, "validation", *label))
+        files.append(File(full_name, held_out / name, "validation", *label))
     unusable |= {posixpath.join(prefix, name): reason for name, reason in held.unusable}
     n_ignored = found.n_ignored + (held.n_ignored if prefix.startswith("..") else 0)
     return sorted(files, key=lambda file: file.name), unusable, n_ignored
@@ -280,7 +304,7 @@ def _label(name: str, folder: Path) -> tuple[str, bool]:
     return (first, False) if slash else (folder.resolve().name, True)
 
 
-def _look_up(validation: Path, folder: Path) -> Path:
+def look_up(validation: Path, folder: Path) -> Path:
     """Find the folder or list of validation files: from the working directory, else from the corpus folder."""
     for path in (validation, folder / validation):
         with contextlib.suppress(OSError):  # a name too long to exist
@@ -304,48 +328,58 @@ def _read_names(listing: Path, folder: Path, known: Set[str]) -> set[str]:
     names = {posixpath.normpath(line.strip()) for line in text.split("\n") if line.strip()}
     if unknown := sorted(names - known):
         raise UsageError(
-            f"{printable(listing)}: {_count(unknown, 'name')} not among the audio files of {printable(folder)}:"
-            f" {_first(map(printable, unknown))}"
+            f"{printable(listing)}: {count_of(unknown, 'name')} not among the files of {printable(folder)}:"
+            f" {first_few(map(printable, unknown))}"
         )
     return names
 
 
-def _hold_out_share(clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[str]]:
+def hold_out_share(
+    clips: Sequence[Clip], share: float, noun: str = "file", shortest: int = 1
+) -> tuple[list[Clip], list[str]]:
     """Split by content: which side a file is on depends on nothing but its bytes.
+
+    Args:
+        clips: all of them.
+        share: to hold out.
+        noun: what a clip is.
+        shortest: samples of the least part of a clip that is of use.
 
     Returns:
         The clips with their splits, and what the user should know of it.
     """
     if share == 0:
-        return list(clips), ["Nothing is held out (data.validation is 0): there will be no held-out bits/sample."]
+        figure = "bits/sample" if noun == "file" else "error"
+        return list(clips), [f"Nothing is held out (data.validation is 0): there will be no held-out {figure}."]
     chosen = [int(clip.content_hash[:16], 16) / 2**64 < share for clip in clips]
     if len(clips) >= FEW_FILES and any(chosen) and not all(chosen):
         splits: list[Split] = ["validation" if held else "train" for held in chosen]
         return [replace(clip, split=split) for clip, split in zip(clips, splits, strict=True)], []
-    parts = []
+    parts, files = [], "series" if noun == "series" else f"{noun}s"
     for clip in clips:
-        n_tail = min(max(1, round(share * clip.n_samples)), clip.n_samples - 1)
+        n_tail = min(max(shortest, round(share * clip.n_samples)), clip.n_samples - shortest)
+        n_tail = n_tail if n_tail >= shortest else 0
         head = clip.n_samples - n_tail
         parts.append(clip.part(clip.name, "train", 0, head))
         if n_tail:
             parts.append(clip.part(clip.name + TAIL, "validation", head, clip.n_samples))
     why = (
-        f"There are fewer than {FEW_FILES} usable files"
+        f"There are fewer than {FEW_FILES} usable {files}"
         if len(clips) < FEW_FILES
-        else f"A share of {share:g} selects {'all' if all(chosen) else 'none'} of the files"
+        else f"A share of {share:g} selects {'all' if all(chosen) else 'none'} of the {files}"
     )
-    return parts, [f"{why}: the last {100 * share:.3g}% of each is held out instead of whole files."]
+    return parts, [f"{why}: the last {100 * share:.3g}% of each is held out instead of whole {files}."]
 
 
-def _loose_files(files: Sequence[_File]) -> list[str]:
+def _loose_files(files: Sequence[File]) -> list[str]:
     """What the user should know of files that lie beside the sub-folders, or in a folder without any."""
     loose: dict[str, list[str]] = {}
     for file in files:
         if file.is_loose:
             loose.setdefault(file.label, []).append(printable(file.name))
     return [
-        f"{_count(names, 'file')} in no sub-folder, which would be the label, and labelled with the folder's own name,"
-        f" {printable(label)}: {_first(names)}."
+        f"{count_of(names, 'file')} in no sub-folder, which would be the label, and labelled with the folder's own"
+        f" name, {printable(label)}: {first_few(names)}."
         for label, names in loose.items()
     ]
 
@@ -357,16 +391,17 @@ def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
     held = [clip for clip in clips if clip.split == "validation" and not clip.name.endswith(TAIL)]
     trained_on = {clip.content_hash for clip in train}
     if copies := [printable(clip.name) for clip in held if clip.content_hash in trained_on]:
-        notes.append(f"{_count(copies, 'held-out file')} also trained on, byte for byte: {_first(copies)}.")
+        notes.append(f"{count_of(copies, 'held-out file')} also trained on, byte for byte: {first_few(copies)}.")
     labels = {clip.label for clip in train}
     if strange := sorted({clip.label for clip in held if clip.label is not None and clip.label not in labels}):
-        notes.append(f"{_count(strange, 'label')} only held out, never trained on: {_first(map(printable, strange))}.")
-    if silent := [printable(clip.name) for clip in train if clip.stored.peak < INAUDIBLE]:
-        notes.append(f"{_count(silent, 'file')} silent from end to end: {_first(silent)}.")
-    if level == "keep" and (loud := [printable(clip.name) for clip in train if clip.stored.peak > LOUD_PEAK]):
         notes.append(
-            f"{_count(loud, 'file')} louder than full scale and clipped (audio.level: peak avoids it): {_first(loud)}."
+            f"{count_of(strange, 'label')} only held out, never trained on: {first_few(map(printable, strange))}."
         )
+    if silent := [printable(clip.name) for clip in train if clip.stored.peak < INAUDIBLE]:
+        notes.append(f"{count_of(silent, 'file')} silent from end to end: {first_few(silent)}.")
+    if level == "keep" and (loud := [printable(clip.name) for clip in train if clip.stored.peak > LOUD_PEAK]):
+        what = f"{count_of(loud, 'file')} louder than full scale and clipped (audio.level: peak avoids it)"
+        notes.append(f"{what}: {first_few(loud)}.")
     return notes
 
 
@@ -388,14 +423,15 @@ def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> s
             f" {n_ignored} other entries were ignored"
         )
     reasons = [f"{printable(name)}: {reason}" for name, reason in sorted(unusable.items())]
-    return f"{where}: none of the {len(reasons)} audio files can be used: {_first(reasons)}"
+    return f"{where}: none of the {len(reasons)} audio files can be used: {first_few(reasons)}"
 
 
-def _count(things: Sequence[str], noun: str) -> str:
+def count_of(things: Sequence[str], noun: str) -> str:
+    """How many things there are, up to the verb."""
     return f"1 {noun} is" if len(things) == 1 else f"{len(things)} {noun}s are"
 
 
-def _first(lines: Iterable[str]) -> str:
+def first_few(lines: Iterable[str]) -> str:
     """The first few, and how many more there are."""
     lines = list(lines)
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""

@@ -9,6 +9,9 @@ into windows of equal length, which are then shuffled too:
 A window's inputs are its targets' past on the tape, one receptive field of it: a target sees its own clip and the
 silence before it, and nothing of the clip that lies before that. Every target of every clip is visited once in an
 epoch; the cuts fall elsewhere in each epoch; no window is padded but for the silence between clips.
+
+Of a series of numbers a target is the next values, as many as the horizon has. Its first value is none, for nothing is
+forecast before it, and where too few follow there is none: the tape holds each series without its end.
 """
 
 from __future__ import annotations
@@ -16,24 +19,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from wavegen.audio.conditions import ClipCondition, ConditionRows, Stretch, rows_of_stretches, stacked
 from wavegen.errors import DataError
 
 
 class ClassSource(Protocol):
-    """Something that holds a clip's classes."""
+    """Something that holds a clip's classes, or a series's values."""
 
     @property
     def n_samples(self) -> int:
         """Length of the clip."""
 
-    def classes(self) -> npt.NDArray[np.integer]:
-        """The (n_samples,) classes."""
+    def classes(self) -> npt.NDArray[Any]:
+        """The (n_samples,) classes, or values."""
 
 
 Source = TypeVar("Source", bound=ClassSource)
@@ -44,15 +48,16 @@ class Batch:
     """What a training step sees.
 
     Args:
-        inputs: (B, receptive_field - 1 + window_targets) int64 classes.
-        targets: (B, window_targets) int64 classes; target i is predicted from inputs i .. i + receptive_field - 1.
+        inputs: (B, receptive_field - 1 + window_targets) int64 classes, or float32 values.
+        targets: (B, window_targets) int64 classes, or (B, window_targets, horizon) float32 values; target i is
+            predicted from inputs i .. i + receptive_field - 1.
         is_real: (B, window_targets) bool; False at the silence between clips, which is no target.
         condition: of each window: what step i, which predicts the sample after input i, is conditioned on.
         first: the number of its first window in the stream.
     """
 
-    inputs: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
+    inputs: npt.NDArray[Any]
+    targets: npt.NDArray[Any]
     is_real: npt.NDArray[np.bool_]
     condition: ConditionRows | None = None
     first: int = 0
@@ -85,6 +90,7 @@ class WindowStream(Generic[Source]):
         silence: the class before a clip's start; negative for a network that has zeros there.
         seed: decides the shuffles.
         condition_of: what a clip is conditioned on; None for nothing.
+        horizon: of series: next values in a target, which are no longer classes; None for clips of sound.
 
     Raises:
         DataError: there is no sample to train on.
@@ -95,18 +101,22 @@ class WindowStream(Generic[Source]):
         clips: Sequence[Source],
         receptive_field: int,
         window_targets: int,
-        silence: int,
+        silence: float,
         seed: int,
         condition_of: Callable[[Source], ClipCondition] | None = None,
+        horizon: int | None = None,
     ) -> None:
-        self.clips = [clip for clip in clips if clip.n_samples]
+        self.horizon = horizon
+        self._first = 0 if horizon is None else 1  # a clip's first target
+        beside = self._first + (horizon or 1) - 1  # samples that are none
+        self.clips = [clip for clip in clips if clip.n_samples > beside]
         if not self.clips:
             raise DataError("expected at least one training clip, found none")
         self.receptive_field = receptive_field
         self.window_targets = window_targets
         self.silence = silence
         self.seed = seed
-        self._tape_lengths = np.array([clip.n_samples + receptive_field for clip in self.clips], dtype=np.int64)
+        self._tape_lengths = np.array([clip.n_samples - beside for clip in self.clips]) + receptive_field
         self.tape_length = int(self._tape_lengths.sum())
         self.windows_per_epoch = -(-self.tape_length // window_targets)
         self.condition_of = condition_of
@@ -119,23 +129,36 @@ class WindowStream(Generic[Source]):
     def batch(self, first: int, count: int) -> Batch:
         """Items first .. first + count - 1 of the stream, as one batch."""
         field, n_targets = self.receptive_field, self.window_targets
-        tape = np.full((count, field + n_targets), self.silence, dtype=np.int64)
+        tape = np.full((count, field + n_targets), self.silence, dtype=np.int64 if self.horizon is None else np.float32)
         is_real = np.zeros((count, field + n_targets), dtype=np.bool_)
-        seen = [self._fill(first + row, tape[row], is_real[row]) for row in range(count)]
+        ahead = None if self.horizon is None else np.zeros((*tape.shape, self.horizon), dtype=np.float32)
+        seen = [
+            self._fill(first + row, tape[row], is_real[row], None if ahead is None else ahead[row])
+            for row in range(count)
+        ]
         condition = None
         if self.condition_of is not None:  # a step predicts the sample after its input
             rows = stacked([rows_of_stretches(stretches, self._table_rows, field + n_targets) for stretches in seen])
             condition = rows._replace(row_of=np.ascontiguousarray(rows.row_of[:, 1:]))
-        targets = np.maximum(tape[:, field:], 0)  # what is no target is a class all the same
+        # what is no target is a class all the same
+        targets = np.maximum(tape[:, field:], 0) if ahead is None else ahead[:, field:]
         return Batch(tape[:, :-1], targets, is_real[:, field:], condition, first)
 
     def n_targets(self, first: int, count: int) -> int:
         """How many targets of a batch are real, without reading any."""
         field = self.receptive_field
         stretches = (stretch for row in range(count) for stretch in self._stretches(first + row))
-        return sum(max(0, at + length - max(at + max(-inside, 0), field)) for at, _, inside, length in stretches)
+        return sum(
+            max(0, at + length - max(at + max(self._first - inside, 0), field)) for at, _, inside, length in stretches
+        )
 
-    def _fill(self, item: int, tape: npt.NDArray[np.int64], is_real: npt.NDArray[np.bool_]) -> list[Stretch]:
+    def _fill(
+        self,
+        item: int,
+        tape: npt.NDArray[Any],
+        is_real: npt.NDArray[np.bool_],
+        ahead: npt.NDArray[np.float32] | None,
+    ) -> list[Stretch]:
         """Copy the stretch of tape that item's window sees: a receptive field of past, then its targets.
 
         Returns:
@@ -145,8 +168,13 @@ class WindowStream(Generic[Source]):
         for at, clip, inside, length in self._stretches(item):
             silent = min(max(-inside, 0), length)
             if silent < length:
-                tape[at + silent : at + length] = self.clips[clip].classes()[inside + silent : inside + length]
-                is_real[at + silent : at + length] = True
+                classes = self.clips[clip].classes()
+                tape[at + silent : at + length] = classes[inside + silent : inside + length]
+                real = min(max(self._first - inside, 0), length)  # so many are no targets
+                is_real[at + real : at + length] = True
+                if ahead is not None:
+                    following = sliding_window_view(classes, ahead.shape[1])
+                    ahead[at + real : at + length] = following[inside + real : inside + length]
             if self.condition_of is not None:
                 seen.append((self.condition_of(self.clips[clip]), inside, inside + length))
         return seen
@@ -154,7 +182,7 @@ class WindowStream(Generic[Source]):
     def _stretches(self, item: int) -> Iterator[tuple[int, int, int, int]]:
         """The pieces of clips in item's window: the place in it, the clip, the first sample there, their number.
 
-        A first sample below 0 lies in the silence before the clip.
+        A first sample below 0 lies in the silence before the clip. The targets of series begin with the second value.
         """
         number, place = divmod(item, self.windows_per_epoch)
         epoch = self._epoch(number)
@@ -167,8 +195,9 @@ class WindowStream(Generic[Source]):
             on_tape = at % self.tape_length
             slot = int(np.searchsorted(epoch.starts, on_tape, side="right")) - 1
             clip = int(epoch.order[slot])
-            inside = on_tape - int(epoch.starts[slot]) - self.receptive_field  # negative in the clip's silence
-            length = int(min(end - at, self._tape_lengths[clip] - self.receptive_field - inside))
+            here = on_tape - int(epoch.starts[slot])
+            inside = here - self.receptive_field + self._first  # negative in the clip's silence
+            length = int(min(end - at, self._tape_lengths[clip] - here))
             yield at - begin, clip, inside, length
             at += length
 

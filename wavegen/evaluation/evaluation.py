@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.conditions import ClipCondition
@@ -23,12 +22,12 @@ class ScoredClip(NamedTuple):
 
     Attributes:
         name: of the clip.
-        classes: (T,).
+        classes: (T,); of a series the values as the network sees them.
         condition: of a conditioned model: what the clip is conditioned on.
     """
 
     name: str
-    classes: npt.NDArray[np.integer]
+    classes: npt.NDArray[Any]
     condition: ClipCondition | None = None
 
 

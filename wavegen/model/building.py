@@ -15,7 +15,7 @@ def build_model(config: Config) -> Network:
     model = config.model
     if model.kind == "wavenet":
         return build_wavenet(config)
-    classes, distribution = config.quantization.classes, build_distribution(config)
+    classes, distribution = config.n_classes, build_distribution(config)
     if model.kind == "stack":
         return Stack(
             classes=classes,
@@ -40,7 +40,7 @@ def build_wavenet(config: Config) -> WaveNet:
     """The same, for a configuration of that kind."""
     model = config.model
     return WaveNet(
-        classes=config.quantization.classes,
+        classes=config.n_classes,
         dilations=model.dilations,
         kernel_size=model.kernel_size,
         residual_channels=model.residual_channels,

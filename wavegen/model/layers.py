@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 LOWEST_WAVE, HIGHEST_WAVE = 0.5, 20.0  # radians from the middle class to the outermost
+LARGEST_SLOPE_OF_VALUES = 1.0  # of a series, whose standard deviation is about 1
 LARGEST_SLOPE = 20.0  # of a scalar input's first weights, because most of a recording is far below full scale
 
 
@@ -194,7 +195,7 @@ class ScalarInput(nn.Module):
     """A class enters as one number, its place between the lowest (-1) and the highest class (1).
 
     Args:
-        classes: number of levels.
+        classes: number of levels; 0 for values that enter as they are.
         channels: of the output.
     """
 
@@ -202,13 +203,17 @@ class ScalarInput(nn.Module):
         super().__init__()
         self.classes = classes
         self.linear = nn.Linear(1, channels)
-        nn.init.uniform_(self.linear.weight, -LARGEST_SLOPE, LARGEST_SLOPE)
+        slope = LARGEST_SLOPE if classes else LARGEST_SLOPE_OF_VALUES
+        nn.init.uniform_(self.linear.weight, -slope, slope)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, classes: Tensor) -> Tensor:
-        """Map (N,) classes to (N, channels)."""
-        steps = 2 * classes - (self.classes - 1)  # from the middle, which keeps every digit of a quiet sample
-        position = steps.to(self.linear.weight.dtype) / (self.classes - 1)
+        """Map (N,) classes or values to (N, channels)."""
+        if self.classes:
+            steps = 2 * classes - (self.classes - 1)  # from the middle, which keeps every digit of a quiet sample
+            position = steps.to(self.linear.weight.dtype) / (self.classes - 1)
+        else:
+            position = classes
         # not a matrix product, which autocast would round to the eight bits of bfloat16
         return position[:, None] * self.linear.weight[:, 0] + self.linear.bias
 

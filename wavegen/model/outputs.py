@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from wavegen.config import Config
 
-OutputKind = Literal["softmax", "logistic_mixture", "gaussian_mixture"]
-OUTPUT_KINDS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")
+OutputKind = Literal["softmax", "logistic_mixture", "gaussian_mixture", "regression"]
+OUTPUT_KINDS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")  # of sound
 
 MEAN_UNIT = 0.005  # of a mixture's means, so that a step of the optimizer moves them by little (README, "The recipe")
 LOWEST_FIRST_SCALE, HIGHEST_FIRST_SCALE = -8.0, -2.0
@@ -83,6 +83,10 @@ def build_distribution(config: Config) -> Distribution:
     output, classes = config.output, config.quantization.classes
     if output.kind == "softmax":
         return Softmax(classes)
+    if output.kind == "regression":
+        from wavegen.model.regression import Regression
+
+        return Regression(output.horizon, output.error)
     mixture = LogisticMixture if output.kind == "logistic_mixture" else GaussianMixture
     return mixture(classes, output.components)
 

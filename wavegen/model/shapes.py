@@ -31,7 +31,7 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
 
 def _raw_input(config: Config) -> tuple[dict[str, Shape], int]:
     """The input's parameters and its width, in the kinds whose own first layer has the weights."""
-    classes, width = config.quantization.classes, config.model.embedding_channels
+    classes, width = config.n_classes, config.model.embedding_channels
     if config.model.input == "embedding":
         return {"input.weight": (classes, width)}, width
     return {}, classes if config.model.input == "one_hot" else 1
@@ -71,7 +71,7 @@ def _recurrent_shapes(config: Config) -> dict[str, Shape]:
 
 
 def _wavenet_shapes(config: Config) -> dict[str, Shape]:
-    model, classes = config.model, config.quantization.classes
+    model, classes = config.model, config.n_classes
     distribution = build_distribution(config)
     residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
     convolved = model.conv_channels

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from wavegen.audio.finding import printable
-from wavegen.report.inspection.checkpoint import bits_text
+from wavegen.errors import UsageError
+from wavegen.evaluation.measure import Measure, measure_in
 from wavegen.report.inspection.config import receptive_field, resolution
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.inspection.run import inspect_run
-from wavegen.report.tables import Table, minutes
+from wavegen.report.tables import Table, heard_in_words, minutes
 
 FIGURES = (
     "step",
     "total_steps",
-    "best_bits_per_sample",
     "best_step",
-    "baselines_bits_per_sample",
-    "hours_heard",
     "minutes_trained",
     "targets_per_second",
     "skipped_steps",
@@ -28,7 +26,7 @@ FIGURES = (
     "data",
 )
 # What bits/sample depend on besides the model: they compare only where these agree.
-MEASURE = ("sample_rate_hz", "classes", "quantization")
+MEASURE = ("sample_rate_hz", "classes", "quantization", "horizon")
 
 
 def compare_runs(paths: Sequence[Path]) -> Inspection:
@@ -39,11 +37,18 @@ def compare_runs(paths: Sequence[Path]) -> Inspection:
 
     Raises:
         ConfigError: a run's configuration is wrong.
+        UsageError: some are of sound and some of series, or of series with another error.
     """
     inspected = [inspect_run(path).facts for path in paths]
     names = short_names(paths)
+    measures = {measure_in(facts) for facts in inspected}
+    if len(measures) > 1:
+        found = " and ".join(sorted(measure.unit for measure in measures))
+        raise UsageError(f"expected runs of one kind to compare, found some measured in {found}; give them apart")
+    measure = measures.pop()
+    figures = (*FIGURES, f"best_{measure.fact}", f"baselines_{measure.fact}", measure.heard)
     runs = [
-        {"name": name, "path": facts["path"], **{key: facts[key] for key in FIGURES}}
+        {"name": name, "path": facts["path"], **{key: facts[key] for key in figures}}
         for name, facts in zip(names, inspected, strict=True)
     ]
     obstacles = _obstacles(runs)
@@ -54,7 +59,8 @@ def compare_runs(paths: Sequence[Path]) -> Inspection:
         "bits_not_comparable_because": obstacles,
         "differences": _differences([facts["config"] for facts in inspected]),
     }
-    return Inspection("comparison", values, [_figures_table(runs, obstacles), _differences_table(names, values)])
+    tables = [_figures_table(measure, runs, obstacles), _differences_table(names, values)]
+    return Inspection("comparison", values, tables)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -88,28 +94,29 @@ def _differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return found
 
 
-def _figures_table(runs: Sequence[dict[str, Any]], obstacles: Sequence[str]) -> Table:
-    best = min((bits for run in runs if (bits := run["best_bits_per_sample"]) is not None), default=None)
+def _figures_table(measure: Measure, runs: Sequence[dict[str, Any]], obstacles: Sequence[str]) -> Table:
+    best = min((figure for run in runs if (figure := run[f"best_{measure.fact}"]) is not None), default=None)
     mark = len(runs) > 1 and not obstacles
 
-    def best_bits(run: dict[str, Any]) -> str:
-        bits = run["best_bits_per_sample"]
-        return bits_text(bits) + (" best" if mark and bits is not None and bits == best else "")
+    def best_figure(run: dict[str, Any]) -> str:
+        figure = run[f"best_{measure.fact}"]
+        return measure.text(figure) + (" best" if mark and figure is not None and figure == best else "")
 
     def baseline(run: dict[str, Any]) -> str:
-        return bits_text(min(run["baselines_bits_per_sample"].values(), default=None))
+        return measure.text(min(run[f"baselines_{measure.fact}"].values(), default=None))
 
     def count(key: str) -> Callable[[dict[str, Any]], str]:
         return lambda run: "-" if run[key] is None else f"{run[key]:,.0f}"
 
+    in_classes = ("in classes", lambda run: resolution(run["network"]).partition(" classes")[0])
     rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-        ("best held-out bits/sample", best_bits),
-        ("in classes", lambda run: resolution(run["network"]).partition(" classes")[0]),
+        (f"best held-out {measure.unit}", best_figure),
+        *([in_classes] if measure.is_bits else []),
         ("at step", count("best_step")),
         ("best baseline", baseline),
         ("steps", count("step")),
         ("of", count("total_steps")),
-        ("heard", lambda run: minutes(3600 * run["hours_heard"])),
+        ("heard", lambda run: heard_in_words(measure, run[measure.heard]).removesuffix(" of audio")),
         ("trained", lambda run: minutes(60 * run["minutes_trained"])),
         ("targets/s", count("targets_per_second")),
         ("parameters", lambda run: f"{run['network']['parameters']:,}"),
@@ -120,7 +127,7 @@ def _figures_table(runs: Sequence[dict[str, Any]], obstacles: Sequence[str]) -> 
         f"{len(runs)} runs",
         ("", *(run["name"] for run in runs)),
         [(name, *(show(run) for run in runs)) for name, show in rows],
-        f"bits/sample do not compare: {'; '.join(obstacles)}" if obstacles else "",
+        f"{measure.unit} do not compare: {'; '.join(obstacles)}" if obstacles else "",
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from wavegen.evaluation.measure import BITS, Measure, measure_in
 from wavegen.training.run_folder import RunFolder
 
 RECENT_STEPS = 100  # whose mean smooths the training figure and the speed
@@ -20,24 +21,26 @@ class History:
 
     Attributes:
         steps: their numbers; the lists below run parallel.
-        train_bits: bits/sample of each step's batch; None where it was not finite.
+        train: the figure of each step's batch; None where it was not finite.
         learning_rates: of each step.
         speeds: targets per second of each step.
-        hours_heard: of audio, up to each step.
+        heard: up to each step, in the unit of `measure.heard`.
         seconds: of training, up to each step.
         skipped: steps so far whose loss was not finite.
-        validations: as `validation_facts`, with the training's mean since the validation before, and the hours heard
-            and minutes trained by then.
+        validations: as `validation_facts`, with the training's mean since the validation before, and what was heard
+            and the minutes trained by then.
+        measure: what the figures are.
     """
 
     steps: list[int] = field(default_factory=list)
-    train_bits: list[float | None] = field(default_factory=list)
+    train: list[float | None] = field(default_factory=list)
     learning_rates: list[float | None] = field(default_factory=list)
     speeds: list[float | None] = field(default_factory=list)
-    hours_heard: list[float] = field(default_factory=list)
+    heard: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     skipped: int = 0
     validations: list[dict[str, Any]] = field(default_factory=list)
+    measure: Measure = BITS
 
     @property
     def step(self) -> int:
@@ -47,13 +50,17 @@ class History:
     @property
     def best(self) -> dict[str, Any] | None:
         """The validation with the lowest figure."""
-        scored = [each for each in self.validations if each["bits_per_sample"] is not None]
-        return min(scored, key=lambda each: float(each["bits_per_sample"]), default=None)
+        return min(self.scored, key=lambda each: float(each[self.measure.fact]), default=None)
+
+    @property
+    def scored(self) -> list[dict[str, Any]]:
+        """The validations that have a finite figure."""
+        return [each for each in self.validations if each[self.measure.fact] is not None]
 
     @property
     def recent(self) -> list[float]:
         """The training figure of the last steps, those left out that were not finite."""
-        last = deque((bits for bits in self.train_bits if bits is not None), maxlen=RECENT_STEPS)
+        last = deque((figure for figure in self.train if figure is not None), maxlen=RECENT_STEPS)
         return list(last)
 
     @property
@@ -69,9 +76,10 @@ class History:
         The last validation of a finished run hears all held-out audio besides, and its baselines are those of all:
         they stand in only where there is no other.
         """
-        usual = [each for each in self.validations if each["all_bits_per_sample"] is None]
-        figures = (usual or self.validations)[-1]["baselines_bits_per_sample"] if self.validations else {}
-        known = {name: bits for name, bits in figures.items() if bits is not None}
+        fact = self.measure.fact
+        usual = [each for each in self.validations if each[f"all_{fact}"] is None]
+        figures = (usual or self.validations)[-1][f"baselines_{fact}"] if self.validations else {}
+        known = {name: figure for name, figure in figures.items() if figure is not None}
         return dict(sorted(known.items(), key=lambda item: -item[1]))
 
 
@@ -80,22 +88,23 @@ def read_history(path: Path) -> History:
     history = History()
     since: list[float] = []  # the training figure since the last validation
     for entry in RunFolder(path).metrics():
-        if "train_bits" in entry:
-            bits = finite(entry["train_bits"])
+        history.measure = measure = measure_in(entry)
+        if f"train_{measure.key}" in entry:
+            figure = finite(entry[f"train_{measure.key}"])
             history.steps.append(entry["step"])
-            history.train_bits.append(bits)
+            history.train.append(figure)
             history.learning_rates.append(finite(entry.get("learning_rate")))
             history.speeds.append(finite(entry.get("targets_per_second")))
-            history.hours_heard.append(entry["hours_heard"])
+            history.heard.append(entry[measure.heard])
             history.seconds.append(entry["seconds"])
             history.skipped = entry["skipped"]
-            since += [] if bits is None else [bits]
-        elif "validation_bits" in entry:
+            since += [] if figure is None else [figure]
+        elif f"validation_{measure.key}" in entry:
             history.validations.append(
                 {
                     **validation_facts(entry),
-                    "train_bits_per_sample": fmean(since) if since else None,
-                    "hours_heard": history.hours_heard[-1] if history.steps else 0.0,
+                    f"train_{measure.fact}": fmean(since) if since else None,
+                    measure.heard: history.heard[-1] if history.steps else 0.0,
                     "minutes_trained": history.seconds[-1] / 60 if history.steps else 0.0,
                 }
             )
@@ -109,12 +118,14 @@ def validation_facts(entry: dict[str, Any]) -> dict[str, Any]:
     Its last one also hears all held-out audio, and its baselines are those of all; the best is chosen by what every
     validation hears.
     """
+    measure = measure_in(entry)
+    held_out = "held_out_seconds" if measure.is_bits else "held_out_points"
     return {
         "step": entry["step"],
-        "bits_per_sample": finite(entry["validation_bits"]),
-        "all_bits_per_sample": finite(entry.get("held_out_bits")),
-        "baselines_bits_per_sample": {name: finite(bits) for name, bits in entry.get("baselines", {}).items()},
-        "held_out_seconds": entry.get("held_out_seconds"),
+        measure.fact: finite(entry[f"validation_{measure.key}"]),
+        f"all_{measure.fact}": finite(entry.get(f"held_out_{measure.key}")),
+        f"baselines_{measure.fact}": {name: finite(each) for name, each in entry.get("baselines", {}).items()},
+        held_out: entry.get(held_out),
     }
 
 

@@ -25,24 +25,26 @@ def plan_tables(
 ) -> list[Table]:
     """The tables that tell a user what the training will do."""
     return [
-        data_table(corpus),
+        data_table(corpus, config.is_series),
         *_trouble_tables(corpus),
         _model_table(config, model),
         _training_table(config, device, run, processes),
     ]
 
 
-def data_table(corpus: Corpus) -> Table:
-    """How many clips and minutes are used for what."""
+def data_table(corpus: Corpus, is_series: bool = False) -> Table:
+    """How many clips and minutes, or series and points, are used for what."""
     rate = corpus.sample_rate_hz
 
     def row(name: str, clips: tuple[Clip, ...]) -> tuple[str, str, str]:
-        return name, f"{len(clips):,}", minutes(sum(clip.n_samples for clip in clips) / rate)
+        n_samples = sum(clip.n_samples for clip in clips)
+        return name, f"{len(clips):,}", f"{n_samples:,}" if is_series else minutes(n_samples / rate)
 
     rows = [row("train", corpus.train), row("validation", corpus.validation)]
     if corpus.unusable:
         rows.append(("skipped", f"{len(corpus.unusable):,}", ""))
-    return Table(f"Data: {corpus.folder}", ("", "clips", "length"), rows)
+    columns = ("", "series", "points") if is_series else ("", "clips", "length")
+    return Table(f"Data: {corpus.folder}", columns, rows)
 
 
 def _trouble_tables(corpus: Corpus) -> list[Table]:
@@ -59,7 +61,7 @@ def _trouble_tables(corpus: Corpus) -> list[Table]:
 
 
 def _model_table(config: Config, model: Network) -> Table:
-    field = model.receptive_field
+    field, rate = model.receptive_field, config.audio.sample_rate_hz
     conditioner = build_conditioner(config)
     names, mel = conditioner.labels, conditioner.mel
     return facts(
@@ -67,10 +69,11 @@ def _model_table(config: Config, model: Network) -> Table:
         kind=_kind(config),
         parameters=f"{model.n_parameters:,}",
         receptive_field=("all of the past, in training at least " if model.has_memory else "")
-        + f"{field:,} samples, {1000 * field / config.audio.sample_rate_hz:.0f} ms",
+        + (f"{field:,} points" if config.is_series else f"{field:,} samples, {1000 * field / rate:.0f} ms"),
         labels=f"{len(names)}: {shown([printable(name) for name in names])}" if config.n_labels else None,
         mel_spectrograms=str(mel) if mel is not None else None,
-        sound=f"{config.audio.sample_rate_hz:,} Hz, {build_quantizer(config)}",
+        sound=None if config.is_series else f"{rate:,} Hz, {build_quantizer(config)}",
+        values=f"less {config.data.offset:.6g}, by {config.data.scale:.6g}" if config.is_series else None,
         output=output_in_words(config),
     )
 
@@ -97,8 +100,8 @@ def _training_table(config: Config, device: torch.device, run: Path, processes: 
         + describe_device(device, int(training.threads) if training.threads != "auto" else None),
         precision=training.precision,
         backend=_backend(training),
-        steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets "
-        f"({targets / config.audio.sample_rate_hz:.1f} s of audio each)",
+        steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets"
+        + ("" if config.is_series else f" ({targets / config.audio.sample_rate_hz:.1f} s of audio each)"),
         memory=f"about {memory / 2**30:.1f} GiB",
     )
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from wavegen.evaluation.measure import Measure
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
@@ -106,6 +108,11 @@ def minutes(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}:{seconds % 60:02d} min"
     return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+
+
+def heard_in_words(measure: Measure, heard: float) -> str:
+    """How much a training has heard, given in the unit of `measure.heard`."""
+    return f"{minutes(3600 * heard)} of audio" if measure.is_bits else f"{heard:,.0f} points"
 
 
 def file_size(n_bytes: int) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from wavegen.evaluation.measure import Measure, measure_in
 from wavegen.report.tables import minutes
 from wavegen.training.observer import Observer
 
@@ -106,7 +107,7 @@ class TrainingDisplay(Observer):
         self._unit = unit
         self._classes = unit.removeprefix("bits/sample").strip()  # beside the bar, where they are not the usual ones
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
-        self._train_bits: float | None = None
+        self._train: float | None = None
         self._held_out = ""
         self._best = progress.best_bits
 
@@ -116,14 +117,15 @@ class TrainingDisplay(Observer):
 
     def stepped(self, entry: dict[str, Any]) -> None:
         """Move the bar."""
-        bits = entry["train_bits"]
-        if bits is None:
+        measure = measure_in(entry)
+        figure = entry[f"train_{measure.key}"]
+        if figure is None:
             self.bar.say(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
-            self._train_bits = bits if self._train_bits is None else 0.98 * self._train_bits + 0.02 * bits
-        train = "" if self._train_bits is None else f"train {self._train_bits:.3f}"
+            self._train = figure if self._train is None else 0.98 * self._train + 0.02 * figure
+        train = "" if self._train is None else f"train {measure.text(self._train)}"
         rate = f"{entry['targets_per_second'] / 1000:.0f}k targets/s"
-        heard = f"{entry['hours_heard']:.2f} h heard"
+        heard = f"{entry[measure.heard]:.2f} h heard" if measure.is_bits else f"{entry[measure.heard]:,} points"
         skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
         self.bar.move_to(
             entry["step"], " | ".join(filter(None, (train, self._held_out, self._classes, rate, heard, skipped)))
@@ -132,15 +134,16 @@ class TrainingDisplay(Observer):
     def validated(self, entry: dict[str, Any]) -> None:
         """Print the figures beside the trivial baselines."""
         self.bar.describe("training")
-        bits = entry["validation_bits"]
-        self._held_out = f"held-out {bits:.3f}"
-        best = self._best is None or bits < self._best
-        self._best = bits if best else self._best
+        measure = measure_in(entry)
+        figure = entry[f"validation_{measure.key}"]
+        self._held_out = f"held-out {measure.text(figure)}"
+        best = self._best is None or figure < self._best
+        self._best = figure if best else self._best
         everything = f", all held-out audio {entry['held_out_bits']:.4f}" if "held_out_bits" in entry else ""
-        train = "" if self._train_bits is None else f", train {self._train_bits:.3f}"
+        train = "" if self._train is None else f", train {measure.text(self._train)}"
         self.bar.say(
-            f"step {entry['step']:,}: held-out {bits:.3f} {self._unit}{' (best so far)' if best else ''}"
-            f"{everything}{train}; baselines: {baselines_in_words(entry['baselines'])}"
+            f"step {entry['step']:,}: held-out {measure.text(figure)} {self._unit}{' (best so far)' if best else ''}"
+            f"{everything}{train}; baselines: {baselines_in_words(measure, entry['baselines'])}"
         )
 
     def auditioned(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
@@ -157,6 +160,6 @@ class TrainingDisplay(Observer):
         self.bar.say(text)
 
 
-def baselines_in_words(baselines: dict[str, float]) -> str:
+def baselines_in_words(measure: Measure, baselines: dict[str, float]) -> str:
     """The trivial baselines in a line."""
-    return ", ".join(f"{name} {bits:.3f}" for name, bits in baselines.items())
+    return ", ".join(f"{name} {measure.text(figure)}" for name, figure in baselines.items())

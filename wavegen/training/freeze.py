@@ -57,7 +57,9 @@ def freeze(
         backend, reason = _choose_backend(_share(config, group), device)
         config = config.with_values("training", backend=backend)
         notice(f"backend: {backend} ({reason})")
-    if settings.precision == "auto":
+    if settings.precision == "auto" and config.is_series:
+        config = config.with_values("training", precision="float32")
+    elif settings.precision == "auto":
         precision, reason = _choose_precision(_share(config, group), device)
         config = config.with_values("training", precision=precision)
         notice(f"precision: {precision} ({reason})")
@@ -110,8 +112,11 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
     rate = corpus.sample_rate_hz
     held_out = sum(clip.n_samples for clip in corpus.validation) / rate
     heard = held_out if settings.validation_seconds is None else min(held_out, settings.validation_seconds)
-    sound_second = trial.scoring_seconds(rate)
-    audition = trial.sampling_seconds() * settings.audition_seconds * rate if settings.audition_every else 0.0
+    if config.is_series:  # every validation scores all, as fast as it trains at the least
+        heard, sound_second, audition = held_out, step / trial.n_targets, 0.0
+    else:
+        sound_second = trial.scoring_seconds(rate)
+        audition = trial.sampling_seconds() * settings.audition_seconds * rate if settings.audition_every else 0.0
     # the last validation hears all, and scores what was heard on the way in each lower precision besides
     fixed = STARTUP_SECONDS + (held_out + len(PRECISIONS) * heard) * sound_second + audition
     per_step = step + heard * sound_second / settings.validate_every
@@ -136,7 +141,7 @@ class Trial:
             self.model = build_model(config).to(device)
         self.quantizer = build_quantizer(config)
         self.batch = self._noise(most_targets or 1 << 62)
-        self.n_targets = self.batch.targets.size
+        self.n_targets = self.batch.is_real.size
         self._backends: dict[str, Backend] = {}
 
     def step_seconds(self, precision: str, steps: int) -> float:
@@ -183,7 +188,11 @@ class Trial:
         window = min(settings.window_targets, most_targets)
         size = max(1, min(int(settings.batch_size), most_targets // window))
         rng = np.random.default_rng(0)
-        inputs = rng.integers(self.model.classes, size=(size, self.model.receptive_field - 1 + window))
+        shape = (size, self.model.receptive_field - 1 + window)
+        if self.config.is_series:
+            values = rng.standard_normal((*shape, self.config.output.horizon), dtype=np.float32)
+            return Batch(values[:, :, 0], values[:, -window:], np.ones((size, window), dtype=np.bool_))
+        inputs = rng.integers(self.model.classes, size=shape)
         targets = rng.integers(self.model.classes, size=(size, window))
         condition, steps = noise_condition(self.config, inputs.shape[1]), inputs.shape[1]
         rows = None

@@ -9,7 +9,7 @@ import torch
 
 from wavegen.config import Config, differences
 from wavegen.data.corpus import Corpus, manifest_differences
-from wavegen.data.reading import build_quantizer, read_corpus, with_labels
+from wavegen.data.reading import build_quantizer, read_corpus, with_corpus
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
@@ -19,6 +19,7 @@ from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.freeze import freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
+from wavegen.training.series import trainer_class
 from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
@@ -65,7 +66,7 @@ def start(
     Raises:
         UsageError: the run folder has something in it.
     """
-    config = _frozen(group.attempt(lambda: with_labels(config, corpus)), corpus, group, notice)
+    config = _frozen(group.attempt(lambda: with_corpus(config, corpus)), corpus, group, notice)
     torch.manual_seed(config.training.seed)
     model = build_model(config)
     own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
@@ -73,7 +74,8 @@ def start(
     group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
-    return Trainer(config, corpus, model.to(group.device), build_quantizer(config), run, observers, group)
+    make = trainer_class(config.is_series)
+    return make(config, corpus, model.to(group.device), build_quantizer(config), run, observers, group)
 
 
 def _frozen(config: Config, corpus: Corpus, group: Group, notice: Notice) -> Config:
@@ -124,7 +126,7 @@ def new_run(
 
     source = group.attempt(lambda: look() if group.speaks else None)
     corpus = _shared_corpus(config, group, progress)
-    config = group.attempt(lambda: with_labels(config, corpus))
+    config = group.attempt(lambda: with_corpus(config, corpus))
     group.attempt(lambda: None if source is None else check_source(f"{init_from}", source, config, notice))
     return start(config, corpus, run, group, observers, notice, source)
 
@@ -162,7 +164,7 @@ def resume(
     corpus = _shared_corpus(config, group, progress)
     changes += manifest_differences(checkpoint.manifest, corpus.manifest())
     group.attempt(lambda: None if accept_changes else _refuse(run, changes))
-    config = group.attempt(lambda: with_labels(config, corpus))
+    config = group.attempt(lambda: with_corpus(config, corpus))
     for change in changes:
         notice(f"changed: {change}")
     return _restored(checkpoint, config, corpus, run, group, observers, notice)
@@ -223,7 +225,8 @@ def _restored(
     group.attempt(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
-    trainer = Trainer(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers, group)
+    make = trainer_class(config.is_series)
+    trainer = make(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers, group)
     trainer.restore(checkpoint)
     notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}")
     return trainer

@@ -32,8 +32,10 @@ def settle(config: Config, device: torch.device, group: Group = ALONE) -> Config
         raise UsageError(f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile")
     if training.threads == "auto":
         config = config.with_values("training", threads=max(1, available_cores() // group.local_size))
-    # the fused backend is for WaveNets, and has no dropout
-    is_fused = device.type == "cpu" and config.model.kind == "wavenet" and not config.model.dropout
+    # the fused backend is for WaveNets that make sound, and has no dropout
+    is_fused = (
+        device.type == "cpu" and config.model.kind == "wavenet" and not (config.model.dropout or config.is_series)
+    )
     if training.backend == "auto":
         config = config.with_values("training", backend="fused" if is_fused else "torch")
     if training.batch_size == "auto":

@@ -29,6 +29,7 @@ from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
+from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network, load_weights
 from wavegen.model.wavenet import WaveNet
 from wavegen.model.weight_norm import folded
@@ -60,7 +61,7 @@ class Progress:
         updates: optimizer updates made.
         targets: predictions trained on.
         seconds: of training, interruptions left out.
-        best_bits: lowest validation figure so far.
+        best_bits: lowest validation figure so far; of series an error, and no bits.
         best_step: when that was.
         validation: the last validation's line.
         precision_costs: what lower precisions of these averaged weights cost, in bits/sample; measured at the end.
@@ -112,14 +113,8 @@ class Trainer:
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
         self.optimizer = Optimizer(model, settings)
         self.conditioner = build_conditioner(config)
-        self.windows = WindowStream(
-            corpus.train,
-            model.receptive_field,
-            settings.window_targets,
-            model.padding(quantizer.silence),
-            settings.seed,
-            self._condition_of if self.conditioner.is_needed else None,
-        )
+        self.measure, self.unit = measure_of(config), unit_of_loss(config)
+        self.windows = self._window_stream()
         self.backend = build_backend(config, model, group)
         self.progress = Progress(processes=group.size)
         self.interruption = Interruption()
@@ -155,6 +150,17 @@ class Trainer:
             except (Interrupted, LostProcess):  # between two steps: the state is whole
                 self._save()
                 raise
+
+    def _window_stream(self) -> WindowStream[Any]:
+        """The windows to train on."""
+        return WindowStream(
+            self.corpus.train,
+            self.model.receptive_field,
+            self.settings.window_targets,
+            self.model.padding(self.quantizer.silence),
+            self.settings.seed,
+            self._condition_of if self.conditioner.is_needed else None,
+        )
 
     def _stop_if_asked(self) -> None:
         """Stop if any process was asked to; save if one was asked for that."""
@@ -192,13 +198,13 @@ class Trainer:
             total_steps=self.total_steps,
             schedule=settings.schedule,
         )
-        nats, gradients = self._gradients(batch, max(1, n_targets))
+        loss, gradients = self._gradients(batch, max(1, n_targets))
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         limit = settings.gradient_clip if settings.gradient_clip is not None else math.inf
         norm = clip_gradients(self.model.parameters(), limit)
-        bits = nats / math.log(2)
-        finite = math.isfinite(bits) and math.isfinite(norm)
+        figure = loss * self.unit
+        finite = math.isfinite(figure) and math.isfinite(norm)
         if finite:
             self.optimizer.step(factor)
             progress.updates += 1
@@ -207,7 +213,7 @@ class Trainer:
             update_average(self.average, self.model, settings.ema_decay, progress.updates)
         progress.step += 1
         progress.seconds += time.perf_counter() - began
-        self._record_step(bits, factor * settings.learning_rate, norm, n_targets, finite, time.perf_counter() - began)
+        self._record_step(figure, factor * settings.learning_rate, norm, n_targets, finite, time.perf_counter() - began)
 
     def _gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
         try:
@@ -220,15 +226,17 @@ class Trainer:
                 "training.window_targets, raise training.accumulation, or set training.activation_checkpointing=true"
             ) from error
 
-    def _record_step(self, bits: float, rate: float, norm: float, n_targets: int, finite: bool, seconds: float) -> None:
+    def _record_step(
+        self, figure: float, rate: float, norm: float, n_targets: int, finite: bool, seconds: float
+    ) -> None:
         progress = self.progress
         entry = {
             "step": progress.step,
-            "train_bits": bits if finite else None,
+            f"train_{self.measure.key}": figure if finite else None,
             "learning_rate": rate,
             "gradient_norm": norm if finite else None,
             "targets_per_second": n_targets / seconds,
-            "hours_heard": progress.targets / self.corpus.sample_rate_hz / 3600,
+            self.measure.heard: self._heard(),
             "seconds": progress.seconds,
             "skipped": progress.step - progress.updates,
         }
@@ -266,22 +274,23 @@ class Trainer:
         """Score held-out audio with the averaged weights, beside the trivial baselines."""
         began = time.perf_counter()
         some = self._validation_clips(self.settings.validation_seconds)
-        entry: dict[str, Any] = {"step": self.progress.step, "validation_bits": self._bits(some)}
+        figure = self._figure(some)
+        entry: dict[str, Any] = {"step": self.progress.step, f"validation_{self.measure.key}": figure}
         everything = self._validation_clips(None) if last else some
         if last:
-            entry["held_out_bits"] = self._bits(everything)
-            self.progress.precision_costs = self._precision_costs(self.average, some, entry["validation_bits"])
+            entry[f"held_out_{self.measure.key}"] = self._figure(everything)
+            self.progress.precision_costs = self._precision_costs(self.average, some, figure)
         if self.group.speaks:
-            entry["baselines"] = self._baseline_bits([clip.classes for clip in everything])
-        entry["held_out_seconds"] = sum(len(clip.classes) for clip in everything) / self.corpus.sample_rate_hz
+            entry["baselines"] = self._baseline_figures(everything)
+        entry |= self._length_of(everything)
         best = self.progress.best_bits, self.progress.best_step
-        improved = best[0] is None or entry["validation_bits"] < best[0]
+        improved = best[0] is None or figure < best[0]
         if last and not improved:
             self._measure_best(some)
         self.progress.validation = entry
         self.progress.seconds += time.perf_counter() - began
         if improved:
-            self.progress.best_bits, self.progress.best_step = entry["validation_bits"], self.progress.step
+            self.progress.best_bits, self.progress.best_step = figure, self.progress.step
             saved = self._try(lambda: self._save_best(self.checkpoint()))
             if not self.group.from_first(saved):  # all have the same best: they act on it together
                 self.progress.best_bits, self.progress.best_step = best  # the next one may be saved
@@ -299,13 +308,13 @@ class Trainer:
             if precision != "float32":
                 rounded = deepcopy(exact)
                 load_weights(rounded, rounded_weights(average, rounded.dilations, rounded.distribution, precision))
-                costs[precision] = self._bits(clips, rounded) - exact_bits
+                costs[precision] = self._figure(clips, rounded) - exact_bits
         return costs
 
-    def _bits(self, clips: Sequence[ScoredClip], model: Network | None = None) -> float:
-        """Bits/sample of the averaged weights, or of another model."""
+    def _figure(self, clips: Sequence[ScoredClip], model: Network | None = None) -> float:
+        """What the averaged weights, or another model, cost for each prediction."""
         own = clips[self.group.rank :: self.group.size]
-        total, heard = sum(len(clip.classes) for clip in own), 0
+        total, heard = sum(map(self._n_predictions, own)), 0
 
         def hear(n_samples: int) -> None:
             nonlocal heard
@@ -313,23 +322,38 @@ class Trainer:
             self._tell("working", "validating", heard, total)
             self.interruption.check()
 
-        classes, conditions = [clip.classes for clip in own], [clip.condition for clip in own]
-        bits: list[float] | None = None
+        totals: list[float] | None = None
         with suppress(Interrupted):
-            bits = model_bits(model or self.average, classes, self.quantizer.silence, hear, conditions)
-        everyone = self.group.gather(bits)
+            totals = self._totals(own, model or self.average, hear)
+        everyone = self.group.gather(totals)
         by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
         for rank, theirs in enumerate(everyone):
             if theirs is None:
                 raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
             by_clip[rank :: self.group.size] = theirs
-        return sum(by_clip) / sum(len(clip.classes) for clip in clips)
+        return sum(by_clip) / sum(map(self._n_predictions, clips))
 
-    def _baseline_bits(self, clips: Sequence[npt.NDArray[np.integer]]) -> dict[str, float]:
+    def _totals(self, clips: Sequence[ScoredClip], model: Network, hear: Callable[[int], None]) -> list[float]:
+        """What each clip costs in all."""
+        classes, conditions = [clip.classes for clip in clips], [clip.condition for clip in clips]
+        return model_bits(model, classes, self.quantizer.silence, hear, conditions)
+
+    def _n_predictions(self, clip: ScoredClip) -> int:
+        return len(clip.classes)
+
+    def _heard(self) -> float:
+        """What was trained on, in the unit of ``measure.heard``."""
+        return self.progress.targets / self.corpus.sample_rate_hz / 3600
+
+    def _length_of(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
+        return {"held_out_seconds": sum(map(self._n_predictions, clips)) / self.corpus.sample_rate_hz}
+
+    def _baseline_figures(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
+        """The trivial baselines' figures."""
         if self._baselines is None:
             heard = first_samples(self.corpus.train, FITTED_SAMPLES)
             self._baselines = fit_baselines(heard, self.quantizer.classes)
-        return baseline_bits(self._baselines, clips, self.quantizer)
+        return baseline_bits(self._baselines, [clip.classes for clip in clips], self.quantizer)
 
     def _validation_clips(self, seconds: float | None) -> list[ScoredClip]:
         """Held-out clips until so many seconds are together; one that is cut short is conditioned as a whole."""
@@ -384,7 +408,7 @@ class Trainer:
             return
         exact = deepcopy(self.average)
         load_weights(exact, best.average)
-        best.metrics["precision_costs"] = self._precision_costs(exact, clips, self._bits(clips, exact))
+        best.metrics["precision_costs"] = self._precision_costs(exact, clips, self._figure(clips, exact))
         self._try(lambda: self._save_best(best))
 
     def _save(self) -> None:

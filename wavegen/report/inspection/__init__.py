@@ -52,8 +52,9 @@ def is_run(path: Path) -> bool:
 def inspect_path(path: str, progress: Progress | None = None, *, hear: bool = False) -> Inspection:
     """Say what a path holds.
 
-    A folder with `config.yaml` and `checkpoints/` is a run, any other a folder of recordings. A file that ends in
-    .safetensors is a checkpoint, one in .yaml or .yml a configuration, any other audio. Where nothing is at the
+    A folder with `config.yaml` and `checkpoints/` is a run, one of .npy and .csv files without audio has series, any
+    other is a folder of recordings. A file that ends in .safetensors is a checkpoint, one in .yaml or .yml a
+    configuration, one in .npy or .csv has series, any other is audio. Where nothing is at the
     path, it may be a preset's name.
 
     Args:
@@ -68,6 +69,8 @@ def inspect_path(path: str, progress: Progress | None = None, *, hear: bool = Fa
         AudioError: a file is not audio that libsndfile reads, or damaged.
         DataError: a folder cannot be listed.
     """
+    from wavegen.report.inspection.series import holds_series, inspect_series
+
     place = Path(path)
     try:
         mode = place.stat().st_mode
@@ -84,6 +87,10 @@ def inspect_path(path: str, progress: Progress | None = None, *, hear: bool = Fa
             from wavegen.report.inspection.run import inspect_run
 
             return inspect_run(place)
+        if holds_series(place):
+            if hear:
+                raise UsageError(f"--listen: expected a folder of recordings, found one of series: {printable(path)}")
+            return inspect_series(place, progress)
         from wavegen.report.inspection.folder import inspect_folder
 
         return inspect_folder(place, progress, hear=hear)
@@ -95,6 +102,8 @@ def inspect_path(path: str, progress: Progress | None = None, *, hear: bool = Fa
         from wavegen.report.inspection.config import inspect_config
 
         return inspect_config(path)
+    if holds_series(place):
+        return inspect_series(place, progress)
     from wavegen.report.inspection.audio import inspect_audio
 
     return inspect_audio(place, progress)

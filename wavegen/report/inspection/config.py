@@ -50,7 +50,7 @@ def network_facts(config: Config) -> dict[str, Any]:
 
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
-    rate = config.audio.sample_rate_hz
+    rate = None if config.is_series else config.audio.sample_rate_hz
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         parts[name.partition(".")[0]] += parameter.numel()
@@ -61,11 +61,12 @@ def network_facts(config: Config) -> dict[str, Any]:
         "layers": _layers(config.model),
         **_wavenet_facts(config.model),
         "receptive_field_samples": model.receptive_field,
-        "receptive_field_ms": 1000 * model.receptive_field / rate,
+        "receptive_field_ms": None if rate is None else 1000 * model.receptive_field / rate,
         "multiply_adds_per_sample": model.multiply_adds,
         "sample_rate_hz": rate,
-        "quantization": config.quantization.kind,
-        "classes": config.quantization.classes,
+        "quantization": None if rate is None else config.quantization.kind,
+        "classes": None if rate is None else config.quantization.classes,
+        "horizon": config.output.horizon if config.is_series else None,
         "output": output_in_words(config),
         "block": block_in_words(config),
         "labels": None if config.data.labels == "none" else _known_labels(config),
@@ -116,7 +117,7 @@ def network_table(network: dict[str, Any]) -> Table:
         parameters=f"{network['parameters']:,}",
         receptive_field=receptive_field(network),
         layers=_layers_in_words(network) + (f": {network['block']}" if network.get("block") else ""),
-        sound=f"{network['sample_rate_hz']:,} Hz, {resolution(network)}",
+        sound=None if network["classes"] is None else f"{network['sample_rate_hz']:,} Hz, {resolution(network)}",
         output=network["output"],
         labels=_labels_in_words(network["labels"]),
         mel_spectrograms=_mel_in_words(network["mel"], network["sample_rate_hz"]),
@@ -128,6 +129,9 @@ def output_in_words(config: Config) -> str:
     """The output distribution."""
     if config.output.kind == "softmax":
         return "softmax"
+    if config.output.kind == "regression":
+        horizon = config.output.horizon
+        return f"the next {f'{horizon} values' if horizon > 1 else 'value'}, by {config.output.error} error"
     n, shape = config.output.components, config.output.kind.removesuffix("_mixture").replace("gaussian", "Gaussian")
     return f"one {shape} distribution" if n == 1 else f"mixture of {n} {shape} distributions"
 
@@ -151,7 +155,7 @@ def resolution(network: dict[str, Any]) -> str:
 
 def unit(network: dict[str, Any]) -> str:
     """Of the network's figures: ``bits/sample``, with the classes named unless they are the usual ones."""
-    return Quantizer(network["quantization"], network["classes"]).unit
+    return "" if network["classes"] is None else Quantizer(network["quantization"], network["classes"]).unit
 
 
 def _labels_in_words(labels: list[str] | str | None) -> str | None:
@@ -170,7 +174,9 @@ def _mel_in_words(mel: dict[str, Any] | None, rate: int) -> str | None:
 
 def receptive_field(network: dict[str, Any]) -> str:
     """The receptive field in samples and milliseconds."""
-    reach = f"{network['receptive_field_samples']:,} samples ({network['receptive_field_ms']:.1f} ms)"
+    reach = f"{network['receptive_field_samples']:,} points"
+    if network["receptive_field_ms"] is not None:
+        reach = f"{network['receptive_field_samples']:,} samples ({network['receptive_field_ms']:.1f} ms)"
     return f"all of the past; {reach} before a window's first target" if has_memory(network["kind"]) else reach
 
 
@@ -188,13 +194,14 @@ def _training_facts(config: Config) -> dict[str, Any]:
     config = settle(config, choose_device("auto"))
     settings, rate = config.training, config.audio.sample_rate_hz
     per_step = int(settings.batch_size) * settings.window_targets
+    seconds = None if config.is_series else per_step / rate
     precision = "bfloat16" if settings.precision == "bfloat16" else "float32"
     return {
         "windows": settings.batch_size,
         "targets_per_step": per_step,
-        "audio_seconds_per_step": per_step / rate,
+        "audio_seconds_per_step": seconds,
         "steps": settings.steps,
-        "audio_hours_in_all": None if settings.steps is None else settings.steps * per_step / rate / 3600,
+        "audio_hours_in_all": None if settings.steps is None or seconds is None else settings.steps * seconds / 3600,
         "minutes": settings.minutes,
         "memory_bytes": training_bytes(config, precision),
         "memory_precision": precision,
@@ -204,12 +211,12 @@ def _training_facts(config: Config) -> dict[str, Any]:
 def _training_table(config: Config, training: dict[str, Any]) -> Table:
     seconds, hours = training["audio_seconds_per_step"], training["audio_hours_in_all"]
     memory = f"about {file_size(training['memory_bytes'])} ({training['memory_precision']})"
-    step = f"{training['targets_per_step']:,} targets, {seconds:.2f} s of audio"
+    step = f"{training['targets_per_step']:,} targets" + ("" if seconds is None else f", {seconds:.2f} s of audio")
     windows = f"{training['windows']} x {config.training.window_targets:,} targets, context on top"
     whole = (
         f"{config.training.minutes:g} minutes; the steps are measured at the start"
-        if hours is None
-        else f"{training['steps']:,} steps, {minutes(3600 * hours)} of audio"
+        if training["steps"] is None
+        else f"{training['steps']:,} steps" + ("" if hours is None else f", {minutes(3600 * hours)} of audio")
     )
     return facts(
         "training",

@@ -22,6 +22,6 @@ class Inspection:
         tables: for people.
     """
 
-    kind: Literal["folder", "audio", "config", "checkpoint", "run", "comparison"]
+    kind: Literal["folder", "audio", "config", "checkpoint", "run", "comparison", "series"]
     facts: dict[str, Any]
     tables: list[Table]

@@ -11,19 +11,19 @@ from typing import Any
 from wavegen.audio.finding import printable
 from wavegen.config import load_config
 from wavegen.errors import CheckpointError, UsageError
+from wavegen.evaluation.measure import Measure, measure_in, measure_of
 from wavegen.report.history import History, read_history
 from wavegen.report.inspection.checkpoint import (
-    bits_in_words,
-    bits_text,
     data_facts,
     data_table,
+    figures_in_words,
     held_out_table,
     step_in_words,
     training_state,
 )
 from wavegen.report.inspection.config import network_facts, network_table, unit
 from wavegen.report.inspection.inspection import Inspection
-from wavegen.report.tables import Table, facts, file_size, minutes
+from wavegen.report.tables import Table, facts, file_size, heard_in_words, minutes
 from wavegen.training.checkpoint import Checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -44,17 +44,18 @@ def inspect_run(path: Path) -> Inspection:
     if checkpoint is not None and checkpoint.step > history.step:
         state = training_state(checkpoint)
     else:
-        state = _state(history, config.training.steps)
+        state = _state(history, measure_of(config), config.training.steps)
     network, recent = network_facts(config), history.recent
+    measure = measure_of(config)
     data = None if checkpoint is None else data_facts(checkpoint)
     values = {
         "kind": "run",
         "path": str(path),
         **state,
         "recent_steps": len(recent),
-        "recent_train_bits_per_sample": fmean(recent) if recent else None,
+        f"recent_train_{measure.fact}": fmean(recent) if recent else None,
         "targets_per_second": history.recent_speed,
-        "baselines_bits_per_sample": history.baselines,
+        f"baselines_{measure.fact}": history.baselines,
         "newest_checkpoint_step": None if checkpoint is None else checkpoint.step,
         "damaged_checkpoints": damaged,
         "validations": history.validations,
@@ -68,24 +69,24 @@ def inspect_run(path: Path) -> Inspection:
     if data is not None:
         tables.append(data_table(data))
     if history.validations:
-        tables.append(_curve_table(history.validations, state["best_step"], unit(network)))
+        tables.append(_curve_table(measure, history.validations, state["best_step"]))
     if state["last_validation"]:
-        tables.append(held_out_table(state["last_validation"], unit(network)))
+        tables.append(held_out_table(state["last_validation"], measure))
     if values["checkpoints"]:
         tables.append(_checkpoints_table(values["checkpoints"]))
     return Inspection("run", values, tables)
 
 
-def _state(history: History, total_steps: int | None) -> dict[str, Any]:
+def _state(history: History, measure: Measure, total_steps: int | None) -> dict[str, Any]:
     """The same facts as `training_state` takes from a checkpoint."""
     best = history.best
     return {
         "step": history.step,
         "total_steps": total_steps,
-        "hours_heard": history.hours_heard[-1] if history.steps else 0.0,
+        measure.heard: history.heard[-1] if history.steps else 0.0,
         "minutes_trained": history.seconds[-1] / 60 if history.steps else 0.0,
         "skipped_steps": history.skipped,
-        "best_bits_per_sample": best and best["bits_per_sample"],
+        f"best_{measure.fact}": best and best[measure.fact],
         "best_step": best and best["step"],
         "last_validation": history.validations[-1] if history.validations else None,
     }
@@ -112,40 +113,42 @@ def _list_checkpoints(run: RunFolder, best_step: int | None) -> list[dict[str, A
 
 
 def _summary_table(values: dict[str, Any]) -> Table:
-    step, saved, recent = values["step"], values["newest_checkpoint_step"], values["recent_train_bits_per_sample"]
+    measure = measure_in(values, unit(values["network"]))
+    step, saved, recent = values["step"], values["newest_checkpoint_step"], values[f"recent_train_{measure.fact}"]
     speed, auditions, damaged = values["targets_per_second"], values["auditions"], values["damaged_checkpoints"]
     steps = "step" if values["recent_steps"] == 1 else f"{values['recent_steps']} steps"
     saved_in_words = "none yet" if saved is None else f"step {saved:,}; --resume goes on from there"
+    heard = f"{len(auditions)}, the last is {auditions[-1]}" if auditions else "none yet"
     return facts(
         printable(values["path"]),
         step=step_in_words(step, values["total_steps"]),
-        heard=f"{minutes(3600 * values['hours_heard'])} of audio",
+        heard=heard_in_words(measure, values[measure.heard]),
         trained=minutes(60 * values["minutes_trained"]),
         speed=None if speed is None else f"{speed:,.0f} targets/s, median of the last {steps}",
-        train=None if recent is None else f"{recent:.3f} {unit(values['network'])}, mean of the last {steps}",
-        **bits_in_words(values, unit(values["network"])),
+        train=None if recent is None else f"{measure.text(recent)} {measure.unit}, mean of the last {steps}",
+        **figures_in_words(values, measure),
         skipped_steps=values["skipped_steps"] or None,
         checkpoint=None if saved == step else saved_in_words,
         damaged="\n".join(map(printable, damaged)) or None,
-        auditions=f"{len(auditions)}, the last is {auditions[-1]}" if auditions else "none yet",
+        auditions=heard if measure.is_bits else None,
     )
 
 
-def _curve_table(validations: Sequence[dict[str, Any]], best_step: int | None, unit: str) -> Table:
+def _curve_table(measure: Measure, validations: Sequence[dict[str, Any]], best_step: int | None) -> Table:
     rows = []
     for each in _spread(validations, best_step):
         rows.append(
             (
                 f"{each['step']:,}",
-                bits_text(each["train_bits_per_sample"]),
-                bits_text(each["bits_per_sample"]),
-                minutes(3600 * each["hours_heard"]),
+                measure.text(each[f"train_{measure.fact}"]),
+                measure.text(each[measure.fact]),
+                heard_in_words(measure, each[measure.heard]).removesuffix(" of audio"),
                 "best" if each["step"] == best_step else "",
             )
         )
     n_all = len(validations)
     some = "validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
-    return Table(f"{some} ({unit})", ("step", "train", "held-out", "heard", ""), rows)
+    return Table(f"{some} ({measure.unit})", ("step", "train", "held-out", "heard", ""), rows)
 
 
 def _spread(validations: Sequence[dict[str, Any]], best_step: int | None) -> list[dict[str, Any]]:

@@ -63,7 +63,8 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
     run = Path(facts["path"])
     name = printable(run.absolute().name)
     history = read_history(run)
-    samples, origin = generate_samples(run, request, progress)
+    is_series = facts["config"]["output"]["kind"] == "regression"
+    samples, origin = ([], "") if is_series else generate_samples(run, request, progress)
     auditions, problems = read_auditions(run, facts["auditions"])
     n_all = len(facts["auditions"])
     some = "All" if len(auditions) == n_all else f"{len(auditions)} of the {n_all}"
@@ -80,8 +81,11 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
         "network": ("Network", sections.network(facts)),
         "configuration": ("Configuration", sections.configuration(facts["config"])),
     }
+    if is_series:  # there is nothing to hear
+        parts = {key: part for key, part in parts.items() if key not in ("samples", "auditions")}
     links = [tag("li", tag("a", title, href=f"#{key}")) for key, (title, _) in parts.items()]
     made = datetime.now(UTC)
+    more = "--prime series.csv -o forecast.csv" if is_series else "-o new.wav"
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
@@ -94,7 +98,7 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
         tag("main", [part for _, part in parts.values()], id="content"),
         tag(
             "footer",
-            tag("p", "More of it: ", tag("code", f"wavegen generate {printable(facts['path'])} -o new.wav")),
+            tag("p", "More of it: ", tag("code", f"wavegen generate {printable(facts['path'])} {more}")),
             tag(
                 "p",
                 f"Made by wavegen {__version__}, ",

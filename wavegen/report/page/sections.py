@@ -8,15 +8,22 @@ from typing import Any
 
 from wavegen.audio.finding import printable
 from wavegen.config import Config
+from wavegen.evaluation.measure import measure_in
 from wavegen.report.history import History
-from wavegen.report.inspection.checkpoint import THIS_MODEL, bits_text, data_table, ranked_models, step_in_words
+from wavegen.report.inspection.checkpoint import (
+    THIS_MODEL,
+    data_table,
+    held_out_in_words,
+    ranked_models,
+    step_in_words,
+)
 from wavegen.report.inspection.config import network_table, resolution
 from wavegen.report.page.charts import Axis, Curve, chart
 from wavegen.report.page.markup import Markup, tag
 from wavegen.report.page.players import player
 from wavegen.report.page.samples import Sound
 from wavegen.report.pictures.curves import limits, smooth
-from wavegen.report.tables import Table, minutes
+from wavegen.report.tables import Table, heard_in_words, minutes
 
 MOST_ROWS = 100
 
@@ -28,27 +35,30 @@ def section(name: str, title: str, *content: str | Sequence[str]) -> Markup:
 
 def summary(facts: dict[str, Any]) -> Markup:
     """The figures that one asks for first, and what they mean."""
-    network, best = facts["network"], facts["best_bits_per_sample"]
+    measure = measure_in(facts)
+    network, best = facts["network"], facts[f"best_{measure.fact}"]
     speed = facts["targets_per_second"]
     figures = {
         "best held-out": (
-            bits_text(best),
-            "bits/sample" if best is None else f"bits/sample, step {facts['best_step']:,}",
+            measure.text(best),
+            measure.unit if best is None else f"{measure.unit}, step {facts['best_step']:,}",
         ),
         "step": (f"{facts['step']:,}", step_in_words(facts["step"], facts["total_steps"]).partition(" ")[2]),
-        "audio heard": (minutes(3600 * facts["hours_heard"]), ""),
+        f"{measure.material} heard": (heard_in_words(measure, facts[measure.heard]).removesuffix(" of audio"), ""),
         "time trained": (minutes(60 * facts["minutes_trained"]), ""),
         "speed": ("-" if speed is None else f"{speed:,.0f}", "targets/s"),
         "parameters": (f"{network['parameters']:,}", ""),
         "receptive field": (
             f"{network['receptive_field_ms']:.0f} ms",
             f"{network['receptive_field_samples']:,} samples",
-        ),
-        "sound": (
-            f"{network['sample_rate_hz'] / 1000:g} kHz",
-            resolution(network),
-        ),
+        )
+        if measure.is_bits
+        else (f"{network['receptive_field_samples']:,}", "points"),
     }
+    if measure.is_bits:
+        figures["sound"] = (f"{network['sample_rate_hz'] / 1000:g} kHz", resolution(network))
+    else:
+        figures["forecast"] = (network["output"], "")
     tiles = [
         tag("div", tag("dt", name), tag("dd", tag("b", value), " ", tag("span", unit)))
         for name, (value, unit) in figures.items()
@@ -60,44 +70,48 @@ def verdict(validation: dict[str, Any] | None) -> str:
     """How good the model is, in a sentence or two."""
     if validation is None:
         return "It was not validated yet: how good the model is, is not known."
-    known = {name: bits for name, bits in ranked_models(validation) if bits is not None}
+    measure = measure_in(validation)
+    known = {name: figure for name, figure in ranked_models(validation) if figure is not None}
     own = known.pop(THIS_MODEL, None)
     if own is None:
         return f"The last validation, at step {validation['step']:,}, has no finite figure: the training has failed."
-    everything = "" if validation["all_bits_per_sample"] is None else "all "
-    figure = f"At step {validation['step']:,} {everything}held-out audio costs {own:.3f} bits/sample (lower is better)."
-    better = {name: bits for name, bits in known.items() if bits <= own}
+    everything = "" if validation[f"all_{measure.fact}"] is None or not measure.is_bits else "all "
+    costs = f"held-out {measure.material} {'costs' if measure.is_bits else 'have'} {measure.text(own)} {measure.unit}"
+    figure = f"At step {validation['step']:,} {everything}{costs} (lower is better)."
+    better = {name: each for name, each in known.items() if each <= own}
     if not known:
         return figure
     if not better:
-        name, bits = min(known.items(), key=lambda item: item[1])
-        return f"{figure} That beats every trivial baseline; the best of them is {name} with {bits:.3f}."
+        name, best = min(known.items(), key=lambda item: item[1])
+        return f"{figure} That beats every trivial baseline; the best of them is {name} with {measure.text(best)}."
     beaten = ", ".join(name for name in known if name not in better) or "none of the trivial baselines"
-    still = ", ".join(f"{name} ({bits:.3f})" for name, bits in sorted(better.items(), key=lambda item: item[1]))
+    ranked = sorted(better.items(), key=lambda item: item[1])
+    still = ", ".join(f"{name} ({measure.text(each)})" for name, each in ranked)
     return f"{figure} That beats {beaten}; still better: {still}."
 
 
 def curves(history: History, validation: dict[str, Any] | None) -> Markup:
-    """Bits/sample, learning rate and speed; the model among the baselines; every figure as a table."""
-    if not any(bits is not None for bits in history.train_bits):
+    """The figure, learning rate and speed; the model among the baselines; every figure as a table."""
+    if not any(figure is not None for figure in history.train):
         return section("curves", "Curves", tag("p", "No step was made yet."))
-    baselines = history.baselines
+    baselines, measure = history.baselines, history.measure
     span = limits([history], list(baselines.values()))
     steps = Axis(0, 1.01 * history.step, "step", lambda value: f"{value:,.0f}")
-    scored = [(each["step"], each["bits_per_sample"]) for each in history.validations if each["bits_per_sample"]]
-    train = list(zip(*smooth(history.steps, history.train_bits), strict=True))
-    words = f"Training from {train[0][1]:.2f} to {train[-1][1]:.2f}."
+    scored = [(each["step"], each[measure.fact]) for each in history.scored]
+    train = list(zip(*smooth(history.steps, history.train), strict=True))
+    words = f"Training from {train[0][1]:.3g} to {train[-1][1]:.3g}."
     if scored:
-        words += f" Held-out from {scored[0][1]:.3f} at step {scored[0][0]:,} to {scored[-1][1]:.3f} at the last."
-    above = [f"{name} {bits:.2f}" for name, bits in baselines.items() if bits > span.highest]
+        first, last = (measure.text(each) for _, each in (scored[0], scored[-1]))
+        words += f" Held-out from {first} at step {scored[0][0]:,} to {last} at the last."
+    above = [f"{name} {figure:.3g}" for name, figure in baselines.items() if figure > span.highest]
     charts = [
         chart(
-            "Bits/sample (lower is better)",
+            f"{measure.unit.capitalize()} (lower is better)",
             words,
             steps,
-            Axis(span.lowest, span.highest, "bits/sample", lambda value: f"{value:.3g}"),
+            Axis(span.lowest, span.highest, measure.unit, lambda value: f"{value:.3g}"),
             [Curve("training", "train", train), Curve("held-out", "held-out", scored, dotted=True)],
-            {f"{name} {bits:.3f}": bits for name, bits in baselines.items()},
+            {f"{name} {measure.text(figure)}": figure for name, figure in baselines.items()},
         ),
         tag("p", f"Above the chart: {', '.join(above)}.", class_="note") if above else "",
     ]
@@ -170,24 +184,23 @@ def _facts(table: Table) -> Markup:
 
 def _ranking(validation: dict[str, Any]) -> Markup:
     """The model among the baselines as bars."""
-    ranked = [(name, bits) for name, bits in ranked_models(validation) if bits is not None]
+    measure = measure_in(validation)
+    ranked = [(name, figure) for name, figure in ranked_models(validation) if figure is not None]
     if not ranked:
         return Markup("")
-    widest = max(bits for _, bits in ranked)
-    seconds = validation["held_out_seconds"]
-    audio = "" if seconds is None else f", {minutes(seconds)} of held-out audio"
+    widest = max(figure for _, figure in ranked)
     rows = [
         tag(
             "tr",
             tag("th", name, scope="row"),
-            tag("td", bits_text(bits), class_="number"),
-            tag("td", tag("div", style=f"width:{100 * bits / widest:.1f}%", class_="bar"), class_="bars"),
+            tag("td", measure.text(figure), class_="number"),
+            tag("td", tag("div", style=f"width:{100 * figure / widest:.1f}%", class_="bar"), class_="bars"),
             class_="own" if name == THIS_MODEL else None,
         )
-        for name, bits in ranked
+        for name, figure in ranked
     ]
-    head = tag("tr", tag("th", "model", scope="col"), tag("th", "bits/sample", scope="col", colspan=2))
-    title = f"Step {validation['step']:,}{audio}"
+    head = tag("tr", tag("th", "model", scope="col"), tag("th", measure.unit, scope="col", colspan=2))
+    title = f"Step {validation['step']:,}{held_out_in_words(validation)}"
     return tag("table", tag("caption", title), tag("thead", head), tag("tbody", rows), class_="ranks")
 
 
@@ -195,18 +208,16 @@ def _validations(history: History) -> Markup:
     entries = history.validations
     if not entries:
         return Markup("")
-    every = -(-len(entries) // MOST_ROWS)
+    measure, every = history.measure, -(-len(entries) // MOST_ROWS)
     shown = [each for i, each in enumerate(entries) if (len(entries) - 1 - i) % every == 0]
     best = history.best
     rows = [
         tag(
             "tr",
             tag("th", f"{each['step']:,}", scope="row"),
-            tag("td", bits_text(each["train_bits_per_sample"])),
-            tag(
-                "td", bits_text(each["bits_per_sample"]) + (" (best)" if best and each["step"] == best["step"] else "")
-            ),
-            tag("td", minutes(3600 * each["hours_heard"])),
+            tag("td", measure.text(each[f"train_{measure.fact}"])),
+            tag("td", measure.text(each[measure.fact]) + (" (best)" if best and each["step"] == best["step"] else "")),
+            tag("td", heard_in_words(measure, each[measure.heard]).removesuffix(" of audio")),
             tag("td", minutes(60 * each["minutes_trained"])),
         )
         for each in shown

@@ -1,4 +1,7 @@
-"""Pictures of training: bits/sample, learning rate and speed, of one run or of several side by side."""
+"""Pictures of training: its figure, learning rate and speed, of one run or of several side by side.
+
+The figure is bits/sample, or of series an error.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wavegen.evaluation.measure import Measure
 from wavegen.report.history import History
 from wavegen.report.inspection.checkpoint import THIS_MODEL
 from wavegen.report.pictures.figure import BLUE, GREY, MARKERS, SERIES, VERMILION, new_figure, spread, tidy, title
@@ -25,18 +29,18 @@ LINES = ("-", "--", "-.", ":")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture of bits/sample spans.
+    """What a picture of figures spans.
 
     Attributes:
-        lowest, highest: bits/sample.
+        lowest, highest: of them.
     """
 
     lowest: float
     highest: float
 
-    def holds(self, bits: float) -> bool:
+    def holds(self, figure: float) -> bool:
         """Whether a figure lies within."""
-        return self.lowest <= bits <= self.highest
+        return self.lowest <= figure <= self.highest
 
 
 def smooth(places: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
@@ -55,17 +59,18 @@ def limits(histories: Sequence[History], baselines: Sequence[float]) -> Limits:
     shown = []
     for history in histories:
         early = EARLY * history.step
-        shown += [v["bits_per_sample"] for v in history.validations if v["bits_per_sample"] is not None]
-        places, bits = smooth(history.steps, history.train_bits)
-        shown += [value for place, value in zip(places, bits, strict=True) if place > early] or bits
+        shown += [each[history.measure.fact] for each in history.scored]
+        places, figures = smooth(history.steps, history.train)
+        shown += [value for place, value in zip(places, figures, strict=True) if place > early] or figures
     shown += sorted(baselines)[:2]
     lowest, highest = min(shown), max(shown)
-    margin = 0.06 * max(highest - lowest, 0.1)
+    least = 0.1 if all(history.measure.is_bits for history in histories) else 0.1 * highest
+    margin = 0.06 * max(highest - lowest, least)
     return Limits(max(0.0, lowest - margin), highest + margin)
 
 
 def run_figure(name: str, history: History, unit: str) -> Figure:
-    """Bits/sample with the trivial baselines as lines; learning rate and speed below.
+    """The figure with the trivial baselines as lines; learning rate and speed below.
 
     Args:
         name: of the run.
@@ -76,10 +81,10 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
     span = limits([history], list(history.baselines.values()))
     title(above, name)
-    _draw_bits(above, history)
+    _draw_figure(above, history)
     above.set_ylabel(unit)
     above.set_ylim(span.lowest, span.highest)
-    _draw_baselines(above, history.baselines, span)
+    _draw_baselines(above, history.measure, history.baselines, span)
     for axes, values, label in (
         (middle, history.learning_rates, "learning rate"),
         (below, history.speeds, "targets/s"),
@@ -97,19 +102,23 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
 
 
 def comparison_figure(histories: dict[str, History], units: dict[str, str], obstacles: Sequence[str] = ()) -> Figure:
-    """Held-out bits/sample of several runs over the audio heard, and over the time trained; a row for each unit.
+    """Held-out figures of several runs over what they heard, and over the time trained; a row for each unit.
 
     Args:
-        histories: by the runs' names; each with one step or more.
+        histories: by the runs' names; each with one step or more; of one kind of measure.
         units: of their figures, by the runs' names.
-        obstacles: why their bits/sample do not compare, if they do not.
+        obstacles: why their figures do not compare, if they do not.
     """
     rows = list(dict.fromkeys(units.values()))
     figure = new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
     grid = figure.subplots(len(rows), 2, sharex="col", sharey="row", squeeze=False)
-    heard_factor, heard_unit = _time_unit(max(3600 * history.hours_heard[-1] for history in histories.values()))
+    measure = next(iter(histories.values())).measure
+    heard_factor, heard_unit = 1.0, "points"
+    if measure.is_bits:
+        heard_factor, heard_unit = _time_unit(max(3600 * history.heard[-1] for history in histories.values()))
+        heard_factor *= 3600
     trained_factor, trained_unit = _time_unit(max(history.seconds[-1] for history in histories.values()))
-    scales = {"hours_heard": 3600 * heard_factor, "minutes_trained": 60 * trained_factor}
+    scales = {measure.heard: heard_factor, "minutes_trained": 60 * trained_factor}
     for i, (name, history) in enumerate(histories.items()):
         axes_of = dict(zip(scales, grid[rows.index(units[name])], strict=True))
         _draw_compared(axes_of, scales, i, name, history)
@@ -121,12 +130,13 @@ def comparison_figure(histories: dict[str, History], units: dict[str, str], obst
         for axes in (left, right):
             axes.set_xlim(left=0)
             tidy(axes, "both")
-            _draw_baselines(axes, shared, span, labelled=axes is right)
-    for axes, label in zip(grid[-1], (f"audio heard ({heard_unit})", f"time trained ({trained_unit})"), strict=True):
+            _draw_baselines(axes, measure, shared, span, labelled=axes is right)
+    heard = f"{measure.material} heard ({heard_unit})"
+    for axes, label in zip(grid[-1], (heard, f"time trained ({trained_unit})"), strict=True):
         axes.set_xlabel(label)
     title(grid[0, 0], "held-out (marks), training (pale)")
     if obstacles:
-        figure.suptitle(f"bits/sample do not compare: {'; '.join(obstacles)}", color=VERMILION)
+        figure.suptitle(f"{measure.unit} do not compare: {'; '.join(obstacles)}", color=VERMILION)
     handles = [line for left in grid[:, 0] for line in left.get_legend_handles_labels()[0]]
     legend = figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False)
     for text in legend.get_texts():
@@ -135,18 +145,18 @@ def comparison_figure(histories: dict[str, History], units: dict[str, str], obst
 
 
 def _draw_compared(axes_of: dict[str, Axes], scales: dict[str, float], i: int, name: str, history: History) -> None:
-    """One of several runs, the i-th, over the hours heard and over the minutes trained."""
+    """One of several runs, the i-th, over what it heard and over the minutes trained."""
     colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
     line = LINES[i // len(SERIES) % len(LINES)]
-    scored = [each for each in history.validations if each["bits_per_sample"] is not None]
-    steps = {"hours_heard": history.hours_heard, "minutes_trained": [s / 60 for s in history.seconds]}
+    scored, measure = history.scored, history.measure
+    steps = {measure.heard: history.heard, "minutes_trained": [s / 60 for s in history.seconds]}
     for key, axes in axes_of.items():
         factor = scales[key]
-        places, bits = smooth(steps[key], history.train_bits)
-        axes.plot([factor * place for place in places], bits, color=colour, alpha=0.35, linewidth=1)
+        places, figures = smooth(steps[key], history.train)
+        axes.plot([factor * place for place in places], figures, color=colour, alpha=0.35, linewidth=1)
         axes.plot(
             [factor * each[key] for each in scored],
-            [each["bits_per_sample"] for each in scored],
+            [each[measure.fact] for each in scored],
             color=colour,
             linestyle=line,
             linewidth=1.8,
@@ -157,34 +167,34 @@ def _draw_compared(axes_of: dict[str, Axes], scales: dict[str, float], i: int, n
         )
 
 
-def ranking_figure(name: str, ranked: Sequence[tuple[str, float]], unit: str) -> Figure:
+def ranking_figure(name: str, measure: Measure, ranked: Sequence[tuple[str, float]]) -> Figure:
     """A model among the trivial baselines, as bars.
 
     Args:
         name: stands above.
-        ranked: (model, bits/sample), as `ranked_models`.
-        unit: of the figures.
+        measure: what the figures are.
+        ranked: (model, figure), as `ranked_models`.
     """
     figure = new_figure(10, 1.4 + 0.5 * len(ranked))
     axes = figure.subplots()
-    models, bits = zip(*ranked[::-1], strict=True)
+    models, figures = zip(*ranked[::-1], strict=True)
     bars = axes.barh(
-        models, bits, color=[VERMILION if model == THIS_MODEL else "#c3c9d2" for model in models], height=0.7
+        models, figures, color=[VERMILION if model == THIS_MODEL else "#c3c9d2" for model in models], height=0.7
     )
-    axes.bar_label(bars, [f"{value:.3f}" for value in bits], padding=4)
-    axes.set(xlabel=f"{unit}, of held-out audio (lower is better)", xlim=(0, 1.08 * max(bits)))
+    axes.bar_label(bars, [measure.text(value) for value in figures], padding=4)
+    axes.set(xlabel=f"{measure.unit} of held-out {measure.material} (lower is better)", xlim=(0, 1.08 * max(figures)))
     axes.tick_params(axis="y", length=0)
     tidy(axes, "x")
     title(axes, name)
     return figure
 
 
-def _draw_bits(axes: Axes, history: History) -> None:
-    axes.plot(*smooth(history.steps, history.train_bits), color=BLUE, linewidth=1.2, alpha=0.8, label="training")
-    scored = [each for each in history.validations if each["bits_per_sample"] is not None]
+def _draw_figure(axes: Axes, history: History) -> None:
+    fact = history.measure.fact
+    axes.plot(*smooth(history.steps, history.train), color=BLUE, linewidth=1.2, alpha=0.8, label="training")
     axes.plot(
-        [each["step"] for each in scored],
-        [each["bits_per_sample"] for each in scored],
+        [each["step"] for each in history.scored],
+        [each[fact] for each in history.scored],
         color=VERMILION,
         linewidth=1.8,
         marker="o",
@@ -195,7 +205,7 @@ def _draw_bits(axes: Axes, history: History) -> None:
     if best is not None:
         axes.plot(
             best["step"],
-            best["bits_per_sample"],
+            best[fact],
             marker="o",
             markersize=11,
             markerfacecolor="none",
@@ -203,7 +213,7 @@ def _draw_bits(axes: Axes, history: History) -> None:
             markeredgewidth=1.6,
             linestyle="",
             clip_on=False,
-            label=f"best: {best['bits_per_sample']:.3f} at step {best['step']:,}",
+            label=f"best: {history.measure.text(best[fact])} at step {best['step']:,}",
         )
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     tidy(axes, "both")
@@ -215,17 +225,19 @@ def _shared_baselines(histories: Sequence[History]) -> dict[str, float]:
     return first if all(history.baselines == first for history in histories) else {}
 
 
-def _draw_baselines(axes: Axes, baselines: dict[str, float], span: Limits, labelled: bool = True) -> None:
+def _draw_baselines(
+    axes: Axes, measure: Measure, baselines: dict[str, float], span: Limits, labelled: bool = True
+) -> None:
     """A line and, beside the picture, a label for each that fits in; a note on those that don't."""
-    within = {name: bits for name, bits in baselines.items() if span.holds(bits)}
+    within = {name: figure for name, figure in baselines.items() if span.holds(figure)}
     gap = LABEL_GAP * (span.highest - span.lowest)
-    for (name, bits), place in zip(within.items(), spread(list(within.values()), gap), strict=True):
-        axes.axhline(bits, color=GREY, linestyle=(0, (5, 3)), linewidth=1)
+    for (name, figure), place in zip(within.items(), spread(list(within.values()), gap), strict=True):
+        axes.axhline(figure, color=GREY, linestyle=(0, (5, 3)), linewidth=1)
         if not labelled:
             continue
         axes.annotate(
-            f"{name} {bits:.3f}",
-            (1.0, bits),
+            f"{name} {measure.text(figure)}",
+            (1.0, figure),
             (1.02, place),
             xycoords=("axes fraction", "data"),
             textcoords=("axes fraction", "data"),
@@ -234,7 +246,7 @@ def _draw_baselines(axes: Axes, baselines: dict[str, float], span: Limits, label
             color="#374151",
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
         )
-    above = [f"{name} {bits:.2f}" for name, bits in baselines.items() if bits > span.highest]
+    above = [f"{name} {figure:.3g}" for name, figure in baselines.items() if figure > span.highest]
     if above and labelled:
         text = "above the picture: " + ", ".join(above)
         axes.text(1.0, 1.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color="#374151")

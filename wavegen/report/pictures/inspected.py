@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
+from wavegen.evaluation.measure import measure_in
 from wavegen.report.history import History, read_history
 from wavegen.report.inspection.config import unit
 from wavegen.report.inspection.inspection import Inspection
@@ -39,6 +40,12 @@ def _figure(inspection: Inspection) -> Figure:
         if not facts["files"]:
             raise UsageError(f"{printable(facts['path'])}: nothing to draw: it has no usable audio file")
         return folder_figure(facts)
+    if inspection.kind == "series":
+        from wavegen.report.pictures.series import series_figure
+
+        if not facts["series"]:
+            raise UsageError(f"{printable(facts['path'])}: nothing to draw: it has no usable series")
+        return series_figure(printable(facts["path"]), facts)
     if inspection.kind == "audio":
         from wavegen.report.pictures.audio import audio_figure
 
@@ -50,14 +57,20 @@ def _figure(inspection: Inspection) -> Figure:
     if inspection.kind == "comparison":
         from wavegen.report.pictures.curves import comparison_figure
 
-        units = {run["name"]: unit(run["network"]) for run in facts["runs"]}
         histories = {run["name"]: _history(Path(run["path"])) for run in facts["runs"]}
+        units = {run["name"]: _unit(histories[run["name"]], run) for run in facts["runs"]}
         return comparison_figure(histories, units, facts["bits_not_comparable_because"])
     if inspection.kind == "run":
         from wavegen.report.pictures.curves import run_figure
 
-        return run_figure(printable(facts["path"]), _history(Path(facts["path"])), unit(facts["network"]))
+        history = _history(Path(facts["path"]))
+        return run_figure(printable(facts["path"]), history, _unit(history, facts))
     return _checkpoint_figure(inspection)
+
+
+def _unit(history: History, facts: dict[str, Any]) -> str:
+    """Of a run's figures, with the classes of bits/sample where they are not the usual ones."""
+    return unit(facts["network"]) if history.measure.is_bits else history.measure.unit
 
 
 def _checkpoint_figure(inspection: Inspection) -> Figure:
@@ -67,14 +80,15 @@ def _checkpoint_figure(inspection: Inspection) -> Figure:
 
     path, validation = printable(inspection.facts["path"]), inspection.facts["last_validation"]
     ranked = [] if validation is None else ranked_models(validation)
-    known = [(name, bits) for name, bits in ranked if bits is not None]
+    known = [(name, figure) for name, figure in ranked if figure is not None]
     if not known:
         raise UsageError(f"{path}: nothing to draw: it was never validated")
-    return ranking_figure(f"{path}, step {validation['step']:,}", known, unit(inspection.facts["network"]))
+    measure = measure_in(validation, unit(inspection.facts["network"]))
+    return ranking_figure(f"{path}, step {validation['step']:,}", measure, known)
 
 
 def _history(path: Path) -> History:
     history = read_history(path)
-    if not any(bits is not None for bits in history.train_bits):
+    if not any(figure is not None for figure in history.train):
         raise UsageError(f"{printable(path)}: nothing to draw: its metrics.jsonl has no step yet")
     return history

@@ -44,7 +44,7 @@ def network_figure(name: str, facts: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_paths(axes: Axes, layers: Sequence[dict[str, Any]], field: int, field_ms: float) -> None:
+def _draw_paths(axes: Axes, layers: Sequence[dict[str, Any]], field: int, field_ms: float | None) -> None:
     """A stack's joins are drawn as if the longest way were the only one."""
     from matplotlib.collections import LineCollection
 
@@ -67,9 +67,9 @@ def _draw_paths(axes: Axes, layers: Sequence[dict[str, Any]], field: int, field_
     shown = range(every, n_blocks + 1, every)
     axes.set_yticks([0, *shown], ["input", *(_label(i, layers[i - 1]) for i in shown)], fontsize=8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel(
-        f"samples before the prediction; receptive field {field:,} samples, {field_ms:,.1f} ms", parse_math=False
-    )
+    reach_in_words = f"{field:,} points" if field_ms is None else f"{field:,} samples, {field_ms:,.1f} ms"
+    unit = "points" if field_ms is None else "samples"
+    axes.set_xlabel(f"{unit} before the prediction; receptive field {reach_in_words}", parse_math=False)
     tidy(axes, "x")
 
 

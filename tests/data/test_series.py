@@ -1,0 +1,255 @@
+"""Series in files: what is read, what is refused and where, and how they become a corpus."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wavegen.config import Config, load_config
+from wavegen.data.corpus import TAIL
+from wavegen.data.reading import read_corpus, with_corpus
+from wavegen.data.series import Normalization, SeenSeries, build_series_corpus, build_waves_corpus, values_of
+from wavegen.data.series_files import check_output, read_series, write_series
+from wavegen.data.waves import make_waves
+from wavegen.errors import DataError, UsageError
+
+
+def csv_of(folder: Path, text: str) -> Path:
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "series"),
+    [
+        ("1\n2\n3\n", {"": [1, 2, 3]}),
+        ("value\n1\n2.5\n", {"": [1, 2.5]}),
+        ("a,b\n1,10\n2,20\n", {"a": [1, 2], "b": [10, 20]}),
+        ("1,10\n2,20\n", {"column 1": [1, 2], "column 2": [10, 20]}),
+        ("a;b\n1;-1e-3\n2;2\n", {"a": [1, 2], "b": [-0.001, 2]}),
+        ("a\tb\n1\t3\n2\t4\n", {"a": [1, 2], "b": [3, 4]}),
+        ('"a, b",a,a\n1,2,3\n', {"a, b": [1], "a": [2], "a (2)": [3]}),
+        ("\ufeffa,\n1,2\n\n3,4\n\n", {"a": [1, 3], "column 2": [2, 4]}),
+    ],
+)
+def test_a_table_has_a_series_in_each_column(text: str, series: dict[str, list[float]], tmp_path: Path) -> None:
+    found = read_series(csv_of(tmp_path, text))
+    assert {name: values.tolist() for name, values in found.series.items()} == series
+    assert found.left_out == ()
+
+
+def test_columns_without_numbers_are_left_out_and_said(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, "date,temperature,note\n2024-01-01,3.5,\n2024-01-02,4,frost\n")
+    found = read_series(path)
+    assert found.left_out == ("date", "note")
+    assert {name: values.tolist() for name, values in found.series.items()} == {"": [3.5, 4.0]}
+    corpus = build_series_corpus(tmp_path, validation=0.0, horizon=1)
+    assert "table.csv: 2 columns are left out, without numbers: 'date'; 'note'." in corpus.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a,b\n1,2\n3,\n", r"table\.csv:3: column 'b': expected a finite number, found an empty cell; fill it in"),
+        ("a,b\n1,2\nnan,3\n", r"table\.csv:3: column 'a': expected a finite number, found 'nan'"),
+        ("1\n\n-inf\n", r"table\.csv:3: column 'column 1': expected a finite number, found '-inf'"),
+        ("a\n1\n1,5\n", r"table\.csv:3: expected 1 columns, as in line 1, found 2"),
+        ("a\n1\nhigh\n", r"table\.csv:3: column 'a': expected a finite number, found 'high'"),
+        ("day,month\nMonday,May\n", r"table\.csv: expected a column of numbers, found none"),
+        ("", r"table\.csv: expected a table of numbers, found an empty file"),
+    ],
+)
+def test_what_is_no_number_is_refused_with_its_line(text: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=complaint):
+        read_series(csv_of(tmp_path, text))
+
+
+def test_a_table_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"a\n\xff\xfe\n")
+    with pytest.raises(DataError, match=r"table\.csv: expected a table in UTF-8"):
+        read_series(tmp_path / "table.csv")
+
+
+def test_an_array_has_a_series_in_each_row(tmp_path: Path) -> None:
+    rows = np.arange(6).reshape(2, 3)
+    np.save(tmp_path / "two.npy", rows)
+    np.save(tmp_path / "one.npy", rows[0].astype(np.float16))
+    two, one = read_series(tmp_path / "two.npy").series, read_series(tmp_path / "one.npy").series
+    assert {name: values.tolist() for name, values in two.items()} == {"0": [0, 1, 2], "1": [3, 4, 5]}
+    assert {name: values.tolist() for name, values in one.items()} == {"": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("array", "complaint"),
+    [
+        (np.zeros((2, 2, 2)), r"expected the shape \(T,\) for a series or \(N, T\) for N of them, found \(2, 2, 2\)"),
+        (np.array([[1.0, 2.0], [3.0, np.nan]]), r"expected finite numbers, found nan at \[1, 1\]"),
+        (np.array([1.0, np.inf]), r"expected finite numbers, found inf at \[1\]"),
+        (np.array([1j]), "expected an array of real numbers, found complex128"),
+        (np.zeros((0,)), "expected a value or more"),
+    ],
+)
+def test_other_arrays_are_refused(array: np.ndarray, complaint: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", array)
+    with pytest.raises(DataError, match=r"array\.npy: " + complaint):
+        read_series(tmp_path / "array.npy")
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    np.save(tmp_path / "trap.npy", np.array([Trap()], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"trap\.npy: expected an array of numbers"):
+        read_series(tmp_path / "trap.npy")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_file_that_is_not_there_or_of_another_kind_is_a_wrong_call(tmp_path: Path) -> None:
+    for name, complaint in (
+        ("gone.csv", "expected a file of series, found none"),
+        ("a.wav", r"ends in \.npy or \.csv"),
+    ):
+        with pytest.raises(UsageError, match=complaint):
+            read_series(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.npy"])
+def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    written = {"a": np.array([1.0, -2.5e-7]), "b": np.array([3.25, 1e9])}
+    check_output(str(path), overwrite=False)
+    write_series(str(path), written, io.StringIO())
+    read = read_series(path).series
+    assert [values.tolist() for values in read.values()] == [values.tolist() for values in written.values()]
+    with pytest.raises(UsageError, match="already exists; give another name, or --overwrite"):
+        check_output(str(path), overwrite=False)
+    check_output(str(path), overwrite=True)
+    for wrong in (str(tmp_path / "out.wav"), str(tmp_path / "gone" / name)):
+        with pytest.raises(UsageError, match=r"expected a name that ends|does not exist"):
+            check_output(wrong, overwrite=False)
+
+
+# --- corpora --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_many_series_is_split_by_their_content(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "many.npy", rng.normal(size=(60, 20)))
+    corpus = build_series_corpus(tmp_path, validation=0.25, horizon=3)
+    assert len(corpus.clips) == 60
+    assert 5 < len(corpus.validation) < 25
+    held_out = {clip.content_hash for clip in corpus.validation}
+    np.save(tmp_path / "more.npy", rng.normal(size=(10, 20)))
+    more = build_series_corpus(tmp_path, validation=0.25, horizon=3)
+    assert held_out <= {clip.content_hash for clip in more.validation}
+    assert not held_out & {clip.content_hash for clip in more.train}
+
+
+def test_of_few_series_the_ends_are_held_out(tmp_path: Path) -> None:
+    series = np.random.default_rng(0).normal(size=(2, 100))
+    np.save(tmp_path / "two.npy", series)
+    np.save(tmp_path / "short.npy", series[0, :9])
+    corpus = build_series_corpus(tmp_path, validation=0.1, horizon=4)
+    assert {clip.name: clip.n_samples for clip in corpus.train} == {"two.npy[0]": 90, "two.npy[1]": 90, "short.npy": 9}
+    ends = {clip.name: values_of(clip) for clip in corpus.validation}
+    assert ends.keys() == {f"two.npy[0]{TAIL}", f"two.npy[1]{TAIL}"}  # of nine values no end of five can be spared
+    assert np.array_equal(ends[f"two.npy[1]{TAIL}"], series[1, 90:])
+    assert corpus.notes == ("There are fewer than 10 usable series: the last 10% of each is held out instead of whole "
+                            "series.",)  # fmt: skip
+
+
+def test_what_cannot_be_used_is_said_with_its_reason(tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", np.arange(30.0))
+    np.save(tmp_path / "short.npy", np.arange(5.0))
+    csv_of(tmp_path, "a\n1\nx\n3\n")
+    (tmp_path / "readme.txt").write_text("no series")
+    corpus = build_series_corpus(tmp_path, validation=0.1, horizon=5)
+    assert corpus.unusable == (
+        ("short.npy", "too short: 5 values, to forecast 5 takes 6"),
+        ("table.csv", "line 3: column 'a': expected a finite number, found 'x'; fill it in, or leave the line out"),
+    )
+    assert corpus.n_ignored == 1
+    (tmp_path / "good.npy").unlink()
+    with pytest.raises(DataError, match=r"none of 2 can be used: short\.npy: too short"):
+        build_series_corpus(tmp_path, validation=0.1, horizon=5)
+
+
+def test_validation_may_be_a_folder_or_a_list(tmp_path: Path) -> None:
+    (tmp_path / "held").mkdir()
+    for name in ("a.npy", "b.npy", "held/c.npy"):
+        np.save(tmp_path / name, np.arange(30.0) + len(name))
+    corpus = build_series_corpus(tmp_path, validation=str(tmp_path / "held"), horizon=1)
+    assert [clip.name for clip in corpus.validation] == ["held/c.npy"]
+    (tmp_path / "list.txt").write_text("b.npy\n")
+    corpus = build_series_corpus(tmp_path, validation=str(tmp_path / "list.txt"), horizon=1)
+    assert [clip.name for clip in corpus.validation] == ["b.npy"]
+
+
+def test_one_file_may_be_all_the_data(tmp_path: Path) -> None:
+    np.save(tmp_path / "all.npy", np.arange(30.0))
+    assert [clip.name for clip in build_series_corpus(tmp_path / "all.npy", validation=0.1, horizon=1).train] == [
+        "all.npy"
+    ]
+
+
+# --- made-up series -------------------------------------------------------------------------------------------------
+
+
+def test_waves_are_two_sines_and_noise_the_same_at_every_call() -> None:
+    waves = make_waves(60, 400)
+    assert waves.shape == (400, 60)
+    assert np.array_equal(waves, make_waves(60, 400))
+    assert 0.72 < np.abs(waves).max() < 0.75  # 0.5 + 0.2 + 0.05 at most
+    # two sines of known frequencies explain a series but for the noise, uniform in +-0.05
+    rng = np.random.Generator(np.random.Philox(20190905))
+    f1, f2, _, _ = rng.random((4, 400, 1))
+    t = np.linspace(0, 1, 60)
+    for series, a, b in zip(waves, 10 * f1[:, 0] + 10, 20 * f2[:, 0] + 20, strict=True):
+        sines = np.stack([np.sin(a * t), np.cos(a * t), np.sin(b * t), np.cos(b * t)], axis=1)
+        weights = np.linalg.lstsq(sines, series, rcond=None)[0]
+        assert np.hypot(*weights[:2]) == pytest.approx(0.5, abs=0.05)
+        assert np.abs(series - sines @ weights).max() < 0.08
+
+
+def test_made_up_series_to_test_on_are_neither_trained_nor_validated_on() -> None:
+    corpus = build_waves_corpus(20)
+    assert (len(corpus.train), len(corpus.validation)) == (7000, 2000)
+    waves = make_waves(20)
+    assert np.array_equal(np.stack([values_of(clip) for clip in corpus.train]), waves[:7000])
+    assert np.array_equal(np.stack([values_of(clip) for clip in corpus.validation]), waves[7000:9000])
+    assert len({clip.content_hash for clip in corpus.clips}) == 9000
+
+
+# --- what the network sees ------------------------------------------------------------------------------------------
+
+
+def series_config(folder: Path, *overrides: str) -> Config:
+    return load_config("book-simple", ["data.synthetic=null", f"data.folder={folder}", *overrides])
+
+
+def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path: Path) -> None:
+    values = 1e6 + 3.0 * np.random.default_rng(0).normal(size=(20, 50))
+    np.save(tmp_path / "a.npy", values)
+    config = series_config(tmp_path)
+    corpus = read_corpus(config)
+    trained_on = np.stack([values_of(clip) for clip in corpus.train])
+    frozen = with_corpus(config, corpus).data
+    assert frozen.offset == pytest.approx(trained_on.mean(), rel=1e-12)
+    assert frozen.scale == pytest.approx(trained_on.std(), rel=1e-9)
+    assert with_corpus(series_config(tmp_path, "data.scale=2.0"), corpus).data.scale == 2.0
+    normalization = Normalization(float(frozen.offset), float(frozen.scale))
+    seen = np.stack([SeenSeries(clip, normalization).classes() for clip in corpus.train])
+    assert seen.dtype == np.float32
+    assert (seen.mean(), seen.std()) == pytest.approx((0.0, 1.0), abs=1e-4)
+    assert normalization.undone(seen) == pytest.approx(trained_on, rel=1e-9)
+
+
+def test_a_series_that_never_changes_has_the_scale_1() -> None:
+    assert Normalization.of([np.full(5, 7.0)]) == Normalization(7.0, 1.0)

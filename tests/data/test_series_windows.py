@@ -1,0 +1,74 @@
+"""Windows on series: every position of every series once, with its past and the values ahead of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from wavegen.data.windows import WindowStream
+from wavegen.errors import DataError
+
+
+@dataclass
+class Series:
+    """Every value of every series is a number of its own, so that a window says where it comes from."""
+
+    first: int
+    n_samples: int
+
+    def classes(self):
+        return np.arange(self.first, self.first + self.n_samples, dtype=np.float32)
+
+
+def series_of(lengths):
+    return [Series(1000 * (i + 1), length) for i, length in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize(
+    ("lengths", "field", "n_targets"),
+    [([9], 4, 7), ([20, 5, 11], 3, 4), ([4, 4, 30], 1, 100), ([17, 8], 12, 1), ([6] * 9, 4, 9)],
+)
+def test_every_position_is_visited_once_with_its_past_and_what_comes(lengths, field, n_targets, horizon) -> None:
+    all_series = series_of(lengths)
+    stream = WindowStream(all_series, field, n_targets, float("nan"), seed=5, horizon=horizon)
+    for epoch in (0, 1, 7):
+        count = stream.windows_per_epoch
+        batch = stream.batch(epoch * count, count)
+        assert batch.inputs.dtype == batch.targets.dtype == np.float32
+        assert batch.inputs.shape == (count, field - 1 + n_targets)
+        assert batch.targets.shape == (count, n_targets, horizon)
+        assert stream.n_targets(epoch * count, count) == batch.is_real.sum()
+        visited = []
+        for row, place in np.argwhere(batch.is_real):
+            past = batch.inputs[row, place : place + field]
+            newest = int(past[-1])
+            begin = 1000 * (newest // 1000)  # of its series
+            expected = np.arange(newest - field + 1, newest + 1)
+            known = expected >= begin
+            assert np.array_equal(past[known], expected[known])
+            assert np.isnan(past[~known]).all()  # before a series there is nothing, not the series before
+            assert np.array_equal(batch.targets[row, place], newest + 1 + np.arange(horizon))
+            visited.append(newest)
+        positions = [s.first + p for s in all_series for p in range(s.n_samples - horizon)]
+        assert sorted(visited) == positions
+
+
+def test_a_batch_of_series_does_not_depend_on_how_it_is_cut() -> None:
+    stream = WindowStream(series_of([30, 40]), 5, 6, 0.0, seed=1, horizon=2)
+    whole, part = stream.batch(3, 9), stream.batch(7, 2)
+    assert np.array_equal(whole.inputs[4:6], part.inputs)
+    assert np.array_equal(whole.targets[4:6], part.targets)
+    assert np.array_equal(whole.is_real[4:6], part.is_real)
+
+
+def test_series_that_are_too_short_for_the_horizon_are_none() -> None:
+    with pytest.raises(DataError, match="expected at least one training clip"):
+        WindowStream(series_of([3, 2]), 4, 4, 0.0, seed=0, horizon=3)
+
+
+def test_a_windows_length_can_fit_a_series_and_its_padding() -> None:
+    """As in the preset: of 60 points 50 are positions to forecast 10 from, behind a receptive field of 31."""
+    stream = WindowStream(series_of([60] * 8), 31, 81, float("nan"), seed=0, horizon=10)
+    assert stream.windows_per_epoch == 8
+    assert stream.n_targets(0, 8) == 8 * 50

@@ -1,0 +1,152 @@
+"""Errors of forecasts and the trivial baselines, against plain loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from wavegen.config import load_config
+from wavegen.errors import DataError
+from wavegen.evaluation import series as series_module
+from wavegen.evaluation.measure import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, measure_in, measure_of, unit_of_loss
+from wavegen.evaluation.series import (
+    Errors,
+    ScoredSeries,
+    all_series,
+    baseline_errors,
+    fit_linear_forecast,
+    model_errors,
+    score_series,
+)
+from wavegen.model.building import build_model
+
+HORIZON = 3
+KINDS = ("stack", "gru", "lstm", "wavenet")
+
+
+def network_of(kind: str, *overrides: str) -> torch.nn.Module:
+    """A small network of a kind with strong random weights."""
+    shapes = {
+        "stack": ["model.layers=[{kind: conv, channels: 5, activation: tanh}, {kind: conv, channels: 4, dilation: 2}]"],
+        "wavenet": ["model.cycles=1", "model.dilation_cycle=2", "model.residual_channels=4", "model.head_channels=8"],
+    }
+    recurrent = ["model.recurrent_channels=6", "model.context=5"]
+    chosen = [f"model.kind={kind}", *shapes.get(kind, recurrent), f"output.horizon={HORIZON}", *overrides]
+    torch.manual_seed(1)
+    model = build_model(load_config("book-simple", chosen))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    return model.eval()
+
+
+def some_series(lengths: list[int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(3)
+    return [np.cumsum(rng.normal(size=length)) for length in lengths]
+
+
+@pytest.mark.parametrize("error", ["squared", "absolute"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [65536, 24])
+def test_a_networks_errors_are_those_of_a_plain_loop(
+    kind: str, error: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_module, "ROWS", rows)  # few rows: in groups and stretches, with a state carried along
+    network = network_of(kind)
+    before = float("nan") if kind == "stack" else 0.0
+    all_values = [values.astype(np.float32) for values in some_series([12, 4, 30, 12, 12])]
+    counted: list[int] = []
+    found = model_errors(network, all_values, HORIZON, error, counted.append)
+    assert sum(counted) == sum(len(values) - HORIZON for values in all_values)
+    for values, errors in zip(all_values, found, strict=True):
+        expected = []
+        for p in range(len(values) - HORIZON):
+            known = np.concatenate([np.full(network.receptive_field - 1, before, np.float32), values[: p + 1]])
+            with torch.no_grad():
+                forecast = network(torch.from_numpy(known)[None])[0, -1].numpy()
+            difference = forecast - values[p + 1 : p + 1 + HORIZON]
+            expected.append(difference**2 if error == "squared" else np.abs(difference))
+        expected = np.array(expected)
+        assert errors.n_positions == len(expected)
+        assert errors.by_horizon == pytest.approx(expected.sum(axis=0), rel=1e-4)
+        assert errors.mean == pytest.approx(expected.mean(), rel=1e-4)
+        assert errors.first_at_end == pytest.approx(expected[-1, 0], rel=1e-4)
+
+
+def test_the_last_value_is_the_forecast_of_who_knows_nothing() -> None:
+    (values,) = some_series([20])
+    errors = baseline_errors(None, values, HORIZON, "squared")
+    assert errors.keys() == {"last value"}
+    expected = [[(values[p] - values[p + h]) ** 2 for h in (1, 2, 3)] for p in range(17)]
+    assert errors["last value"].by_horizon == pytest.approx(np.sum(expected, axis=0))
+    assert errors["last value"].first_at_end == pytest.approx((values[16] - values[17]) ** 2)
+
+
+@pytest.mark.parametrize("lengths", [[12, 9, 12, 30, 5], [4, 4], [200]])
+@pytest.mark.parametrize("taps", [1, 4, 50])
+def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(
+    lengths: list[int], taps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_module, "TAPS", taps)
+    monkeypatch.setattr(series_module, "ROWS", 7)
+    train = some_series(lengths)
+    linear = fit_linear_forecast(train, HORIZON)
+    most = min(taps, max(lengths) - HORIZON)
+    (held_out,) = some_series([15])
+    forecasts = linear.forecasts(held_out)
+    for p in range(15 - HORIZON):
+        k = min(p + 1, most)
+        rows, targets = [], []
+        for values in train:
+            for q in range(k - 1, len(values) - HORIZON):
+                rows.append([*values[q - k + 1 : q + 1], 1.0])
+                targets.append(values[q + 1 : q + 1 + HORIZON])
+        if len(rows) < 2 * k + 2:
+            continue  # many maps suit so few positions equally
+        weights = np.linalg.lstsq(np.array(rows), np.array(targets), rcond=None)[0]
+        expected = np.array([*held_out[p - k + 1 : p + 1], 1.0]) @ weights
+        assert forecasts[p] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_a_straight_line_is_forecast_exactly() -> None:
+    line = 1e5 + 3.0 * np.arange(100.0)
+    linear = fit_linear_forecast([line[:60]], HORIZON)
+    errors = baseline_errors(linear, line[60:], HORIZON, "absolute")
+    assert errors["linear"].mean == pytest.approx(0.0, abs=1e-4)
+    assert errors["last value"].by_horizon / errors["last value"].n_positions == pytest.approx([3.0, 6.0, 9.0])
+
+
+def test_without_a_position_there_is_nothing_to_fit() -> None:
+    with pytest.raises(DataError, match="expected training series"):
+        fit_linear_forecast([np.arange(3.0)], HORIZON)
+
+
+def test_together_every_position_counts_the_same() -> None:
+    values = some_series([10, 25, 4])
+    named = [ScoredSeries(f"{i}", each) for i, each in enumerate(values)]
+    errors = [Errors.of(np.full((len(each) - HORIZON, HORIZON), 1.0 + i)) for i, each in enumerate(values)]
+    scores = score_series(named, errors, None, HORIZON, "squared")
+    everything = all_series(scores).as_dict("squared_error")
+    assert everything["positions"] == 7 + 22 + 1
+    assert everything["squared_error"] == pytest.approx((7 * 1 + 22 * 2 + 1 * 3) / 30)
+    assert everything["by_horizon"] == pytest.approx([everything["squared_error"]] * HORIZON)
+    assert everything["next_value_at_end"] == pytest.approx((1 + 2 + 3) / 3)
+    last = everything["baselines"]["last value"]
+    changes = np.concatenate([np.diff(each[: 1 - HORIZON]) for each in values])
+    assert last["next_value"] == pytest.approx(np.mean(changes**2))
+    with pytest.raises(DataError, match="expected series to score"):
+        all_series([])
+
+
+def test_figures_are_named_for_what_they_are() -> None:
+    series = ["data.scale=3.0", "data.offset=0.0"]
+    squared, absolute = (load_config("book-simple", [*series, f"output.error={e}"]) for e in ("squared", "absolute"))
+    assert (measure_of(load_config("small")), measure_of(squared), measure_of(absolute)) == (
+        BITS,
+        SQUARED_ERROR,
+        ABSOLUTE_ERROR,
+    )
+    assert (unit_of_loss(squared), unit_of_loss(absolute)) == (9.0, 3.0)
+    assert unit_of_loss(load_config("small")) == pytest.approx(1 / np.log(2))
+    for measure in (BITS, SQUARED_ERROR, ABSOLUTE_ERROR):
+        for entry in (f"train_{measure.key}", f"validation_{measure.key}", f"best_{measure.fact}"):
+            assert measure_in({"step": 1, entry: 0.5}) is measure

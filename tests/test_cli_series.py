@@ -1,0 +1,126 @@
+"""Series on the command line: train, evaluate, generate, inspect, and what is refused in one line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    *("--config", "book-simple", "--steps", "30", "--set", "data.synthetic_points=20", "--set", "output.horizon=3"),
+    *("--set", "training.window_targets=48", "--set", "training.threads=1"),
+]
+
+
+def wavegen(*arguments: str | Path, cwd: Path, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "wavegen", *map(str, arguments)],
+        cwd=cwd,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a model was trained, without a folder of data: runs/waves."""
+    folder = tmp_path_factory.mktemp("place")
+    said = wavegen("train", *TINY, cwd=folder).stderr
+    assert "done: runs/waves" in said
+    assert "wavegen generate runs/waves --prime series.csv -o forecast.csv" in said
+    (folder / "prime.csv").write_text("day,a,b\nMonday,0.1,-0.2\nTuesday,0.15,-0.1\nFriday,0.3,0\n")
+    np.save(folder / "prime.npy", np.array([[0.1, 0.15, 0.3], [-0.2, -0.1, 0.0]]))
+    return folder
+
+
+def read_table(text: str) -> tuple[str, np.ndarray]:
+    header, *rows = text.splitlines()
+    return header, np.array([[float(cell) for cell in row.split(",")] for row in rows])
+
+
+def test_forecasts_go_to_tables_arrays_and_standard_output(place: Path) -> None:
+    printed = wavegen("generate", "runs/waves", "--prime", "prime.csv", "-o", "-", cwd=place)
+    header, table = read_table(printed.stdout)
+    assert (header, table.shape) == ("a,b", (3, 2))
+    assert "columns without numbers are left out: day" in printed.stderr
+    wavegen("generate", "runs/waves", "--prime", "prime.npy", "--steps", "8", "-o", "f.npy", cwd=place)
+    array = np.load(place / "f.npy")
+    assert array.shape == (2, 8)
+    assert array[:, :3] == pytest.approx(table.T, rel=1e-6)
+    before = (place / "f.npy").read_bytes()
+    refused = wavegen("generate", "runs/waves", "--prime", "prime.npy", "-o", "f.npy", cwd=place, exit_code=2)
+    assert refused.stderr.startswith("error: f.npy: already exists")
+    assert (place / "f.npy").read_bytes() == before
+    wavegen("generate", "runs/waves", "--prime", "prime.npy", "-o", "f.npy", "--overwrite", cwd=place)
+    assert np.load(place / "f.npy").shape == (2, 3)
+    wavegen("generate", "runs/waves", "--prime", "prime.csv", cwd=place)
+    assert read_table((place / "forecast.csv").read_text())[1] == pytest.approx(table)
+
+
+def test_evaluate_scores_held_out_test_and_given_series(place: Path) -> None:
+    held_out = json.loads(wavegen("evaluate", "runs/waves", "--json", cwd=place).stdout)
+    entries = [json.loads(line) for line in (place / "runs/waves/metrics.jsonl").read_text().splitlines()]
+    (last,) = (entry for entry in entries if "held_out_squared_error" in entry)
+    assert held_out["squared_error"] == pytest.approx(last["held_out_squared_error"], rel=1e-5)
+    assert (held_out["series"], held_out["positions"], len(held_out["by_horizon"])) == (2000, 2000 * 17, 3)
+    assert held_out["next_value"] == held_out["by_horizon"][0]
+    baselines = {name: each["squared_error"] for name, each in held_out["baselines"].items()}
+    assert baselines == pytest.approx(last["baselines"])
+    assert baselines["linear"] < baselines["last value"]
+    test = json.loads(wavegen("evaluate", "runs/waves", "--test", "--json", cwd=place).stdout)
+    assert (test["series"], test["squared_error"] != held_out["squared_error"]) == (1000, True)
+    np.save(place / "long.npy", np.sin(np.arange(200.0)))
+    given = wavegen("evaluate", "runs/waves", "long.npy", "prime.csv", cwd=place, exit_code=0)
+    assert "1 series, 197 positions" in given.stdout
+    assert "too short: 3 values" in given.stderr
+
+
+def test_inspect_knows_series_and_their_runs(place: Path) -> None:
+    assert "squared error at step 30" in wavegen("inspect", "runs/waves", cwd=place).stdout
+    found = json.loads(wavegen("inspect", "prime.csv", "--json", cwd=place).stdout)
+    assert [(each["name"], each["points"]) for each in found["series"]] == [("prime.csv[a]", 3), ("prime.csv[b]", 3)]
+    assert "book-simple" in wavegen("config", cwd=place).stdout
+
+
+def test_a_run_goes_on(place: Path) -> None:
+    said = wavegen("train", "--run", "runs/waves", "--resume", "--steps", "35", cwd=place).stderr
+    assert "resumed at step 30 of 35" in said
+
+
+REFUSED = {
+    "sound's options": (["generate", "RUN", "--prime", "prime.csv", "--temperature", "1"], "--temperature: not with"),
+    "several": (["generate", "RUN", "--seconds", "2", "--count", "2"], "--count, --seconds: not with a model of ser"),
+    "no series": (["generate", "RUN"], "--prime: expected a file of series to go on with"),
+    "steps": (
+        ["generate", "RUN", "--prime", "prime.npy", "--steps", "0", "-o", "-"],
+        "--steps: expected a whole number, 1 or",
+    ),
+    "a wave file": (["generate", "RUN", "--prime", "prime.csv", "-o", "a.wav"], "a.wav: expected a name that ends in"),
+    "label": (["evaluate", "RUN", "prime.csv", "--label", "a"], "--label: not with a model of series; leave it out"),
+    "a folder too": (["train", ".", "--config", "book-simple"], "data.synthetic: expected null with a folder of data"),
+    "bench": (["bench", "--config", "book-simple"], "bench: it measures models of sound, found output.kind: regr"),
+    "embedding": (
+        ["train", "--config", "book-simple", "--set", "model.input=embedding"],
+        "model.input: expected scalar with output.kind regression",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_go_together_is_refused_in_one_line(case: str, place: Path) -> None:
+    arguments, complaint = REFUSED[case]
+    done = wavegen(*("runs/waves" if each == "RUN" else each for each in arguments), cwd=place, exit_code=2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line

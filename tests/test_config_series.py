@@ -1,0 +1,58 @@
+"""The configuration of series: what goes together, and what does not, in one line each."""
+
+import pytest
+
+from wavegen.config import Config, parse_config
+from wavegen.errors import ConfigError
+
+SERIES = "output:\n  kind: regression\nmodel:\n  input: scalar\n"
+
+
+def read(text: str) -> Config:
+    return parse_config(text, "my.yaml")
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return list(caught.value.problems)
+
+
+def test_series_need_no_folder_where_they_are_made_up():
+    config = read(SERIES + "data:\n  synthetic: waves\n")
+    assert (config.is_series, config.n_classes, config.output.horizon, config.output.error) == (True, 0, 1, "squared")
+    assert read("").n_classes == 256
+    assert parse_config(config.to_yaml(), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "complaint"),
+    [
+        ("data:\n  labels: subfolders\n", "data.labels", "expected none with output.kind regression, whose data are"),
+        ("mel:\n  n_mels: 80\n", "mel.n_mels", "expected null with output.kind regression, whose data are"),
+        ("audio:\n  trim_db: 60.0\n", "audio.trim_db", "expected null with output.kind regression"),
+        ("audio:\n  level: peak\n", "audio.level", "expected keep with output.kind regression"),
+        ("training:\n  backend: fused\n", "training.backend", "expected auto, torch or compile with output.kind"),
+        ("data:\n  synthetic: waves\n  folder: x\n", "data.synthetic", "expected null with a folder of data, found"),
+        (
+            "data:\n  synthetic: waves\n  synthetic_points: 2\noutput:\n  kind: regression\n  horizon: 2\n",
+            "data.synthetic_points",
+            "expected more than output.horizon, 2, found 2",
+        ),
+    ],
+)
+def test_what_series_do_not_have_is_refused(more, place, complaint):
+    text = more + (SERIES if "output" not in more else "model:\n  input: scalar\n")
+    (problem,) = problems(text)
+    assert f" {place}: {complaint}" in problem
+
+
+def test_values_are_no_classes_to_embed():
+    (problem,) = problems("output:\n  kind: regression\n")
+    assert "model.input: expected scalar with output.kind regression" in problem
+    assert "found 'embedding'; set model.input: scalar" in problem
+
+
+def test_sound_is_not_made_up():
+    (problem,) = problems("data:\n  synthetic: waves\n")
+    assert "data.synthetic: expected null: made-up series need output.kind: regression" in problem

@@ -1,0 +1,205 @@
+"""Training on series as a whole: what it learns, what its figures are, and that it goes on where it stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import wavegen
+from wavegen.config import Config, load_config
+from wavegen.data.reading import read_corpus
+from wavegen.data.series import values_of
+from wavegen.errors import UsageError
+from wavegen.evaluation.series import all_series, score_series
+from wavegen.report.comparison import compare_runs
+from wavegen.report.history import read_history
+from wavegen.report.inspection import inspect_path
+from wavegen.report.page import SampleRequest, build_page
+from wavegen.report.pictures import draw
+from wavegen.report.tensorboard import TensorBoardObserver
+from wavegen.report.terminal import TrainingDisplay
+from wavegen.training import launch
+from wavegen.training.distributed import Group
+from wavegen.training.run_folder import RunFolder
+from wavegen.training.trainer import Trainer
+
+ON_CPU = Group(device=torch.device("cpu"))
+TINY = [
+    "data.synthetic=null",
+    "model.layers=[{kind: conv, channels: 8, activation: relu}, {kind: conv, channels: 8, dilation: 2}]",
+    "output.horizon=2",
+    "training.steps=40",
+    "training.batch_size=8",
+    "training.window_targets=30",
+    "training.learning_rate=0.01",
+    "training.validate_every=20",
+    "training.checkpoint_every=10",
+    "training.threads=1",
+]
+LSTM = ["model.kind=lstm", "model.recurrent_channels=6", "model.context=4"]
+WAVENET = ["model.kind=wavenet", "model.cycles=1", "model.dilation_cycle=2", "model.residual_channels=8"]
+
+
+@pytest.fixture
+def sines(tmp_path: Path) -> Path:
+    """Thirty series of forty values around 1,000, in three files."""
+    folder = tmp_path / "sines"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        phase, pace = rng.uniform(0, 6, (10, 1)), rng.uniform(0.3, 0.6, (10, 1))
+        series = 1000 + 20 * np.sin(phase + pace * np.arange(40)) + rng.normal(size=(10, 40))
+        if i:
+            np.save(folder / f"{i}.npy", series)
+        else:
+            np.savetxt(folder / "0.csv", series.T, delimiter=",", header=",".join("abcdefghij"), comments="")
+    return folder
+
+
+def config_of(folder: Path, *overrides: str) -> Config:
+    kind = [each for each in overrides if each.startswith("model.kind")]
+    tiny = [each for each in TINY if not (kind and each.startswith("model.layers"))]
+    return load_config("book-simple", [f"data.folder={folder}", *kind, *tiny, *overrides])
+
+
+def begin(config: Config, run: Path) -> Trainer:
+    return launch.start(config, read_corpus(config), RunFolder(run), ON_CPU, [], print)
+
+
+def figures(run: Path, key: str) -> list[float]:
+    return [entry[key] for entry in RunFolder(run).metrics() if key in entry]
+
+
+@pytest.mark.parametrize("error", ["squared", "absolute"])
+@pytest.mark.parametrize("kind", [[], LSTM, WAVENET], ids=["stack", "lstm", "wavenet"])
+def test_it_learns_and_says_so_in_the_datas_own_units(kind: list[str], error: str, sines: Path, tmp_path: Path) -> None:
+    config = config_of(sines, *kind, f"output.error={error}", "training.steps=200", "training.validate_every=100")
+    training = begin(config, tmp_path / "run")
+    assert training.config.training.backend == "torch"
+    training.fit()
+    key = f"{error}_error"
+    train = figures(tmp_path / "run", f"train_{key}")
+    assert len(train) == 200
+    assert np.mean(train[-20:]) < 0.5 * np.mean(train[:5])
+    model = wavegen.load(tmp_path / "run", "cpu")
+    series = model.held_out_series()
+    linear = model.fit_linear_forecast(print)
+    scores = score_series(series, model.score_series(series), linear, 2, error)
+    everything = all_series(scores)
+    last = training.progress.validation
+    assert min(figures(tmp_path / "run", f"validation_{key}")) == pytest.approx(everything.errors.mean, rel=1e-5)
+    assert {name: errors.mean for name, errors in everything.baselines.items()} == pytest.approx(last["baselines"])
+    assert last["held_out_points"] == everything.errors.n_positions
+    assert everything.errors.mean < last["baselines"]["last value"]
+    # by hand, in the data's own units
+    forecasts = [model.forecast(each.values[: p + 1]) for each in series for p in range(38)]
+    truth = [each.values[p + 1 : p + 3] for each in series for p in range(38)]
+    difference = np.array(forecasts) - np.array(truth)
+    by_hand = np.mean(difference**2) if error == "squared" else np.mean(np.abs(difference))
+    assert by_hand == pytest.approx(everything.errors.mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [[], LSTM], ids=["stack", "lstm"])
+def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(
+    kind: list[str], sines: Path, tmp_path: Path, stop_after: Callable[[Trainer, int], None]
+) -> None:
+    config = config_of(sines, *kind)
+    begin(config, tmp_path / "whole").fit()
+    stop_after(begin(config, tmp_path / "parts"), 13)
+    launch.resume(RunFolder(tmp_path / "parts"), lambda frozen: frozen, False, ON_CPU, [], print).fit()
+    (one, _), (other, _) = (RunFolder(tmp_path / name).load_newest() for name in ("whole", "parts"))
+    assert one.step == other.step == 40
+    for mine, others in ((one.weights, other.weights), (one.average, other.average)):
+        assert mine.keys() == others.keys()
+        assert all(np.array_equal(array, others[name]) for name, array in mine.items())
+    for key in ("train_squared_error", "validation_squared_error"):
+        assert figures(tmp_path / "whole", key) == figures(tmp_path / "parts", key)
+
+
+def test_other_data_stop_a_resume(sines: Path, tmp_path: Path, stop_after: Callable[[Trainer, int], None]) -> None:
+    stop_after(begin(config_of(sines), tmp_path / "run"), 3)
+    np.save(sines / "1.npy", np.load(sines / "1.npy") + 1.0)
+    with pytest.raises(UsageError, match=r"differs from what was frozen .* 1\.npy\[0\]: other content"):
+        launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, ON_CPU, [], print)
+
+
+def test_everything_auto_is_frozen(sines: Path, tmp_path: Path) -> None:
+    overrides = ["training.minutes=0.5", "training.precision=auto", "training.batch_size=auto"]
+    frozen = begin(config_of(sines, *overrides), tmp_path / "run").config
+    trained_on = np.concatenate([values_of(clip) for clip in read_corpus(frozen).train])
+    assert (frozen.data.offset, frozen.data.scale) == pytest.approx((trained_on.mean(), trained_on.std()))
+    assert (frozen.training.precision, frozen.training.backend) == ("float32", "torch")
+    assert frozen.training.steps is not None
+    assert frozen.training.steps > 10
+    assert isinstance(frozen.training.batch_size, int)
+
+
+def test_reports_call_an_error_an_error(sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    training = begin(config_of(sines), run)
+    display = TrainingDisplay(40, training.progress, "squared error")
+    training.observers = [display, TensorBoardObserver(run / "tensorboard")]
+    training.fit()
+    said = capsys.readouterr().err
+    assert "squared error (best so far)" in said
+    assert "baselines: last value " in said
+    history = read_history(run)
+    assert (len(history.train), len(history.validations)) == (40, 2)
+    inspection = inspect_path(str(run))
+    facts = inspection.facts
+    assert facts["best_squared_error"] == training.progress.best_bits
+    assert facts["points_heard"] == training.progress.targets
+    assert facts["network"]["horizon"] == 2
+    assert facts["baselines_squared_error"].keys() == {"last value", "linear"}
+    page = build_page(inspection, SampleRequest((), 0.0), lambda done, total: None)
+    checkpoint = inspect_path(str(run / "checkpoints" / "best.safetensors"))
+    comparison = compare_runs([run, run])
+    assert comparison.facts["bits_comparable"]
+    everything = f"{facts} {checkpoint.facts} {comparison.facts['runs']} {said}"
+    tables = [*inspection.tables, *checkpoint.tables, *comparison.tables]
+    everything += " ".join(f"{t.title} {t.columns} {t.rows} {t.more}" for t in tables)
+    for word in ("bits/sample", "bits_per_sample", " Hz", "of audio", "held-out audio", "mu_law classes"):
+        assert word not in everything
+    for word in ("bits/sample", "Samples</h2>", "Auditions</h2>", "<audio"):
+        assert word not in page
+    for shown in (inspection, checkpoint, comparison, inspect_path(str(sines)), inspect_path(str(run / "config.yaml"))):
+        target = tmp_path / f"{shown.kind}.png"
+        draw(shown, target)
+        assert target.stat().st_size > 2000
+    assert {file.name for file in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "tensorboard"}
+
+
+def test_sound_and_series_do_not_compare(sines: Path, tmp_path: Path) -> None:
+    for error in ("squared", "absolute"):
+        begin(config_of(sines, f"output.error={error}", "training.steps=2"), tmp_path / error).fit()
+    with pytest.raises(UsageError, match="runs of one kind to compare, found some measured in absolute error and squ"):
+        compare_runs([tmp_path / "squared", tmp_path / "absolute"])
+
+
+def test_a_model_of_series_makes_no_sound(sines: Path, tmp_path: Path) -> None:
+    model = wavegen.train(sines, config_of(sines, "training.steps=2"), run=tmp_path / "run", device="cpu")
+    calls: list[Callable[[], Any]] = [
+        lambda: model.generate(seconds=1),
+        lambda: model.score(np.zeros(10)),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="expected a model of sound, found a model of series of numbers"):
+            call()
+    rows = np.load(sines / "1.npy")
+    assert model.forecast(rows).shape == (10, 2)
+    assert model.forecast(rows[0], steps=7).shape == (7,)
+    for wrong, complaint in (([np.nan], "series of finite numbers"), ([], "found the shape"), (3.0, "found the shape")):
+        with pytest.raises(UsageError, match=complaint):
+            model.forecast(wrong)
+    with pytest.raises(UsageError, match=r"--steps: expected a whole number, 1 or more, found 0"):
+        model.forecast(rows, steps=0)
+
+
+def test_minutes_of_made_up_series_need_no_folder(tmp_path: Path) -> None:
+    config = load_config("book-simple", ["training.steps=2", "data.synthetic_points=12", "output.horizon=1"])
+    model = wavegen.train(config=config, run=tmp_path / "run", device="cpu")
+    assert len(model.held_out_series()) == 2000
+    assert len(model.series_to_score([], True, print)) == 1000

@@ -1,0 +1,216 @@
+"""Series of numbers in files: ``.npy`` arrays and ``.csv`` tables, read and written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.finding import printable, suffix
+from wavegen.errors import DataError, UsageError
+
+ENDINGS = frozenset((".npy", ".csv"))
+DELIMITERS = ",;\t"
+
+Values = npt.NDArray[np.float64]
+
+
+class SeriesFile(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        series: (T,) each, by its name in the file: a column's heading, or a row's number; "" where it is the only one.
+        left_out: columns without numbers.
+    """
+
+    series: dict[str, Values]
+    left_out: tuple[str, ...] = ()
+
+
+class _UnusableError(Exception):
+    """What is wrong in a file.
+
+    Args:
+        what: was expected and found.
+        line: where, of a text; None for the whole file.
+    """
+
+    def __init__(self, what: str, line: int | None = None) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+def read_series(path: Path) -> SeriesFile:
+    """Read a file's series.
+
+    An ``.npy`` file holds one series, (T,), or several, (N, T), one a row. In a ``.csv`` file time goes down, and each
+    column is a series; the first line may name them. Columns without a single number, such as dates, are left out.
+
+    Raises:
+        UsageError: there is no such file, or its name has another ending.
+        DataError: it has no series, or a value is missing, not finite or no number; the message says where.
+    """
+    where = printable(path)
+    if suffix(path.name) not in ENDINGS:
+        raise UsageError(f"{where}: expected series of numbers in a file that ends in .npy or .csv")
+    try:
+        return _read_npy(path) if suffix(path.name) == ".npy" else _read_csv(path)
+    except _UnusableError as error:
+        raise DataError(f"{where}{'' if error.line is None else f':{error.line}'}: {error}") from None
+    except FileNotFoundError:
+        raise UsageError(f"{where}: expected a file of series, found none") from None
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read ({error.strerror or error})") from None
+
+
+def _read_npy(path: Path) -> SeriesFile:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        why = str(error).splitlines()[0] if str(error) else "no array"
+        raise _UnusableError(f"expected an array of numbers, as numpy.save writes it, found none: {why}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+        found = getattr(array, "dtype", "several arrays")
+        raise _UnusableError(f"expected an array of real numbers, found {found}")
+    if array.ndim not in (1, 2):
+        raise _UnusableError(f"expected the shape (T,) for a series or (N, T) for N of them, found {array.shape}")
+    if not array.size:
+        raise _UnusableError(f"expected a value or more, found the shape {array.shape}")
+    rows = np.atleast_2d(np.asarray(array, dtype=np.float64))
+    if not np.isfinite(rows).all():
+        row, place = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+        at = f"[{place}]" if array.ndim == 1 else f"[{row}, {place}]"
+        raise _UnusableError(f"expected finite numbers, found {rows[row, place]} at {at}; fill it in or cut it off")
+    return SeriesFile({"": rows[0]} if array.ndim == 1 else {str(i): row for i, row in enumerate(rows)})
+
+
+def _read_csv(path: Path) -> SeriesFile:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise _UnusableError("expected a table in UTF-8, found other bytes") from None
+    first_line = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=first_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise _UnusableError(f"expected a table, found {error}", reader.line_num) from None
+    if not rows:
+        raise _UnusableError("expected a table of numbers, found an empty file")
+    width = len(rows[0][1])
+    for line, row in rows:
+        if len(row) != width:
+            raise _UnusableError(f"expected {width} columns, as in line {rows[0][0]}, found {len(row)}", line)
+    has_header = _has_header([row for _, row in rows])
+    headings = rows[0][1] if has_header else [""] * width
+    names = _distinct([heading or f"column {i}" for i, heading in enumerate(headings, start=1)])
+    body = rows[1:] if has_header else rows
+    columns = {name: [(line, row[i]) for line, row in body] for i, name in enumerate(names)}
+    with_numbers = {
+        name: cells for name, cells in columns.items() if any(_number(cell) is not None for _, cell in cells)
+    }
+    if not with_numbers:
+        raise _UnusableError("expected a column of numbers, found none")
+    series = {name: _column(name, cells) for name, cells in with_numbers.items()}
+    left_out = tuple(name for name in columns if name not in with_numbers)
+    return SeriesFile({"": next(iter(series.values()))} if len(series) == 1 else series, left_out)
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first line names the columns: it has no number in a column that has one below."""
+    if len(rows) < 2:
+        return False
+    return any(
+        _number(cells[0]) is None and any(_number(cell) is not None for cell in cells[1:])
+        for cells in zip(*rows, strict=True)
+    ) and not any(_number(cell) is not None for cell in rows[0])
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names with a number behind those that come again."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct
+
+
+def _column(name: str, cells: Sequence[tuple[int, str]]) -> Values:
+    values = []
+    for line, cell in cells:
+        value = _number(cell)
+        if value is None or not math.isfinite(value):
+            found = "an empty cell" if not cell else f"'{printable(cell)}'"
+            where = f"column '{printable(name)}': expected a finite number"
+            raise _UnusableError(f"{where}, found {found}; fill it in, or leave the line out", line)
+        values.append(value)
+    return np.array(values)
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def check_output(output: str, overwrite: bool) -> None:
+    """Make sure that forecasts can be written there.
+
+    Raises:
+        UsageError: another ending, an existing file, or no such folder.
+    """
+    if output == "-":
+        return
+    path = Path(output)
+    if suffix(path.name) not in ENDINGS:
+        raise UsageError(f"{printable(path)}: expected a name that ends in .csv or .npy, or - for standard output")
+    if not path.parent.is_dir():
+        raise UsageError(f"{printable(path)}: the folder {printable(path.parent)} does not exist; make it first")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{printable(path)}: expected a file to write, found something else")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{printable(path)}: already exists; give another name, or --overwrite to replace it")
+
+
+def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], standard_output: TextIO) -> None:
+    """Write series of one length, as ``read_series`` reads them.
+
+    Args:
+        output: a ``.csv`` or ``.npy`` file; - for CSV to standard output.
+        series: (T,) each, by name; an ``.npy`` file of one series holds (T,), else (N, T).
+        standard_output: where - is written.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    rows = np.stack([np.asarray(values, dtype=np.float64) for values in series.values()])
+    if output == "-":
+        standard_output.write(_table(series, rows))
+        return
+    path = Path(output)
+    try:
+        if suffix(path.name) == ".npy":
+            with path.open("wb") as file:
+                np.save(file, rows[0] if len(rows) == 1 else rows)
+        else:
+            path.write_text(_table(series, rows), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{printable(path)}: cannot be written: {error.strerror}; choose another place") from None
+
+
+def _table(names: Mapping[str, object], rows: Values) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([name or "forecast" for name in names])
+    writer.writerows([[f"{value:.9g}" for value in moment] for moment in rows.T.tolist()])
+    return text.getvalue()

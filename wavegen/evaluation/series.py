@@ -1,0 +1,351 @@
+"""How far off forecasts of series are: a model's and those of the trivial baselines, at every position.
+
+Position p of a series x[0..T-1] has seen x[0..p] and forecasts x[p+1] ... x[p+horizon]; p goes from 0 to
+T - 1 - horizon. Nothing is forecast before the first value.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from wavegen.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wavegen.model.network import Network
+
+Values = npt.NDArray[np.float64]
+
+ROWS = 65536  # positions, with their context, that a network sees at a time
+TAPS = 50  # values that the linear forecast sees
+
+
+class ScoredSeries(NamedTuple):
+    """A series to score: its name and its (T,) values."""
+
+    name: str
+    values: Values
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far off the forecasts of some series are.
+
+    Args:
+        n_positions: at which was forecast.
+        by_horizon: (horizon,) sums over the positions.
+        n_ends: series, of which each has a last position.
+        first_at_end: the error of the next value at the last position, summed over the series.
+    """
+
+    n_positions: int
+    by_horizon: Values
+    n_ends: int
+    first_at_end: float
+
+    @classmethod
+    def of(cls, errors: Values) -> Errors:
+        """Those of one series.
+
+        Args:
+            errors: (positions, horizon).
+        """
+        return cls(len(errors), errors.sum(axis=0), 1, float(errors[-1, 0]))
+
+    def __add__(self, other: Errors) -> Errors:
+        return Errors(
+            self.n_positions + other.n_positions,
+            self.by_horizon + other.by_horizon,
+            self.n_ends + other.n_ends,
+            self.first_at_end + other.first_at_end,
+        )
+
+    def times(self, factor: float) -> Errors:
+        """In other units."""
+        return Errors(self.n_positions, self.by_horizon * factor, self.n_ends, self.first_at_end * factor)
+
+    @property
+    def total(self) -> float:
+        """The sum over positions of the mean over the horizon."""
+        return float(self.by_horizon.mean())
+
+    @property
+    def mean(self) -> float:
+        """Over all positions and horizons."""
+        return self.total / self.n_positions
+
+    def as_dict(self, key: str) -> dict[str, Any]:
+        """The means, for ``--json``."""
+        by_horizon = (self.by_horizon / self.n_positions).tolist()
+        return {
+            key: self.mean,
+            "by_horizon": by_horizon,
+            "next_value": by_horizon[0],
+            "next_value_at_end": self.first_at_end / self.n_ends,
+        }
+
+
+def errors_of(forecasts: Values, truth: Values, kind: str) -> Values:
+    """Squared or absolute errors, elementwise."""
+    difference = forecasts - truth
+    return np.square(difference) if kind == "squared" else np.abs(difference)
+
+
+def ahead(values: Values, horizon: int) -> Values:
+    """(T - horizon, horizon): the next values of every position."""
+    return sliding_window_view(values, horizon)[1:]
+
+
+# --- a network ------------------------------------------------------------------------------------------------------
+
+
+def start_of(network: Network) -> float:
+    """What stands before a series begins: nothing, where a network's layers have zeros there themselves; else 0."""
+    return math.nan if network.padding(0) < 0 else 0.0
+
+
+def model_errors(
+    network: Network,
+    series: Sequence[npt.NDArray[np.float32]],
+    horizon: int,
+    kind: str,
+    scored: Callable[[int], None] | None = None,
+) -> list[Errors]:
+    """The errors of a network's forecasts.
+
+    Args:
+        network: in the precision to score in.
+        series: (T,) each, as the network sees them.
+        horizon: of the network.
+        kind: squared or absolute.
+        scored: called with the number of positions after each part.
+
+    Returns:
+        Each series's errors, in the network's units.
+    """
+    by_series: list[Errors | None] = [None] * len(series)
+    for group in _alike(series, network.receptive_field):
+        together = np.stack([series[i] for i in group])
+        parts = []
+        for part in _forecasts(network, together[:, : together.shape[1] - horizon]):
+            parts.append(part)
+            if scored:
+                scored(part.shape[0] * part.shape[1])
+        forecasts = np.concatenate(parts, axis=1).astype(np.float64)
+        for i, forecast in zip(group, forecasts, strict=True):
+            by_series[i] = Errors.of(errors_of(forecast, ahead(series[i].astype(np.float64), horizon), kind))
+    return [errors for errors in by_series if errors is not None]
+
+
+def _alike(series: Sequence[npt.NDArray[np.float32]], context: int) -> Iterator[list[int]]:
+    """Series of the same length, as many as may be seen at a time."""
+    order = sorted(range(len(series)), key=lambda i: len(series[i]))
+    for length, same in groupby(order, key=lambda i: len(series[i])):
+        group, size = list(same), max(1, ROWS // (length + context))
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
+
+
+def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    """A network's forecasts at every position of some series, a stretch of positions at a time.
+
+    Args:
+        network: on its device.
+        values: (B, T).
+
+    Yields:
+        (B, n, horizon).
+    """
+    import torch
+
+    from wavegen.model.recurrent import Recurrent
+
+    device, field = next(network.parameters()).device, network.receptive_field
+    before = np.full((len(values), field - 1), start_of(network), dtype=np.float32)
+    inputs = torch.from_numpy(np.concatenate([before, values], axis=1)).to(device)
+    stretch = max(1, ROWS // len(values))
+    state = None
+    network.eval()
+    with torch.no_grad():
+        for begin in range(0, values.shape[1], stretch):
+            end = min(begin + stretch, values.shape[1])
+            if isinstance(network, Recurrent):  # what it heard before is in its state
+                first = 0 if state is None else begin + field - 1
+                unwanted = field - 1 if state is None else 0
+                forecasts, state = network.advance(inputs[:, first : end + field - 1], state, unwanted)
+            else:
+                forecasts = network(inputs[:, begin : end + field - 1])
+            yield _array(forecasts)
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
+
+
+# --- the trivial baselines ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LinearForecast:
+    """The linear map that suits the training series best, by least squares.
+
+        x[p + h] = b[h] + sum over i < k of w[i, h] x[p - i],   h = 1 ... horizon
+
+    with a map of its own for each number k of values that a position has seen, up to ``TAPS``.
+
+    Args:
+        weights: (k + 1, horizon) for k = 1, 2, ...: w, the newest value's first, then b.
+        center: subtracted from the values first; it changes no forecast, and spares digits.
+    """
+
+    weights: tuple[Values, ...]
+    center: float
+
+    def forecasts(self, values: Values) -> Values:
+        """(T - horizon, horizon): the forecasts at every position of a series."""
+        horizon = self.weights[0].shape[1]
+        most = len(self.weights)
+        heard = values[: len(values) - horizon] - self.center
+        starts = [_mapped(heard[: k + 1][::-1], self.weights[k]) for k in range(min(most, len(heard)))]
+        rest = sliding_window_view(heard, most)[1:, ::-1] if len(heard) > most else np.empty((0, most))
+        return np.concatenate([np.stack(starts), _mapped(rest, self.weights[-1])]) + self.center
+
+
+def _mapped(seen: Values, weights: Values) -> Values:
+    forecasts: Values = seen @ weights[:-1] + weights[-1]
+    return forecasts
+
+
+def fit_linear_forecast(series: Sequence[Values], horizon: int) -> LinearForecast:
+    """Fit the linear forecast on the training series.
+
+    The normal equations: for k values, the sums over all positions that have seen k or more.
+
+    Args:
+        series: (T,) each, T > horizon.
+        horizon: values to forecast.
+
+    Raises:
+        DataError: there is no position to fit it on.
+    """
+    positions = max((len(values) - horizon for values in series), default=0)
+    if positions < 1:
+        raise DataError("baselines: expected training series to fit them on, found none long enough; check the split")
+    most = min(TAPS, positions)
+    center = sum(float(values.sum()) for values in series) / sum(map(len, series))
+    gram, moments = _sums_by_length(series, horizon, most, center)
+    weights = []
+    for k in range(1, most + 1):
+        columns = [*range(k), most]  # the newest k values, and the constant
+        products, targets = gram[k - 1 :].sum(axis=0)[np.ix_(columns, columns)], moments[k - 1 :].sum(axis=0)[columns]
+        weights.append(np.linalg.lstsq(products, targets, rcond=1e-12)[0])
+    return LinearForecast(tuple(weights), center)
+
+
+def _sums_by_length(series: Sequence[Values], horizon: int, most: int, center: float) -> tuple[Values, Values]:
+    """For each number of values seen (the last: ``most`` or more), the sums of x x^T and of x y^T over positions.
+
+    x holds the values seen, the newest first, zeros where there are none, and a 1; y the next ones.
+    """
+    gram = np.zeros((most, most + 1, most + 1))
+    moments = np.zeros((most, most + 1, horizon))
+    # the first positions of all series at a time: each is one row
+    head = most - 1 + horizon
+    heads = np.full((len(series), head), np.nan)
+    for row, values in zip(heads, series, strict=True):
+        row[: min(head, len(values))] = values[:head] - center
+    for k in range(1, most):
+        rows = heads[~np.isnan(heads[:, k + horizon - 1])]
+        x = np.zeros((len(rows), most + 1))
+        x[:, :k], x[:, most] = rows[:, :k][:, ::-1], 1.0
+        gram[k - 1], moments[k - 1] = x.T @ x, x.T @ rows[:, k : k + horizon]
+    for values in series:
+        for begin in range(0, len(values) - horizon - most + 1, ROWS):
+            piece = values[begin : begin + ROWS + most + horizon - 1] - center
+            windows = sliding_window_view(piece, most + horizon)
+            x = np.concatenate([windows[:, most - 1 :: -1], np.ones((len(windows), 1))], axis=1)
+            gram[-1] += x.T @ x
+            moments[-1] += x.T @ windows[:, most:]
+    return gram, moments
+
+
+def baseline_errors(linear: LinearForecast | None, values: Values, horizon: int, kind: str) -> dict[str, Errors]:
+    """The errors of the trivial baselines on a series, in its units; the simplest first."""
+    truth = ahead(values, horizon)
+    forecasts = {"last value": values[: len(truth), None]}
+    if linear is not None:
+        forecasts["linear"] = linear.forecasts(values)
+    return {name: Errors.of(errors_of(forecast, truth, kind)) for name, forecast in forecasts.items()}
+
+
+# --- together -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SeriesScore:
+    """How good the forecasts of a series are.
+
+    Args:
+        name: of the series.
+        errors: the model's.
+        baselines: those of each trivial baseline.
+    """
+
+    name: str
+    errors: Errors
+    baselines: dict[str, Errors]
+
+    def as_dict(self, key: str) -> dict[str, Any]:
+        """The figures, for ``--json``; ``key`` names the error."""
+        return {
+            "name": self.name,
+            "positions": self.errors.n_positions,
+            **self.errors.as_dict(key),
+            "baselines": {name: errors.as_dict(key) for name, errors in self.baselines.items()},
+        }
+
+
+def score_series(
+    series: Sequence[ScoredSeries], errors: Sequence[Errors], linear: LinearForecast | None, horizon: int, kind: str
+) -> list[SeriesScore]:
+    """A model's errors beside those of the trivial baselines.
+
+    Args:
+        series: that were scored.
+        errors: the model's on each.
+        linear: as ``fit_linear_forecast``; None leaves it out.
+        horizon: of the model.
+        kind: squared or absolute.
+    """
+    return [
+        SeriesScore(each.name, own, baseline_errors(linear, each.values, horizon, kind))
+        for each, own in zip(series, errors, strict=True)
+    ]
+
+
+def all_series(scores: Sequence[SeriesScore]) -> SeriesScore:
+    """All series as one: every position counts the same.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not scores:
+        raise DataError("expected series to score, found none")
+    first, *others = scores
+    baselines = {
+        name: functools.reduce(operator.add, (each.baselines[name] for each in others), errors)
+        for name, errors in first.baselines.items()
+    }
+    return SeriesScore("all", functools.reduce(operator.add, (each.errors for each in others), first.errors), baselines)

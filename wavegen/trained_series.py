@@ -1,0 +1,142 @@
+"""What a trained model of series of numbers does: forecast, and say how good its forecasts are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.config import Config
+from wavegen.data.corpus import Clip, Split
+from wavegen.data.reading import build_normalization
+from wavegen.data.series import series_in, values_of, waves_to_test
+from wavegen.errors import DataError, UsageError, WavegenError
+from wavegen.evaluation.measure import unit_of_loss
+from wavegen.evaluation.series import Errors, LinearForecast, ScoredSeries, fit_linear_forecast
+
+if TYPE_CHECKING:
+    from wavegen.model.network import Network
+
+
+class SeriesUse(ABC):
+    """The part of a trained model that is for series; on a model of sound all of it raises ``UsageError``."""
+
+    config: Config
+
+    @property
+    @abstractmethod
+    def network(self) -> Network:
+        """The network in float32."""
+
+    @abstractmethod
+    def remembered(self, progress: Callable[[int, int], None] | None, split: Split) -> list[Clip]:
+        """The clips of a split, as far as the training knew them."""
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a model of series of numbers, and not of sound."""
+        return self.config.is_series
+
+    def check_kind(self, wants_series: bool, call: str) -> None:
+        """Make sure that the model is of the kind that a call is for.
+
+        Raises:
+            UsageError: it is of the other one.
+        """
+        if self.is_series != wants_series:
+            kinds = ("a model of sound", "a model of series of numbers")
+            raise UsageError(f"{call}: expected {kinds[wants_series]}, found {kinds[self.is_series]}")
+
+    def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
+        """How a series goes on.
+
+        Args:
+            series: (T,) one series so far, or (N, T) several, in the data's own units.
+            steps: values to forecast; the model's horizon by default. Beyond it, the forecasts are taken as known.
+
+        Returns:
+            (steps,), or (N, steps).
+
+        Raises:
+            UsageError: the series or the steps are not what is expected, or the model is one of sound.
+        """
+        from wavegen.sampling.forecasting import forecast
+
+        self.check_kind(True, "forecast")
+        steps = self.config.output.horizon if steps is None else steps
+        values = np.asarray(series, dtype=np.float64)
+        if values.ndim not in (1, 2) or not values.size or not np.isfinite(values).all():
+            raise UsageError(f"expected series of finite numbers, (T,) or (N, T), found the shape {values.shape}")
+        if steps < 1:
+            raise UsageError(f"--steps: expected a whole number, 1 or more, found {steps}")
+        normalization = build_normalization(self.config)
+        rows = [forecast(self.network, normalization.seen(row), steps) for row in np.atleast_2d(values)]
+        forecasts = normalization.undone(np.stack(rows))
+        return forecasts[0] if values.ndim == 1 else forecasts
+
+    def score_series(self, series: Sequence[ScoredSeries], scored: Callable[[int], None] | None = None) -> list[Errors]:
+        """The errors of the model's forecasts of each series, in the data's own units.
+
+        Args:
+            series: each longer than the model's horizon.
+            scored: called with the number of positions after each part.
+        """
+        from wavegen.evaluation.series import model_errors
+
+        self.check_kind(True, "score_series")
+        output, normalization = self.config.output, build_normalization(self.config)
+        seen = [normalization.seen(each.values) for each in series]
+        unit = unit_of_loss(self.config)
+        return [e.times(unit) for e in model_errors(self.network, seen, output.horizon, output.error, scored)]
+
+    def held_out_series(self) -> list[ScoredSeries]:
+        """The series that the training held out.
+
+        Raises:
+            DataError: it held out none, or they are not there any more.
+        """
+        return [ScoredSeries(clip.name, values_of(clip)) for clip in self.remembered(None, "validation")]
+
+    def series_to_score(self, paths: Sequence[Path], test: bool, notice: Callable[[str], None]) -> list[ScoredSeries]:
+        """The series of some files and folders, or those that the training held out.
+
+        Args:
+            paths: of the files; none for those held out.
+            test: take made-up series that are neither trained on nor held out.
+            notice: is told what is left out.
+
+        Raises:
+            UsageError: ``test`` without made-up series, or together with paths; a path is not there.
+            DataError: there is no series to score.
+        """
+        self.check_kind(True, "series_to_score")
+        if test:
+            if self.config.data.synthetic is None:
+                raise UsageError("--test: only runs on made-up series (data.synthetic) have it; give files instead")
+            if paths:
+                raise UsageError("--test: expected no files beside it; give one of the two")
+            return [ScoredSeries(*each) for each in waves_to_test(self.config.data.synthetic_points)]
+        if not paths:
+            return self.held_out_series()
+        series = []
+        for each in series_in(paths, self.config.output.horizon):
+            if isinstance(each, str):
+                notice(each)
+            else:
+                series.append(ScoredSeries(*each))
+        if not series:
+            raise DataError("expected series to score (.npy, .csv), found none")
+        return series
+
+    def fit_linear_forecast(self, notice: Callable[[str], None]) -> LinearForecast | None:
+        """The linear forecast, fitted on the training split; None, and a notice, where that is gone."""
+        try:
+            clips = self.remembered(None, "train")
+        except WavegenError as error:
+            notice(f"no linear forecast, it needs the training's series: {error}")
+            return None
+        return fit_linear_forecast([values_of(clip) for clip in clips], self.config.output.horizon)
