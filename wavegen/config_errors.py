@@ -245,10 +245,10 @@ def _describe(schema: Mapping[str, Any]) -> str:
     """What a JSON schema allows, in words."""
     if "anyOf" in schema:
         return " or ".join(_describe(option) for option in schema["anyOf"])
+    if "const" in schema:  # older pydantics give an enum of one beside it
+        return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        return str(schema["const"])
     kind = schema.get("type", "object")  # a section of a list is a reference, without a type
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _describe_range(schema)
