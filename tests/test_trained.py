@@ -62,7 +62,7 @@ def test_says_when_it_scores_what_it_was_trained_on(model: wavegen.TrainedModel,
     [
         ({"seconds": float("nan")}, "--seconds: expected a number above 0"),
         ({"seconds": 1e-5}, "--seconds 1e-05: shorter than one sample at 8,000 Hz"),
-        ({"seconds": 1, "threads": 0}, "--threads: expected a whole number, 1 or more, found 0"),
+        ({"seconds": 1, "threads": 0}, "--threads: expected a whole number, 1 or more, up to 1024, found 0"),
         ({"seconds": 1, "threads": 2, "engine": "torch"}, "--threads: the torch engine runs on one thread"),
     ],
 )

@@ -79,6 +79,7 @@ def test_every_key_knows_its_line():
         "a": "my.yaml:2",
         "a.b": "my.yaml:3",
         "a.c": "my.yaml:4",
+        "a.c.0": "my.yaml:5",
         "a.c.0.d": "my.yaml:5",
         "a.e": "my.yaml:7",
         "a.e.f": "my.yaml:7",

@@ -149,4 +149,4 @@ def test_figures_are_named_for_what_they_are() -> None:
     assert unit_of_loss(load_config("small")) == pytest.approx(1 / np.log(2))
     for measure in (BITS, SQUARED_ERROR, ABSOLUTE_ERROR):
         for entry in (f"train_{measure.key}", f"validation_{measure.key}", f"best_{measure.fact}"):
-            assert measure_in({"step": 1, entry: 0.5}) is measure
+            assert measure_in({"step": 1, entry: 0.5}) == measure

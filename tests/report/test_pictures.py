@@ -151,7 +151,7 @@ def test_figures_in_different_classes_are_never_on_one_axis() -> None:
         scored = {"step": 10, "bits_per_sample": bits, "hours_heard": 1.0, "minutes_trained": 1.0}
         baselines = {"all_bits_per_sample": None, "baselines_bits_per_sample": {"uniform": bits + 1}}
         heard, seconds = [0.1 * step for step in steps], [6.0 * step for step in steps]
-        return History(steps, [bits] * 10, hours_heard=heard, seconds=seconds, validations=[scored | baselines])
+        return History(steps, [bits] * 10, heard=heard, seconds=seconds, validations=[scored | baselines])
 
     fine = "bits/sample in 65,536 linear classes"
     units = {"one": "bits/sample", "fine": fine, "other": "bits/sample"}

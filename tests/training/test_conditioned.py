@@ -160,7 +160,7 @@ def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices: 
     first.fit()
     second = begin(tiny(voices, *LABELS), tmp_path / "second", init_from=tmp_path / "first")
     plain, labelled = (training._validation_clips(None) for training in (first, second))
-    assert second._bits(labelled) == pytest.approx(first._bits(plain), rel=1e-6)
+    assert second._figure(labelled) == pytest.approx(first._figure(plain), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_conditions_may_come_and_go(
             np.testing.assert_array_equal(columns, 0 if kept is None else kept)
             assert kept is None or np.abs(kept).max() > 0, "learnt"
     if all(key in now for key in before):  # it begins as the other one was
-        bits = [training._bits(training._validation_clips(None)) for training in (first, second)]
+        bits = [training._figure(training._validation_clips(None)) for training in (first, second)]
         assert bits[1] == pytest.approx(bits[0], rel=1e-6)
 
 
