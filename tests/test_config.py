@@ -464,6 +464,12 @@ def test_the_keys_that_kinds_differ_in_are_differences():
     assert "model.context: not there -> 512" in lines
 
 
+def test_a_stack_has_layers():
+    assert problems("model:\n  kind: stack\n") == [
+        "my.yaml:1: model.layers: expected one layer or more with model.kind stack, found none; see dense-skips"
+    ]
+
+
 @pytest.mark.parametrize("text", ["data: {labels: subfolders}", "mel: {n_mels: 80}"])
 def test_other_kinds_take_no_conditions(text):
     (problem,) = problems(f"model: {{kind: lstm}}\n{text}\n")

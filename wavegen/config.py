@@ -84,10 +84,10 @@ class DataConfig(Section):
         None, description="series that are made up instead of read: sums of two sines and noise; null reads the folder"
     )
     synthetic_points: int = Field(60, ge=2, le=1 << 20, description="length of each made-up series")
-    offset: Literal["auto"] | float = Field(
+    offset: Literal["auto"] | Annotated[float, Field(ge=-1e30, le=1e30)] = Field(
         "auto", description="of series: subtracted before the network; auto takes the mean of those trained on"
     )
-    scale: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+    scale: Literal["auto"] | Annotated[float, Field(ge=1e-30, le=1e30)] = Field(
         "auto", description="of series: what is left is divided by it; auto takes the standard deviation"
     )
 

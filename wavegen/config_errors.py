@@ -159,6 +159,8 @@ def _kind_disagreements(config: Config) -> dict[KeyPath, str]:
 def _layer_problems(config: Config) -> dict[KeyPath, str]:
     """The first thing that is wrong with a stack's layers."""
     model = config.model
+    if not model.layers:
+        return {("model", "layers"): "expected one layer or more with model.kind stack, found none; see dense-skips"}
     entry = {"embedding": model.embedding_channels, "one_hot": config.quantization.classes, "scalar": 1}
     known = {"input": entry[model.input]}
     width = known["input"]

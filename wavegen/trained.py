@@ -382,7 +382,9 @@ class TrainedModel(SeriesUse):
         exact = "float32" if precision == "auto" else precision
         chosen = choose_engine(name, device_type, exact, self.config.model.kind)
         if chosen != "numba" and (threads or 1) > 1:
-            raise UsageError(f"--threads: the {chosen} engine runs on one thread; give --engine numba")
+            kind = self.config.model.kind
+            remedy = "give --engine numba" if kind == "wavenet" else f"leave it out for a {kind}"
+            raise UsageError(f"--threads: the {chosen} engine runs on one thread; {remedy}")
         used = self._lowest_precision(chosen) if precision == "auto" else precision
         cost = self.precision_costs.get(used)
         reason = "" if cost is None else f" (on held-out audio {round(cost, 4) + 0.0:+.4f} bits/sample)"

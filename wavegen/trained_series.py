@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from wavegen.model.network import Network
 
 
+MOST_STEPS = 100_000  # of a forecast
+
+
 class SeriesUse(ABC):
     """The part of a trained model that is for series; on a model of sound all of it raises ``UsageError``."""
 
@@ -71,8 +74,8 @@ class SeriesUse(ABC):
         values = np.asarray(series, dtype=np.float64)
         if values.ndim not in (1, 2) or not values.size or not np.isfinite(values).all():
             raise UsageError(f"expected series of finite numbers, (T,) or (N, T), found the shape {values.shape}")
-        if steps < 1:
-            raise UsageError(f"--steps: expected a whole number, 1 or more, found {steps}")
+        if not 1 <= steps <= MOST_STEPS:
+            raise UsageError(f"--steps: expected a whole number from 1 to {MOST_STEPS:,}, found {steps}")
         normalization = build_normalization(self.config)
         rows = [forecast(self.network, normalization.seen(row), steps) for row in np.atleast_2d(values)]
         forecasts = normalization.undone(np.stack(rows))

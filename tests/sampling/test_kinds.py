@@ -27,7 +27,7 @@ LAYERS = """
 KINDS = {
     "stack": "model:\n  kind: stack" + LAYERS,
     "scalar stack": "model:\n  kind: stack\n  input: scalar" + LAYERS,
-    "no layers": "model: {kind: stack, layers: []}\n",
+    "one tap": "model: {kind: stack, layers: [{kind: dense, channels: 6, activation: tanh}]}\n",
     "gru": "model: {kind: gru, recurrent_channels: 6, recurrent_layers: 2, context: 9}\n",
     "lstm": "model: {kind: lstm, recurrent_channels: 6, context: 9, input: one_hot}\n",
 }

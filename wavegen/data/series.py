@@ -151,6 +151,9 @@ def _waves(n_points: int) -> Values:
     return waves
 
 
+ROUNDING = 1e-12  # of the largest value: a smaller deviation is none
+
+
 @dataclass(frozen=True)
 class Normalization:
     """What the network sees of a value: (x - offset) / scale.
@@ -169,7 +172,8 @@ class Normalization:
         n_values = sum(map(len, series))
         mean = sum(float(values.sum()) for values in series) / n_values
         variance = sum(float(np.square(values - mean).sum()) for values in series) / n_values
-        return cls(mean, variance**0.5 or 1.0)
+        deviation, largest = variance**0.5, max(float(np.abs(values).max()) for values in series)
+        return cls(mean, deviation if deviation > ROUNDING * largest else 1.0)
 
     def seen(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Values as the network sees them."""
@@ -228,7 +232,8 @@ def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values
                 if len(values) > horizon:
                     yield full_name, values
                 else:
-                    yield f"left out: {printable(full_name)}: too short: {len(values)} values"
+                    few = f"expected more values than the {horizon} of a forecast, found {len(values)}"
+                    yield f"left out: {printable(full_name)}: {few}"
 
 
 def _clip(name: str, values: Values, split: Split) -> Clip:

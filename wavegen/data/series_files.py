@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -18,6 +19,8 @@ from wavegen.errors import DataError, UsageError
 
 ENDINGS = frozenset((".npy", ".csv"))
 DELIMITERS = ",;\t"
+LARGEST, SMALLEST = 1e30, 1e-30  # sizes whose squares float32 and float64 still hold
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE | re.ASCII)
 
 Values = npt.NDArray[np.float64]
 
@@ -61,7 +64,10 @@ def read_series(path: Path) -> SeriesFile:
     if suffix(path.name) not in ENDINGS:
         raise UsageError(f"{where}: expected series of numbers in a file that ends in .npy or .csv")
     try:
-        return _read_npy(path) if suffix(path.name) == ".npy" else _read_csv(path)
+        found = _read_npy(path) if suffix(path.name) == ".npy" else _read_csv(path)
+        for name, values in found.series.items():
+            _check_size(name, values)
+        return found
     except _UnusableError as error:
         raise DataError(f"{where}{'' if error.line is None else f':{error.line}'}: {error}") from None
     except FileNotFoundError:
@@ -70,12 +76,23 @@ def read_series(path: Path) -> SeriesFile:
         raise DataError(f"{where}: cannot be read ({error.strerror or error})") from None
 
 
+def _check_size(name: str, values: Values) -> None:
+    largest = float(np.abs(values).max())
+    if largest > LARGEST or 0 < largest < SMALLEST:
+        series = f"series '{printable(name)}': " if name else ""
+        raise _UnusableError(
+            f"{series}expected values between {SMALLEST:g} and {LARGEST:g} in size, found {largest:g} for the largest; "
+            "give them in another unit"
+        )
+
+
 def _read_npy(path: Path) -> SeriesFile:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        why = str(error).splitlines()[0] if str(error) else "no array"
-        raise _UnusableError(f"expected an array of numbers, as numpy.save writes it, found none: {why}") from None
+    except (ValueError, EOFError):  # numpy's words speak of its own options
+        raise _UnusableError(
+            "expected an array of numbers, as numpy.save writes it, found none: it is cut short, or holds objects"
+        ) from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         found = getattr(array, "dtype", "several arrays")
         raise _UnusableError(f"expected an array of real numbers, found {found}")
@@ -95,7 +112,7 @@ def _read_csv(path: Path) -> SeriesFile:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise _UnusableError("expected a table in UTF-8, found other bytes") from None
+        raise _UnusableError("expected a table in UTF-8, found other bytes; save it as UTF-8") from None
     first_line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -108,7 +125,8 @@ def _read_csv(path: Path) -> SeriesFile:
     width = len(rows[0][1])
     for line, row in rows:
         if len(row) != width:
-            raise _UnusableError(f"expected {width} columns, as in line {rows[0][0]}, found {len(row)}", line)
+            what = f"expected {width} columns, parted by {delimiter!r} as in line {rows[0][0]}, found {len(row)}"
+            raise _UnusableError(what, line)
     has_header = _has_header([row for _, row in rows])
     headings = rows[0][1] if has_header else [""] * width
     names = _distinct([heading or f"column {i}" for i, heading in enumerate(headings, start=1)])
@@ -118,29 +136,37 @@ def _read_csv(path: Path) -> SeriesFile:
         name: cells for name, cells in columns.items() if any(_number(cell) is not None for _, cell in cells)
     }
     if not with_numbers:
-        raise _UnusableError("expected a column of numbers, found none")
+        raise _UnusableError("expected a column of numbers (0.25 or 1e-3, without other marks), found none")
     series = {name: _column(name, cells) for name, cells in with_numbers.items()}
     left_out = tuple(name for name in columns if name not in with_numbers)
     return SeriesFile({"": next(iter(series.values()))} if len(series) == 1 else series, left_out)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line names the columns: it has no number in a column that has one below."""
+    """Whether the first line names the columns: words above numbers, or above dates; numbers alone are values."""
     if len(rows) < 2:
         return False
-    return any(
-        _number(cells[0]) is None and any(_number(cell) is not None for cell in cells[1:])
-        for cells in zip(*rows, strict=True)
-    ) and not any(_number(cell) is not None for cell in rows[0])
+    columns = list(zip(*rows, strict=True))
+    words = [cells for cells in columns if cells[0] and _number(cells[0]) is None]  # "nan" is none
+    if any(not _has_digit(first) and all(map(_has_digit, below)) for first, *below in words):
+        return True
+    words_above_numbers = any(
+        _number(cells[0]) is None and any(_number(cell) is not None for cell in cells[1:]) for cells in columns
+    )
+    return words_above_numbers and not any(_number(cell) is not None for cell in rows[0])
+
+
+def _has_digit(cell: str) -> bool:
+    return any(map(str.isdigit, cell))
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Names with a number behind those that come again."""
-    seen: Counter[str] = Counter()
-    distinct = []
+    distinct: list[str] = []
     for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        numbered = (f"{name} ({i})" for i in count(2))
+        taken = {*distinct, *names}
+        distinct.append(name if name not in distinct else next(each for each in numbered if each not in taken))
     return distinct
 
 
@@ -157,10 +183,7 @@ def _column(name: str, cells: Sequence[tuple[int, str]]) -> Values:
 
 
 def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    return float(cell) if NUMBER.fullmatch(cell) else None
 
 
 def check_output(output: str, overwrite: bool) -> None:
@@ -212,5 +235,5 @@ def _table(names: Mapping[str, object], rows: Values) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([name or "forecast" for name in names])
-    writer.writerows([[f"{value:.9g}" for value in moment] for moment in rows.T.tolist()])
+    writer.writerows([[repr(value) for value in moment] for moment in rows.T.tolist()])
     return text.getvalue()

@@ -137,6 +137,25 @@ def folded_weights(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDA
     return plain
 
 
+def with_gains(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
+    """The reverse of ``folded_weights``: a direction and a gain for each weight of which these shapes have them.
+
+    Args:
+        weights: plain, by name.
+        shapes: of the parameters wanted.
+    """
+    parted = dict(weights)
+    for name in [name for name in shapes if name.endswith(".direction")]:
+        layer = name.removesuffix(".direction")
+        if (weight := parted.pop(f"{layer}.weight", None)) is not None and f"{layer}.gain" in shapes:
+            by_output = weight.swapaxes(0, 1) if weight.ndim == 3 else weight
+            n_gains = shapes[f"{layer}.gain"][0]
+            if by_output.size % n_gains == 0:
+                parted[f"{layer}.gain"] = np.linalg.norm(by_output.reshape(n_gains, -1), axis=1)
+            parted[name] = weight
+    return parted
+
+
 def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> None:
     """Make sure that weights fit a network.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.sampling.engines.engine import not_finite
+
 if TYPE_CHECKING:
     from wavegen.model.network import Network
 
@@ -44,4 +46,6 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
             news = parameters[0, -1].float().cpu().numpy()
             made = np.concatenate([made, news])
             heard = news if isinstance(network, Recurrent) else np.concatenate([heard[-field:], news])
+    if not np.isfinite(made).all():
+        raise not_finite()
     return made[:steps]

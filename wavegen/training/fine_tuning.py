@@ -17,7 +17,7 @@ from wavegen.audio.conditions import shown
 from wavegen.config import Config, differences
 from wavegen.data.reading import build_conditioner
 from wavegen.errors import ModelError
-from wavegen.model.shapes import condition_columns, parameter_shapes
+from wavegen.model.shapes import condition_columns, folded_weights, parameter_shapes, with_gains
 from wavegen.training.checkpoint import Arrays, Checkpoint
 
 LABELS = "conditioning.labels"  # a row for each label
@@ -46,7 +46,7 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
     if kind != other:
         raise ModelError(f"{name}: expected a {kind} to start from, as model.kind says, found a {other}")
     own = _pieces({key: np.broadcast_to(0, shape) for key, shape in parameter_shapes(config).items()}, config)
-    theirs = _pieces(source.average, source.config)
+    theirs = _pieces(_as_parted(source, config), source.config)
     misfits = [
         f"'{piece}': expected the shape {own[piece].shape}, found {theirs[piece].shape}"
         for piece in own
@@ -82,7 +82,7 @@ def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
         own: of the new network.
         config: of the new network.
     """
-    pieces, theirs = _pieces(own, config), _pieces(source.average, source.config)
+    pieces, theirs = _pieces(own, config), _pieces(_as_parted(source, config), source.config)
     taken = {piece: theirs.get(piece, array) for piece, array in pieces.items()}
     if LABELS in pieces and LABELS in theirs:
         known = dict(zip(build_conditioner(source.config).labels, theirs[LABELS], strict=True))
@@ -91,6 +91,12 @@ def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
     if PROJECTION in own:
         taken[PROJECTION] = np.concatenate([taken.pop(_columns(kind)) for kind in condition_columns(config)], axis=1)
     return taken
+
+
+def _as_parted(source: Checkpoint, config: Config) -> Arrays:
+    """A network's averaged weights, with directions and gains where the new network has them, and nowhere else."""
+    plain = folded_weights(source.average)
+    return with_gains(plain, parameter_shapes(config)) if config.model.weight_norm else plain
 
 
 def _tell_pieces(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str], None]) -> None:

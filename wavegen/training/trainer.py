@@ -284,8 +284,8 @@ class Trainer:
             entry["baselines"] = self._baseline_figures(everything)
         entry |= self._length_of(everything)
         best = self.progress.best_bits, self.progress.best_step
-        improved = best[0] is None or figure < best[0]
-        if last and not improved:
+        improved = math.isfinite(figure) and (best[0] is None or figure < best[0])
+        if last and not improved and best[0] is not None:
             self._measure_best(some)
         self.progress.validation = entry
         self.progress.seconds += time.perf_counter() - began

@@ -38,7 +38,8 @@ def choose_engine(name: str, device_type: str, precision: str = "float32", kind:
     if name == "numba" and kind != "wavenet":
         raise UsageError(f"--engine numba runs WaveNets, and this model is a {kind}; give --engine torch")
     if name != "numba" and precision != "float32":
-        raise UsageError(f"--precision {precision}: the {name} engine has float32 only; give --engine numba")
+        remedy = "give --engine numba" if kind == "wavenet" else f"leave it out for a {kind}"
+        raise UsageError(f"--precision {precision}: the {name} engine has float32 only; {remedy}")
     return name
 
 
