@@ -504,6 +504,26 @@ def bench(
         _print_tables([machine_table(machine, processor_name()), *speed_tables(measured)])
 
 
+@app.command(cls=Command)
+def export(
+    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE.safetensors", help="The file to write.")],
+    precision: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a model for use: its averaged weights and configuration alone."""
+    from wavegen.report.tables import file_size
+    from wavegen.report.target import check_target
+    from wavegen.training.checkpoint import load_checkpoint, save_checkpoint
+    from wavegen.training.export import for_use
+    from wavegen.training.run_folder import find_checkpoint
+
+    path = Path(output)
+    check_target(path, ".safetensors", overwrite)
+    save_checkpoint(for_use(load_checkpoint(find_checkpoint(Path(source))), precision), path)
+    _notice(f"written: {output}, {file_size(path.stat().st_size)}, averaged weights in {precision}")
+
+
 @app.command("config", cls=Command)
 def config_(
     preset: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="The preset to print.")] = None,

@@ -215,7 +215,10 @@ class TrainedModel(SeriesUse):
 
         Raises:
             DataError: it held out none, or the folder no longer has them.
+            UsageError: the model was exported, without a word on them.
         """
+        if self.checkpoint.is_for_use_only:
+            raise UsageError("expected AUDIO to score: an exported model does not know which clips were held out")
         return [
             ScoredClip(clip.name, classes := clip.classes(), self._condition_of(clip.name, classes, clip.label))
             for clip in self.remembered(progress, "validation")
@@ -225,6 +228,9 @@ class TrainedModel(SeriesUse):
         self, notice: Callable[[str], None], progress: Callable[[int, int], None] | None = None
     ) -> Baselines | None:
         """The trivial baselines, fitted on the training split; None, and a notice, where its folder is gone."""
+        if self.checkpoint.is_for_use_only:
+            notice("no trivial baselines: an exported model does not know the training's recordings")
+            return None
         try:
             corpus = read_corpus(self.config, progress)
         except WavegenError as error:

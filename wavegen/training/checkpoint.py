@@ -5,6 +5,9 @@
 
 The metadata hold one JSON document: format version, wavegen's and torch's versions, step, configuration, manifest of
 clips, labels, metrics, and a sha256 over all of it and the tensors.
+
+A file that is for use alone (``wavegen.training.export``) has the average only, perhaps in bfloat16. NumPy has no such
+type: here its numbers are ``BFLOAT16``, and widened when they are loaded.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from wavegen.errors import CheckpointError, ConfigError
 
 FORMAT_VERSION = 1
 LARGEST_CONFIG = 1 << 20  # characters; a thousand labels of 255 are a quarter of it
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # the upper half of a float32
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -39,7 +43,7 @@ class Checkpoint:
     Args:
         config: complete and frozen; nothing in it is ``auto``.
         step: optimizer steps made.
-        weights: the trained weights by parameter name.
+        weights: the trained weights by parameter name; empty in files that are for use only.
         average: the averaged weights, by the same names.
         moments: the optimizer's two moments by name; empty in files that are for use only.
         manifest: the corpus's clips (name, length, hash, split, label).
@@ -55,6 +59,11 @@ class Checkpoint:
     manifest: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_for_use_only(self) -> bool:
+        """Whether no training can go on from here."""
+        return not self.weights
 
 
 class _Document(BaseModel):
@@ -73,8 +82,6 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         CheckpointError: the file cannot be written; what was there before stays.
     """
-    from safetensors.numpy import save
-
     tensors = {
         f"{group}/{name}": np.ascontiguousarray(array)
         for group, arrays in (
@@ -95,12 +102,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "metrics": checkpoint.metrics,
     }
     text = json.dumps(document)
-    content = save(tensors, {"wavegen": text, "sha256": _content_hash(text, tensors)})
+    content = _serialized(tensors, {"wavegen": text, "sha256": _content_hash(text, tensors)})
     try:
         _write_atomically(path, content)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be written: {error.strerror}; free some space or choose another --run folder"
+            f"{path}: cannot be written: {error.strerror}; free some space or choose another folder"
         ) from None
 
 
@@ -120,7 +127,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             if "wavegen" not in metadata:
                 raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of wavegen")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = list(file.keys())
+            narrow = [name for name in names if file.get_slice(name).get_dtype() == "BF16"]
+            tensors = _with_bfloat16(path, narrow) if narrow else {name: file.get_tensor(name) for name in names}
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError, TypeError) as error:
@@ -131,7 +140,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     text = metadata["wavegen"]
     if metadata.get("sha256") != _content_hash(text, tensors):
         raise CheckpointError(f"{path}: damaged: its content does not match its hash; use another checkpoint")
-    return _parse(path, text, tensors)
+    return _parse(path, text, {name: widened(array) for name, array in tensors.items()})
+
+
+def widened(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers of ``BFLOAT16`` as float32; others as they are."""
+    return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32) if array.dtype == BFLOAT16 else array
 
 
 def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
@@ -171,6 +185,34 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
 def _word(text: object) -> str:
     """What a file says, on a terminal: short, and its control characters escaped."""
     return repr(str(text)[:60])[1:-1]
+
+
+def _serialized(tensors: Arrays, metadata: dict[str, str]) -> bytes:
+    """A safetensors file."""
+    from safetensors.numpy import save
+
+    narrow = [name for name, array in tensors.items() if array.dtype == BFLOAT16]
+    content = save({**tensors, **{name: tensors[name].view("<u2") for name in narrow}}, metadata)
+    return _renamed(content, narrow, "BF16") if narrow else content
+
+
+def _with_bfloat16(path: Path, narrow: list[str]) -> Arrays:
+    """The tensors of a safetensors file of which some are bfloat16, a type that its reader for NumPy refuses."""
+    from safetensors.numpy import load
+
+    tensors: Arrays = load(_renamed(path.read_bytes(), narrow, "U16"))
+    return {**tensors, **{name: tensors[name].view(BFLOAT16) for name in narrow}}
+
+
+def _renamed(content: bytes, names: list[str], dtype: str) -> bytes:
+    """A safetensors file in which some tensors' numbers are said to be of another type, as wide."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    for name in names:
+        header[name]["dtype"] = dtype
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[begin:]
 
 
 def _content_hash(text: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -117,9 +117,14 @@ class RunFolder:
             It, and a sentence for each newer one that is damaged; those are renamed to ``*.damaged``.
 
         Raises:
-            UsageError: the folder has no checkpoint.
+            UsageError: the folder has no checkpoint, or it is one itself; or the newest is for use only.
             CheckpointError: it has none that is whole.
         """
+        if self.path.is_file():
+            raise UsageError(
+                f"{self.path}: expected a run folder to resume, found a file; "
+                f"give its run folder, or start a new run from it with --init-from {self.path}"
+            )
         damaged: dict[Path, str] = {}
         for path in reversed(self.step_checkpoints()):
             try:
@@ -127,6 +132,11 @@ class RunFolder:
             except CheckpointError as error:
                 damaged[path] = str(error)
                 continue
+            if checkpoint.is_for_use_only:
+                raise UsageError(
+                    f"{path}: exported for use, nothing can be resumed from it; "
+                    f"start a new run from it with --init-from {path}"
+                )
             for bad in damaged:  # out of the way: they must not count among the newest
                 bad.replace(bad.with_name(f"{bad.name}.damaged"))
             return checkpoint, list(damaged.values())

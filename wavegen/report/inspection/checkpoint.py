@@ -33,6 +33,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
         "kind": "checkpoint",
         "path": str(path),
         "file_bytes": n_bytes,
+        "for_use_only": checkpoint.is_for_use_only,
         "versions": checkpoint.versions,
         **state,
         "network": network,
@@ -41,6 +42,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     }
     summary = facts(
         printable(path),
+        holds="averaged weights alone, for use" if checkpoint.is_for_use_only else None,
         step=step_in_words(state["step"], state["total_steps"]),
         heard=heard_in_words(measure, state[measure.heard]),
         trained=minutes(60 * state["minutes_trained"]),
@@ -49,7 +51,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
         written_by=", ".join(f"{name} {version}" for name, version in checkpoint.versions.items()),
         file_size=file_size(n_bytes),
     )
-    tables = [summary, network_table(network), data_table(data)]
+    tables = [summary, network_table(network), *([data_table(data)] if checkpoint.manifest else [])]
     if state["last_validation"]:
         tables.append(held_out_table(state["last_validation"], measure))
     return Inspection("checkpoint", values, tables)
