@@ -175,7 +175,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(call, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["run", "-o", "model.bin"], "model.bin: expected a name that ends in .safetensors"),
+        (["run", "-o", "model.bin"], "model.bin: expected a name that ends in .safetensors or .onnx"),
         (
             ["run", "-o", "m.safetensors", "--precision", "int8"],
             "--precision: expected one of float32, bfloat16, found",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,20 @@ from wavegen.model.shapes import check_weights, parameter_shapes
 from wavegen.training.checkpoint import BFLOAT16, Checkpoint
 
 EXPORT_PRECISIONS = ("float32", "bfloat16")
+
+
+def goes_to_onnx(path: Path, precision: str) -> bool:
+    """Whether a file's name asks for a step in ONNX, and not for a checkpoint.
+
+    Raises:
+        UsageError: it asks for neither, or there is no such precision of what it asks for.
+    """
+    if path.suffix not in (".safetensors", ".onnx"):
+        raise UsageError(f"{path}: expected a name that ends in .safetensors or .onnx")
+    _check_precision(precision)
+    if path.suffix == ".onnx" and precision != "float32":
+        raise UsageError(f"--precision {precision}: an ONNX step has float32 only; leave it out")
+    return path.suffix == ".onnx"
 
 
 def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
@@ -29,8 +44,7 @@ def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
         UsageError: there is no such precision.
         ModelError: the weights do not fit the configuration, or are not finite.
     """
-    if precision not in EXPORT_PRECISIONS:
-        raise UsageError(f"--precision: expected one of {', '.join(EXPORT_PRECISIONS)}, found '{precision}'")
+    _check_precision(precision)
     check_weights(checkpoint.average, parameter_shapes(checkpoint.config))
     average = dict(checkpoint.average)
     if precision == "bfloat16":
@@ -39,6 +53,11 @@ def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
     if isinstance(config.data.validation, str):
         config = config.with_values("data", validation=Config().data.validation)
     return replace(checkpoint, config=config, weights={}, average=average, moments=({}, {}), manifest=[])
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in EXPORT_PRECISIONS:
+        raise UsageError(f"--precision: expected one of {', '.join(EXPORT_PRECISIONS)}, found '{precision}'")
 
 
 def _narrowed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,0 +1,205 @@
+"""One step of a WaveNet as an ONNX graph: a sample and the queues in, the next one's distribution and the queues out.
+
+    sample      (B,) int64                           the newest sample's class
+    labels      (B, L) float32                       weights of the labels; in a network with labels
+    queue.i     (reach, B, residual_channels)        the last inputs of block i, oldest first: one for each block
+    parameters  (B, n_parameters)                    of the next sample's distribution
+    next.i      as queue.i                           what to give as queue.i in the next step
+
+The queues are plain: each step drops the oldest row and appends the newest. Queues of zeros are right after
+receptive_field - 1 steps: what they held then is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.quantize import Quantizer
+from wavegen.config import Config
+from wavegen.errors import UsageError
+from wavegen.model.outputs import MEAN_UNIT, Distribution, Mixture, build_distribution
+from wavegen.model.shapes import check_weights, folded_weights, parameter_shapes
+
+Array = npt.NDArray[Any]
+
+OPSET, IR_VERSION = 17, 8  # of 2022: what current runtimes read, and older ones too
+
+
+def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
+    """A model's step as the content of an ``.onnx`` file; its metadata say what a program that runs it has to know.
+
+    Args:
+        weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
+        config: complete, with the labels' names.
+
+    Raises:
+        UsageError: it is no WaveNet, or one that mel frames condition; or the package ``onnx`` is missing.
+        ModelError: the weights do not fit the configuration, or are not finite.
+    """
+    if config.model.kind != "wavenet":
+        raise UsageError(f"ONNX: expected a WaveNet to export, found a {config.model.kind}")
+    if config.mel.n_mels is not None:
+        raise UsageError("ONNX: expected a WaveNet without mel spectrograms to export, found a vocoder")
+    try:
+        from onnx import checker, helper
+    except ImportError:
+        raise UsageError("ONNX: the package onnx is not installed; pip install 'wavegen[onnx]'") from None
+    check_weights(weights, parameter_shapes(config))
+    distribution, model = build_distribution(config), config.model
+    graph = _Graph()
+    added = graph.conditions(folded_weights(weights), len(model.dilations)) if config.n_labels else []
+    graph.network(folded_weights(weights), model.dilations, config.quantization.classes, model.activation, added)
+    parameters = helper.make_tensor_value_info("parameters", _FLOAT32, ["B", distribution.n_parameters])
+    proto = helper.make_graph(graph.nodes, "wavenet_step", graph.inputs, [parameters, *graph.queues_out], graph.tensors)
+    step = helper.make_model(
+        proto, producer_name="wavegen", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+    )
+    helper.set_model_props(step, _metadata(config, distribution))
+    checker.check_model(step, full_check=True)
+    content: bytes = step.SerializeToString()
+    return content
+
+
+_FLOAT32, _INT64 = 1, 7  # onnx.TensorProto's numbers of the types
+
+
+class _Graph:
+    """Nodes, inputs, outputs and constants of an ONNX graph, as they are added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.inputs: list[Any] = []
+        self.queues_out: list[Any] = []
+        self.tensors: list[Any] = []
+
+    def take(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
+        """An input of the graph."""
+        from onnx import helper
+
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def constant(self, array: Array) -> str:
+        """A tensor in the graph: floats in float32, integers in int64."""
+        from onnx import numpy_helper
+
+        name = f"constant.{len(self.tensors)}"
+        kind = np.float32 if np.issubdtype(array.dtype, np.floating) else np.int64
+        self.tensors.append(numpy_helper.from_array(np.asarray(array, kind, order="C"), name))
+        return name
+
+    def add(self, operation: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
+        """An operation; returns the name of its result."""
+        from onnx import helper
+
+        name = to or f"{operation.lower()}.{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operation, inputs, [name], **attributes))
+        return name
+
+    def cast(self, integers: str) -> str:
+        """Integers as float32."""
+        from onnx import helper
+
+        name = f"{integers}.float"
+        self.nodes.append(helper.make_node("Cast", [integers], [name], to=_FLOAT32))
+        return name
+
+    def linear(self, h: str, matrix: Array, bias: Array | None, to: str | None = None) -> str:
+        """Compute h @ matrix + bias."""
+        biases = [] if bias is None else [self.constant(bias)]
+        return self.add("Gemm", h, self.constant(matrix), *biases, to=to)
+
+    def conditions(self, weights: Mapping[str, Array], n_blocks: int) -> list[str]:
+        """What the labels add to each block's convolution, as ``wavegen.model.conditioning`` computes it."""
+        labels = self.take("labels", _FLOAT32, ["B", len(weights["conditioning.labels"])])
+        embedded = self.add("MatMul", labels, self.constant(weights["conditioning.labels"]))
+        parts = np.split(weights["conditioning.projection"], n_blocks)
+        return [self.add("MatMul", embedded, self.constant(part.T)) for part in parts]
+
+    def network(
+        self,
+        weights: Mapping[str, Array],
+        dilations: Sequence[int],
+        classes: int,
+        activation: str,
+        added: Sequence[str],
+    ) -> None:
+        """The whole step, as ``wavegen.sampling.engines.steps.WaveNetSteps`` takes it."""
+        h = self.entered(weights, self.take("sample", _INT64, ["B"]), classes)
+        outputs = []
+        for i, dilation in enumerate(dilations):
+            block = f"blocks.{i}"
+            taps = weights[f"{block}.conv.weight"]  # (taps, convolved, residual)
+            heard = self.queue(i, h, [tap * dilation for tap in range(len(taps))], taps.shape[2])
+            matrix = taps.transpose(0, 2, 1).reshape(-1, taps.shape[1])
+            convolved = self.linear(heard, matrix, weights.get(f"{block}.conv.bias"))
+            if added:
+                convolved = self.add("Add", convolved, added[i])
+            outputs.append(self.activated(convolved, activation))
+            if i + 1 < len(dilations):
+                residual = self.linear(outputs[-1], weights[f"{block}.residual.weight"].T, None)
+                h = self.add("Add", h, residual)
+        h = self.add("Concat", *outputs, axis=1)
+        for layer in ("skip", "head"):
+            h = self.add("Relu", self.linear(h, weights[f"{layer}.weight"].T, weights.get(f"{layer}.bias")))
+        self.linear(h, weights["output.weight"].T, weights.get("output.bias"), to="parameters")
+
+    def entered(self, weights: Mapping[str, Array], sample: str, classes: int) -> str:
+        """The first block's input, (B, residual_channels)."""
+        if "input.linear.weight" not in weights:
+            table = weights["input.weight"] + weights.get("input.bias", 0)
+            return self.add("Gather", self.constant(table), sample)
+        steps = self.add("Mul", sample, self.constant(np.array(2)))
+        from_middle = self.add("Sub", steps, self.constant(np.array(classes - 1)))
+        place = self.add("Div", self.cast(from_middle), self.constant(np.array(classes - 1.0)))
+        column = self.add("Unsqueeze", place, self.constant(np.array([1])))
+        return self.linear(column, weights["input.linear.weight"].T, weights["input.linear.bias"])
+
+    def queue(self, block: int, h: str, offsets: Sequence[int], channels: int) -> str:
+        """Take a block's queue, give it back with h appended, and the rows at the offsets side by side."""
+        from onnx import helper
+
+        reach = offsets[-1]
+        queue = self.take(f"queue.{block}", _FLOAT32, [reach, "B", channels])
+        newest = self.add("Unsqueeze", h, self.constant(np.array([0])))
+        longer = self.add("Concat", queue, newest, axis=0)
+        bounds = [self.constant(np.array([n])) for n in (1, reach + 1, 0)]
+        name = self.add("Slice", longer, *bounds, to=f"next.{block}")
+        self.queues_out.append(helper.make_tensor_value_info(name, _FLOAT32, [reach, "B", channels]))
+        heard = [self.add("Gather", longer, self.constant(np.array(offset)), axis=0) for offset in offsets]
+        return self.add("Concat", *heard, axis=1)
+
+    def activated(self, convolved: str, activation: str) -> str:
+        """As ``wavegen.model.layers.activate``."""
+        if activation != "gated":
+            return self.add({"relu": "Relu", "tanh": "Tanh"}[activation], convolved)
+        from onnx import helper
+
+        halves = [f"{convolved}.filter", f"{convolved}.gate"]
+        self.nodes.append(helper.make_node("Split", [convolved], halves, axis=1))
+        return self.add("Mul", self.add("Tanh", halves[0]), self.add("Sigmoid", halves[1]))
+
+
+def _metadata(config: Config, distribution: Distribution) -> dict[str, str]:
+    """What a program that runs the step has to know; lists as JSON."""
+    quantizer = Quantizer(config.quantization.kind, config.quantization.classes)
+    reach = (config.model.kernel_size - 1) * sum(config.model.dilations)
+    facts: dict[str, Any] = {
+        "sample_rate_hz": config.audio.sample_rate_hz,
+        "quantization": quantizer.kind,
+        "classes": quantizer.classes,
+        "silence": quantizer.silence,
+        "receptive_field": 1 + reach,
+        "output": distribution.kind,
+    }
+    if isinstance(distribution, Mixture):
+        limits = list(distribution.scale_limits)
+        facts |= {"components": distribution.components, "mean_unit": MEAN_UNIT, "log_scale_limits": limits}
+    if config.n_labels:
+        facts["labels"] = config.data.label_names
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
