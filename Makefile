@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-faults fuzz test-lowest audit lint typecheck format clean
+.PHONY: help demo test check test-faults fuzz test-lowest audit lint typecheck format dist clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,27 @@ typecheck: $(INSTALLED)  ## mypy, strict
 format: $(INSTALLED)  ## let ruff format the code
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
+
+# The wheel is tried in an environment of its own, which borrows all packages of .venv but the checkout: a .pth file
+# adds a folder to the path, and is not read for the .pth files in there, by which the checkout is installed.
+ALONE := build/alone
+WHEEL_RUN := env -u PYTHONPATH WAVEGEN_CACHE=cache bin/wavegen
+
+dist: $(INSTALLED)  ## build wheel and sdist, check them, and train and generate with the installed wheel
+	rm -rf dist $(ALONE)
+	$(RUN)/python -m build --outdir dist
+	$(RUN)/twine check --strict dist/*
+	$(RUN)/python -m venv $(ALONE)
+	$(ALONE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	$(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(ALONE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+	cd $(ALONE) && env -u PYTHONPATH bin/python -c 'import pathlib, sys, wavegen; \
+		home = pathlib.Path(wavegen.__file__).parent; print(home); \
+		assert home.is_relative_to(sys.prefix) and (home / "py.typed").is_file()'
+	cd $(ALONE) && $(WHEEL_RUN) --version && $(WHEEL_RUN) config
+	cd $(ALONE) && $(WHEEL_RUN) train "$(CURDIR)/tests/data/speech" --config demo --run run --steps 5
+	cd $(ALONE) && $(WHEEL_RUN) export run -o model.safetensors && $(WHEEL_RUN) generate model.safetensors --seconds 1
+	@echo && ls -l dist
 
 clean:  ## remove the environment, the demo and all caches of tools
 	rm -rf $(VENV) .venv-lowest demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

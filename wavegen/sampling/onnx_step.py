@@ -48,7 +48,7 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
     try:
         from onnx import checker, helper
     except ImportError:
-        raise UsageError("ONNX: the package onnx is not installed; pip install 'wavegen[onnx]'") from None
+        raise UsageError("ONNX: the package onnx is not installed; pip install onnx") from None
     check_weights(weights, parameter_shapes(config))
     distribution, model = build_distribution(config), config.model
     graph = _Graph()

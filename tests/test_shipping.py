@@ -1,0 +1,67 @@
+"""What `make dist` packs, as far as it shows without building: versions, types, completion, the make targets."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import wavegen
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def call(*arguments, **environment):
+    command = [sys.executable, "-W", "error", "-m", "wavegen", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment}).stdout
+
+
+def test_all_places_name_the_same_version():
+    assert PROJECT["version"] == wavegen.__version__
+    assert call("--version") == f"wavegen {wavegen.__version__}\n"
+    changes = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Changes\n")[2]
+    assert re.search(r"^\*\*(.*?)\*\*", changes, re.MULTILINE)[1] == wavegen.__version__, "the newest comes first"
+
+
+def test_type_checkers_find_the_types():
+    assert (Path(wavegen.__file__).parent / "py.typed").is_file()
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+
+
+def test_every_extra_that_tests_need_is_among_those_of_development():
+    extras = PROJECT["optional-dependencies"]
+    assert extras.keys() == {"tensorboard", "onnx", "dev"}
+    assert "wavegen[onnx,tensorboard]" in extras["dev"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("wavegen ge", {"generate"}), ("wavegen ex", {"export"}), ("wavegen e", {"evaluate", "export"})],
+)
+def test_shells_complete_commands(words, expected):
+    asked = {"_WAVEGEN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "1"}
+    assert set(call(**asked).split()) == expected
+
+
+def test_shells_complete_options():
+    asked = {"_WAVEGEN_COMPLETE": "complete_bash", "COMP_WORDS": "wavegen export --pre", "COMP_CWORD": "2"}
+    assert call(**asked).split() == ["--precision"]
+
+
+def test_completion_is_installed_where_the_shell_reads_it(tmp_path):
+    call("--install-completion", "bash", HOME=str(tmp_path))
+    (script,) = re.findall(r"^source '?(.*?)'?$", (tmp_path / ".bashrc").read_text(), re.MULTILINE)
+    assert "complete -o default -F _wavegen_completion wavegen" in Path(script).read_text()
+
+
+def test_the_files_that_the_readme_names_are_there():
+    """How to add something: its paths, and those of the code's table."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.partition("\n## The code\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"(?<![\w/])((?:wavegen|tests|configs)/[\w/]*(?:\.py|\.yaml)?)", code))
+    assert len(named) > 25
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
