@@ -54,6 +54,7 @@ REFUSED = {
         "top_p": [*NUMBERS, "0", "-1", "1.5", "nan", "inf"],
         "seed": [*WHOLE, str(2**64)],
         "prime": PLACES,
+        "steps": [*WHOLE, "0", "-1", "5"],
         "with_prime": [[]],
         "label": ["a", "", "a=1", LONG_TEXT],
         "mel_from": [*PLACES, "recordings/clip0.wav"],
@@ -69,6 +70,7 @@ REFUSED = {
         "audio": ["nowhere.wav", "", LONG_TEXT],
         "label": ["a", ""],
         "summary": [["--nothing"]],
+        "test": [[]],
         "device": DEVICES,
         "as_json": [["--device", "gpu"]],
     },
@@ -98,6 +100,12 @@ REFUSED = {
         "overrides": ["", "model.cycles=-1", LONG_TEXT],
         "as_json": [["--config", "smal"]],
     },
+    "export": {
+        "source": [*PLACES, "folder"],
+        "output": [*TARGETS, "run", "a.wav", "a.pt", "folder/a"],
+        "precision": ["", "int8", "float64", LONG_TEXT],
+        "overwrite": [["-o", "folder"], ["-o", "nowhere/a.safetensors"]],
+    },
     "config": {
         "preset": [*PLACES, "smal", "../configs/small", "/etc/passwd"],
         "schema": [["small"]],
@@ -109,6 +117,7 @@ USUAL = {  # what else it takes to get as far as the option
     "evaluate": {"source": "run"},
     "inspect": {"paths": "run"},
     "bench": {},
+    "export": {"source": "run", "--output": "new.safetensors"},
     "config": {},
 }
 NEEDS = {
