@@ -147,6 +147,13 @@ def test_other_models_are_refused(preset, text):
         onnx_step({}, load_config(preset))
 
 
+def test_a_model_of_series_is_refused():
+    config = load_config("small", ["output.kind=regression", "model.input=scalar", "data.synthetic=waves"])
+    assert config.model.kind == "wavenet"
+    with pytest.raises(UsageError, match=r"^ONNX: expected a WaveNet of sound to export, found a model of series"):
+        onnx_step({}, config)
+
+
 def test_weights_that_do_not_fit_are_refused():
     config, model = random_network([])
     with pytest.raises(ModelError, match=r"the checkpoint lacks 'output\.bias'"):
