@@ -134,9 +134,21 @@ def test_nothing_is_resumed_from_it(exported, call, home, tmp_path):
 
 def test_it_knows_no_held_out_clips(exported, call):
     said = call("evaluate", exported, exit_code=2).stderr
-    assert said == "error: expected AUDIO to score: an exported model does not know which clips were held out\n"
+    assert said == "error: an exported model does not know what it was trained on or what was held out; give files\n"
     said = call("evaluate", exported, "recordings/2.wav").stderr
     assert "no trivial baselines: an exported model does not know the training's recordings" in said
+
+
+def test_a_model_of_series_forecasts_as_before(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call("train", "--config", "book-simple", "--run", "series", "--steps", "3")
+    call("export", "series", "-o", "series.safetensors")
+    values = np.sin(np.arange(50) / 3)
+    exported, model = (wavegen.load(path, device="cpu") for path in ("series.safetensors", "series"))
+    np.testing.assert_array_equal(exported.forecast(values), model.forecast(values))
+    said = call("evaluate", "series.safetensors", exit_code=2).stderr
+    assert said == "error: an exported model does not know what it was trained on or what was held out; give files\n"
+    call("inspect", "series.safetensors")
 
 
 def test_a_flipped_bit_is_noticed(exported):
@@ -186,6 +198,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(call, tmp_path, monkeypatch):
             ["run", "-o", "m.safetensors", "--precision", "int8"],
             "--precision: expected one of float32, bfloat16, found",
         ),
+        (["run", "-o", "m\x1b[31m.bin"], r"m\x1b[31m.bin: expected a name that ends in .safetensors or .onnx"),
         (["nowhere", "-o", "m.safetensors"], "nowhere: expected a run folder or a checkpoint, found nothing"),
     ],
 )

@@ -106,7 +106,10 @@ class TrainedModel(SeriesUse):
 
         Raises:
             DataError: there are none, or they are not there any more.
+            UsageError: the model was exported, without a word on them.
         """
+        if self.checkpoint.is_for_use_only:
+            raise UsageError("an exported model does not know what it was trained on or what was held out; give files")
         known = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == split}
         corpus = read_corpus(self.config, progress)
         clips = [clip for clip in corpus.clips if clip.split == split and clip.content_hash in known]
@@ -217,8 +220,6 @@ class TrainedModel(SeriesUse):
             DataError: it held out none, or the folder no longer has them.
             UsageError: the model was exported, without a word on them.
         """
-        if self.checkpoint.is_for_use_only:
-            raise UsageError("expected AUDIO to score: an exported model does not know which clips were held out")
         return [
             ScoredClip(clip.name, classes := clip.classes(), self._condition_of(clip.name, classes, clip.label))
             for clip in self.remembered(progress, "validation")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.finding import printable
 from wavegen.config import Config
 from wavegen.errors import UsageError
 from wavegen.model.shapes import check_weights, parameter_shapes
@@ -24,7 +25,7 @@ def goes_to_onnx(path: Path, precision: str) -> bool:
         UsageError: it asks for neither, or there is no such precision of what it asks for.
     """
     if path.suffix not in (".safetensors", ".onnx"):
-        raise UsageError(f"{path}: expected a name that ends in .safetensors or .onnx")
+        raise UsageError(f"{printable(path)}: expected a name that ends in .safetensors or .onnx")
     _check_precision(precision)
     if path.suffix == ".onnx" and precision != "float32":
         raise UsageError(f"--precision {precision}: an ONNX step has float32 only; leave it out")
