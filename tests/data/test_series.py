@@ -58,9 +58,12 @@ def test_columns_without_numbers_are_left_out_and_said(tmp_path: Path) -> None:
         ("a,b\n1,2\n3,\n", r"table\.csv:3: column 'b': expected a finite number, found an empty cell; fill it in"),
         ("a,b\n1,2\nnan,3\n", r"table\.csv:3: column 'a': expected a finite number, found 'nan'"),
         ("1\n\n-inf\n", r"table\.csv:3: column 'column 1': expected a finite number, found '-inf'"),
-        ("a\n1\n1,5\n", r"table\.csv:3: expected 1 columns, as in line 1, found 2"),
+        ("a\n1\n1,5\n", r"table\.csv:3: expected 1 columns, parted by ',' as in line 1, found 2"),
         ("a\n1\nhigh\n", r"table\.csv:3: column 'a': expected a finite number, found 'high'"),
-        ("day,month\nMonday,May\n", r"table\.csv: expected a column of numbers, found none"),
+        (
+            "day,month\nMonday,May\n",
+            r"table\.csv: expected a column of numbers \(0.25 or 1e-3, without other marks\), found none",
+        ),
         ("", r"table\.csv: expected a table of numbers, found an empty file"),
     ],
 )
@@ -253,3 +256,47 @@ def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path: 
 
 def test_a_series_that_never_changes_has_the_scale_1() -> None:
     assert Normalization.of([np.full(5, 7.0)]) == Normalization(7.0, 1.0)
+
+
+# --- what files of series may hold -------------------------------------------------------------------------------
+
+
+def test_headings_that_repeat_stay_apart(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("a,a,a (2)\n1,2,3\n4,5,6\n")
+    series = read_series(file).series
+    assert [values.tolist() for values in series.values()] == [[1, 4], [2, 5], [3, 6]]
+    assert list(series)[::2] == ["a", "a (2)"]
+
+
+@pytest.mark.parametrize("text", ["date,1\n2024-01-10,5\n2024-01-11,6\n", "x\n5\n6\n", "day,x\nmon 1,5\ntue 2,6\n"])
+def test_words_above_dates_or_numbers_are_headings(tmp_path, text):
+    file = tmp_path / "a.csv"
+    file.write_text(text)
+    assert read_series(file).series[""].tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("cell", ["1_0", "0x1", "1,000", "\N{ARABIC-INDIC DIGIT ONE}", "one"])
+def test_a_number_is_written_plainly(tmp_path, cell):
+    file = tmp_path / "a.csv"
+    file.write_text(f'x\n1\n"{cell}"\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.csv:3: column 'x': expected a finite number"):
+        read_series(file)
+
+
+@pytest.mark.parametrize("size", [1e31, 1e-31])
+def test_sizes_that_cannot_be_computed_with_are_refused(tmp_path, size):
+    file = tmp_path / "a.npy"
+    np.save(file, np.arange(5) * size)
+    with pytest.raises(DataError, match=r"expected values between 1e-30 and 1e\+30 in size, found 4e"):
+        read_series(file)
+
+
+def test_a_forecast_keeps_its_digits(tmp_path):
+    values = 1e12 + np.sin(np.arange(5.0))
+    write_series(str(tmp_path / "a.csv"), {"": values}, io.StringIO())
+    assert np.array_equal(read_series(tmp_path / "a.csv").series[""], values)
+
+
+def test_a_constant_series_has_the_scale_1():
+    assert Normalization.of([np.full(41, 0.1)]).scale == 1.0

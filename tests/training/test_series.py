@@ -194,7 +194,7 @@ def test_a_model_of_series_makes_no_sound(sines: Path, tmp_path: Path) -> None:
     for wrong, complaint in (([np.nan], "series of finite numbers"), ([], "found the shape"), (3.0, "found the shape")):
         with pytest.raises(UsageError, match=complaint):
             model.forecast(wrong)
-    with pytest.raises(UsageError, match=r"--steps: expected a whole number, 1 or more, found 0"):
+    with pytest.raises(UsageError, match=r"--steps: expected a whole number from 1 to 100,000, found 0"):
         model.forecast(rows, steps=0)
 
 

@@ -16,6 +16,7 @@ from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model
+from wavegen.model.network import load_weights
 from wavegen.training import backends, launch, trainer
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group
@@ -255,6 +256,29 @@ def test_fine_tuning_says_what_means_something_else_though_it_fits(
     said = capsys.readouterr().out
     assert "first was trained otherwise: quantization.kind: mu_law -> linear\n" in said
     assert "not used: conditioning.projection" in said
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(
+    sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], normed: bool
+) -> None:
+    first, second = (tiny_config(sines, f"model.weight_norm={str(each).lower()}") for each in (normed, not normed))
+    begin(first, tmp_path / "first").fit()
+    training = launch.new_run(second, RunFolder(tmp_path / "new"), ON_CPU, [], print, init_from=tmp_path / "first")
+    assert "fresh" not in capsys.readouterr().out
+    clips = training._validation_clips(None)
+    best = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
+    old = begin(first, tmp_path / "again")
+    load_weights(old.average, best.average)
+    assert training._figure(clips) == pytest.approx(old._figure(clips), rel=1e-5)
+
+
+def test_a_figure_that_is_no_number_is_not_the_best(sines: Path, tmp_path: Path, monkeypatch) -> None:
+    training = begin(tiny_config(sines, "training.validate_every=10"), tmp_path / "run")
+    monkeypatch.setattr(trainer, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
+    training.fit()
+    assert training.progress.best_bits is None
+    assert not RunFolder(tmp_path / "run").best_checkpoint.exists()
 
 
 def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines: Path, tmp_path: Path) -> None:
