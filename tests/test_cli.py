@@ -489,7 +489,7 @@ def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path: Path) ->
         check=True,
     )
     assert str(target) in done.stdout
-    assert "'demo', 'music', 'paper', 'small'" in done.stdout
+    assert "'paper', 'rnn', 'small'" in done.stdout
 
 
 # --- conditions -------------------------------------------------------------------------------------------------

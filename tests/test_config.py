@@ -441,7 +441,7 @@ def test_a_configuration_has_the_keys_of_its_kind_alone():
     ("kind", "key", "owners"),
     [
         ("gru", "cycles: 2", "wavenet"),
-        ("stack", "recurrent_layers: 1", "gru, lstm"),
+        ("lstm", "layers: [{kind: max_pool}]", "stack"),
         ("wavenet", "layers: []", "stack"),
     ],
 )
