@@ -12,7 +12,6 @@ from wavegen.model.building import build_model
 from wavegen.model.network import Network
 from wavegen.model.recurrent import Recurrent
 from wavegen.model.shapes import layer_widths
-from wavegen.model.stack import PoolLayer, Stack
 from wavegen.model.wavenet import WaveNet
 
 if TYPE_CHECKING:
@@ -133,11 +132,10 @@ def _other_bytes(config: Config, model: Network, size: int, word: int) -> int:
         gates = 4 if config.model.kind == "lstm" else 3
         kept = gates + 3  # of each step and layer: the gates, the products, the state before and after
         return of_output + rows * 4 * kept * config.model.recurrent_channels * config.model.recurrent_layers
-    assert isinstance(model, Stack)
-    # of each layer its output, and what the zeros before a clip leave of it; and all that a maximum was taken of
-    kept = 0
-    for layer, width in zip(model.layers, layer_widths(config)[1:], strict=True):
-        kept += width * (2 + (layer.kernel_size if isinstance(layer, PoolLayer) else 0))
+    kept = 0  # of each layer what the zeros before a clip leave of its output, and what its own gradient needs
+    for shape, width in zip(config.model.layers, layer_widths(config)[1:], strict=True):
+        of_maximum = shape.kernel_size + 1 if shape.kind == "max_pool" else 0
+        kept += width * (1 + of_maximum + (shape.activation != "none"))
     return of_output + rows * 4 * kept
 
 
