@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,13 +225,8 @@ def test_fuzz_the_configuration_reader(tmp_path):
             content[place : place + int(rng.integers(4))] = pieces[rng.integers(len(pieces))]
         path.write_bytes(content)
         started = time.monotonic()
-        try:
+        with suppress(WavegenError):  # anything else ends the test; what it choked on is left at the path
             load_config(path)
-        except WavegenError:
-            pass
-        except Exception:
-            Path("crash.yaml.tmp").write_bytes(content)
-            raise
         assert time.monotonic() - started < 2
         n += 1
     assert n

@@ -7,7 +7,6 @@ T - 1 - horizon. Nothing is forecast before the first value.
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -110,11 +109,6 @@ def ahead(values: Values, horizon: int) -> Values:
 # --- a network ------------------------------------------------------------------------------------------------------
 
 
-def start_of(network: Network) -> float:
-    """What stands before a series begins: nothing, where a network's layers have zeros there themselves; else 0."""
-    return math.nan if network.padding(0) < 0 else 0.0
-
-
 def model_errors(
     network: Network,
     series: Sequence[npt.NDArray[np.float32]],
@@ -172,7 +166,7 @@ def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[np
     from wavegen.model.recurrent import Recurrent
 
     device, field = next(network.parameters()).device, network.receptive_field
-    before = np.full((len(values), field - 1), start_of(network), dtype=np.float32)
+    before = np.full((len(values), field - 1), network.before_series, dtype=np.float32)
     inputs = torch.from_numpy(np.concatenate([before, values], axis=1)).to(device)
     stretch = max(1, ROWS // len(values))
     state = None

@@ -47,6 +47,11 @@ class Network(nn.Module, ABC):
         return silence
 
     @property
+    def before_series(self) -> float:
+        """The value that stands before a series' start, as the network sees it."""
+        return 0.0
+
+    @property
     def n_parameters(self) -> int:
         """Numbers that training fits."""
         return sum(parameter.numel() for parameter in self.parameters())

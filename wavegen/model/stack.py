@@ -10,6 +10,7 @@ that stands there is negative.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
@@ -167,6 +168,11 @@ class Stack(Network):
     def padding(self, silence: int) -> int:  # noqa: ARG002
         """See ``Network``."""
         return NOTHING
+
+    @property
+    def before_series(self) -> float:
+        """See ``Network``."""
+        return math.nan
 
     def forward(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
         """See ``Network``; inputs are negative (or not a number, in a series) before a clip's start."""

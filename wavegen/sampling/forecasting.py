@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +31,7 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
     from wavegen.model.recurrent import Recurrent
 
     field = network.receptive_field
-    before = math.nan if network.padding(0) < 0 else 0.0
-    heard = np.concatenate([np.full(field - 1, before, dtype=np.float32), values])
+    heard = np.concatenate([np.full(field - 1, network.before_series, dtype=np.float32), values])
     device, made, state = next(network.parameters()).device, np.empty(0, dtype=np.float32), None
     network.eval()
     with torch.no_grad():

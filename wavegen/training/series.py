@@ -9,7 +9,7 @@ from wavegen.data.reading import build_normalization
 from wavegen.data.series import SeenSeries, values_of
 from wavegen.data.windows import WindowStream
 from wavegen.evaluation.evaluation import ScoredClip
-from wavegen.evaluation.series import baseline_errors, fit_linear_forecast, model_errors, start_of
+from wavegen.evaluation.series import baseline_errors, fit_linear_forecast, model_errors
 from wavegen.model.network import Network
 from wavegen.training.trainer import Trainer, by_content
 
@@ -25,7 +25,7 @@ class SeriesTrainer(Trainer):
             [SeenSeries(clip, normalization) for clip in self.corpus.train],
             self.model.receptive_field,
             self.settings.window_targets,
-            start_of(self.model),
+            self.model.before_series,
             self.settings.seed,
             horizon=self.config.output.horizon,
         )
