@@ -209,6 +209,19 @@ def test_scoring_goes_on_from_the_clips_start(config):
     assert sum(heard) == len(clip)
 
 
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_clips_scored_side_by_side_are_as_if_alone(kind, monkeypatch):
+    """Shorter and longer than a chunk, and empty; every sample is told of once."""
+    monkeypatch.setattr("wavegen.evaluation.likelihood.CHUNK_TARGETS", 50)
+    model = random_network(KINDS[kind])
+    clips = [classes((length,), length).numpy() for length in (120, 7, 0, 50, 333)]
+    heard = []
+    together = model_bits(model, clips, 8, heard.append)
+    assert together == [model_bits(model, [clip], 8)[0] for clip in clips]
+    assert sum(heard) == sum(map(len, clips))
+    assert together[2] == 0.0
+
+
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
 def test_too_few_inputs_are_refused(config):
     model = build_model(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def model_bits(
     field, padding = model.receptive_field, model.padding(silence)
     model.eval()
     if isinstance(model, Recurrent):
-        return [_remembering_bits(model, clip, padding, heard or _nobody) for clip in clips]
+        return _remembering_bits(model, clips, padding, heard)
     jobs = [(i, begin) for i, clip in enumerate(clips) for begin in range(0, len(clip), CHUNK_TARGETS)]
     stacks: SimpleQueue[Stack | None] = SimpleQueue()
     for stack in _stacks(model, max(1, min(torch.get_num_threads(), len(jobs)))):
@@ -113,24 +114,58 @@ def _nats(model: Network, window: Tensor, stack: Stack | None, condition: Condit
     return float(losses.double().sum())
 
 
+class _Listener:
+    """Goes through a clip with a network that remembers all of it, chunk by chunk."""
+
+    def __init__(self, model: Recurrent, clip: npt.NDArray[np.integer], silence: int) -> None:
+        import torch
+
+        self.model, self.clip = model, clip
+        self.begin, self.nats = 0, 0.0
+        self.state: tuple[Tensor, ...] | None = None
+        self.past = torch.full((1, model.receptive_field), silence, device=next(model.parameters()).device)
+
+    def go_on(self) -> int:
+        """Score the next chunk; the number of its samples."""
+        import torch
+
+        clip = self.clip[self.begin : self.begin + CHUNK_TARGETS].astype(np.int64)
+        targets = torch.from_numpy(clip).to(self.past.device)
+        with torch.no_grad():
+            inputs = torch.cat([self.past, targets[None, :-1]], dim=1)
+            parameters, self.state = self.model.advance(inputs, self.state, self.past.shape[1] - 1)
+            self.nats += float(self.model.distribution.loss(parameters[0], targets).double().sum())
+        self.past = targets[None, -1:]
+        self.begin += len(clip)
+        return len(clip)
+
+    def is_through(self) -> bool:
+        """Whether the whole clip is scored."""
+        return self.begin >= len(self.clip)
+
+
 def _remembering_bits(
-    model: Recurrent, clip: npt.NDArray[np.integer], silence: int, heard: Callable[[int], None]
-) -> float:
-    """The bits of a clip under a network whose state goes on from its start."""
+    model: Recurrent, clips: Sequence[npt.NDArray[np.integer]], silence: int, heard: Callable[[int], None] | None
+) -> list[float]:
+    """The bits of each clip under a network whose state goes on from its start: each thread goes through one."""
     import torch
 
-    device, state, nats = next(model.parameters()).device, None, 0.0
-    with torch.no_grad(), torch_threads(1):
-        past = torch.full((1, model.receptive_field), silence, device=device)
-        for begin in range(0, len(clip), CHUNK_TARGETS):
-            targets = torch.from_numpy(clip[begin : begin + CHUNK_TARGETS].astype(np.int64)).to(device)
-            inputs = torch.cat([past, targets[None, :-1]], dim=1)
-            parameters, state = model.advance(inputs, state, past.shape[1] - 1)
-            nats += float(model.distribution.loss(parameters[0], targets).double().sum())
-            past = targets[None, -1:]
-            heard(len(targets))
-    return nats / math.log(2)
-
-
-def _nobody(n_samples: int) -> None:
-    """Tell nobody."""
+    listeners = [_Listener(model, clip, silence) for clip in clips]
+    waiting, running = [one for one in reversed(listeners) if not one.is_through()], dict[Future[int], _Listener]()
+    n_threads = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
+    pool = one_thread_each(n_threads, "scoring")
+    try:
+        while waiting or running:
+            while waiting and len(running) < n_threads:
+                one = waiting.pop()
+                running[pool.submit(one.go_on)] = one
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                one = running.pop(done)
+                n_samples = done.result()
+                if heard:
+                    heard(n_samples)
+                if not one.is_through():
+                    waiting.append(one)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [one.nats / math.log(2) for one in listeners]

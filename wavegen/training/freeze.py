@@ -117,8 +117,9 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
     else:
         sound_second = trial.scoring_seconds(rate)
         audition = trial.sampling_seconds() * settings.audition_seconds * rate if settings.audition_every else 0.0
-    # the last validation hears all, and scores what was heard on the way in each lower precision besides
-    fixed = STARTUP_SECONDS + (held_out + len(PRECISIONS) * heard) * sound_second + audition
+    # the last validation hears all besides what was heard on the way, and that in each lower precision that there is
+    precisions = len(PRECISIONS) if config.model.kind == "wavenet" else 1
+    fixed = STARTUP_SECONDS + (held_out + precisions * heard) * sound_second + audition
     per_step = step + heard * sound_second / settings.validate_every
     if settings.audition_every:
         per_step += audition / settings.audition_every
