@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import resample
-from wavegen.cli import _seconds
+from wavegen.cli.generate import _seconds
 from wavegen.config import Config, load_config, override, parse_config
 from wavegen.data.windows import WindowStream
 from wavegen.errors import UsageError, WavegenError

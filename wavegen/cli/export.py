@@ -1,0 +1,35 @@
+"""`wavegen export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavegen.cli.saying import notice
+
+
+def export(
+    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help=".safetensors, or .onnx: a step.")],
+    precision: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a model for use: averaged weights and configuration alone, or one step of sampling for ONNX."""
+    from wavegen.report.tables import file_size
+    from wavegen.report.target import check_target, write_whole
+    from wavegen.sampling.onnx_step import onnx_step
+    from wavegen.training.checkpoint import load_checkpoint, save_checkpoint
+    from wavegen.training.export import for_use, goes_to_onnx
+    from wavegen.training.run_folder import find_checkpoint
+
+    path = Path(output)
+    to_onnx = goes_to_onnx(path, precision)
+    check_target(path, path.suffix, overwrite)
+    checkpoint = load_checkpoint(find_checkpoint(Path(source)))
+    if to_onnx:
+        write_whole(path, onnx_step(checkpoint.average, checkpoint.config))
+    else:
+        save_checkpoint(for_use(checkpoint, precision), path)
+    notice(f"written: {output}, {file_size(path.stat().st_size)}, averaged weights in {precision}")

@@ -1,0 +1,155 @@
+"""`wavegen generate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wavegen.cli.options import Device, given_options, refuse
+from wavegen.cli.saying import notice
+from wavegen.errors import UsageError
+
+if TYPE_CHECKING:
+    from wavegen.trained import TrainedModel
+
+
+def generate(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="wav, flac or ogg; of series csv or npy; - is standard output, WAV or CSV.",
+        ),
+    ] = "generated.wav",
+    seconds: Annotated[
+        str | None,
+        typer.Option(help="Length of each clip; inf goes on until stopped.  [default: 5, or that of the mel]"),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Clips, made side by side and numbered.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Above 1 wilder, below 1 tamer, 0 always the likeliest.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only; of a softmax.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this; of a softmax.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    prime: Annotated[
+        str | None, typer.Option(metavar="AUDIO|SERIES", help="A recording, or a file of series, to continue.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Of series: values to forecast. Beyond the model's horizon, the default, its forecasts count as known."
+        ),
+    ] = None,
+    with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (
+        False
+    ),
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Sound like a label, or a mix a=0.7,b=0.3; again for the next clip."),
+    ] = None,
+    mel_from: Annotated[
+        str | None, typer.Option(metavar="AUDIO", help="Make this recording anew from its mel spectrogram.")
+    ] = None,
+    mel: Annotated[str | None, typer.Option(metavar="FILE.npy", help="Make sound of these mel frames.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, numba, torch or reference")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16 or int8.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="That share the clips.  [default: all cores]")] = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+) -> None:
+    """Generate new audio, or forecast series."""
+    import numpy as np
+
+    from wavegen.report.terminal import ProgressBar
+    from wavegen.sampling.writing import output_paths, write_clips
+    from wavegen.trained import load
+
+    given = given_options(context)
+    trained = load(source, device)
+    if trained.is_series or steps is not None:
+        _forecast(trained, prime, output if "output" in given else "forecast.csv", steps, overwrite, given)
+        return
+    if with_prime and prime is None:
+        raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
+    length = _seconds(seconds or "5")
+    if mel is not None and mel_from is not None:
+        raise UsageError("--mel and --mel-from: expected one of them, found both")
+    paths = output_paths(output, count, overwrite)
+    doubt = trained.doubt()
+    if doubt:
+        notice(doubt)
+    rate = trained.sample_rate_hz
+    past = None if prime is None else trained.read(Path(prime))
+    frames = None if mel is None else trained.read_mel(mel)
+    if mel_from is not None:
+        frames = trained.mel_of(trained.read(Path(mel_from)))
+    if frames is not None and (seconds is None or length is None):
+        length = frames.n_samples / rate
+    blocks = trained.stream(
+        length,
+        count=count,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        prime=past,
+        labels=label or (),
+        mel=frames,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        notice=notice,
+    )
+    before = past if with_prime and past is not None else np.zeros(0, np.float32)
+    n_samples = None if length is None else round(length * rate)
+    with ProgressBar("generating", n_samples and n_samples * count, unit="sample") as bar:
+
+        def written(made: int) -> None:
+            bar.move_to(made * count, f"{bar.rate() / rate:.2f} x real time")
+
+        try:
+            write_clips(blocks, paths, rate, n_samples=n_samples, before=before, overwrite=overwrite, written=written)
+        except (KeyboardInterrupt, SystemExit):
+            if bar.count:
+                notice(f"stopped; {bar.count // count / rate:.2f} s kept in {', '.join(paths)}")
+            raise
+        speed = bar.rate()
+    names = "standard output" if output == "-" else paths[0] if count == 1 else f"{paths[0]} to {paths[-1]}"
+    notice(
+        f"{names}: {count} x {bar.count // count / rate:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)"
+    )
+
+
+def _forecast(
+    trained: TrainedModel, prime: str | None, output: str, steps: int | None, overwrite: bool, given: set[str]
+) -> None:
+    """Write how the series of a file go on."""
+    from wavegen.data.series_files import check_output, read_series, write_series
+
+    trained.check_kind(True, "--steps")
+    refuse(given, {"source", "output", "prime", "steps", "device", "overwrite"}, "a model of series of numbers")
+    if prime is None:
+        raise UsageError("--prime: expected a file of series to go on with (.csv, .npy), found none")
+    check_output(output, overwrite)
+    known = read_series(Path(prime))
+    if known.left_out:
+        notice(f"{prime}: columns without numbers are left out: {', '.join(known.left_out)}")
+    forecasts = {name: trained.forecast(values, steps) for name, values in known.series.items()}
+    write_series(output, forecasts, sys.stdout)
+    length = len(next(iter(forecasts.values())))
+    where = "standard output" if output == "-" else output
+    notice(f"{where}: {len(forecasts)} series, the next {length} values of each")
+
+
+def _seconds(text: str) -> float | None:
+    """A length, or None for one without end."""
+    try:
+        return None if float(text) == float("inf") else float(text)
+    except ValueError:
+        raise UsageError(f"--seconds: expected a number above 0, or inf, found '{text}'") from None

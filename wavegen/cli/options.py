@@ -1,0 +1,38 @@
+"""Options that several commands have, and what is asked of options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wavegen.errors import UsageError
+
+if TYPE_CHECKING:
+    from wavegen.config import Config
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key: model.residual_channels=64")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def given_options(context: typer.Context) -> set[str]:
+    """The options that the command line has."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def refuse(given: set[str], allowed: set[str], what: str) -> None:
+    """Complain of options that a kind of model does not have."""
+    if strange := sorted(given - allowed):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
+        raise UsageError(f"{options}: not with {what}; leave {'it' if len(strange) == 1 else 'them'} out")
+
+
+def load_settings(config: str | None, overrides: list[str]) -> Config:
+    """The configuration of ``--config`` and ``--set``."""
+    from wavegen.config import DEFAULT_PRESET, load_config
+
+    return load_config(config or DEFAULT_PRESET, overrides)

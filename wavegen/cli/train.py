@@ -1,0 +1,156 @@
+"""`wavegen train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wavegen.cli.options import Device, Overrides, load_settings
+from wavegen.cli.saying import complain, data_progress, notice, show, silence
+from wavegen.errors import UsageError
+
+if TYPE_CHECKING:
+    from wavegen.config import Config
+    from wavegen.training.run_folder import RunFolder
+    from wavegen.training.trainer import Trainer
+
+
+def train(
+    folder: Annotated[
+        str | None, typer.Argument(metavar="DIR", help="Folder of recordings, or of series (.npy, .csv).")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.")] = None,
+    overrides: Overrides = None,
+    run: Annotated[
+        str | None,  # under torchrun --run is ambiguous: argparse takes it for the start of one of torchrun's options
+        typer.Option("--run", "--run-folder", metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps; training.steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time for all of it; training.minutes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and windows; training.seed.")] = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run where it stopped.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Resume although configuration or recordings have changed.")
+    ] = False,
+    init_from: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="Start from another run's weights (fine-tuning).")
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Processes on this machine: one for each GPU, or part of the cores."),
+    ] = None,
+) -> None:
+    """Train a model on a folder of recordings."""
+    from wavegen.training.distributed import PARENT_KEY, joined, place_from
+    from wavegen.training.processes import own_command, run_processes
+
+    if devices is not None and devices > 1 and PARENT_KEY not in os.environ:
+        if place_from(os.environ) is not None:
+            raise UsageError("--devices: this process is one of several already; leave it out")
+        raise typer.Exit(run_processes(devices, own_command(), complain))
+    from wavegen.training import launch
+
+    given = list(overrides or [])
+    for key, value in {"steps": steps, "minutes": minutes, "seed": seed}.items():
+        if value is not None:
+            given.append(f"training.{key}={value}")
+    if folder is not None:
+        given.append(f"data.folder={json.dumps(os.path.abspath(folder))}")  # noqa: PTH100 (resolves no links)
+    with joined(device) as group:
+        say, progress = (notice, data_progress()) if group.speaks else (silence, None)
+        named = folder if folder is not None or run is not None else _named_data(config, given)
+        run_folder = group.attempt(lambda: _run_folder(named, run, resume, init_from))
+        again = group.restarts(run_folder)
+        if resume or again:
+            requested = (lambda frozen: frozen) if again else _requested(config, given)
+            trainer = launch.resume(run_folder, requested, accept_changes, group, [], say, progress)
+        else:
+            settings = group.attempt(lambda: load_settings(config, given))
+            source = None if init_from is None else Path(init_from)
+            trainer = launch.new_run(settings, run_folder, group, [], say, progress, source)
+        if group.speaks:
+            _train(trainer, run_folder)
+        else:
+            _train_along(trainer)
+
+
+def _train(trainer: Trainer, run_folder: RunFolder) -> None:
+    """Train, and say how it goes."""
+    from wavegen.evaluation.measure import measure_of
+    from wavegen.report.next_call import hearing, resuming
+    from wavegen.report.observers import run_observers
+    from wavegen.report.terminal import TrainingDisplay
+    from wavegen.training.distributed import LostProcess
+    from wavegen.training.interruption import Interrupted
+
+    _print_plan(trainer, run_folder)
+    display = TrainingDisplay(trainer.total_steps, trainer.progress, measure_of(trainer.config).unit)
+    trainer.observers = [display, *run_observers(run_folder.path)]
+    try:
+        trainer.fit()
+    except (Interrupted, LostProcess) as stop:
+        display.close()
+        if isinstance(stop, LostProcess):
+            complain(str(stop))
+        typer.echo(f"stopped at step {trainer.progress.step:,}; saved. Go on with:", err=True)
+        typer.echo(f"  {resuming(run_folder.path)}", err=True)
+        raise typer.Exit(stop.exit_code) from None
+    finally:
+        display.close()
+    if trainer.config.is_series:
+        typer.echo(f"done: {run_folder.path}. Go on with a series with:", err=True)
+        typer.echo(f"  wavegen generate {run_folder.path} --prime series.csv -o forecast.csv", err=True)
+        return
+    typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
+    labels, mel = trainer.conditioner.labels, trainer.conditioner.mel
+    typer.echo(f"  {hearing(run_folder.path, labels, mel is not None, trainer.corpus)}", err=True)
+
+
+def _train_along(trainer: Trainer) -> None:
+    """Train without a word: rank 0 speaks."""
+    from wavegen.training.distributed import LostProcess
+    from wavegen.training.interruption import Interrupted
+
+    try:
+        trainer.fit()
+    except (Interrupted, LostProcess) as stop:
+        raise typer.Exit(stop.exit_code) from None
+
+
+def _requested(config: str | None, overrides: list[str]) -> Any:
+    """What a resuming call asks for: the frozen configuration, or the one given now, with the overrides."""
+
+    def requested(frozen: Config) -> Config:
+        from wavegen.config import load_config, override
+
+        return override(frozen, overrides) if config is None else load_config(config, overrides)
+
+    return requested
+
+
+def _named_data(config: str | None, overrides: list[str]) -> str | None:
+    """What a configuration makes its data of, where it needs no folder."""
+    return None if config is None else load_settings(config, overrides).data.synthetic
+
+
+def _run_folder(folder: str | None, run: str | None, resume: bool, init_from: str | None) -> RunFolder:
+    from wavegen.training.run_folder import RunFolder
+
+    if resume and init_from is not None:
+        raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
+    if run is None and folder is None:
+        raise UsageError("expected a folder of recordings (wavegen train DIR) or a run (--run DIR), found neither")
+    return RunFolder(Path(run) if run is not None else Path("runs") / Path(str(folder)).absolute().name)
+
+
+def _print_plan(trainer: Trainer, run: RunFolder) -> None:
+    from wavegen.report.plan import plan_tables
+
+    tables = plan_tables(trainer.config, trainer.corpus, trainer.model, trainer.device, run.path, trainer.group.size)
+    show(tables, sys.stderr)
