@@ -12,10 +12,11 @@ import torch
 from wavegen.audio.conditions import ConditionRows
 from wavegen.config import load_config
 from wavegen.data.windows import Batch
+from wavegen.device import torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
 from wavegen.model.outputs import GaussianMixture, LogisticMixture
-from wavegen.training.backends import Backend, FusedBackend, TorchBackend, build_backend, slices_of
+from wavegen.training.backends import Backend, FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
 from wavegen.training.settling import settle
 
 
@@ -228,9 +229,37 @@ def test_the_configuration_chooses() -> None:
     from wavegen.model.building import build_model
 
     cpu = torch.device("cpu")
-    for name, kind in (("auto", FusedBackend), ("fused", FusedBackend), ("torch", TorchBackend)):
-        config = settle(load_config("small", [f"training.backend={name}", "training.precision=float32"]), cpu)
+    cases = [("small", "auto", FusedBackend), ("small", "fused", FusedBackend), ("small", "torch", TorchBackend)]
+    for preset, name, kind in (*cases, ("rnn", "auto", RecurrentBackend), ("dense-skips", "auto", TorchBackend)):
+        config = settle(load_config(preset, [f"training.backend={name}", "training.precision=float32"]), cpu)
         assert isinstance(build_backend(config, build_model(config)), kind)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+@pytest.mark.parametrize(("slices", "threads"), [(1, 1), (2, 2), (3, 2), (5, 3)])
+def test_a_recurrent_networks_slices_side_by_side_are_the_whole_batch(kind, slices, threads) -> None:
+    from wavegen.model.building import build_model
+
+    shape = ["recurrent_channels=12", "recurrent_layers=2", "context=20"]
+    config = load_config("rnn", [f"model.kind={kind}", *(f"model.{key}" for key in shape)])
+    torch.manual_seed(0)
+    model, rng = build_model(config), np.random.default_rng(0)
+    with torch.no_grad():
+        for parameter in model.parameters():  # no output layer of zeros
+            parameter.normal_(std=0.3)
+    inputs, targets = rng.integers(256, size=(5, 19 + 60)), rng.integers(256, size=(5, 60))
+    batch = Batch(inputs, targets, rng.random(targets.shape) < 0.9)
+    n_targets = int(batch.is_real.sum())
+    with torch_threads(1):
+        whole_nats, whole = TorchBackend(model, "float32", 1, False).gradients(batch, n_targets)
+    backend = RecurrentBackend(model, "float32", slices, threads)
+    nats, gradients = backend.gradients(batch, n_targets)
+    assert nats == pytest.approx(whole_nats, rel=1e-5)
+    for found, wanted in zip(gradients, whole, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
+    again = RecurrentBackend(model, "float32", slices, 1).gradients(batch, n_targets)
+    assert nats == again[0]  # however many threads
+    assert all(torch.equal(a, b) for a, b in zip(gradients, again[1], strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -111,7 +111,10 @@ def test_minutes_are_calibrated_and_precision_chosen(kind: str, tones: Path, tmp
     frozen = begin(config_of(kind, tones, *overrides), tmp_path / "run").config.training
     assert frozen.steps is not None
     assert frozen.steps >= 1
-    assert (frozen.backend, frozen.accumulation) == ("torch", 1)
+    assert frozen.backend == "torch"
+    assert (frozen.accumulation == 1) == (
+        kind.startswith("stack") or frozen.threads == 1
+    )  # of others each thread has a slice
     assert frozen.precision in ("float32", "bfloat16")
 
 

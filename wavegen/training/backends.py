@@ -6,6 +6,7 @@ nothing, because the loss is a sum over targets divided by their number in the w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
@@ -27,9 +28,11 @@ from wavegen.model.conditioning import Condition
 from wavegen.model.fused.stack import FusedStack
 from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
+from wavegen.model.recurrent import Recurrent
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.distributed import ALONE, Group, losses_explained
 from wavegen.training.dropout import Dropout
+from wavegen.training.settling import runs_in_slices
 
 Slice = tuple[Tensor, Tensor, Tensor, Condition | None]  # inputs, targets, is_real, condition of some windows
 
@@ -62,6 +65,8 @@ def build_backend(config: Config, model: Network, group: Group = ALONE) -> Backe
     if settings.backend == "fused":
         assert isinstance(model, WaveNet)  # the configuration's checks see to it
         return FusedBackend(model, settings.precision, slices, recompute, int(settings.threads), group)
+    if isinstance(model, Recurrent) and runs_in_slices(config, next(model.parameters()).device):
+        return RecurrentBackend(model, settings.precision, slices, int(settings.threads), group)
     dropout = Dropout(settings.seed, config.model.dropout) if config.model.dropout else None
     return TorchBackend(model, settings.precision, slices, recompute, settings.backend == "compile", group, dropout)
 
@@ -165,11 +170,64 @@ class _SummedLoss(nn.Module):
         return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()
 
 
-class FusedBackend:
-    """The residual blocks as one operation in the core's cache, the head in stretches, the slices side by side.
+class SlicedBackend(ABC):
+    """The slices of a batch side by side on a CPU, each computed by one thread from beginning to end.
 
-    Each slice is computed by one thread from beginning to end, and slices are added in order: the result does not
-    depend on the number of threads.
+    Slices are added in order: the result does not depend on the number of threads.
+
+    Args:
+        precision: of the matrix products, float32 or bfloat16.
+        slices: parts in which a batch is worked through.
+        threads: slices that are computed at a time.
+        group: the processes that share each batch; their gradients are added up in one message.
+    """
+
+    def __init__(self, precision: str, slices: int, threads: int, group: Group) -> None:
+        self.precision, self.slices, self.group = precision, slices, group
+        self.threads = min(threads, slices)
+        self.pool = one_thread_each(self.threads, "gradients")
+
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+        """See ``Backend``."""
+        parts = slices_of(batch, self.slices)
+        with torch_threads(1):  # for each of ours
+            work = deque(self.pool.submit(self.of_slice, part, n_targets) for part in parts)
+            try:
+                nats, total = work.popleft().result()
+                while work:  # in order, each let go of as soon as it is added
+                    loss, gradients = work.popleft().result()
+                    nats += loss
+                    total = _add(total, gradients)
+            finally:
+                for one in work:
+                    one.cancel()
+                wait(work)  # after an error or Ctrl-C: nobody computes in these buffers any more
+        return self.group.add_up(nats, total)
+
+    @abstractmethod
+    def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
+        """The loss and the gradients of some windows; called by several threads at a time."""
+
+
+class RecurrentBackend(SlicedBackend):
+    """A recurrent network differentiated by autograd, a slice on each thread.
+
+    Its steps are too small to be shared: two threads that share each take twice as long as two with a slice each.
+    """
+
+    def __init__(self, model: Recurrent, precision: str, slices: int, threads: int, group: Group = ALONE) -> None:
+        super().__init__(precision, slices, threads, group)
+        self.parameters = list(model.parameters())
+        self.loss = _SummedLoss(model, precision, recompute=False)
+
+    def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
+        """See ``SlicedBackend``."""
+        loss = self.loss(*part) / n_targets
+        return float(loss.detach()), list(torch.autograd.grad(loss, self.parameters))
+
+
+class FusedBackend(SlicedBackend):
+    """The residual blocks as one operation in the core's cache, the head in stretches.
 
     Args:
         model: on the CPU.
@@ -183,34 +241,16 @@ class FusedBackend:
     def __init__(
         self, model: WaveNet, precision: str, slices: int, recompute: bool, threads: int, group: Group = ALONE
     ) -> None:
-        self.model, self.precision, self.slices, self.group = model, precision, slices, group
+        super().__init__(precision, slices, threads, group)
+        self.model, self.recompute = model, recompute
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self.recompute = recompute
-        self.threads = min(threads, slices)
         self.stacks: SimpleQueue[dict[int, FusedStack]] = SimpleQueue()  # each thread's workspaces, by windows
         for _ in range(self.threads):
             self.stacks.put({})
-        self.pool = one_thread_each(self.threads, "gradients")
         keep_freed_memory()
 
-    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
-        """See ``Backend``."""
-        parts = slices_of(batch, self.slices)
-        with torch_threads(1):  # for each of ours
-            work = deque(self.pool.submit(self._work, part, n_targets) for part in parts)
-            try:
-                nats, total = work.popleft().result()
-                while work:  # in order, each let go of as soon as it is added
-                    loss, gradients = work.popleft().result()
-                    nats += loss
-                    total = _add(total, gradients)
-            finally:
-                for one in work:
-                    one.cancel()
-                wait(work)  # after an error or Ctrl-C: nobody computes in these buffers any more
-        return self.group.add_up(nats, total)
-
-    def _work(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
+    def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
+        """See ``SlicedBackend``."""
         stacks = self.stacks.get()
         try:
             return self._slice(stacks, part, n_targets)

@@ -20,6 +20,7 @@ from wavegen.training.freeze import freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
 from wavegen.training.series import trainer_class
+from wavegen.training.settling import runs_in_slices
 from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
@@ -214,7 +215,8 @@ def _restored(
     device = group.device
     if checkpoint.metrics.get("processes", 1) != group.size:
         frozen = checkpoint.config.training
-        kept = {key: getattr(frozen, key) for key in ("threads", "accumulation")} if frozen.backend == "fused" else {}
+        keys = ("threads", "accumulation") if runs_in_slices(checkpoint.config, device) else ()
+        kept = {key: getattr(frozen, key) for key in keys}
         anew = [key for key, value in kept.items() if getattr(config.training, key) == value]
         notice(f"on {group.size} processes now{': chosen anew: ' if anew else ''}{' and '.join(anew)}")
         config = config.with_values("training", **dict.fromkeys(anew, "auto"))

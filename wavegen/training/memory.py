@@ -58,10 +58,11 @@ def training_bytes(config: Config, precision: str) -> int:
     size = -(-int(training.batch_size) // int(training.accumulation))
     word = 2 if precision == "bfloat16" else 4
     parameters = 4 * PARAMETER_COPIES * model.n_parameters
+    side_by_side = min(int(training.threads), int(training.accumulation))
     if not isinstance(model, WaveNet):
-        return int(ALLOCATOR_SLACK * (parameters + _other_bytes(config, model, size, word))) + WORKING_BYTES
+        slices = side_by_side if isinstance(model, Recurrent) else 1
+        return int(ALLOCATOR_SLACK * (parameters + slices * _other_bytes(config, model, size, word))) + WORKING_BYTES
     if training.backend == "fused":
-        side_by_side = min(int(training.threads), int(training.accumulation))
         gradients = 4 * (side_by_side + 1) * model.n_parameters
         activations = side_by_side * _fused_bytes(config, model, size, word)
         products = PRODUCT_BYTES if precision == "bfloat16" else 0

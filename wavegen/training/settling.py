@@ -41,7 +41,7 @@ def settle(config: Config, device: torch.device, group: Group = ALONE) -> Config
     if training.batch_size == "auto":
         config = config.with_values("training", batch_size=_fitting_batch(config, device, group))
     if training.accumulation == "auto":
-        config = config.with_values("training", accumulation=_slices(config, group))
+        config = config.with_values("training", accumulation=_slices(config, device, group))
     elif int(training.accumulation) > int(config.training.batch_size):
         config = config.with_values("training", accumulation=config.training.batch_size)
     return config
@@ -60,14 +60,21 @@ def _fitting_batch(config: Config, device: torch.device, group: Group) -> int:
     return size
 
 
-def _slices(config: Config, group: Group) -> int:
-    """How many slices of equal size: one for each thread of the fused backend, and none too large."""
-    training, receptive_field = config.training, _receptive_field(config)
-    if training.backend != "fused":
+def runs_in_slices(config: Config, device: torch.device) -> bool:
+    """Whether slices of a batch are computed side by side, each by one thread; the backend is decided."""
+    of_recurrent = config.model.kind in ("gru", "lstm") and config.training.backend == "torch" and device.type == "cpu"
+    return of_recurrent or config.training.backend == "fused"
+
+
+def _slices(config: Config, device: torch.device, group: Group) -> int:
+    """How many slices of equal size: one for each thread that computes one, and none too large."""
+    training = config.training
+    if not runs_in_slices(config, device):
         return 1
-    batch = int(training.batch_size)
-    rows = batch * (receptive_field - 1 + training.window_targets)
-    wanted = max(group.size * int(training.threads), -(-rows // SLICE_ROWS))
+    batch, wanted = int(training.batch_size), group.size * int(training.threads)
+    if training.backend == "fused":
+        rows = batch * (_receptive_field(config) - 1 + training.window_targets)
+        wanted = max(wanted, -(-rows // SLICE_ROWS))
     return min((n for n in range(1, batch + 1) if batch % n == 0 and n >= wanted), default=batch)
 
 
