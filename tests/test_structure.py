@@ -26,11 +26,7 @@ ALLOWED = {
     "training": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
     "report": {"bench", "errors", "config", "device", "audio", "data", "model", "evaluation", "training", "trained"},
     "bench": {"errors", "config", "vectors", "device", "model", "sampling", "training"},
-    "trained": {
-        *("errors", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"),
-        "trained_series",
-    },
-    "trained_series": {"errors", "config", "data", "model", "sampling", "evaluation"},
+    "trained": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
     "cli": {"bench", "errors", "config", "device", "data", "sampling", "evaluation", "training", "report", "trained"},
     "__main__": {"cli"},
     "__init__": {"config", "errors", "trained"},

@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.config import Config
-from wavegen.data.corpus import Clip, Split
 from wavegen.data.reading import build_normalization
 from wavegen.data.series import series_in, values_of, waves_to_test
 from wavegen.errors import DataError, UsageError, WavegenError
 from wavegen.evaluation.measure import unit_of_loss
 from wavegen.evaluation.series import Errors, LinearForecast, ScoredSeries, fit_linear_forecast
-
-if TYPE_CHECKING:
-    from wavegen.model.network import Network
-
+from wavegen.trained.model import Model
 
 MOST_STEPS = 100_000  # of a forecast
 
 
-class SeriesUse(ABC):
+class Forecasting(Model):
     """The part of a trained model that is for series; on a model of sound all of it raises ``UsageError``."""
-
-    config: Config
-
-    @property
-    @abstractmethod
-    def network(self) -> Network:
-        """The network in float32."""
-
-    @abstractmethod
-    def remembered(self, progress: Callable[[int, int], None] | None, split: Split) -> list[Clip]:
-        """The clips of a split, as far as the training knew them."""
-
-    @property
-    def is_series(self) -> bool:
-        """Whether it is a model of series of numbers, and not of sound."""
-        return self.config.is_series
-
-    def check_kind(self, wants_series: bool, call: str) -> None:
-        """Make sure that the model is of the kind that a call is for.
-
-        Raises:
-            UsageError: it is of the other one.
-        """
-        if self.is_series != wants_series:
-            kinds = ("a model of sound", "a model of series of numbers")
-            raise UsageError(f"{call}: expected {kinds[wants_series]}, found {kinds[self.is_series]}")
 
     def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
         """How a series goes on.
