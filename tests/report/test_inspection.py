@@ -17,8 +17,8 @@ from wavegen.model.building import build_model
 from wavegen.report.inspection import Inspection, inspect_path, inspect_paths
 from wavegen.report.tables import print_tables
 from wavegen.training.checkpoint import Checkpoint, save_checkpoint
+from wavegen.training.progress import Progress
 from wavegen.training.run_folder import RunFolder
-from wavegen.training.trainer import Progress
 
 RATE = 16000
 BASELINES = {

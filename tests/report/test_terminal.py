@@ -5,7 +5,7 @@ import pytest
 from wavegen.audio.quantize import Quantizer
 from wavegen.report import terminal
 from wavegen.report.terminal import TrainingDisplay
-from wavegen.training.trainer import Progress
+from wavegen.training.progress import Progress
 
 STEP = {"step": 1, "train_bits": 9.5, "targets_per_second": 20_000.0, "hours_heard": 0.5, "skipped": 0}
 VALIDATION = {"step": 1, "validation_bits": 9.25, "baselines": {"uniform": 16.0}}

@@ -19,7 +19,7 @@ from wavegen.report.page.samples import SampleRequest, generate_samples
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
 from wavegen.trained import load
-from wavegen.training import launch, trainer
+from wavegen.training import launch, sound
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.memory import training_bytes
@@ -72,6 +72,10 @@ def tiny(folder: Path, *overrides: str) -> Config:
 def begin(config: Config, run: Path, said: list[str] | None = None, init_from: Path | None = None) -> Trainer:
     said = [] if said is None else said
     return launch.new_run(config, RunFolder(run), ON_CPU, [], said.append, init_from=init_from)
+
+
+def held_out_bits(training: Trainer) -> float:
+    return training.validator.figure(training.average, training.material.held_out(None))
 
 
 def go_on(run: Path, change: Any = lambda frozen: frozen, accept: bool = False) -> Trainer:
@@ -129,7 +133,7 @@ def test_a_label_that_comes_later_needs_a_new_run(voices: Path, tmp_path: Path, 
 def test_labels_may_be_given_in_any_order_and_with_room_for_more(voices: Path, tmp_path: Path) -> None:
     training = begin(tiny(voices, *LABELS, "data.label_names=[dora, carl, anna]"), tmp_path / "run")
     assert training.model.conditioning.labels.shape == (3, 3)
-    assert training.conditioner.labels == ("dora", "carl", "anna")
+    assert training.material.conditioner.labels == ("dora", "carl", "anna")
     with pytest.raises(DataError, match="expected the labels carl, found anna besides"):
         begin(tiny(voices, *LABELS, "data.label_names=[carl]"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -159,8 +163,7 @@ def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices: 
     first = begin(tiny(voices), tmp_path / "first")
     first.fit()
     second = begin(tiny(voices, *LABELS), tmp_path / "second", init_from=tmp_path / "first")
-    plain, labelled = (training._validation_clips(None) for training in (first, second))
-    assert second._figure(labelled) == pytest.approx(first._figure(plain), rel=1e-6)
+    assert held_out_bits(second) == pytest.approx(held_out_bits(first), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_conditions_may_come_and_go(
             np.testing.assert_array_equal(columns, 0 if kept is None else kept)
             assert kept is None or np.abs(kept).max() > 0, "learnt"
     if all(key in now for key in before):  # it begins as the other one was
-        bits = [training._figure(training._validation_clips(None)) for training in (first, second)]
+        bits = [held_out_bits(training) for training in (first, second)]
         assert bits[1] == pytest.approx(bits[0], rel=1e-6)
 
 
@@ -296,7 +299,7 @@ def test_the_last_validation_is_what_evaluation_gives(voices: Path, tmp_path: Pa
 def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices: Path, tmp_path: Path) -> None:
     """The last frames before the cut hear what comes after it, as they do in evaluation."""
     training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
-    whole, cut = training._validation_clips(None)[0], training._validation_clips(0.11)[0]
+    whole, cut = training.material.held_out(None)[0], training.material.held_out(0.11)[0]
     assert (len(whole.classes), len(cut.classes)) == (2000, 440)
     np.testing.assert_array_equal(cut.condition.frames[:11], whole.condition.frames[:11])
     for rows, expected in zip(cut.condition.rows(0, 440), whole.condition.rows(0, 440), strict=True):
@@ -329,13 +332,13 @@ def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
     voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str], seconds: float, length: float
 ) -> None:
     heard: list[Any] = []
-    original = trainer.audition
+    original = sound.audition
 
     def listening(*arguments: Any) -> Any:
         heard.append(arguments[-1])
         return original(*arguments)
 
-    monkeypatch.setattr(trainer, "audition", listening)
+    monkeypatch.setattr(sound, "audition", listening)
     training = begin(
         tiny(voices, *keys, "training.audition_every=10", f"training.audition_seconds={seconds}"), tmp_path / "run"
     )
@@ -346,7 +349,9 @@ def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
         assert [condition.label.tolist() for condition in conditions] == [[1, 0], [0, 1]]
     else:
         (condition,) = conditions
-        held_out = [training.conditioner.of_clip(c.classes(), c.label).frames[:] for c in training.corpus.validation]
+        held_out = [
+            training.material.conditioner.of_clip(c.classes(), c.label).frames[:] for c in training.corpus.validation
+        ]
         assert any(np.array_equal(condition.frames[:], frames) for frames in held_out)
 
 

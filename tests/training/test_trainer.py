@@ -17,13 +17,14 @@ from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
-from wavegen.training import backends, launch, trainer
+from wavegen.training import backends, launch, sound
+from wavegen.training.average import update_average
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
-from wavegen.training.trainer import Trainer, update_average
+from wavegen.training.trainer import Trainer
 
 RATE_HZ = 4000
 ON_CPU = Group(device=torch.device("cpu"))
@@ -122,13 +123,13 @@ def test_interrupted_while_validating_validates_after_resuming(
 ) -> None:
     config = tiny_config(sines, "training.validate_every=4")
     training = begin(config, tmp_path / "run")
-    original = trainer.model_bits
+    original = sound.model_bits
 
     def interrupted(*args: Any) -> list[float]:
         training.interruption.signal_number = 15
         return original(*args)
 
-    monkeypatch.setattr(trainer, "model_bits", interrupted)
+    monkeypatch.setattr(sound, "model_bits", interrupted)
     with pytest.raises(Interrupted) as stopped:
         training.fit()
     assert stopped.value.exit_code == 143
@@ -266,16 +267,17 @@ def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(
     begin(first, tmp_path / "first").fit()
     training = launch.new_run(second, RunFolder(tmp_path / "new"), ON_CPU, [], print, init_from=tmp_path / "first")
     assert "fresh" not in capsys.readouterr().out
-    clips = training._validation_clips(None)
+    clips = training.material.held_out(None)
     best = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     old = begin(first, tmp_path / "again")
     load_weights(old.average, best.average)
-    assert training._figure(clips) == pytest.approx(old._figure(clips), rel=1e-5)
+    before, after = (each.validator.figure(each.average, clips) for each in (old, training))
+    assert after == pytest.approx(before, rel=1e-5)
 
 
 def test_a_figure_that_is_no_number_is_not_the_best(sines: Path, tmp_path: Path, monkeypatch) -> None:
     training = begin(tiny_config(sines, "training.validate_every=10"), tmp_path / "run")
-    monkeypatch.setattr(trainer, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
+    monkeypatch.setattr(sound, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
     training.fit()
     assert training.progress.best_bits is None
     assert not RunFolder(tmp_path / "run").best_checkpoint.exists()

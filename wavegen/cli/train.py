@@ -82,6 +82,7 @@ def train(
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train, and say how it goes."""
+    from wavegen.data.reading import build_conditioner
     from wavegen.evaluation.measure import measure_of
     from wavegen.report.next_call import hearing, resuming
     from wavegen.report.observers import run_observers
@@ -108,8 +109,9 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         typer.echo(f"  wavegen generate {run_folder.path} --prime series.csv -o forecast.csv", err=True)
         return
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
-    labels, mel = trainer.conditioner.labels, trainer.conditioner.mel
-    typer.echo(f"  {hearing(run_folder.path, labels, mel is not None, trainer.corpus)}", err=True)
+    conditioner = build_conditioner(trainer.config)
+    makes_sound_of_mel = conditioner.mel is not None
+    typer.echo(f"  {hearing(run_folder.path, conditioner.labels, makes_sound_of_mel, trainer.corpus)}", err=True)
 
 
 def _train_along(trainer: Trainer) -> None:

@@ -139,6 +139,11 @@ class Corpus:
         ]
 
 
+def by_content(clips: Sequence[Clip]) -> list[Clip]:
+    """Clips in an order that does not depend on their names."""
+    return sorted(clips, key=lambda clip: (clip.content_hash, clip.name))
+
+
 def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
     """Say how two manifests differ.
 

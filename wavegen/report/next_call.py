@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from wavegen.data.corpus import TAIL, Corpus
-from wavegen.training.trainer import by_content
+from wavegen.data.corpus import TAIL, Corpus, by_content
 
 
 def resuming(run: Path) -> str:

@@ -17,7 +17,7 @@ from wavegen.report.tables import minutes
 from wavegen.training.observer import Observer
 
 if TYPE_CHECKING:
-    from wavegen.training.trainer import Progress
+    from wavegen.training.progress import Progress
 
 LINE_EVERY_SECONDS = 30.0  # where there is no terminal
 

@@ -19,7 +19,6 @@ from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.freeze import freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
-from wavegen.training.series import trainer_class
 from wavegen.training.settling import runs_in_slices
 from wavegen.training.trainer import Trainer
 
@@ -75,8 +74,7 @@ def start(
     group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
-    make = trainer_class(config.is_series)
-    return make(config, corpus, model.to(group.device), build_quantizer(config), run, observers, group)
+    return Trainer(config, corpus, model.to(group.device), build_quantizer(config), run, observers, group)
 
 
 def _frozen(config: Config, corpus: Corpus, group: Group, notice: Notice) -> Config:
@@ -227,8 +225,8 @@ def _restored(
     group.attempt(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
-    make = trainer_class(config.is_series)
-    trainer = make(config, corpus, build_model(config).to(device), build_quantizer(config), run, observers, group)
+    model = build_model(config).to(device)
+    trainer = Trainer(config, corpus, model, build_quantizer(config), run, observers, group)
     trainer.restore(checkpoint)
     notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}")
     return trainer

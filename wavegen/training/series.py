@@ -1,71 +1,79 @@
-"""Training on series of numbers: what is different from training on sound."""
+"""Training on series of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
+from wavegen.config import Config
+from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.reading import build_normalization
 from wavegen.data.series import SeenSeries, values_of
 from wavegen.data.windows import WindowStream
 from wavegen.evaluation.evaluation import ScoredClip
+from wavegen.evaluation.measure import unit_of_loss
 from wavegen.evaluation.series import baseline_errors, fit_linear_forecast, model_errors
 from wavegen.model.network import Network
-from wavegen.training.trainer import Trainer, by_content
 
 
-class SeriesTrainer(Trainer):
-    """See ``Trainer``: every validation scores all held-out series, and there are no auditions."""
+class Series:
+    """Series as ``wavegen.training.material.Material``; every validation scores all that are held out.
 
-    _known_baselines: dict[str, float] | None = None
+    Args:
+        config: frozen.
+        corpus: of series.
+    """
 
-    def _window_stream(self) -> WindowStream[Any]:
-        normalization = build_normalization(self.config)
+    def __init__(self, config: Config, corpus: Corpus) -> None:
+        self.settings, self.output, self.corpus = config.training, config.output, corpus
+        self.normalization, self.unit = build_normalization(config), unit_of_loss(config)
+
+    def windows(self, network: Network) -> WindowStream[Any]:
+        """Windows of the series, as the network sees them."""
         return WindowStream(
-            [SeenSeries(clip, normalization) for clip in self.corpus.train],
-            self.model.receptive_field,
+            [SeenSeries(clip, self.normalization) for clip in self.corpus.train],
+            network.receptive_field,
             self.settings.window_targets,
-            self.model.before_series,
+            network.before_series,
             self.settings.seed,
-            horizon=self.config.output.horizon,
+            horizon=self.output.horizon,
         )
 
-    def _validation_clips(self, seconds: float | None) -> list[ScoredClip]:  # noqa: ARG002
-        normalization = build_normalization(self.config)
+    def amount(self, targets: int) -> float:
+        """In points."""
+        return targets
+
+    def held_out(self, seconds: float | None) -> list[ScoredClip]:  # noqa: ARG002
+        """Always all, as the network sees them."""
         clips = by_content(self.corpus.validation)
-        return [ScoredClip(clip.name, normalization.seen(values_of(clip))) for clip in clips]
+        return [ScoredClip(clip.name, self.normalization.seen(values_of(clip))) for clip in clips]
 
-    def _n_predictions(self, clip: ScoredClip) -> int:
-        return len(clip.classes) - self.config.output.horizon
+    def length(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
+        """In points."""
+        return {"held_out_points": sum(map(self.n_predictions, clips))}
 
-    def _totals(self, clips: Sequence[ScoredClip], model: Network, hear: Callable[[int], None]) -> list[float]:
-        output = self.config.output
-        errors = model_errors(model, [clip.classes for clip in clips], output.horizon, output.error, hear)
+    def n_predictions(self, clip: ScoredClip) -> int:
+        """One for each value that enough others follow."""
+        return len(clip.classes) - self.output.horizon
+
+    def costs(self, network: Network, clips: Sequence[ScoredClip], heard: Callable[[int], None]) -> list[float]:
+        """Errors in the units of the data."""
+        errors = model_errors(network, [clip.classes for clip in clips], self.output.horizon, self.output.error, heard)
         return [each.total * self.unit for each in errors]
 
-    def _heard(self) -> float:
-        return self.progress.targets
+    def baselines(self, clips: Sequence[ScoredClip]) -> dict[str, float]:  # noqa: ARG002 (always all)
+        """Errors of all held-out series in the units of the data."""
+        return self._baselines
 
-    def _length_of(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        return {"held_out_points": sum(map(self._n_predictions, clips))}
+    @cached_property
+    def _baselines(self) -> dict[str, float]:
+        horizon = self.output.horizon
+        linear = fit_linear_forecast([values_of(clip) for clip in self.corpus.train], horizon)
+        held_out = [values_of(clip) for clip in self.corpus.validation]
+        each = [baseline_errors(linear, values, horizon, self.output.error) for values in held_out]
+        n_positions = sum(errors["linear"].n_positions for errors in each)
+        return {name: sum(e[name].total for e in each) / n_positions for name in each[0]}
 
-    def _baseline_figures(self, clips: Sequence[ScoredClip]) -> dict[str, float]:  # noqa: ARG002 (always all)
-        if self._known_baselines is None:
-            output = self.config.output
-            linear = fit_linear_forecast([values_of(clip) for clip in self.corpus.train], output.horizon)
-            held_out = [values_of(clip) for clip in self.corpus.validation]
-            each = [baseline_errors(linear, values, output.horizon, output.error) for values in held_out]
-            n_positions = sum(errors["linear"].n_positions for errors in each)
-            self._known_baselines = {name: sum(e[name].total for e in each) / n_positions for name in each[0]}
-        return self._known_baselines
-
-    def _precision_costs(self, exact: Network, clips: Sequence[ScoredClip], exact_bits: float) -> dict[str, float]:  # noqa: ARG002
-        return {}  # forecasts are made in float32 alone
-
-    def _audition(self) -> None:
-        pass  # there is nothing to hear
-
-
-def trainer_class(is_series: bool) -> type[Trainer]:
-    """Who trains on such data."""
-    return SeriesTrainer if is_series else Trainer
+    def audition(self, *_: Any) -> None:
+        """There is nothing to hear."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,66 +16,33 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.writer import AudioWriter
 from wavegen.config import Config
-from wavegen.data.corpus import Clip, Corpus
-from wavegen.data.reading import build_conditioner, first_samples
-from wavegen.data.windows import Batch, WindowStream
+from wavegen.data.corpus import Corpus
+from wavegen.data.windows import Batch
 from wavegen.device import torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
-from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
-from wavegen.evaluation.likelihood import model_bits
 from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network, load_weights
-from wavegen.model.wavenet import WaveNet
-from wavegen.model.weight_norm import folded
-from wavegen.sampling.engines import PRECISIONS
-from wavegen.sampling.engines.packing import rounded_weights
-from wavegen.training.audition import audition
+from wavegen.training.average import update_average
 from wavegen.training.backends import build_backend
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import ALONE, ElsewhereError, Group, LostProcess
 from wavegen.training.interruption import Interrupted, Interruption
+from wavegen.training.material import build_material
 from wavegen.training.memory import is_out_of_memory
 from wavegen.training.observer import Observer
 from wavegen.training.optimizer import Optimizer, clip_gradients
+from wavegen.training.progress import Progress
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.schedule import schedule_factor
+from wavegen.training.validation import Validator
 
 # So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
 # once, but a network that has diverged does not come back.
 LARGEST_NON_FINITE_STREAK = 20
-MOST_AUDITIONED = 4  # labels, one behind the other
-
-
-@dataclass
-class Progress:
-    """What a training has behind it; kept in its checkpoints.
-
-    Args:
-        step: steps made, skipped ones included.
-        updates: optimizer updates made.
-        targets: predictions trained on.
-        seconds: of training, interruptions left out.
-        best_bits: lowest validation figure so far; of series an error, and no bits.
-        best_step: when that was.
-        validation: the last validation's line.
-        precision_costs: what lower precisions of these averaged weights cost, in bits/sample; measured at the end.
-        processes: that trained together last.
-    """
-
-    step: int = 0
-    updates: int = 0
-    targets: int = 0
-    seconds: float = 0.0
-    best_bits: float | None = None
-    best_step: int | None = None
-    validation: dict[str, Any] = field(default_factory=dict)
-    precision_costs: dict[str, float] = field(default_factory=dict)
-    processes: int = 1
 
 
 class Trainer:
@@ -106,19 +72,20 @@ class Trainer:
         if settings.steps is None:
             raise ValueError("expected a frozen configuration, found no steps")
         self.config, self.settings, self.total_steps = config, settings, settings.steps
-        self.corpus, self.quantizer, self.run, self.observers = corpus, quantizer, run, observers
+        self.corpus, self.run, self.observers = corpus, run, observers
         self.group = group
         self.model = model
         self.device = next(model.parameters()).device
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
         self.optimizer = Optimizer(model, settings)
-        self.conditioner = build_conditioner(config)
         self.measure, self.unit = measure_of(config), unit_of_loss(config)
-        self.windows = self._window_stream()
+        self.material = build_material(config, corpus, quantizer)
+        self.windows = self.material.windows(model)
         self.backend = build_backend(config, model, group)
         self.progress = Progress(processes=group.size)
         self.interruption = Interruption()
-        self._baselines: Baselines | None = None
+        validating = partial(self._tell, "working", "validating")
+        self.validator = Validator(self.material, self.measure.key, group, self.interruption, validating)
         self._non_finite_streak = 0
         self._told: set[str] = set()  # problems of observers
 
@@ -151,17 +118,6 @@ class Trainer:
                 self._save()
                 raise
 
-    def _window_stream(self) -> WindowStream[Any]:
-        """The windows to train on."""
-        return WindowStream(
-            self.corpus.train,
-            self.model.receptive_field,
-            self.settings.window_targets,
-            self.model.padding(self.quantizer.silence),
-            self.settings.seed,
-            self._condition_of if self.conditioner.is_needed else None,
-        )
-
     def _stop_if_asked(self) -> None:
         """Stop if any process was asked to; save if one was asked for that."""
         wishes = self.group.largest(2 * (self.interruption.signal_number or 0) + self.interruption.save_wanted())
@@ -169,11 +125,6 @@ class Trainer:
             self._tell("notice", f"asked to save: saved at step {self.progress.step:,}")
         if wishes // 2:
             raise Interrupted(wishes // 2)
-
-    def _condition_of(self, clip: Clip) -> ClipCondition:
-        condition = self.conditioner.of_clip(clip.classes(), clip.label)
-        assert condition is not None
-        return condition
 
     def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
         return pool.submit(self._batch, step * int(self.settings.batch_size))
@@ -236,7 +187,7 @@ class Trainer:
             "learning_rate": rate,
             "gradient_norm": norm if finite else None,
             "targets_per_second": n_targets / seconds,
-            self.measure.heard: self._heard(),
+            self.measure.heard: self.material.amount(progress.targets),
             "seconds": progress.seconds,
             "skipped": progress.step - progress.updates,
         }
@@ -271,129 +222,25 @@ class Trainer:
             self._try(self._save)
 
     def _validate(self, last: bool) -> None:
-        """Score held-out audio with the averaged weights, beside the trivial baselines."""
-        began = time.perf_counter()
-        some = self._validation_clips(self.settings.validation_seconds)
-        figure = self._figure(some)
-        entry: dict[str, Any] = {"step": self.progress.step, f"validation_{self.measure.key}": figure}
-        everything = self._validation_clips(None) if last else some
-        if last:
-            entry[f"held_out_{self.measure.key}"] = self._figure(everything)
-            self.progress.precision_costs = self._precision_costs(self.average, some, figure)
-        if self.group.speaks:
-            entry["baselines"] = self._baseline_figures(everything)
-        entry |= self._length_of(everything)
-        best = self.progress.best_bits, self.progress.best_step
+        """Score held-out audio with the averaged weights, and keep them if they are the best so far."""
+        began, progress = time.perf_counter(), self.progress
+        validation = self.validator.validate(self.average, self.settings.validation_seconds, last)
+        figure, best = validation.figure, (progress.best_bits, progress.best_step)
         improved = math.isfinite(figure) and (best[0] is None or figure < best[0])
-        if last and not improved and best[0] is not None:
-            self._measure_best(some)
-        self.progress.validation = entry
-        self.progress.seconds += time.perf_counter() - began
+        if last:
+            progress.precision_costs = self.validator.precision_costs(self.average, validation.clips, figure)
+            if not improved and best[0] is not None:
+                self._measure_best(validation.clips)
+        entry = {"step": progress.step, **validation.facts}
+        progress.validation = entry
+        progress.seconds += time.perf_counter() - began
         if improved:
-            self.progress.best_bits, self.progress.best_step = figure, self.progress.step
+            progress.best_bits, progress.best_step = figure, progress.step
             saved = self._try(lambda: self._save_best(self.checkpoint()))
             if not self.group.from_first(saved):  # all have the same best: they act on it together
-                self.progress.best_bits, self.progress.best_step = best  # the next one may be saved
+                progress.best_bits, progress.best_step = best  # the next one may be saved
         self._write_metrics(entry)
         self._tell("validated", entry)
-
-    def _precision_costs(self, exact: Network, clips: Sequence[ScoredClip], exact_bits: float) -> dict[str, float]:
-        """How many bits/sample each lower precision of sampling adds to a model's on the same clips."""
-        if not isinstance(exact, WaveNet):  # only the fused engine has lower precisions, and only for these
-            return {}
-        exact = folded(exact)  # it is plain weights that are rounded
-        average = {name: _array(parameter) for name, parameter in exact.named_parameters()}
-        costs: dict[str, float] = {}
-        for precision in PRECISIONS:
-            if precision != "float32":
-                rounded = deepcopy(exact)
-                load_weights(rounded, rounded_weights(average, rounded.dilations, rounded.distribution, precision))
-                costs[precision] = self._figure(clips, rounded) - exact_bits
-        return costs
-
-    def _figure(self, clips: Sequence[ScoredClip], model: Network | None = None) -> float:
-        """What the averaged weights, or another model, cost for each prediction."""
-        own = clips[self.group.rank :: self.group.size]
-        total, heard = sum(map(self._n_predictions, own)), 0
-
-        def hear(n_samples: int) -> None:
-            nonlocal heard
-            heard += n_samples
-            self._tell("working", "validating", heard, total)
-            self.interruption.check()
-
-        totals: list[float] | None = None
-        with suppress(Interrupted):
-            totals = self._totals(own, model or self.average, hear)
-        everyone = self.group.gather(totals)
-        by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
-        for rank, theirs in enumerate(everyone):
-            if theirs is None:
-                raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
-            by_clip[rank :: self.group.size] = theirs
-        return sum(by_clip) / sum(map(self._n_predictions, clips))
-
-    def _totals(self, clips: Sequence[ScoredClip], model: Network, hear: Callable[[int], None]) -> list[float]:
-        """What each clip costs in all."""
-        classes, conditions = [clip.classes for clip in clips], [clip.condition for clip in clips]
-        return model_bits(model, classes, self.quantizer.silence, hear, conditions)
-
-    def _n_predictions(self, clip: ScoredClip) -> int:
-        return len(clip.classes)
-
-    def _heard(self) -> float:
-        """What was trained on, in the unit of ``measure.heard``."""
-        return self.progress.targets / self.corpus.sample_rate_hz / 3600
-
-    def _length_of(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        return {"held_out_seconds": sum(map(self._n_predictions, clips)) / self.corpus.sample_rate_hz}
-
-    def _baseline_figures(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        """The trivial baselines' figures."""
-        if self._baselines is None:
-            heard = first_samples(self.corpus.train, FITTED_SAMPLES)
-            self._baselines = fit_baselines(heard, self.quantizer.classes)
-        return baseline_bits(self._baselines, [clip.classes for clip in clips], self.quantizer)
-
-    def _validation_clips(self, seconds: float | None) -> list[ScoredClip]:
-        """Held-out clips until so many seconds are together; one that is cut short is conditioned as a whole."""
-        limit = None if seconds is None else max(1, round(seconds * self.corpus.sample_rate_hz))
-        clips = by_content(self.corpus.validation)
-        return [
-            ScoredClip(clip.name, classes, self._condition_of(clip) if self.conditioner.is_needed else None)
-            for clip, classes in zip(clips, first_samples(clips, limit), strict=False)
-        ]
-
-    def _audition(self) -> None:
-        rate, seconds = self.corpus.sample_rate_hz, self.settings.audition_seconds
-        conditions: list[ClipCondition] = []
-        if self.conditioner.mel is not None:  # a held-out recording, made anew
-            clip = by_content(self.corpus.validation or self.corpus.train)[0]
-            conditions, seconds = [self._condition_of(clip)], min(seconds, clip.n_samples / rate)
-        else:
-            labels = [{label: 1.0} for label in self.conditioner.labels[:MOST_AUDITIONED]]
-            conditions = [one for label in labels if (one := self.conditioner.to_generate(label, None)) is not None]
-        waveform = audition(
-            self.average,
-            self.quantizer,
-            rate,
-            seconds,
-            self.settings.seed,
-            self._while_auditioning,
-            conditions,
-        )
-        path = self.run.audition_file(self.progress.step)
-        path.parent.mkdir(exist_ok=True)
-        self._tell("auditioned", self.progress.step, path, waveform, rate)
-        try:
-            with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
-                writer.write(waveform)
-        except AudioError as error:
-            self._tell("notice", f"audition not written: {error}")
-
-    def _while_auditioning(self, done: int, total: int) -> None:
-        self._tell("working", "audition", done, total)
-        self.interruption.check()
 
     def _measure_best(self, clips: Sequence[ScoredClip]) -> None:
         """Measure what lower precisions cost the best checkpoint, which is an earlier one, and note it there."""
@@ -406,10 +253,30 @@ class Trainer:
         best = self.group.from_first(best)
         if best is None:
             return
-        exact = deepcopy(self.average)
-        load_weights(exact, best.average)
-        best.metrics["precision_costs"] = self._precision_costs(exact, clips, self._figure(clips, exact))
+        network = deepcopy(self.average)
+        load_weights(network, best.average)
+        figure = self.validator.figure(network, clips)
+        best.metrics["precision_costs"] = self.validator.precision_costs(network, clips, figure)
         self._try(lambda: self._save_best(best))
+
+    def _audition(self) -> None:
+        """Let the averaged weights be heard, where there is something to hear."""
+        rate, settings = self.corpus.sample_rate_hz, self.settings
+        waveform = self.material.audition(self.average, settings.audition_seconds, settings.seed, self._heard)
+        if waveform is None:
+            return
+        path = self.run.audition_file(self.progress.step)
+        path.parent.mkdir(exist_ok=True)
+        self._tell("auditioned", self.progress.step, path, waveform, rate)
+        try:
+            with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
+                writer.write(waveform)
+        except AudioError as error:
+            self._tell("notice", f"audition not written: {error}")
+
+    def _heard(self, done: int, total: int) -> None:
+        self._tell("working", "audition", done, total)
+        self.interruption.check()
 
     def _save(self) -> None:
         if self.group.speaks:
@@ -469,28 +336,6 @@ class Trainer:
         load_weights(self.average, checkpoint.average)
         self.progress = Progress(**{**checkpoint.metrics, "processes": self.group.size})
         self.optimizer.restore(checkpoint.moments, self.progress.updates)
-
-
-def by_content(clips: Sequence[Clip]) -> list[Clip]:
-    """Clips in an order that does not depend on their names."""
-    return sorted(clips, key=lambda clip: (clip.content_hash, clip.name))
-
-
-@torch.no_grad()
-def update_average(average: Network, model: Network, decay: float, updates: int) -> None:
-    """Move the averaged weights towards the trained ones.
-
-        average[n] = sum_i decay^(n-i) w[i] / sum_i decay^(n-i)        (bias-corrected, as Adam's moments:
-                                                                        Kingma and Ba, 2015, section 3)
-
-    Args:
-        average: moved in place.
-        model: the trained weights after this update.
-        decay: of the weights' age, in updates.
-        updates: n, counted from 1.
-    """
-    share = (1.0 - decay) / (1.0 - decay**updates) if decay > 0 else 1.0
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

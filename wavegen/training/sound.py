@@ -1,0 +1,100 @@
+"""Training on recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.conditions import ClipCondition
+from wavegen.audio.quantize import Quantizer
+from wavegen.config import Config
+from wavegen.data.corpus import Clip, Corpus, by_content
+from wavegen.data.reading import build_conditioner, first_samples
+from wavegen.data.windows import WindowStream
+from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
+from wavegen.evaluation.evaluation import ScoredClip
+from wavegen.evaluation.likelihood import model_bits
+from wavegen.model.network import Network
+from wavegen.training.audition import audition
+
+MOST_AUDITIONED = 4  # labels, one behind the other
+
+
+class Sound:
+    """Recordings as ``wavegen.training.material.Material``; the measure is bits/sample.
+
+    Args:
+        config: frozen.
+        corpus: of recordings.
+        quantizer: the model's companding.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus, quantizer: Quantizer) -> None:
+        self.settings, self.corpus, self.quantizer = config.training, corpus, quantizer
+        self.conditioner = build_conditioner(config)
+        self._fitted: Baselines | None = None
+
+    def windows(self, network: Network) -> WindowStream[Any]:
+        """Windows of the recordings, under their conditions."""
+        return WindowStream(
+            self.corpus.train,
+            network.receptive_field,
+            self.settings.window_targets,
+            network.padding(self.quantizer.silence),
+            self.settings.seed,
+            self._condition_of if self.conditioner.is_needed else None,
+        )
+
+    def amount(self, targets: int) -> float:
+        """In hours."""
+        return targets / self.corpus.sample_rate_hz / 3600
+
+    def held_out(self, seconds: float | None) -> list[ScoredClip]:
+        """The clips; one that is cut short is conditioned as a whole."""
+        limit = None if seconds is None else max(1, round(seconds * self.corpus.sample_rate_hz))
+        clips = by_content(self.corpus.validation)
+        return [
+            ScoredClip(clip.name, classes, self._condition_of(clip) if self.conditioner.is_needed else None)
+            for clip, classes in zip(clips, first_samples(clips, limit), strict=False)
+        ]
+
+    def length(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
+        """In seconds."""
+        return {"held_out_seconds": sum(map(self.n_predictions, clips)) / self.corpus.sample_rate_hz}
+
+    def n_predictions(self, clip: ScoredClip) -> int:
+        """One for each sample."""
+        return len(clip.classes)
+
+    def costs(self, network: Network, clips: Sequence[ScoredClip], heard: Callable[[int], None]) -> list[float]:
+        """In bits."""
+        classes, conditions = [clip.classes for clip in clips], [clip.condition for clip in clips]
+        return model_bits(network, classes, self.quantizer.silence, heard, conditions)
+
+    def baselines(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
+        """In bits/sample of the same clips."""
+        if self._fitted is None:
+            self._fitted = fit_baselines(first_samples(self.corpus.train, FITTED_SAMPLES), self.quantizer.classes)
+        return baseline_bits(self._fitted, [clip.classes for clip in clips], self.quantizer)
+
+    def audition(
+        self, network: Network, seconds: float, seed: int, progress: Callable[[int, int], None]
+    ) -> npt.NDArray[np.float32]:
+        """The first labels one behind the other, or what a vocoder makes of a held-out recording."""
+        rate = self.corpus.sample_rate_hz
+        conditions: list[ClipCondition] = []
+        if self.conditioner.mel is not None:
+            clip = by_content(self.corpus.validation or self.corpus.train)[0]
+            conditions, seconds = [self._condition_of(clip)], min(seconds, clip.n_samples / rate)
+        else:
+            labels = [{label: 1.0} for label in self.conditioner.labels[:MOST_AUDITIONED]]
+            conditions = [one for label in labels if (one := self.conditioner.to_generate(label, None)) is not None]
+        return audition(network, self.quantizer, rate, seconds, seed, progress, conditions)
+
+    def _condition_of(self, clip: Clip) -> ClipCondition:
+        condition = self.conditioner.of_clip(clip.classes(), clip.label)
+        assert condition is not None
+        return condition

@@ -1,0 +1,128 @@
+"""Validation: what held-out clips cost, computed by all processes of a training together."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from wavegen.evaluation.evaluation import ScoredClip
+from wavegen.model.network import Network, load_weights
+from wavegen.model.wavenet import WaveNet
+from wavegen.model.weight_norm import folded
+from wavegen.sampling.engines import PRECISIONS
+from wavegen.sampling.engines.packing import rounded_weights
+from wavegen.training.distributed import Group
+from wavegen.training.interruption import Interrupted, Interruption
+from wavegen.training.material import Material
+
+
+class Validation(NamedTuple):
+    """What a validation found.
+
+    Attributes:
+        figure: what a prediction costs on average.
+        clips: that it was found on.
+        facts: for ``metrics.jsonl``.
+    """
+
+    figure: float
+    clips: Sequence[ScoredClip]
+    facts: dict[str, Any]
+
+
+class Validator:
+    """Scores held-out clips; each process takes its share of them.
+
+    Args:
+        material: that is trained on.
+        key: of the measure.
+        group: the processes that share the work; all of them have to call each method.
+        interruption: ends the scoring on all processes when one is asked to stop.
+        working: told of (predictions scored, predictions in all) of this process.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        key: str,
+        group: Group,
+        interruption: Interruption,
+        working: Callable[[int, int], None],
+    ) -> None:
+        self.material, self.key, self.group = material, key, group
+        self.interruption, self.working = interruption, working
+
+    def validate(self, network: Network, seconds: float | None, last: bool) -> Validation:
+        """Score a network beside the trivial baselines.
+
+        Args:
+            network: with the weights to score.
+            seconds: of held-out audio that every validation hears.
+            last: whether to hear all of it besides.
+
+        Raises:
+            Interrupted: a process was asked to stop.
+        """
+        some = self.material.held_out(seconds)
+        figure = self.figure(network, some)
+        facts: dict[str, Any] = {f"validation_{self.key}": figure}
+        everything = self.material.held_out(None) if last else some
+        if last:
+            facts[f"held_out_{self.key}"] = self.figure(network, everything)
+        if self.group.speaks:
+            facts["baselines"] = self.material.baselines(everything)
+        return Validation(figure, some, facts | self.material.length(everything))
+
+    def figure(self, network: Network, clips: Sequence[ScoredClip]) -> float:
+        """What a network costs for each prediction; it does not depend on the number of processes.
+
+        Raises:
+            Interrupted: a process was asked to stop.
+        """
+        own = clips[self.group.rank :: self.group.size]
+        total, done = sum(map(self.material.n_predictions, own)), 0
+
+        def heard(n_predictions: int) -> None:
+            nonlocal done
+            done += n_predictions
+            self.working(done, total)
+            self.interruption.check()
+
+        costs: list[float] | None = None
+        with suppress(Interrupted):  # here; all stop together
+            costs = self.material.costs(network, own, heard)
+        by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
+        for rank, theirs in enumerate(self.group.gather(costs)):
+            if theirs is None:
+                raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
+            by_clip[rank :: self.group.size] = theirs
+        return sum(by_clip) / sum(map(self.material.n_predictions, clips))
+
+    def precision_costs(self, network: Network, clips: Sequence[ScoredClip], figure: float) -> dict[str, float]:
+        """How many bits/sample each lower precision of sampling adds.
+
+        Args:
+            network: in float32.
+            clips: to score.
+            figure: the network's on these clips.
+
+        Raises:
+            Interrupted: a process was asked to stop.
+        """
+        return {name: self.figure(rounded, clips) - figure for name, rounded in in_lower_precisions(network)}
+
+
+def in_lower_precisions(network: Network) -> Iterator[tuple[str, Network]]:
+    """A network as each lower precision has it; only the fused engine has some, and only for WaveNets of sound."""
+    if not isinstance(network, WaveNet) or not network.classes:
+        return
+    exact = folded(network)  # it is plain weights that are rounded
+    weights = {name: parameter.detach().cpu().numpy() for name, parameter in exact.named_parameters()}
+    for precision in PRECISIONS:
+        if precision != "float32":
+            rounded = deepcopy(exact)
+            load_weights(rounded, rounded_weights(weights, rounded.dilations, rounded.distribution, precision))
+            yield precision, rounded
