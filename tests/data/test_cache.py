@@ -9,36 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
+from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import load_waveform
 from wavegen.data import cache as cache_module
+from wavegen.data import cache_index
 from wavegen.data.cache import ClipCache, ClipSettings, StoredClip, cache_folder
 from wavegen.errors import DataError, UsageError
 
 RATE = 16000
 SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return ClipCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def recordings(tmp_path):
-    """Five files of different content and length."""
-    (tmp_path / "audio").mkdir()
-    paths = [tmp_path / "audio" / f"{i}.wav" for i in range(5)]
-    for i, path in enumerate(paths):
-        write_noise(path, 1000 + i, seed=i)
-    return paths
-
-
-def write_noise(path, n_samples, seed=0):
-    soundfile.write(path, np.random.default_rng(seed).uniform(-0.5, 0.5, n_samples).astype(np.float32), RATE)
 
 
 @pytest.fixture
@@ -303,17 +285,17 @@ def test_a_full_disk_is_not_the_files_fault(cache, recordings, monkeypatch):
 
 def test_a_damaged_index_says_what_to_delete(cache, recordings):
     cache.prepare(recordings, SETTINGS)
-    cache.index_path.write_bytes(b"this is no database, and longer than its header" * 100)
+    cache_index.index_path(cache.folder).write_bytes(b"this is no database, and longer than its header" * 100)
     with pytest.raises(DataError, match=r"index-1\.sqlite3: the cache is damaged .*; delete this file"):
         cache.prepare(recordings, SETTINGS)
-    cache.index_path.unlink()
+    cache_index.index_path(cache.folder).unlink()
     assert all(isinstance(outcome, StoredClip) for outcome in cache.prepare(recordings, SETTINGS))
 
 
 def test_a_locked_index_is_waited_for_then_explained(cache, recordings, monkeypatch):
     cache.prepare(recordings[:1], SETTINGS)
-    monkeypatch.setattr(cache_module, "BUSY_SECONDS", 0.1)
-    with sqlite3.connect(cache.index_path) as other:
+    monkeypatch.setattr(cache_index, "BUSY_SECONDS", 0.1)
+    with sqlite3.connect(cache_index.index_path(cache.folder)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(DataError, match=r"the cache cannot be used \(database is locked\)"):
             cache.prepare(recordings, SETTINGS)
@@ -340,53 +322,3 @@ def test_no_home_to_keep_it_in(monkeypatch):
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(UsageError, match="no home folder to keep the cache in; set WAVEGEN_CACHE to a folder"):
         cache_folder()
-
-
-# --- size and dropping -------------------------------------------------------------------------------------------
-
-
-def test_says_what_it_holds_of_a_folder_and_drops_it_alone(cache, recordings, tmp_path):
-    (tmp_path / "audio-too").mkdir()  # a name that begins alike is another folder
-    other = tmp_path / "audio-too" / "0.wav"
-    write_noise(other, 3000, seed=9)
-    clips = cache.prepare([*recordings, other], SETTINGS)
-    assert cache.kept(tmp_path / "audio") == cache_module.Kept(5, sum(1000 + i for i in range(5)))
-    assert cache.kept(tmp_path) == cache_module.Kept(6, sum(clip.n_samples for clip in clips))
-    assert cache.n_bytes() > cache.kept(tmp_path).n_bytes  # and the index
-    assert cache.drop(tmp_path / "audio") == cache_module.Kept(5, 5010)
-    assert cache.kept(tmp_path) == cache_module.Kept(1, 3000)
-    assert [clip.path.exists() for clip in clips] == [*[False] * 5, True]
-    assert fingerprint(cache.prepare(recordings, SETTINGS)) != []
-
-
-def test_every_setting_of_a_file_is_dropped(cache, recordings, tmp_path):
-    cache.prepare(recordings, SETTINGS)
-    cache.prepare(recordings, ClipSettings(8000, None, "keep", Quantizer("mu_law", 1024)))
-    assert cache.kept(tmp_path).n_files == 5
-    cache.drop(tmp_path)
-    assert not list((cache.folder / "clips").rglob("*.classes"))
-
-
-def test_dropping_a_copy_leaves_the_other_file_usable(cache, recordings, tmp_path):
-    (tmp_path / "copies").mkdir()
-    copy = tmp_path / "copies" / "same.wav"
-    copy.write_bytes(recordings[0].read_bytes())
-    clips = cache.prepare([recordings[0], copy], SETTINGS)
-    before = fingerprint(clips)
-    cache.drop(tmp_path / "copies")
-    assert fingerprint(clips[:1]) == before[:1]  # a run that uses it goes on
-    assert cache.kept(tmp_path) == cache_module.Kept(1, clips[0].n_samples)
-
-
-def test_rejected_files_are_forgotten_too(cache, tmp_path):
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"RIFF")
-    assert isinstance(cache.prepare([broken], SETTINGS)[0], str)
-    cache.drop(tmp_path)
-    with sqlite3.connect(cache.index_path) as index:
-        assert index.execute("SELECT count(*) FROM files").fetchone() == (0,)
-
-
-def test_an_empty_cache_holds_nothing(cache, tmp_path):
-    assert cache.kept(tmp_path) == cache.drop(tmp_path) == cache_module.Kept(0, 0)
-    assert cache.n_bytes() == 0

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import load_waveform
 from wavegen.data import cache as cache_module
 from wavegen.data.cache import ClipCache
-from wavegen.data.corpus import TAIL, build_corpus, manifest_differences
+from wavegen.data.corpus import TAIL, manifest_differences
+from wavegen.data.recordings import build_corpus
 from wavegen.errors import DataError, UsageError
 
 RATE = 16000
@@ -40,12 +42,6 @@ def build(tmp_path):
         )
 
     return build_with
-
-
-def write_noise(path, n_samples=500, seed=0, rate_hz=RATE, amplitude=0.5):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = np.random.default_rng(seed).uniform(-amplitude, amplitude, n_samples).astype(np.float32)
-    soundfile.write(os.fsencode(path), samples, rate_hz, subtype="FLOAT" if path.suffix == ".wav" else None)
 
 
 def write_many(folder, count, first_seed=0):

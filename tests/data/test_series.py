@@ -10,8 +10,9 @@ import torch
 
 from wavegen.config import Config, load_config
 from wavegen.data.corpus import TAIL
+from wavegen.data.normalization import Normalization, SeenSeries
 from wavegen.data.reading import read_corpus, with_corpus
-from wavegen.data.series import Normalization, SeenSeries, build_series_corpus, build_waves_corpus, values_of
+from wavegen.data.series import build_series_corpus, build_waves_corpus, values_of
 from wavegen.data.series_files import check_output, read_series, write_series
 from wavegen.data.waves import N_TRAIN, N_VALIDATION, make_waves
 from wavegen.errors import DataError, UsageError

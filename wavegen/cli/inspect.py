@@ -39,6 +39,7 @@ def inspect(
 ) -> None:
     """Show what something is."""
     from wavegen.data.cache import ClipCache
+    from wavegen.data.housekeeping import drop
     from wavegen.report.inspection import inspect_paths
     from wavegen.report.page import SampleRequest, check_page, write_page
     from wavegen.report.pictures import draw
@@ -65,5 +66,5 @@ def inspect(
     if drop_cache:
         if inspection.kind != "folder":
             raise UsageError(f"--drop-cache: expected one folder of recordings, found {paths[0]}: a {inspection.kind}")
-        dropped = ClipCache().drop(Path(paths[0]))
+        dropped = drop(ClipCache(), Path(paths[0]))
         notice(f"dropped from the cache: {dropped.n_files:,} files, {dropped.n_bytes / 1e6:.1f} MB")

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import stat
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import as_completed
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,30 +27,16 @@ import numpy as np
 from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.audio.signal import Level, load_waveform
+from wavegen.data.cache_index import CacheIndex, Outcome, Row, errors_explained, open_index, path_key
 from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
 
 FORMAT = 2  # raise it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0
 LEFTOVER_SECONDS = 3600  # older than this, what lies in partial/ was left by a process that was killed
-BUSY_SECONDS = 60.0
 MAX_WORKERS = 8  # each holds a decoded file in memory
 
 Progress = Callable[[int, int], None]
-
-SCHEMA = """
-    CREATE TABLE IF NOT EXISTS files (
-        path BLOB, settings TEXT, size INTEGER, mtime_ns INTEGER,
-        content_hash TEXT, n_samples INTEGER,
-        source_seconds REAL, missing_seconds REAL, trimmed_seconds REAL, peak REAL,
-        reason TEXT,
-        PRIMARY KEY (path, settings)
-    ) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS files_by_content ON files (content_hash, settings);
-"""
-Row = tuple[bytes | str | int | float | None, ...]
-BELOW = "path >= ? AND path < ?"  # by `_below`
-OUTCOME = "content_hash, n_samples, source_seconds, missing_seconds, trimmed_seconds, peak"
 
 
 @dataclass(frozen=True)
@@ -121,19 +106,6 @@ class StoredClip:
             ) from error
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What the cache holds of some files.
-
-    Attributes:
-        n_files: audio files.
-        n_bytes: of their classes.
-    """
-
-    n_files: int
-    n_bytes: int
-
-
 class ClipCache:
     """The cache in a folder.
 
@@ -143,7 +115,6 @@ class ClipCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = cache_folder() if folder is None else folder
-        self.index_path = self.folder / "index-1.sqlite3"
 
     def prepare(
         self, paths: Sequence[Path], settings: ClipSettings, progress: Progress | None = None
@@ -164,12 +135,11 @@ class ClipCache:
         Raises:
             DataError: the cache cannot be written, or is damaged.
         """
-        with self._errors_explained():
+        with errors_explained(self.folder):
             for part in ("clips", "partial"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as index:
-                index.executescript(SCHEMA)
-                known = [self._recall(index, path, settings) for path in paths]
+        with open_index(self.folder, make=True) as index:
+            known = [self._recall(index, path, settings) for path in paths]
         outcomes = {path: outcome for path, outcome in zip(paths, known, strict=True) if outcome is not None}
         n_paths = len(set(paths))
         if progress:
@@ -182,50 +152,7 @@ class ClipCache:
                     progress(len(outcomes), n_paths)
         return [outcomes[path] for path in paths]
 
-    def kept(self, folder: Path) -> Kept:
-        """What the cache holds of the files in a folder and below it.
-
-        Raises:
-            DataError: the cache is damaged.
-        """
-        clips = self._clips_of(folder)
-        return Kept(len({path for path, _ in clips}), sum(_size(clip) for clip in {clip for _, clip in clips}))
-
-    def n_bytes(self) -> int:
-        """The size of the whole cache."""
-        return sum(_size(path) for path in self.folder.rglob("*"))
-
-    def drop(self, folder: Path) -> Kept:
-        """Forget the files in a folder and below it; a training that uses them now has to be started again.
-
-        Returns:
-            What was dropped.
-
-        Raises:
-            DataError: the cache is damaged or cannot be written.
-        """
-        if not self.index_path.is_file():
-            return Kept(0, 0)
-        before, clips = self.kept(folder), {clip for _, clip in self._clips_of(folder)}
-        with self._errors_explained(), closing(self._connect()) as index:
-            with index:
-                index.execute(f"DELETE FROM files WHERE {BELOW}", _below(folder))
-            rows = index.execute("SELECT DISTINCT content_hash, settings FROM files WHERE reason IS NULL")
-            for clip in clips - {self._clip_path(*row) for row in rows}:  # others may have the same content
-                clip.unlink(missing_ok=True)
-        return before
-
-    def _clips_of(self, folder: Path) -> list[tuple[bytes, Path]]:
-        """Each file below a folder that the index knows, with where its classes are."""
-        if not self.index_path.is_file():
-            return []
-        query = f"SELECT path, content_hash, settings FROM files WHERE {BELOW} AND reason IS NULL"
-        with self._errors_explained(), closing(self._connect()) as index:
-            index.executescript(SCHEMA)
-            rows = index.execute(query, _below(folder)).fetchall()
-        return [(path, self._clip_path(content_hash, key)) for path, content_hash, key in rows]
-
-    def _recall(self, index: sqlite3.Connection, path: Path, settings: ClipSettings) -> StoredClip | str | None:
+    def _recall(self, index: CacheIndex, path: Path, settings: ClipSettings) -> StoredClip | str | None:
         """What is known of an unchanged file; None if it has to be read."""
         try:
             status = path.stat()
@@ -233,26 +160,22 @@ class ClipCache:
             return f"cannot be read ({error.strerror})"
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
-        row = index.execute(
-            f"SELECT size, mtime_ns, reason, {OUTCOME} FROM files WHERE path = ? AND settings = ?",
-            (_path_key(path), settings.key),
-        ).fetchone()
-        if row is None or (row[0], row[1]) != (status.st_size, status.st_mtime_ns):
+        known = index.of_file(path, settings.key)
+        if known is None or (known.size, known.mtime_ns) != (status.st_size, status.st_mtime_ns):
             return None
-        return row[2] or self._stored_clip(row[3:], settings)
+        return known.reason or self._stored_clip(known.outcome, settings)
 
-    def _stored_clip(
-        self, row: tuple[str, int, float, float, float, float], settings: ClipSettings
-    ) -> StoredClip | None:
-        """The clip of a row of the index; None if its file is missing or cut off."""
-        clip = StoredClip(self._clip_path(row[0], settings.key), settings.dtype, *row)
+    def _stored_clip(self, outcome: Outcome, settings: ClipSettings) -> StoredClip | None:
+        """The clip that the index knows; None if its file is missing or cut off."""
+        clip = StoredClip(self.clip_path(outcome[0], settings.key), settings.dtype, *outcome)
         try:
             whole = clip.path.stat().st_size == clip.n_samples * settings.dtype.itemsize
         except FileNotFoundError:
             return None
         return clip if whole else None
 
-    def _clip_path(self, content_hash: str, settings_key: str) -> Path:
+    def clip_path(self, content_hash: str, settings_key: str) -> Path:
+        """Where the classes of a file with this content are kept."""
         name = hashlib.sha256(f"{content_hash} {settings_key}".encode()).hexdigest()
         return Path(f"{self.folder}/clips/{name[:2]}/{name[:40]}.classes")  # one join: there are very many
 
@@ -264,7 +187,7 @@ class ClipCache:
             return
         # One thread for each file: less contention, and classes that don't depend on the number of processors.
         pool = one_thread_each(min(os.cpu_count() or 1, MAX_WORKERS, len(paths)), "decode")
-        with self._errors_explained(), closing(self._connect()) as index:
+        with open_index(self.folder) as index:
             self._remove_leftovers()
             rows: list[Row] = []
             committed = time.monotonic()
@@ -275,12 +198,12 @@ class ClipCache:
                     if row is not None:
                         rows.append(row)
                     if time.monotonic() - committed > COMMIT_SECONDS:
-                        _enter(index, rows)
+                        index.enter(rows)
                         committed = time.monotonic()
                     yield jobs[job], outcome
             finally:
                 pool.shutdown(cancel_futures=True)
-                _enter(index, rows)
+                index.enter(rows)
 
     def _prepare_file(self, path: Path, settings: ClipSettings) -> tuple[StoredClip | str, Row | None]:
         """Make one file's clip.
@@ -304,7 +227,7 @@ class ClipCache:
             return "needs more memory than there is; cut it into shorter files", None
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             return "was written to while it was read; start again when it is whole", None
-        file_columns = (_path_key(path), settings.key, before.st_size, before.st_mtime_ns)
+        file_columns = (path_key(path), settings.key, before.st_size, before.st_mtime_ns)
         if isinstance(outcome, str):
             return outcome, (*file_columns, content_hash, *(None,) * 5, outcome)
         return outcome, (
@@ -316,19 +239,16 @@ class ClipCache:
 
     def _recall_content(self, content_hash: str, settings: ClipSettings) -> StoredClip | None:
         """The clip of another file with the same bytes: one that was moved, copied or touched."""
-        with closing(self._connect()) as index:
-            row = index.execute(
-                f"SELECT {OUTCOME} FROM files WHERE content_hash = ? AND settings = ? AND reason IS NULL",
-                (content_hash, settings.key),
-            ).fetchone()
-        return None if row is None else self._stored_clip(row, settings)
+        with open_index(self.folder) as index:
+            outcome = index.of_content(content_hash, settings.key)
+        return None if outcome is None else self._stored_clip(outcome, settings)
 
     def _decode(self, path: Path, content_hash: str, settings: ClipSettings) -> StoredClip:
         audio = load_waveform(
             path, sample_rate_hz=settings.sample_rate_hz, trim_db=settings.trim_db, level=settings.level
         )
-        clip_path = self._clip_path(content_hash, settings.key)
-        with self._errors_explained():
+        clip_path = self.clip_path(content_hash, settings.key)
+        with errors_explained(self.folder):
             partial = self.folder / "partial" / uuid.uuid4().hex
             partial.write_bytes(settings.quantizer.encode(audio.waveform).tobytes())
             clip_path.parent.mkdir(exist_ok=True)
@@ -344,28 +264,11 @@ class ClipCache:
             peak=audio.peak,
         )
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.index_path, timeout=BUSY_SECONDS)
-
     def _remove_leftovers(self) -> None:
         oldest = time.time() - LEFTOVER_SECONDS
         for partial in (self.folder / "partial").iterdir():
             if partial.stat().st_mtime < oldest:
                 partial.unlink(missing_ok=True)
-
-    @contextmanager
-    def _errors_explained(self) -> Iterator[None]:
-        where = printable(self.folder)
-        advice = "set WAVEGEN_CACHE to a folder that can be written and has room"
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{where}: the cache cannot be written ({error.strerror}); {advice}") from error
-        except sqlite3.OperationalError as error:
-            raise DataError(f"{where}: the cache cannot be used ({error}); {advice}") from error
-        except sqlite3.DatabaseError as error:
-            index = printable(self.index_path)
-            raise DataError(f"{index}: the cache is damaged ({error}); delete this file to build it anew") from error
 
 
 def cache_folder() -> Path:
@@ -382,28 +285,3 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / "wavegen"
     except RuntimeError as error:
         raise UsageError("no home folder to keep the cache in; set WAVEGEN_CACHE to a folder") from error
-
-
-def _path_key(path: Path) -> bytes:
-    return os.fsencode(path.absolute())
-
-
-def _below(folder: Path) -> tuple[bytes, bytes]:
-    """The range of path keys of a folder's files, for BELOW."""
-    key = _path_key(folder).rstrip(b"/")
-    return key + b"/", key + bytes([ord("/") + 1])
-
-
-def _size(path: Path) -> int:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
-
-
-def _enter(index: sqlite3.Connection, rows: list[Row]) -> None:
-    """Move rows into the index; the lock is held for no longer than that."""
-    with index:
-        index.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 11)})", rows)
-    rows.clear()

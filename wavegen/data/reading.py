@@ -11,8 +11,10 @@ from wavegen.audio.features import MelSpectrogram
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, Progress
-from wavegen.data.corpus import Clip, Corpus, build_corpus
-from wavegen.data.series import Normalization, build_series_corpus, build_waves_corpus, values_of
+from wavegen.data.corpus import Clip, Corpus
+from wavegen.data.normalization import Normalization
+from wavegen.data.recordings import build_corpus
+from wavegen.data.series import build_series_corpus, build_waves_corpus, values_of
 from wavegen.errors import DataError, UsageError
 
 MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration

@@ -13,9 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.finding import FoundAudio, find_files, printable
-from wavegen.data.corpus import Clip, Corpus, File, Split, count_of, first_few, hold_out_share, list_files, look_up
+from wavegen.data.corpus import Clip, Corpus, Split
+from wavegen.data.listing import File, list_files, look_up
 from wavegen.data.series_files import ENDINGS, Values, read_series
+from wavegen.data.split import split_clips
 from wavegen.data.waves import N_TRAIN, N_VALIDATION, make_waves
+from wavegen.data.wording import count_of, first_few
 from wavegen.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -61,7 +64,7 @@ def build_series_corpus(
 
     Args:
         folder: searched with all folders below it.
-        validation: as ``wavegen.data.corpus.build_corpus``; a share is of the series.
+        validation: as ``wavegen.data.recordings.build_corpus``; a share is of the series.
         horizon: values that are forecast; a series has one more at least, and so has each part of one.
         progress: called with (files done, files in all).
 
@@ -100,15 +103,7 @@ def build_series_corpus(
                 clips.append(_clip(full_name, values, file.split))
     if not clips:
         raise DataError(_nothing_usable(folder, unusable, n_ignored))
-    if isinstance(validation, int | float):
-        clips, more = hold_out_share(clips, validation, "series", horizon + 1)
-        notes += more
-    else:
-        for split, text in (("train", "every usable series"), ("validation", "no usable series")):
-            if not any(clip.split == split for clip in clips):
-                raise DataError(
-                    f"{printable(validation)}: holds out {text} of {printable(folder)}; see data.validation"
-                )
+    clips, more = split_clips(clips, validation, folder, "series", horizon + 1)
     return Corpus(
         folder=folder,
         sample_rate_hz=1,
@@ -116,7 +111,7 @@ def build_series_corpus(
         unusable=tuple(sorted(unusable.items())),
         shortened=(),
         n_ignored=n_ignored,
-        notes=tuple(notes),
+        notes=(*notes, *more),
     )
 
 
@@ -149,56 +144,6 @@ def _waves(n_points: int) -> Values:
     waves = make_waves(n_points)
     waves.setflags(write=False)
     return waves
-
-
-ROUNDING = 1e-12  # of the largest value: a smaller deviation is none
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """What the network sees of a value: (x - offset) / scale.
-
-    Args:
-        offset: the mean of the series that are trained on.
-        scale: their standard deviation.
-    """
-
-    offset: float
-    scale: float
-
-    @classmethod
-    def of(cls, series: Sequence[Values]) -> Normalization:
-        """That of some series; one that never changes has the scale 1."""
-        n_values = sum(map(len, series))
-        mean = sum(float(values.sum()) for values in series) / n_values
-        variance = sum(float(np.square(values - mean).sum()) for values in series) / n_values
-        deviation, largest = variance**0.5, max(float(np.abs(values).max()) for values in series)
-        return cls(mean, deviation if deviation > ROUNDING * largest else 1.0)
-
-    def seen(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Values as the network sees them."""
-        return ((values - self.offset) / self.scale).astype(np.float32)
-
-    def undone(self, seen: npt.NDArray[np.floating]) -> Values:
-        """The reverse."""
-        return np.asarray(seen, dtype=np.float64) * self.scale + self.offset
-
-
-class SeenSeries:
-    """A clip's values as the network sees them, for ``wavegen.data.windows``.
-
-    Args:
-        clip: of a series.
-        normalization: of the model.
-    """
-
-    def __init__(self, clip: Clip, normalization: Normalization) -> None:
-        self.n_samples = clip.n_samples
-        self._seen = normalization.seen(values_of(clip))
-
-    def classes(self) -> npt.NDArray[np.float32]:
-        """(n_samples,) values."""
-        return self._seen
 
 
 def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values] | str]:

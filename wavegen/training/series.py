@@ -8,8 +8,9 @@ from typing import Any
 
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
+from wavegen.data.normalization import SeenSeries
 from wavegen.data.reading import build_normalization
-from wavegen.data.series import SeenSeries, values_of
+from wavegen.data.series import values_of
 from wavegen.data.windows import WindowStream
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.measure import unit_of_loss

@@ -13,7 +13,8 @@ from statistics import median
 from wavegen.audio.files import AudioInfo, probe
 from wavegen.audio.finding import find_audio, printable
 from wavegen.config import load_config
-from wavegen.data.cache import ClipCache, Kept
+from wavegen.data.cache import ClipCache
+from wavegen.data.housekeeping import Kept, cache_bytes, kept_of
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.report.inspection.audio import describe_encoding
 from wavegen.report.inspection.inspection import Inspection, Progress
@@ -68,7 +69,7 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, hear: bool
     cache, kept = None, Kept(0, 0)
     with contextlib.suppress(DataError, UsageError):  # headers can be read without one
         cache = ClipCache()
-        kept = cache.kept(folder)
+        kept = kept_of(cache, folder)
     values = {
         "kind": "folder",
         "path": str(folder),
@@ -183,7 +184,7 @@ def _cached(kept: Kept, cache: ClipCache | None) -> str | None:
     """What was decoded before; --drop-cache frees it."""
     if cache is None or not kept.n_files:
         return None
-    whole = f"{file_size(cache.n_bytes())} in all at {printable(cache.folder)}"
+    whole = f"{file_size(cache_bytes(cache))} in all at {printable(cache.folder)}"
     return f"{_count(kept.n_files, 'file')} decoded, {file_size(kept.n_bytes)} (of {whole})"
 
 

@@ -1,0 +1,145 @@
+"""A folder of recordings as a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from wavegen.audio.finding import READABLE, printable
+from wavegen.audio.quantize import Quantizer
+from wavegen.audio.signal import INAUDIBLE, Level
+from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
+from wavegen.data.corpus import TAIL, Clip, Corpus
+from wavegen.data.listing import File, list_files, look_up
+from wavegen.data.split import split_clips
+from wavegen.data.wording import count_of, first_few
+from wavegen.errors import DataError
+
+Labels = Literal["none", "subfolders"]
+
+MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold
+LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
+
+
+def build_corpus(
+    folder: Path,
+    *,
+    sample_rate_hz: int,
+    trim_db: float | None,
+    level: Level,
+    quantizer: Quantizer,
+    validation: float | str | Path,
+    labels: Labels,
+    cache: ClipCache,
+    progress: Progress | None = None,
+) -> Corpus:
+    """Scan a folder, decode what the cache lacks, split and label the clips.
+
+    Args:
+        folder: searched with all folders below it.
+        sample_rate_hz: the model's rate.
+        trim_db: silence this much below the loudest part is cut off at the ends; None keeps it.
+        level: as `wavegen.audio.signal.set_level`.
+        quantizer: the map to classes.
+        validation: the share of clips to hold out, chosen by their content, so that adding or renaming files moves
+            no other; or a folder whose clips are held out, inside `folder` or not; or a text file that names the
+            held-out files of `folder`, one a line.
+        labels: "subfolders" takes the first folder on the way to a file; "none" gives no labels.
+        cache: where decoded clips are kept.
+        progress: called with (files done, files in all).
+
+    Raises:
+        UsageError: the folder, or what `validation` names, does not exist.
+        DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
+    """
+    held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
+    files, unusable, n_ignored = list_files(folder, held_out)
+    settings = ClipSettings(sample_rate_hz, trim_db, level, quantizer)
+    outcomes = cache.prepare([file.path for file in files], settings, progress)
+    unusable |= {file.name: why for file, why in zip(files, outcomes, strict=True) if isinstance(why, str)}
+    whole = [
+        Clip(
+            name=file.name,
+            n_samples=stored.n_samples,
+            label=file.label if labels == "subfolders" else None,
+            split=file.split,
+            content_hash=stored.content_hash,
+            seconds=stored.source_seconds,
+            stored=stored,
+        )
+        for file, stored in zip(files, outcomes, strict=True)
+        if not isinstance(stored, str)
+    ]
+    used = [file for file, stored in zip(files, outcomes, strict=True) if not isinstance(stored, str)]
+    if not whole:
+        raise DataError(_nothing_usable(folder, unusable, n_ignored))
+    clips, notes = split_clips(whole, validation, folder)
+    return Corpus(
+        folder=folder,
+        sample_rate_hz=sample_rate_hz,
+        clips=tuple(clips),
+        unusable=tuple(sorted(unusable.items())),
+        shortened=tuple(
+            (file.name, what)
+            for file, stored in zip(files, outcomes, strict=True)
+            if not isinstance(stored, str) and (what := _what_is_missing(stored))
+        ),
+        n_ignored=n_ignored,
+        notes=(*notes, *(_loose_files(used) if labels == "subfolders" else []), *_warnings(clips, level)),
+    )
+
+
+def _loose_files(files: Sequence[File]) -> list[str]:
+    """What the user should know of files that lie beside the sub-folders, or in a folder without any."""
+    loose: dict[str, list[str]] = {}
+    for file in files:
+        if file.is_loose:
+            loose.setdefault(file.label, []).append(printable(file.name))
+    return [
+        f"{count_of(names, 'file')} in no sub-folder, which would be the label, and labelled with the folder's own"
+        f" name, {printable(label)}: {first_few(names)}."
+        for label, names in loose.items()
+    ]
+
+
+def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
+    """What may be wrong with the clips although each can be used."""
+    notes = []
+    train = [clip for clip in clips if clip.split == "train"]
+    held = [clip for clip in clips if clip.split == "validation" and not clip.name.endswith(TAIL)]
+    trained_on = {clip.content_hash for clip in train}
+    if copies := [printable(clip.name) for clip in held if clip.content_hash in trained_on]:
+        notes.append(f"{count_of(copies, 'held-out file')} also trained on, byte for byte: {first_few(copies)}.")
+    labels = {clip.label for clip in train}
+    if strange := sorted({clip.label for clip in held if clip.label is not None and clip.label not in labels}):
+        notes.append(
+            f"{count_of(strange, 'label')} only held out, never trained on: {first_few(map(printable, strange))}."
+        )
+    if silent := [printable(clip.name) for clip in train if clip.stored.peak < INAUDIBLE]:
+        notes.append(f"{count_of(silent, 'file')} silent from end to end: {first_few(silent)}.")
+    if level == "keep" and (loud := [printable(clip.name) for clip in train if clip.stored.peak > LOUD_PEAK]):
+        what = f"{count_of(loud, 'file')} louder than full scale and clipped (audio.level: peak avoids it)"
+        notes.append(f"{what}: {first_few(loud)}.")
+    return notes
+
+
+def _what_is_missing(stored: StoredClip) -> str:
+    """What of a file is not used; empty if all of it is."""
+    what = []
+    if stored.missing_seconds > MISSING_SECONDS:
+        what.append(f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header says")
+    if stored.trimmed_seconds > 0:
+        what.append(f"{stored.trimmed_seconds:.2f} s of silence trimmed")
+    return ", ".join(what)
+
+
+def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> str:
+    where = printable(folder)
+    if not unusable:
+        return (
+            f"{where}: expected recordings ({', '.join(sorted(READABLE))}), found none;"
+            f" {n_ignored} other entries were ignored"
+        )
+    reasons = [f"{printable(name)}: {reason}" for name, reason in sorted(unusable.items())]
+    return f"{where}: none of the {len(reasons)} audio files can be used: {first_few(reasons)}"
