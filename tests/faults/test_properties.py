@@ -19,11 +19,11 @@ from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import resample
 from wavegen.cli.generate import _seconds
 from wavegen.config import Config, load_config, override, parse_config
+from wavegen.config.yaml_source import parse_yaml, write_yaml
 from wavegen.data.windows import WindowStream
 from wavegen.errors import UsageError, WavegenError
 from wavegen.report.page.samples import SampleRequest
 from wavegen.sampling.engines.torch_queue import TorchQueueEngine
-from wavegen.yaml_source import parse_yaml, write_yaml
 
 LONG = os.environ.get("WAVEGEN_FAULTS") == "long"
 tried = settings(

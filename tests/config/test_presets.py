@@ -8,8 +8,8 @@ import soundfile
 
 import wavegen
 from wavegen.config import Config, preset_names, presets_folder
+from wavegen.config.yaml_source import parse_yaml
 from wavegen.model.building import build_model
-from wavegen.yaml_source import parse_yaml
 
 RATE_HZ = 16000
 MOMENT = [

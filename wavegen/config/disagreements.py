@@ -1,50 +1,49 @@
-"""What is wrong with a configuration, in words: keys that are unknown, not allowed, or do not go together."""
+"""Keys of a configuration that do not go together, although each is right by itself."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from wavegen.yaml_source import KeyPath, YamlSource
-
-if TYPE_CHECKING:
-    from wavegen.config import Config
-
-Tree = Mapping[str, Any]
+from wavegen.config.explanation import show
+from wavegen.config.schema import KEYS_OF_KINDS, Config, foreign_keys
+from wavegen.config.yaml_source import KeyPath, YamlSource
 
 MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings hear each of so many often enough
 EITHER = ("steps", "minutes")  # of training: one decides the other
 
 
-def explain(
-    schema: Tree, known: Mapping[str, list[str]], source: YamlSource, loc: Sequence[int | str], kind: str
-) -> tuple[KeyPath, str]:
-    """One of pydantic's errors as the key it belongs to and a sentence.
-
-    Args:
-        schema: the JSON Schema of a configuration.
-        known: the keys of each section, and of a ``layer``.
-        source: the document.
-        loc: pydantic's place.
-        kind: pydantic's name of the error.
-    """
-    node, key = _walk_schema(schema, loc)
-    found = source.value(key)
-    if kind == "extra_forbidden":
-        return key, "unknown key" + _suggest(key, known)
-    return key, f"expected {_describe(node)}, found {_show(found)}"
-
-
 def contradictions(source: YamlSource) -> dict[KeyPath, str]:
-    """What is wrong although each key by itself is right."""
-    problems = dict.fromkeys(source.repeated, "this key was already given; remove one")
+    """What is wrong in a document although each key by itself is right."""
+    problems = _foreign(source) | dict.fromkeys(source.repeated, "this key was already given; remove one")
     if all(source.value(("training", key)) is not None for key in EITHER):
         problems["training",] = "expected steps or minutes, found both; remove one"
     names = source.value(("data", "label_names"))
     if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
         problems["data", "label_names"] = f"expected each name once, found {', '.join(map(repr, twice))} again"
     return problems
+
+
+def _foreign(source: YamlSource) -> dict[KeyPath, str]:
+    """Keys of another kind of model than the one that is asked for."""
+    section = source.tree.get("model")
+    kind = section.get("kind", "wavenet") if isinstance(section, dict) else None
+    if not isinstance(section, dict) or not isinstance(kind, str) or kind not in KEYS_OF_KINDS:
+        return {}
+    return {
+        ("model", key): f"this is no key of model.kind {kind}, but of "
+        f"{', '.join(name for name, keys in KEYS_OF_KINDS.items() if key in keys)}; remove it"
+        for key in section
+        if key in foreign_keys(kind)
+    }
+
+
+def disagreements(config: Config) -> dict[KeyPath, str]:
+    """What is wrong in one key because of another."""
+    return {
+        **_class_disagreements(config),
+        **_mel_disagreements(config),
+        **_kind_disagreements(config),
+        **_dropout_disagreements(config),
+        **_series_disagreements(config),
+    }
 
 
 def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
@@ -72,17 +71,6 @@ def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
     return problems
 
 
-def disagreements(config: Config) -> dict[KeyPath, str]:
-    """What is wrong in one key because of another."""
-    return {
-        **_class_disagreements(config),
-        **_mel_disagreements(config),
-        **_kind_disagreements(config),
-        **_dropout_disagreements(config),
-        **_series_disagreements(config),
-    }
-
-
 def _series_disagreements(config: Config) -> dict[KeyPath, str]:
     """Keys that do not go together with series of numbers, or with sound."""
     data, audio = config.data, config.audio
@@ -105,8 +93,8 @@ def _series_disagreements(config: Config) -> dict[KeyPath, str]:
     ):
         if value != expected:
             problems[key] = (
-                f"expected {_show(expected) if expected is None else expected} with output.kind regression, whose "
-                f"data are series of numbers and no sound, found {_show(value)}; remove it"
+                f"expected {show(expected) if expected is None else expected} with output.kind regression, whose "
+                f"data are series of numbers and no sound, found {show(value)}; remove it"
             )
     if config.training.backend == "fused":
         problems["training", "backend"] = (
@@ -215,82 +203,3 @@ def _class_disagreements(config: Config) -> dict[KeyPath, str]:
             "set model.input: scalar"
         )
     return problems
-
-
-class _Schema(NamedTuple):
-    node: Mapping[str, Any]
-    key: KeyPath
-
-
-def _walk_schema(root: Tree, loc: Sequence[int | str]) -> _Schema:
-    """Follow an error's location to the key that a user wrote; what pydantic adds for unions is left out."""
-    node: Mapping[str, Any] = root
-    key: KeyPath = ()
-    for part in loc:
-        here = _resolve(root, node)
-        if "properties" in here:
-            node = here["properties"].get(part, {})
-        elif isinstance(part, int) and "properties" in _resolve(root, here.get("items", {})):
-            node = here["items"]
-        else:
-            break
-        key = (*key, str(part))
-    return _Schema(_resolve(root, node), key)
-
-
-def _resolve(root: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
-    reference = node.get("$ref")
-    return root["$defs"][reference.rsplit("/", 1)[1]] if reference else node
-
-
-def _describe(schema: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
-    if "anyOf" in schema:
-        return " or ".join(_describe(option) for option in schema["anyOf"])
-    if "const" in schema:  # older pydantics give an enum of one beside it
-        return str(schema["const"])
-    if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
-    kind = schema.get("type", "object")  # a section of a list is a reference, without a type
-    if kind in ("integer", "number"):
-        return ("a whole number" if kind == "integer" else "a number") + _describe_range(schema)
-    if kind == "array":
-        return f"a list of {schema.get('minItems', 0)} or more, each {_describe(schema['items'])}"
-    words = {"string": "text", "null": "null", "boolean": "true or false", "object": "a section of keys"}
-    return words[str(kind)]
-
-
-def _describe_range(schema: Mapping[str, Any]) -> str:
-    low, high = schema.get("minimum"), schema.get("maximum")
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}" if high < 10**6 else f", {low:g} or more, up to {high}"
-    parts = [
-        *([f"{low:g} or more"] if low is not None else []),
-        *([f"above {above:g}"] if above is not None else []),
-        *([f"at most {high:g}"] if high is not None else []),
-        *([f"below {below:g}"] if below is not None else []),
-    ]
-    return " " + " and ".join(parts) if parts else ""
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _suggest(key: KeyPath, tree: Mapping[str, list[str]]) -> str:
-    """The nearest known key: in the same section first, then anywhere."""
-    tree = dict(tree)
-    of_layers = tree.pop("layer")
-    here = of_layers if len(key) > 2 else list(tree) if len(key) == 1 else tree[key[0]]
-    everywhere = {name: section for section, names in tree.items() for name in names}
-    near = difflib.get_close_matches(key[-1], here, n=1)
-    if near and key[-1] not in everywhere:
-        return f"; did you mean '{near[0]}'?"
-    far = difflib.get_close_matches(key[-1], list(everywhere), n=1, cutoff=0.75)
-    if far:
-        return f"; did you mean '{far[0]}' of the section '{everywhere[far[0]]}'?"
-    return f"; known here: {', '.join(here)}"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from wavegen import config as module
 from wavegen.config import (
+    DEFAULT_PRESET,
     Config,
     ModelConfig,
     apply_overrides,
@@ -13,9 +13,11 @@ from wavegen.config import (
     load_config,
     parse_config,
     preset_names,
+    presets,
     presets_folder,
     validate,
 )
+from wavegen.config.yaml_source import parse_yaml
 from wavegen.errors import (
     AudioError,
     CheckpointError,
@@ -26,9 +28,8 @@ from wavegen.errors import (
     UsageError,
     WavegenError,
 )
-from wavegen.yaml_source import parse_yaml
 
-SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 DUMPED = {section: list(values) for section, values in Config().model_dump().items()}
 KEYS = {**DUMPED, "model": list(ModelConfig.model_fields)}
 
@@ -346,8 +347,8 @@ def test_the_dilation_cycle_repeats(cycle, dilations):
 
 def test_the_presets_are_the_shipped_files():
     assert preset_names() == [path.stem for path in SHIPPED]
-    assert module.DEFAULT_PRESET in preset_names()
-    assert load_config() == load_config(presets_folder() / f"{module.DEFAULT_PRESET}.yaml")
+    assert DEFAULT_PRESET in preset_names()
+    assert load_config() == load_config(presets_folder() / f"{DEFAULT_PRESET}.yaml")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -366,7 +367,7 @@ def test_every_shipped_configuration_loads_and_builds(path):
 def test_an_unknown_preset_suggests_the_nearest(tmp_path, monkeypatch):
     for name in ("small", "paper", "demo"):
         (tmp_path / f"{name}.yaml").touch()
-    monkeypatch.setattr(module, "presets_folder", lambda: tmp_path)
+    monkeypatch.setattr(presets, "presets_folder", lambda: tmp_path)
     with pytest.raises(UsageError) as caught:
         load_config("papr")
     assert str(caught.value) == ("papr: no such file, and no such preset (demo, paper, small); did you mean 'paper'?")

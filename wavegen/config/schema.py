@@ -1,11 +1,9 @@
-"""The YAML configuration: its schema, presets, overrides, and errors that name file, line, key and remedy."""
+"""The schema of a configuration: its sections and keys, their ranges and defaults."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,18 +11,11 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     model_serializer,
     model_validator,
 )
 
-from wavegen.config_errors import EITHER, contradictions, disagreements, explain
-from wavegen.errors import ConfigError, UsageError
-from wavegen.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, write_yaml
-
-DEFAULT_PRESET = "small"
-MOST_PROBLEMS = 50  # are explained at once
-
+from wavegen.config.yaml_source import YamlSource, write_yaml
 
 # Keys of the section `model` that only some kinds have.
 KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
@@ -282,9 +273,11 @@ class Config(Section):
         Raises:
             ConfigError: a value is not allowed.
         """
+        from wavegen.config.loading import validate  # which knows the schema
+
         tree = self.model_dump()
         tree[section].update(values)
-        return validate(YamlSource("the configuration", tree, {}))
+        return validate(YamlSource("the configuration", tree))
 
     def as_frozen(self, frozen: Config) -> Config:
         """A copy in which every ``auto`` is what another configuration has there."""
@@ -300,172 +293,7 @@ class Config(Section):
         return write_yaml(self.model_dump())
 
 
-def presets_folder() -> Path:
-    """Where the presets lie: inside the installed package, or ``configs/`` of a checkout."""
-    package = Path(__file__).parent
-    installed = package / "presets"
-    return installed if installed.is_dir() else package.parent / "configs"
-
-
-def preset_names() -> list[str]:
-    """The names that ``--config`` takes besides files."""
-    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
-
-
-def preset_text(name: str) -> str:
-    """A preset's YAML with all its comments.
-
-    Raises:
-        UsageError: there is no such preset.
-    """
-    if name not in preset_names():
-        raise UsageError(f"{name}: {_no_such_preset(name)}")
-    return (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def preset_summaries() -> dict[str, str]:
-    """Each preset's name with the line that says what it is for: the comment that begins with its name."""
-    summaries = {}
-    for name in preset_names():
-        start = f"# {name}: "
-        lines = (line.removeprefix(start) for line in preset_text(name).splitlines() if line.startswith(start))
-        summaries[name] = next(lines, "")
-    return summaries
-
-
 @cache
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file, with each key's description, range and default."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-
-
-def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Config:
-    """Read a preset or a YAML file, with single values replaced.
-
-    Args:
-        source: a preset's name or a file's path.
-        overrides: ``section.key=value`` each, the value as YAML writes it.
-
-    Returns:
-        The validated configuration; keys that the file leaves out have their defaults.
-
-    Raises:
-        ConfigError: with every problem found, each with file, line, key, what was expected and what was found.
-        UsageError: there is no such preset or file.
-    """
-    path = _find_config(str(source))
-    return validate(apply_overrides(parse_yaml(path), overrides))
-
-
-def override(config: Config, overrides: Sequence[str]) -> Config:
-    """A copy with single values replaced, ``section.key=value`` each.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
-    return validate(apply_overrides(YamlSource("the configuration", config.model_dump()), overrides))
-
-
-def parse_config(text: str, name: str) -> Config:
-    """Validate a configuration given as YAML text (JSON is YAML); ``name`` stands in its errors."""
-    return validate(parse_yaml(text, name))
-
-
-def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
-    """Replace single values; an override's errors are located at the override itself.
-
-    Raises:
-        ConfigError: an override is not ``section.key=value``; all of those are named.
-    """
-    problems = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        path = tuple(part.strip() for part in key.split("."))
-        where = f"--set {override}"
-        if not equals or len(path) != 2 or not all(path):
-            problems.append(f"{where}: expected section.key=value, such as model.residual_channels=64")
-            continue
-        try:
-            value = parse_value(text, where)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            continue
-        section = source.tree.setdefault(path[0], {})
-        if isinstance(section, dict):
-            section[path[1]] = value
-            if path[0] == "training" and path[1] in EITHER and value is not None:
-                section.pop(EITHER[1 - EITHER.index(path[1])], None)
-            if path == ("model", "kind") and value in KEYS_OF_KINDS:
-                source.tree[path[0]] = {key: kept for key, kept in section.items() if key not in foreign_keys(value)}
-        source.places[path] = where
-    if problems:
-        raise ConfigError(problems)
-    return source
-
-
-def validate(source: YamlSource) -> Config:
-    """Check a parsed document against the schema.
-
-    Raises:
-        ConfigError: with every problem found, in the document's order.
-    """
-    problems = {**_foreign(source), **contradictions(source)}
-    config = None
-    # a section with all its keys commented out is an empty one
-    tree = {section: {} if keys is None else keys for section, keys in source.tree.items()}
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        known = {name: list(keys) for name, keys in Config().model_dump().items()}
-        known |= {"model": list(ModelConfig.model_fields), "layer": list(LayerConfig.model_fields)}
-        for detail in error.errors()[:MOST_PROBLEMS]:
-            key, message = explain(json_schema(), known, source, detail["loc"], detail["type"])
-            problems.setdefault(key, message)
-    if config is not None:
-        problems = {**disagreements(config), **problems}
-    if config is None or problems:
-        lines = [f"{source.where(key)}: {'.'.join(key)}: {problems[key]}" for key in source.in_order(problems)]
-        raise ConfigError(lines)
-    return config
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """The keys in which two configurations differ, a line each: ``key: old -> new``."""
-    before, after = old.model_dump(), new.model_dump()
-    return [
-        f"{section}.{key}: {before[section].get(key, 'not there')} -> {value}"
-        for section, values in after.items()
-        for key, value in values.items()
-        if key not in before[section] or before[section][key] != value
-    ]
-
-
-def _foreign(source: YamlSource) -> dict[KeyPath, str]:
-    """Keys of another kind of model than the one that is asked for."""
-    section = source.tree.get("model")
-    kind = section.get("kind", "wavenet") if isinstance(section, dict) else None
-    if not isinstance(section, dict) or not isinstance(kind, str) or kind not in KEYS_OF_KINDS:
-        return {}
-    return {
-        ("model", key): f"this is no key of model.kind {kind}, but of "
-        f"{', '.join(name for name, keys in KEYS_OF_KINDS.items() if key in keys)}; remove it"
-        for key in section
-        if key in foreign_keys(kind)
-    }
-
-
-def _find_config(source: str) -> Path:
-    if source in preset_names():
-        return presets_folder() / f"{source}.yaml"
-    path = Path(source)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise UsageError(f"{source}: expected a YAML file or a preset, found a folder")
-    raise UsageError(f"{source}: no such file, and {_no_such_preset(source)}")
-
-
-def _no_such_preset(name: str) -> str:
-    names = preset_names()
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"no such preset ({', '.join(names)})" + (f"; did you mean '{near[0]}'?" if near else "")

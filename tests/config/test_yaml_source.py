@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from wavegen.config.yaml_source import parse_value, parse_yaml
 from wavegen.errors import ConfigError, UsageError
-from wavegen.yaml_source import parse_value, parse_yaml
 
 
 def problem(source, name="my.yaml"):

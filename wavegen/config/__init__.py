@@ -1,0 +1,24 @@
+"""The YAML configuration: its schema, presets, overrides, and errors that name file, line, key and remedy."""
+
+from wavegen.config.loading import apply_overrides, differences, load_config, override, parse_config, validate
+from wavegen.config.presets import DEFAULT_PRESET, preset_names, preset_summaries, preset_text, presets_folder
+from wavegen.config.schema import Config, LayerConfig, ModelConfig, TrainingConfig, json_schema
+
+__all__ = [
+    "DEFAULT_PRESET",
+    "Config",
+    "LayerConfig",
+    "ModelConfig",
+    "TrainingConfig",
+    "apply_overrides",
+    "differences",
+    "json_schema",
+    "load_config",
+    "override",
+    "parse_config",
+    "preset_names",
+    "preset_summaries",
+    "preset_text",
+    "presets_folder",
+    "validate",
+]

@@ -1,0 +1,118 @@
+"""From YAML and overrides to a configuration, or to every problem that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wavegen.config.disagreements import EITHER, contradictions, disagreements
+from wavegen.config.explanation import explain
+from wavegen.config.presets import DEFAULT_PRESET, find_config
+from wavegen.config.schema import KEYS_OF_KINDS, Config, LayerConfig, ModelConfig, foreign_keys, json_schema
+from wavegen.config.yaml_source import YamlSource, parse_value, parse_yaml
+from wavegen.errors import ConfigError
+
+MOST_PROBLEMS = 50  # are explained at once
+
+
+def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Config:
+    """Read a preset or a YAML file, with single values replaced.
+
+    Args:
+        source: a preset's name or a file's path.
+        overrides: ``section.key=value`` each, the value as YAML writes it.
+
+    Returns:
+        The validated configuration; keys that the file leaves out have their defaults.
+
+    Raises:
+        ConfigError: with every problem found, each with file, line, key, what was expected and what was found.
+        UsageError: there is no such preset or file.
+    """
+    path = find_config(str(source))
+    return validate(apply_overrides(parse_yaml(path), overrides))
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """A copy with single values replaced, ``section.key=value`` each.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    return validate(apply_overrides(YamlSource("the configuration", config.model_dump()), overrides))
+
+
+def parse_config(text: str, name: str) -> Config:
+    """Validate a configuration given as YAML text (JSON is YAML); ``name`` stands in its errors."""
+    return validate(parse_yaml(text, name))
+
+
+def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
+    """Replace single values; an override's errors are located at the override itself.
+
+    Raises:
+        ConfigError: an override is not ``section.key=value``; all of those are named.
+    """
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        path = tuple(part.strip() for part in key.split("."))
+        where = f"--set {override}"
+        if not equals or len(path) != 2 or not all(path):
+            problems.append(f"{where}: expected section.key=value, such as model.residual_channels=64")
+            continue
+        try:
+            value = parse_value(text, where)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        section = source.tree.setdefault(path[0], {})
+        if isinstance(section, dict):
+            section[path[1]] = value
+            if path[0] == "training" and path[1] in EITHER and value is not None:
+                section.pop(EITHER[1 - EITHER.index(path[1])], None)
+            if path == ("model", "kind") and value in KEYS_OF_KINDS:
+                source.tree[path[0]] = {key: kept for key, kept in section.items() if key not in foreign_keys(value)}
+        source.places[path] = where
+    if problems:
+        raise ConfigError(problems)
+    return source
+
+
+def validate(source: YamlSource) -> Config:
+    """Check a parsed document against the schema.
+
+    Raises:
+        ConfigError: with every problem found, in the document's order.
+    """
+    problems = contradictions(source)
+    config = None
+    # a section with all its keys commented out is an empty one
+    tree = {section: {} if keys is None else keys for section, keys in source.tree.items()}
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        known = {name: list(keys) for name, keys in Config().model_dump().items()}
+        known |= {"model": list(ModelConfig.model_fields), "layer": list(LayerConfig.model_fields)}
+        for detail in error.errors()[:MOST_PROBLEMS]:
+            key, message = explain(json_schema(), known, source, detail["loc"], detail["type"])
+            problems.setdefault(key, message)
+    if config is not None:
+        problems = {**disagreements(config), **problems}
+    if config is None or problems:
+        lines = [f"{source.where(key)}: {'.'.join(key)}: {problems[key]}" for key in source.in_order(problems)]
+        raise ConfigError(lines)
+    return config
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The keys in which two configurations differ, a line each: ``key: old -> new``."""
+    before, after = old.model_dump(), new.model_dump()
+    return [
+        f"{section}.{key}: {before[section].get(key, 'not there')} -> {value}"
+        for section, values in after.items()
+        for key, value in values.items()
+        if key not in before[section] or before[section][key] != value
+    ]
