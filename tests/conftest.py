@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from wavegen.model.conditioning import Condition
-from wavegen.model.outputs import MEAN_UNIT, Mixture, Softmax
+from wavegen.model.mixtures import MEAN_UNIT, Mixture
+from wavegen.model.outputs import Softmax
 from wavegen.model.wavenet import WaveNet
 
 

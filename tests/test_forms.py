@@ -12,8 +12,8 @@ from wavegen.config import parse_config
 from wavegen.model.building import build_model
 from wavegen.model.conditioning import Condition
 from wavegen.model.fused.stack import FusedStack
+from wavegen.model.mixtures import LogisticMixture
 from wavegen.model.network import load_weights
-from wavegen.model.outputs import LogisticMixture
 from wavegen.model.shapes import parameter_shapes
 from wavegen.model.textbook import TextbookWaveNet
 from wavegen.model.wavenet import WaveNet

@@ -11,7 +11,6 @@ import pytest
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.errors import DataError
-from wavegen.evaluation import baselines as module
 from wavegen.evaluation.baselines import baseline_bits, clip_bits, fit_baselines
 
 NAMES = ["uniform", "unigram", "order-1 Markov", "order-2 Markov", "linear prediction"]
@@ -140,7 +139,8 @@ def test_pieces_change_nothing(monkeypatch):
     quantizer = Quantizer()
     training, held_out = tones(quantizer, [5000, 3000], seed=5), tones(quantizer, [4000, 2048], seed=6)
     whole = baseline_bits(fit_baselines(training, 256), held_out, quantizer)
-    monkeypatch.setattr(module, "PIECE", 256)
+    for module in ("baselines", "linear_prediction"):
+        monkeypatch.setattr(f"wavegen.evaluation.{module}.PIECE", 256)
     pieces = baseline_bits(fit_baselines(training, 256), held_out, quantizer)
     assert pieces == pytest.approx(whole, rel=1e-12)
 

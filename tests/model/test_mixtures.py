@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wavegen.errors import UsageError
-from wavegen.model.outputs import MEAN_UNIT, GaussianMixture, LogisticMixture
+from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
 from wavegen.model.truncation import Truncation
 
 every_mixture = pytest.mark.parametrize("mixture", [LogisticMixture, GaussianMixture])

@@ -7,8 +7,8 @@ import torch
 from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
 from wavegen.model.conditioning import Condition
+from wavegen.model.mixtures import GaussianMixture, LogisticMixture
 from wavegen.model.network import load_weights
-from wavegen.model.outputs import GaussianMixture, LogisticMixture
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import ENGINES, ahead, build_engine
 from wavegen.sampling.engines.packing import rounded_weights

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wavegen.errors import ModelError, UsageError
-from wavegen.model.outputs import MEAN_UNIT, GaussianMixture, LogisticMixture
+from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.torch_queue import TorchQueueEngine

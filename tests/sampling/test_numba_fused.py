@@ -12,8 +12,9 @@ import torch
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import build_model
+from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
 from wavegen.model.network import load_weights
-from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, GaussianMixture, LogisticMixture, Softmax
+from wavegen.model.outputs import OUTPUT_KINDS, Softmax
 from wavegen.model.shapes import ACTIVATIONS, check_weights, parameter_shapes
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import build_engine, choose_engine

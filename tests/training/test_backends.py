@@ -15,7 +15,7 @@ from wavegen.data.windows import Batch
 from wavegen.device import torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
-from wavegen.model.outputs import GaussianMixture, LogisticMixture
+from wavegen.model.mixtures import GaussianMixture, LogisticMixture
 from wavegen.training.backends import Backend, FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
 from wavegen.training.settling import settle
 

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 from wavegen.errors import UsageError
-from wavegen.training.distributed import Group, first_host, place_from
+from wavegen.training.distributed import Group
+from wavegen.training.meeting import first_host, place_from
 from wavegen.training.run_folder import RunFolder
 
 # --- places, without any process ----------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ from pathlib import Path
 from wavegen.config import load_config
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.model.building import build_model
-from wavegen.training.distributed import joined
+from wavegen.training.meeting import joined
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.trainer import Trainer
 
@@ -209,7 +210,7 @@ import json, sys
 from pathlib import Path
 from wavegen.config import load_config, override
 from wavegen.training import launch
-from wavegen.training.distributed import joined
+from wavegen.training.meeting import joined
 from wavegen.training.run_folder import RunFolder
 
 overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
@@ -238,7 +239,7 @@ def test_several_processes_resume_bit_exactly(recordings: Path, tmp_path: Path, 
 def test_a_processes_failure_is_everyones_and_is_told_once() -> None:
     script = """
 from wavegen.errors import DataError, WavegenError
-from wavegen.training.distributed import joined
+from wavegen.training.meeting import joined
 def work():
     if group.rank == 1:
         raise DataError("this machine has no recordings")

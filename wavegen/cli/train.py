@@ -47,7 +47,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a folder of recordings."""
-    from wavegen.training.distributed import PARENT_KEY, joined, place_from
+    from wavegen.training.meeting import PARENT_KEY, joined, place_from
     from wavegen.training.processes import own_command, run_processes
 
     if devices is not None and devices > 1 and PARENT_KEY not in os.environ:

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config
 from wavegen.errors import UsageError
-from wavegen.model.outputs import MEAN_UNIT, Distribution, Mixture, build_distribution
+from wavegen.model.mixtures import MEAN_UNIT, Mixture
+from wavegen.model.outputs import Distribution, build_distribution
 from wavegen.model.shapes import check_weights, folded_weights, parameter_shapes
 
 Array = npt.NDArray[Any]

@@ -76,7 +76,7 @@ def train(
         Interrupted: after Ctrl-C; the state is saved.
     """
     from wavegen.training import launch
-    from wavegen.training.distributed import joined
+    from wavegen.training.meeting import joined
 
     settings = config if isinstance(config, Config) else load_config(config)
     if folder is not None:

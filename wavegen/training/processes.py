@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from wavegen.training.distributed import PARENT_KEY
+from wavegen.training.meeting import PARENT_KEY
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 GRACE_SECONDS = 30.0  # after another has failed, rank 0 notices, saves and ends

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wavegen.model.conditioning import GateRows
 from wavegen.model.fused.kernels import (
@@ -29,6 +28,7 @@ from wavegen.model.fused.kernels import (
     gather_taps,
     scatter_taps,
 )
+from wavegen.model.fused.weights import StackWeights, Widths
 from wavegen.model.layers import CausalConv, ResidualBlock
 from wavegen.vectors import LANES
 
@@ -64,6 +64,7 @@ class FusedStack:
         self.parts = 2 if self.activation == "gated" else 1  # of a convolution's outputs: filter and gate
         outputs, inputs = first.weight.shape[1:]
         self.channels, self.gate_channels = _padded(inputs), _padded(outputs // self.parts)
+        self.widths = Widths(len(self.blocks), self.channels, self.gate_channels, self.parts, dtype)
         self.calls = 0  # a backward pass belongs to the last forward pass: they share the buffers
         self.shape = (0, 0)
 
@@ -141,7 +142,7 @@ class FusedStack:
 
     # --- the two passes -----------------------------------------------------------------------------------------
 
-    def forward(self, h: Tensor, weights: _Weights) -> Tensor:
+    def forward(self, h: Tensor, weights: StackWeights) -> Tensor:
         """Run all blocks; see ``__call__``."""
         own = h.shape[1]
         self.stream.tensor[:, :own] = h
@@ -157,7 +158,7 @@ class FusedStack:
                     add_residual(self.stream.array, s.first, s.residual.array, self.h[i + 1].array)
         return torch.addmm(weights.skip_bias, self.z.tensor, weights.skip.t())
 
-    def _gate(self, i: int, s: _Stretch, weights: _Weights) -> None:
+    def _gate(self, i: int, s: _Stretch, weights: StackWeights) -> None:
         """Compute z of a stretch of a block's output; its gates are kept."""
         gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
         torch.mm(s.taps.tensor, weights.convolution[i].t(), out=s.gates.tensor)
@@ -178,7 +179,7 @@ class FusedStack:
     def _index_of(self, s: _Stretch) -> npt.NDArray[np.int64]:
         return self.index[s.first : s.first + len(s.z.array)]
 
-    def backward(self, dskip: Tensor, weights: _Weights) -> tuple[Tensor, _Weights]:
+    def backward(self, dskip: Tensor, weights: StackWeights) -> tuple[Tensor, StackWeights]:
         """The gradients of the last forward pass.
 
         Args:
@@ -267,87 +268,6 @@ class _Stretch:
     stream: _Buffer
 
 
-@dataclass(frozen=True)
-class _Weights:
-    """A stack's weights as its products take them, channels padded to whole registers, or their gradients.
-
-    P is 2 for a filter and a gate, 1 without a gate.
-
-    Args:
-        convolution: (PG, kernel_size C) for each block, a row of all taps for each output.
-        bias: (N, PG) float32 for each block, what conditions add included: a row for each of theirs.
-        residual: (C, G) for each block but the last.
-        skip: (S, blocks G).
-        skip_bias: (S,).
-    """
-
-    convolution: list[Tensor]
-    bias: list[npt.NDArray[np.float32]]
-    residual: list[Tensor]
-    skip: Tensor
-    skip_bias: Tensor
-
-    @classmethod
-    def of(cls, stack: FusedStack, table: Tensor, parameters: Sequence[Tensor]) -> _Weights:
-        """Take a model's parameters: all convolutions, all biases, all residuals, the skips' weight and bias.
-
-        Args:
-            stack: what they are for.
-            table: (N, blocks, PG), what conditions add to the biases.
-            parameters: of the model.
-        """
-        depth, channels, gates, parts = len(stack.blocks), stack.channels, stack.gate_channels, stack.parts
-        convolution, bias, residual = [], [], []
-        for weight in parameters[:depth]:
-            taps, outputs, inputs = weight.shape
-            apart = weight.view(taps, parts, outputs // parts, inputs)
-            padded = F.pad(apart, (0, channels - inputs, 0, gates - outputs // parts))
-            convolution.append(padded.permute(1, 2, 0, 3).reshape(parts * gates, taps * channels).to(stack.dtype))
-        for weight, added in zip(parameters[depth : 2 * depth], table.float().unbind(dim=1), strict=True):
-            apart = (weight + added).view(len(added), parts, -1)
-            bias.append(F.pad(apart, (0, gates - len(weight) // parts)).flatten(1).contiguous().numpy())
-        for weight in parameters[2 * depth : -2]:
-            outputs, inputs = weight.shape
-            residual.append(F.pad(weight, (0, gates - inputs, 0, channels - outputs)).to(stack.dtype))
-        skips, skip_bias = parameters[-2:]
-        by_block = skips.view(len(skips), depth, -1)
-        skip = F.pad(by_block, (0, gates - by_block.shape[2])).flatten(1)
-        return cls(convolution, bias, residual, skip.to(stack.dtype), skip_bias.to(stack.dtype))
-
-    def zeros(self) -> _Weights:
-        """Sums that begin at zero, in float32."""
-        return _Weights(
-            [torch.zeros(weight.shape) for weight in self.convolution],
-            [np.zeros_like(weight) for weight in self.bias],
-            [torch.zeros(weight.shape) for weight in self.residual],
-            torch.zeros(self.skip.shape),
-            torch.zeros(self.skip_bias.shape),
-        )
-
-    def table_gradient(self, parts: int, gate_channels: int) -> Tensor:
-        """With respect to the table of ``of``, (N, blocks, parts gate_channels)."""
-        totals = torch.stack([torch.from_numpy(total) for total in self.bias], dim=1)
-        apart = totals.view(*totals.shape[:2], parts, -1)[..., :gate_channels]
-        return apart.flatten(2)
-
-    def as_gradients(self, stack: FusedStack, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """The inverse of ``of``: in the parameters' order and shapes."""
-        depth, channels, gates, parts = len(stack.blocks), stack.channels, stack.gate_channels, stack.parts
-        gradients = []
-        for weight, total in zip(parameters, self.convolution, strict=False):
-            taps, outputs, inputs = weight.shape
-            wide = total.view(parts, gates, taps, channels)[:, : outputs // parts, :, :inputs]
-            gradients.append(wide.permute(2, 0, 1, 3).reshape(weight.shape))
-        for weight, total_bias in zip(parameters[depth:], self.bias, strict=False):
-            summed = torch.from_numpy(total_bias).sum(dim=0)
-            gradients.append(summed.view(parts, -1)[:, : len(weight) // parts].reshape(-1))
-        for weight, total in zip(parameters[2 * depth :], self.residual, strict=False):
-            gradients.append(total[: weight.shape[0], : weight.shape[1]])
-        own = parameters[-2].shape[1] // depth
-        by_block = self.skip.view(len(self.skip), depth, gates)[:, :, :own]
-        return [*gradients, by_block.reshape(parameters[-2].shape), self.skip_bias]
-
-
 class _Stack(torch.autograd.Function):
     """Hands the two passes to autograd."""
 
@@ -357,7 +277,7 @@ class _Stack(torch.autograd.Function):
         ctx.stack, ctx.call, ctx.channels = stack, stack.calls, h.shape[1]
         ctx.table_dtype = table.dtype
         ctx.parameters = [parameter.detach() for parameter in parameters]
-        ctx.weights = _Weights.of(stack, table.detach(), ctx.parameters)
+        ctx.weights = StackWeights.of(stack.widths, table.detach(), ctx.parameters)
         return stack.forward(h, ctx.weights)
 
     @staticmethod
@@ -367,10 +287,9 @@ class _Stack(torch.autograd.Function):
         dh, sums = ctx.stack.backward(gradients[0], ctx.weights)
         table = None
         if ctx.needs_input_grad[2]:
-            parts = ctx.stack.parts
-            own = len(ctx.parameters[len(ctx.stack.blocks)]) // parts
-            table = sums.table_gradient(parts, own).to(ctx.table_dtype)
-        return (None, dh[:, : ctx.channels].clone(), table, *sums.as_gradients(ctx.stack, ctx.parameters))
+            outputs = len(ctx.parameters[len(ctx.stack.blocks)])
+            table = sums.table_gradient(ctx.stack.widths, outputs).to(ctx.table_dtype)
+        return (None, dh[:, : ctx.channels].clone(), table, *sums.as_gradients(ctx.stack.widths, ctx.parameters))
 
 
 def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:

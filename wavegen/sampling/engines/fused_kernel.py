@@ -164,7 +164,7 @@ def _truncate(p, n_classes, top_k, top_p):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussian, u, temperature, shares):
-    """Draw a class as the mixtures of `wavegen.model.outputs` do, in float64."""
+    """Draw a class as `wavegen.model.mixtures` does, in float64."""
     best, highest = 0, parameters[at]
     for k in range(components):
         if parameters[at + k] > highest:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.model.outputs import MEAN_UNIT, OUTPUT_KINDS, Distribution, Mixture
+from wavegen.model.mixtures import MEAN_UNIT, Mixture
+from wavegen.model.outputs import OUTPUT_KINDS, Distribution
 from wavegen.model.shapes import ACTIVATIONS, folded_weights
 from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
 from wavegen.vectors import LANES
