@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.files import Floats
-from wavegen.audio.finding import printable, suffix, what_else
+from wavegen.audio.finding import printable, suffix
+from wavegen.audio.target import already_there, check_writable
 from wavegen.errors import AudioError, UsageError
 
 WRITABLE = (".wav", ".flac", ".ogg")
@@ -110,7 +111,7 @@ class AudioWriter:
         if isinstance(error, BrokenPipeError):
             return error
         if isinstance(error, FileExistsError):
-            return UsageError(_exists(self._where))
+            return already_there(self._where)
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
         else:
@@ -191,22 +192,9 @@ def _check_target(path: Path, rate_hz: int, overwrite: bool) -> None:
     where = printable(path)
     if suffix(path.name) not in WRITABLE:
         raise UsageError(f"{where}: expected a file ending in {', '.join(WRITABLE)}, or - for standard output")
-    try:
-        if not path.parent.is_dir():
-            raise UsageError(f"{where}: the folder {printable(path.parent)} does not exist; make it first")
-        exists = path.exists()
-    except OSError as error:  # such as a name too long
-        raise UsageError(f"{where}: cannot be written ({error.strerror})") from error
-    if exists and not path.is_file():
-        raise UsageError(f"{where}: expected a file to write, found {what_else(path)}; - writes to standard output")
-    if exists and not overwrite:
-        raise UsageError(_exists(where))
+    check_writable(path, overwrite, "; - writes to standard output")
     if suffix(path.name) == ".ogg" and rate_hz > MAX_OGG_RATE_HZ:
         raise UsageError(f"{where}: Ogg Vorbis goes up to {MAX_OGG_RATE_HZ} Hz, the audio has {rate_hz}; use .wav")
-
-
-def _exists(where: str) -> str:
-    return f"{where}: already exists; give another name, or --overwrite to replace it"
 
 
 def _to_pcm(block: Floats) -> npt.NDArray[np.int16]:

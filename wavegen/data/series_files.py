@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.finding import printable, suffix
+from wavegen.audio.target import check_writable
 from wavegen.errors import DataError, UsageError
 
 ENDINGS = frozenset((".npy", ".csv"))
@@ -197,12 +198,7 @@ def check_output(output: str, overwrite: bool) -> None:
     path = Path(output)
     if suffix(path.name) not in ENDINGS:
         raise UsageError(f"{printable(path)}: expected a name that ends in .csv or .npy, or - for standard output")
-    if not path.parent.is_dir():
-        raise UsageError(f"{printable(path)}: the folder {printable(path.parent)} does not exist; make it first")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{printable(path)}: expected a file to write, found something else")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{printable(path)}: already exists; give another name, or --overwrite to replace it")
+    check_writable(path, overwrite)
 
 
 def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], standard_output: TextIO) -> None:

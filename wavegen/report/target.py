@@ -6,7 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from wavegen.audio.finding import printable, suffix, what_else
+from wavegen.audio.finding import printable, suffix
+from wavegen.audio.target import check_writable
 from wavegen.errors import UsageError, WavegenError
 
 
@@ -24,16 +25,7 @@ def check_target(path: Path, ending: str, overwrite: bool) -> None:
     where = printable(path)
     if suffix(path.name) != ending:
         raise UsageError(f"{where}: expected a name that ends in {ending}")
-    try:
-        if not path.parent.is_dir():
-            raise UsageError(f"{where}: the folder {printable(path.parent)} does not exist; make it first")
-        exists = path.exists()
-    except OSError as error:  # such as a name too long
-        raise UsageError(f"{where}: cannot be written ({error.strerror})") from None
-    if exists and not path.is_file():
-        raise UsageError(f"{where}: expected a file to write, found {what_else(path)}")
-    if exists and not overwrite:
-        raise UsageError(f"{where}: already exists; give another name, or --overwrite to replace it")
+    check_writable(path, overwrite)
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{where}: the folder {printable(path.parent)} cannot be written to")
 
