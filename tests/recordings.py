@@ -1,6 +1,7 @@
 """Recordings that are made up."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,3 +13,22 @@ def write_noise(path: Path, n_samples: int = 500, seed: int = 0, rate_hz: int = 
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng(seed).uniform(-amplitude, amplitude, n_samples).astype(np.float32)
     soundfile.write(os.fsencode(path), samples, rate_hz, subtype="FLOAT" if path.suffix == ".wav" else None)
+
+
+def write_tones(
+    folder: Path,
+    pitches_hz: Iterable[float],
+    *,
+    rate_hz: int = 4000,
+    seconds: float = 0.5,
+    noise: float = 0.01,
+    seed: int = 5,
+) -> Path:
+    """A file for each pitch, 0.wav and so on: a tone with a phase of its own under noise. Returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(int(seconds * rate_hz)) / rate_hz
+    for i, hz in enumerate(pitches_hz):
+        clip = 0.5 * np.sin(2 * np.pi * hz * time_s + i) + noise * rng.standard_normal(len(time_s))
+        soundfile.write(folder / f"{i}.wav", clip, rate_hz)
+    return folder

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from command_line import COMMAND, wavegen
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -44,24 +45,6 @@ training:
 """
 
 QUIET = ["--set", "training.audition_every=0"]
-COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
-
-
-def wavegen(
-    *arguments: str | Path, cwd: Path | None = None, exit_code: int = 0, timeout: float = 120, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == exit_code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def write_recordings(folder: Path) -> Path:

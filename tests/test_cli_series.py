@@ -1,13 +1,12 @@
 """Series on the command line: train, evaluate, generate, inspect, and what is refused in one line."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from command_line import wavegen
 
 pytestmark = pytest.mark.slow
 
@@ -15,21 +14,6 @@ TINY = [
     *("--config", "book-simple", "--steps", "30", "--set", "data.synthetic_points=20", "--set", "output.horizon=3"),
     *("--set", "training.window_targets=48", "--set", "training.threads=1"),
 ]
-
-
-def wavegen(*arguments: str | Path, cwd: Path, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "wavegen", *map(str, arguments)],
-        cwd=cwd,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == exit_code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

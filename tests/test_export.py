@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 import soundfile
 from safetensors import safe_open
-from typer.testing import CliRunner
 
 import wavegen
-from wavegen.cli import app
+from command_line import called
+from recordings import write_tones
 from wavegen.errors import CheckpointError, UsageError
 from wavegen.sampling.engines.packing import round_to_bfloat16
 from wavegen.training.checkpoint import load_checkpoint, save_checkpoint
 from wavegen.training.export import for_use
 from wavegen.training.run_folder import RunFolder, find_checkpoint
 
-RATE_HZ = 8000
 TINY = [
     *("audio.sample_rate_hz=8000", "model.cycles=1", "model.dilation_cycle=4", "model.residual_channels=8"),
     *("training.steps=20", "training.batch_size=2", "training.window_targets=100", "training.audition_every=0"),
@@ -28,10 +27,7 @@ TINY = [
 def home(tmp_path_factory):
     """A user's folder with recordings and a run."""
     home = tmp_path_factory.mktemp("home")
-    (home / "recordings").mkdir()
-    for i in range(3):
-        clip = 0.5 * np.sin(2 * np.pi * (200 + 50 * i) * np.arange(RATE_HZ) / RATE_HZ)
-        soundfile.write(home / f"recordings/{i}.wav", clip, RATE_HZ)
+    write_tones(home / "recordings", [200, 250, 300], rate_hz=8000, seconds=1, noise=0)
     (home / "recordings/held_out.txt").write_text("2.wav\n")
     with pytest.MonkeyPatch.context() as place:
         place.chdir(home)
@@ -42,13 +38,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def call(home, monkeypatch):
+    """The command line, in the user's folder."""
     monkeypatch.chdir(home)
-
-    def called(*arguments, exit_code=0):
-        done = CliRunner().invoke(app, list(map(str, arguments)))
-        assert done.exit_code == exit_code, done.output
-        return done
-
     return called
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 import wavegen
+from recordings import write_tones
 from wavegen.errors import UsageError
 from wavegen.training.observer import Observer
 
@@ -20,11 +20,7 @@ SHORT = ["training.steps=12", "training.batch_size=2", "training.window_targets=
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recordings")
-    for i in range(3):
-        clip = 0.5 * np.sin(2 * np.pi * (200 + 50 * i) * np.arange(RATE_HZ) / RATE_HZ)
-        soundfile.write(folder / f"{i}.wav", clip, RATE_HZ)
-    return folder
+    return write_tones(tmp_path_factory.mktemp("recordings"), [200, 250, 300], rate_hz=RATE_HZ, seconds=1, noise=0)
 
 
 @pytest.fixture(scope="module")

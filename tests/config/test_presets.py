@@ -7,11 +7,11 @@ import pytest
 import soundfile
 
 import wavegen
+from recordings import write_tones
 from wavegen.config import Config, preset_names, presets_folder
 from wavegen.config.yaml_source import parse_yaml
 from wavegen.model.building import build_model
 
-RATE_HZ = 16000
 MOMENT = [
     "training.steps=2",
     "training.batch_size=1",
@@ -27,12 +27,8 @@ MOMENT = [
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two voices, five tones of each."""
     folder = tmp_path_factory.mktemp("recordings")
-    time_s = np.arange(RATE_HZ // 4) / RATE_HZ
     for name, hz in (("anna", 220), ("bert", 110)):
-        (folder / name).mkdir()
-        for i in range(5):
-            clip = 0.3 * np.sin(2 * np.pi * (hz + 10 * i) * time_s)
-            soundfile.write(folder / name / f"{i}.wav", clip, RATE_HZ)
+        write_tones(folder / name, range(hz, hz + 50, 10), rate_hz=16000, seconds=0.25, noise=0)
     return folder
 
 

@@ -1,27 +1,15 @@
 """Windows on series: every position of every series once, with its past and the values ahead of it."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
+from clips import NumberedClip
 from wavegen.data.windows import WindowStream
 from wavegen.errors import DataError
 
 
-@dataclass
-class Series:
-    """Every value of every series is a number of its own, so that a window says where it comes from."""
-
-    first: int
-    n_samples: int
-
-    def classes(self):
-        return np.arange(self.first, self.first + self.n_samples, dtype=np.float32)
-
-
 def series_of(lengths):
-    return [Series(1000 * (i + 1), length) for i, length in enumerate(lengths)]
+    return [NumberedClip(1000 * (i + 1), length, np.float32) for i, length in enumerate(lengths)]
 
 
 @pytest.mark.parametrize("horizon", [1, 3])

@@ -1,31 +1,15 @@
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+from clips import NumberedClip, numbered_clips
 from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.features import MIDDLE, SPREAD
 from wavegen.data.windows import Batch, WindowStream
 from wavegen.errors import DataError
 
 SILENCE = -1  # no sample of these clips is
-
-
-@dataclass
-class Clip:
-    """Every sample of every clip is a number of its own, so that a window says where it comes from."""
-
-    first: int
-    n_samples: int
-
-    def classes(self):
-        return np.arange(self.first, self.first + self.n_samples)
-
-
-def clips_of(lengths):
-    firsts = np.cumsum([0, *lengths])
-    return [Clip(int(first), length) for first, length in zip(firsts, lengths, strict=False)]
 
 
 def past_of(sample, clips, field):
@@ -71,7 +55,7 @@ CORPORA = [
 
 @pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA)
 def test_an_epoch_visits_every_target_once_with_its_own_past(lengths, field, n_targets):
-    clips = clips_of(lengths)
+    clips = numbered_clips(lengths)
     stream = WindowStream(clips, field, n_targets, SILENCE, seed=3)
     for number in (0, 1, 5):
         batch = epoch_of(stream, number)
@@ -86,7 +70,7 @@ def test_an_epoch_visits_every_target_once_with_its_own_past(lengths, field, n_t
 
 @pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA)
 def test_the_inputs_are_the_targets_one_sample_later(lengths, field, n_targets):
-    batch = epoch_of(WindowStream(clips_of(lengths), field, n_targets, SILENCE, seed=3))
+    batch = epoch_of(WindowStream(numbered_clips(lengths), field, n_targets, SILENCE, seed=3))
     later = batch.inputs[:, field:]
     real = batch.is_real[:, :-1]
     assert np.array_equal(later[real], batch.targets[:, :-1][real])
@@ -97,7 +81,7 @@ def test_an_item_is_a_function_of_seed_and_number(lengths, field, n_targets):
     """Whatever the order of the calls, and however the items are cut into batches; two epochs and a half."""
 
     def fresh():
-        return WindowStream(clips_of(lengths), field, n_targets, SILENCE, seed=9)
+        return WindowStream(numbered_clips(lengths), field, n_targets, SILENCE, seed=9)
 
     n = fresh().windows_per_epoch * 5 // 2 + 1
     whole = fresh().batch(0, n)
@@ -113,7 +97,7 @@ def test_an_item_is_a_function_of_seed_and_number(lengths, field, n_targets):
 @pytest.mark.parametrize("lengths", [[60_000], [9000, 21_000, 1500, 1, 28_000]], ids=["one clip", "five clips"])
 def test_epochs_and_seeds_cut_and_shuffle_differently(lengths):
     """Chance of a false alarm: two epochs begin at the same place of 997 with 0.1%, 28 pairs of them; fixed seeds."""
-    clips = clips_of(lengths)
+    clips = numbered_clips(lengths)
     streams = [WindowStream(clips, 10, 997, SILENCE, seed) for seed in (0, 1, 2**62, 2**63 - 1)]
     epochs = [epoch_of(stream, number).targets for stream in streams for number in range(2)]
     for a, b in combinations(epochs, 2):
@@ -124,14 +108,14 @@ def test_epochs_and_seeds_cut_and_shuffle_differently(lengths):
 
 def test_windows_are_visited_in_a_random_order():
     """Chance of a false alarm: five of 60 windows follow on their neighbour by chance with < 1%; the seed is fixed."""
-    batch = epoch_of(WindowStream(clips_of([60_000]), 10, 997, SILENCE, seed=1))
+    batch = epoch_of(WindowStream(numbered_clips([60_000]), 10, 997, SILENCE, seed=1))
     begins = batch.targets[:, 0]
     assert (np.diff(begins) == 997).sum() < 5
 
 
 def test_clips_lie_in_a_random_order_on_the_tape():
     """Seen through a window that holds the whole tape, which is a ring: turned until clip 0 comes first."""
-    stream = WindowStream(clips_of([1] * 40), 10, 5000, SILENCE, seed=1)
+    stream = WindowStream(numbered_clips([1] * 40), 10, 5000, SILENCE, seed=1)
     orders = []
     for number in range(3):
         batch = epoch_of(stream, number)
@@ -141,13 +125,13 @@ def test_clips_lie_in_a_random_order_on_the_tape():
 
 
 def test_the_tape_of_long_clips_has_next_to_no_padding():
-    stream = WindowStream(clips_of([5000, 7000]), 64, 256, SILENCE, seed=0)
+    stream = WindowStream(numbered_clips([5000, 7000]), 64, 256, SILENCE, seed=0)
     assert stream.tape_length == 5000 + 7000 + 2 * 64
     assert stream.windows_per_epoch == -(-stream.tape_length // 256)
 
 
 def test_classes_of_one_byte_become_int64():
-    class Bytes(Clip):
+    class Bytes(NumberedClip):
         def classes(self):
             return super().classes().astype(np.uint8)
 
@@ -157,12 +141,12 @@ def test_classes_of_one_byte_become_int64():
 
 
 def test_clips_without_samples_are_passed_over():
-    clips = [Clip(0, 0), Clip(0, 9), Clip(9, 0), Clip(9, 4), Clip(13, 0)]
+    clips = [NumberedClip(0, 0), NumberedClip(0, 9), NumberedClip(9, 0), NumberedClip(9, 4), NumberedClip(13, 0)]
     batch = epoch_of(WindowStream(clips, 3, 5, SILENCE, seed=0))
     assert sorted(batch.targets[batch.is_real].tolist()) == list(range(13))
 
 
-@pytest.mark.parametrize("clips", [[], [Clip(0, 0)]], ids=["no clip", "empty clip"])
+@pytest.mark.parametrize("clips", [[], [NumberedClip(0, 0)]], ids=["no clip", "empty clip"])
 def test_nothing_to_train_on_is_an_error(clips):
     with pytest.raises(DataError, match="expected at least one training clip, found none"):
         WindowStream(clips, 3, 5, SILENCE, seed=0)
@@ -195,7 +179,7 @@ def denormalized(values):
 def test_every_step_sees_the_frame_and_the_label_of_the_sample_that_it_predicts(
     lengths, field, n_targets, hop, upsampling
 ):
-    clips = clips_of(lengths)
+    clips = numbered_clips(lengths)
     condition_of = conditions_of(clips, hop, upsampling, len(clips))
     batch = epoch_of(WindowStream(clips, field, n_targets, SILENCE, seed=3, condition_of=condition_of))
     seen = batch.condition
@@ -218,7 +202,7 @@ def test_every_step_sees_the_frame_and_the_label_of_the_sample_that_it_predicts(
 
 @pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA)
 def test_labels_alone_are_a_row_for_each_stretch(lengths, field, n_targets):
-    clips = clips_of(lengths)
+    clips = numbered_clips(lengths)
 
     def condition_of(clip):
         return ClipCondition(np.array([clips.index(clip)], np.float32))
@@ -233,7 +217,7 @@ def test_labels_alone_are_a_row_for_each_stretch(lengths, field, n_targets):
 
 
 def test_conditions_change_nothing_in_the_windows():
-    clips = clips_of([300, 200, 70])
+    clips = numbered_clips([300, 200, 70])
     plain = epoch_of(WindowStream(clips, 10, 64, SILENCE, seed=3))
     conditioned = epoch_of(WindowStream(clips, 10, 64, SILENCE, seed=3, condition_of=conditions_of(clips, 6, 1, 3)))
     assert_equal(plain, conditioned)

@@ -57,7 +57,7 @@ REFUSED = {
         "steps": [*WHOLE, "0", "-1", "5"],
         "with_prime": [[]],
         "label": ["a", "", "a=1", LONG_TEXT],
-        "mel_from": [*PLACES, "recordings/clip0.wav"],
+        "mel_from": [*PLACES, "recordings/0.wav"],
         "mel": [*PLACES, "frames.npy", "a-file"],
         "engine": ["", "warp", "NUMBA", LONG_TEXT],
         "precision": ["", "int4", "float64", LONG_TEXT],
@@ -92,7 +92,7 @@ REFUSED = {
         ],
         "sample_seconds": [*NUMBERS, "-1", "nan", "inf", "1e300"],
         "overwrite": [["run.png", "--plot", "folder"]],
-        "drop_cache": [["small"], ["run"], ["nowhere"], ["recordings", "recordings"], ["recordings/clip0.wav"]],
+        "drop_cache": [["small"], ["run"], ["nowhere"], ["recordings", "recordings"], ["recordings/0.wav"]],
     },
     "bench": {
         "source": PLACES,
@@ -121,7 +121,7 @@ USUAL = {  # what else it takes to get as far as the option
     "config": {},
 }
 NEEDS = {
-    ("evaluate", "label"): ["recordings/clip0.wav"],
+    ("evaluate", "label"): ["recordings/0.wav"],
     ("inspect", "temperatures"): ["--html", "new.html"],
     ("inspect", "sample_seconds"): ["--html", "new.html"],
 }
@@ -217,7 +217,7 @@ MISSING = [
     ["generate"],
     ["generate", "run", "-o"],
     ["generate", "run", "run"],
-    ["generate", "run", "--mel", "frames.npy", "--mel-from", "recordings/clip0.wav"],
+    ["generate", "run", "--mel", "frames.npy", "--mel-from", "recordings/0.wav"],
     ["generate", "run", "--count", "2", "-o", "-"],
     ["generate", "run", "--engine", "torch", "--threads", "2"],
     ["generate", "run", "--engine", "torch", "--precision", "int8"],

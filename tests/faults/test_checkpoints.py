@@ -238,7 +238,7 @@ def test_the_malicious_pickle_is_malicious(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("default")
 def test_pickles_are_refused_by_every_command_and_never_run(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    recording = str(home / "recordings" / "clip0.wav")
+    recording = str(home / "recordings" / "0.wav")
     shutil.copytree(home / "run", "run")
     for what, content in pickles().items():
         for ending in (".safetensors", ".pt", ".ckpt", ".wav", ".npy", ".yaml", ".png"):

@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 import soundfile
 
+from command_line import COMMAND, checked
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -36,26 +37,16 @@ os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "wavegen", *sys.a
 """
 
 
-def run(code, *arguments, cwd, exit_code, **environment):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == exit_code, done.stderr
-    return done.stderr
+def under(code, *arguments, **how):
+    """What the command line says when it is started by some code."""
+    return checked([sys.executable, "-W", "error", "-c", code], *arguments, **how).stderr
 
 
 # --- full --------------------------------------------------------------------------------------------------------
 
 
 def test_no_room_for_the_cache(home, tmp_path):
-    said = run(SMALL_DISK, 500, *train(home, tmp_path), cwd=home, exit_code=1, WAVEGEN_CACHE=str(tmp_path / "cache"))
+    said = under(SMALL_DISK, 500, *train(home, tmp_path), cwd=home, exit_code=1, WAVEGEN_CACHE=str(tmp_path / "cache"))
     assert "error: " in said
     assert "the cache can" in said
     assert "set WAVEGEN_CACHE to a folder that can be written and has room" in said
@@ -70,7 +61,7 @@ def test_no_room_for_checkpoints_leaves_a_run_that_can_be_resumed(home, tmp_path
     wavegen(*train(home, tmp_path))
     before = RunFolder(tmp_path / "run").load_newest()[0]
     resume = ["train", "--run", tmp_path / "run", "--resume", "--steps", "12"]
-    said = run(SMALL_DISK, 20_000, *resume, cwd=home, exit_code=1)
+    said = under(SMALL_DISK, 20_000, *resume, cwd=home, exit_code=1)
     assert "free some space" in said
     newest, damaged = RunFolder(tmp_path / "run").load_newest()
     assert newest.step >= before.step
@@ -83,7 +74,7 @@ def test_no_room_for_checkpoints_leaves_a_run_that_can_be_resumed(home, tmp_path
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
 def test_no_room_for_new_sound_keeps_what_there_is(home, tmp_path, ending):
     output = tmp_path / f"new.{ending}"
-    said = run(SMALL_DISK, 20_000, "generate", home / "run", "-o", output, "--seconds", "60", cwd=home, exit_code=1)
+    said = under(SMALL_DISK, 20_000, "generate", home / "run", "-o", output, "--seconds", "60", cwd=home, exit_code=1)
     assert f"{output}: cannot be written (" in said
     assert " s before are kept" in said
     if ending == "wav":
@@ -92,7 +83,7 @@ def test_no_room_for_new_sound_keeps_what_there_is(home, tmp_path, ending):
 
 @pytest.mark.parametrize("arguments", [["--plot", "new.png"], ["--html", "new.html", "--sample-seconds", "0"]])
 def test_no_room_for_reports_leaves_no_half_of_one(home, tmp_path, arguments):
-    said = run(SMALL_DISK, 10_000, "inspect", home / "run", *arguments, cwd=tmp_path, exit_code=1)
+    said = under(SMALL_DISK, 10_000, "inspect", home / "run", *arguments, cwd=tmp_path, exit_code=1)
     assert f"{arguments[1]}: cannot be written (File too large)" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -145,18 +136,18 @@ NOT_ALLOWED = {
 @pytest.mark.parametrize("case", NOT_ALLOWED)
 def test_folders_that_may_not_be_written_to(case, shut):
     arguments, exit_code, cache, expected = NOT_ALLOWED[case]
-    said = run(LIKE_ANYBODY, *arguments, cwd=shut, exit_code=exit_code, WAVEGEN_CACHE=str(shut / cache))
+    said = under(LIKE_ANYBODY, *arguments, cwd=shut, exit_code=exit_code, WAVEGEN_CACHE=str(shut / cache))
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert expected in errors[0]
 
 
 def test_what_may_not_be_read_is_listed(shut):
-    (shut / "recordings" / "clip0.wav").chmod(0)
+    (shut / "recordings" / "0.wav").chmod(0)
     (shut / "recordings" / "secret").mkdir(mode=0)
     arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", "open/run"]
-    said = run(LIKE_ANYBODY, *arguments, cwd=shut, exit_code=0, WAVEGEN_CACHE=str(shut / "open" / "cache"))
-    assert "clip0.wav" in said
+    said = under(LIKE_ANYBODY, *arguments, cwd=shut, exit_code=0, WAVEGEN_CACHE=str(shut / "open" / "cache"))
+    assert "0.wav" in said
     assert "cannot be read (Permission denied)" in said
     assert "cannot be listed (Permission denied)" in said
     assert "done: " in said
@@ -170,7 +161,7 @@ def test_what_may_not_be_read_is_listed(shut):
 def test_a_folder_that_vanishes_while_it_is_used(what, home, tmp_path):
     """One error, never a crash."""
     arguments = train(home, tmp_path, "--steps", "100000", "--set", "training.audition_every=0")
-    command = [sys.executable, "-W", "error", "-m", "wavegen", *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments)]
     environment = {**os.environ, "WAVEGEN_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60

@@ -6,7 +6,6 @@ import os
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clips import numbered_clips
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import resample
 from wavegen.cli.generate import _seconds
@@ -57,15 +57,6 @@ def test_louder_is_never_a_lower_class(quantizer, waveform):
     assert (np.diff(quantizer.decode(np.arange(quantizer.classes))) > 0).all()
 
 
-@dataclass
-class Clip:
-    first: int
-    n_samples: int
-
-    def classes(self):
-        return np.arange(self.first, self.first + self.n_samples)
-
-
 @tried
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=8),
@@ -75,8 +66,7 @@ class Clip:
     st.integers(0, 3),
 )
 def test_an_epoch_has_every_target_once(lengths, field, n_targets, seed, epoch):
-    firsts = np.cumsum([0, *lengths])
-    clips = [Clip(int(first), length) for first, length in zip(firsts, lengths, strict=False)]
+    clips = numbered_clips(lengths)
     stream = WindowStream(clips, field, n_targets, -1, seed)
     batch = stream.batch(epoch * stream.windows_per_epoch, stream.windows_per_epoch)
     assert sorted(batch.targets[batch.is_real]) == list(range(sum(lengths)))

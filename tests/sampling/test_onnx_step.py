@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from typer.testing import CliRunner
 
+from command_line import called
 from wavegen.audio.conditions import ClipCondition
-from wavegen.cli import app
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import build_model
@@ -172,11 +171,10 @@ def test_the_command_line_writes_it_and_the_readmes_loop_makes_sound_with_it(tmp
     weights = weights_of(model)
     save_checkpoint(Checkpoint(config, 5, weights, weights), tmp_path / "model.safetensors")
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["export", "model.safetensors", "-o", "step.onnx"])
-    assert done.stderr.startswith("written: step.onnx, ")
-    again = CliRunner().invoke(app, ["export", "model.safetensors", "-o", "step.onnx"])
-    assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
-    narrow = CliRunner().invoke(app, ["export", "model.safetensors", "-o", "b.onnx", "--precision", "bfloat16"])
+    export = ["export", "model.safetensors", "-o"]
+    assert called(*export, "step.onnx").stderr.startswith("written: step.onnx, ")
+    assert called(*export, "step.onnx", exit_code=2).stderr.count("\n") == 1
+    narrow = called(*export, "b.onnx", "--precision", "bfloat16", exit_code=2)
     assert narrow.stderr == "error: --precision bfloat16: an ONNX step has float32 only; leave it out\n"
 
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

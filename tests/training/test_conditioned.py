@@ -10,6 +10,8 @@ import pytest
 import soundfile
 import torch
 
+from recordings import write_tones
+from trainings import RATE_HZ, TINY, begin, go_on
 from wavegen.config import Config, load_config
 from wavegen.data.reading import read_corpus
 from wavegen.errors import DataError, ModelError, UsageError
@@ -19,44 +21,21 @@ from wavegen.report.page.samples import SampleRequest, generate_samples
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
 from wavegen.trained import load
-from wavegen.training import launch, sound
+from wavegen.training import sound
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
-from wavegen.training.distributed import Group
 from wavegen.training.memory import training_bytes
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.settling import settle
 from wavegen.training.trainer import Trainer
 
-ON_CPU = Group(device=torch.device("cpu"))
-RATE_HZ = 4000
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
 MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]
-TINY = [
-    f"audio.sample_rate_hz={RATE_HZ}",
-    "model.cycles=1",
-    "model.dilation_cycle=5",
-    "model.residual_channels=12",
-    "model.gate_channels=12",
-    "model.skip_channels=16",
-    "model.head_channels=16",
-    "training.batch_size=4",
-    "training.window_targets=100",
-    "training.steps=10",
-    "training.threads=2",
-    "training.precision=float32",
-    "training.audition_every=0",
-]
 
 
-def write_voices(folder: Path, voices: dict[str, float], n_clips: int = 6, seconds: float = 0.5) -> Path:
-    """A sub-folder for each voice: sines of its pitch with some noise."""
-    rng = np.random.default_rng(5)
-    time = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
-    for name, hz in voices.items():
-        (folder / name).mkdir(parents=True)
-        for i in range(n_clips):
-            clip = 0.5 * np.sin(2 * np.pi * hz * time + i) + 0.01 * rng.standard_normal(len(time))
-            soundfile.write(folder / name / f"{i}.wav", clip, RATE_HZ)
+def write_voices(folder: Path, voices: dict[str, float], n_clips: int = 6) -> Path:
+    """A sub-folder for each voice: tones of its pitch."""
+    for seed, (name, hz) in enumerate(voices.items()):
+        write_tones(folder / name, [hz] * n_clips, seed=seed)
     return folder
 
 
@@ -69,17 +48,8 @@ def tiny(folder: Path, *overrides: str) -> Config:
     return load_config("small", [f"data.folder={folder}", *TINY, *overrides])
 
 
-def begin(config: Config, run: Path, said: list[str] | None = None, init_from: Path | None = None) -> Trainer:
-    said = [] if said is None else said
-    return launch.new_run(config, RunFolder(run), ON_CPU, [], said.append, init_from=init_from)
-
-
 def held_out_bits(training: Trainer) -> float:
     return training.validator.figure(training.average, training.material.held_out(None))
-
-
-def go_on(run: Path, change: Any = lambda frozen: frozen, accept: bool = False) -> Trainer:
-    return launch.resume(RunFolder(run), change, accept, ON_CPU, [], print)
 
 
 def newest(run: Path) -> Checkpoint:

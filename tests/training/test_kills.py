@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
+from recordings import write_tones
 from wavegen.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -77,12 +77,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("everything")
-    (folder / "recordings").mkdir()
-    rng = np.random.default_rng(5)
-    seconds = np.arange(2000) / 4000
-    for i in range(12):
-        clip = 0.5 * np.sin(2 * np.pi * 210 * seconds + i) + 0.01 * rng.standard_normal(len(seconds))
-        soundfile.write(folder / "recordings" / f"clip{i}.wav", clip, 4000)
+    write_tones(folder / "recordings", [210] * 12)
     (folder / "everything.yaml").write_text(EVERYTHING)
     call = [sys.executable, "-c", NURSERY, str(folder / "everything.yaml"), str(folder / "recordings")]
     with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

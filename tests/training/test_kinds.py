@@ -5,26 +5,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 import wavegen
+from recordings import write_tones
+from trainings import RATE_HZ, begin, go_on
 from wavegen.bench.training import measure_training
 from wavegen.config import Config, load_config
-from wavegen.data.reading import read_corpus
 from wavegen.errors import UsageError
 from wavegen.report.inspection import inspect_path
 from wavegen.report.pictures.inspected import draw
 from wavegen.report.plan import plan_tables
-from wavegen.training import launch
-from wavegen.training.distributed import Group
 from wavegen.training.memory import training_bytes
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.settling import settle
-from wavegen.training.trainer import Trainer
 
-ON_CPU = Group(device=torch.device("cpu"))
-RATE_HZ = 4000
 TINY = [
     f"audio.sample_rate_hz={RATE_HZ}",
     "training.batch_size=4",
@@ -55,24 +50,11 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tones")
-    time, rng = np.arange(RATE_HZ // 2) / RATE_HZ, np.random.default_rng(1)
-    for i in range(12):
-        clip = 0.5 * np.sin(2 * np.pi * (100 + 20 * i) * time) + 0.01 * rng.standard_normal(len(time))
-        soundfile.write(folder / f"{i}.wav", clip, RATE_HZ)
-    return folder
+    return write_tones(tmp_path_factory.mktemp("tones"), range(100, 340, 20))
 
 
 def config_of(kind: str, folder: Path, *overrides: str) -> Config:
     return load_config("small", [f"data.folder={folder}", *TINY, *KINDS[kind], *overrides])
-
-
-def begin(config: Config, run: Path) -> Trainer:
-    return launch.start(config, read_corpus(config), RunFolder(run), ON_CPU, [], lambda text: None)
-
-
-def go_on(run: Path) -> Trainer:
-    return launch.resume(RunFolder(run), lambda frozen: frozen, False, ON_CPU, [], lambda text: None)
 
 
 @every_kind

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import wavegen
+from trainings import begin, go_on
 from wavegen.config import Config, load_config
 from wavegen.data.reading import read_corpus
 from wavegen.data.series import values_of
@@ -21,12 +21,9 @@ from wavegen.report.page import SampleRequest, build_page
 from wavegen.report.pictures import draw
 from wavegen.report.tensorboard import TensorBoardObserver
 from wavegen.report.terminal import TrainingDisplay
-from wavegen.training import launch
-from wavegen.training.distributed import Group
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.trainer import Trainer
 
-ON_CPU = Group(device=torch.device("cpu"))
 TINY = [
     "data.synthetic=null",
     "model.layers=[{kind: conv, channels: 8, activation: relu}, {kind: conv, channels: 8, dilation: 2}]",
@@ -63,10 +60,6 @@ def config_of(folder: Path, *overrides: str) -> Config:
     kind = [each for each in overrides if each.startswith("model.kind")]
     tiny = [each for each in TINY if not (kind and each.startswith("model.layers"))]
     return load_config("book-simple", [f"data.folder={folder}", *kind, *tiny, *overrides])
-
-
-def begin(config: Config, run: Path) -> Trainer:
-    return launch.start(config, read_corpus(config), RunFolder(run), ON_CPU, [], print)
 
 
 def figures(run: Path, key: str) -> list[float]:
@@ -109,7 +102,7 @@ def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(
     config = config_of(sines, *kind)
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), 13)
-    launch.resume(RunFolder(tmp_path / "parts"), lambda frozen: frozen, False, ON_CPU, [], print).fit()
+    go_on(tmp_path / "parts").fit()
     (one, _), (other, _) = (RunFolder(tmp_path / name).load_newest() for name in ("whole", "parts"))
     assert one.step == other.step == 40
     for mine, others in ((one.weights, other.weights), (one.average, other.average)):
@@ -123,7 +116,7 @@ def test_other_data_stop_a_resume(sines: Path, tmp_path: Path, stop_after: Calla
     stop_after(begin(config_of(sines), tmp_path / "run"), 3)
     np.save(sines / "1.npy", np.load(sines / "1.npy") + 1.0)
     with pytest.raises(UsageError, match=r"differs from what was frozen .* 1\.npy\[0\]: other content"):
-        launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, ON_CPU, [], print)
+        go_on(tmp_path / "run")
 
 
 def test_everything_auto_is_frozen(sines: Path, tmp_path: Path) -> None:

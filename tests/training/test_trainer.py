@@ -11,8 +11,9 @@ import pytest
 import soundfile
 import torch
 
+from recordings import write_tones
+from trainings import RATE_HZ, TINY, begin, go_on
 from wavegen.config import Config, load_config
-from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model
@@ -24,53 +25,15 @@ from wavegen.training.distributed import Group
 from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
-from wavegen.training.trainer import Trainer
-
-RATE_HZ = 4000
-ON_CPU = Group(device=torch.device("cpu"))
-TINY = [
-    f"audio.sample_rate_hz={RATE_HZ}",
-    "model.cycles=1",
-    "model.dilation_cycle=5",
-    "model.residual_channels=12",
-    "model.gate_channels=12",
-    "model.skip_channels=16",
-    "model.head_channels=16",
-    "training.batch_size=4",
-    "training.window_targets=100",
-    "training.steps=10",
-    "training.threads=2",
-    "training.precision=float32",
-    "training.audition_every=0",
-]
-
-
-def write_sines(folder: Path, n_clips: int = 12, hz: float = 210.0, seconds: float = 0.5, noise: float = 0.01) -> Path:
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(5)
-    time = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
-    for i in range(n_clips):
-        clip = 0.5 * np.sin(2 * np.pi * hz * time + i) + noise * rng.standard_normal(len(time))
-        soundfile.write(folder / f"clip{i}.wav", clip, RATE_HZ)
-    return folder
 
 
 @pytest.fixture
 def sines(tmp_path: Path) -> Path:
-    return write_sines(tmp_path / "sines")
+    return write_tones(tmp_path / "sines", [210] * 12)
 
 
 def tiny_config(folder: Path, *overrides: str) -> Config:
     return load_config("small", [f"data.folder={folder}", *TINY, *overrides])
-
-
-def begin(config: Config, run: Path, corpus: Corpus | None = None) -> Trainer:
-    corpus = corpus or read_corpus(config)
-    return launch.start(config, corpus, RunFolder(run), ON_CPU, [], print)
-
-
-def go_on(run: Path, requested: Callable[[Config], Config] = lambda frozen: frozen, accept: bool = False) -> Trainer:
-    return launch.resume(RunFolder(run), requested, accept, ON_CPU, [], print)
 
 
 def final_state(run: Path) -> Checkpoint:
@@ -190,7 +153,7 @@ def test_repeated_non_finite_losses_end_in_an_error_and_keep_the_last_good_check
 
 def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path: Path) -> None:
     hz = 210.0
-    folder = write_sines(tmp_path / "one", n_clips=1, hz=hz, seconds=2.0, noise=0.0)
+    folder = write_tones(tmp_path / "one", [hz], seconds=2.0, noise=0.0)
     config = tiny_config(
         folder, "data.validation=0.0", "training.steps=400", "training.learning_rate=0.01", "training.ema_decay=0.95"
     )
@@ -199,7 +162,7 @@ def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path: Path) -> 
     from wavegen.trained import load
 
     trained = load(tmp_path / "run")
-    clip = trained.read(folder / "clip0.wav")
+    clip = trained.read(folder / "0.wav")
     assert trained.score(clip) < 0.5
     continued = trained.generate(1.0, prime=clip, temperature=0.5)[0]
     spectrum = np.abs(np.fft.rfft(continued * np.hanning(len(continued))))
@@ -233,40 +196,37 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines: Path, 
     assert load_checkpoint(training.run.best_checkpoint).step == min(figures, key=lambda step: figures[step])
 
 
-def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(
-    sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(sines: Path, tmp_path: Path) -> None:
     begin(tiny_config(sines), tmp_path / "first").fit()
-    run, start = RunFolder(tmp_path / "second"), {"init_from": tmp_path / "first"}
+    run, said, start = tmp_path / "second", [], {"init_from": tmp_path / "first"}
     with pytest.raises(ModelError, match=r"first does not fit .*: 'head.weight': expected the shape \(20, 16\), found"):
-        launch.new_run(tiny_config(sines, "model.head_channels=20"), run, ON_CPU, [], print, **start)
-    assert not run.path.exists()
-    second = launch.new_run(tiny_config(sines, "mel.n_mels=8"), run, ON_CPU, [], print, **start)
-    assert "fresh: conditioning.projection" in capsys.readouterr().out
+        begin(tiny_config(sines, "model.head_channels=20"), run, **start)
+    assert not run.exists()
+    second = begin(tiny_config(sines, "mel.n_mels=8"), run, said, **start)
+    assert "fresh: conditioning.projection" in "\n".join(said)
     first = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     np.testing.assert_array_equal(second.model.skip.weight.detach().numpy(), first.average["skip.weight"])
     np.testing.assert_array_equal(second.average.skip.weight.detach().numpy(), first.average["skip.weight"])
 
 
-def test_fine_tuning_says_what_means_something_else_though_it_fits(
-    sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fine_tuning_says_what_means_something_else_though_it_fits(sines: Path, tmp_path: Path) -> None:
     begin(tiny_config(sines, "mel.n_mels=8"), tmp_path / "first").fit()
     changed = tiny_config(sines, "quantization.kind=linear")
-    launch.new_run(changed, RunFolder(tmp_path / "second"), ON_CPU, [], print, init_from=tmp_path / "first")
-    said = capsys.readouterr().out
-    assert "first was trained otherwise: quantization.kind: mu_law -> linear\n" in said
-    assert "not used: conditioning.projection" in said
+    said: list[str] = []
+    begin(changed, tmp_path / "second", said, tmp_path / "first")
+    assert any(line.endswith("first was trained otherwise: quantization.kind: mu_law -> linear") for line in said)
+    assert any("not used: conditioning.projection" in line for line in said)
 
 
 @pytest.mark.parametrize("normed", [False, True])
 def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(
-    sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], normed: bool
+    sines: Path, tmp_path: Path, normed: bool
 ) -> None:
     first, second = (tiny_config(sines, f"model.weight_norm={str(each).lower()}") for each in (normed, not normed))
     begin(first, tmp_path / "first").fit()
-    training = launch.new_run(second, RunFolder(tmp_path / "new"), ON_CPU, [], print, init_from=tmp_path / "first")
-    assert "fresh" not in capsys.readouterr().out
+    said: list[str] = []
+    training = begin(second, tmp_path / "new", said, tmp_path / "first")
+    assert not any("fresh" in line for line in said)
     clips = training.material.held_out(None)
     best = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     old = begin(first, tmp_path / "again")
@@ -284,10 +244,9 @@ def test_a_figure_that_is_no_number_is_not_the_best(sines: Path, tmp_path: Path,
 
 
 def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines: Path, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "new")
     with pytest.raises(UsageError, match="expected a run folder or a checkpoint, found nothing"):
-        launch.new_run(tiny_config(sines), run, ON_CPU, [], print, init_from=tmp_path / "nothing")
-    assert not run.path.exists()
+        begin(tiny_config(sines), tmp_path / "new", init_from=tmp_path / "nothing")
+    assert not (tmp_path / "new").exists()
 
 
 def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(

@@ -1,0 +1,49 @@
+"""The command line: as its users meet it, in a process of its own; or, faster, in the tests' own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from wavegen.cli import app
+
+COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
+
+
+def wavegen(
+    *arguments: object, cwd: Path | None = None, exit_code: int = 0, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it; whatever it meets, it shows no traceback."""
+    return checked(COMMAND, *arguments, cwd=cwd, exit_code=exit_code, timeout=timeout, **environment)
+
+
+def checked(
+    command: list[str],
+    *arguments: object,
+    cwd: Path | None = None,
+    exit_code: int = 0,
+    timeout: float = 120,
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run what begins the command line in another way."""
+    done = subprocess.run(
+        [*command, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == exit_code, done.stderr
+    return done
+
+
+def called(*arguments: object, exit_code: int = 0) -> Result:
+    """Call it in this process."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == exit_code, done.output
+    return done
