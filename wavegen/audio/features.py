@@ -75,17 +75,6 @@ class MelSpectrogram:
         """How many frames a clip has."""
         return -(-n_samples // self.hop_length)
 
-    def frames_of(self, waveform: Floats) -> Floats:
-        """All frames of a clip.
-
-        Args:
-            waveform: (T,) float32.
-
-        Returns:
-            (ceil(T / hop_length), n_mels) float32.
-        """
-        return ClipFrames(self, len(waveform), lambda first, stop: waveform[first:stop])[:]
-
     def read(self, path: Path) -> Frames:
         """Map a ``.npy`` file of frames, such as another program wrote, and check that it follows this convention.
 

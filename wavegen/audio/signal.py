@@ -21,6 +21,7 @@ PEAK_LEVEL = 10 ** (-1 / 20)  # -1 dB below full scale, the usual head room
 RMS_LEVEL = 10 ** (-20 / 20)  # -20 dB: speech and music at it rarely clip
 LOWEST_RATE_HZ = 100
 INAUDIBLE = 1e-6  # -120 dB, a thirtieth of a 16-bit step: not worth scaling up
+MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold: less is not worth a word
 
 # torchaudio's windowed sinc with the constants of its "kaiser best" (tutorial "Audio Resampling")
 SINC_ZERO_CROSSINGS = 64

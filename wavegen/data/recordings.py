@@ -8,7 +8,7 @@ from typing import Literal
 
 from wavegen.audio.finding import READABLE, printable
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import INAUDIBLE, Level
+from wavegen.audio.signal import INAUDIBLE, MISSING_SECONDS, Level
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
 from wavegen.data.corpus import TAIL, Clip, Corpus
 from wavegen.data.listing import File, list_files, look_up
@@ -18,7 +18,6 @@ from wavegen.errors import DataError
 
 Labels = Literal["none", "subfolders"]
 
-MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold
 LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
 
 

@@ -8,13 +8,11 @@ from typing import Any
 from wavegen.audio.files import AudioInfo, read_blocks
 from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import to_mono
+from wavegen.audio.signal import MISSING_SECONDS, to_mono
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.inspection.level import LevelMeter
 from wavegen.report.inspection.quantization import QuantizationMeter
 from wavegen.report.tables import Table, facts, file_size, minutes
-
-SHOWN_MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold
 
 ENCODINGS = {
     "FLOAT": "32-bit float",
@@ -85,9 +83,7 @@ def _tables(path: Path, info: AudioInfo, values: dict[str, Any]) -> list[Table]:
         rate=f"{info.rate_hz:,} Hz",
         channels=info.channels,
         length=f"{minutes(values['seconds'])} ({values['samples_per_channel']:,} samples)",
-        missing=f"{missing:.2f} s less than the header says: damaged or cut off"
-        if missing > SHOWN_MISSING_SECONDS
-        else None,
+        missing=f"{missing:.2f} s less than the header says: damaged or cut off" if missing > MISSING_SECONDS else None,
         file_size=file_size(values["file_bytes"]),
     )
     if level["peak_dbfs"] is None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from wavegen.audio.files import read_blocks
 from wavegen.audio.finding import printable
+from wavegen.audio.signal import MISSING_SECONDS
 from wavegen.errors import AudioError, UsageError
 from wavegen.report.inspection.inspection import Progress
 from wavegen.report.inspection.level import SILENCE_DB, LevelMeter
@@ -25,7 +26,6 @@ ROWS = 12  # of a table; the rest is counted
 MAX_WORKERS = 8
 CLIPPED_SHARE = 1e-4  # a normalized file touches full scale once or twice without being clipped
 DC_OFFSET = 0.01  # of full scale
-MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold
 
 
 @dataclass(frozen=True)
