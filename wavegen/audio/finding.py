@@ -11,68 +11,15 @@ from pathlib import Path
 
 from wavegen.errors import DataError, UsageError
 
-READABLE = frozenset(
-    (
-        ".wav",
-        ".wave",
-        ".bwf",
-        ".rf64",
-        ".w64",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".mp2",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".snd",
-        ".caf",
-        ".voc",
-        ".sph",
-        ".nist",
-        ".sf",
-        ".ircam",
-        ".svx",
-        ".8svx",
-        ".paf",
-        ".pvf",
-    )
-)
-NEEDS_CONVERSION = frozenset(
-    (
-        ".m4a",
-        ".m4b",
-        ".aac",
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".wma",
-        ".asf",
-        ".webm",
-        ".mka",
-        ".mkv",
-        ".avi",
-        ".3gp",
-        ".amr",
-        ".ac3",
-        ".eac3",
-        ".dts",
-        ".ape",
-        ".wv",
-        ".tta",
-        ".mpc",
-        ".alac",
-        ".ra",
-        ".rm",
-        ".spx",
-        ".gsm",
-        ".dsf",
-        ".dff",
-    )
-)
+# fmt: off
+READABLE = frozenset((
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff",
+    ".aifc", ".au", ".snd", ".caf", ".voc", ".sph", ".nist", ".sf", ".ircam", ".svx", ".8svx", ".paf", ".pvf",
+))
+NEEDS_CONVERSION = frozenset((
+    ".m4a", ".m4b", ".aac", ".mp4", ".m4v", ".mov", ".wma", ".asf", ".webm", ".mka", ".mkv", ".avi", ".3gp", ".amr",
+    ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".mpc", ".alac", ".ra", ".rm", ".spx", ".gsm", ".dsf", ".dff",
+))
 # fmt: on
 
 

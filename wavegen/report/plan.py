@@ -14,10 +14,8 @@ from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.network import Network
 from wavegen.report.inspection.config import block_in_words, output_in_words
-from wavegen.report.tables import Table, facts, minutes
+from wavegen.report.tables import ROWS, Table, facts, minutes
 from wavegen.training.memory import training_bytes
-
-MOST_ROWS = 12
 
 
 def plan_tables(
@@ -51,9 +49,9 @@ def _trouble_tables(corpus: Corpus) -> list[Table]:
     tables = []
     for title, entries in (("Skipped", corpus.unusable), ("Shortened", corpus.shortened)):
         if entries:
-            rows = list(entries[:MOST_ROWS])
-            if len(entries) > MOST_ROWS:
-                rows.append((f"and {len(entries) - MOST_ROWS:,} more", "wavegen inspect DIR --listen lists them"))
+            rows = list(entries[:ROWS])
+            if len(entries) > ROWS:
+                rows.append((f"and {len(entries) - ROWS:,} more", "wavegen inspect DIR --listen lists them"))
             tables.append(Table(title, ("file", "why"), rows))
     if corpus.notes:
         tables.append(Table("Note", (), [("", note) for note in corpus.notes]))

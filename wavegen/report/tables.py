@@ -13,6 +13,7 @@ from wavegen.evaluation.measure import Measure
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+ROWS = 12  # of a table that could be long
 _NUMBER = re.compile(r"[-+]?\d[\d,.:]*(e[-+]?\d+)?( ?%| [a-zA-Z/]+)?|-|")
 
 
@@ -40,7 +41,7 @@ def facts(title: str, **values: object) -> Table:
     )
 
 
-def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> Table:
+def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int = ROWS) -> Table:
     """A table of at most `limit` rows that says how many more there are."""
     left_out = len(rows) - limit
     return Table(title, columns, rows[:limit], f"and {left_out:,} more" if left_out > 0 else "")

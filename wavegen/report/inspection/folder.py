@@ -21,7 +21,6 @@ from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.inspection.listening import Heard, duplicates, listen, listening_facts, listening_tables
 from wavegen.report.tables import Table, facts, file_size, first_rows, minutes
 
-ROWS = 12  # of a table; the rest is counted
 # Headers come at 16,000 a second from memory, whatever the threads; from a disk or a network that has to be waited
 # for, threads wait side by side. One task for each file would cost twice the time of its header.
 THREADS = 8
@@ -173,10 +172,10 @@ def _tables(
             )
             for shared, seconds in formats
         ]
-        tables.append(first_rows("formats", ("format", "rate (Hz)", "channels", "files", "minutes"), rows, ROWS))
+        tables.append(first_rows("formats", ("format", "rate (Hz)", "channels", "files", "minutes"), rows))
     if unusable:
         rejected = [(printable(name), reason) for name, reason in unusable]
-        tables.append(first_rows("cannot be used", ("file", "why"), rejected, ROWS))
+        tables.append(first_rows("cannot be used", ("file", "why"), rejected))
     return tables
 
 

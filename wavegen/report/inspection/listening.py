@@ -22,7 +22,6 @@ from wavegen.report.inspection.inspection import Progress
 from wavegen.report.inspection.level import SILENCE_DB, LevelMeter
 from wavegen.report.tables import Table, facts, first_rows, minutes
 
-ROWS = 12  # of a table; the rest is counted
 MAX_WORKERS = 8
 CLIPPED_SHARE = 1e-4  # a normalized file touches full scale once or twice without being clipped
 DC_OFFSET = 0.01  # of full scale
@@ -138,7 +137,7 @@ def listening_tables(heard: dict[str, Heard], values: dict[str, Any]) -> list[Ta
         for name, one in sorted(heard.items())
         if (remarks := _remarks(one, originals.get(name)))
     ]
-    look = [first_rows("worth a look", ("file", "what"), rows, ROWS)] if rows else []
+    look = [first_rows("worth a look", ("file", "what"), rows)] if rows else []
     return [levels, use, *look]
 
 

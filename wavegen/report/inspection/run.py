@@ -23,11 +23,9 @@ from wavegen.report.inspection.checkpoint import (
 )
 from wavegen.report.inspection.config import network_facts, network_table, unit
 from wavegen.report.inspection.inspection import Inspection
-from wavegen.report.tables import Table, facts, file_size, heard_in_words, minutes
+from wavegen.report.tables import ROWS, Table, facts, file_size, heard_in_words, minutes
 from wavegen.training.checkpoint import Checkpoint
 from wavegen.training.run_folder import RunFolder
-
-ROWS = 12  # of the curve
 
 
 def inspect_run(path: Path) -> Inspection:

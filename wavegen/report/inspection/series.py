@@ -8,20 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.finding import printable
+from wavegen.audio.finding import find_audio, printable
 from wavegen.data.series import find_series, reason_of
 from wavegen.data.series_files import ENDINGS, Values, read_series
 from wavegen.errors import DataError
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.tables import Table, facts, first_rows
 
-ROWS = 12  # of a table; the rest is counted
-
 
 def holds_series(path: Path) -> bool:
     """Whether a path is a file of series, or a folder that has some and no audio."""
-    from wavegen.audio.finding import find_audio
-
     if path.is_dir():
         return bool(find_series(path).names) and not find_audio(path).names
     return path.suffix.lower() in ENDINGS
@@ -101,8 +97,8 @@ def _tables(found: dict[str, Any]) -> list[Table]:
     columns = ("series", "points", "mean", "deviation", "lowest", "highest", "last value's error")
     tables = [summary]
     if rows:
-        tables.append(first_rows("series", columns, rows, ROWS))
+        tables.append(first_rows("series", columns, rows))
     if unusable:
         rejected = [(printable(each["name"]), each["reason"]) for each in unusable]
-        tables.append(first_rows("cannot be used", ("file", "why"), rejected, ROWS))
+        tables.append(first_rows("cannot be used", ("file", "why"), rejected))
     return tables
