@@ -12,7 +12,7 @@ from wavegen.config import Config, load_config
 from wavegen.data.corpus import TAIL
 from wavegen.data.normalization import Normalization, SeenSeries
 from wavegen.data.reading import read_corpus, with_corpus
-from wavegen.data.series import build_series_corpus, build_waves_corpus, values_of
+from wavegen.data.series import build_series_corpus, build_waves_corpus, hash_of, series_in, values_of
 from wavegen.data.series_files import check_output, read_series, write_series
 from wavegen.data.waves import N_TRAIN, N_VALIDATION, make_waves
 from wavegen.errors import DataError, UsageError
@@ -61,7 +61,8 @@ def test_columns_without_numbers_are_left_out_and_said(tmp_path: Path) -> None:
         ("a,b\n1,2\n3,\n", r"table\.csv:3: column 'b': expected a finite number, found an empty cell; fill it in"),
         ("a,b\n1,2\nnan,3\n", r"table\.csv:3: column 'a': expected a finite number, found 'nan'"),
         ("1\n\n-inf\n", r"table\.csv:3: column 'column 1': expected a finite number, found '-inf'"),
-        ("a\n1\n1,5\n", r"table\.csv:3: expected 1 columns, parted by ',' as in line 1, found 2"),
+        ("a\n1\n1,5\n", r"table\.csv:3: expected 1 column, parted by ',' as in line 1, found 2"),
+        ("a,b\n1,2\n3\n", r"table\.csv:3: expected 2 columns, parted by ',' as in line 1, found 1"),
         ("a\n1\nhigh\n", r"table\.csv:3: column 'a': expected a finite number, found 'high'"),
         (
             "day,month\nMonday,May\n",
@@ -185,6 +186,30 @@ def test_what_cannot_be_used_is_said_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "good.npy").unlink()
     with pytest.raises(DataError, match=r"none of 2 can be used: short\.npy: too short"):
         build_series_corpus(tmp_path, validation=0.1, horizon=5)
+
+
+def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", np.arange(30.0))
+    np.save(tmp_path / "short.npy", np.arange(5.0))
+    np.save(tmp_path / "bad.npy", np.array([1.0, np.nan]))
+    csv_of(tmp_path, "a\n1\nx\n")
+    files = [tmp_path / name for name in ("bad.npy", "good.npy", "short.npy", "table.csv")]
+    one_by_one, as_a_folder = (list(series_in(paths, horizon=5)) for paths in (files, [tmp_path]))
+    reasons = [each for each in one_by_one if isinstance(each, str)]
+    assert reasons == [each for each in as_a_folder if isinstance(each, str)]
+    assert [reason.partition(": ")[0] for reason in reasons] == ["left out"] * 3
+    assert "bad.npy: expected finite numbers, found nan at [1]" in reasons[0]
+    assert [each[0] for each in one_by_one if not isinstance(each, str)] == [str(tmp_path / "good.npy")]
+    with pytest.raises(UsageError, match=r"gone\.npy: expected a file of series, found none"):
+        list(series_in([tmp_path / "gone.npy"], horizon=5))
+
+
+def test_a_series_is_the_same_in_every_format(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    np.save(tmp_path / "a.npy", values)
+    write_series(str(tmp_path / "b.csv"), {"b": values}, io.StringIO())
+    hashes = {hash_of(series) for _, series in series_in([tmp_path], horizon=1)}
+    assert len(hashes) == 1
 
 
 def test_validation_may_be_a_folder_or_a_list(tmp_path: Path) -> None:

@@ -37,6 +37,11 @@ class StoredSeries:
     content_hash: str
 
     @property
+    def n_samples(self) -> int:
+        """Its length."""
+        return len(self.values)
+
+    @property
     def peak(self) -> float:
         """The largest absolute value."""
         return float(np.abs(self.values).max())
@@ -157,7 +162,8 @@ def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values
         Each series with its name, or a sentence on what is left out.
 
     Raises:
-        UsageError, DataError: a path that was given by name cannot be used.
+        UsageError: there is nothing at a path, or a file that was given by name has another ending.
+        DataError: a folder cannot be listed.
     """
     for path in paths:
         found = find_series(path) if path.is_dir() else None
@@ -168,8 +174,6 @@ def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values
             try:
                 whole = read_series(file)
             except DataError as error:
-                if found is None:
-                    raise
                 yield f"left out: {error}"
                 continue
             for name, values in whole.series.items():
@@ -182,9 +186,13 @@ def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values
 
 
 def _clip(name: str, values: Values, split: Split) -> Clip:
-    content_hash = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
-    stored = StoredSeries(values, content_hash)
-    return Clip(name, len(values), None, split, content_hash, 0.0, stored)
+    stored = StoredSeries(values, hash_of(values))
+    return Clip(name, len(values), None, split, stored.content_hash, 0.0, stored)
+
+
+def hash_of(values: Values) -> str:
+    """SHA-256 of a series's values, in hexadecimal; it depends neither on the file's format nor on its name."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def reason_of(error: DataError, path: Path) -> str:

@@ -126,8 +126,8 @@ def _read_csv(path: Path) -> SeriesFile:
     width = len(rows[0][1])
     for line, row in rows:
         if len(row) != width:
-            what = f"expected {width} columns, parted by {delimiter!r} as in line {rows[0][0]}, found {len(row)}"
-            raise _UnusableError(what, line)
+            expected = f"{width} column{'' if width == 1 else 's'}, parted by {delimiter!r} as in line {rows[0][0]}"
+            raise _UnusableError(f"expected {expected}, found {len(row)}", line)
     has_header = _has_header([row for _, row in rows])
     headings = rows[0][1] if has_header else [""] * width
     names = _distinct([heading or f"column {i}" for i, heading in enumerate(headings, start=1)])

@@ -83,7 +83,7 @@ def _tables(found: dict[str, Any]) -> list[Table]:
         lengths=f"shortest {found['shortest']:,}, median {found['median']:,.0f}, longest {found['longest']:,}"
         if n_series
         else None,
-        unusable=f"{len(unusable):,} files" if unusable else None,
+        unusable=f"{len(unusable):,} file{'' if len(unusable) == 1 else 's'}" if unusable else None,
     )
     rows = [
         (
