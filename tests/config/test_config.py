@@ -465,6 +465,25 @@ def test_the_keys_that_kinds_differ_in_are_differences():
     assert "model.context: not there -> 512" in lines
 
 
+CONV, POOL, DENSE = "{kind: conv, channels: 6, name: a}", "{kind: max_pool}", "{kind: dense, channels: 4}"
+
+
+@pytest.mark.parametrize(
+    ("layers", "lines"),
+    [
+        ((CONV, POOL, DENSE), []),
+        ((CONV, POOL, "{kind: dense, channels: 5}"), [f"model.layers.2: {DENSE} -> {{kind: dense, channels: 5}}"]),
+        ((CONV, DENSE), [f"model.layers.1: {POOL} -> not there"]),
+        ((CONV, POOL, "{kind: add, source: a}", DENSE), ["model.layers.2: not there -> {kind: add, source: a}"]),
+    ],
+)
+def test_of_a_stack_the_layers_that_differ_are_differences(layers, lines):
+    def stack(*those):
+        return load_config("small", ["model.kind=stack", f"model.layers=[{', '.join(those)}]"])
+
+    assert differences(stack(CONV, POOL, DENSE), stack(*layers)) == lines
+
+
 def test_a_stack_has_layers():
     assert problems("model:\n  kind: stack\n") == [
         "my.yaml:1: model.layers: expected one layer or more with model.kind stack, found none; see dense-skips"

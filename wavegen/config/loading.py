@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -108,11 +111,31 @@ def validate(source: YamlSource) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """The keys in which two configurations differ, a line each: ``key: old -> new``."""
+    """The keys in which two configurations differ, a line each: ``key: old -> new``; of layers those that differ."""
     before, after = old.model_dump(), new.model_dump()
-    return [
-        f"{section}.{key}: {before[section].get(key, 'not there')} -> {value}"
-        for section, values in after.items()
-        for key, value in values.items()
-        if key not in before[section] or before[section][key] != value
-    ]
+    lines = []
+    for section, values in after.items():
+        for key, value in values.items():
+            was = before[section].get(key, "not there")
+            if was == value:
+                continue
+            if key == "layers" and was != "not there":
+                lines += _layer_differences(was, value)
+            else:
+                lines.append(f"{section}.{key}: {was} -> {value}")
+    return lines
+
+
+def _layer_differences(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each layer of a stack that was changed, added or removed, by its place in the old list or the new."""
+    before, after = ([_in_words(layer) for layer in layers] for layers in (old, new))
+    lines = []
+    for what, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if what != "equal":
+            pairs = enumerate(zip_longest(before[i:j], after[k:m], fillvalue="not there"))
+            lines += [f"model.layers.{i + n if i + n < j else k + n}: {was} -> {now}" for n, (was, now) in pairs]
+    return lines
+
+
+def _in_words(layer: Mapping[str, Any]) -> str:
+    return f"{{{', '.join(f'{key}: {value}' for key, value in layer.items())}}}"
