@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from wavegen.audio.finding import READABLE, printable
+from wavegen.audio.finding import READABLE, find_files, printable
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import INAUDIBLE, MISSING_SECONDS, Level
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
 from wavegen.data.corpus import TAIL, Clip, Corpus
 from wavegen.data.listing import File, list_files, look_up
+from wavegen.data.series_files import ENDINGS as SERIES_ENDINGS
 from wavegen.data.split import split_clips
 from wavegen.data.wording import count_of, first_few
 from wavegen.errors import DataError
@@ -135,6 +136,11 @@ def _what_is_missing(stored: StoredClip) -> str:
 
 def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> str:
     where = printable(folder)
+    if not unusable and (series := find_files(folder, SERIES_ENDINGS, frozenset(), "series").names):
+        return (
+            f"{where}: expected recordings, found none, but series of numbers ({first_few(map(printable, series))});"
+            " those take --config book-simple --set data.synthetic=null"
+        )
     if not unusable:
         return (
             f"{where}: expected recordings ({', '.join(sorted(READABLE))}), found none;"
