@@ -13,6 +13,7 @@ import soundfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import load_config, override, preset_names
 from wavegen.errors import AudioError, CheckpointError, ConfigError, UsageError
+from wavegen.evaluation.measure import BITS, SQUARED_ERROR, Measure
 from wavegen.model.building import build_model
 from wavegen.report.inspection import Inspection, inspect_path, inspect_paths
 from wavegen.report.tables import print_tables
@@ -599,6 +600,22 @@ def test_run_without_a_checkpoint_yet(tmp_path: Path) -> None:
     facts, text = inspected(run.path, "run")
     assert facts["step"] == 1
     assert "7.900 bits/sample, mean of the last step" in text
+
+
+@pytest.mark.parametrize(("preset", "measure"), [("small", BITS), ("book-simple", SQUARED_ERROR)])
+def test_run_of_which_every_step_was_skipped(tmp_path: Path, preset: str, measure: Measure) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(load_config(preset).to_yaml())
+    for step in (1, 2, 3):
+        entry = {"step": step, f"train_{measure.key}": None, measure.heard: 0.0, "skipped": step}
+        run.append_metrics({**entry, "gradient_norm": None, "targets_per_second": 1e4, "seconds": step * 0.5})
+    run.append_metrics({"step": 3, f"validation_{measure.key}": math.nan, "baselines": {"uniform": math.nan}})
+    facts, text = inspected(run.path, "run")
+    assert (facts["step"], facts["skipped_steps"], facts["recent_steps"]) == (3, 3, 0)
+    assert facts[f"best_{measure.fact}"] is facts[f"recent_train_{measure.fact}"] is None
+    assert "median of the last 3 steps" in text
+    assert "mean of the last" not in text
+    assert inspect_paths([str(run.path)] * 2).facts["runs"][0]["skipped_steps"] == 3
 
 
 def test_run_without_its_metrics_goes_by_its_checkpoint(run: RunFolder) -> None:

@@ -185,7 +185,7 @@ def test_names_in_any_script_and_with_dollars_are_drawn() -> None:
 def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "run").create(load_config().to_yaml())
-    for path, message in (("empty", "no usable audio file"), ("run", "has no step yet")):
+    for path, message in (("empty", "no usable audio file"), ("run", "has no step with a finite")):
         with pytest.raises(UsageError, match=f"{path}: nothing to draw: .*{message}"):
             draw(inspect_path(str(tmp_path / path)), tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()

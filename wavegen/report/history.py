@@ -64,10 +64,14 @@ class History:
         return list(last)
 
     @property
+    def recent_speeds(self) -> list[float]:
+        """Targets per second of the last steps, skipped ones too."""
+        return [speed for speed in self.speeds[-RECENT_STEPS:] if speed is not None]
+
+    @property
     def recent_speed(self) -> float | None:
         """Targets per second, the median of the last steps."""
-        speeds = [speed for speed in self.speeds[-RECENT_STEPS:] if speed is not None]
-        return median(speeds) if speeds else None
+        return median(self.recent_speeds) if self.recent_speeds else None
 
     @property
     def baselines(self) -> dict[str, float]:

@@ -53,6 +53,7 @@ def inspect_run(path: Path) -> Inspection:
         "recent_steps": len(recent),
         f"recent_train_{measure.fact}": fmean(recent) if recent else None,
         "targets_per_second": history.recent_speed,
+        "timed_steps": len(history.recent_speeds),
         f"baselines_{measure.fact}": history.baselines,
         "newest_checkpoint_step": None if checkpoint is None else checkpoint.step,
         "damaged_checkpoints": damaged,
@@ -114,7 +115,7 @@ def _summary_table(values: dict[str, Any]) -> Table:
     measure = measure_in(values, unit(values["network"]))
     step, saved, recent = values["step"], values["newest_checkpoint_step"], values[f"recent_train_{measure.fact}"]
     speed, auditions, damaged = values["targets_per_second"], values["auditions"], values["damaged_checkpoints"]
-    steps = "step" if values["recent_steps"] == 1 else f"{values['recent_steps']} steps"
+    timed, steps = ("step" if n == 1 else f"{n} steps" for n in (values["timed_steps"], values["recent_steps"]))
     saved_in_words = "none yet" if saved is None else f"step {saved:,}; --resume goes on from there"
     heard = f"{len(auditions)}, the last is {auditions[-1]}" if auditions else "none yet"
     return facts(
@@ -122,7 +123,7 @@ def _summary_table(values: dict[str, Any]) -> Table:
         step=step_in_words(step, values["total_steps"]),
         heard=heard_in_words(measure, values[measure.heard]),
         trained=minutes(60 * values["minutes_trained"]),
-        speed=None if speed is None else f"{speed:,.0f} targets/s, median of the last {steps}",
+        speed=None if speed is None else f"{speed:,.0f} targets/s, median of the last {timed}",
         train=None if recent is None else f"{measure.text(recent)} {measure.unit}, mean of the last {steps}",
         **figures_in_words(values, measure),
         skipped_steps=values["skipped_steps"] or None,

@@ -90,5 +90,5 @@ def _checkpoint_figure(inspection: Inspection) -> Figure:
 def _history(path: Path) -> History:
     history = read_history(path)
     if not any(figure is not None for figure in history.train):
-        raise UsageError(f"{printable(path)}: nothing to draw: its metrics.jsonl has no step yet")
+        raise UsageError(f"{printable(path)}: nothing to draw: its metrics.jsonl has no step with a finite figure")
     return history
