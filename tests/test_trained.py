@@ -1,7 +1,9 @@
 """wavegen from Python, as a notebook uses it."""
 
 import re
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,57 @@ def test_continues_and_scores_what_it_reads(model: wavegen.TrainedModel, recordi
 
 def test_says_when_it_scores_what_it_was_trained_on(model: wavegen.TrainedModel, recordings: Path) -> None:
     said: list[str] = []
-    model.read_all([recordings], said.append)
-    assert said == ["3 of 3 clips were trained on: the figures are not of held-out audio"]
+    clips = model.read_all([recordings], said.append)
+    (warning,) = said
+    names = "; ".join(str(recordings / f"{i}.wav") for i in range(3))
+    assert warning == f"3 of 3 clips were trained on, and the figures are not of held-out audio: {names}"
+    assert [clip.trained_on for clip in clips] == [True] * 3
+
+
+def test_knows_what_it_was_trained_on_in_another_format_and_under_another_name(
+    model: wavegen.TrainedModel, recordings: Path, tmp_path: Path
+) -> None:
+    samples, rate_hz = soundfile.read(recordings / "1.wav", dtype="int16")
+    soundfile.write(tmp_path / "converted.flac", samples, rate_hz)
+    samples[100] += 2000
+    soundfile.write(tmp_path / "changed.wav", samples, rate_hz)
+    soundfile.write(tmp_path / "shorter.wav", samples[:-1], rate_hz)
+    said: list[str] = []
+    clips = model.read_all([tmp_path], said.append)
+    found = {Path(clip.name).name: clip.trained_on for clip in clips}
+    assert found == {"converted.flac": True, "changed.wav": False, "shorter.wav": False}
+    where = tmp_path / "converted.flac"
+    assert said == [f"1 of 3 clips was trained on, and the figures are not of held-out audio: {where}"]
+
+
+def test_without_its_folder_it_knows_the_same_bytes_and_exported_nothing(
+    model: wavegen.TrainedModel, recordings: Path, tmp_path: Path
+) -> None:
+    shutil.copy(recordings / "0.wav", tmp_path / "copy.wav")
+    elsewhere = replace(model.checkpoint, config=model.config.with_values("data", folder=str(tmp_path / "gone")))
+    (clip,) = wavegen.TrainedModel(elsewhere, "cpu").read_all([tmp_path / "copy.wav"], lambda text: None)
+    assert clip.trained_on is True
+    exported = wavegen.TrainedModel(replace(model.checkpoint, weights={}, manifest=[]), "cpu")
+    (clip,) = exported.read_all([tmp_path / "copy.wav"], pytest.fail)
+    assert clip.trained_on is None
+
+
+def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(
+    model: wavegen.TrainedModel, recordings: Path, tmp_path: Path
+) -> None:
+    assert [clip.trained_on for clip in model.held_out(notice=pytest.fail)] == [False] * 3
+    shutil.copytree(recordings, tmp_path / "more")
+    samples, rate_hz = soundfile.read(recordings / "0.wav", dtype="int16")
+    soundfile.write(tmp_path / "more" / "held.flac", samples, rate_hz)
+    (tmp_path / "held.txt").write_text("held.flac\n2.wav\n")
+    config = wavegen.load_config("small", [*TINY, *SHORT, f"data.validation={tmp_path / 'held.txt'}"])
+    trained = wavegen.train(tmp_path / "more", config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
+    said: list[str] = []
+    assert {clip.name: clip.trained_on for clip in trained.held_out(notice=said.append)} == {
+        "2.wav": False,
+        "held.flac": True,
+    }
+    assert said == ["1 of 2 clips was trained on, and the figures are not of held-out audio: held.flac"]
 
 
 @pytest.mark.parametrize(

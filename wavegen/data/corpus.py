@@ -20,6 +20,10 @@ class Stored(Protocol):
     """Where the whole of what a clip belongs to lies."""
 
     @property
+    def n_samples(self) -> int:
+        """Its length."""
+
+    @property
     def peak(self) -> float:
         """The largest absolute value."""
 

@@ -13,6 +13,7 @@ from wavegen.audio.quantize import Quantizer
 from wavegen.errors import DataError
 from wavegen.evaluation.baselines import Baselines
 from wavegen.evaluation.baselines import clip_bits as baseline_clip_bits
+from wavegen.evaluation.interval import Comparison, compare
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.network import Network
 
@@ -24,11 +25,15 @@ class ScoredClip(NamedTuple):
         name: of the clip.
         classes: (T,); of a series the values as the network sees them.
         condition: of a conditioned model: what the clip is conditioned on.
+        label: of a model with labels: the clip's, or a mix of several.
+        trained_on: whether the training heard it; None where that is not known.
     """
 
     name: str
     classes: npt.NDArray[Any]
     condition: ClipCondition | None = None
+    label: str | None = None
+    trained_on: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,16 @@ class Score:
         n_samples: its length.
         bits: by the model, in all.
         baseline_bits: by each trivial baseline, in all.
+        label: as ``ScoredClip``.
+        trained_on: as ``ScoredClip``.
     """
 
     name: str
     n_samples: int
     bits: float
     baseline_bits: dict[str, float]
+    label: str | None = None
+    trained_on: bool | None = None
 
     @property
     def bits_per_sample(self) -> float:
@@ -58,6 +67,7 @@ class Score:
             "name": self.name,
             "seconds": self.n_samples / sample_rate_hz,
             "samples": self.n_samples,
+            "bits": self.bits,
             "bits_per_sample": self.bits_per_sample,
             "baselines": {name: bits / self.n_samples for name, bits in self.baseline_bits.items()},
         }
@@ -82,17 +92,19 @@ def score_clips(
     Raises:
         DataError: there is no sample to score.
     """
-    if not any(len(classes) for _, classes, _ in clips):
+    if not any(len(clip.classes) for clip in clips):
         raise DataError("expected audio to score, found none")
     return [
         Score(
-            name,
-            len(classes),
-            model_bits(model, [classes], quantizer.silence, heard, [condition])[0],
-            {} if baselines is None else baseline_clip_bits(baselines, classes, quantizer),
+            clip.name,
+            len(clip.classes),
+            model_bits(model, [clip.classes], quantizer.silence, heard, [clip.condition])[0],
+            {} if baselines is None else baseline_clip_bits(baselines, clip.classes, quantizer),
+            clip.label,
+            clip.trained_on,
         )
-        for name, classes, condition in clips
-        if len(classes)
+        for clip in clips
+        if len(clip.classes)
     ]
 
 
@@ -104,3 +116,18 @@ def total(scores: Sequence[Score]) -> Score:
         sum(score.bits for score in scores),
         {name: sum(score.baseline_bits[name] for score in scores) for name in scores[0].baseline_bits},
     )
+
+
+def comparison(scores: Sequence[Score]) -> Comparison:
+    """Bits/sample of all clips, with 95% confidence intervals over clips."""
+    return compare(
+        [score.bits for score in scores],
+        {name: [score.baseline_bits[name] for score in scores] for name in scores[0].baseline_bits},
+        [score.n_samples for score in scores],
+    )
+
+
+def by_label(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """The scores of each label, sorted; none where clips carry none."""
+    labels = sorted({score.label for score in scores if score.label is not None})
+    return {label: [score for score in scores if score.label == label] for label in labels}

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from wavegen.errors import DataError
+from wavegen.evaluation.interval import Comparison, compare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,10 +32,17 @@ TAPS = 50  # values that the linear forecast sees
 
 
 class ScoredSeries(NamedTuple):
-    """A series to score: its name and its (T,) values."""
+    """A series to score.
+
+    Attributes:
+        name: of the series.
+        values: (T,).
+        trained_on: whether the training saw it; None where that is not known.
+    """
 
     name: str
     values: Values
+    trained_on: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -295,11 +303,13 @@ class SeriesScore:
         name: of the series.
         errors: the model's.
         baselines: those of each trivial baseline.
+        trained_on: as ``ScoredSeries``.
     """
 
     name: str
     errors: Errors
     baselines: dict[str, Errors]
+    trained_on: bool | None = None
 
     def as_dict(self, key: str) -> dict[str, Any]:
         """The figures, for ``--json``; ``key`` names the error."""
@@ -324,7 +334,7 @@ def score_series(
         kind: squared or absolute.
     """
     return [
-        SeriesScore(each.name, own, baseline_errors(linear, each.values, horizon, kind))
+        SeriesScore(each.name, own, baseline_errors(linear, each.values, horizon, kind), each.trained_on)
         for each, own in zip(series, errors, strict=True)
     ]
 
@@ -343,3 +353,12 @@ def all_series(scores: Sequence[SeriesScore]) -> SeriesScore:
         for name, errors in first.baselines.items()
     }
     return SeriesScore("all", functools.reduce(operator.add, (each.errors for each in others), first.errors), baselines)
+
+
+def comparison(scores: Sequence[SeriesScore]) -> Comparison:
+    """The mean error of all series, over positions and horizons, with 95% confidence intervals over series."""
+    return compare(
+        [score.errors.total for score in scores],
+        {name: [score.baselines[name].total for score in scores] for name in scores[0].baselines},
+        [score.errors.n_positions for score in scores],
+    )

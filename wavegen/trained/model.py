@@ -14,7 +14,7 @@ from wavegen.audio.conditions import Conditioner, parse_label
 from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import load_waveform
 from wavegen.config import Config
-from wavegen.data.corpus import Clip
+from wavegen.data.corpus import Clip, Corpus
 from wavegen.data.reading import build_conditioner, build_quantizer, read_corpus
 from wavegen.device import choose_device
 from wavegen.errors import DataError, UsageError
@@ -48,6 +48,7 @@ class Model:
         self.device_name = device
         self.quantizer = build_quantizer(self.config)
         self.distribution = build_distribution(self.config)
+        self._corpus: Corpus | None = None
         check_weights(checkpoint.average, parameter_shapes(self.config))
         if device != "auto":
             _ = self.device  # says at once if there is none
@@ -97,6 +98,17 @@ class Model:
             kinds = ("a model of sound", "a model of series of numbers")
             raise UsageError(f"{call}: expected {kinds[wants_series]}, found {kinds[self.is_series]}")
 
+    def corpus(self, progress: Callable[[int, int], None] | None = None) -> Corpus:
+        """What the training's folder holds now; read at the first call.
+
+        Raises:
+            UsageError: the folder is not there.
+            DataError: it holds nothing to train on.
+        """
+        if self._corpus is None:
+            self._corpus = read_corpus(self.config, progress)
+        return self._corpus
+
     def remembered(self, progress: Callable[[int, int], None] | None, split: str) -> list[Clip]:
         """The clips of a split, as far as the training knew them.
 
@@ -107,8 +119,7 @@ class Model:
         if self.checkpoint.is_for_use_only:
             raise UsageError("an exported model does not know what it was trained on or what was held out; give files")
         known = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == split}
-        corpus = read_corpus(self.config, progress)
-        clips = [clip for clip in corpus.clips if clip.split == split and clip.content_hash in known]
+        clips = [clip for clip in self.corpus(progress).clips if clip.split == split and clip.content_hash in known]
         if not clips:
             did = "held out" if split == "validation" else "heard"
             raise DataError(f"{self.config.data.folder}: expected the clips that the training {did}, found none")

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.conditions import ClipCondition, shown
-from wavegen.audio.finding import find_audio
-from wavegen.data.reading import first_samples, read_corpus
+from wavegen.audio.finding import find_audio, printable
+from wavegen.data.reading import first_samples
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
+from wavegen.trained.heard import Heard, warning
 from wavegen.trained.model import Label, Model, mono
 
 
@@ -40,14 +41,20 @@ class Scoring(Model):
         return model_bits(self.network, [classes], self.quantizer.silence, None, [condition])[0] / len(classes)
 
     def read_all(
-        self, paths: Sequence[Path], skipped: Callable[[str], None], label: Label | None = None
+        self,
+        paths: Sequence[Path],
+        notice: Callable[[str], None],
+        label: Label | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[ScoredClip]:
         """The clips of files and of folders of files; what cannot be used is told and left out.
 
         Args:
             paths: files and folders.
-            skipped: is told what the user should know.
+            notice: is told what the user should know.
             label: of all of them; None takes the name of the first sub-folder on the way to a file, or of its folder.
+            progress: of reading the training's folder, whose clips are known again by their samples; where it is gone,
+                by the bytes of their files alone.
 
         Raises:
             UsageError: there is nothing at a path, or a clip has no label that the model knows.
@@ -55,43 +62,52 @@ class Scoring(Model):
         """
         given = None if label is None else self._weights(label)
         clips: list[ScoredClip] = []
-        trained_on = {clip["content_hash"] for clip in self.checkpoint.manifest if clip["split"] == "train"}
-        n_trained_on = 0
         for path in paths:
-            if path.is_dir():
-                found = find_audio(path)
-                files = [path / name for name in found.names]
-                for name, reason in found.unusable:
-                    skipped(f"skipped: {path / name}: {reason}")
-            else:
-                files = [path]
-            for file in files:
+            for file in _files(path, notice):
                 try:
                     classes = self.quantizer.encode(self.read(file))
                 except AudioError as error:
-                    skipped(f"skipped: {error}")
+                    notice(f"skipped: {error}")
                     continue
-                condition = self._condition_of(str(file), classes, _folder(file, path) if given is None else given)
-                clips.append(ScoredClip(str(file), classes, condition))
-                with file.open("rb") as content:
-                    n_trained_on += hashlib.file_digest(content, "sha256").hexdigest() in trained_on
+                clip_label = _folder(file, path) if given is None else given
+                condition = self._condition_of(str(file), classes, clip_label)
+                clips.append(ScoredClip(str(file), classes, condition, self._label_text(clip_label)))
         if not clips:
-            raise DataError(f"{', '.join(map(str, paths))}: expected audio to score, found none that can be used")
-        if n_trained_on:
-            skipped(f"{n_trained_on} of {len(clips)} clips were trained on: the figures are not of held-out audio")
+            where = ", ".join(map(printable, paths))
+            raise DataError(f"{where}: expected audio to score, found none that can be used")
+        if heard := self._heard(progress):
+            clips = [clip._replace(trained_on=heard.has(_hash_of(Path(clip.name)), clip.classes)) for clip in clips]
+        _warn(clips, notice)
         return clips
 
-    def held_out(self, progress: Callable[[int, int], None] | None = None) -> list[ScoredClip]:
+    def held_out(
+        self, progress: Callable[[int, int], None] | None = None, notice: Callable[[str], None] | None = None
+    ) -> list[ScoredClip]:
         """The clips that the training held out, from its folder.
+
+        Args:
+            progress: of reading the folder.
+            notice: is told of clips that were trained on besides, under another name.
 
         Raises:
             DataError: it held out none, or the folder no longer has them.
             UsageError: the model was exported, without a word on them.
         """
-        return [
-            ScoredClip(clip.name, classes := clip.classes(), self._condition_of(clip.name, classes, clip.label))
-            for clip in self.remembered(progress, "validation")
+        remembered = self.remembered(progress, "validation")
+        heard = Heard(self.checkpoint.manifest, self.corpus().clips)
+        clips = [
+            ScoredClip(
+                clip.name,
+                classes := clip.classes(),
+                self._condition_of(clip.name, classes, clip.label),
+                clip.label if self.labels else None,
+                heard.has_held_out(clip),
+            )
+            for clip in remembered
         ]
+        if notice:
+            _warn(clips, notice)
+        return clips
 
     def fit_baselines(
         self, notice: Callable[[str], None], progress: Callable[[int, int], None] | None = None
@@ -101,7 +117,7 @@ class Scoring(Model):
             notice("no trivial baselines: an exported model does not know the training's recordings")
             return None
         try:
-            corpus = read_corpus(self.config, progress)
+            corpus = self.corpus(progress)
         except WavegenError as error:
             notice(f"no trivial baselines, they need the training's recordings: {error}")
             return None
@@ -112,16 +128,54 @@ class Scoring(Model):
             return None
         return fit_baselines(first_samples(clips, FITTED_SAMPLES), self.quantizer.classes)
 
+    def _heard(self, progress: Callable[[int, int], None] | None) -> Heard | None:
+        """What the training heard; None for an exported model, which does not know."""
+        if self.checkpoint.is_for_use_only:
+            return None
+        try:
+            return Heard(self.checkpoint.manifest, self.corpus(progress).clips)
+        except WavegenError:
+            return Heard(self.checkpoint.manifest)
+
     def _condition_of(
         self, name: str, classes: npt.NDArray[np.integer], label: str | Mapping[str, float] | None
     ) -> ClipCondition | None:
         """The condition of a clip that lies in a folder with the label's name, or that was given weights of labels."""
         if self.labels and not isinstance(label, Mapping) and label not in self.labels:
             raise UsageError(
-                f"{name}: expected it in a folder named as one of this model's labels, {shown(self.labels)}, "
-                f"found it in '{label}'; say which with --label NAME"
+                f"{printable(name)}: expected it in a folder named as one of this model's labels, "
+                f"{shown(self.labels)}, found it in '{printable(str(label))}'; say which with --label NAME"
             )
         return self.conditioner.of_clip(classes, label)
+
+    def _label_text(self, label: str | Mapping[str, float]) -> str | None:
+        """A clip's label as ``--label`` takes it; None of a model without labels."""
+        if not self.labels:
+            return None
+        if isinstance(label, str):
+            return label
+        return next(iter(label)) if len(label) == 1 else ",".join(f"{name}={w:g}" for name, w in label.items())
+
+
+def _files(path: Path, notice: Callable[[str], None]) -> list[Path]:
+    """The file at a path, or the audio files of a folder; those that cannot be used are told."""
+    if not path.is_dir():
+        return [path]
+    found = find_audio(path)
+    for name, reason in found.unusable:
+        notice(f"skipped: {printable(path / name)}: {reason}")
+    return [path / name for name in found.names]
+
+
+def _hash_of(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _warn(clips: Sequence[ScoredClip], notice: Callable[[str], None]) -> None:
+    if text := warning(clips, "clips", "audio"):
+        notice(text)
 
 
 def _folder(file: Path, given: Path) -> str:

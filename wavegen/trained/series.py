@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.finding import printable
 from wavegen.data.reading import build_normalization
-from wavegen.data.series import series_in, values_of, waves_to_test
+from wavegen.data.series import hash_of, series_in, values_of, waves_to_test
 from wavegen.errors import DataError, UsageError, WavegenError
 from wavegen.evaluation.measure import unit_of_loss
 from wavegen.evaluation.series import Errors, LinearForecast, ScoredSeries, fit_linear_forecast
+from wavegen.trained.heard import Heard, warning
 from wavegen.trained.model import Model
 
 MOST_STEPS = 100_000  # of a forecast
@@ -69,7 +71,11 @@ class Forecasting(Model):
         Raises:
             DataError: it held out none, or they are not there any more.
         """
-        return [ScoredSeries(clip.name, values_of(clip)) for clip in self.remembered(None, "validation")]
+        heard = Heard(self.checkpoint.manifest)
+        return [
+            ScoredSeries(clip.name, values_of(clip), heard.has_held_out(clip))
+            for clip in self.remembered(None, "validation")
+        ]
 
     def series_to_score(self, paths: Sequence[Path], test: bool, notice: Callable[[str], None]) -> list[ScoredSeries]:
         """The series of some files and folders, or those that the training held out.
@@ -77,7 +83,7 @@ class Forecasting(Model):
         Args:
             paths: of the files; none for those held out.
             test: take made-up series that are neither trained on nor held out.
-            notice: is told what is left out.
+            notice: is told what is left out, and what was trained on.
 
         Raises:
             UsageError: ``test`` without made-up series, or together with paths; a path is not there.
@@ -89,17 +95,26 @@ class Forecasting(Model):
                 raise UsageError("--test: only runs on made-up series (data.synthetic) have it; give files instead")
             if paths:
                 raise UsageError("--test: expected no files beside it; give one of the two")
-            return [ScoredSeries(*each) for each in waves_to_test(self.config.data.synthetic_points)]
-        if not paths:
-            return self.held_out_series()
+            return [ScoredSeries(*each, False) for each in waves_to_test(self.config.data.synthetic_points)]
+        series = self._read_all(paths, notice) if paths else self.held_out_series()
+        if text := warning(series, "series", "series"):
+            notice(text)
+        return series
+
+    def _read_all(self, paths: Sequence[Path], notice: Callable[[str], None]) -> list[ScoredSeries]:
+        """The series of some files and folders; what cannot be used is told and left out."""
+        heard = None if self.checkpoint.is_for_use_only else Heard(self.checkpoint.manifest)
         series = []
         for each in series_in(paths, self.config.output.horizon):
             if isinstance(each, str):
                 notice(each)
             else:
-                series.append(ScoredSeries(*each))
+                name, values = each
+                trained_on = None if heard is None else heard.has(hash_of(values), values)
+                series.append(ScoredSeries(name, values, trained_on))
         if not series:
-            raise DataError("expected series to score (.npy, .csv), found none")
+            where = ", ".join(map(printable, paths))
+            raise DataError(f"{where}: expected series to score (.npy, .csv), found none that can be used")
         return series
 
     def fit_linear_forecast(self, notice: Callable[[str], None]) -> LinearForecast | None:
