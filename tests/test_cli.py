@@ -1,5 +1,6 @@
 """The command line as its users meet it: real subprocesses, real files, real signals."""
 
+import csv
 import io
 import json
 import os
@@ -227,7 +228,38 @@ def test_evaluate_agrees_with_the_last_validation(home: Path) -> None:
     files = [home / "recordings" / name for name in names]
     by_file = json.loads(wavegen("evaluate", newest, *files, "--json").stdout)
     assert by_file["bits_per_sample"] == pytest.approx(scored["bits_per_sample"], abs=1e-6)
-    assert "this model" in wavegen("evaluate", newest, "--summary").stdout
+    assert scored["interval_95"][0] < scored["bits_per_sample"] < scored["interval_95"][1]
+    assert "this model minus it" in wavegen("evaluate", newest, "--summary").stdout
+
+
+def test_evaluate_writes_a_line_for_each_clip(home: Path, tmp_path: Path) -> None:
+    manifest = load_checkpoint(RunFolder(home / "runs/recordings").best_checkpoint).manifest
+    (heard, other), (held_out, *_) = (
+        [clip["name"] for clip in manifest if clip["split"] == split][:2] for split in ("train", "validation")
+    )
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    shutil.copy(home / "recordings" / other, clips)
+    shutil.copy(home / "recordings" / held_out, clips)
+    hostile = os.fsencode(clips) + b"/=1+1,\n\xff" + os.fsencode(Path(heard).suffix)
+    shutil.copy(home / "recordings" / heard, hostile)
+    table = tmp_path / "scores.csv"
+    evaluate = ["evaluate", "runs/recordings", clips, "--csv"]
+    done = wavegen(*evaluate, table, "--json", cwd=home)
+    document, rows = json.loads(done.stdout), list(csv.DictReader(table.open(newline="")))
+    assert "2 of 3 clips were trained on, and the figures are not of held-out audio: " in done.stderr
+    assert len(table.read_text().splitlines()) == 4
+    trained_on = {Path(row["name"]).stem: row["trained_on"] for row in rows}
+    assert trained_on == {"=1+1,\\n\\udcff": "true", Path(other).stem: "true", Path(held_out).stem: "false"}
+    for row, clip in zip(rows, document["clips"], strict=True):
+        assert (int(row["n_samples"]), float(row["bits"])) == (clip["samples"], clip["bits"])
+        assert float(row["bits_per_sample"]) == clip["bits_per_sample"]
+        assert float(row["bits_per_sample of linear prediction"]) == clip["baselines"]["linear prediction"]
+        assert row["trained_on"] == str(clip["trained_on"]).lower()
+    before = table.read_bytes()
+    assert f"{table}: already exists" in wavegen(*evaluate, table, cwd=home, exit_code=2).stderr
+    assert wavegen(*evaluate, "-", cwd=home).stdout.encode() == before == table.read_bytes()
+    wavegen(*evaluate, table, "--overwrite", cwd=home)
 
 
 def test_inspect_knows_everything_that_the_tool_touches(home: Path, tmp_path: Path) -> None:
@@ -342,6 +374,7 @@ WRONG_CALLS = {
     "no folder": (["train"], 2, "expected a folder of recordings"),
     "folder is not there": (["train", "nowhere"], 2, "nowhere: expected a folder of recordings, found none"),
     "nothing usable": (["train", "empty", "--run", "r"], 1, "empty: "),
+    "series of numbers": (["train", "tables", "--run", "r"], 1, "--config book-simple --set data.synthetic=null"),
     "typo in a config": (
         ["train", "recordings", "--config", "typo.yaml", "--run", "r"],
         2,
@@ -432,6 +465,8 @@ WRONG_CALLS = {
 def test_a_wrong_call_gets_one_clear_line_and_its_exit_code(home: Path, case: str) -> None:
     arguments, exit_code, expected = WRONG_CALLS[case]
     (home / "empty").mkdir(exist_ok=True)
+    (home / "tables").mkdir(exist_ok=True)
+    (home / "tables" / "a.csv").write_text("1\n2\n")
     (home / "typo.yaml").write_text("model:\n  residual_chanels: 32\n")
     (home / "both.yaml").write_text("training:\n  steps: 3\n  minutes: 3\n")
     (home / "tiny.wav").write_bytes(b"precious")
@@ -549,8 +584,10 @@ def test_evaluate_under_conditions(voices: Path, tmp_path: Path) -> None:
     assert f"error: {other}: expected it in a folder named as one of this model's labels, anna, bert" in done.stderr
     assert "say which with --label NAME" in done.stderr
     wavegen("evaluate", voices / "labels", other, "--label", "bert")
-    wavegen("evaluate", voices / "labels", other, "--label", "anna=0.3,bert=0.7")
-    wavegen("evaluate", voices / "labels", voices / "recordings")
+    mixed = json.loads(wavegen("evaluate", voices / "labels", other, "--label", "anna=0.3,bert=0.7", "--json").stdout)
+    assert [clip["label"] for clip in mixed["clips"]] == ["anna=0.3,bert=0.7"]
+    table = wavegen("evaluate", voices / "labels", voices / "recordings").stdout.partition("Each label\n")[2]
+    assert [line.split()[:2] for line in table.splitlines()[2:4]] == [["anna", "6"], ["bert", "6"]]
 
 
 def test_fine_tuning_with_other_labels_says_what_it_keeps(voices: Path, tmp_path: Path) -> None:

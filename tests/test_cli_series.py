@@ -1,5 +1,6 @@
 """Series on the command line: train, evaluate, generate, inspect, and what is refused in one line."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from command_line import wavegen
+from wavegen.data.waves import make_waves
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +70,38 @@ def test_evaluate_scores_held_out_test_and_given_series(place: Path) -> None:
     given = wavegen("evaluate", "runs/waves", "long.npy", "prime.csv", cwd=place, exit_code=0)
     assert "1 series, 197 positions" in given.stdout
     assert "expected more values than the 3 of a forecast, found 3" in given.stderr
+
+
+def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("good", "other"):
+        np.save(place / f"{name}.npy", rng.normal(size=60))
+    np.save(place / "bad.npy", np.array([1.0, np.nan]))
+    files = ["good.npy", "bad.npy", "other.npy"]
+    done = wavegen("evaluate", "runs/waves", *files, "--json", "--csv", "scores.csv", cwd=place)
+    assert "left out: bad.npy: expected finite numbers, found nan at [1]" in done.stderr
+    document, rows = json.loads(done.stdout), list(csv.DictReader((place / "scores.csv").open(newline="")))
+    assert [row["name"] for row in rows] == ["good.npy", "other.npy"]
+    for row, series in zip(rows, document["clips"], strict=True):
+        assert (int(row["n_positions"]), float(row["squared_error"])) == (57, series["squared_error"])
+        assert float(row["squared_error of linear"]) == series["baselines"]["linear"]["squared_error"]
+        assert (row["trained_on"], series["trained_on"]) == ("false", False)
+    low, high = document["interval_95"]
+    assert low < document["squared_error"] < high
+    assert document["minus_baselines"].keys() == {"last value", "linear"}
+    refused = wavegen("evaluate", "runs/waves", "good.npy", "--csv", "scores.csv", cwd=place, exit_code=2)
+    assert "scores.csv: already exists" in refused.stderr
+    nothing = wavegen("evaluate", "runs/waves", "bad.npy", cwd=place, exit_code=1)
+    assert "error: bad.npy: expected series to score (.npy, .csv), found none that can be used" in nothing.stderr
+
+
+def test_evaluate_knows_the_series_that_it_was_trained_on(place: Path) -> None:
+    waves = make_waves(20)
+    header = ",".join("abc")
+    np.savetxt(place / "known.csv", waves[[5, 7000, 9500]].T, "%.17g", ",", header=header, comments="")
+    done = wavegen("evaluate", "runs/waves", "known.csv", "--json", cwd=place)
+    assert [each["trained_on"] for each in json.loads(done.stdout)["clips"]] == [True, False, False]
+    assert "1 of 3 series was trained on, and the figures are not of held-out series: known.csv[a]" in done.stderr
 
 
 def test_inspect_knows_series_and_their_runs(place: Path) -> None:

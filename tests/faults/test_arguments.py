@@ -72,7 +72,9 @@ REFUSED = {
         "summary": [["--nothing"]],
         "test": [[]],
         "device": DEVICES,
-        "as_json": [["--device", "gpu"]],
+        "as_json": [["--device", "gpu"], ["--csv", "-"]],
+        "csv": [*TARGETS, "existing.csv", "run", "a.json"],
+        "overwrite": [["--csv", "folder"], ["--csv", "nowhere/a.csv"]],
     },
     "inspect": {
         "paths": [*PLACES, "smal"],
@@ -135,7 +137,7 @@ def place(home, tmp_path_factory):
     for name in ("recordings", "run", "tiny.yaml"):
         (place / name).symlink_to(home / name)
     (place / "folder").mkdir()
-    for name in ("a-file", "existing.wav", "existing.png"):
+    for name in ("a-file", "existing.wav", "existing.png", "existing.csv"):
         (place / name).write_bytes(b"precious")
     np.save(place / "frames.npy", np.zeros((3, 4), np.float32))
     return place

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from wavegen.cli.options import Json, Overrides, load_settings
-from wavegen.cli.saying import notice, show
+from wavegen.cli.saying import notice, show, show_json
 from wavegen.errors import UsageError
 
 
@@ -35,6 +34,6 @@ def bench(
     machine, rows = measure(settings, None if trained is None else trained.network, notice)
     measured = list(rows)
     if as_json:
-        typer.echo(json.dumps([row.as_dict() for row in measured], indent=2))
+        show_json([row.as_dict() for row in measured])
     else:
         show([machine_table(machine, processor_name()), *speed_tables(measured)])

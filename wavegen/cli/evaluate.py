@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wavegen.cli.options import Device, Json, given_options, refuse
-from wavegen.cli.saying import data_progress, notice, show
+from wavegen.cli.saying import data_progress, notice, shortened, show, show_json
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
+    from wavegen.report.score_files import Document, Row
+    from wavegen.report.tables import Table
     from wavegen.trained import TrainedModel
 
 
@@ -35,45 +37,66 @@ def evaluate(
     ] = False,
     device: Device = "auto",
     as_json: Json = False,
+    csv: Annotated[
+        str | None,
+        typer.Option("--csv", metavar="FILE.csv", help="Write a line for each clip; - for standard output."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --csv.")] = False,
 ) -> None:
     """Score audio in bits/sample, or forecasts of series, beside trivial baselines fitted on the training split."""
-    from wavegen.evaluation.evaluation import score_clips, total
-    from wavegen.report.scores import clip_table, cost_tables, summary_table
-    from wavegen.report.terminal import ProgressBar
+    from wavegen.report.target import check_target
     from wavegen.trained import load
 
-    trained = load(source, device)
+    if csv == "-" and as_json:
+        raise UsageError("--csv - and --json: both go to standard output; give one of them, or a file")
+    if csv is not None and csv != "-":
+        check_target(Path(csv), ".csv", overwrite)
+    trained, paths = load(source, device), [Path(path) for path in audio or []]
     if trained.is_series:
-        refuse(given_options(context), {"source", "audio", "summary", "test", "device", "as_json"}, "a model of series")
-        _evaluate_series(trained, [Path(path) for path in audio or []], test, summary, as_json)
-        return
-    refuse(given_options(context) & {"test"}, set(), "a model of sound")
-    if label is not None and not audio:
+        allowed = {"source", "audio", "summary", "test", "device", "as_json", "csv", "overwrite"}
+        refuse(given_options(context), allowed, "a model of series")
+        document, tables, rows = _series_scores(trained, paths, test, summary)
+    else:
+        refuse(given_options(context) & {"test"}, set(), "a model of sound")
+        document, tables, rows = _sound_scores(trained, paths, label, summary)
+    _say(document, tables, rows, as_json, csv)
+
+
+def _sound_scores(
+    trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
+) -> tuple[Document, list[Table], list[Row]]:
+    """The scores of a model of sound, for programs, for people, and as rows."""
+    from wavegen.evaluation.evaluation import score_clips
+    from wavegen.report.score_files import sound_document, sound_rows
+    from wavegen.report.scores import clip_table, cost_tables, label_tables, summary_table
+    from wavegen.report.terminal import ProgressBar
+
+    if label is not None and not paths:
         raise UsageError("--label: expected AUDIO to score beside it; held-out clips have their own labels")
     if label is not None and not trained.labels:
         raise UsageError("--label: this model has no labels; leave it out")
-    paths = [Path(path) for path in audio or []]
-    clips = trained.read_all(paths, notice, label) if paths else trained.held_out(data_progress())
-    baselines = trained.fit_baselines(notice, data_progress())
+    progress = data_progress()
+    clips = trained.read_all(paths, notice, label, progress) if paths else trained.held_out(progress, notice)
+    baselines = trained.fit_baselines(notice, progress)
     with ProgressBar("scoring", sum(len(clip.classes) for clip in clips), unit="sample") as bar:
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: bar.move_to(bar.count + n))
-    rate = trained.sample_rate_hz
-    if as_json:
-        costs = trained.precision_costs
-        clip_scores = [score.as_dict(rate) for score in scores]
-        sound = {"quantization": trained.quantizer.kind, "classes": trained.quantizer.classes}
-        document = {**total(scores).as_dict(rate), **sound, "precision_costs": costs, "clips": clip_scores}
-        typer.echo(json.dumps(document, indent=2))
-    else:
-        each = [] if summary or len(scores) == 1 else [clip_table(scores, rate)]
-        show([*each, summary_table(scores, rate, trained.quantizer), *cost_tables(trained.precision_costs)])
+    rate, costs = trained.sample_rate_hz, trained.precision_costs
+    parts = [] if summary else [*([clip_table(scores, rate)] if len(scores) > 1 else []), *label_tables(scores, rate)]
+    return (
+        sound_document(scores, rate, trained.quantizer, costs),
+        [*parts, summary_table(scores, rate, trained.quantizer), *cost_tables(costs)],
+        sound_rows(scores, rate),
+    )
 
 
-def _evaluate_series(trained: TrainedModel, paths: list[Path], test: bool, summary: bool, as_json: bool) -> None:
-    """Score a model of series."""
+def _series_scores(
+    trained: TrainedModel, paths: Sequence[Path], test: bool, summary: bool
+) -> tuple[Document, list[Table], list[Row]]:
+    """The scores of a model of series, for programs, for people, and as rows."""
     from wavegen.evaluation.measure import measure_of
     from wavegen.evaluation.series import score_series
-    from wavegen.report.scores import series_document, series_tables
+    from wavegen.report.score_files import series_document, series_rows
+    from wavegen.report.scores import series_tables
     from wavegen.report.terminal import ProgressBar
 
     series = trained.series_to_score(paths, test, notice)
@@ -82,7 +105,20 @@ def _evaluate_series(trained: TrainedModel, paths: list[Path], test: bool, summa
         errors = trained.score_series(series, lambda n: bar.move_to(bar.count + n))
     scores = score_series(series, errors, linear, trained.config.output.horizon, trained.config.output.error)
     measure = measure_of(trained.config)
-    if as_json:
-        typer.echo(json.dumps(series_document(scores, measure), indent=2))
+    return series_document(scores, measure), series_tables(scores, measure, summary), series_rows(scores, measure)
+
+
+def _say(document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None) -> None:
+    """Write what goes to a file, then print."""
+    from wavegen.report.score_files import csv_text
+    from wavegen.report.target import write_whole
+
+    if csv is not None and csv != "-":
+        write_whole(Path(csv), csv_text(rows).encode())
+        notice(f"written: {shortened(csv)}")
+    if csv == "-":
+        typer.echo(csv_text(rows), nl=False)
+    elif as_json:
+        show_json(document)
     else:
-        show(series_tables(scores, measure, summary))
+        show(tables)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wavegen.cli.options import Json
-from wavegen.cli.saying import data_progress, notice, show
+from wavegen.cli.saying import data_progress, notice, show, show_json
 from wavegen.errors import UsageError
 
 
@@ -54,7 +53,7 @@ def inspect(
         check_page(paths, Path(html), overwrite)
     inspection = inspect_paths(paths, data_progress("reading"), hear=listen)
     if as_json:
-        typer.echo(json.dumps(inspection.facts, indent=2))
+        show_json(inspection.facts)
     else:
         show(inspection.tables)
     if plot is not None:

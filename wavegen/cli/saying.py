@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +35,19 @@ def show(tables: Sequence[Table], file: TextIO | None = None) -> None:
     from wavegen.report.tables import print_tables
 
     print_tables(tables, file or sys.stdout)
+
+
+def show_json(document: Any) -> None:
+    """Print a document for programs; numbers that are not finite, which JSON has no word for, are null."""
+    typer.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def _finite(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:

@@ -1,0 +1,118 @@
+"""Scores for other programs: documents for ``--json``, tables for ``--csv``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wavegen.audio.finding import printable
+from wavegen.audio.quantize import Quantizer
+from wavegen.evaluation.evaluation import Score, by_label, comparison, total
+from wavegen.evaluation.measure import BITS, Measure
+from wavegen.evaluation.series import SeriesScore, all_series
+from wavegen.evaluation.series import comparison as series_comparison
+
+FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet
+
+Document = dict[str, Any]
+Row = dict[str, object]
+
+
+def sound_document(
+    scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer, costs: Mapping[str, float]
+) -> Document:
+    """Bits/sample of all clips together, of each label, and of each clip.
+
+    Args:
+        scores: of the clips.
+        sample_rate_hz: of all of them.
+        quantizer: of the model.
+        costs: what lower precisions of the weights cost in sampling.
+    """
+    labels = by_label(scores).items()
+    return {
+        "name": "all",
+        **_together(scores, sample_rate_hz),
+        "sample_rate_hz": sample_rate_hz,
+        "quantization": quantizer.kind,
+        "classes": quantizer.classes,
+        "precision_costs": dict(costs),
+        "labels": [{"label": label, **_together(those, sample_rate_hz)} for label, those in labels],
+        "clips": [
+            {**score.as_dict(sample_rate_hz), "label": score.label, "trained_on": score.trained_on} for score in scores
+        ],
+    }
+
+
+def _together(scores: Sequence[Score], sample_rate_hz: int) -> Document:
+    figures = total(scores).as_dict(sample_rate_hz)
+    del figures["name"]
+    return {"n_clips": len(scores), **figures, **comparison(scores).as_dict(BITS.fact)}
+
+
+def series_document(scores: Sequence[SeriesScore], measure: Measure) -> Document:
+    """The errors of all series together and of each."""
+    key = measure.fact
+    return {
+        "measure": key,
+        "series": len(scores),
+        **all_series(scores).as_dict(key),
+        **series_comparison(scores).as_dict(key),
+        "clips": [{**score.as_dict(key), "trained_on": score.trained_on} for score in scores],
+    }
+
+
+def sound_rows(scores: Sequence[Score], sample_rate_hz: int) -> list[Row]:
+    """A row for each clip; ``trained_on`` is empty where that is not known."""
+    return [
+        {
+            "name": _cell(score.name),
+            "label": _cell(score.label or ""),
+            "n_samples": score.n_samples,
+            "seconds": score.n_samples / sample_rate_hz,
+            "bits": score.bits,
+            "bits_per_sample": score.bits_per_sample,
+            **{f"bits_per_sample of {name}": bits / score.n_samples for name, bits in score.baseline_bits.items()},
+            "trained_on": _yes_or_no(score.trained_on),
+        }
+        for score in scores
+    ]
+
+
+def series_rows(scores: Sequence[SeriesScore], measure: Measure) -> list[Row]:
+    """A row for each series."""
+    key = measure.fact
+    shown = (key, "next_value", "next_value_at_end")
+
+    def row(score: SeriesScore) -> Row:
+        own = score.errors.as_dict(key)
+        return {
+            "name": _cell(score.name),
+            "n_positions": score.errors.n_positions,
+            **{figure: own[figure] for figure in shown},
+            **{f"{key} of {name}": errors.mean for name, errors in score.baselines.items()},
+            "trained_on": _yes_or_no(score.trained_on),
+        }
+
+    return [row(score) for score in scores]
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """A table with a heading, a line for each row (RFC 4180, with line feeds alone)."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A name on one line, without bytes that are no text, and no formula: those get an apostrophe in front."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown
+
+
+def _yes_or_no(answer: bool | None) -> str:
+    return "" if answer is None else str(answer).lower()
