@@ -44,8 +44,8 @@ check: $(INSTALLED)  ## lint, types, and the fast tests: before each commit
 test-faults: $(INSTALLED)  ## fault injection, the long form: hours
 	WAVEGEN_FAULTS=long WAVEGEN_KILLS=100 $(RUN)/pytest tests/faults tests/training/test_kills.py
 
-fuzz: $(INSTALLED)  ## mutate configurations for MINUTES=60
-	WAVEGEN_FUZZ_MINUTES=$(or $(MINUTES),60) $(RUN)/pytest -s tests/faults -k fuzz --timeout 0
+fuzz: $(INSTALLED)  ## mutate recordings and configurations for MINUTES=60
+	WAVEGEN_FUZZ_MINUTES=$(or $(MINUTES),60) $(RUN)/pytest -s tests/faults/test_fuzz.py
 
 test-lowest:  ## the fast tests with the lowest versions of all dependencies, in .venv-lowest
 	$(PYTHON) -m venv .venv-lowest
