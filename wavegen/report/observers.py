@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,3 +30,4 @@ class AuditionPictures(Observer):
         from wavegen.report.pictures import draw_audio
 
         draw_audio(path.with_suffix(".png"), waveform, sample_rate_hz, f"audition after {step:,} steps")
+        gc.collect()  # a figure is a ring of 4 MB, and by itself the collector hardly comes in a training
