@@ -74,10 +74,10 @@ def test_a_hostile_configuration_is_one_error_within_a_second(case, tmp_path, mo
     content, expected = HOSTILE[case]
     Path("hostile.yaml").write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_config("hostile.yaml")
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
     lines = str(caught.value).splitlines()
     assert all(line.startswith("hostile.yaml:") for line in lines)

@@ -117,13 +117,13 @@ def test_fuzz_configurations(tmp_path, how_many):
     for rng in rounds(how_many(3, 100)):
         for _ in range(200):
             path.write_bytes(mutated_configuration(rng))
-            started, said = time.monotonic(), None
+            started, said = time.process_time(), None
             try:
                 load_config(path)
             except UsageError as error:
                 said = str(error)
             assert said is None or said.startswith(str(path))
-            assert time.monotonic() - started < 2
+            assert time.process_time() - started < 2
             n_files, n_usable = n_files + 1, n_usable + (said is None)
     print(f"{n_files:,} configurations, {n_usable:,} usable")
     assert 0.05 < n_usable / n_files < 0.95
