@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -113,6 +114,34 @@ def test_generate_writes_numbered_files_that_the_same_seed_repeats(home: Path, t
         file.unlink()
     alone = generate("--seed", "7")
     assert np.array_equal(alone[0], first[0])  # a clip's audio does not depend on how many are made beside it
+
+
+def test_generate_keeps_the_best_of_several_and_repeats_it(home: Path, tmp_path: Path) -> None:
+    def generate(name: str, *more: str) -> tuple[list[bytes], str]:
+        length = ("--seconds", "0.25", "--seed", "7", "--count", "2")
+        done = wavegen("generate", home / "runs/recordings", *length, "-o", tmp_path / f"{name}.wav", *more)
+        return [file.read_bytes() for file in sorted(tmp_path.glob(f"{name}-*.wav"))], done.stderr
+
+    best, said = generate("best", "--best-of", "5")
+    assert generate("again", "--best-of", "5", "--threads", "1")[0] == best
+    for i in (1, 2):
+        assert re.search(rf"best-{i}.wav: number [1-5] of 5, \d.\d\d bits/sample, typical \d.\d\d\n", said)
+    assert "2 x 0.25 s" in said
+    assert generate("one", "--best-of", "1")[0] == generate("plain")[0]
+
+
+def test_generate_says_what_is_wrong_with_a_clip(home: Path, tmp_path: Path) -> None:
+    hot = ("generate", home / "runs/recordings", "--temperature", "100")
+    said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", cwd=tmp_path).stderr
+    words = "1.5 s of noise from 0.0 s on; lower --temperature, or try --best-of 8, or train longer"
+    assert said.splitlines()[-1] == f"new.wav: {words}"
+    said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", "--best-of", "2", "--overwrite", cwd=tmp_path).stderr
+    assert "new.wav: all 2 candidates are faulty (noise in 2); number " in said
+    assert words.partition(";")[0] in said
+    assert (tmp_path / "new.wav").is_file()
+    many = wavegen(*hot, "--seconds", "1.2", "-o", "x.wav", "--count", "12", cwd=tmp_path).stderr
+    assert many.count("s of noise") == 10
+    assert many.endswith("... and so are 2 more of the 12 clips\n")
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])

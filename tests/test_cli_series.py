@@ -119,6 +119,7 @@ def test_a_run_goes_on(place: Path) -> None:
 REFUSED = {
     "sound's options": (["generate", "RUN", "--prime", "prime.csv", "--temperature", "1"], "--temperature: not with"),
     "several": (["generate", "RUN", "--seconds", "2", "--count", "2"], "--count, --seconds: not with a model of ser"),
+    "best of": (["generate", "RUN", "--prime", "prime.csv", "--best-of", "2"], "--best-of: not with a model of ser"),
     "no series": (["generate", "RUN"], "--prime: expected a file of series to go on with"),
     "steps": (
         ["generate", "RUN", "--prime", "prime.npy", "--steps", "0", "-o", "-"],

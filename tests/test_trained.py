@@ -14,6 +14,8 @@ import soundfile
 import wavegen
 from recordings import write_tones
 from wavegen.errors import UsageError
+from wavegen.sampling.watch import Fault, Watch
+from wavegen.trained.choosing import Choice
 from wavegen.training.observer import Observer
 
 RATE_HZ = 8000
@@ -41,6 +43,112 @@ def test_generates_arrays_and_chunks_of_them(model: wavegen.TrainedModel) -> Non
     chunks = list(model.stream(0.3, count=2, temperature=0.9, top_p=0.95, seed=3))
     assert len(chunks) > 1
     np.testing.assert_array_equal(np.concatenate(chunks, axis=1), clips)
+
+
+# --- the best of several -----------------------------------------------------------------------------------------
+
+LENGTH = 0.3
+
+
+def candidates_of(
+    model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch, best_of: int, **options: Any
+) -> tuple[list[Choice], list[list[Any]]]:
+    """The choices, and what each was chosen from."""
+    seen: list[list[Any]] = []
+    best = model._best
+    monkeypatch.setattr(model, "_best", lambda candidates: (seen.append(list(candidates)), best(candidates))[1])
+    return list(model.choose(LENGTH, best_of, **options)), seen
+
+
+def test_the_first_candidate_is_the_clip_as_generated(model: wavegen.TrainedModel) -> None:
+    plain = model.generate(LENGTH, count=3, seed=5)
+    alone = [choice.waveform for choice in model.choose(LENGTH, 1, count=3, seed=5)]
+    np.testing.assert_array_equal(alone, plain)
+
+
+def test_candidates_differ_and_do_not_depend_on_the_count(
+    model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three, seen = candidates_of(model, monkeypatch, 7, count=3, seed=5)
+    sounds = [one.classes for candidates in seen for one in candidates]
+    assert len(np.unique(sounds, axis=0)) == 21
+    monkeypatch.undo()
+    two = list(model.choose(LENGTH, 7, count=2, seed=5))
+    for one, other in zip(two, three, strict=False):
+        assert (one.number, one.bits_per_sample) == (other.number, other.bits_per_sample)
+        np.testing.assert_array_equal(one.waveform, other.waveform)
+
+
+def test_the_most_typical_likelihood_is_chosen(model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    (choice,), ((candidates),) = candidates_of(model, monkeypatch, 20, temperature=1.5, made=told.append)
+    bits = [one.bits_per_sample for one in candidates]
+    assert choice.typical_bits == model.held_out_bits
+    assert abs(choice.bits_per_sample - choice.typical_bits) == min(abs(one - choice.typical_bits) for one in bits)
+    assert bits[choice.number - 1] == choice.bits_per_sample
+    assert choice.bits_per_sample == pytest.approx(model.score(choice.waveform), rel=1e-6)
+    assert choice.faults == choice.dropped == []
+    assert told[-1] == 20 * round(LENGTH * RATE_HZ)
+
+
+def test_after_a_prime_the_continuation_alone_is_scored(model: wavegen.TrainedModel, recordings: Path) -> None:
+    past = model.read(recordings / "0.wav")[:700]
+    (choice,) = model.choose(LENGTH, 2, prime=past)
+    whole = np.concatenate([past, choice.waveform])
+    added = len(whole) * model.score(whole) - len(past) * model.score(past)
+    assert choice.bits_per_sample == pytest.approx(added / len(choice.waveform), rel=1e-4)
+
+
+def test_faulty_candidates_are_dropped(model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two that would be chosen are told to be faulty."""
+    (first,), _ = candidates_of(model, monkeypatch, 6)
+    faulty = {first.number - 1: [Fault("noise", 0.0, 1.0)]}
+    monkeypatch.setattr(Watch, "faults", lambda _, clip=0: faulty.get(clip, []))
+    (second,) = model.choose(LENGTH, 6)
+    faulty[second.number - 1] = [Fault("dead silence", 0.1, 2.5)]
+    (third,) = model.choose(LENGTH, 6)
+    assert len({first.number, second.number, third.number}) == 3
+    assert third.faults == []
+    assert str(third).endswith("; dropped 2: dead silence in 1, noise in 1")
+
+
+def test_of_faulty_candidates_alone_the_least_faulty_is_kept(
+    model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "faults", lambda _, clip=0: [Fault("noise", 0.0, [3.0, 1.0, 2.0][clip])])
+    (choice,) = model.choose(LENGTH, 3)
+    assert choice.number == 2
+    assert str(choice).startswith(
+        "all 3 candidates are faulty (noise in 3); number 2, the least faulty, is kept: 1.0 s"
+    )
+    assert "lower --temperature" in str(choice)
+
+
+def test_a_model_that_fell_silent_is_found_out(model: wavegen.TrainedModel) -> None:
+    """Its output layer says silence, whatever came before: the likeliest audio there is."""
+    average = {name: weight.copy() for name, weight in model.checkpoint.average.items()}
+    average["output.bias"][model.quantizer.silence] += 1000
+    silent = wavegen.TrainedModel(replace(model.checkpoint, average=average), "cpu")
+    (choice,) = silent.choose(2.5, 3)
+    assert choice.bits_per_sample == pytest.approx(0, abs=1e-6)
+    assert choice.faults == silent.faults(choice.waveform) == [Fault("dead silence", 0.0, pytest.approx(2.5))]
+    assert len(choice.dropped) == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best_of", "text"),
+    [
+        (1, 0, "--best-of: expected a whole number from 1 to 1,024, found 0"),
+        (1, 1025, "--best-of: expected a whole number from 1 to 1,024, found 1025"),
+        (None, 2, "--best-of: expected clips of some length, found --seconds inf"),
+        (100, 1024, "--best-of 1024: expected clips of at most 33 s, for all candidates of one are held in memory"),
+    ],
+)
+def test_what_cannot_be_chosen_from_is_refused(
+    model: wavegen.TrainedModel, seconds: float | None, best_of: int, text: str
+) -> None:
+    with pytest.raises(UsageError, match=text):
+        model.choose(seconds, best_of)
 
 
 def test_continues_and_scores_what_it_reads(model: wavegen.TrainedModel, recordings: Path) -> None:

@@ -48,6 +48,15 @@ def test_chunks_change_nothing(random_model, chunk, monkeypatch):
     assert max(heard) <= chunk
 
 
+@pytest.mark.parametrize("length", [1, 5, 8, 40])
+def test_a_clip_after_a_past_costs_what_it_adds(random_model, length):
+    """-log2 p(clip | past) = -log2 p(past, clip) + log2 p(past)"""
+    model, (past, *clips) = random_model(dtype=torch.float64), clips_of([length, *LENGTHS])
+    whole, alone = (model_bits(model, some, SILENCE) for some in ([np.append(past, clip) for clip in clips], [past]))
+    found = model_bits(model, clips, SILENCE, past=past)
+    assert found == pytest.approx([both - alone[0] for both in whole], rel=1e-9)
+
+
 def test_a_clip_alone_and_among_others_is_the_same(random_model):
     model, clips = random_model(), clips_of(LENGTHS)
     assert [model_bits(model, [clip], SILENCE)[0] for clip in clips] == model_bits(model, clips, SILENCE)

@@ -209,6 +209,13 @@ def test_scoring_goes_on_from_the_clips_start(config):
     assert sum(heard) == len(clip)
 
 
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
+def test_a_clip_after_a_past_costs_what_it_adds(config):
+    model, past, clip = random_network(config), classes((90,), 3).numpy(), classes((200,), 4).numpy()
+    both, alone = model_bits(model, [np.append(past, clip), past], 8)
+    assert model_bits(model, [clip], 8, past=past)[0] == pytest.approx(both - alone, rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_clips_scored_side_by_side_are_as_if_alone(kind, monkeypatch):
     """Shorter and longer than a chunk, and empty; every sample is told of once."""

@@ -65,6 +65,14 @@ def test_the_logits_themselves_do_not_depend_on_the_clips_beside(wide_model, nam
         assert np.array_equal(found[count], found[17][:count])
 
 
+def test_a_clips_number_decides_its_draws(random_model):
+    model = random_model()
+    six = audio(model, Request(80, count=6, seed=3))
+    assert np.array_equal(audio(model, Request(80, count=2, seed=3, numbers=[5, 2])), six[[5, 2]])
+    far = audio(model, Request(80, count=2, seed=3, numbers=[2 + (1023 << 32), 2]))
+    assert not np.array_equal(*far)
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_same_request_gives_the_same_audio_and_another_seed_another(random_model, name):
     model = random_model()

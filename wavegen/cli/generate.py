@@ -37,6 +37,10 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only; of a softmax.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this; of a softmax.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    best_of: Annotated[
+        int,
+        typer.Option(help="Candidates for each clip: the faulty are dropped, the rest ranked by likelihood."),
+    ] = 1,
     prime: Annotated[
         str | None, typer.Option(metavar="AUDIO|SERIES", help="A recording, or a file of series, to continue.")
     ] = None,
@@ -66,9 +70,9 @@ def generate(
     """Generate new audio, or forecast series."""
     import numpy as np
 
-    from wavegen.report.terminal import ProgressBar
-    from wavegen.sampling.writing import output_paths, write_clips
-    from wavegen.trained import load
+    from wavegen.cli.clips import ClipWriter
+    from wavegen.sampling.writing import output_paths
+    from wavegen.trained import SamplingOptions, load
 
     given = given_options(context)
     trained = load(source, device)
@@ -91,8 +95,7 @@ def generate(
         frames = trained.mel_of(trained.read(Path(mel_from)))
     if frames is not None and (seconds is None or length is None):
         length = frames.n_samples / rate
-    blocks = trained.stream(
-        length,
+    options = SamplingOptions(
         count=count,
         temperature=temperature,
         top_k=top_k,
@@ -104,25 +107,16 @@ def generate(
         engine=engine,
         precision=precision,
         threads=threads,
-        notice=notice,
     )
     before = past if with_prime and past is not None else np.zeros(0, np.float32)
+    writer = ClipWriter(paths, rate, before, overwrite)
     n_samples = None if length is None else round(length * rate)
-    with ProgressBar("generating", n_samples and n_samples * count, unit="sample") as bar:
-
-        def written(made: int) -> None:
-            bar.move_to(made * count, f"{bar.rate() / rate:.2f} x real time")
-
-        try:
-            write_clips(blocks, paths, rate, n_samples=n_samples, before=before, overwrite=overwrite, written=written)
-        except (KeyboardInterrupt, SystemExit):
-            if bar.count:
-                notice(f"stopped; {bar.count // count / rate:.2f} s kept in {', '.join(paths)}")
-            raise
-        speed = bar.rate()
-    names = "standard output" if output == "-" else paths[0] if count == 1 else f"{paths[0]} to {paths[-1]}"
-    notice(
-        f"{names}: {count} x {bar.count // count / rate:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)"
+    if best_of == 1:
+        writer.write_stream(trained.stream(length, notice=notice, **options), n_samples)
+        return
+    writer.write_choices(
+        lambda made: trained.choose(length, best_of, made=made, notice=notice, **options),
+        (n_samples or 0) * count * best_of,
     )
 
 

@@ -30,6 +30,7 @@ def model_bits(
     silence: int,
     heard: Callable[[int], None] | None = None,
     conditions: Sequence[ClipCondition | None] | None = None,
+    past: npt.NDArray[np.integer] | None = None,
 ) -> list[float]:
     """The bits that coding each clip with the model's predictions would take.
 
@@ -44,16 +45,22 @@ def model_bits(
         silence: the class of silence.
         heard: called with the number of samples after each stretch.
         conditions: of a conditioned model: each clip's.
+        past: (T,) classes that came before every clip, as a prime does; what is behind them, and nothing by default, is
+            silence.
 
     Returns:
         Total bits of each clip; divided by its length they are its bits/sample.
     """
     import torch
 
-    field, padding = model.receptive_field, model.padding(silence)
+    field = model.receptive_field
+    before = np.full(field, model.padding(silence), dtype=np.int64)
+    if past is not None:
+        before = np.concatenate([before, past])
     model.eval()
     if isinstance(model, Recurrent):
-        return _remembering_bits(model, clips, padding, heard)
+        return _remembering_bits(model, clips, before, heard)
+    before = before[-field:]
     jobs = [(i, begin) for i, clip in enumerate(clips) for begin in range(0, len(clip), CHUNK_TARGETS)]
     stacks: SimpleQueue[Stack | None] = SimpleQueue()
     for stack in _stacks(model, max(1, min(torch.get_num_threads(), len(jobs)))):
@@ -61,8 +68,8 @@ def model_bits(
 
     def nats(job: tuple[int, int]) -> tuple[float, int]:
         clip, begin = clips[job[0]], job[1]
-        past = np.full(max(field - begin, 0), padding, dtype=np.int64)
-        window = torch.from_numpy(np.concatenate([past, clip[max(begin - field, 0) : begin + CHUNK_TARGETS]]))
+        heard_of_clip = clip[max(begin - field, 0) : begin + CHUNK_TARGETS]
+        window = torch.from_numpy(np.concatenate([before[min(begin, field) :], heard_of_clip]))
         seen = None if conditions is None else conditions[job[0]]
         condition = None
         if seen is not None:  # a step predicts the sample after its input
@@ -117,13 +124,13 @@ def _nats(model: Network, window: Tensor, stack: Stack | None, condition: Condit
 class _Listener:
     """Goes through a clip with a network that remembers all of it, chunk by chunk."""
 
-    def __init__(self, model: Recurrent, clip: npt.NDArray[np.integer], silence: int) -> None:
+    def __init__(self, model: Recurrent, clip: npt.NDArray[np.integer], before: npt.NDArray[np.int64]) -> None:
         import torch
 
         self.model, self.clip = model, clip
         self.begin, self.nats = 0, 0.0
         self.state: tuple[Tensor, ...] | None = None
-        self.past = torch.full((1, model.receptive_field), silence, device=next(model.parameters()).device)
+        self.past = torch.from_numpy(before)[None].to(next(model.parameters()).device)
 
     def go_on(self) -> int:
         """Score the next chunk; the number of its samples."""
@@ -145,12 +152,15 @@ class _Listener:
 
 
 def _remembering_bits(
-    model: Recurrent, clips: Sequence[npt.NDArray[np.integer]], silence: int, heard: Callable[[int], None] | None
+    model: Recurrent,
+    clips: Sequence[npt.NDArray[np.integer]],
+    before: npt.NDArray[np.int64],
+    heard: Callable[[int], None] | None,
 ) -> list[float]:
     """The bits of each clip under a network whose state goes on from its start: each thread goes through one."""
     import torch
 
-    listeners = [_Listener(model, clip, silence) for clip in clips]
+    listeners = [_Listener(model, clip, before) for clip in clips]
     waiting, running = [one for one in reversed(listeners) if not one.is_through()], dict[Future[int], _Listener]()
     n_threads = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
     pool = one_thread_each(n_threads, "scoring")

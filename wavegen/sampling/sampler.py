@@ -26,6 +26,7 @@ class Request:
         n_samples: length of each clip; None goes on without end.
         count: clips, made side by side.
         seed: with the clip's number and the sample's place it decides every draw.
+        numbers: of the clips; 0, 1, 2, ... by default.
         truncation: temperature, top-k, top-p.
         prime: (T,) classes that every clip continues; None begins from silence, as the clips of a corpus do.
         conditions: of a conditioned model: each clip's.
@@ -40,6 +41,7 @@ class Request:
     truncation: Truncation = field(default_factory=Truncation)
     prime: npt.NDArray[np.integer] | None = None
     conditions: Sequence[ClipCondition] | None = None
+    numbers: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.n_samples is not None and self.n_samples < 1:
@@ -76,10 +78,11 @@ class Sampler:
             ModelError: the model's outputs are not finite.
         """
         self.engine.start(np.repeat(self._past(request)[None], request.count, axis=0), request.conditions)
+        clips = range(request.count) if request.numbers is None else request.numbers
         made = 0
         while request.n_samples is None or made < request.n_samples:
             stop = made + chunk if request.n_samples is None else min(made + chunk, request.n_samples)
-            numbers = np.stack([uniforms(request.seed, clip, made, stop) for clip in range(request.count)])
+            numbers = np.stack([uniforms(request.seed, clip, made, stop) for clip in clips])
             yield self.engine.generate(numbers, request.truncation)
             made = stop
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wavegen.config import DEFAULT_PRESET, Config, load_config
-from wavegen.trained.generating import Generating, SamplingOptions
+from wavegen.trained.choosing import Choosing
+from wavegen.trained.generating import SamplingOptions
 from wavegen.trained.model import Label
 from wavegen.trained.scoring import Scoring
 from wavegen.trained.series import Forecasting
@@ -17,7 +18,7 @@ from wavegen.training.run_folder import RunFolder, find_checkpoint
 __all__ = ["Label", "SamplingOptions", "TrainedModel", "load", "train"]
 
 
-class TrainedModel(Generating, Scoring, Forecasting):
+class TrainedModel(Choosing, Scoring, Forecasting):
     """A network with a checkpoint's averaged weights: generates, scores, and forecasts.
 
     Args:

@@ -18,6 +18,7 @@ from wavegen.errors import UsageError
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import PRECISIONS, build_engine, choose_engine
 from wavegen.sampling.sampler import Request, Sampler
+from wavegen.sampling.watch import Fault, Watch
 from wavegen.trained.model import Label, Model, mono
 
 if TYPE_CHECKING:
@@ -89,6 +90,42 @@ class Generating(Model):
             UsageError: an argument is out of its range.
             ModelError: the model's outputs are not finite.
         """
+        sampler, request = self._prepared(
+            seconds,
+            count=count,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            prime=prime,
+            labels=labels,
+            mel=mel,
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            notice=notice,
+        )
+        return sampler.stream(request)
+
+    def _prepared(
+        self,
+        seconds: float | None,
+        candidates: int = 1,
+        *,
+        count: int = 1,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        prime: npt.ArrayLike | None = None,
+        labels: Sequence[Label] = (),
+        mel: npt.ArrayLike | Frames | None = None,
+        engine: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        notice: Callable[[str], None] | None = None,
+    ) -> tuple[Sampler, Request]:
+        """What makes the clips, so many candidates for each, and what it is asked for, checked."""
         self.check_kind(False, "generate")
         n_samples = None if seconds is None else self.n_samples(seconds)
         if prime is not None and self.conditioner.mel is not None:
@@ -108,7 +145,7 @@ class Generating(Model):
         truncation = Truncation(temperature, top_k, top_p)
         self.distribution.check(truncation)
         request = Request(n_samples, count, seed, truncation, past, conditions)
-        return Sampler(self._engine(engine, precision, threads, count, notice), self.quantizer).stream(request)
+        return Sampler(self._engine(engine, precision, threads, count * candidates, notice), self.quantizer), request
 
     def generate(self, seconds: float | None = None, **options: Unpack[SamplingOptions]) -> Floats:
         """Generate audio as one array.
@@ -127,6 +164,16 @@ class Generating(Model):
         if seconds is None and options.get("mel") is None:
             raise UsageError("--seconds: expected a length, found none")
         return np.concatenate(list(self.stream(seconds, **options)), axis=1)
+
+    def faults(self, waveform: npt.ArrayLike) -> list[Fault]:
+        """Dead silence, clipping and runaway noise in a generated clip, as ``generate`` warns of them.
+
+        Args:
+            waveform: (T,) at the model's rate.
+        """
+        watch = Watch(self.sample_rate_hz)
+        watch.hear(mono(waveform)[None])
+        return watch.faults()
 
     def n_samples(self, seconds: float) -> int:
         """A length in samples.
@@ -166,11 +213,10 @@ class Generating(Model):
 
     def doubt(self) -> str | None:
         """A sentence on why nothing good can be expected of this model, if so."""
-        validation = self.checkpoint.metrics.get("validation") or {}
         if self.is_series:
             return None  # evaluate says how good its forecasts are
-        bits = validation.get("held_out_bits", validation.get("validation_bits"))
-        baselines = validation.get("baselines", {})
+        bits = self.held_out_bits
+        baselines = (self.checkpoint.metrics.get("validation") or {}).get("baselines", {})
         # of 16-bit samples no pairs can be counted
         name, what = ("order-2 Markov", "pairs of samples") if "order-2 Markov" in baselines else ("unigram", "samples")
         trivial = baselines.get(name)
@@ -183,6 +229,13 @@ class Generating(Model):
             f"this model is hardly trained, expect noise: {heard} and has {bits:.2f} bits/sample on held-out audio, "
             f"where counting {what} ({name}) has {trivial:.2f}; train longer"
         )
+
+    @property
+    def held_out_bits(self) -> float | None:
+        """Bits/sample on held-out audio at the last validation; None if there was none."""
+        validation = self.checkpoint.metrics.get("validation") or {}
+        bits: float | None = validation.get("held_out_bits", validation.get("validation_bits"))
+        return bits
 
     @property
     def precision_costs(self) -> dict[str, float]:
