@@ -1,5 +1,6 @@
 import re
 import string
+import time
 from pathlib import Path
 
 import pytest
@@ -410,7 +411,6 @@ def test_exit_codes(kind, exit_code):
     assert str(error) == "a problem"
 
 
-@pytest.mark.timeout(5)  # a second, and room for a busy machine
 @pytest.mark.parametrize(
     "text",
     [
@@ -423,7 +423,9 @@ def test_exit_codes(kind, exit_code):
     ids=["sections", "keys", "near misses", "list items", "digits"],
 )
 def test_a_document_full_of_mistakes_is_answered_at_once(text):
+    started = time.process_time()
     assert problems(text)
+    assert time.process_time() - started < 3  # a second, and room for a slow machine
 
 
 # --- kinds of model ----------------------------------------------------------------------------------------------

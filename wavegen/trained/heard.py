@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.finding import printable
-from wavegen.data.corpus import TAIL, Clip, Manifest, Stored, first_few
+from wavegen.data.corpus import TAIL, Clip, Manifest, Stored
+from wavegen.data.wording import first_few
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.series import ScoredSeries
 
