@@ -257,8 +257,9 @@ def test_evaluate_agrees_with_the_last_validation(home: Path) -> None:
     files = [home / "recordings" / name for name in names]
     by_file = json.loads(wavegen("evaluate", newest, *files, "--json").stdout)
     assert by_file["bits_per_sample"] == pytest.approx(scored["bits_per_sample"], abs=1e-6)
-    assert scored["interval_95"][0] < scored["bits_per_sample"] < scored["interval_95"][1]
-    assert "this model minus it" in wavegen("evaluate", newest, "--summary").stdout
+    everything = json.loads(wavegen("evaluate", newest, home / "recordings", "--json").stdout)
+    assert everything["interval_95"][0] < everything["bits_per_sample"] < everything["interval_95"][1]
+    assert "this model minus it" in wavegen("evaluate", newest, home / "recordings", "--summary").stdout
 
 
 def test_evaluate_writes_a_line_for_each_clip(home: Path, tmp_path: Path) -> None:
