@@ -25,7 +25,7 @@ def run_processes(n: int, command: Sequence[str], complain: Callable[[str], None
 
     Args:
         n: number of processes.
-        command: with its arguments; it finds the others as under torchrun (see ``distributed``).
+        command: with its arguments; it finds the others as under torchrun (see ``wavegen.training.meeting``).
         complain: is told of a process that died of a signal.
 
     Returns:

@@ -1,0 +1,275 @@
+"""Checkpoints, and the runs that they belong to."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inspections import RATE, inspected
+from wavegen.config import load_config, override
+from wavegen.errors import CheckpointError
+from wavegen.evaluation.measure import BITS, SQUARED_ERROR, Measure
+from wavegen.model.building import build_model
+from wavegen.report.inspection import inspect_path, inspect_paths
+from wavegen.training.checkpoint import Checkpoint, save_checkpoint
+from wavegen.training.progress import Progress
+from wavegen.training.run_folder import RunFolder
+
+BASELINES = {
+    "uniform": 8.0,
+    "unigram": 7.6,
+    "order-1 Markov": 4.9,
+    "order-2 Markov": 4.3,
+    "linear prediction": 3.7,
+}
+
+
+def make_checkpoint(step: int, validation: dict[str, Any] | None, steps: int = 2000) -> Checkpoint:
+    config = load_config().with_values("training", steps=steps, minutes=None)
+    config = config.with_values("data", folder="my recordings").with_values("audio", sample_rate_hz=RATE)
+    progress = Progress(
+        step=step,
+        updates=step - 2,
+        targets=step * 7200,
+        seconds=step * 0.5,
+        best_bits=validation and 3.9,
+        best_step=validation and 600,
+        validation=validation or {},
+    )
+    manifest = [
+        {
+            "name": f"{i}.wav",
+            "n_samples": 60 * RATE,
+            "content_hash": "0",
+            "split": "validation" if i == 0 else "train",
+            "label": f"speaker {i % 3}",
+        }
+        for i in range(10)
+    ]
+    arrays = {"output.weight": np.zeros((4, 4), np.float32)}
+    return Checkpoint(config, step, arrays, arrays, ({}, {}), manifest, dict(vars(progress)), {"torch": "2.9.0"})
+
+
+def validation_line(step: int, bits: float, **more: Any) -> dict[str, Any]:
+    return {"step": step, "validation_bits": bits, "baselines": BASELINES, "held_out_seconds": 30.0, **more}
+
+
+def step_line(step: int, bits: float | None) -> dict[str, Any]:
+    return {
+        "step": step,
+        "train_bits": bits,
+        "hours_heard": step / 1000,
+        "seconds": step * 0.5,
+        "skipped": 1,
+        "targets_per_second": 1e4,
+    }
+
+
+def test_checkpoint_says_where_its_training_stands(tmp_path: Path) -> None:
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(make_checkpoint(1000, validation_line(1000, 4.0)), path)
+    facts, text = inspected(path, "checkpoint")
+    assert (facts["step"], facts["total_steps"], facts["skipped_steps"]) == (1000, 2000, 2)
+    assert facts["hours_heard"] == pytest.approx(0.125)
+    assert facts["minutes_trained"] == pytest.approx(500 / 60)
+    assert (facts["best_bits_per_sample"], facts["best_step"]) == (3.9, 600)
+    assert facts["last_validation"]["baselines_bits_per_sample"] == BASELINES
+    assert facts["network"]["parameters"] == build_model(make_checkpoint(1, None).config).n_parameters
+    assert len(facts["data"].pop("held_out_hash")) == 16
+    assert facts["data"] == {
+        "folder": "my recordings",
+        "train_clips": 9,
+        "validation_clips": 1,
+        "train_minutes": 9.0,
+        "validation_minutes": 1.0,
+        "labels": ["speaker 0", "speaker 1", "speaker 2"],
+    }
+    assert facts["versions"]["torch"] == "2.9.0"
+    assert facts["file_bytes"] == path.stat().st_size
+    for shown in (
+        "1,000 of 2,000 (50%)",
+        "7:30 min of audio",
+        "8:20 min",
+        "4.000 bits/sample at step 1,000",
+        "3.900 bits/sample at step 600",
+        "9 clips, 9:00 min",
+        "3: speaker 0, speaker 1, speaker 2",
+        "torch 2.9.0",
+    ):
+        assert shown in text
+
+
+def test_figures_in_other_classes_say_so(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(1000, validation_line(1000, 9.5))
+    keys = ["quantization.kind=linear", "quantization.classes=65536", "model.input=scalar"]
+    checkpoint.config = override(checkpoint.config, [*keys, "output.kind=logistic_mixture"])
+    save_checkpoint(checkpoint, tmp_path / "step.safetensors")
+    _, text = inspected(tmp_path / "step.safetensors", "checkpoint")
+    assert "9.500 bits/sample in 65,536 linear classes at step 1,000" in text
+    assert re.search(r"\n +model +bits/sample in 65,536 linear classes\n", text)
+
+
+def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path: Path) -> None:
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(make_checkpoint(2000, validation_line(2000, 4.5, held_out_bits=4.0)), path)
+    facts, text = inspected(path, "checkpoint")
+    assert facts["last_validation"]["bits_per_sample"] == 4.5
+    assert facts["last_validation"]["all_bits_per_sample"] == 4.0
+    assert "4.500 bits/sample at step 2,000 (4.000 on all held-out audio)" in text
+    rows = [line.split() for line in text.partition("step 2,000, 30.0 s of held-out audio")[2].splitlines()[3:9]]
+    assert [row[-1] for row in rows] == ["8.000", "7.600", "4.900", "4.300", "4.000", "3.700"]
+    assert rows[4][:2] == ["this", "model"]
+
+
+def test_checkpoint_before_the_first_validation(tmp_path: Path) -> None:
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(make_checkpoint(10, None), path)
+    facts, text = inspected(path, "checkpoint")
+    assert facts["last_validation"] is None
+    assert "no validation yet" in text
+
+
+def test_figures_that_are_not_finite_stay_valid_json(tmp_path: Path) -> None:
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(make_checkpoint(1000, validation_line(1000, math.nan)), path)
+    facts, text = inspected(path, "checkpoint")
+    assert facts["last_validation"]["bits_per_sample"] is None
+    assert "- bits/sample at step 1,000" in text
+
+
+def test_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(make_checkpoint(1000, None), path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged: its content does not match its hash"):
+        inspect_path(str(path))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run of 2,000 steps that was killed at step 1,050, with its newest checkpoint at step 1,000."""
+    run = RunFolder(tmp_path / "run")
+    run.create(make_checkpoint(1, None).config.to_yaml())
+    lines = []
+    for step in range(1, 1051):
+        lines.append(step_line(step, None if step == 7 else 8 - step / 500))
+        if step % 50 == 0:
+            lines.append(validation_line(step, 4.5 + abs(step - 600) / 1000))
+    run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 1051, "tra')
+    run.save_best(make_checkpoint(600, validation_line(600, 4.5)))
+    for step in (900, 1000):
+        run.save(make_checkpoint(step, validation_line(step, 4.9)), keep_last=3)
+    run.auditions.mkdir()
+    for step in (500, 1000):
+        run.audition_file(step).touch()
+        run.audition_file(step).with_suffix(".png").touch()
+    return run
+
+
+def test_run_says_where_its_training_stands(run: RunFolder) -> None:
+    facts, text = inspected(run.path, "run")
+    assert (facts["step"], facts["total_steps"], facts["newest_checkpoint_step"]) == (1050, 2000, 1000)
+    assert facts["hours_heard"] == pytest.approx(1.05)
+    assert facts["minutes_trained"] == pytest.approx(525 / 60)
+    assert facts["recent_train_bits_per_sample"] == pytest.approx(8 - (951 + 1050) / 2 / 500)
+    assert (facts["best_bits_per_sample"], facts["best_step"]) == (4.5, 600)
+    assert facts["data"]["train_clips"] == 9
+    assert facts["auditions"] == ["auditions/step-00000500.wav", "auditions/step-00001000.wav"]
+    assert [(entry["file"], entry["step"]) for entry in facts["checkpoints"]] == [
+        ("checkpoints/step-00000900.safetensors", 900),
+        ("checkpoints/step-00001000.safetensors", 1000),
+        ("checkpoints/best.safetensors", 600),
+    ]
+    for shown in (
+        "1,050 of 2,000",
+        "step 1,000; --resume goes on from there",
+        "5.999 bits/sample, mean of the last 100 steps",
+        "4.950 bits/sample at step 1,050",
+        "4.500 bits/sample at step 600",
+        "2, the last is auditions/step-00001000.wav",
+        "best.safetensors",
+    ):
+        assert shown in text
+
+
+def test_run_shows_its_curve_in_a_few_rows(run: RunFolder) -> None:
+    facts, text = inspected(run.path, "run")
+    assert [entry["step"] for entry in facts["validations"]] == list(range(50, 1051, 50))
+    first = facts["validations"][0]
+    steps = [step for step in range(1, 51) if step != 7]
+    assert first["train_bits_per_sample"] == pytest.approx(np.mean([8 - step / 500 for step in steps]))
+    assert facts["validations"][3]["train_bits_per_sample"] == pytest.approx(8 - (151 + 200) / 2 / 500)
+    assert first["hours_heard"] == pytest.approx(0.05)
+    title, _, curve = text.partition("validations (bits/sample)\n")
+    rows = curve.partition("\n\n")[0].splitlines()[2:]
+    assert title.endswith(f"{len(rows)} of 21 ")
+    assert len(rows) <= 12
+    assert rows[0].split()[0] == "50"
+    assert rows[-1].split()[0] == "1,050"
+    assert [row.split()[0] for row in rows if row.endswith("best")] == ["600"]
+
+
+def test_run_without_a_checkpoint_yet(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(make_checkpoint(1, None).config.to_yaml())
+    facts, text = inspected(run.path, "run")
+    assert facts["step"] == 0
+    assert facts["newest_checkpoint_step"] is None
+    assert facts["data"] is None
+    assert facts["checkpoints"] == facts["auditions"] == facts["validations"] == []
+    assert "none yet" in text
+    run.append_metrics(step_line(1, 7.9))
+    facts, text = inspected(run.path, "run")
+    assert facts["step"] == 1
+    assert "7.900 bits/sample, mean of the last step" in text
+
+
+@pytest.mark.parametrize(("preset", "measure"), [("small", BITS), ("book-simple", SQUARED_ERROR)])
+def test_run_of_which_every_step_was_skipped(tmp_path: Path, preset: str, measure: Measure) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(load_config(preset).to_yaml())
+    for step in (1, 2, 3):
+        entry = {"step": step, f"train_{measure.key}": None, measure.heard: 0.0, "skipped": step}
+        run.append_metrics({**entry, "gradient_norm": None, "targets_per_second": 1e4, "seconds": step * 0.5})
+    run.append_metrics({"step": 3, f"validation_{measure.key}": math.nan, "baselines": {"uniform": math.nan}})
+    facts, text = inspected(run.path, "run")
+    assert (facts["step"], facts["skipped_steps"], facts["recent_steps"]) == (3, 3, 0)
+    assert facts[f"best_{measure.fact}"] is facts[f"recent_train_{measure.fact}"] is None
+    assert "median of the last 3 steps" in text
+    assert "mean of the last" not in text
+    assert inspect_paths([str(run.path)] * 2).facts["runs"][0]["skipped_steps"] == 3
+
+
+def test_run_without_its_metrics_goes_by_its_checkpoint(run: RunFolder) -> None:
+    run.metrics_file.unlink()
+    facts, _ = inspected(run.path, "run")
+    assert facts["step"] == facts["newest_checkpoint_step"] == 1000
+    assert facts["best_step"] == 600
+
+
+def test_run_with_damaged_checkpoints_is_still_shown(run: RunFolder) -> None:
+    newest = run.step_checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    facts, text = inspected(run.path, "run")
+    assert facts["newest_checkpoint_step"] == 900
+    assert len(facts["damaged_checkpoints"]) == 1
+    assert "damaged" in text
+    for path in run.step_checkpoints():
+        path.write_bytes(b"")
+    facts, text = inspected(run.path, "run")
+    assert facts["newest_checkpoint_step"] is None
+    assert facts["step"] == 1050
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_run_fits_the_terminal(run: RunFolder, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = inspected(run.path, "run")[1]
+    assert max(map(len, text.splitlines())) <= columns
+    assert "\x1b" not in text
