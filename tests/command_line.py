@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
 from wavegen.cli import app
+from wavegen.training.run_folder import RunFolder
 
 COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
 
@@ -47,3 +50,16 @@ def called(*arguments: object, exit_code: int = 0) -> Result:
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == exit_code, done.output
     return done
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    """Wait for what a process of the command line is to bring about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def n_steps(run: Path) -> int:
+    """Steps in the metrics of a run, which may not be there yet."""
+    return sum("train_bits" in entry for entry in RunFolder(run).metrics())

@@ -10,15 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from command_line import COMMAND, wavegen
+from command_line import COMMAND, n_steps, wait_until, wavegen
+from trainings import assert_same_state, newest
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -192,17 +191,6 @@ def test_stopping_generate_leaves_a_file_that_plays(
     assert soundfile.info(output).frames >= 3200  # all but the tenth of a second that was under way
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def n_steps(run: Path) -> int:
-    return sum("train_bits" in entry for entry in RunFolder(run).metrics())
-
-
 def start_training(home: Path, run: Path) -> subprocess.Popen[str]:
     arguments = ["train", "recordings", "--config", "tiny.yaml", "--steps", "300", "--run", str(run), *QUIET]
     process = subprocess.Popen([*COMMAND, *arguments], cwd=home, stderr=subprocess.PIPE, text=True)
@@ -219,12 +207,9 @@ def test_kill_and_resume_equals_an_undisturbed_run(home: Path, tmp_path: Path) -
     assert process.returncode == -signal.SIGKILL
     assert n_steps(tmp_path / "killed") < 300
     wavegen("train", "--run", tmp_path / "killed", "--resume")
-    whole, killed = (RunFolder(tmp_path / name) for name in ("whole", "killed"))
-    one, other = whole.load_newest()[0], killed.load_newest()[0]
-    assert one.step == other.step == 300
-    for group in ("weights", "average"):
-        for name, array in getattr(one, group).items():
-            np.testing.assert_array_equal(array, getattr(other, group)[name], err_msg=f"{group}/{name}")
+    assert newest(tmp_path / "whole").step == 300
+    assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "killed"))
+    killed = RunFolder(tmp_path / "killed")
     assert [entry["step"] for entry in killed.metrics() if "train_bits" in entry] == list(range(1, 301))
 
 

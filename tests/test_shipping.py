@@ -3,20 +3,20 @@
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import wavegen
+from command_line import COMMAND
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def call(*arguments, **environment):
-    command = [sys.executable, "-W", "error", "-m", "wavegen", *arguments]
+    command = [*COMMAND, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment}).stdout
 
 

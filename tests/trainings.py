@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from wavegen.config import Config
 from wavegen.training import launch
+from wavegen.training.checkpoint import Checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.trainer import Trainer
@@ -39,3 +41,21 @@ def begin(config: Config, run: Path, said: list[str] | None = None, init_from: P
 def go_on(run: Path, requested: Callable[[Config], Config] = lambda frozen: frozen, accept: bool = False) -> Trainer:
     """The training of a run folder, from its newest checkpoint."""
     return launch.resume(RunFolder(run), requested, accept, ON_CPU, [], lambda text: None)
+
+
+def newest(run: Path) -> Checkpoint:
+    """The newest checkpoint of a run, none of whose checkpoints is damaged."""
+    checkpoint, damaged = RunFolder(run).load_newest()
+    assert not damaged
+    return checkpoint
+
+
+def assert_same_state(one: Checkpoint, other: Checkpoint) -> None:
+    """Two trainings are the same to the last bit: weights, averages, and the optimizer's moments."""
+    assert one.step == other.step
+    for mine, others in zip(
+        (one.weights, one.average, *one.moments), (other.weights, other.average, *other.moments), strict=True
+    ):
+        assert mine.keys() == others.keys()
+        for name, array in mine.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name)

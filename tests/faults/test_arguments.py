@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from command_line import COMMAND
 from wavegen.cli import app
 
 pytestmark = pytest.mark.slow
@@ -254,7 +254,7 @@ def test_what_is_missing_too_much_or_contradictory_is_refused(arguments, place, 
 
 
 def generate_to(place, output, **more):
-    command = [sys.executable, "-W", "error", "-m", "wavegen", "generate", "run", "--seconds", "inf", "-o", "-"]
+    command = [*COMMAND, "generate", "run", "--seconds", "inf", "-o", "-"]
     return subprocess.Popen(command, cwd=place, stdout=output, stderr=subprocess.PIPE, text=True, **more)
 
 
@@ -281,7 +281,7 @@ def test_a_full_pipe_is_waited_for_and_a_closed_one_ends_it_quietly(place, block
 )
 def test_words_onto_a_full_disk_are_an_error(place, arguments):
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-W", "error", "-m", "wavegen", *arguments]
+        command = [*COMMAND, *arguments]
         done = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: No space left on device"
@@ -292,7 +292,7 @@ def test_words_onto_a_full_disk_are_an_error(place, arguments):
 def test_words_into_a_closed_pipe_end_quietly(place, arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-W", "error", "-m", "wavegen", *arguments]
+    command = [*COMMAND, *arguments]
     done = subprocess.run(command, cwd=place, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

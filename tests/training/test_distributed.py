@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from command_line import COMMAND, n_steps, wait_until
+from trainings import assert_same_state, newest
 from wavegen.errors import UsageError
 from wavegen.training.distributed import Group
 from wavegen.training.meeting import first_host, place_from
@@ -230,10 +232,8 @@ def test_several_processes_resume_bit_exactly(recordings: Path, tmp_path: Path, 
     settings = overrides(**{"training.backend": backend, "training.accumulation": 1})
     for done in together(3, "-c", RESUMER, json.dumps(settings), str(recordings), str(tmp_path)):
         assert done.returncode == 0, done.stderr
-    whole, stopped = (RunFolder(tmp_path / name).load_newest()[0] for name in ("whole", "stopped"))
-    assert whole.step == stopped.step == 12
-    for name, array in whole.weights.items():
-        np.testing.assert_array_equal(array, stopped.weights[name], err_msg=name)
+    assert newest(tmp_path / "whole").step == 12
+    assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "stopped"))
 
 
 def test_a_processes_failure_is_everyones_and_is_told_once() -> None:
@@ -270,20 +270,7 @@ with joined("cpu") as group:
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
-WAVEGEN = [sys.executable, "-W", "error", "-m", "wavegen"]
 LONG = {"training.steps": 100_000, "training.checkpoint_every": 10}
-
-
-def n_steps(run: Path) -> int:
-    file = run / "metrics.jsonl"
-    return sum("train_bits" in line for line in file.read_text().splitlines()) if file.exists() else 0
-
-
-def wait_until(done: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
@@ -292,9 +279,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def newest_step(run: Path) -> int:
-    checkpoint, damaged = RunFolder(run).load_newest()
-    assert not damaged
-    return checkpoint.step
+    return newest(run).step
 
 
 @pytest.fixture
@@ -322,7 +307,7 @@ def start(recordings: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess
 
 def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_goes_on(start, tmp_path) -> None:
     run = tmp_path / "run"
-    process = start(run, WAVEGEN, "--devices", "2")
+    process = start(run, COMMAND, "--devices", "2")
     os.kill(children(process)[1], signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
@@ -330,7 +315,7 @@ def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number
     assert said.count("another process of this training is gone") == 1
     step = newest_step(run)
     assert step == n_steps(run) >= 15
-    call = [*WAVEGEN, "train", "--run", str(run), "--resume", "--steps", str(step + 5), "--devices", "3"]
+    call = [*COMMAND, "train", "--run", str(run), "--resume", "--steps", str(step + 5), "--devices", "3"]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "on 3 processes now" in done.stderr
@@ -339,7 +324,7 @@ def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number
 
 def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, tmp_path) -> None:
     run = tmp_path / "run"
-    process = start(run, WAVEGEN, "--devices", "2", **{"training.timeout_seconds": 2})
+    process = start(run, COMMAND, "--devices", "2", **{"training.timeout_seconds": 2})
     stuck = children(process)[1]
     os.kill(stuck, signal.SIGSTOP)
     began = time.monotonic()
@@ -354,7 +339,7 @@ def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, t
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopping_several_processes_saves(start, tmp_path, number: signal.Signals, exit_code: int) -> None:
     run = tmp_path / "run"
-    process = start(run, WAVEGEN, "--devices", "2")
+    process = start(run, COMMAND, "--devices", "2")
     began = time.monotonic()
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
@@ -366,7 +351,7 @@ def test_stopping_several_processes_saves(start, tmp_path, number: signal.Signal
 
 def test_a_signal_saves_and_goes_on(start, tmp_path) -> None:
     run = tmp_path / "run"
-    process = start(run, WAVEGEN, "--devices", "2", **{"training.checkpoint_every": 100_000})
+    process = start(run, COMMAND, "--devices", "2", **{"training.checkpoint_every": 100_000})
     process.send_signal(signal.SIGUSR1)
     wait_until(lambda: newest_step(run) >= 15)
     saved, reached = newest_step(run), n_steps(run)
@@ -378,7 +363,7 @@ def test_a_signal_saves_and_goes_on(start, tmp_path) -> None:
 
 
 def test_processes_end_with_the_one_that_started_them(start, tmp_path) -> None:
-    process = start(tmp_path / "run", WAVEGEN, "--devices", "2")
+    process = start(tmp_path / "run", COMMAND, "--devices", "2")
     left = children(process)
     process.kill()
     process.wait()

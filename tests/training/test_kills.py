@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from recordings import write_tones
+from trainings import assert_same_state, newest
 from wavegen.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -122,14 +122,8 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path: Pat
     assert deaths == KILLS
     begin(nursery, killed.path)
     assert exit_code(nursery) == 0
-    one, other = whole.load_newest()[0], killed.load_newest()[0]
-    assert one.step == other.step == STEPS
-    for group in ("weights", "average"):
-        for name, array in getattr(one, group).items():
-            np.testing.assert_array_equal(array, getattr(other, group)[name], err_msg=f"{group}/{name}")
-    for mine, others in zip(one.moments, other.moments, strict=True):
-        for name, array in mine.items():
-            np.testing.assert_array_equal(array, others[name], err_msg=name)
+    assert newest(whole.path).step == STEPS
+    assert_same_state(newest(whole.path), newest(killed.path))
     timing = {"seconds", "targets_per_second"}
     figures = [
         [{key: value for key, value in entry.items() if key not in timing} for entry in run.metrics()]

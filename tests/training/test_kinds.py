@@ -9,7 +9,7 @@ import torch
 
 import wavegen
 from recordings import write_tones
-from trainings import RATE_HZ, begin, go_on
+from trainings import RATE_HZ, assert_same_state, begin, go_on, newest
 from wavegen.bench.training import measure_training
 from wavegen.config import Config, load_config
 from wavegen.errors import UsageError
@@ -17,7 +17,6 @@ from wavegen.report.inspection import inspect_path
 from wavegen.report.pictures.inspected import draw
 from wavegen.report.plan import plan_tables
 from wavegen.training.memory import training_bytes
-from wavegen.training.run_folder import RunFolder
 from wavegen.training.settling import settle
 
 TINY = [
@@ -63,12 +62,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(kind: str, tones: Path, tm
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), step=5)
     go_on(tmp_path / "parts").fit()
-    (one, _), (other, _) = (RunFolder(tmp_path / name).load_newest() for name in ("whole", "parts"))
-    pairs = [(one.weights, other.weights), (one.average, other.average)]
-    for mine, others in (*pairs, *zip(one.moments, other.moments, strict=True)):
-        assert mine.keys() == others.keys()
-        for name, array in mine.items():
-            np.testing.assert_array_equal(array, others[name], err_msg=name)
+    assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "parts"))
 
 
 @pytest.mark.parametrize("kind", ["stack", "gru", "lstm"])

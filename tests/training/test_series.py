@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import wavegen
-from trainings import begin, go_on
+from trainings import assert_same_state, begin, go_on, newest
 from wavegen.config import Config, load_config
 from wavegen.data.reading import read_corpus
 from wavegen.data.series import values_of
@@ -103,11 +103,8 @@ def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), 13)
     go_on(tmp_path / "parts").fit()
-    (one, _), (other, _) = (RunFolder(tmp_path / name).load_newest() for name in ("whole", "parts"))
-    assert one.step == other.step == 40
-    for mine, others in ((one.weights, other.weights), (one.average, other.average)):
-        assert mine.keys() == others.keys()
-        assert all(np.array_equal(array, others[name]) for name, array in mine.items())
+    assert newest(tmp_path / "whole").step == 40
+    assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "parts"))
     for key in ("train_squared_error", "validation_squared_error"):
         assert figures(tmp_path / "whole", key) == figures(tmp_path / "parts", key)
 

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from recordings import write_tones
-from trainings import RATE_HZ, TINY, begin, go_on
+from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
 from wavegen.config import Config, load_config
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
@@ -36,22 +36,6 @@ def tiny_config(folder: Path, *overrides: str) -> Config:
     return load_config("small", [f"data.folder={folder}", *TINY, *overrides])
 
 
-def final_state(run: Path) -> Checkpoint:
-    checkpoint, damaged = RunFolder(run).load_newest()
-    assert not damaged
-    return checkpoint
-
-
-def assert_same_training(one: Checkpoint, other: Checkpoint) -> None:
-    assert one.step == other.step
-    for mine, others in zip(
-        (one.weights, one.average, *one.moments), (other.weights, other.average, *other.moments), strict=True
-    ):
-        assert mine.keys() == others.keys()
-        for name, array in mine.items():
-            np.testing.assert_array_equal(array, others[name], err_msg=name)
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -68,8 +52,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Pat
     stop_after(begin(config, tmp_path / "parts"), step=5)
     stop_after(go_on(tmp_path / "parts"), step=8)
     go_on(tmp_path / "parts").fit()
-    assert_same_training(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
-    assert final_state(tmp_path / "parts").step == 10
+    assert_same_state(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
+    assert newest(tmp_path / "parts").step == 10
 
     whole, parts = (list(RunFolder(tmp_path / name).metrics()) for name in ("whole", "parts"))
     assert [entry["step"] for entry in parts if "train_bits" in entry] == list(range(1, 11))
@@ -96,11 +80,11 @@ def test_interrupted_while_validating_validates_after_resuming(
     with pytest.raises(Interrupted) as stopped:
         training.fit()
     assert stopped.value.exit_code == 143
-    assert final_state(tmp_path / "run").step == 4
+    assert newest(tmp_path / "run").step == 4
     monkeypatch.undo()
     go_on(tmp_path / "run").fit()
     begin(config, tmp_path / "whole").fit()
-    assert_same_training(final_state(tmp_path / "run"), final_state(tmp_path / "whole"))
+    assert_same_state(newest(tmp_path / "run"), newest(tmp_path / "whole"))
     validated = [entry["step"] for entry in RunFolder(tmp_path / "run").metrics() if "validation_bits" in entry]
     assert validated == [4, 8, 10]
 
@@ -148,7 +132,7 @@ def test_repeated_non_finite_losses_end_in_an_error_and_keep_the_last_good_check
     config = tiny_config(sines, "training.steps=100", "training.checkpoint_every=2")
     with pytest.raises(TrainingError, match=r"step 24: the loss was not finite 20 times in a row.*learning_rate"):
         begin(config, tmp_path / "run").fit()
-    assert all(np.isfinite(array).all() for array in final_state(tmp_path / "run").weights.values())
+    assert all(np.isfinite(array).all() for array in newest(tmp_path / "run").weights.values())
 
 
 def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path: Path) -> None:
@@ -254,12 +238,12 @@ def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(
 ) -> None:
     config = tiny_config(sines, "training.steps=20", "training.validate_every=5", "training.checkpoint_every=5")
     begin(config, tmp_path / "run").fit()
-    costs = final_state(tmp_path / "run").metrics["precision_costs"]
+    costs = newest(tmp_path / "run").metrics["precision_costs"]
     assert costs.keys() == {"bfloat16", "int8"}
     assert all(abs(cost) < 0.1 for cost in costs.values())
     further = go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=30))
     stop_after(further, step=27)
-    assert final_state(tmp_path / "run").metrics["precision_costs"] == {}
+    assert newest(tmp_path / "run").metrics["precision_costs"] == {}
     go_on(tmp_path / "run").fit()
     best = load_checkpoint(RunFolder(tmp_path / "run").best_checkpoint)
     assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
@@ -299,7 +283,7 @@ def test_a_periodic_save_that_fails_is_told_and_tried_again(
     training.observers = [Listener()]
     training.fit()
     assert said == ["checkpoint not saved: no space left"]
-    assert final_state(tmp_path / "run").step == 12
+    assert newest(tmp_path / "run").step == 12
 
 
 def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines: Path, tmp_path: Path) -> None:
@@ -317,7 +301,7 @@ def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines: Path, t
     training.observers = [Broken(), Listener()]
     training.fit()
     assert said == ["Broken: no space left"]
-    assert final_state(tmp_path / "run").step == 10
+    assert newest(tmp_path / "run").step == 10
 
 
 def test_a_training_whose_last_save_fails_does_not_end_well(
@@ -349,7 +333,7 @@ def test_a_longer_schedule_resumes_without_being_asked_twice(sines: Path, tmp_pa
     begin(tiny_config(sines), tmp_path / "run").fit()
     longer = go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=15))
     longer.fit()
-    assert final_state(tmp_path / "run").step == 15
+    assert newest(tmp_path / "run").step == 15
     assert load_config(tmp_path / "run" / "config.yaml").training.steps == 15
 
 
@@ -380,7 +364,7 @@ def test_a_changed_folder_is_shown_and_needs_a_word(sines: Path, tmp_path: Path,
     with pytest.raises(UsageError, match=r"added: new\.wav \(.*--accept-changes"):
         go_on(tmp_path / "run")
     go_on(tmp_path / "run", accept=True).fit()
-    assert final_state(tmp_path / "run").step == 10
+    assert newest(tmp_path / "run").step == 10
 
 
 def test_minutes_become_steps_that_are_frozen(sines: Path, tmp_path: Path) -> None:
