@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wavegen.config import Config
+from wavegen.model.layers import build_raw_input
 from wavegen.model.network import Network
 from wavegen.model.outputs import build_distribution
 from wavegen.model.recurrent import Recurrent
@@ -16,23 +17,18 @@ def build_model(config: Config) -> Network:
     if model.kind == "wavenet":
         return build_wavenet(config)
     classes, distribution = config.n_classes, build_distribution(config)
+    entry, width = build_raw_input(model.input, classes, model.embedding_channels)
     if model.kind == "stack":
-        return Stack(
-            classes=classes,
-            layers=model.layers,
-            distribution=distribution,
-            input_kind=model.input,
-            embedding_channels=model.embedding_channels,
-        )
+        return Stack(classes=classes, entry=entry, width=width, layers=model.layers, distribution=distribution)
     return Recurrent(
         classes=classes,
+        entry=entry,
+        width=width,
         kind=model.kind,
         channels=model.recurrent_channels,
         n_layers=model.recurrent_layers,
         context=model.context,
         distribution=distribution,
-        input_kind=model.input,
-        embedding_channels=model.embedding_channels,
     )
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 from torch import Tensor, nn
 
 from wavegen.model.conditioning import Condition
-from wavegen.model.layers import build_raw_input
 from wavegen.model.network import Network
 from wavegen.model.outputs import Distribution
 
@@ -24,29 +23,29 @@ class Recurrent(Network):
 
     Args:
         classes: levels of the input; 0 where it is a series of values.
+        entry: what a class becomes before it enters the lowest layer.
+        width: channels that it has then.
         kind: of the layers.
         channels: of each layer's state.
         n_layers: one above the other.
         context: samples that a window holds before its first target.
         distribution: of a sample, whose parameters the network puts out.
-        input_kind: how a class enters the lowest layer: as a row of weights, one-hot, or as one number.
-        embedding_channels: width of the row of weights.
     """
 
     def __init__(
         self,
         *,
         classes: int,
+        entry: nn.Module,
+        width: int,
         kind: Literal["gru", "lstm"],
         channels: int,
         n_layers: int,
         context: int,
         distribution: Distribution,
-        input_kind: Literal["embedding", "one_hot", "scalar"],
-        embedding_channels: int,
     ) -> None:
         super().__init__(classes, distribution)
-        self.input, width = build_raw_input(input_kind, classes, embedding_channels)
+        self.input = entry
         self.recurrent = (nn.GRU if kind == "gru" else nn.LSTM)(width, channels, n_layers)
         for name, parameter in self.recurrent.named_parameters():
             if name.startswith("weight"):

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from wavegen.config import LayerConfig
 from wavegen.model.conditioning import Condition
-from wavegen.model.layers import build_raw_input
 from wavegen.model.network import Network
 from wavegen.model.outputs import Distribution
 
@@ -125,23 +124,23 @@ class Stack(Network):
 
     Args:
         classes: levels of the input; 0 where it is a series of values.
+        entry: what a class becomes before it enters the lowest layer.
+        width: channels that it has then.
         layers: the lowest first; valid.
         distribution: of a sample, whose parameters the network puts out.
-        input_kind: how a class enters the lowest layer: as a row of weights, one-hot, or as one number.
-        embedding_channels: width of the row of weights.
     """
 
     def __init__(
         self,
         *,
         classes: int,
+        entry: nn.Module,
+        width: int,
         layers: Sequence[LayerConfig],
         distribution: Distribution,
-        input_kind: Literal["embedding", "one_hot", "scalar"],
-        embedding_channels: int,
     ) -> None:
         super().__init__(classes, distribution)
-        self.input, width = build_raw_input(input_kind, classes, embedding_channels)
+        self.input = entry
         self.layers = nn.ModuleList()
         widths, places = [width], {"input": 0}
         for i, layer in enumerate(layers, start=1):
