@@ -16,7 +16,7 @@ from wavegen.device import one_thread_each, torch_threads
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import Network
 from wavegen.model.recurrent import Recurrent
-from wavegen.model.wavenet import Stack, WaveNet
+from wavegen.model.wavenet import BlockStack, WaveNet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,7 @@ def model_bits(
         return _remembering_bits(model, clips, before, heard)
     before = before[-field:]
     jobs = [(i, begin) for i, clip in enumerate(clips) for begin in range(0, len(clip), CHUNK_TARGETS)]
-    stacks: SimpleQueue[Stack | None] = SimpleQueue()
+    stacks: SimpleQueue[BlockStack | None] = SimpleQueue()
     for stack in _stacks(model, max(1, min(torch.get_num_threads(), len(jobs)))):
         stacks.put(stack)
 
@@ -94,7 +94,7 @@ def model_bits(
     return totals
 
 
-def _stacks(model: Network, n_threads: int) -> Sequence[Stack | None]:
+def _stacks(model: Network, n_threads: int) -> Sequence[BlockStack | None]:
     """A way to compute a WaveNet's blocks for each thread that scores; None for the network as it is."""
     import torch
 
@@ -109,7 +109,7 @@ def _stacks(model: Network, n_threads: int) -> Sequence[Stack | None]:
     return [model.stack]
 
 
-def _nats(model: Network, window: Tensor, stack: Stack | None, condition: Condition | None) -> float:
+def _nats(model: Network, window: Tensor, stack: BlockStack | None, condition: Condition | None) -> float:
     """The sum of the losses of a window's targets, which come after a receptive field of past."""
     import torch
 

@@ -16,7 +16,7 @@ from wavegen.model.outputs import Distribution
 from wavegen.model.shapes import output_has_bias
 from wavegen.model.weight_norm import normalize
 
-Stack = Callable[[Tensor, int, GateRows | None], Tensor]
+BlockStack = Callable[[Tensor, int, GateRows | None], Tensor]  # a way to compute the residual blocks
 
 
 class WaveNet(Network):
@@ -102,7 +102,7 @@ class WaveNet(Network):
         """The dilation of every block, in order."""
         return [block.conv.dilation for block in self.residual_blocks]
 
-    def forward(self, inputs: Tensor, condition: Condition | None = None, stack: Stack | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, condition: Condition | None = None, stack: BlockStack | None = None) -> Tensor:
         """See ``Network``: as one convolution.
 
         Args:
