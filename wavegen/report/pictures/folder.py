@@ -76,8 +76,7 @@ def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
         edges[-1] *= 1 + 1e-9
         axes.hist(seconds, bins=list(edges), color=BLUE)
         axes.set_xscale("log")
-        ticks = [(tick, name) for tick, name in zip(LENGTH_TICKS, LENGTH_NAMES, strict=True)]
-        axes.set_xticks([tick for tick, _ in ticks], [name for _, name in ticks])
+        axes.set_xticks(LENGTH_TICKS, LENGTH_NAMES)
         axes.minorticks_off()
         axes.set_xlim(shortest / 1.1, longest * 1.1)
         axes.set_xlabel("length (logarithmic)")
