@@ -1,14 +1,13 @@
 """How long fault injection takes: WAVEGEN_FAULTS is "long" for `make test-faults`, or so many times the short form."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-import command_line
+from command_line import wavegen
 from recordings import write_tones
 
 FAULTS = os.environ.get("WAVEGEN_FAULTS", "1")
@@ -35,13 +34,7 @@ def how_many() -> Callable[[int, int], int]:
 
 
 @pytest.fixture(scope="session")
-def wavegen() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command line."""
-    return command_line.wavegen
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory, wavegen) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with recordings, a configuration and a small run trained on them, for tests that change none of it."""
     home = tmp_path_factory.mktemp("home")
     write_tones(home / "recordings", range(150, 390, 20))

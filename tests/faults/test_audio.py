@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from command_line import wavegen
 from wavegen.audio import decoding
 from wavegen.audio.files import decode, probe
 from wavegen.audio.quantize import Quantizer
@@ -110,7 +111,7 @@ def test_a_decoder_that_crashes_hangs_or_swells_costs_that_file_alone(bad_decode
     assert probe(paths[0]).frames == 3000
 
 
-def test_training_goes_on_without_what_crashes_the_decoder(bad_decoder, home, tmp_path, wavegen):
+def test_training_goes_on_without_what_crashes_the_decoder(bad_decoder, home, tmp_path):
     some_recordings(tmp_path / "audio", ["a.wav", "crash later.wav", "b.flac"])
     said = wavegen("train", tmp_path / "audio", "--config", home / "tiny.yaml", "--run", tmp_path / "run").stderr
     assert "crash later.wav" in said
@@ -208,7 +209,7 @@ def odd_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(120)
-def test_a_folder_of_everything_odd_is_listed_file_by_file(odd_folder, wavegen):
+def test_a_folder_of_everything_odd_is_listed_file_by_file(odd_folder):
     done = wavegen("inspect", odd_folder, "--listen", "--json", timeout=60)
     facts = json.loads(done.stdout)
     reasons = {entry["name"]: entry["reason"] for entry in facts["unusable"]}
@@ -225,7 +226,7 @@ def test_a_folder_of_everything_odd_is_listed_file_by_file(odd_folder, wavegen):
 
 
 @pytest.mark.timeout(120)
-def test_the_same_folder_is_trained_on(odd_folder, home, tmp_path, wavegen):
+def test_the_same_folder_is_trained_on(odd_folder, home, tmp_path):
     said = wavegen("train", odd_folder, "--config", home / "tiny.yaml", "--run", tmp_path / "run", timeout=100).stderr
     assert "done: " in said
     n_bad = sum(reason is not None for _, reason in ODD_FILES.values()) + len(ODD_ENTRIES)

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save
 from typer.testing import CliRunner
 
 import wavegen as library
+from command_line import wavegen
 from wavegen.cli import app
 from wavegen.errors import WavegenError
 from wavegen.training.checkpoint import FORMAT_VERSION, _content_hash, load_checkpoint
@@ -267,7 +268,7 @@ def test_pickles_are_refused_by_every_command_and_never_run(home, tmp_path, monk
     assert not Path("other").exists()
 
 
-def test_resuming_falls_back_over_a_pickle(home, tmp_path, monkeypatch, wavegen):
+def test_resuming_falls_back_over_a_pickle(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(home / "run", "run")
     sorted(Path("run/checkpoints").glob("step-*"))[-1].write_bytes(pickle.dumps(Malicious()))

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 import soundfile
 
-from command_line import COMMAND, checked
+from command_line import COMMAND, checked, wavegen
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -57,7 +57,7 @@ def train(home, tmp_path, *more):
     return ["train", home / "recordings", "--config", home / "tiny.yaml", "--run", tmp_path / "run", *more]
 
 
-def test_no_room_for_checkpoints_leaves_a_run_that_can_be_resumed(home, tmp_path, wavegen):
+def test_no_room_for_checkpoints_leaves_a_run_that_can_be_resumed(home, tmp_path):
     wavegen(*train(home, tmp_path))
     before = RunFolder(tmp_path / "run").load_newest()[0]
     resume = ["train", "--run", tmp_path / "run", "--resume", "--steps", "12"]

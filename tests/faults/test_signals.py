@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from command_line import COMMAND
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -76,7 +76,7 @@ def test_a_signal_at_any_moment(what, number, place, home, how_many):
         if "more" in arguments:
             shutil.copytree(home / "run", place / "more")
         cache = place / "cache"  # nothing is decoded yet
-        command = [sys.executable, "-W", "error", "-m", "wavegen", *arguments]
+        command = [*COMMAND, *arguments]
         environment = {**os.environ, "WAVEGEN_CACHE": str(cache)}
         with subprocess.Popen(
             command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -7,7 +7,6 @@ thousands of short ones. WAVEGEN_SOAK_HOURS says otherwise.
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import soundfile
 
 import wavegen as library
+from command_line import COMMAND
 from wavegen.training.run_folder import RunFolder
 
 pytestmark = [
@@ -44,7 +44,7 @@ def look(process: int | str, began: float, done: float) -> Row:
 
 def watch(arguments: list[object], done: Callable[[], float], place: Path, words: Path) -> Iterator[Row]:
     """Run the command line, and look at it from its first work to its last."""
-    call = [sys.executable, "-W", "error", "-m", "wavegen", *map(str, arguments)]
+    call = [*COMMAND, *map(str, arguments)]
     with words.open("w") as stderr, subprocess.Popen(call, cwd=place, stderr=stderr) as process:
         began, so_far = time.monotonic(), 0.0
         while process.poll() is None:

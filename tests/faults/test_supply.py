@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from command_line import wavegen
+
 ROOT = Path(__file__).parents[2]
 NO_NETWORK = """
 import socket
@@ -21,7 +23,7 @@ for name in ("getaddrinfo", "gethostbyname", "create_connection"):
 
 
 @pytest.mark.slow
-def test_nothing_is_fetched_from_training_to_a_page(home, tmp_path, wavegen):
+def test_nothing_is_fetched_from_training_to_a_page(home, tmp_path):
     """Every process of it runs with sockets that refuse."""
     (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "WAVEGEN_CACHE": str(tmp_path / "cache")}
