@@ -261,7 +261,9 @@ def test_evaluate_writes_a_line_for_each_clip(home: Path, tmp_path: Path) -> Non
     table = tmp_path / "scores.csv"
     evaluate = ["evaluate", "runs/recordings", clips, "--csv"]
     done = wavegen(*evaluate, table, "--json", cwd=home)
-    document, rows = json.loads(done.stdout), list(csv.DictReader(table.open(newline="")))
+    document, rows = json.loads(done.stdout), list(csv.DictReader(table.read_text().splitlines()))
+    low, high = document["interval_95"]
+    assert low < document["bits_per_sample"] < high
     assert "2 of 3 clips were trained on, and the figures are not of held-out audio: " in done.stderr
     assert len(table.read_text().splitlines()) == 4
     trained_on = {Path(row["name"]).stem: row["trained_on"] for row in rows}

@@ -80,7 +80,7 @@ def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place: Path)
     files = ["good.npy", "bad.npy", "other.npy"]
     done = wavegen("evaluate", "runs/waves", *files, "--json", "--csv", "scores.csv", cwd=place)
     assert "left out: bad.npy: expected finite numbers, found nan at [1]" in done.stderr
-    document, rows = json.loads(done.stdout), list(csv.DictReader((place / "scores.csv").open(newline="")))
+    document, rows = json.loads(done.stdout), list(csv.DictReader((place / "scores.csv").read_text().splitlines()))
     assert [row["name"] for row in rows] == ["good.npy", "other.npy"]
     for row, series in zip(rows, document["clips"], strict=True):
         assert (int(row["n_positions"]), float(row["squared_error"])) == (57, series["squared_error"])
