@@ -9,7 +9,7 @@ import pytest
 from wavegen.config import Config
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.training.checkpoint import Checkpoint
-from wavegen.training.run_folder import RunFolder, find_checkpoint
+from wavegen.training.run_folder import SHIPPED_MODEL, RunFolder, find_checkpoint
 
 
 def checkpoint(step):
@@ -239,3 +239,34 @@ def test_a_path_that_means_no_checkpoint_is_a_wrong_call(run, tmp_path):
     for folder in (run.path, tmp_path):
         with pytest.raises(UsageError, match=r": expected a run folder with checkpoints, found none in .*checkpoints$"):
             find_checkpoint(folder)
+
+
+def test_demo_means_the_shipped_model_unless_a_run_or_a_file_of_that_name_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(Path("demo")) == SHIPPED_MODEL
+    inside = RunFolder(Path("demo/run"))  # where `make demo` trains: the folder around it is no run
+    inside.create("model: {}\n")
+    assert find_checkpoint(Path("demo")) == SHIPPED_MODEL
+    newest = inside.save(checkpoint(3), keep_last=1)
+    assert find_checkpoint(Path("demo/run")) == newest
+    Path("demo").rename("else")
+    Path("demo").touch()
+    assert find_checkpoint(Path("demo")) == Path("demo")
+
+
+def test_a_run_of_that_name_is_meant_even_before_its_first_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(Path("demo"))
+    run.create("model: {}\n")
+    with pytest.raises(UsageError, match="demo: expected a run folder with checkpoints, found none in"):
+        find_checkpoint(Path("demo"))
+    first = run.save(checkpoint(1), keep_last=1)
+    assert find_checkpoint(Path("demo")) == first
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Demo", True), ("dmeo", True), ("small", False), ("runs/demo", False)])
+def test_the_shipped_model_is_named_only_to_whom_it_helps(tmp_path, monkeypatch, name, meant):
+    monkeypatch.chdir(tmp_path)
+    ending = r"; did you mean 'demo', the model that wavegen ships\?" if meant else ""
+    with pytest.raises(UsageError, match=f"{name}: expected a run folder or a checkpoint, found nothing{ending}$"):
+        find_checkpoint(Path(name))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavegen.cli.options import Device, Json, given_options, refuse
+from wavegen.cli.options import Device, Json, Source, given_options, refuse
 from wavegen.cli.saying import data_progress, notice, shortened, show, show_json
 from wavegen.errors import UsageError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    source: Source,
     audio: Annotated[
         list[str] | None,
         typer.Argument(

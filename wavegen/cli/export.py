@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from wavegen.cli.options import Source
 from wavegen.cli.saying import notice
 
 
 def export(
-    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    source: Source,
     output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help=".safetensors, or .onnx: a step.")],
     precision: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,

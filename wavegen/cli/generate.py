@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavegen.cli.options import Device, given_options, refuse
+from wavegen.cli.options import Device, Source, given_options, refuse
 from wavegen.cli.saying import notice
 from wavegen.errors import UsageError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def generate(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder or a checkpoint.")],
+    source: Source,
     output: Annotated[
         str,
         typer.Option(

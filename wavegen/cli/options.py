@@ -11,6 +11,12 @@ from wavegen.errors import UsageError
 if TYPE_CHECKING:
     from wavegen.config import Config
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|CHECKPOINT", help="A run folder, a checkpoint, or the word demo: the model that wavegen ships."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key: model.residual_channels=64")

@@ -10,6 +10,7 @@ tensorboard/             event files, where TensorBoard is installed
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import json
 import os
@@ -23,6 +24,8 @@ from wavegen.training.checkpoint import Checkpoint, load_checkpoint, save_checkp
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+SHIPPED_NAME = "demo"
+SHIPPED_MODEL = Path(__file__).parents[1] / "models" / f"{SHIPPED_NAME}.safetensors"
 
 
 class RunFolder:
@@ -221,20 +224,33 @@ class RunFolder:
         return list(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
 
 
+def is_run(path: Path) -> bool:
+    """Whether a path is a run's folder."""
+    try:
+        return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a run folder's or a checkpoint's path means: a run's best, else its newest.
+    """The checkpoint that a path means: a run's best, else its newest; or the file itself.
+
+    The bare name ``demo`` means the model that wavegen ships, unless a run or a file of that name is there.
 
     Raises:
         UsageError: there is nothing at the path, or no checkpoint in the folder.
     """
     if path.is_file():
         return path
-    if not path.exists():
-        raise UsageError(f"{path}: expected a run folder or a checkpoint, found nothing")
     run = RunFolder(path)
     if run.best_checkpoint.is_file():
         return run.best_checkpoint
-    numbered = run.step_checkpoints()
-    if not numbered:
+    if numbered := run.step_checkpoints():
+        return numbered[-1]
+    if path == Path(SHIPPED_NAME) and not is_run(path):
+        return SHIPPED_MODEL
+    if path.exists():
         raise UsageError(f"{path}: expected a run folder with checkpoints, found none in {run.checkpoints}")
-    return numbered[-1]
+    near = difflib.get_close_matches(str(path).lower(), [SHIPPED_NAME], cutoff=0.7)
+    meant = f"; did you mean '{SHIPPED_NAME}', the model that wavegen ships?" if near else ""
+    raise UsageError(f"{path}: expected a run folder or a checkpoint, found nothing{meant}")

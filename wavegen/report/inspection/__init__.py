@@ -11,6 +11,7 @@ from wavegen.audio.finding import printable
 from wavegen.config import preset_names
 from wavegen.errors import UsageError
 from wavegen.report.inspection.inspection import Inspection, Progress
+from wavegen.training.run_folder import SHIPPED_MODEL, SHIPPED_NAME, is_run
 
 __all__ = ["Inspection", "Progress", "inspect_path", "inspect_paths"]
 
@@ -41,24 +42,16 @@ def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, hea
     return compare_runs([Path(path) for path in paths])
 
 
-def is_run(path: Path) -> bool:
-    """Whether a path is a run's folder."""
-    try:
-        return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def inspect_path(path: str, progress: Progress | None = None, *, hear: bool = False) -> Inspection:
     """Say what a path holds.
 
     A folder with `config.yaml` and `checkpoints/` is a run, one of .npy and .csv files without audio has series, any
     other is a folder of recordings. A file that ends in .safetensors is a checkpoint, one in .yaml or .yml a
     configuration, one in .npy or .csv has series, any other is audio. Where nothing is at the
-    path, it may be a preset's name.
+    path, it may be a preset's name; `demo`, a preset's too, is the model that wavegen ships.
 
     Args:
-        path: of a file or a folder, or a preset's name.
+        path: of a file or a folder, or a name.
         progress: called with (done, in all): files of a folder, samples of an audio file.
         hear: decode every file of a folder.
 
@@ -75,6 +68,10 @@ def inspect_path(path: str, progress: Progress | None = None, *, hear: bool = Fa
     try:
         mode = place.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
+        if path == SHIPPED_NAME:
+            from wavegen.report.inspection.checkpoint import inspect_checkpoint
+
+            return inspect_checkpoint(SHIPPED_MODEL)
         if path in preset_names():
             from wavegen.report.inspection.config import inspect_config
 

@@ -10,10 +10,11 @@ from wavegen import __version__
 from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
 from wavegen.report.history import read_history
-from wavegen.report.inspection import Inspection, Progress, is_run
+from wavegen.report.inspection import Inspection, Progress
 from wavegen.report.page.markup import Markup, join, tag
 from wavegen.report.page.samples import SampleRequest, generate_samples, read_auditions
 from wavegen.report.target import check_target, write_whole
+from wavegen.training.run_folder import is_run
 
 __all__ = ["SampleRequest", "check_page", "write_page"]
 
