@@ -83,6 +83,6 @@ def wavegen(
 ) -> None:
     """Train a WaveNet on a folder of recordings and generate new raw audio from it.
 
-    wavegen train my_recordings/ ; wavegen generate runs/my_recordings -o new.wav
+    wavegen generate demo ; wavegen train my_recordings/ ; wavegen generate runs/my_recordings -o new.wav
     """
     del debug, version  # Commands.invoke and _print_version look at them

@@ -1,0 +1,297 @@
+"""The README: every call and every block of Python in it is run, small, in a folder as its reader has it.
+
+An indented block is of calls, one a line; a fenced one says its language: python, yaml, or text for drawings and for
+what is printed. A call that cannot run here stands in `NOT_RUN` with the reason; a new one that is neither, an option
+that does not exist, and an entry of `NOT_RUN` that the README no longer has are failures.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+import yaml
+from typer.testing import CliRunner
+
+import wavegen
+from wavegen.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEECH = ROOT / "tests" / "data" / "speech"
+RATE_HZ = 16000
+
+NOT_RUN = {
+    "pip install .": "needs the package index; `make dist` installs the wheel",
+    "pip install '.[tensorboard]'": "needs the package index",
+    "wavegen --install-completion": "changes the shell's start-up files; tests/test_shipping.py does it elsewhere",
+    "wavegen bench": "takes minutes; tests/test_cli.py has a tiny one",
+    "wavegen bench --config paper": "takes minutes",
+    "wavegen bench runs/my_recordings": "takes minutes",
+    "tensorboard --logdir runs": "serves until it is stopped",
+    "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host1:29500 --max-restarts 3 "
+    "-m wavegen train /shared/my_recordings --run-folder /shared/run": (
+        "needs two machines; tests/training/test_distributed.py starts torchrun on one"
+    ),
+    "srun --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 wavegen train /shared/my_recordings --run /shared/run": (
+        "needs SLURM; tests/training/test_distributed.py sets its variables"
+    ),
+}
+OPTIONS_OF_OTHERS = {"--max-restarts"}  # in the text
+
+# What is small here and large in the README.
+MOMENT = ["steps=2", "batch_size=2", "window_targets=200", "validation_seconds=0.1", "audition_every=0"]
+SMALLER = [
+    (r"^wavegen train(?!.*--resume)", "wavegen train " + " ".join(f"--set training.{value}" for value in MOMENT)),
+    (r"^wavegen generate(?!.*series)", "wavegen generate --seconds 0.1"),
+    (r"^wavegen inspect(?=.*--html)", "wavegen inspect --sample-seconds 0.1"),
+    (r"--minutes \d+", "--steps 2"),
+    (r"--steps 40000", "--steps 3"),
+    (r"--seconds \d+", "--seconds 0.1"),
+    (r"\baplay$", "head --bytes 20000"),
+]
+SMALLER_PYTHON = [
+    ('["training.minutes=30"]', repr([f"training.{value}" for value in MOMENT])),
+    ("seconds=5", "seconds=0.1"),
+    ("seconds=60", "seconds=0.1"),
+    ("range(16000)", "range(20)"),
+]
+GIVEN = {  # what a block of Python takes as known, by a piece of it
+    "model.forecast(series": "import wavegen; series = wavegen.load('runs/waves').held_out_series()[0].values",
+    "model.mel_of": "import wavegen; model = wavegen.load('runs/vocoder')",
+}
+
+
+class Block(NamedTuple):
+    """Some lines of the README: of shell, python, yaml or text."""
+
+    line: int
+    language: str
+    lines: list[str]
+
+
+def blocks() -> Iterator[Block]:
+    lines = README.splitlines()
+    start = 0
+    while start < len(lines):
+        end = start + 1
+        if lines[start].startswith("```"):
+            end = lines.index("```", end)
+            yield Block(start + 2, lines[start][3:], lines[start + 1 : end])
+            end += 1
+        elif lines[start].startswith("    "):
+            while lines[end].startswith("    "):
+                end += 1
+            yield Block(start + 1, "shell", [line[4:] for line in lines[start:end]])
+        start = end
+
+
+def calls() -> list[str]:
+    """Every call, without its comment, on one line."""
+    shell = ["\n".join(block.lines) for block in blocks() if block.language == "shell"]
+    lines = re.sub(r"\s*\\\n\s*", " ", "\n".join(shell)).splitlines()
+    return list(dict.fromkeys(re.sub(r"\s+#.*", "", line) for line in lines))
+
+
+def blocks_of(language: str) -> list[Block]:
+    return [block for block in blocks() if block.language == language]
+
+
+def inline_code() -> list[str]:
+    text = re.sub(r"^```.*?^```|^    .*?$", "", README, flags=re.MULTILINE | re.DOTALL)
+    return [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", text)]
+
+
+COMMANDS = typer.main.get_command(app).commands
+OPTIONS = {
+    name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+    | {"--help", "-h"}
+    for name, command in COMMANDS.items()
+}
+RUN = [call for call in calls() if call not in NOT_RUN]
+
+
+# --- what can be seen without running ---------------------------------------------------------------------------
+
+
+def test_blocks_are_of_a_known_language() -> None:
+    assert {block.language for block in blocks()} == {"shell", "python", "yaml", "text"}
+
+
+def test_every_call_is_run_or_listed() -> None:
+    assert len(RUN) > 50
+    assert [call for call in RUN if not call.startswith("wavegen ")] == []
+    assert [call for call in NOT_RUN if call not in calls()] == [], "listed, and not in the README"
+
+
+@pytest.mark.parametrize("words", [*calls(), *inline_code()])
+def test_commands_and_options_exist(words: str) -> None:
+    """In calls that are not run too, and in the text."""
+    if match := re.search(r"\bwavegen ([a-z]+)\b(.*)", words):
+        command, rest = match.groups()
+        given = {word.partition("=")[0] for word in shlex.split(rest) if re.match("--?[a-z]", word)}
+        assert given <= OPTIONS[command]
+    elif re.fullmatch("--[a-z-]+", words):
+        assert words in set.union(*OPTIONS.values()) | OPTIONS_OF_OTHERS | {"--version", "--debug"}
+    elif match := re.match(r"make ([a-z-]+)", words):
+        assert f"\n{match[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_links_within_lead_somewhere() -> None:
+    titles = re.findall(r"^#+ (.*)", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    links = set(re.findall(r"\]\(#(.*?)\)", README))
+    assert links
+    assert links <= anchors
+
+
+def test_files_that_are_linked_are_there() -> None:
+    links = re.findall(r"\]\((?!https?:|#)(.*?)\)", README)
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_the_values_in_the_yaml_are_the_default_presets() -> None:
+    (block,) = blocks_of("yaml")
+    default = wavegen.load_config("small").model_dump()
+    shown = yaml.safe_load("\n".join(block.lines))
+    assert {section: {key: default[section][key] for key in keys} for section, keys in shown.items()} == shown
+
+
+def test_problems_are_reported_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shown,) = [block.lines for block in blocks_of("text") if block.lines[0].startswith("error: ")]
+    monkeypatch.chdir(tmp_path)
+    lines = ["audio:", "  sample_rate_hz: 16000", "model:", "  residual_chanels: 64", "", "", "", "training:"]
+    Path("my.yaml").write_text("\n".join([*lines, "  batch_size: eight\n"]))
+    done = CliRunner().invoke(app, ["inspect", "my.yaml"])
+    assert (done.exit_code, done.stderr.splitlines()) == (2, shown)
+
+
+# --- a folder as a reader has it ---------------------------------------------------------------------------------
+
+
+def write_recordings(folder: Path) -> None:
+    """Three pieces of speech, a second each."""
+    folder.mkdir(parents=True)
+    for i, name in enumerate(("vm-review-urgent", "queue-quantity1", "privacy-prompt")):
+        clip, _ = soundfile.read(SPEECH / f"{name}.flac", frames=RATE_HZ, start=4000)
+        soundfile.write(folder / f"{i}.wav", clip, RATE_HZ)
+
+
+def write_series(folder: Path) -> None:
+    folder.mkdir()
+    waves = np.sin(np.arange(300) / np.array([[5.0], [9.0]])).T
+    np.savetxt(folder / "waves.csv", waves, delimiter=",", header="a,b", comments="")
+    np.save(folder / "waves.npy", waves.T)
+
+
+def smaller(call: str) -> str:
+    for large, small in SMALLER:
+        call = re.sub(large, small, call)
+    return call
+
+
+def wavegen_call(call: str) -> None:
+    """Run a call of wavegen in this process, with its `> FILE`."""
+    words = shlex.split(smaller(call))[1:]
+    target = words[words.index(">") + 1] if ">" in words else None
+    done = CliRunner().invoke(app, words[: words.index(">")] if target else words)
+    assert done.exit_code == 0, done.stderr or done.exception
+    if target:
+        Path(target).write_text(done.stdout, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the README's calls take for granted."""
+    home = tmp_path_factory.mktemp("home")
+    folders = ("my_recordings", "my_violin", "my_voice", "folder", "my_voices/anna", "my_voices/bert")
+    for name in (*folders, "more_voices/anna", "more_voices/cleo"):
+        write_recordings(home / name)
+    for name in ("other", "beginning", "recording", "held_out", "new"):
+        shutil.copy(home / "my_recordings" / "0.wav", home / f"{name}.wav")
+    write_series(home / "my_series")
+    for name in ("series.csv", "other.csv", "series.npy"):
+        shutil.copy(home / "my_series" / f"waves{Path(name).suffix}", home / name)
+    np.save(home / "frames.npy", np.full((30, 80), -5.0, np.float32))
+    bin_folder = home / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "wavegen").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m wavegen "$@"\n')
+    (bin_folder / "wavegen").chmod(0o755)
+    with contextlib.chdir(home):
+        for words in (
+            "my_recordings",
+            "my_voices --config speakers",
+            "my_recordings --config vocoder --run runs/vocoder",
+        ):
+            wavegen_call(f"wavegen train {words}")
+        for words in ("", "my_series --set data.synthetic=null --set output.horizon=5"):
+            wavegen_call(f"wavegen train --config book-simple {words}")
+        wavegen_call("wavegen config small > my.yaml")
+        wavegen_call("wavegen export runs/my_recordings -o step.onnx")
+        for name in ("my_strings", "one", "other"):
+            shutil.copytree("runs/my_recordings", f"runs/{name}")
+    return home
+
+
+@pytest.fixture
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder to be in; what a test makes of runs is undone, for the README shows alternatives."""
+    monkeypatch.chdir(home)
+    shutil.copytree("runs", "runs before")
+    yield home
+    shutil.rmtree("runs")
+    Path("runs before").rename("runs")
+
+
+def make_room(call: str) -> None:
+    """Remove what a call would have to overwrite."""
+    words = shlex.split(call)
+    for option in ("-o", "--plot", "--html", "--csv"):
+        if option in words:
+            Path(words[words.index(option) + 1]).unlink(missing_ok=True)
+    if "train" in words and "--resume" not in words:
+        folder = next((word for word in words[2:3] if not word.startswith("--")), "waves")
+        run = words[words.index("--run") + 1] if "--run" in words else f"runs/{folder}"
+        shutil.rmtree(run, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", RUN)
+def test_calls_run(at_home: Path, call: str) -> None:
+    make_room(call)
+    if "|" in call or "--devices" in call:  # several processes
+        path = f"{at_home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(
+            ["bash", "-o", "pipefail", "-c", smaller(call)],
+            env={**os.environ, "PATH": path},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    else:
+        wavegen_call(call)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in blocks_of("python")])
+def test_python_runs(at_home: Path, block: Block) -> None:
+    code = "\n".join(block.lines)
+    given = next((given for piece, given in GIVEN.items() if piece in code), "")
+    for large, small in SMALLER_PYTHON:
+        code = code.replace(large, small)
+    make_room("wavegen train my_recordings")
+    exec(compile(f"{given}\n{code}", str(ROOT / "README.md"), "exec"), {})
+
+
+def test_what_is_said_of_python_is_in_the_readme() -> None:
+    code = "\n".join(line for block in blocks_of("python") for line in block.lines)
+    assert [piece for piece in [*GIVEN, *(large for large, _ in SMALLER_PYTHON)] if piece not in code] == []
