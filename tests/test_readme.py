@@ -57,7 +57,7 @@ SMALLER = [
     (r"^wavegen inspect(?=.*--html)", "wavegen inspect --sample-seconds 0.1"),
     (r"--minutes \d+", "--steps 2"),
     (r"--steps 40000", "--steps 3"),
-    (r"--seconds \d+", "--seconds 0.1"),
+    (r"--seconds [1-9]\d*", "--seconds 0.1"),
     (r"\baplay$", "head --bytes 20000"),
 ]
 SMALLER_PYTHON = [
