@@ -132,8 +132,9 @@ def test_what_cannot_be_predicted_of_a_filtered_noise_is_the_noise_that_went_in(
     assert unpredictable_db(tone(0.1)[None])[0] < -100
 
 
-def test_the_remedy_does_not_cool_what_is_silent():
+def test_the_remedy_heats_what_is_silent_and_cools_what_is_loud():
     silence, noise = Fault("dead silence", 0, 3), Fault("noise", 0, 3)
-    assert "temperature" not in remedy([silence])
-    assert remedy([silence, noise]).startswith("lower --temperature")
+    assert remedy([silence]) == "raise --temperature, or try --best-of 8, or train longer"
+    assert remedy([noise], is_best=True) == "lower --temperature, or train longer"
+    assert remedy([silence, noise]) == "try --best-of 8, or train longer"
     assert str(Fault("dead silence", 1.2, 2.3)) == "2.3 s of dead silence from 1.2 s on"

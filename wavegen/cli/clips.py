@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,96 +18,89 @@ Floats = npt.NDArray[np.float32]
 MOST_LINES = 10  # on faulty clips; the rest is counted
 
 
-@dataclass(frozen=True)
 class ClipWriter:
-    """Where clips go.
+    """Writes clips, and says how it goes.
 
     Args:
         paths: one for each clip; - is standard output.
         rate_hz: of the clips.
         before: (T,) written ahead of each clip.
         overwrite: replace existing files.
+        n_samples: of each clip; None for a length without end.
+        n_made: samples to make for all of them.
     """
 
-    paths: list[str]
-    rate_hz: int
-    before: Floats
-    overwrite: bool
+    def __init__(
+        self, paths: list[str], rate_hz: int, before: Floats, overwrite: bool, n_samples: int | None, n_made: int | None
+    ) -> None:
+        self.paths, self.rate_hz, self.before, self.overwrite = paths, rate_hz, before, overwrite
+        self.n_samples, self.n_made = n_samples, n_made
+        self.bar: ProgressBar  # while it writes
 
-    def write_stream(self, blocks: Iterable[Floats], n_samples: int | None) -> None:
-        """Write clips as they are made, (count, n) at a time; None for a length without end."""
-        rate, count = self.rate_hz, len(self.paths)
-        watch = Watch(rate, count)
-        with ProgressBar("generating", n_samples and n_samples * count, unit="sample") as bar:
+    def made(self, n_samples: int) -> None:
+        """Show that so many samples were made in all."""
+        self.bar.move_to(n_samples, f"{self.bar.rate() / self.rate_hz:.2f} x real time")
 
-            def watched() -> Iterator[Floats]:
-                for block in blocks:
-                    for clip, fault in watch.hear(block):
-                        if n_samples is None:  # it has no end to be told at
-                            bar.say(f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault])}")
-                    yield block
+    def write_stream(self, blocks: Iterable[Floats]) -> None:
+        """Write clips as they are made, (count, n) at a time."""
+        count, watch = len(self.paths), Watch(self.rate_hz, len(self.paths))
 
-            def written(made: int) -> None:
-                bar.move_to(made * count, f"{bar.rate() / rate:.2f} x real time")
+        def watched() -> Iterator[Floats]:
+            for block in blocks:
+                for clip, fault in watch.hear(block):
+                    if self.n_samples is None:  # it has no end to be told at
+                        self.bar.say(f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault])}")
+                yield block
 
+        with self._begun():
             try:
-                self._write(watched(), self.paths, n_samples, written)
+                self._write(watched(), self.paths, lambda made: self.made(made * count))
             except (KeyboardInterrupt, SystemExit):
-                if bar.count:
-                    notice(f"stopped; {bar.count // count / rate:.2f} s kept in {', '.join(self.paths)}")
+                if self.bar.count:
+                    seconds = self.bar.count // count / self.rate_hz
+                    notice(f"stopped; {seconds:.2f} s kept in {', '.join(self.paths)}")
                 raise
-            speed = bar.rate()
-        self._say_written(bar.count // count, speed)
-        faulty = {path: faults for i, path in enumerate(self.paths) if (faults := watch.faults(i))}
-        if n_samples is None:
-            return
-        for path, faults in list(faulty.items())[:MOST_LINES]:
+        self._say_written()
+        faulty = [(path, faults) for i, path in enumerate(self.paths) if (faults := watch.faults(i))]
+        for path, faults in faulty[:MOST_LINES]:
             notice(f"{_name(path)}: {in_words(faults)}; {remedy(faults)}")
         if len(faulty) > MOST_LINES:
             notice(f"... and so are {len(faulty) - MOST_LINES} more of the {count} clips")
 
-    def write_choices(self, choose: Callable[[Callable[[int], None]], Iterable[Choice]], n_made: int) -> None:
-        """Write each clip when the best of its candidates is found.
-
-        Args:
-            choose: begins to choose, given what to tell of the samples made.
-            n_made: samples of all candidates.
-        """
-        n_samples, done = 0, 0
-        with ProgressBar("choosing", n_made, unit="sample") as bar:
-
-            def made(n: int) -> None:
-                bar.move_to(n, f"{bar.rate() / self.rate_hz:.2f} x real time")
-
+    def write_choices(self, choices: Iterable[Choice]) -> None:
+        """Write each clip when the best of its candidates is found."""
+        done = 0
+        with self._begun():
             try:
-                for path, choice in zip(self.paths, choose(made), strict=True):
-                    n_samples = len(choice.waveform)
-                    self._write([choice.waveform[None]], [path], n_samples, lambda _: None)
+                for path, choice in zip(self.paths, choices, strict=True):
+                    self._write([choice.waveform[None]], [path], lambda _: None)
+                    self.bar.say(f"{_name(path)}: {choice}")
                     done += 1
-                    bar.say(f"{_name(path)}: {choice}")
             except (KeyboardInterrupt, SystemExit):
                 notice(f"stopped; {done} of {len(self.paths)} clips are written")
                 raise
-            speed = bar.rate()
-        self._say_written(n_samples, speed)
+        self._say_written()
 
-    def _write(
-        self, blocks: Iterable[Floats], paths: list[str], n_samples: int | None, written: Callable[[int], None]
-    ) -> None:
+    def _begun(self) -> ProgressBar:
+        self.bar = ProgressBar("generating", self.n_made, unit="sample")
+        return self.bar
+
+    def _write(self, blocks: Iterable[Floats], paths: list[str], written: Callable[[int], None]) -> None:
         write_clips(
             blocks,
             paths,
             self.rate_hz,
-            n_samples=n_samples,
+            n_samples=self.n_samples,
             before=self.before,
             overwrite=self.overwrite,
             written=written,
         )
 
-    def _say_written(self, n_samples: int, speed: float) -> None:
-        count, rate = len(self.paths), self.rate_hz
+    def _say_written(self) -> None:
+        count, rate, speed = len(self.paths), self.rate_hz, self.bar.rate()
         names = _name(self.paths[0]) if count == 1 else f"{self.paths[0]} to {self.paths[-1]}"
-        notice(f"{names}: {count} x {n_samples / rate:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
+        seconds = (self.n_samples or 0) / rate
+        notice(f"{names}: {count} x {seconds:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
 
 
 def _name(path: str) -> str:

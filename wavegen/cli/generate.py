@@ -109,15 +109,13 @@ def generate(
         threads=threads,
     )
     before = past if with_prime and past is not None else np.zeros(0, np.float32)
-    writer = ClipWriter(paths, rate, before, overwrite)
     n_samples = None if length is None else round(length * rate)
+    n_made = None if n_samples is None else n_samples * count * best_of
+    writer = ClipWriter(paths, rate, before, overwrite, n_samples, n_made)
     if best_of == 1:
-        writer.write_stream(trained.stream(length, notice=notice, **options), n_samples)
-        return
-    writer.write_choices(
-        lambda made: trained.choose(length, best_of, made=made, notice=notice, **options),
-        (n_samples or 0) * count * best_of,
-    )
+        writer.write_stream(trained.stream(length, notice=notice, **options))
+    else:
+        writer.write_choices(trained.choose(length, best_of, made=writer.made, notice=notice, **options))
 
 
 def _forecast(
