@@ -52,9 +52,9 @@ test-lowest:  ## the fast tests with the lowest versions of all dependencies, in
 	.venv-lowest/bin/python -m pip install --quiet --editable '.[dev]' --constraint .ci/lowest.txt
 	.venv-lowest/bin/pytest -m 'not slow'
 
-audit: $(INSTALLED)  ## known vulnerabilities of the locked versions
+audit: $(INSTALLED)  ## known vulnerabilities of the locked versions, asked of PyPI
 	$(RUN)/python -m pip install --quiet pip-audit
-	$(RUN)/pip-audit --requirement .ci/requirements.lock --no-deps --disable-pip
+	$(RUN)/pip-audit --strict --requirement .ci/requirements.lock --no-deps --disable-pip
 
 lint: $(INSTALLED)  ## ruff
 	$(RUN)/ruff check .
