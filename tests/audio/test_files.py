@@ -454,8 +454,8 @@ from wavegen.audio.writer import AudioWriter
 from wavegen.errors import AudioError
 
 what, target = sys.argv[1:]
-if what == "full disk":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+if room := {"full disk": 20_000, "no room": 20}.get(what):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 block = np.random.default_rng(0).uniform(-0.5, 0.5, 1600).astype(np.float32)
 try:
     with AudioWriter(target, 16000, n_samples=None) as writer:
@@ -487,6 +487,17 @@ def test_a_full_disk_is_one_line(tmp_path, ending):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{path}: cannot be written (")
     assert line.endswith(" s before are kept")
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])  # a Vorbis header waits for sound
+def test_no_room_for_a_header_leaves_no_file(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    command = [sys.executable, "-W", "error", "-c", WRITE_BLOCKS, "no room", str(path)]
+    done = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{path}: cannot be written (")
+    assert not path.exists()
 
 
 def test_a_closed_pipe_is_one_quiet_broken_pipe_error():

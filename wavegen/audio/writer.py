@@ -75,7 +75,12 @@ class AudioWriter:
                 self._sink = _WavSink(self._stream or sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
             elif suffix(self._path.name) == ".wav":
                 file = self._path.open("wb" if self._overwrite else "xb")
-                self._sink = _WavSink(file, self.rate_hz, 0, pipe=False)
+                try:
+                    self._sink = _WavSink(file, self.rate_hz, 0, pipe=False)
+                except OSError:  # no room for the header
+                    file.close()
+                    self._path.unlink()
+                    raise
             else:
                 self._sink = _EncodedSink(self._path, self.rate_hz, self._overwrite)
         except (OSError, RuntimeError) as error:

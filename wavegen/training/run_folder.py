@@ -93,7 +93,7 @@ class RunFolder:
         """
         if problem := self._write_lines():  # a checkpoint's metrics are there before it is
             raise CheckpointError(problem)
-        for leftover in self.checkpoints.glob(".*.tmp"):  # of a save that was killed
+        for leftover in self.path.glob("*/.*.tmp"):  # of a save or a picture that was killed
             leftover.unlink(missing_ok=True)
         path = self.checkpoints / f"step-{checkpoint.step:08d}.safetensors"
         save_checkpoint(checkpoint, path)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from wavegen.report.pictures.figure import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
 from wavegen.report.pictures.spectrogram import HIGHEST_DB, LOWEST_DB, envelope, spectrogram
+from wavegen.report.target import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,9 @@ def draw_audio(path: Path, waveform: Floats, sample_rate_hz: int, name: str) -> 
         waveform: (T,) in [-1, 1].
         sample_rate_hz: of the waveform.
         name: stands above.
+
+    Raises:
+        WavegenError: the file cannot be written; what was there before stays.
     """
     figure = new_figure(10, 5.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
@@ -38,7 +42,7 @@ def draw_audio(path: Path, waveform: Floats, sample_rate_hz: int, name: str) -> 
     _draw_waveform(above, waveform, sample_rate_hz)
     _draw_spectrogram(figure, below, waveform, sample_rate_hz)
     _label_time(below, len(waveform) / sample_rate_hz)
-    path.write_bytes(to_png(figure))
+    write_whole(path, to_png(figure))
 
 
 def audio_figure(source: Path) -> Figure:
