@@ -32,8 +32,9 @@ SIGNALS = {signal.SIGKILL: 137, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 # Imports and compiles everything once, then runs each command that it is sent in a fork of itself: hundreds of kills
 # would else be hours of imports. Forking is safe: torch has no threads yet. A command says when it listens to signals.
+# Its disk is slow: a save would else be over before a signal comes.
 NURSERY = """
-import importlib, json, os, pathlib, pkgutil, sys
+import importlib, json, os, pathlib, pkgutil, sys, time
 import numpy, torch._dynamo, torch.utils.tensorboard
 import wavegen.cli
 from wavegen.__main__ import main
@@ -53,7 +54,11 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 else:
     sys.exit()
-app = wavegen.cli.app
+app, fsync = wavegen.cli.app, os.fsync
+
+def slow_fsync(file):
+    time.sleep(0.1)
+    fsync(file)
 
 def listening(**options):
     print(os.getpid(), flush=True)
@@ -63,7 +68,7 @@ def listening(**options):
 os.dup2(os.open(os.devnull, os.O_RDWR), 0)
 os.dup2(os.open("words", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
 sys.argv = ["wavegen", *order]
-wavegen.cli.app = listening
+wavegen.cli.app, os.fsync = listening, slow_fsync
 main()
 """
 
