@@ -4,7 +4,7 @@
 
     model = wavegen.train("my_recordings", wavegen.load_config("small", ["training.minutes=30"]))
     model = wavegen.load("runs/my_recordings")
-    clip = model.generate(seconds=5, temperature=0.9)[0]        # (T,) float32 at model.sample_rate_hz
+    clip = model.generate(seconds=5, temperature=1.03)[0]        # (T,) float32 at model.sample_rate_hz
 
 Importing the package is light; torch is imported when one of its names is used.
 """

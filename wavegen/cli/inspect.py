@@ -29,7 +29,7 @@ def inspect(
     html: Annotated[
         str | None, typer.Option(metavar="FILE.html", help="Write a page about a run: curves, auditions, samples.")
     ] = None,
-    temperatures: Annotated[str, typer.Option(help="Of the page's new samples.")] = "0.7,0.85,1",
+    temperatures: Annotated[str, typer.Option(help="Of the page's new samples.")] = "0.95,1,1.05",
     sample_seconds: Annotated[float, typer.Option(help="Length of each new sample; 0 for none.")] = 4.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture or page.")] = False,
     drop_cache: Annotated[
