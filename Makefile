@@ -50,7 +50,7 @@ fuzz: $(INSTALLED)  ## mutate recordings and configurations for MINUTES=60
 test-lowest:  ## the fast tests with the lowest versions of all dependencies, in .venv-lowest
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --editable '.[dev]' --constraint .ci/lowest.txt
-	.venv-lowest/bin/pytest -m 'not slow'
+	.venv-lowest/bin/pytest -m 'not slow' -W ignore::DeprecationWarning
 
 audit: $(INSTALLED)  ## known vulnerabilities of the locked versions, asked of PyPI
 	$(RUN)/python -m pip install --quiet pip-audit
