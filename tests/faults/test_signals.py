@@ -34,7 +34,7 @@ SIGNALS = {signal.SIGKILL: 137, signal.SIGTERM: 143, signal.SIGINT: 130}
 # would else be hours of imports. Forking is safe: torch has no threads yet. A command says when it listens to signals.
 # Its disk is slow: a save would else be over before a signal comes.
 NURSERY = """
-import importlib, json, os, pathlib, pkgutil, sys, time
+import gc, importlib, json, os, pathlib, pkgutil, sys, time
 import numpy, torch._dynamo, torch.utils.tensorboard
 import wavegen.cli
 from wavegen.__main__ import main
@@ -46,6 +46,7 @@ for module in pkgutil.walk_packages(wavegen.__path__, "wavegen."):
     importlib.import_module(module.name)
 compile_kernel("float32", print)
 draw_audio(pathlib.Path("nothing.png"), numpy.zeros(400, numpy.float32), 4000, "nothing")
+gc.freeze()  # what a fork collects shall not be all of this
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
