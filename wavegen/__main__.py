@@ -14,6 +14,7 @@ def main() -> None:
     """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    sys.unraisablehook = _stop_later
     # Threads of a parallel step that wait for each other shall sleep, not spin. Spinning is a little faster on a
     # machine that does nothing else, and several times slower on one that does: a spinning thread keeps the core
     # from the one that it waits for. OpenMP reads this once, before torch is imported.
@@ -28,7 +29,7 @@ def main() -> None:
     except OSError as error:  # what --help meets; commands have words of their own
         sys.exit(f"error: {error.strerror}")
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # all is done: the exit code shall say so
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):  # all is done: the exit code shall say so
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -38,6 +39,20 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _importing(frame):
         _leave(128 + number)
     raise Stopped(128 + number)
+
+
+def _stop_later(ignored: "sys.UnraisableHookArgs") -> None:
+    """Stop in a moment if the signal came while an object was tidied away, where Python ignores exceptions."""
+    stop = ignored.exc_value
+    if not isinstance(stop, Stopped):
+        sys.__unraisablehook__(ignored)
+        return
+
+    def stop_now(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
+        raise stop
+
+    signal.signal(signal.SIGALRM, stop_now)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def _importing(frame: FrameType | None) -> bool:

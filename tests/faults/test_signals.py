@@ -222,6 +222,31 @@ def test_a_signal_at_any_moment(what, number, place, home, seconds, how_many):
     assert n_stopped > n_times // 4
 
 
+TIDYING = """
+import os, signal, sys, time
+import wavegen.cli
+from wavegen.__main__ import main
+
+class Tidied:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+def app(**options):
+    Tidied()
+    time.sleep(60)
+
+wavegen.cli.app = app
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_an_object_is_tidied_away_is_not_lost(number):
+    call = [sys.executable, "-W", "error", "-c", TIDYING, str(int(number))]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (SIGNALS[number], "stopped\n")
+
+
 # --- in each phase -----------------------------------------------------------------------------------------------
 
 PHASES_YAML = """
