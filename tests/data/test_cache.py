@@ -233,8 +233,8 @@ def test_kill_while_building_leaves_a_cache_that_the_next_run_completes(many, ca
 
 def test_two_processes_build_at_once(many, cache, no_decoding):
     with start_building(many, cache) as one, start_building(many, cache) as other:
-        one.communicate(timeout=60)
-        other.communicate(timeout=60)
+        one.communicate(timeout=180)
+        other.communicate(timeout=180)
     assert (one.returncode, other.returncode) == (0, 0)
     no_decoding()
     clips = cache.prepare(sorted(many.iterdir()), SETTINGS)

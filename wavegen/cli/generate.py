@@ -109,7 +109,7 @@ def generate(
         threads=threads,
     )
     before = past if with_prime and past is not None else np.zeros(0, np.float32)
-    n_samples = None if length is None else round(length * rate)
+    n_samples = None if length is None else trained.n_samples(length)
     n_made = None if n_samples is None else n_samples * count * best_of
     writer = ClipWriter(paths, rate, before, overwrite, n_samples, n_made)
     if best_of == 1:
