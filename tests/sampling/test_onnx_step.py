@@ -178,7 +178,7 @@ def test_the_command_line_writes_it_and_the_readmes_loop_makes_sound_with_it(tmp
     assert narrow.stderr == "error: --precision bfloat16: an ONNX step has float32 only; leave it out\n"
 
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (loop,) = re.findall(r"```py\n(import numpy as np, onnxruntime.*?)```", readme, re.DOTALL)
+    (loop,) = re.findall(r"```python\n(import numpy as np, onnxruntime.*?)```", readme, re.DOTALL)
     exec(loop.replace("range(16000)", "range(500)"), {})
     clip, rate = soundfile.read("new.wav")
     assert (len(clip), rate) == (500, 16000)
