@@ -243,9 +243,9 @@ def test_loads_what_was_trained(model: wavegen.TrainedModel, recordings: Path, t
 
 def test_the_readmes_example_runs(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (example,) = [block for block in blocks if '"training.minutes=30"' in block]
     small = ", ".join(map(repr, [*TINY, *SHORT]))
-    assert '"training.minutes=30"' in example
     (tmp_path / "my_recordings").symlink_to(recordings)
     (tmp_path / "held_out.wav").symlink_to(recordings / "0.wav")
     monkeypatch.chdir(tmp_path)
