@@ -31,16 +31,7 @@ Label = str | Mapping[str, float]  # a name, "NAME=WEIGHT,NAME=WEIGHT", or weigh
 
 
 class Model:
-    """A network with a checkpoint's averaged weights.
-
-    Args:
-        checkpoint: of a training.
-        device: auto, cpu, cuda or cuda:N.
-
-    Raises:
-        ModelError: the weights do not fit the configuration, or are not finite.
-        UsageError: there is no such device.
-    """
+    """What all uses of a trained model begin with; ``TrainedModel`` says what it is given and what it raises."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
         self.checkpoint = checkpoint
