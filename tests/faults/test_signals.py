@@ -130,11 +130,14 @@ COMMANDS = {
     "resuming": ["train", "--run", "more", "--resume", "--steps", "12"],
     "generating": ["generate", "run", "--seconds", "inf", "-o", "new.wav"],
     "generating flac": ["generate", "run", "--seconds", "2000", "--count", "2", "-o", "new.flac"],
-    "scoring": ["evaluate", "run", "recordings"],
+    "scoring": ["evaluate", "run", "recordings", "--csv", "new.csv"],
+    "exporting": ["export", "run", "-o", "new.safetensors"],
+    "exporting a step": ["export", "run", "-o", "new.onnx"],
+    "measuring": ["bench", "--config", "tiny.yaml"],
     "a page": ["inspect", "run", "--html", "new.html", "--sample-seconds", "1"],
     "a picture": ["inspect", "recordings", "--listen", "--plot", "new.png"],
 }
-ENDLESS_SECONDS = 0.7
+LONG_SECONDS = 0.7  # enough for commands that have no end, or a far one
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +146,8 @@ def seconds(place, home) -> Callable[[str], float]:
 
     @functools.cache
     def measured(what: str) -> float:
-        if what.startswith("generating"):
-            return ENDLESS_SECONDS
+        if what.startswith(("generating", "measuring")):
+            return LONG_SECONDS
         prepare(place, home)
         started = time.monotonic()
         place.run(COMMANDS[what])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from wavegen.config import Config, parse_config
 from wavegen.device import one_thread_each, torch_threads
+from wavegen.errors import TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +58,21 @@ def measure_training(config: Config, backend: str, precision: str, threads: int,
         precision: of the matrix products.
         threads: to train with.
         recompute: activation checkpointing.
+
+    Raises:
+        TrainingError: the process failed.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(_measure, config.to_yaml(), backend, precision, threads, recompute).result()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "wavegen.bench.training"],
+        input=json.dumps([config.to_yaml(), backend, precision, threads, recompute]).encode(),
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # the terminal's Ctrl-C is not for it: it ends with this process
+        check=False,
+    )
+    if done.returncode:
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        raise TrainingError(f"bench: training with {backend}, {precision}, {threads} threads ended with {how}")
+    return TrainingSpeed(**json.loads(done.stdout))
 
 
 def _measure(config_yaml: str, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
@@ -215,3 +230,9 @@ def ways_to_train(kind: str, cores: int) -> Iterator[tuple[str, str, int, bool]]
     yield "torch", "float32", 1, False
     for threads in (1,) if cores == 1 else (1, cores):
         yield "textbook", "float32", threads, False
+
+
+if __name__ == "__main__":
+    speed = _measure(*json.load(sys.stdin))
+    with contextlib.suppress(BrokenPipeError):  # whoever asked was killed
+        os.write(1, json.dumps(asdict(speed)).encode())
