@@ -239,6 +239,9 @@ def test_a_path_that_means_no_checkpoint_is_a_wrong_call(run, tmp_path):
     for folder in (run.path, tmp_path):
         with pytest.raises(UsageError, match=r": expected a run folder with checkpoints, found none in .*checkpoints$"):
             find_checkpoint(folder)
+    (tmp_path / "mine.yaml").write_text("model: {}")
+    with pytest.raises(UsageError, match=r"mine\.yaml: .* found a configuration; .* wavegen train DIR --config .*mine"):
+        find_checkpoint(tmp_path / "mine.yaml")
 
 
 def test_demo_means_the_shipped_model_unless_a_run_or_a_file_of_that_name_is_there(tmp_path, monkeypatch):

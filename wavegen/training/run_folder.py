@@ -240,6 +240,11 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         UsageError: there is nothing at the path, or no checkpoint in the folder.
     """
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        raise UsageError(
+            f"{path}: expected a run folder or a checkpoint, found a configuration; "
+            f"a model comes of training: wavegen train DIR --config {path}"
+        )
     if path.is_file():
         return path
     run = RunFolder(path)
