@@ -44,7 +44,7 @@ from wavegen.sampling.engines.numba_fused import compile_kernel
 torch.set_num_threads(1)
 for module in pkgutil.walk_packages(wavegen.__path__, "wavegen."):
     importlib.import_module(module.name)
-compile_kernel("float32", print)
+compile_kernel("float32", lambda said: print(said, file=sys.stderr))
 draw_audio(pathlib.Path("nothing.png"), numpy.zeros(400, numpy.float32), 4000, "nothing")
 gc.freeze()  # what a fork collects shall not be all of this
 for line in sys.stdin:
