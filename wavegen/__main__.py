@@ -24,10 +24,12 @@ def main() -> None:
 
     try:
         app(prog_name="wavegen")
-    except Stopped as stop:
-        _leave(int(str(stop.code)))
-    except OSError as error:  # what --help meets; commands have words of their own
-        sys.exit(f"error: {error.strerror}")
+    except BaseException as error:
+        if stop := _stop_behind(error):
+            _leave(int(str(stop.code)))
+        if isinstance(error, OSError):  # what --help meets; commands have words of their own
+            sys.exit(f"error: {error.strerror}")
+        raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):  # all is done: the exit code shall say so
             signal.signal(number, signal.SIG_IGN)
@@ -53,6 +55,14 @@ def _stop_later(ignored: "sys.UnraisableHookArgs") -> None:
 
     signal.signal(signal.SIGALRM, stop_now)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+
+def _stop_behind(error: BaseException) -> Stopped | None:
+    """The signal that an error came of, if one did: what it interrupts may fail, as a lock that is not held yet."""
+    behind: BaseException | None = error
+    while not (behind is None or isinstance(behind, Stopped)):
+        behind = behind.__context__
+    return behind
 
 
 def _importing(frame: FrameType | None) -> bool:

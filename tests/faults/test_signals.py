@@ -227,17 +227,30 @@ def test_a_signal_at_any_moment(what, number, place, home, seconds, how_many):
     assert n_stopped > n_times // 4
 
 
-TIDYING = """
-import os, signal, sys, time
+INTERRUPTED = """
+import os, signal, sys, threading, time
 import wavegen.cli
 from wavegen.__main__ import main
 
+def come():
+    os.kill(os.getpid(), int(sys.argv[2]))
+    time.sleep(0.1)
+
 class Tidied:
     def __del__(self):
-        os.kill(os.getpid(), int(sys.argv[1]))
+        come()
+
+def tidy():
+    Tidied()
+
+def leave_a_lock():
+    condition = threading.Condition()
+    with condition:
+        condition.release()  # as a signal leaves it that comes while it is acquired again
+        come()
 
 def app(**options):
-    Tidied()
+    globals()[sys.argv[1]]()
     time.sleep(60)
 
 wavegen.cli.app = app
@@ -246,8 +259,10 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_an_object_is_tidied_away_is_not_lost(number):
-    call = [sys.executable, "-W", "error", "-c", TIDYING, str(int(number))]
+@pytest.mark.parametrize("where", ["tidy", "leave_a_lock"])
+def test_a_signal_is_not_lost_where_its_exception_is(where, number):
+    """Python ignores it while an object is tidied away, and another takes its place where what is interrupted fails."""
+    call = [sys.executable, "-W", "error", "-c", INTERRUPTED, where, str(int(number))]
     done = subprocess.run(call, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (SIGNALS[number], "stopped\n")
 
