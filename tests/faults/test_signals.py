@@ -142,15 +142,16 @@ LONG_SECONDS = 0.7  # enough for commands that have no end, or a far one
 
 @pytest.fixture(scope="module")
 def seconds(place, home) -> Callable[[str], float]:
-    """How long a command takes here and now if it is not disturbed."""
+    """How long a command takes here and now if it is not disturbed, from where it listens to signals."""
 
     @functools.cache
     def measured(what: str) -> float:
         if what.startswith(("generating", "measuring")):
             return LONG_SECONDS
         prepare(place, home)
+        place.start(COMMANDS[what])
         started = time.monotonic()
-        place.run(COMMANDS[what])
+        assert place.exit_code() == 0, place.words.read_text()
         return time.monotonic() - started
 
     return measured
