@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, a fixed number of threads, and tiny random models."""
+"""What all tests share: a cache and an environment of their own, threads, seeds, and tiny random models."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,18 +15,33 @@ from wavegen.model.mixtures import MEAN_UNIT, Mixture
 from wavegen.model.outputs import Softmax
 from wavegen.model.wavenet import WaveNet
 
+OF_TERMINALS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+OF_JOBS = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
+
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep decoded audio out of the cache of whoever runs the tests; subprocesses inherit this."""
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep decoded audio out of the cache of whoever runs the tests, and what changes our words out of the tests.
+
+    Subprocesses inherit this.
+    """
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("WAVEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        environment.setenv("TERM", "xterm-256color")
+        for name in (*OF_TERMINALS, *OF_JOBS):
+            environment.delenv(name, raising=False)
         yield
 
 
 @pytest.fixture(autouse=True)
 def two_threads() -> None:
     torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def same_seed() -> None:
+    """What a test draws without a seed of its own shall not depend on the tests before it."""
+    torch.manual_seed(0)
 
 
 def some_condition(model: WaveNet, inputs: torch.Tensor) -> Condition | None:
