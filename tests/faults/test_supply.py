@@ -38,7 +38,7 @@ def test_nothing_is_fetched_from_training_to_a_page(home, tmp_path):
     ):
         wavegen(*arguments, **environment)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert not re.search(r"""(src|href|action)\\s*=\\s*["']?(https?:)?//""", page), "the page fetches nothing either"
+    assert not re.search(r"""(src|href|action)\s*=\s*["']?(https?:)?//""", page), "the page fetches nothing either"
 
 
 def requirements() -> dict[str, str]:
