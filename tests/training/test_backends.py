@@ -192,10 +192,12 @@ def test_one_thread_is_one_thread(random_model) -> None:
     batch = Batch(inputs, inputs[:, -8000:], np.ones((1, 8000), dtype=np.bool_))
     backend = FusedBackend(model, "float32", 1, False, 1)
     backend.gradients(batch, 8000)
-    began, busy = time.perf_counter(), time.process_time()
-    for _ in range(3):
+    cores = []
+    for _ in range(9):
+        began, busy = time.perf_counter(), time.process_time()
         backend.gradients(batch, 8000)
-    assert time.process_time() - busy < 1.2 * (time.perf_counter() - began)
+        cores.append((time.process_time() - busy) / (time.perf_counter() - began))
+    assert min(cores) < 1.2  # now and then a thread of another test has something to do
 
 
 def test_one_window_and_many_threads(random_model, batch) -> None:
