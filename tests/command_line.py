@@ -16,10 +16,10 @@ COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
 
 
 def wavegen(
-    *arguments: object, cwd: Path | None = None, exit_code: int = 0, timeout: float = 120, **environment: str
+    *arguments: object, cwd: Path | None = None, exit_code: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run it; whatever it meets, it shows no traceback."""
-    return checked(COMMAND, *arguments, cwd=cwd, exit_code=exit_code, timeout=timeout, **environment)
+    return checked(COMMAND, *arguments, cwd=cwd, exit_code=exit_code, **environment)
 
 
 def checked(
@@ -27,7 +27,6 @@ def checked(
     *arguments: object,
     cwd: Path | None = None,
     exit_code: int = 0,
-    timeout: float = 120,
     **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run what begins the command line in another way."""
@@ -37,7 +36,6 @@ def checked(
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=timeout,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
@@ -52,12 +50,21 @@ def called(*arguments: object, exit_code: int = 0) -> Result:
     return done
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait for what a process of the command line is to bring about."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process is gone, or would be if its parent, who may be anybody, looked after it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return "State:\tZ" in status
 
 
 def n_steps(run: Path) -> int:

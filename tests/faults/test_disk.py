@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import soundfile
 
-from command_line import COMMAND, checked
+from command_line import COMMAND, checked, wait_until
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -240,10 +239,7 @@ def test_a_folder_that_vanishes_while_it_is_used(what, home, tmp_path):
     command = [*COMMAND, *map(str, arguments)]
     environment = {**os.environ, "WAVEGEN_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while len(RunFolder(tmp_path / "run").step_checkpoints()) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len(RunFolder(tmp_path / "run").step_checkpoints()) >= 2)
         for _ in range(100):  # it is written to all the while
             shutil.rmtree(tmp_path / what, ignore_errors=True)
         with suppress(subprocess.TimeoutExpired):

@@ -100,7 +100,7 @@ def n_lines(run: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-@pytest.mark.timeout(300 + 30 * KILLS)
+@pytest.mark.timeout(1200 + 30 * KILLS)
 def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path: Path) -> None:
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     begin(nursery, whole.path)
