@@ -8,14 +8,13 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from command_line import wavegen
+from command_line import has_ended, wait_until, wavegen
 from wavegen.audio import decoding
 from wavegen.audio.files import decode, probe
 from wavegen.audio.quantize import Quantizer
@@ -29,8 +28,10 @@ RATE = 16000
 SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))
 
 # Takes soundfile's place in the decoder's process: files with such names do to it what the worst files could.
+# What it takes to start does not count: on a busy machine that alone may be longer than the patience.
 BAD_SOUNDFILE = """
-import ctypes, importlib.util, os, sys, time
+import ctypes, importlib.util, os, signal, sys, time
+patience, _ = signal.setitimer(signal.ITIMER_REAL, 0)
 folder = os.path.dirname(__file__)
 sys.path.remove(folder)
 sys.modules.pop("soundfile")
@@ -63,6 +64,7 @@ class SoundFile(real.SoundFile):
             self.memory = bytearray(100 << 30)
 
 real.SoundFile = SoundFile
+signal.setitimer(signal.ITIMER_REAL, patience)
 """
 WHAT_IS_SAID = {
     "crash": "it made the decoder crash, SIGSEGV",
@@ -96,7 +98,6 @@ def some_recordings(folder, names):
     return [folder / name for name in names]
 
 
-@pytest.mark.timeout(60)
 def test_a_decoder_that_crashes_hangs_or_swells_costs_that_file_alone(bad_decoder, tmp_path, same_threads):
     bad = [f"{what} {when}" for what in WHAT_IS_SAID for when in ("at once", "later")]
     paths = some_recordings(tmp_path / "audio", [f"{name}.wav" for name in ("a", *bad, "z")])
@@ -129,10 +130,7 @@ def test_decoders_end_with_the_process_that_asked_even_if_it_was_killed(tmp_path
         decoder = int(process.stdout.readline())
         os.kill(decoder, 0)
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{decoder}").exists() and "State:\tZ" not in Path(f"/proc/{decoder}/status").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: has_ended(decoder))
 
 
 def wav(data: bytes, *, claimed: int | None = None, rate_hz=RATE, channels=1, bits=16, kind=1) -> bytes:
@@ -208,9 +206,8 @@ def odd_folder(tmp_path, monkeypatch):
         yield folder
 
 
-@pytest.mark.timeout(120)
 def test_a_folder_of_everything_odd_is_listed_file_by_file(odd_folder):
-    done = wavegen("inspect", odd_folder, "--listen", "--json", timeout=60)
+    done = wavegen("inspect", odd_folder, "--listen", "--json")
     facts = json.loads(done.stdout)
     reasons = {entry["name"]: entry["reason"] for entry in facts["unusable"]}
     by_training = {"1-hz.wav", "1-hz-for-a-day.wav"}  # they can be heard, but take gigabytes at a model's rate
@@ -220,14 +217,13 @@ def test_a_folder_of_everything_odd_is_listed_file_by_file(odd_folder):
     for name, reason in expected.items():
         assert reason in reasons[name]
     assert facts["usable_files"] == len(ODD_FILES) + len(ODD_ENTRIES) - len(expected)
-    said = wavegen("inspect", odd_folder, timeout=60).stdout
+    said = wavegen("inspect", odd_folder).stdout
     assert "\x1b" not in said
     assert "\\x1b[31mred" in said
 
 
-@pytest.mark.timeout(120)
 def test_the_same_folder_is_trained_on(odd_folder, home, tmp_path):
-    said = wavegen("train", odd_folder, "--config", home / "tiny.yaml", "--run", tmp_path / "run", timeout=100).stderr
+    said = wavegen("train", odd_folder, "--config", home / "tiny.yaml", "--run", tmp_path / "run").stderr
     assert "done: " in said
     n_bad = sum(reason is not None for _, reason in ODD_FILES.values()) + len(ODD_ENTRIES)
     assert f"skipped {n_bad} " in " ".join(said.split())
