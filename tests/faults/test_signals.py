@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from command_line import COMMAND
+from command_line import COMMAND, has_ended
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -178,6 +178,12 @@ def check_files(place: Path, number: signal.Signals) -> None:
             assert number == signal.SIGKILL, path
 
 
+def listens(process: int) -> bool:
+    """Whether a process has said what SIGTERM shall do, the last of its signals."""
+    caught = Path(f"/proc/{process}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def interrupt_interpreter(place: Place, arguments: list[str], number: signal.Signals, seconds: float) -> int:
     """Send a signal to a command in an interpreter of its own, most likely while it imports."""
     command = [*COMMAND, *arguments]
@@ -187,8 +193,9 @@ def interrupt_interpreter(place: Place, arguments: list[str], number: signal.Sig
             command, cwd=place.path, env=place.environment, stdout=subprocess.DEVNULL, stderr=words
         ) as process,
     ):
-        # the interpreter itself takes 30 ms to start, in which it is not ours to say what a signal does
-        time.sleep(0.15 + seconds)
+        while not listens(process.pid) and process.poll() is None:  # before, it is not ours to say what a signal does
+            time.sleep(0.001)
+        time.sleep(seconds)
         process.send_signal(number)
         try:
             return process.wait(60)
@@ -323,8 +330,7 @@ def interrupt(place: Place, phase: str, number: signal.Signals, delay: float) ->
     """Send a signal to a new training in a phase; returns whether it was in it all the while."""
     run = RunFolder(place.path / "new")
     process = place.start(TRAIN)
-    deadline = time.monotonic() + 60
-    while not PHASES[phase](place.path, run) and time.monotonic() < deadline:
+    while not PHASES[phase](place.path, run) and not has_ended(process):
         pass
     time.sleep(delay)
     with suppress(ProcessLookupError):
@@ -361,9 +367,10 @@ def test_a_signal_in_a_phase(phase, number, place, phases, how_many):
     chance = random.Random(f"{phase} {number} {os.environ.get('WAVEGEN_SEED', 1)}")
     wanted = how_many(1, 34)  # 100 of all signals
     hits = 0
-    for _ in range(20 * wanted):  # a phase can be over before the signal comes
+    longest = 0.0 if phase.startswith(("saving", "caching")) else 0.05
+    for tried in range(20 * wanted):  # a phase can be over before the signal comes: then it comes sooner
         place.tidy()
-        delay = 0.0 if phase.startswith(("saving", "caching")) else 0.05 * chance.random()
+        delay = longest * chance.random() / (1 + tried - hits)
         hits += interrupt(place, phase, number, delay)
         check_files(place.path, number)
         resumable = RunFolder(place.path / "new").step_checkpoints()
