@@ -191,8 +191,8 @@ def test_stopping_generate_leaves_a_file_that_plays(
     assert soundfile.info(output).frames >= 3200  # all but the tenth of a second that was under way
 
 
-def start_training(home: Path, run: Path) -> subprocess.Popen[str]:
-    arguments = ["train", "recordings", "--config", "tiny.yaml", "--steps", "300", "--run", str(run), *QUIET]
+def start_training(home: Path, run: Path, steps: int) -> subprocess.Popen[str]:
+    arguments = ["train", "recordings", "--config", "tiny.yaml", "--steps", str(steps), "--run", str(run), *QUIET]
     process = subprocess.Popen([*COMMAND, *arguments], cwd=home, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: n_steps(run) >= 12)
     return process
@@ -202,7 +202,7 @@ def test_kill_and_resume_equals_an_undisturbed_run(home: Path, tmp_path: Path) -
     wavegen(
         "train", "recordings", "--config", "tiny.yaml", "--steps", "300", "--run", tmp_path / "whole", *QUIET, cwd=home
     )
-    with start_training(home, tmp_path / "killed") as process:
+    with start_training(home, tmp_path / "killed", steps=300) as process:
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert n_steps(tmp_path / "killed") < 300
@@ -218,7 +218,7 @@ def test_stopping_train_saves_and_prints_the_line_that_resumes(
     home: Path, tmp_path: Path, number: signal.Signals, exit_code: int
 ) -> None:
     run = tmp_path / "run"
-    with start_training(home, run) as process:
+    with start_training(home, run, steps=100_000) as process:
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == exit_code
