@@ -1,6 +1,7 @@
 """How much of the cache a folder has, and dropping it."""
 
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def test_rejected_files_are_forgotten_too(cache, tmp_path):
     broken.write_bytes(b"RIFF")
     assert isinstance(cache.prepare([broken], SETTINGS)[0], str)
     drop(cache, tmp_path)
-    with sqlite3.connect(index_path(cache.folder)) as index:
+    with closing(sqlite3.connect(index_path(cache.folder))) as index:
         assert index.execute("SELECT count(*) FROM files").fetchone() == (0,)
 
 
