@@ -509,12 +509,12 @@ def test_several_problems_are_reported_together(home: Path) -> None:
 
 def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(root)]
-    subprocess.run(build, check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+    build = [*pip, "wheel", "--no-index", "--no-deps", "--no-build-isolation", str(root)]
+    subprocess.run(build, cwd=tmp_path, check=True)
     (wheel,) = tmp_path.glob("wavegen-*.whl")
     target = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
-    subprocess.run(install, check=True)
+    subprocess.run([*pip, "install", "--no-index", "--no-deps", "--target", str(target), str(wheel)], check=True)
     done = subprocess.run(
         [sys.executable, "-c", "import wavegen.config as c; print(c.__file__, c.preset_names())"],
         cwd=tmp_path,
