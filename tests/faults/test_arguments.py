@@ -269,7 +269,7 @@ def test_a_full_pipe_is_waited_for_and_a_closed_one_ends_it_quietly(place, block
         assert process.poll() is None
         os.close(reader)
         said = process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
     assert "Traceback" not in said
     assert "error" not in said
 

@@ -247,7 +247,7 @@ def test_a_folder_that_vanishes_while_it_is_used(what, home, tmp_path):
         if process.returncode is None:  # it needs nothing of what is gone
             process.send_signal(signal.SIGTERM)
         try:
-            said = process.communicate(timeout=60)[1]
+            said = process.communicate(timeout=300)[1]
         finally:
             process.kill()
     assert "Traceback" not in said, said

@@ -362,7 +362,7 @@ def test_a_save_killed_at_its_worst_moments_leaves_the_old_file_or_the_new(tmp_p
     weights = {"w": np.full(5, 7, dtype=np.float32)}
     save_checkpoint(Checkpoint(Config(), 7, weights, weights), path)
     with saves(path, 100, deadly) as process:
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert process.wait(timeout=300) == -signal.SIGKILL
     assert whole(path) == expected
 
 

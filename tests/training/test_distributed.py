@@ -309,7 +309,7 @@ def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number
     run = tmp_path / "run"
     process = start(run, COMMAND, "--devices", "2")
     os.kill(children(process)[1], signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGKILL
     assert "error: process 1 of 0 to 1 was killed by SIGKILL; go on with --resume" in said
     assert said.count("another process of this training is gone") == 1
@@ -327,7 +327,7 @@ def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, t
     process = start(run, COMMAND, "--devices", "2", **{"training.timeout_seconds": 10})  # a busy machine may need 2
     stuck = children(process)[1]
     os.kill(stuck, signal.SIGSTOP)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "does not answer: Timed out waiting 10000ms" in said
     assert newest_step(run) == n_steps(run)
@@ -353,7 +353,7 @@ def test_a_signal_saves_and_goes_on(start, tmp_path) -> None:
     saved, reached = newest_step(run), n_steps(run)
     wait_until(lambda: n_steps(run) > reached)
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 143
     assert f"asked to save: saved at step {saved}\n" in said
 
@@ -376,7 +376,7 @@ def test_torchrun_starts_again_where_the_training_was(start, tmp_path) -> None:
     reached = n_steps(run)
     wait_until(lambda: n_steps(run) > reached)
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert "resumed at step" in said
     steps = [entry["step"] for entry in RunFolder(run).metrics() if "train_bits" in entry]
     assert steps == list(range(1, len(steps) + 1))
