@@ -110,13 +110,11 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path: Pat
     for life in range(KILLS):
         before, lifetime = n_lines(killed.path), chance.randrange(STEPS_A_LIFE)
         child = begin(nursery, killed.path)
-        if life % 4 == 3:  # some before they have made a step
-            time.sleep(chance.uniform(0, 0.5))
-        else:
-            deadline = time.monotonic() + 60
-            while n_lines(killed.path) < before + lifetime and time.monotonic() < deadline:
-                time.sleep(0.002)
-            time.sleep(chance.uniform(0, 0.01))  # not always right after a step
+        seconds = chance.uniform(0, 0.5) if life % 4 == 3 else 300  # some before they have made a step
+        deadline = time.monotonic() + seconds
+        while n_lines(killed.path) < before + lifetime and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.01))  # not always right after a step
         number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         os.kill(child, number)
         deaths += exit_code(nursery) in (-number, 128 + number)
