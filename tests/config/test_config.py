@@ -219,6 +219,18 @@ def test_a_wrong_override_is_located_at_the_override_and_hides_nothing():
     ]
 
 
+def test_an_override_reaches_into_a_section_with_all_keys_commented_out():
+    assert read("model:\n#  cycles: 3\n", "model.cycles=4").model.cycles == 4
+    (problem,) = problems("model:\n#  cycles: 3\n", "model.cycels=4")
+    assert problem.startswith("--set model.cycels=4: model.cycels: unknown key")
+
+
+@pytest.mark.parametrize("value", ["[wavenet]", "{wavenet: 1}"])
+def test_a_kind_that_is_no_name_is_a_problem_like_others(value):
+    (problem,) = problems("", f"model.kind={value}")
+    assert problem.startswith(f"--set model.kind={value}: model.kind: expected one of wavenet, stack, gru, lstm, found ")
+
+
 @pytest.mark.parametrize("override", ["", "model", "cycles=3", "model.cycles", "model.=3", ".cycles=3", "a.b.c=1"])
 def test_an_override_that_is_no_override(override):
     assert problems("", override) == [

@@ -71,12 +71,14 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
         except ConfigError as error:
             problems.extend(error.problems)
             continue
-        section = source.tree.setdefault(path[0], {})
+        if source.tree.get(path[0]) is None:  # not there, or all its keys are commented out
+            source.tree[path[0]] = {}
+        section = source.tree[path[0]]
         if isinstance(section, dict):
             section[path[1]] = value
             if path[0] == "training" and path[1] in EITHER and value is not None:
                 section.pop(EITHER[1 - EITHER.index(path[1])], None)
-            if path == ("model", "kind") and value in KEYS_OF_KINDS:
+            if path == ("model", "kind") and isinstance(value, str) and value in KEYS_OF_KINDS:
                 source.tree[path[0]] = {key: kept for key, kept in section.items() if key not in foreign_keys(value)}
         source.places[path] = where
     if problems:
