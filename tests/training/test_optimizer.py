@@ -150,6 +150,22 @@ def test_goes_on_from_its_moments_to_the_last_bit(random_model, kind) -> None:
     np.testing.assert_array_equal(third.moments()[0]["head.weight"], first.moments()[0]["head.weight"])
 
 
+@pytest.mark.parametrize("kind", ["muon", "adamw", "nadam"])
+def test_what_is_restored_lies_where_torch_puts_it(random_model, kind) -> None:
+    here = random_model()
+    optimizer = Optimizer(here, settings(optimizer=kind))
+    random_gradients(here, 0)
+    optimizer.step(1.0)
+    elsewhere = random_model().to("meta")  # stands for a GPU
+    restored = Optimizer(elsewhere, settings(optimizer=kind))
+    restored.restore(optimizer.moments(), updates=1)
+    assert restored.adam.state
+    for parameter, state in restored.adam.state.items():
+        assert state["exp_avg"].device == state["exp_avg_sq"].device == parameter.device
+        # one launch updates all: it counts on the device, where a number on the host cannot be read
+        assert state["step"].device.type == ("cpu" if kind == "nadam" else "meta")
+
+
 @pytest.mark.parametrize(("before", "after"), [("muon", "adamw"), ("adamw", "muon")])
 def test_another_kinds_moments_are_not_mistaken_for_its_own(random_model, before, after) -> None:
     model = random_model()
