@@ -13,7 +13,7 @@ import torch
 
 from recordings import write_tones
 from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
-from wavegen.config import Config, load_config
+from wavegen.config import Config, load_config, override
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model
@@ -323,6 +323,13 @@ def test_fewer_steps_than_were_made_are_refused(sines: Path, tmp_path: Path) -> 
         go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=5))
 
 
+def test_minutes_for_fewer_steps_than_were_made_are_refused(sines: Path, tmp_path: Path) -> None:
+    begin(tiny_config(sines), tmp_path / "run").fit()
+    with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 1"):
+        go_on(tmp_path / "run", lambda frozen: override(frozen, ["training.minutes=0.001"]))
+    assert "steps: 10" in (tmp_path / "run" / "config.yaml").read_text()
+
+
 def test_an_existing_run_is_never_overwritten(sines: Path, tmp_path: Path) -> None:
     begin(tiny_config(sines), tmp_path / "run")
     with pytest.raises(UsageError, match="has something in it; go on with --resume, or choose another"):
@@ -356,6 +363,9 @@ def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path
     assert go_on(tmp_path / "run", faster, accept=True).settings.learning_rate == 0.02
     with pytest.raises(UsageError, match=r"cannot change within a run: model\.residual_channels: 12 -> 13"):
         go_on(tmp_path / "run", lambda frozen: frozen.with_values("model", residual_channels=13), accept=True)
+    with pytest.raises(UsageError, match="residual_channels") as refused:
+        go_on(tmp_path / "run", lambda frozen: faster(frozen).with_values("model", residual_channels=13))
+    assert "learning_rate" not in str(refused.value)  # which can change
 
 
 def test_a_changed_folder_is_shown_and_needs_a_word(sines: Path, tmp_path: Path, stop_after) -> None:

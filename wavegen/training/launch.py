@@ -41,6 +41,8 @@ HARMLESS = {
         "timeout_seconds",
     )
 }
+# What decides a network's shape, or what goes into it and comes out.
+OF_THE_NETWORK = ("model.", "quantization.", "output.", "mel.", "data.label", "audio.sample_rate_hz")
 
 
 def start(
@@ -183,21 +185,23 @@ def _requested_changes(
     """The configuration to go on with, and what in it is not as it was frozen."""
     frozen = checkpoint.config
     config = requested(frozen).as_frozen(frozen)
-    if config.training.steps is not None and config.training.steps < checkpoint.step:
-        raise UsageError(
-            f"{run.path}: is already at step {checkpoint.step:,}; expected more steps than that, "
-            f"found {config.training.steps:,}"
-        )
+    _check_steps(run, config, checkpoint)
     changes = [line for line in differences(frozen, config) if line.partition(":")[0] not in HARMLESS]
-    if any(
-        line.startswith(("model.", "quantization.", "output.", "mel.", "data.label", "audio.sample_rate_hz"))
-        for line in changes
-    ):
+    if impossible := [line for line in changes if line.startswith(OF_THE_NETWORK)]:
         raise UsageError(
-            f"{run.path}: these keys cannot change within a run: {'; '.join(changes)}; "
+            f"{run.path}: these keys cannot change within a run: {'; '.join(impossible)}; "
             "start a new run, with --init-from to keep what was learnt"
         )
     return config, changes
+
+
+def _check_steps(run: RunFolder, config: Config, checkpoint: Checkpoint) -> None:
+    """Make sure that a training does not end before the step that it goes on from."""
+    steps = config.training.steps
+    if steps is not None and steps < checkpoint.step:
+        raise UsageError(
+            f"{run.path}: is already at step {checkpoint.step:,}; expected more steps than that, found {steps:,}"
+        )
 
 
 def _restored(
@@ -222,6 +226,7 @@ def _restored(
         notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen anew")
         config = config.with_values("training", backend="auto", accumulation="auto")
     config = _frozen(config, corpus, group, notice)
+    group.attempt(lambda: _check_steps(run, config, checkpoint))  # minutes have become steps
     group.attempt(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
