@@ -131,6 +131,7 @@ def test_loading_falls_back_over_damaged_checkpoints_and_says_so(run):
     assert len(said) == 2
     assert said[0].startswith(f"{run.checkpoints / 'step-00000004.safetensors'}: expected a safetensors file")
     assert said[1].startswith(f"{run.checkpoints / 'step-00000003.safetensors'}: damaged: ")
+    assert run.load_newest()[1] == said  # looking changes nothing
 
 
 def test_nothing_but_damaged_checkpoints_is_an_error(run):
@@ -147,8 +148,11 @@ def test_after_a_fall_back_damaged_files_do_not_push_out_new_ones(run, keep_last
         if step > 100:
             damage(path)
     assert run.load_newest()[0].step == 100
+    run.prepare("training: {}\n", 100)
     assert run.save(checkpoint(110), keep_last).is_file()
     assert run.load_newest()[0].step == 110
+    kept = {path.name for path in run.checkpoints.iterdir()}
+    assert {"step-00000200.safetensors.damaged", "step-00000300.safetensors.damaged"} <= kept
 
 
 # --- metrics -----------------------------------------------------------------------------------------------------

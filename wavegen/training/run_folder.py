@@ -80,10 +80,14 @@ class RunFolder:
         temporary.write_text(config_yaml, encoding="utf-8")
         temporary.replace(self.config_file)
 
+    def numbered_checkpoints(self) -> list[tuple[int, Path]]:
+        """The step and the path of each numbered checkpoint, oldest first."""
+        files = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return sorted((int(match[1]), path) for path in files if (match := _STEP_FILE.fullmatch(path.name)))
+
     def step_checkpoints(self) -> list[Path]:
         """The numbered checkpoints, oldest first."""
-        found = [(int(match[1]), path) for path in self._files() if (match := _STEP_FILE.fullmatch(path.name))]
-        return [path for _, path in sorted(found)]
+        return [path for _, path in self.numbered_checkpoints()]
 
     def save(self, checkpoint: Checkpoint, keep_last: int) -> Path:
         """Write a numbered checkpoint and delete all but the newest ``keep_last``.
@@ -117,7 +121,7 @@ class RunFolder:
         """The newest checkpoint that is whole.
 
         Returns:
-            It, and a sentence for each newer one that is damaged; those are renamed to ``*.damaged``.
+            It, and a sentence for each newer one that is damaged.
 
         Raises:
             UsageError: the folder has no checkpoint, or it is one itself; or the newest is for use only.
@@ -128,23 +132,21 @@ class RunFolder:
                 f"{self.path}: expected a run folder to resume, found a file; "
                 f"give its run folder, or start a new run from it with --init-from {self.path}"
             )
-        damaged: dict[Path, str] = {}
+        damaged: list[str] = []
         for path in reversed(self.step_checkpoints()):
             try:
                 checkpoint = load_checkpoint(path)
             except CheckpointError as error:
-                damaged[path] = str(error)
+                damaged.append(str(error))
                 continue
             if checkpoint.is_for_use_only:
                 raise UsageError(
                     f"{path}: exported for use, nothing can be resumed from it; "
                     f"start a new run from it with --init-from {path}"
                 )
-            for bad in damaged:  # out of the way: they must not count among the newest
-                bad.replace(bad.with_name(f"{bad.name}.damaged"))
-            return checkpoint, list(damaged.values())
+            return checkpoint, damaged
         if damaged:
-            raise CheckpointError(next(iter(damaged.values())))
+            raise CheckpointError(damaged[0])
         raise UsageError(
             f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none; "
             "start again without --resume, in another --run folder"
@@ -197,7 +199,9 @@ class RunFolder:
                 yield entry
 
     def prepare(self, config_yaml: str, step: int) -> None:
-        """Make the folder ready to go on from a step: its configuration, and metrics up to there.
+        """Make the folder ready to go on from a step: its configuration, and metrics and checkpoints up to there.
+
+        Newer checkpoints, which are damaged, are renamed to ``*.damaged``: they must not count among the newest.
 
         Raises:
             CheckpointError: it cannot be written.
@@ -205,6 +209,8 @@ class RunFolder:
         try:
             self.write_config(config_yaml)
             self.cut_metrics(step)
+            for newer in [path for number, path in self.numbered_checkpoints() if number > step]:
+                newer.replace(newer.with_name(f"{newer.name}.damaged"))
         except OSError as error:
             raise CheckpointError(
                 f"{self.path}: cannot be written: {error.strerror}; make room, or see to its permissions"
@@ -219,9 +225,6 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.metrics_file)
-
-    def _files(self) -> list[Path]:
-        return list(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
 
 
 def is_run(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -102,13 +101,9 @@ def _load_newest(run: RunFolder) -> tuple[Checkpoint | None, list[str]]:
 
 
 def _list_checkpoints(run: RunFolder, best_step: int | None) -> list[dict[str, Any]]:
-    listed = []
-    for file in run.step_checkpoints():
-        number = re.search(r"\d+", file.name)
-        listed.append((file, int(number[0]) if number else None))
-    if run.best_checkpoint.is_file():
-        listed.append((run.best_checkpoint, best_step))
-    return [{"file": f"checkpoints/{file.name}", "step": step, "bytes": file.stat().st_size} for file, step in listed]
+    best = [(best_step, run.best_checkpoint)] if run.best_checkpoint.is_file() else []
+    listed = [*run.numbered_checkpoints(), *best]
+    return [{"file": f"checkpoints/{file.name}", "step": step, "bytes": file.stat().st_size} for step, file in listed]
 
 
 def _summary_table(values: dict[str, Any]) -> Table:
