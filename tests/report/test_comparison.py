@@ -84,6 +84,29 @@ def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path: Path, confi
     assert "4.200 best" not in text
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "why"),
+    [
+        ("audio", "level", "peak", "they differ in audio.level"),
+        ("audio", "trim_db", 60.0, "they differ in audio.trim_db"),
+        ("training", "validation_seconds", 1e-4, "they were validated on unequal parts of the same clips"),
+    ],
+)
+def test_other_preparation_and_other_parts_of_the_clips_do_not_compare(
+    tmp_path: Path, config: Config, section: str, key: str, value: object, why: str
+) -> None:
+    other = config.with_values(section, **{key: value})
+    facts, text = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", other, 4.2))
+    assert facts["bits_not_comparable_because"] == [why]
+    assert "4.200 best" not in text
+
+
+def test_limits_that_all_held_out_audio_is_within_compare(tmp_path: Path, config: Config) -> None:
+    other = config.with_values("training", validation_seconds=None)
+    facts, _ = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", other, 4.2))
+    assert facts["bits_comparable"]
+
+
 def test_bits_of_16_bit_samples_never_stand_beside_others_without_saying_so(tmp_path: Path, config: Config) -> None:
     keys = [
         "quantization.kind=linear",

@@ -27,6 +27,7 @@ FIGURES = (
 )
 # What bits/sample depend on besides the model: they compare only where these agree.
 MEASURE = ("sample_rate_hz", "classes", "quantization", "horizon")
+PREPARATION = ("trim_db", "level")  # of the section audio
 
 
 def compare_runs(paths: Sequence[Path]) -> Inspection:
@@ -51,7 +52,7 @@ def compare_runs(paths: Sequence[Path]) -> Inspection:
         {"name": name, "path": facts["path"], **{key: facts[key] for key in figures}}
         for name, facts in zip(names, inspected, strict=True)
     ]
-    obstacles = _obstacles(runs)
+    obstacles = _obstacles(inspected)
     values = {
         "kind": "comparison",
         "runs": runs,
@@ -75,12 +76,27 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _obstacles(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Why the bits/sample of runs cannot be compared; nothing if they can."""
+    """Why the bits/sample of runs cannot be compared; nothing if they can.
+
+    Args:
+        runs: facts of each, as `inspect_run` finds them.
+    """
     reasons = [f"they differ in {key}" for key in MEASURE if len({run["network"][key] for run in runs}) > 1]
+    audio = [run["config"]["audio"] for run in runs]
+    reasons += [f"they differ in audio.{key}" for key in PREPARATION if len({each[key] for each in audio}) > 1]
     held_out = {run["data"] and run["data"]["held_out_hash"] for run in runs}
     if len(held_out) > 1 or held_out == {None}:
         reasons.append("they were not validated on the same clips")
+    elif len({_validated_minutes(run) for run in runs}) > 1:
+        reasons.append("they were validated on unequal parts of the same clips")
     return [reason.replace("sample_rate_hz", "sample rate") for reason in reasons]
+
+
+def _validated_minutes(run: dict[str, Any]) -> float | None:
+    """How much audio every validation of a run hears; None of series, where each hears all."""
+    held_out: float | None = run["data"].get("validation_minutes")
+    seconds = run["config"]["training"]["validation_seconds"]
+    return held_out if held_out is None or seconds is None else min(held_out, seconds / 60)
 
 
 def _differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
