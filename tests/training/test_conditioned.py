@@ -276,6 +276,9 @@ def test_a_file_without_a_known_label_has_to_be_given_one(voices: Path, tmp_path
     where = rf"{strange}: expected it in a folder named as one of this model's labels, anna, carl, found it in"
     with pytest.raises(UsageError, match=rf"{where} '{tmp_path.name}'; say which with --label NAME"):
         trained.read_all([strange], print)
+    (voices / "anna" / "inside").mkdir()
+    (clip,) = trained.read_all([voices / "anna" / "inside" / ".." / "0.wav"], print)
+    assert clip.condition.label.tolist() == [1, 0]
     for label, weights in (("carl", [0, 1]), ("anna=3,carl=1", [0.75, 0.25]), ({"anna": 0.5}, [1, 0])):
         (clip,) = trained.read_all([strange], print, label=label)
         assert clip.condition.label.tolist() == weights
@@ -326,6 +329,9 @@ def test_generating_goes_through_the_labels_or_mixes_them(voices: Path, tmp_path
     in_turn = trained.generate(0.05, count=3, labels=["anna", "carl"])
     np.testing.assert_array_equal(by_default, in_turn)
     np.testing.assert_array_equal(trained.generate(0.05, labels=["anna"])[0], in_turn[0])
+    for of_all in ("anna=0.5,carl=0.5", {"anna": 0.5, "carl": 0.5}):
+        both = trained.generate(0.05, count=2, labels=of_all)
+        np.testing.assert_array_equal(both, trained.generate(0.05, count=2, labels=[of_all]))
     mixed = trained.generate(0.05, count=2, labels=["anna=0.5,carl=0.5", {"carl": 2.0}])
     assert not np.array_equal(mixed[0], in_turn[0])
     np.testing.assert_array_equal(mixed[1], in_turn[1])

@@ -174,6 +174,10 @@ def test_a_model_of_series_makes_no_sound(sines: Path, tmp_path: Path) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: model.generate(seconds=1),
         lambda: model.score(np.zeros(10)),
+        lambda: model.faults(np.zeros(10)),
+        lambda: model.read_all([sines], print),
+        model.held_out,
+        lambda: model.fit_baselines(print),
     ]
     for call in calls:
         with pytest.raises(UsageError, match="expected a model of sound, found a model of series of numbers"):
@@ -186,6 +190,19 @@ def test_a_model_of_series_makes_no_sound(sines: Path, tmp_path: Path) -> None:
             model.forecast(wrong)
     with pytest.raises(UsageError, match=r"--steps: expected a whole number from 1 to 100,000, found 0"):
         model.forecast(rows, steps=0)
+
+
+def test_a_model_of_sound_forecasts_nothing() -> None:
+    model = wavegen.load("demo", device="cpu")
+    calls: list[Callable[[], Any]] = [
+        lambda: model.forecast(np.zeros(10)),
+        lambda: model.series_to_score([], False, print),
+        model.held_out_series,
+        lambda: model.fit_linear_forecast(print),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="expected a model of series of numbers, found a model of sound"):
+            call()
 
 
 def test_minutes_of_made_up_series_need_no_folder(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class SamplingOptions(TypedDict, total=False):
     top_p: float | None
     seed: int
     prime: npt.ArrayLike | None
-    labels: Sequence[Label]
+    labels: Label | Sequence[Label]
     mel: npt.ArrayLike | Frames | None
     engine: str
     precision: str
@@ -47,7 +47,7 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class Generating(Model):
-    """The part of a trained model that makes sound; on a model of series all of it raises ``UsageError``."""
+    """The part of a trained model that makes sound; what does so raises ``UsageError`` on a model of series."""
 
     def stream(
         self,
@@ -59,7 +59,7 @@ class Generating(Model):
         top_p: float | None = None,
         seed: int = 0,
         prime: npt.ArrayLike | None = None,
-        labels: Sequence[Label] = (),
+        labels: Label | Sequence[Label] = (),
         mel: npt.ArrayLike | Frames | None = None,
         engine: str = "auto",
         precision: str = "auto",
@@ -76,7 +76,8 @@ class Generating(Model):
             top_p: draw among the likeliest classes that together reach this probability only; likewise.
             seed: the same seed gives the same audio.
             prime: (T,) waveform at the model's rate, such as ``read`` gives, that every clip continues.
-            labels: of the clips in turn, each a name or weights of several; the model's own in turn by default.
+            labels: of the clips in turn, each a name or weights of several, or one of all; the model's own in turn by
+                default.
             mel: frames for a model that makes sound of them: from ``mel_of``, ``read_mel``, or (F, n_mels) of your own.
             engine: auto, numba, torch or reference.
             precision: of the weights: auto, float32, bfloat16 or int8.
@@ -118,7 +119,7 @@ class Generating(Model):
         top_p: float | None = None,
         seed: int = 0,
         prime: npt.ArrayLike | None = None,
-        labels: Sequence[Label] = (),
+        labels: Label | Sequence[Label] = (),
         mel: npt.ArrayLike | Frames | None = None,
         engine: str = "auto",
         precision: str = "auto",
@@ -130,7 +131,8 @@ class Generating(Model):
         n_samples = None if seconds is None else self.n_samples(seconds)
         if prime is not None and self.conditioner.mel is not None:
             raise UsageError("--prime: a vocoder's sound begins where its spectrogram begins; leave it out")
-        conditions = self._conditions([labels] if isinstance(labels, str) else labels, mel, count, notice)
+        chosen = [labels] if isinstance(labels, str | Mapping) else labels
+        conditions = self._conditions(chosen, mel, count, notice)
         if conditions and (frames := conditions[0].frames) is not None:
             longest = len(frames) * conditions[0].hop_length
             n_samples = frames.n_samples if n_samples is None else n_samples
@@ -171,6 +173,7 @@ class Generating(Model):
         Args:
             waveform: (T,) at the model's rate.
         """
+        self.check_kind(False, "faults")
         watch = Watch(self.sample_rate_hz)
         watch.hear(mono(waveform)[None])
         return watch.faults()

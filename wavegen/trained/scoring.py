@@ -20,7 +20,7 @@ from wavegen.trained.model import Label, Model, mono
 
 
 class Scoring(Model):
-    """The part of a trained model that scores sound; on a model of series all of it raises ``UsageError``."""
+    """The part of a trained model that scores sound; what does so raises ``UsageError`` on a model of series."""
 
     def score(self, waveform: npt.ArrayLike, label: Label | None = None) -> float:
         """How well the model predicts a clip from its start, in bits/sample.
@@ -60,6 +60,7 @@ class Scoring(Model):
             UsageError: there is nothing at a path, or a clip has no label that the model knows.
             DataError: nothing can be used.
         """
+        self.check_kind(False, "read_all")
         given = None if label is None else self._weights(label)
         clips: list[ScoredClip] = []
         for path in paths:
@@ -93,6 +94,7 @@ class Scoring(Model):
             DataError: it held out none, or the folder no longer has them.
             UsageError: the model was exported, without a word on them.
         """
+        self.check_kind(False, "held_out")
         remembered = self.remembered(progress, "validation")
         heard = Heard(self.checkpoint.manifest, self.corpus().clips)
         clips = [
@@ -113,6 +115,7 @@ class Scoring(Model):
         self, notice: Callable[[str], None], progress: Callable[[int, int], None] | None = None
     ) -> Baselines | None:
         """The trivial baselines, fitted on the training split; None, and a notice, where its folder is gone."""
+        self.check_kind(False, "fit_baselines")
         if self.checkpoint.is_for_use_only:
             notice("no trivial baselines: an exported model does not know the training's recordings")
             return None
@@ -181,4 +184,4 @@ def _warn(clips: Sequence[ScoredClip], notice: Callable[[str], None]) -> None:
 def _folder(file: Path, given: Path) -> str:
     """A file's label as a corpus finds it: the first folder on the way to it, or the folder that it lies in."""
     inside = file.relative_to(given).parts if given.is_dir() else ()
-    return inside[0] if len(inside) > 1 else file.absolute().parent.name
+    return inside[0] if len(inside) > 1 else file.parent.resolve().name

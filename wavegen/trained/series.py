@@ -21,7 +21,7 @@ MOST_STEPS = 100_000  # of a forecast
 
 
 class Forecasting(Model):
-    """The part of a trained model that is for series; on a model of sound all of it raises ``UsageError``."""
+    """The part of a trained model that is for series; all of it raises ``UsageError`` on a model of sound."""
 
     def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
         """How a series goes on.
@@ -71,6 +71,7 @@ class Forecasting(Model):
         Raises:
             DataError: it held out none, or they are not there any more.
         """
+        self.check_kind(True, "held_out_series")
         heard = Heard(self.checkpoint.manifest)
         return [
             ScoredSeries(clip.name, values_of(clip), heard.has_held_out(clip))
@@ -119,6 +120,7 @@ class Forecasting(Model):
 
     def fit_linear_forecast(self, notice: Callable[[str], None]) -> LinearForecast | None:
         """The linear forecast, fitted on the training split; None, and a notice, where that is gone."""
+        self.check_kind(True, "fit_linear_forecast")
         try:
             clips = self.remembered(None, "train")
         except WavegenError as error:
