@@ -199,6 +199,13 @@ def test_any_rate_is_read(tmp_path, rate_hz):
     assert decode(tmp_path / "a.wav")[1] == rate_hz
 
 
+def test_what_lies_above_a_link_is_where_the_link_leads(tmp_path):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    soundfile.write(tmp_path / "far" / "a.wav", np.zeros(7), 8000)
+    assert len(decode(tmp_path / "link" / ".." / "a.wav")[0]) == 7
+
+
 def test_a_single_sample_is_audio(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(1), RATE)
     assert decode(tmp_path / "a.wav")[0].shape == (1, 1)

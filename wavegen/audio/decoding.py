@@ -69,7 +69,7 @@ class Decoder:
         Raises:
             DecoderError: it cannot be opened, or (while iterating) it is damaged.
         """
-        where = os.path.abspath(os.fsencode(path))  # noqa: PTH100 (resolves no links)
+        where = os.fsencode(path.absolute())
         assert self._process.stdin is not None
         self._done = self._in_step = False
         with suppress(BrokenPipeError):  # nothing will be received either
