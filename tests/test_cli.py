@@ -96,6 +96,14 @@ def test_train_says_what_it_will_do_and_what_came_of_it(home: Path) -> None:
     assert "Hear it with" in said
 
 
+def test_a_configuration_may_name_the_folder(home: Path, tmp_path: Path) -> None:
+    folder = f"data: {{folder: {json.dumps(str(home / 'recordings'))}}}\n"
+    (tmp_path / "tiny.yaml").write_text(TINY_YAML + folder)
+    wavegen("train", "--config", "tiny.yaml", "--steps", "1", cwd=tmp_path)
+    assert (tmp_path / "runs" / "recordings" / "config.yaml").is_file()
+    assert "expected a folder of recordings" in wavegen("train", cwd=tmp_path, exit_code=2).stderr
+
+
 def test_generate_writes_numbered_files_that_the_same_seed_repeats(home: Path, tmp_path: Path) -> None:
     def generate(*more: str) -> list[np.ndarray]:
         wavegen(

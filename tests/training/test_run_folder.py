@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavegen.config import Config
+from wavegen.config import Config, DataConfig
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.training.checkpoint import Checkpoint
-from wavegen.training.run_folder import SHIPPED_MODEL, RunFolder, find_checkpoint
+from wavegen.training.run_folder import SHIPPED_MODEL, RunFolder, find_checkpoint, run_of
 
 
 def checkpoint(step):
@@ -67,6 +67,22 @@ def test_a_configuration_is_replaced_as_a_whole(run):
     run.write_config("training: {}\n")
     assert run.config_file.read_text() == "training: {}\n"
     assert sorted(path.name for path in run.path.iterdir()) == ["checkpoints", "config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (DataConfig(folder="/sounds/drums/"), "drums"),
+        (DataConfig(folder="here"), "here"),
+        (DataConfig(folder="."), "inside"),
+        (DataConfig(folder=".."), "above"),
+        (DataConfig(synthetic="waves"), "waves"),
+    ],
+)
+def test_a_run_is_named_after_its_data(data, name, tmp_path, monkeypatch):
+    (tmp_path / "above" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "above" / "inside")
+    assert run_of(data).path == Path("runs") / name
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------

@@ -61,11 +61,10 @@ def train(
         if value is not None:
             given.append(f"training.{key}={value}")
     if folder is not None:
-        given.append(f"data.folder={json.dumps(os.path.abspath(folder))}")  # noqa: PTH100 (resolves no links)
+        given.append(f"data.folder={json.dumps(str(Path(folder).absolute()))}")
     with joined(device) as group:
         say, progress = (notice, data_progress()) if group.speaks else (silence, None)
-        named = folder if folder is not None or run is not None else _named_data(config, given)
-        run_folder = group.attempt(lambda: _run_folder(named, run, resume, init_from))
+        run_folder = group.attempt(lambda: _run_folder(folder, run, config, given, resume, init_from))
         again = group.restarts(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else _requested(config, given)
@@ -136,19 +135,21 @@ def _requested(config: str | None, overrides: list[str]) -> Any:
     return requested
 
 
-def _named_data(config: str | None, overrides: list[str]) -> str | None:
-    """What a configuration makes its data of, where it needs no folder."""
-    return None if config is None else load_settings(config, overrides).data.synthetic
-
-
-def _run_folder(folder: str | None, run: str | None, resume: bool, init_from: str | None) -> RunFolder:
-    from wavegen.training.run_folder import RunFolder
+def _run_folder(
+    folder: str | None, run: str | None, config: str | None, overrides: list[str], resume: bool, init_from: str | None
+) -> RunFolder:
+    """The run folder that was given, or that of the data."""
+    from wavegen.config import DataConfig
+    from wavegen.training.run_folder import RunFolder, run_of
 
     if resume and init_from is not None:
         raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
-    if run is None and folder is None:
+    if run is not None:
+        return RunFolder(Path(run))
+    data = load_settings(config, overrides).data if folder is None else DataConfig(folder=folder)
+    if data.synthetic is None and data.folder is None:
         raise UsageError("expected a folder of recordings (wavegen train DIR) or a run (--run DIR), found neither")
-    return RunFolder(Path(run) if run is not None else Path("runs") / Path(str(folder)).absolute().name)
+    return run_of(data)
 
 
 def _print_plan(trainer: Trainer, run: RunFolder) -> None:

@@ -2,11 +2,12 @@
 
 from wavegen.config.loading import apply_overrides, differences, load_config, override, parse_config, validate
 from wavegen.config.presets import DEFAULT_PRESET, preset_names, preset_summaries, preset_text, presets_folder
-from wavegen.config.schema import Config, LayerConfig, ModelConfig, TrainingConfig, json_schema
+from wavegen.config.schema import Config, DataConfig, LayerConfig, ModelConfig, TrainingConfig, json_schema
 
 __all__ = [
     "DEFAULT_PRESET",
     "Config",
+    "DataConfig",
     "LayerConfig",
     "ModelConfig",
     "TrainingConfig",

@@ -13,7 +13,7 @@ from wavegen.trained.scoring import Scoring
 from wavegen.trained.series import Forecasting
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.observer import Observer
-from wavegen.training.run_folder import RunFolder, find_checkpoint
+from wavegen.training.run_folder import RunFolder, find_checkpoint, run_of
 
 __all__ = ["Label", "SamplingOptions", "TrainedModel", "load", "train"]
 
@@ -82,8 +82,7 @@ def train(
     settings = config if isinstance(config, Config) else load_config(config)
     if folder is not None:
         settings = settings.with_values("data", folder=str(Path(folder).absolute()))
-    name = settings.data.synthetic or Path(settings.data.folder or "").absolute().name
-    run_folder = RunFolder(Path(run) if run is not None else Path("runs") / name)
+    run_folder = run_of(settings.data) if run is None else RunFolder(Path(run))
     source = None if init_from is None else Path(init_from)
     with joined(device) as group:
         listeners, say = (observers, notice) if group.speaks else ((), _say_nothing)

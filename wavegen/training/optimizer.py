@@ -95,7 +95,7 @@ class Optimizer:
         in_adam = {parameter for group in self.adam.param_groups for parameter in group["params"]}
         for parameter, name in self.names.items():
             if parameter in in_adam and name in moments[1]:
-                fused = self.adam.defaults.get("fused")  # its steps are counted where the parameter lies, others' on the host
+                fused = self.adam.defaults.get("fused")  # it counts its steps where the parameter lies, others here
                 self.adam.state[parameter] = {
                     "step": torch.tensor(float(updates), device=parameter.device if fused else None),
                     "exp_avg": torch.from_numpy(moments[0][name].copy()).to(parameter.device),

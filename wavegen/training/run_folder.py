@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wavegen.config import DataConfig
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -225,6 +226,12 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.metrics_file)
+
+
+def run_of(data: DataConfig) -> RunFolder:
+    """The run folder of a training that was given none: ``runs/`` and the name of its data."""
+    named = data.synthetic or data.folder or ""
+    return RunFolder(Path("runs") / Path(os.path.normpath(Path(named).absolute())).name)
 
 
 def is_run(path: Path) -> bool:
