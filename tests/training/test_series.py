@@ -162,6 +162,18 @@ def test_reports_call_an_error_an_error(sines: Path, tmp_path: Path, capsys: pyt
     assert {file.name for file in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "tensorboard"}
 
 
+def test_series_that_never_change_are_shown_although_all_errors_are_0(tmp_path: Path) -> None:
+    (tmp_path / "still").mkdir()
+    np.save(tmp_path / "still" / "1.npy", np.full((3, 40), 5.0))
+    begin(config_of(tmp_path / "still", "training.steps=2"), tmp_path / "run").fit()
+    run = inspect_path(str(tmp_path / "run"))
+    assert run.facts["best_squared_error"] == 0.0
+    assert "At step 2 held-out series have 0 squared error" in build_page(run, SampleRequest((), 0.0), print)
+    draw(run, tmp_path / "run.png")
+    checkpoint = inspect_path(str(tmp_path / "run" / "checkpoints" / "best.safetensors"))
+    draw(checkpoint, tmp_path / "checkpoint.png")
+
+
 def test_sound_and_series_do_not_compare(sines: Path, tmp_path: Path) -> None:
     for error in ("squared", "absolute"):
         begin(config_of(sines, f"output.error={error}", "training.steps=2"), tmp_path / error).fit()

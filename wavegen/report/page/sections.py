@@ -188,7 +188,7 @@ def _ranking(validation: dict[str, Any]) -> Markup:
     ranked = [(name, figure) for name, figure in ranked_models(validation) if figure is not None]
     if not ranked:
         return Markup("")
-    widest = max(figure for _, figure in ranked)
+    widest = max(figure for _, figure in ranked) or 1.0  # all forecasts can be right
     rows = [
         tag(
             "tr",

@@ -64,7 +64,7 @@ def limits(histories: Sequence[History], baselines: Sequence[float]) -> Limits:
         shown += [value for place, value in zip(places, figures, strict=True) if place > early] or figures
     shown += sorted(baselines)[:2]
     lowest, highest = min(shown), max(shown)
-    least = 0.1 if all(history.measure.is_bits for history in histories) else 0.1 * highest
+    least = 0.1 if all(history.measure.is_bits for history in histories) else 0.1 * highest or 1.0
     margin = 0.06 * max(highest - lowest, least)
     return Limits(max(0.0, lowest - margin), highest + margin)
 
@@ -182,7 +182,7 @@ def ranking_figure(name: str, measure: Measure, ranked: Sequence[tuple[str, floa
         models, figures, color=[VERMILION if model == THIS_MODEL else "#c3c9d2" for model in models], height=0.7
     )
     axes.bar_label(bars, [measure.text(value) for value in figures], padding=4)
-    axes.set(xlabel=f"{measure.unit} of held-out {measure.material} (lower is better)", xlim=(0, 1.08 * max(figures)))
+    axes.set(xlabel=f"{measure.unit} of held-out {measure.material} (lower is better)", xlim=(0, 1.08 * max(figures) or 1.0))
     axes.tick_params(axis="y", length=0)
     tidy(axes, "x")
     title(axes, name)
