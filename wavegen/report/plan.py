@@ -42,14 +42,14 @@ def data_table(corpus: Corpus, is_series: bool = False) -> Table:
     if corpus.unusable:
         rows.append(("skipped", f"{len(corpus.unusable):,}", ""))
     columns = ("", "series", "points") if is_series else ("", "clips", "length")
-    return Table(f"Data: {corpus.folder}", columns, rows)
+    return Table(f"Data: {printable(corpus.folder)}", columns, rows)
 
 
 def _trouble_tables(corpus: Corpus) -> list[Table]:
     tables = []
     for title, entries in (("Skipped", corpus.unusable), ("Shortened", corpus.shortened)):
         if entries:
-            rows = list(entries[:ROWS])
+            rows = [(printable(name), why) for name, why in entries[:ROWS]]
             if len(entries) > ROWS:
                 rows.append((f"and {len(entries) - ROWS:,} more", "wavegen inspect DIR --listen lists them"))
             tables.append(Table(title, ("file", "why"), rows))
@@ -93,7 +93,7 @@ def _training_table(config: Config, device: torch.device, run: Path, processes: 
     memory = training_bytes(config, training.precision)
     return facts(
         "Training",
-        run=run,
+        run=printable(run),
         device=(f"{processes} processes, each on " if processes > 1 else "")
         + describe_device(device, int(training.threads) if training.threads != "auto" else None),
         precision=training.precision,
