@@ -29,7 +29,10 @@ def settle(config: Config, device: torch.device, group: Group = ALONE) -> Config
     """
     training = config.training
     if training.backend == "fused" and device.type != "cpu":
-        raise UsageError(f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile")
+        raise UsageError(
+            f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile, "
+            "or --device cpu"
+        )
     if training.threads == "auto":
         config = config.with_values("training", threads=max(1, available_cores() // group.local_size))
     # the fused backend is for WaveNets that make sound, and has no dropout

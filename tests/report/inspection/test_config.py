@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from inspections import inspected
 from wavegen.config import load_config, preset_names
@@ -68,6 +69,13 @@ def test_config_with_minutes_does_not_know_its_steps(tmp_path: Path) -> None:
     assert facts["training"]["audio_hours_in_all"] is None
     assert facts["training"]["minutes"] == 10
     assert "10 minutes; the steps are measured at the start" in text
+
+
+def test_a_configuration_for_cpus_is_inspected_beside_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    file = tmp_path / "my.yaml"
+    file.write_text("training: {backend: fused}\n")
+    assert inspected(file, "config")[0]["training"]["windows"] == 8
 
 
 def test_every_preset_is_inspected_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

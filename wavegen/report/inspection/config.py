@@ -191,7 +191,7 @@ def _training_facts(config: Config) -> dict[str, Any]:
     from wavegen.training.memory import training_bytes
     from wavegen.training.settling import settle
 
-    config = settle(config, choose_device("auto"))
+    config = settle(config, choose_device("cpu" if config.training.backend == "fused" else "auto"))
     settings, rate = config.training, config.audio.sample_rate_hz
     per_step = int(settings.batch_size) * settings.window_targets
     seconds = None if config.is_series else per_step / rate

@@ -182,7 +182,8 @@ def ranking_figure(name: str, measure: Measure, ranked: Sequence[tuple[str, floa
         models, figures, color=[VERMILION if model == THIS_MODEL else "#c3c9d2" for model in models], height=0.7
     )
     axes.bar_label(bars, [measure.text(value) for value in figures], padding=4)
-    axes.set(xlabel=f"{measure.unit} of held-out {measure.material} (lower is better)", xlim=(0, 1.08 * max(figures) or 1.0))
+    axes.set_xlabel(f"{measure.unit} of held-out {measure.material} (lower is better)")
+    axes.set_xlim(0, 1.08 * max(figures) or 1.0)
     axes.tick_params(axis="y", length=0)
     tidy(axes, "x")
     title(axes, name)
