@@ -304,6 +304,23 @@ def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines: Path, t
     assert newest(tmp_path / "run").step == 10
 
 
+def test_an_audition_without_a_folder_is_told_and_stops_nothing(sines: Path, tmp_path: Path) -> None:
+    config = tiny_config(sines, "training.audition_every=5", "training.audition_seconds=0.1")
+    training = begin(config, tmp_path / "run")
+    (tmp_path / "run" / "auditions").write_text("in the way")
+    told: list[str] = []
+
+    class Listener(Observer):
+        def notice(self, text: str) -> None:
+            told.append(text)
+
+    training.observers = [Listener()]
+    training.fit()
+    assert newest(tmp_path / "run").step == 10
+    assert len(told) == 2
+    assert all(text.startswith("audition not written: ") for text in told)
+
+
 def test_a_training_whose_last_save_fails_does_not_end_well(
     sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -266,12 +266,12 @@ class Trainer:
         if waveform is None:
             return
         path = self.run.audition_file(self.progress.step)
-        path.parent.mkdir(exist_ok=True)
-        self._tell("auditioned", self.progress.step, path, waveform, rate)
         try:
+            path.parent.mkdir(exist_ok=True)
+            self._tell("auditioned", self.progress.step, path, waveform, rate)
             with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
                 writer.write(waveform)
-        except AudioError as error:
+        except (AudioError, OSError) as error:
             self._tell("notice", f"audition not written: {error}")
 
     def _heard(self, done: int, total: int) -> None:
