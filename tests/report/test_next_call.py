@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from wavegen.report.next_call import hearing, resuming
+from wavegen.report.next_call import forecasting, hearing, resuming
 
 
 def corpus_of(*names: str, label: str | None = None) -> SimpleNamespace:
@@ -34,6 +34,10 @@ def corpus_of(*names: str, label: str | None = None) -> SimpleNamespace:
 def test_a_run_is_heard_with_what_its_model_needs(labels, mel, corpus, words):
     call = hearing(Path("my runs/one"), labels, mel, corpus)
     assert shlex.split(call) == ["wavegen", "generate", "my runs/one", *words, "-o", "new.wav"]
+
+
+def test_a_series_is_gone_on_with_by_a_run():
+    assert forecasting(Path("my runs/one")) == "wavegen generate 'my runs/one' --prime series.csv -o forecast.csv"
 
 
 def test_a_run_is_gone_on_with():

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -126,6 +127,11 @@ def file(run: Path) -> Path:
 @pytest.fixture(scope="module")
 def page(file: Path) -> Page:
     return Page(file.read_text(encoding="utf-8"))
+
+
+def test_the_call_for_more_can_be_pasted(page: Page, run: Path) -> None:
+    call = page.text.partition("More of it: ")[2].partition("Made by")[0]
+    assert shlex.split(call) == ["wavegen", "generate", str(run), "-o", "new.wav"]
 
 
 def test_the_page_is_one_whole_document(page: Page) -> None:

@@ -17,6 +17,7 @@ from wavegen.data.reading import read_corpus
 from wavegen.errors import DataError, ModelError, UsageError
 from wavegen.evaluation.evaluation import score_clips, total
 from wavegen.report.inspection import inspect_path
+from wavegen.report.page import build_page
 from wavegen.report.page.samples import SampleRequest, generate_samples
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
@@ -420,6 +421,8 @@ def test_a_page_has_samples_under_conditions(voices: Path, tmp_path: Path) -> No
         sounds, sentence = generate_samples(run, SampleRequest((0.7, 1.0), 0.1), lambda done, total: None)
         assert sentence.startswith(origin)
         assert [sound.waveform.shape for sound in sounds] == [(400,)] * 2
+        page = build_page(inspect_path(str(run)), SampleRequest((), 0.0), lambda done, total: None)
+        assert ("--mel-from recording.wav -o new.wav" in page) == (keys != LABELS)
     shutil.rmtree(voices)
     sounds, sentence = generate_samples(run, SampleRequest((1.0,), 0.1), lambda done, total: None)
     assert not sounds

@@ -83,7 +83,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train, and say how it goes."""
     from wavegen.data.reading import build_conditioner
     from wavegen.evaluation.measure import measure_of
-    from wavegen.report.next_call import hearing, resuming
+    from wavegen.report.next_call import forecasting, hearing, resuming
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
     from wavegen.training.distributed import LostProcess
@@ -105,7 +105,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         display.close()
     if trainer.config.is_series:
         typer.echo(f"done: {run_folder.path}. Go on with a series with:", err=True)
-        typer.echo(f"  wavegen generate {run_folder.path} --prime series.csv -o forecast.csv", err=True)
+        typer.echo(f"  {forecasting(run_folder.path)}", err=True)
         return
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
     conditioner = build_conditioner(trainer.config)

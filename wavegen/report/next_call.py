@@ -13,6 +13,11 @@ def resuming(run: Path) -> str:
     return shlex.join(["wavegen", "train", "--run", str(run), "--resume"])
 
 
+def forecasting(run: Path) -> str:
+    """The call that goes on with a series by a run's model."""
+    return shlex.join(["wavegen", "generate", str(run), "--prime", "series.csv", "-o", "forecast.csv"])
+
+
 def hearing(run: Path, labels: tuple[str, ...], makes_sound_of_mel: bool, corpus: Corpus) -> str:
     """The call that makes a run heard.
 

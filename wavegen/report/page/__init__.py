@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
 from wavegen.report.history import read_history
 from wavegen.report.inspection import Inspection, Progress
+from wavegen.report.next_call import forecasting
 from wavegen.report.page.markup import Markup, join, tag
 from wavegen.report.page.samples import SampleRequest, generate_samples, read_auditions
 from wavegen.report.target import check_target, write_whole
@@ -86,7 +88,9 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
         parts = {key: part for key, part in parts.items() if key not in ("samples", "auditions")}
     links = [tag("li", tag("a", title, href=f"#{key}")) for key, (title, _) in parts.items()]
     made = datetime.now(UTC)
-    more = "--prime series.csv -o forecast.csv" if is_series else "-o new.wav"
+    given = [] if facts["config"]["mel"]["n_mels"] is None else ["--mel-from", "recording.wav"]
+    call = ["wavegen", "generate", facts["path"], *given, "-o", "new.wav"]
+    more = forecasting(run) if is_series else shlex.join(call)
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
@@ -99,7 +103,7 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
         tag("main", [part for _, part in parts.values()], id="content"),
         tag(
             "footer",
-            tag("p", "More of it: ", tag("code", f"wavegen generate {printable(facts['path'])} {more}")),
+            tag("p", "More of it: ", tag("code", printable(more))),
             tag(
                 "p",
                 f"Made by wavegen {__version__}, ",
