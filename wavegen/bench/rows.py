@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from wavegen.bench.probes import multiply_add_rate, read_bandwidth
-from wavegen.bench.training import measure_training, ways_to_train
+from wavegen.bench.training import measure_training, thread_counts, ways_to_train
 from wavegen.config import Config
 from wavegen.device import available_cores
 from wavegen.model.building import build_model
@@ -110,7 +110,7 @@ def _rows(
     plans: list[tuple[str, Precision, int, int]] = [
         ("numba", precision, clips, threads)
         for precision in (PRECISIONS if config.model.kind == "wavenet" else ())
-        for threads in _thread_counts(cores)
+        for threads in thread_counts(cores)
         for clips in sorted({*CLIPS, cores})
         if clips >= threads
     ]
@@ -148,10 +148,6 @@ def _training_row(config: Config, backend: str, precision: str, threads: int, re
         input_steps_per_second=measured.input_steps_per_second,
         peak_memory_bytes=measured.peak_bytes,
     )
-
-
-def _thread_counts(cores: int) -> Sequence[int]:
-    return (1,) if cores == 1 else (1, cores)
 
 
 def _generation_speed(

@@ -217,18 +217,23 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """How many threads are measured: one, and all."""
+    return (1,) if cores == 1 else (1, cores)
+
+
 def ways_to_train(kind: str, cores: int) -> Iterator[tuple[str, str, int, bool]]:
     """What ``wavegen bench`` measures of a kind of model: backend, precision, threads, activation checkpointing."""
     if kind != "wavenet":
-        for threads in (1,) if cores == 1 else (1, cores):
+        for threads in thread_counts(cores):
             yield "torch", "float32", threads, False
         return
-    for threads in (1,) if cores == 1 else (1, cores):
+    for threads in thread_counts(cores):
         for precision in ("float32", "bfloat16"):
             yield "fused", precision, threads, False
     yield "fused", "float32", 1, True
     yield "torch", "float32", 1, False
-    for threads in (1,) if cores == 1 else (1, cores):
+    for threads in thread_counts(cores):
         yield "textbook", "float32", threads, False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
 from wavegen.evaluation.measure import Measure, measure_in
-from wavegen.report.inspection.config import receptive_field, resolution
+from wavegen.report.inspection.config import as_yaml, receptive_field, resolution
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.inspection.run import inspect_run
 from wavegen.report.tables import Table, heard_in_words, minutes
@@ -151,9 +150,5 @@ def _differences_table(names: Sequence[str], values: dict[str, Any]) -> Table:
     differences = values["differences"]
     if not differences:
         return Table("configuration", (), [("", "the same in all")])
-    rows = [(key, *(_as_yaml(value) for value in row)) for key, row in differences.items()]
+    rows = [(key, *(as_yaml(value) for value in row)) for key, row in differences.items()]
     return Table("configuration, where it differs", ("key", *names), rows)
-
-
-def _as_yaml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

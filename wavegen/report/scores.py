@@ -11,10 +11,10 @@ from wavegen.evaluation.interval import Comparison
 from wavegen.evaluation.measure import Measure
 from wavegen.evaluation.series import Errors, SeriesScore, all_series
 from wavegen.evaluation.series import comparison as series_comparison
+from wavegen.report.inspection.checkpoint import THIS_MODEL
 from wavegen.report.tables import Table, first_rows, minutes
 
 MOST_SERIES = 20  # in a table
-THIS_MODEL = "this model"
 BEST_BASELINE = "best baseline"
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"

@@ -34,7 +34,7 @@ def inspect_config(source: str) -> Inspection:
         "training": training,
     }
     settings = [
-        (f"{section}.{key}", _as_yaml(value))
+        (f"{section}.{key}", as_yaml(value))
         for section, pairs in config.model_dump().items()
         for key, value in pairs.items()
     ]
@@ -227,5 +227,6 @@ def _training_table(config: Config, training: dict[str, Any]) -> Table:
     )
 
 
-def _as_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """A key's value on a line."""
     return value if isinstance(value, str) else json.dumps(value)
