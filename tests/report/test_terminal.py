@@ -34,3 +34,12 @@ def test_figures_name_their_classes_unless_they_are_the_usual_ones(
     assert line == f"step 1: held-out 9.250 {unit} (best so far); baselines: uniform 16.000"
     beside = f"{classes} | " if classes else ""
     assert f"train 9.500 | held-out 9.250 | {beside}20k targets/s | 0.50 h heard" in bar
+
+
+def test_a_figure_that_is_no_number_is_not_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    display = TrainingDisplay(10, Progress(), "bits/sample")
+    for bits in (float("nan"), 9.5, 9.75, 9.25):
+        display.validated(VALIDATION | {"validation_bits": bits})
+    display.close()
+    said = capsys.readouterr().err.splitlines()
+    assert ["(best so far)" in line for line in said] == [False, True, False, True]

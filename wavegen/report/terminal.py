@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -137,7 +138,7 @@ class TrainingDisplay(Observer):
         measure = measure_in(entry)
         figure = entry[f"validation_{measure.key}"]
         self._held_out = f"held-out {measure.text(figure)}"
-        best = self._best is None or figure < self._best
+        best = math.isfinite(figure) and (self._best is None or figure < self._best)
         self._best = figure if best else self._best
         everything = f", all held-out audio {entry['held_out_bits']:.4f}" if "held_out_bits" in entry else ""
         train = "" if self._train is None else f", train {measure.text(self._train)}"
