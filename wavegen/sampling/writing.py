@@ -46,6 +46,8 @@ def write_clips(
 ) -> None:
     """Write blocks of clips to their files; whatever interrupts leaves files that play.
 
+    Files are made, and existing ones replaced, when the first block is there: what fails before leaves all as it was.
+
     Args:
         blocks: (count, n) float32 each.
         paths: one for each clip.
@@ -59,15 +61,14 @@ def write_clips(
         UsageError, AudioError, BrokenPipeError: as ``AudioWriter``.
     """
     length = None if n_samples is None else n_samples + len(before)
+    writers = [AudioWriter(path, sample_rate_hz, n_samples=length, overwrite=overwrite) for path in paths]
     with ExitStack() as stack:
-        writers = [AudioWriter(path, sample_rate_hz, n_samples=length, overwrite=overwrite) for path in paths]
-        for writer in writers:  # all are checked before the first is made
-            stack.enter_context(writer)
-        if len(before):
-            for writer in writers:
-                writer.write(before)
         made = 0
         for block in blocks:
+            if not made:
+                for writer in writers:
+                    stack.enter_context(writer)
+                    writer.write(before)
             for writer, clip in zip(writers, block, strict=True):
                 writer.write(np.ascontiguousarray(clip))
             made += block.shape[1]
