@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ PRODUCT_BYTES = 150_000_000  # more, of the bfloat16 products' compiled kernels 
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that a training could take on a device, as the system says."""
+    """Memory that a training could take on a device, as the system says, a container's limit considered."""
     import torch
 
     if device.type == "cuda":
@@ -33,8 +34,39 @@ def free_bytes(device: torch.device) -> int:
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
+                return min([1024 * int(line.split()[1]), *group_bytes()])
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # not Linux: all there is
+
+
+def group_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What each limit of Linux's control groups, of which containers are made, leaves to this process.
+
+    Args:
+        root: where the groups are.
+        own: a line ``number:controllers:group`` for each group of this process; of version 2 without controllers.
+    """
+    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        mounted = root / controllers
+        files = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        place = mounted / group.lstrip("/")
+        for folder in (place, *place.parents):  # each has a say
+            with contextlib.suppress(OSError, ValueError):  # not there, as seen from within; or "max"
+                limit, used = (int((folder / name).read_text(encoding="ascii")) for name in files)
+                yield limit - used + _given_back(folder)
+            if folder == mounted:
+                break
+
+
+def _given_back(folder: Path) -> int:
+    """Bytes of files that a group has read: they count as used, and are dropped as soon as memory is short."""
+    for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
+        name, _, n_bytes = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):
+            return int(n_bytes)
+    return 0
 
 
 def training_bytes(config: Config, precision: str) -> int:
