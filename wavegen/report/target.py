@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
+from wavegen.atomic import write_atomically
 from wavegen.audio.finding import printable, suffix
 from wavegen.audio.target import check_writable
 from wavegen.errors import UsageError, WavegenError
@@ -31,20 +31,12 @@ def check_target(path: Path, ending: str, overwrite: bool) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it.
+    """Write a file as `wavegen.atomic.write_atomically`.
 
     Raises:
         WavegenError: it cannot be written; what was there before stays.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, content)
     except OSError as error:
         raise WavegenError(f"{printable(path)}: cannot be written ({error.strerror})") from None

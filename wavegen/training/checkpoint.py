@@ -1,6 +1,6 @@
 """One self-contained checkpoint file: safetensors, atomic, hashed, versioned; no pickle anywhere.
 
-    weights/NAME    the trained weights            moment1/NAME, moment2/NAME   AdamW's state
+    weights/NAME    the trained weights            moment1/NAME, moment2/NAME   the optimizer's state
     average/NAME    their running average (EMA), the ones that everything but training uses
 
 The metadata hold one JSON document: format version, wavegen's and torch's versions, step, configuration, manifest of
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from wavegen import __version__
+from wavegen.atomic import write_atomically
 from wavegen.config import Config, parse_config
 from wavegen.errors import CheckpointError, ConfigError
 
@@ -104,7 +103,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     text = json.dumps(document)
     content = _serialized(tensors, {"wavegen": text, "sha256": _content_hash(text, tensors)})
     try:
-        _write_atomically(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be written: {error.strerror}; free some space or choose another folder"
@@ -222,23 +222,3 @@ def _content_hash(text: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # so that the rename itself survives a power cut
-    finally:
-        os.close(folder)

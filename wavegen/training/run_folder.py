@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wavegen.atomic import write_atomically
 from wavegen.config import DataConfig
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -77,9 +78,7 @@ class RunFolder:
 
     def write_config(self, config_yaml: str) -> None:
         """Write ``config.yaml`` whole or not at all."""
-        temporary = self.config_file.with_suffix(".yaml.tmp")
-        temporary.write_text(config_yaml, encoding="utf-8")
-        temporary.replace(self.config_file)
+        write_atomically(self.config_file, config_yaml.encode())
 
     def numbered_checkpoints(self) -> list[tuple[int, Path]]:
         """The step and the path of each numbered checkpoint, oldest first."""
@@ -98,7 +97,7 @@ class RunFolder:
         """
         if problem := self._write_lines():  # a checkpoint's metrics are there before it is
             raise CheckpointError(problem)
-        for leftover in self.path.glob("*/.*.tmp"):  # of a save or a picture that was killed
+        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):  # of a kill
             leftover.unlink(missing_ok=True)
         path = self.checkpoints / f"step-{checkpoint.step:08d}.safetensors"
         save_checkpoint(checkpoint, path)
@@ -220,12 +219,7 @@ class RunFolder:
     def cut_metrics(self, step: int) -> None:
         """Leave out of ``metrics.jsonl`` what came after a step."""
         kept = [entry for entry in self.metrics() if entry["step"] <= step]
-        temporary = self.metrics_file.with_suffix(".jsonl.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(entry) + "\n" for entry in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.metrics_file)
+        write_atomically(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
 def run_of(data: DataConfig) -> RunFolder:

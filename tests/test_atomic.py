@@ -1,0 +1,46 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wavegen.atomic import write_atomically
+
+INTERRUPTED = """
+import os, sys
+from pathlib import Path
+from wavegen.atomic import write_atomically
+
+os.fsync = lambda file: os.kill(os.getpid(), int(sys.argv[1]))
+write_atomically(Path("file"), b"new")
+"""
+
+
+def test_a_file_is_made_or_replaced(tmp_path: Path) -> None:
+    file = tmp_path / ("x" * 251 + ".txt")  # as long as a name can be
+    for content in (b"one", b"another"):
+        write_atomically(file, content)
+        assert file.read_bytes() == content
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    subprocess.run([sys.executable, "-c", INTERRUPTED, str(int(number))], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    left = [path.name for path in tmp_path.iterdir() if path.name != "file"]
+    assert left == [] if number == signal.SIGINT else left[0].startswith(".file.")
+
+
+def test_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "file", b"new")
+    assert not list(tmp_path.iterdir())
