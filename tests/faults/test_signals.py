@@ -22,12 +22,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from command_line import COMMAND, has_ended
+from command_line import has_ended
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
+# What a signal catches between a file's opening and its name is closed by Python, with a warning that users do not see.
+INTERPRETER = [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning"]
 SIGNALS = {signal.SIGKILL: 137, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 # Imports and compiles everything once, then runs each command that it is sent in a fork of itself: hundreds of kills
@@ -80,7 +82,7 @@ class Place:
     def __init__(self, path: Path) -> None:
         self.path, self.words = path, path / "words"
         self.environment = {**os.environ, "WAVEGEN_CACHE": str(path / "cache")}
-        call = [sys.executable, "-W", "error", "-c", NURSERY]
+        call = [*INTERPRETER, "-c", NURSERY]
         self.nursery = subprocess.Popen(
             call, cwd=path, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -186,7 +188,7 @@ def listens(process: int) -> bool:
 
 def interrupt_interpreter(place: Place, arguments: list[str], number: signal.Signals, seconds: float) -> int:
     """Send a signal to a command in an interpreter of its own, most likely while it imports."""
-    command = [*COMMAND, *arguments]
+    command = [*INTERPRETER, "-m", "wavegen", *arguments]
     with (
         place.words.open("w") as words,
         subprocess.Popen(
@@ -270,7 +272,7 @@ main()
 @pytest.mark.parametrize("where", ["tidy", "leave_a_lock"])
 def test_a_signal_is_not_lost_where_its_exception_is(where, number):
     """Python ignores it while an object is tidied away, and another takes its place where what is interrupted fails."""
-    call = [sys.executable, "-W", "error", "-c", INTERRUPTED, where, str(int(number))]
+    call = [*INTERPRETER, "-c", INTERRUPTED, where, str(int(number))]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (SIGNALS[number], "stopped\n")
 
