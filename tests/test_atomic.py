@@ -9,10 +9,11 @@ import pytest
 from wavegen.atomic import write_atomically
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from wavegen.atomic import write_atomically
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have been told to ignore it
 os.fsync = lambda file: os.kill(os.getpid(), int(sys.argv[1]))
 write_atomically(Path("file"), b"new")
 """

@@ -16,8 +16,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def call(*arguments, **environment):
-    command = [*COMMAND, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment}).stdout
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_all_places_name_the_same_version():
