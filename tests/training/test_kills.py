@@ -20,7 +20,7 @@ from wavegen.training.run_folder import RunFolder
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("WAVEGEN_KILLS", "20"))
-STEPS_A_LIFE = 30  # at most
+STEPS_A_LIFE = 30  # killed before half of them, and some more until the signal comes
 STEPS = STEPS_A_LIFE * KILLS
 EVERYTHING = f"""
 audio: {{sample_rate_hz: 4000}}
@@ -108,7 +108,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path: Pat
     chance = random.Random(11)
     deaths = 0
     for life in range(KILLS):
-        before, lifetime = n_lines(killed.path), chance.randrange(STEPS_A_LIFE)
+        before, lifetime = n_lines(killed.path), chance.randrange(STEPS_A_LIFE // 2)
         child = begin(nursery, killed.path)
         seconds = chance.uniform(0, 0.5) if life % 4 == 3 else 300  # some before they have made a step
         deadline = time.monotonic() + seconds
