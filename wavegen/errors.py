@@ -24,7 +24,16 @@ class WavegenError(Exception):
 
 
 class AudioError(WavegenError):
-    """A file cannot be read as audio, or audio cannot be written."""
+    """A file cannot be read as audio, or audio cannot be written.
+
+    Args:
+        text: as all messages.
+        lasting: whether it will be so as long as the file stays as it is.
+    """
+
+    def __init__(self, text: str, lasting: bool = True) -> None:
+        super().__init__(text)
+        self.lasting = lasting
 
 
 class DataError(WavegenError):

@@ -55,6 +55,8 @@ class SoundFile(real.SoundFile):
             ctypes.string_at(0)
         if self.what == b"abort " + when:
             os.abort()
+        if self.what == b"kill " + when:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.what == b"hang " + when:
             while True:
                 pass
@@ -69,6 +71,7 @@ signal.setitimer(signal.ITIMER_REAL, patience)
 WHAT_IS_SAID = {
     "crash": "it made the decoder crash, SIGSEGV",
     "abort": "it made the decoder crash, SIGABRT",
+    "kill": "the decoder was killed, perhaps for want of memory",
     "hang": "the decoder got stuck in it and was stopped after 1 s",
     "sleep": "the decoder got stuck in it and was stopped after 1 s",
     "swell": "MemoryError",
@@ -110,6 +113,18 @@ def test_a_decoder_that_crashes_hangs_or_swells_costs_that_file_alone(bad_decode
         with pytest.raises(AudioError, match=WHAT_IS_SAID[name.split()[0]]):
             read(tmp_path / "audio" / f"{name}.wav")
     assert probe(paths[0]).frames == 3000
+
+
+def test_what_the_decoder_was_killed_over_is_tried_again(bad_decoder, tmp_path, monkeypatch):
+    """The system may have been short of memory; but what crashes the decoder does so every time."""
+    paths = some_recordings(tmp_path / "audio", ["kill at once.wav", "kill later.wav", "crash later.wav"])
+    cache = ClipCache(tmp_path / "cache")
+    assert all("the decoder " in reason for reason in cache.prepare(paths, SETTINGS))
+    monkeypatch.delenv("PYTHONPATH")
+    decoding.end_decoders()
+    *good, bad = cache.prepare(paths, SETTINGS)
+    assert [clip.n_samples for clip in good] == [3000, 3000]
+    assert "SIGSEGV" in bad
 
 
 def test_training_goes_on_without_what_crashes_the_decoder(bad_decoder, home, tmp_path):

@@ -32,11 +32,12 @@ class DecoderError(Exception):
     Args:
         text: why.
         code: libsndfile's number of the error, where it has one.
+        lasting: whether it would refuse the file again.
     """
 
-    def __init__(self, text: str, code: int | None = None) -> None:
+    def __init__(self, text: str, code: int | None = None, lasting: bool = True) -> None:
         super().__init__(text)
-        self.code = code
+        self.code, self.lasting = code, lasting
 
 
 class Decoder:
@@ -115,16 +116,18 @@ class Decoder:
         assert self._process.stdout is not None
         content = bytearray(n)
         if self._process.stdout.readinto(content) < n:  # type: ignore[attr-defined]
-            raise DecoderError(self._what_happened())
+            raise self._what_happened()
         return content
 
-    def _what_happened(self) -> str:
+    def _what_happened(self) -> DecoderError:
         code = self._process.wait()
+        if code == -signal.SIGKILL:  # nothing that it does to itself
+            return DecoderError("the decoder was killed, perhaps for want of memory", lasting=False)
         if code == -signal.SIGALRM:
-            return f"the decoder got stuck in it and was stopped after {ANSWER_SECONDS:g} s"
+            return DecoderError(f"the decoder got stuck in it and was stopped after {ANSWER_SECONDS:g} s")
         if code < 0:
-            return f"it made the decoder crash, {signal.Signals(-code).name}"
-        return f"the decoder ended with exit code {code}"
+            return DecoderError(f"it made the decoder crash, {signal.Signals(-code).name}")
+        return DecoderError(f"the decoder ended with exit code {code}")
 
 
 _idle: list[Decoder] = []

@@ -137,7 +137,8 @@ def _open_audio(path: Path, decoder: Decoder, n_values: int) -> tuple[AudioInfo,
         reason = "no audio format is recognized in it" if error.code in NO_AUDIO else _one_line(error)
         raise AudioError(
             f"{printable(path)}: libsndfile cannot read it ({reason});"
-            " copy it again from its source, or convert it to FLAC"
+            " copy it again from its source, or convert it to FLAC",
+            error.lasting,
         ) from error
     frames = None if header["frames"] == UNKNOWN_FRAMES else header["frames"]
     return AudioInfo(**{**header, "frames": frames}), samples
@@ -157,7 +158,8 @@ def _decode(path: Path) -> Iterator[AudioInfo | Floats]:
             except DecoderError as error:
                 raise AudioError(
                     f"{where}: damaged ({_one_line(error)}, not long after {n_frames / info.rate_hz:.1f} s);"
-                    " copy it again from its source"
+                    " copy it again from its source",
+                    error.lasting,
                 ) from error
             if not len(block):
                 break

@@ -220,6 +220,8 @@ class ClipCache:
                 outcome = self._recall_content(content_hash, settings) or self._decode(path, content_hash, settings)
             except (AudioError, UsageError) as error:
                 outcome = str(error).removeprefix(f"{printable(path)}: ")
+                if isinstance(error, AudioError) and not error.lasting:
+                    return outcome, None
             after = path.stat()
         except OSError as error:
             return f"cannot be read ({error.strerror})", None
