@@ -201,6 +201,17 @@ def test_a_torn_last_line_is_cut_off_and_harms_no_later_one(run, cut):
     assert [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()] == [*survivors, 4]
 
 
+@pytest.mark.parametrize("line", ["5", "null", "[1]", '"step"', '{"seconds": 5}', '{"step": null}', "\0\0\0"])
+def test_a_line_of_metrics_that_is_none_is_left_out(run, line):
+    run.append_metrics({"step": 1})
+    with run.metrics_file.open("a") as file:
+        file.write(f"{line}\n")
+    run.append_metrics({"step": 2})
+    assert [entry["step"] for entry in run.metrics()] == [1, 2]
+    run.cut_metrics(1)
+    assert run.metrics_file.read_text() == '{"step": 1}\n'
+
+
 @pytest.mark.parametrize("garbage", [b"\0" * 40, b"\xff\xfe\xe9"])
 def test_garbage_at_the_end_is_cut_off(run, garbage):
     """What a power cut leaves behind is not always the beginning of a line."""

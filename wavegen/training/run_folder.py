@@ -187,7 +187,7 @@ class RunFolder:
         return None
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; a line that a kill cut short is left out."""
+        """The lines of ``metrics.jsonl``; what a kill cut short, or a fault of the disk left, is left out."""
         if not self.metrics_file.is_file():
             return
         with self.metrics_file.open(encoding="utf-8", errors="replace") as file:
@@ -196,7 +196,8 @@ class RunFolder:
                     entry = json.loads(line)
                 except ValueError:
                     continue
-                yield entry
+                if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+                    yield entry
 
     def prepare(self, config_yaml: str, step: int) -> None:
         """Make the folder ready to go on from a step: its configuration, and metrics and checkpoints up to there.
