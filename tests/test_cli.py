@@ -448,6 +448,7 @@ WRONG_CALLS = {
         2,
         "expected one of auto, numba",
     ),
+    "too long": (["generate", "runs/recordings", "--seconds", "1e12"], 2, "expected at most 10,000,000, or inf, found"),
     "no length": (["generate", "runs/recordings", "--seconds", "0"], 2, "--seconds: expected a number above 0, or inf"),
     "no clips": (["generate", "runs/recordings", "--count", "0"], 2, "--count: expected a whole number, 1 or more"),
     "cold": (["generate", "runs/recordings", "--temperature", "-1"], 2, "--temperature: expected a number, 0 or more"),

@@ -182,10 +182,12 @@ class Generating(Model):
         """A length in samples.
 
         Raises:
-            UsageError: it is not a number above 0, or less than a sample.
+            UsageError: it is not a number above 0, too large, or less than a sample.
         """
-        if not 0 < seconds <= LARGEST_SECONDS:
+        if not seconds > 0:
             raise UsageError(f"--seconds: expected a number above 0, or inf, found {seconds:g}")
+        if seconds > LARGEST_SECONDS:
+            raise UsageError(f"--seconds: expected at most {LARGEST_SECONDS:,}, or inf, found {seconds:g}")
         n_samples = round(seconds * self.sample_rate_hz)
         if n_samples < 1:
             raise UsageError(f"--seconds {seconds:g}: shorter than one sample at {self.sample_rate_hz:,} Hz")
