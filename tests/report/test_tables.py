@@ -90,6 +90,14 @@ def test_a_narrow_terminal_breaks_texts_but_no_number(monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.parametrize("columns", ["1", "20"])
+def test_a_terminal_too_narrow_for_a_table_loses_nothing_of_it(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    expected = printed(CURVE)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert printed(CURVE) == expected
+
+
 def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
     text = printed(facts("[bold]title[/bold]", name="take [2] :smile:"), Table("t", ("a",), [("[red]x",)]))
     assert "[bold]title[/bold]" in text

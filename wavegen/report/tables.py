@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 ROWS = 12  # of a table that could be long
+NARROWEST = 40  # characters: below, columns would be cut off or left out
 _NUMBER = re.compile(r"[-+]?\d[\d,.:]*(e[-+]?\d+)?( ?%| [a-zA-Z/]+)?|-|")
 
 
@@ -58,6 +59,7 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
 
     plain = bool(os.environ.get("NO_COLOR"))
     console = Console(file=file, highlight=False, soft_wrap=False, color_system=None if plain else "auto")
+    console.width = max(console.width, NARROWEST)
     with console.capture() as capture:
         for table in tables:
             console.print(Text(table.title, style="bold"))
