@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from command_line import COMMAND, n_steps, wait_until, wavegen
+from command_line import COMMAND, checked, n_steps, wait_until, wavegen
 from trainings import assert_same_state, newest
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
@@ -624,3 +624,14 @@ def test_fine_tuning_with_other_labels_says_what_it_keeps(voices: Path, tmp_path
         *("train", tmp_path / "more", "--config", config, "--run", tmp_path / "run", "--init-from", voices / "labels")
     )
     assert "labels: anna kept; carl new; bert left behind" in done.stderr
+
+
+def test_a_name_that_the_terminal_has_no_characters_for_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "\u00e9t\u00e9.csv").write_text("1\n2\n")
+    shown = wavegen("inspect", "\u00e9t\u00e9.csv", cwd=tmp_path, PYTHONIOENCODING="ascii").stdout
+    assert "\\xe9t\\xe9.csv" in shown
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_what_goes_to_a_closed_stream_goes_nowhere(closed: str) -> None:
+    checked(["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND], "config")

@@ -15,6 +15,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     sys.unraisablehook = _stop_later
+    _prepare_streams()
     # Threads of a parallel step that wait for each other shall sleep, not spin. Spinning is a little faster on a
     # machine that does nothing else, and several times slower on one that does: a spinning thread keeps the core
     # from the one that it waits for. OpenMP reads this once, before torch is imported.
@@ -33,6 +34,16 @@ def main() -> None:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):  # all is done: the exit code shall say so
             signal.signal(number, signal.SIG_IGN)
+
+
+def _prepare_streams() -> None:
+    """A closed stream goes nowhere; what a terminal's encoding has no character for is escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        else:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
