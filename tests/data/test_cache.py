@@ -133,8 +133,9 @@ def test_a_lost_clip_is_decoded_again(cache, recordings, damage):
         clips[3].path.unlink()
     else:
         os.truncate(clips[3].path, 10)
-    with pytest.raises(DataError, match=r"this part of the cache is gone .*; start again to rebuild it"):
+    with pytest.raises(DataError, match=r"this part of the cache is gone \(.*\); start again to rebuild it") as error:
         clips[3].classes()
+    assert str(error.value).count(str(clips[3].path)) == 1
     assert fingerprint(cache.prepare(recordings, SETTINGS)) == expected
 
 

@@ -101,8 +101,9 @@ class StoredClip:
         try:
             return np.asarray(np.memmap(self.path, self.dtype, mode="r", shape=(self.n_samples,)))
         except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error  # the path is said already
             raise DataError(
-                f"{printable(self.path)}: this part of the cache is gone ({error}); start again to rebuild it"
+                f"{printable(self.path)}: this part of the cache is gone ({why}); start again to rebuild it"
             ) from error
 
 
