@@ -18,7 +18,7 @@ ALLOWED = {
     "atomic": set(),
     "vectors": set(),
     "audio": {"errors", "config"},
-    "data": {"errors", "config", "device", "audio"},
+    "data": {"atomic", "errors", "config", "device", "audio"},
     "model": {"errors", "config", "vectors"},
     "sampling": {"errors", "config", "device", "vectors", "audio", "model"},
     "evaluation": {"errors", "config", "device", "audio", "model"},

@@ -1,7 +1,9 @@
 """Series in files: what is read, what is refused and where, and how they become a corpus."""
 
+import errno
 import io
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +204,24 @@ def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path
     assert [each[0] for each in one_by_one if not isinstance(each, str)] == [str(tmp_path / "good.npy")]
     with pytest.raises(UsageError, match=r"gone\.npy: expected a file of series, found none"):
         list(series_in([tmp_path / "gone.npy"], horizon=5))
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.npy"])
+def test_a_forecast_that_cannot_be_written_leaves_the_file_before(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    write_series(str(path), {"a": np.array([1.0])}, io.StringIO())
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=f"{name}: cannot be written: No space left on device; choose another place"):
+        write_series(str(path), {"a": np.array([2.0])}, io.StringIO())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_series_is_the_same_in_every_format(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.atomic import write_atomically
 from wavegen.audio.finding import printable, suffix
 from wavegen.audio.target import check_writable
 from wavegen.errors import DataError, UsageError
@@ -210,7 +211,7 @@ def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], st
         standard_output: where - is written.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written; what was there before stays.
     """
     rows = np.stack([np.asarray(values, dtype=np.float64) for values in series.values()])
     if output == "-":
@@ -219,10 +220,11 @@ def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], st
     path = Path(output)
     try:
         if suffix(path.name) == ".npy":
-            with path.open("wb") as file:
-                np.save(file, rows[0] if len(rows) == 1 else rows)
+            array = io.BytesIO()
+            np.save(array, rows[0] if len(rows) == 1 else rows)
+            write_atomically(path, array.getvalue())
         else:
-            path.write_text(_table(series, rows), encoding="utf-8")
+            write_atomically(path, _table(series, rows).encode())
     except OSError as error:
         raise DataError(f"{printable(path)}: cannot be written: {error.strerror}; choose another place") from None
 
