@@ -36,6 +36,8 @@ def csv_of(folder: Path, text: str) -> Path:
         ("value\n1\n2.5\n", {"": [1, 2.5]}),
         ("a,b\n1,10\n2,20\n", {"a": [1, 2], "b": [10, 20]}),
         ("1,10\n2,20\n", {"column 1": [1, 2], "column 2": [10, 20]}),
+        ("a,b\n1,05\n2,10\n", {"a": [1, 2], "b": [5, 10]}),
+        ("0,0\n1,10\n", {"column 1": [0, 1], "column 2": [0, 10]}),
         ("a;b\n1;-1e-3\n2;2\n", {"a": [1, 2], "b": [-0.001, 2]}),
         ("a\tb\n1\t3\n2\t4\n", {"a": [1, 2], "b": [3, 4]}),
         ('"a, b",a,a\n1,2,3\n', {"a, b": [1], "a": [2], "a (2)": [3]}),
@@ -71,6 +73,11 @@ def test_columns_without_numbers_are_left_out_and_said(tmp_path: Path) -> None:
             r"table\.csv: expected a column of numbers \(0.25 or 1e-3, without other marks\), found none",
         ),
         ("", r"table\.csv: expected a table of numbers, found an empty file"),
+        (
+            "0,841\n1,041\n",
+            r"table\.csv: expected columns of numbers, found '1,041', which may be 1\.041; write decimal",
+        ),
+        ("1,5\n-0,5\n", r"table\.csv: expected columns of numbers, found '-0,5', which may be -0\.5; write decimal"),
     ],
 )
 def test_what_is_no_number_is_refused_with_its_line(text: str, complaint: str, tmp_path: Path) -> None:

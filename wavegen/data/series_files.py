@@ -129,6 +129,11 @@ def _read_csv(path: Path) -> SeriesFile:
         if len(row) != width:
             expected = f"{width} column{'' if width == 1 else 's'}, parted by {delimiter!r} as in line {rows[0][0]}"
             raise _UnusableError(f"expected {expected}, found {len(row)}", line)
+    if delimiter == "," and (split := _split_decimal([row for _, row in rows])):
+        raise _UnusableError(
+            f"expected columns of numbers, found '{split}', which may be {split.replace(',', '.')}; "
+            "write decimal points, or name both columns in a first line"
+        )
     has_header = _has_header([row for _, row in rows])
     headings = rows[0][1] if has_header else [""] * width
     names = _distinct([heading or f"column {i}" for i, heading in enumerate(headings, start=1)])
@@ -156,6 +161,13 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
         _number(cells[0]) is None and any(_number(cell) is not None for cell in cells[1:]) for cells in columns
     )
     return words_above_numbers and not any(_number(cell) is not None for cell in rows[0])
+
+
+def _split_decimal(rows: Sequence[Sequence[str]]) -> str | None:
+    """A number with a decimal comma, if every line looks like one: whole numbers, one as nobody writes it (0,041)."""
+    if not all(len(row) == 2 and re.fullmatch(r"[+-]?\d+", row[0]) and row[1].isdecimal() for row in rows):
+        return None
+    return next((",".join(row) for row in rows if row[0] == "-0" or (row[1][0] == "0" and len(row[1]) > 1)), None)
 
 
 def _has_digit(cell: str) -> bool:
