@@ -425,7 +425,8 @@ WRONG_CALLS = {
         2,
         "runs/nothing: expected a run folder",
     ),
-    "not a checkpoint": (["generate", "tiny.yaml"], 1, "tiny.yaml: expected a safetensors file"),
+    "not a checkpoint": (["generate", "tiny.wav"], 1, "tiny.wav: expected a safetensors file"),
+    "a configuration as a model": (["generate", "tiny.yaml"], 2, "tiny.yaml: expected a run folder or a checkpoint"),
     "existing output": (["generate", "runs/recordings", "-o", "tiny.wav"], 2, "tiny.wav"),
     "unknown ending": (["generate", "runs/recordings", "-o", "new.m4a"], 2, ".wav"),
     "no threads": (
