@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 JOIN_TIMEOUT = timedelta(minutes=10)  # machines of a job do not start at once
 SETUP_TIMEOUT = timedelta(days=1)  # while one process decodes the recordings of its machine, the others wait
+QUIET_SECONDS = 0.2
 FIRST_PORT, N_PORTS = 20000, 12000  # for SLURM: below those that systems give to whoever asks
 PARENT_KEY = "WAVEGEN_PARENT"  # in the environment of what `wavegen train --devices` starts
 PR_SET_PDEATHSIG = 1  # Linux's prctl.h
@@ -128,6 +130,9 @@ def joined(device_name: str, environment: Mapping[str, str] = os.environ) -> Ite
         yield group
     finally:
         distributed.destroy_process_group()
+        # Gloo's threads stay. One that lets go of the last message's tensors only when the interpreter ends takes the
+        # process down ("terminate called without an active exception").
+        time.sleep(QUIET_SECONDS)
 
 
 def _join(place: Place, backend: str) -> Store:
