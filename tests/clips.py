@@ -1,6 +1,5 @@
 """Clips whose every sample is a number of its own, so that a window says where it comes from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +13,11 @@ class NumberedClip:
     n_samples: int
     dtype: type = np.int64
 
-    def classes(self) -> np.ndarray:
+    def classes(self):
         return np.arange(self.first, self.first + self.n_samples, dtype=self.dtype)
 
 
-def numbered_clips(lengths: Sequence[int]) -> list[NumberedClip]:
+def numbered_clips(lengths):
     """Clips that go on counting where the one before ends."""
     firsts = np.cumsum([0, *lengths])
     return [NumberedClip(int(first), length) for first, length in zip(firsts, lengths, strict=False)]

@@ -4,10 +4,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from wavegen.cli import app
 from wavegen.training.run_folder import RunFolder
@@ -15,20 +14,18 @@ from wavegen.training.run_folder import RunFolder
 COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
 
 
-def wavegen(
-    *arguments: object, cwd: Path | None = None, exit_code: int = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def wavegen(*arguments, cwd=None, exit_code=0, **environment):
     """Run it; whatever it meets, it shows no traceback."""
     return checked(COMMAND, *arguments, cwd=cwd, exit_code=exit_code, **environment)
 
 
 def checked(
-    command: list[str],
-    *arguments: object,
-    cwd: Path | None = None,
-    exit_code: int = 0,
-    **environment: str,
-) -> subprocess.CompletedProcess[str]:
+    command,
+    *arguments,
+    cwd=None,
+    exit_code=0,
+    **environment,
+):
     """Run what begins the command line in another way."""
     done = subprocess.run(
         [*command, *map(str, arguments)],
@@ -43,14 +40,14 @@ def checked(
     return done
 
 
-def called(*arguments: object, exit_code: int = 0) -> Result:
+def called(*arguments, exit_code=0):
     """Call it in this process."""
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == exit_code, done.output
     return done
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
+def wait_until(condition, seconds=300):
     """Wait for what a process of the command line is to bring about."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -58,7 +55,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.01)
 
 
-def has_ended(process: int) -> bool:
+def has_ended(process):
     """Whether a process is gone, or would be if its parent, who may be anybody, looked after it."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
@@ -67,6 +64,6 @@ def has_ended(process: int) -> bool:
     return "State:\tZ" in status
 
 
-def n_steps(run: Path) -> int:
+def n_steps(run):
     """Steps in the metrics of a run, which may not be there yet."""
     return sum("train_bits" in entry for entry in RunFolder(run).metrics())

@@ -1,7 +1,6 @@
 """What all tests share: a cache and an environment of their own, threads, seeds, and tiny random models."""
 
 import os
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,7 +19,7 @@ OF_JOBS = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_T
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def own_environment(tmp_path_factory):
     """Keep decoded audio out of the cache of whoever runs the tests, and what changes our words out of the tests.
 
     Subprocesses inherit this.
@@ -34,17 +33,17 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
+def two_threads():
     torch.set_num_threads(2)
 
 
 @pytest.fixture(autouse=True)
-def same_seed() -> None:
+def same_seed():
     """What a test draws without a seed of its own shall not depend on the tests before it."""
     torch.manual_seed(0)
 
 
-def some_condition(model: WaveNet, inputs: torch.Tensor) -> Condition | None:
+def some_condition(model, inputs):
     """A table of six random rows for each sequence, and an index that comes back to each of them."""
     if model.conditioning is None:
         return None
@@ -57,10 +56,10 @@ def some_condition(model: WaveNet, inputs: torch.Tensor) -> Condition | None:
 
 
 @pytest.fixture(scope="session")
-def random_model() -> Callable[..., WaveNet]:
+def random_model():
     """Build a small network in which no two sizes are equal, and whose predictions depend strongly on its inputs."""
 
-    def build(*, seed: int = 0, dtype: torch.dtype = torch.float32, **sizes: object) -> WaveNet:
+    def build(*, seed=0, dtype=torch.float32, **sizes):
         plain = {
             "classes": 16,
             "dilations": [1, 2, 4],

@@ -1,14 +1,12 @@
 """Recordings that are made up."""
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import soundfile
 
 
-def write_noise(path: Path, n_samples: int = 500, seed: int = 0, rate_hz: int = 16000, amplitude: float = 0.5) -> None:
+def write_noise(path, n_samples=500, seed=0, rate_hz=16000, amplitude=0.5):
     """Uniform noise; a WAV file keeps it to the last bit."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng(seed).uniform(-amplitude, amplitude, n_samples).astype(np.float32)
@@ -16,14 +14,14 @@ def write_noise(path: Path, n_samples: int = 500, seed: int = 0, rate_hz: int = 
 
 
 def write_tones(
-    folder: Path,
-    pitches_hz: Iterable[float],
+    folder,
+    pitches_hz,
     *,
-    rate_hz: int = 4000,
-    seconds: float = 0.5,
-    noise: float = 0.01,
-    seed: int = 5,
-) -> Path:
+    rate_hz=4000,
+    seconds=0.5,
+    noise=0.01,
+    seed=5,
+):
     """A file for each pitch, 0.wav and so on: a tone with a phase of its own under noise. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ write_atomically(Path("file"), b"new")
 """
 
 
-def test_a_file_is_made_or_replaced(tmp_path: Path) -> None:
+def test_a_file_is_made_or_replaced(tmp_path):
     file = tmp_path / ("x" * 251 + ".txt")  # as long as a name can be
     for content in (b"one", b"another"):
         write_atomically(file, content)
@@ -29,7 +28,7 @@ def test_a_file_is_made_or_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path, number: signal.Signals) -> None:
+def test_what_was_there_stays_until_the_new_is_whole(tmp_path, number):
     (tmp_path / "file").write_bytes(b"old")
     subprocess.run([sys.executable, "-c", INTERRUPTED, str(int(number))], cwd=tmp_path, stderr=subprocess.DEVNULL)
     assert (tmp_path / "file").read_bytes() == b"old"
@@ -37,8 +36,8 @@ def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path, number: sig
     assert left == [] if number == signal.SIGINT else left[0].startswith(".file.")
 
 
-def test_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(file: int) -> None:
+def test_no_room_leaves_nothing(tmp_path, monkeypatch):
+    def full(file):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)

@@ -48,7 +48,7 @@ training:
 QUIET = ["--set", "training.audition_every=0"]
 
 
-def write_recordings(folder: Path) -> Path:
+def write_recordings(folder):
     """A folder as people have it: many formats, rates and channels; a text file; a broken file; a format to convert."""
     folder.mkdir()
     rng = np.random.default_rng(3)
@@ -65,7 +65,7 @@ def write_recordings(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory):
     """A user's folder with recordings, a config, and a run that the command line trained on them."""
     home = tmp_path_factory.mktemp("home")
     write_recordings(home / "recordings")
@@ -75,7 +75,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_help_is_light_and_complete() -> None:
+def test_help_is_light_and_complete():
     code = "import sys, wavegen.cli; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'librosa')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     text = wavegen("--help").stdout
@@ -83,7 +83,7 @@ def test_help_is_light_and_complete() -> None:
     assert wavegen("--version").stdout.startswith("wavegen 0.")
 
 
-def test_train_says_what_it_will_do_and_what_came_of_it(home: Path) -> None:
+def test_train_says_what_it_will_do_and_what_came_of_it(home):
     said = (home / "train.stderr").read_text()
     assert "1,023" not in said
     for expected in ("receptive field  32 samples, 4 ms", "broken.wav", "ffmpeg", "uniform 8.000", "order-2 Markov"):
@@ -96,7 +96,7 @@ def test_train_says_what_it_will_do_and_what_came_of_it(home: Path) -> None:
     assert "Hear it with" in said
 
 
-def test_a_configuration_may_name_the_folder(home: Path, tmp_path: Path) -> None:
+def test_a_configuration_may_name_the_folder(home, tmp_path):
     folder = f"data: {{folder: {json.dumps(str(home / 'recordings'))}}}\n"
     (tmp_path / "tiny.yaml").write_text(TINY_YAML + folder)
     wavegen("train", "--config", "tiny.yaml", "--steps", "1", cwd=tmp_path)
@@ -104,8 +104,8 @@ def test_a_configuration_may_name_the_folder(home: Path, tmp_path: Path) -> None
     assert "expected a folder of recordings" in wavegen("train", cwd=tmp_path, exit_code=2).stderr
 
 
-def test_generate_writes_numbered_files_that_the_same_seed_repeats(home: Path, tmp_path: Path) -> None:
-    def generate(*more: str) -> list[np.ndarray]:
+def test_generate_writes_numbered_files_that_the_same_seed_repeats(home, tmp_path):
+    def generate(*more):
         wavegen(
             "generate", home / "runs/recordings", "--seconds", "0.25", "--overwrite", "-o", tmp_path / "new.wav", *more
         )
@@ -123,8 +123,8 @@ def test_generate_writes_numbered_files_that_the_same_seed_repeats(home: Path, t
     assert np.array_equal(alone[0], first[0])  # a clip's audio does not depend on how many are made beside it
 
 
-def test_generate_keeps_the_best_of_several_and_repeats_it(home: Path, tmp_path: Path) -> None:
-    def generate(name: str, *more: str) -> tuple[list[bytes], str]:
+def test_generate_keeps_the_best_of_several_and_repeats_it(home, tmp_path):
+    def generate(name, *more):
         length = ("--seconds", "0.25", "--seed", "7", "--count", "2")
         done = wavegen("generate", home / "runs/recordings", *length, "-o", tmp_path / f"{name}.wav", *more)
         return [file.read_bytes() for file in sorted(tmp_path.glob(f"{name}-*.wav"))], done.stderr
@@ -137,7 +137,7 @@ def test_generate_keeps_the_best_of_several_and_repeats_it(home: Path, tmp_path:
     assert generate("one", "--best-of", "1")[0] == generate("plain")[0]
 
 
-def test_generate_says_what_is_wrong_with_a_clip(home: Path, tmp_path: Path) -> None:
+def test_generate_says_what_is_wrong_with_a_clip(home, tmp_path):
     hot = ("generate", home / "runs/recordings", "--temperature", "100")
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", cwd=tmp_path).stderr
     words = "1.5 s of noise from 0.0 s on; lower --temperature, or try --best-of 8, or train longer"
@@ -152,7 +152,7 @@ def test_generate_says_what_is_wrong_with_a_clip(home: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
-def test_generate_continues_a_recording_at_another_rate(home: Path, tmp_path: Path, ending: str) -> None:
+def test_generate_continues_a_recording_at_another_rate(home, tmp_path, ending):
     output = tmp_path / f"new.{ending}"
     prime = home / "recordings" / "clip 2.ogg"  # a second at 44.1 kHz
     wavegen("generate", home / "runs/recordings", "--prime", prime, "--with-prime", "--seconds", "0.25", "-o", output)
@@ -160,7 +160,7 @@ def test_generate_continues_a_recording_at_another_rate(home: Path, tmp_path: Pa
     assert (info.samplerate, info.frames) == (8000, 8000 + 2000)
 
 
-def test_generate_to_a_pipe_has_true_sizes_and_words_on_stderr(home: Path) -> None:
+def test_generate_to_a_pipe_has_true_sizes_and_words_on_stderr(home):
     done = subprocess.run(
         [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "0.3", "-o", "-"],
         capture_output=True,
@@ -172,7 +172,7 @@ def test_generate_to_a_pipe_has_true_sizes_and_words_on_stderr(home: Path) -> No
     assert b"real time" in done.stderr
 
 
-def test_a_closed_pipe_ends_generating_quietly(home: Path) -> None:
+def test_a_closed_pipe_ends_generating_quietly(home):
     command = [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "inf", "-o", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -184,9 +184,7 @@ def test_a_closed_pipe_ends_generating_quietly(home: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_generate_leaves_a_file_that_plays(
-    home: Path, tmp_path: Path, number: signal.Signals, exit_code: int
-) -> None:
+def test_stopping_generate_leaves_a_file_that_plays(home, tmp_path, number, exit_code):
     output = tmp_path / "endless.wav"
     command = [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "inf", "-o", str(output)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -199,14 +197,14 @@ def test_stopping_generate_leaves_a_file_that_plays(
     assert soundfile.info(output).frames >= 3200  # all but the tenth of a second that was under way
 
 
-def start_training(home: Path, run: Path, steps: int) -> subprocess.Popen[str]:
+def start_training(home, run, steps):
     arguments = ["train", "recordings", "--config", "tiny.yaml", "--steps", str(steps), "--run", str(run), *QUIET]
     process = subprocess.Popen([*COMMAND, *arguments], cwd=home, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: n_steps(run) >= 12)
     return process
 
 
-def test_kill_and_resume_equals_an_undisturbed_run(home: Path, tmp_path: Path) -> None:
+def test_kill_and_resume_equals_an_undisturbed_run(home, tmp_path):
     wavegen(
         "train", "recordings", "--config", "tiny.yaml", "--steps", "300", "--run", tmp_path / "whole", *QUIET, cwd=home
     )
@@ -222,9 +220,7 @@ def test_kill_and_resume_equals_an_undisturbed_run(home: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopping_train_saves_and_prints_the_line_that_resumes(
-    home: Path, tmp_path: Path, number: signal.Signals, exit_code: int
-) -> None:
+def test_stopping_train_saves_and_prints_the_line_that_resumes(home, tmp_path, number, exit_code):
     run = tmp_path / "run"
     with start_training(home, run, steps=100_000) as process:
         process.send_signal(number)
@@ -239,7 +235,7 @@ def test_stopping_train_saves_and_prints_the_line_that_resumes(
     assert n_steps(run) == stopped_at + 5
 
 
-def test_evaluate_agrees_with_the_last_validation(home: Path) -> None:
+def test_evaluate_agrees_with_the_last_validation(home):
     newest = RunFolder(home / "runs/recordings").step_checkpoints()[-1]
     scored = json.loads(wavegen("evaluate", newest, "--json").stdout)
     validation = load_checkpoint(newest).metrics["validation"]
@@ -255,7 +251,7 @@ def test_evaluate_agrees_with_the_last_validation(home: Path) -> None:
     assert "this model minus it" in wavegen("evaluate", newest, home / "recordings", "--summary").stdout
 
 
-def test_evaluate_writes_a_line_for_each_clip(home: Path, tmp_path: Path) -> None:
+def test_evaluate_writes_a_line_for_each_clip(home, tmp_path):
     manifest = load_checkpoint(RunFolder(home / "runs/recordings").best_checkpoint).manifest
     (heard, other), (held_out, *_) = (
         [clip["name"] for clip in manifest if clip["split"] == split][:2] for split in ("train", "validation")
@@ -287,7 +283,7 @@ def test_evaluate_writes_a_line_for_each_clip(home: Path, tmp_path: Path) -> Non
     wavegen(*evaluate, table, "--overwrite", cwd=home)
 
 
-def test_inspect_knows_everything_that_the_tool_touches(home: Path, tmp_path: Path) -> None:
+def test_inspect_knows_everything_that_the_tool_touches(home, tmp_path):
     run = home / "runs" / "recordings"
     assert "broken.wav" in wavegen("inspect", home / "recordings").stdout
     assert "3,070 samples" in wavegen("inspect", "paper").stdout
@@ -302,7 +298,7 @@ def test_inspect_knows_everything_that_the_tool_touches(home: Path, tmp_path: Pa
     assert (tmp_path / "folder.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_inspect_drops_what_was_decoded(home: Path, tmp_path: Path) -> None:
+def test_inspect_drops_what_was_decoded(home, tmp_path):
     folder = shutil.copytree(home / "recordings", tmp_path / "copied")
     environment = {"WAVEGEN_CACHE": str(tmp_path / "cache")}
     wavegen("train", folder, "--config", home / "tiny.yaml", "--run", tmp_path / "run", "--steps", "1", **environment)
@@ -312,7 +308,7 @@ def test_inspect_drops_what_was_decoded(home: Path, tmp_path: Path) -> None:
     assert "expected one folder" in wavegen("inspect", "small", "--drop-cache", exit_code=2, **environment).stderr
 
 
-def test_inspect_compares_runs_and_writes_a_page(home: Path, tmp_path: Path) -> None:
+def test_inspect_compares_runs_and_writes_a_page(home, tmp_path):
     run = home / "runs" / "recordings"
     compared = json.loads(wavegen("inspect", run, run, "--json", "--plot", tmp_path / "two.png").stdout)
     assert len(compared["runs"]) == 2
@@ -335,7 +331,7 @@ SIXTEEN_BIT = [
 
 
 @pytest.mark.parametrize("kind", ["logistic_mixture", "gaussian_mixture"])
-def test_16_bits_from_training_to_a_new_file(home: Path, tmp_path: Path, kind: str) -> None:
+def test_16_bits_from_training_to_a_new_file(home, tmp_path, kind):
     run = tmp_path / "run"
     output = ["--set", f"output.kind={kind}", "--set", "output.components=3"]
     told = wavegen("train", "recordings", "--config", "tiny.yaml", "--run", run, *SIXTEEN_BIT, *output, cwd=home).stderr
@@ -359,7 +355,7 @@ def test_16_bits_from_training_to_a_new_file(home: Path, tmp_path: Path, kind: s
     assert not (tmp_path / "new.wav").exists()
 
 
-def test_config_lists_prints_and_describes(tmp_path: Path) -> None:
+def test_config_lists_prints_and_describes(tmp_path):
     listed = wavegen("config").stdout
     assert all(name in listed for name in ("demo", "paper", "small"))
     (tmp_path / "my.yaml").write_text(wavegen("config", "small").stdout)
@@ -372,7 +368,7 @@ def test_config_lists_prints_and_describes(tmp_path: Path) -> None:
     assert "did you mean 'small'?" in wavegen("config", "smal", exit_code=2).stderr
 
 
-def test_bench_measures_what_it_says(home: Path) -> None:
+def test_bench_measures_what_it_says(home):
     rows = json.loads(wavegen("bench", "--config", "tiny.yaml", "--json", cwd=home).stdout)
     assert {row["work"] for row in rows} == {"generate", "train"}
     assert {row["precision"] for row in rows if row["engine"] == "numba"} == {"float32", "bfloat16", "int8"}
@@ -389,7 +385,7 @@ def test_bench_measures_what_it_says(home: Path) -> None:
     assert trained == {"fused", "fused (activation checkpointing)", "torch", "textbook"}
 
 
-def test_trains_from_another_runs_weights(home: Path, tmp_path: Path) -> None:
+def test_trains_from_another_runs_weights(home, tmp_path):
     arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", tmp_path / "tuned", "--steps", "2"]
     done = wavegen(*arguments, "--init-from", "runs/recordings", cwd=home)
     assert "initialized 21 of 21 tensors" in done.stderr
@@ -489,7 +485,7 @@ WRONG_CALLS = {
 
 
 @pytest.mark.parametrize("case", WRONG_CALLS)
-def test_a_wrong_call_gets_one_clear_line_and_its_exit_code(home: Path, case: str) -> None:
+def test_a_wrong_call_gets_one_clear_line_and_its_exit_code(home, case):
     arguments, exit_code, expected = WRONG_CALLS[case]
     (home / "empty").mkdir(exist_ok=True)
     (home / "tables").mkdir(exist_ok=True)
@@ -505,19 +501,19 @@ def test_a_wrong_call_gets_one_clear_line_and_its_exit_code(home: Path, case: st
     assert (home / "tiny.wav").read_bytes() == b"precious"
 
 
-def test_debug_shows_the_traceback(home: Path) -> None:
+def test_debug_shows_the_traceback(home):
     done = subprocess.run([*COMMAND, "--debug", "inspect", "nowhere"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 
-def test_several_problems_are_reported_together(home: Path) -> None:
+def test_several_problems_are_reported_together(home):
     (home / "many.yaml").write_text("model:\n  cycles: 0\n  imput: scalar\ntrainig: {}\n")
     said = wavegen("inspect", "many.yaml", cwd=home, exit_code=2).stderr.splitlines()
     assert [line.split(": ")[1] for line in said] == ["many.yaml:2", "many.yaml:3", "many.yaml:4"]
 
 
-def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path: Path) -> None:
+def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path):
     root = Path(__file__).parent.parent
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
     build = [*pip, "wheel", "--no-index", "--no-deps", "--no-build-isolation", str(root)]
@@ -541,7 +537,7 @@ def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def voices(tmp_path_factory):
     """A user's folder with two voices, and a run that has labels and one that makes sound of spectrograms."""
     home = tmp_path_factory.mktemp("voices")
     time_s = np.arange(4000) / 8000
@@ -561,7 +557,7 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_generate_by_label(voices: Path, tmp_path: Path) -> None:
+def test_generate_by_label(voices, tmp_path):
     new = ["generate", voices / "labels", "--seconds", "0.1", "-o"]
     done = wavegen(*new, tmp_path / "default.wav")
     assert "label: anna; --label chooses another" in done.stderr
@@ -573,7 +569,7 @@ def test_generate_by_label(voices: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none.wav").exists()
 
 
-def test_generate_from_spectrograms(voices: Path, tmp_path: Path) -> None:
+def test_generate_from_spectrograms(voices, tmp_path):
     recording = voices / "recordings" / "anna" / "0.wav"
     new = ["generate", voices / "mel", "-o"]
     wavegen(*new, tmp_path / "again.wav", "--mel-from", recording)
@@ -600,7 +596,7 @@ def test_generate_from_spectrograms(voices: Path, tmp_path: Path) -> None:
     assert "--mel-from: this model is not conditioned on mel spectrograms; leave it out" in done.stderr
 
 
-def test_evaluate_under_conditions(voices: Path, tmp_path: Path) -> None:
+def test_evaluate_under_conditions(voices, tmp_path):
     for run in ("labels", "mel"):
         scored = json.loads(wavegen("evaluate", voices / run, "--json").stdout)
         best = load_checkpoint(RunFolder(voices / run).best_checkpoint).metrics["validation"]
@@ -617,7 +613,7 @@ def test_evaluate_under_conditions(voices: Path, tmp_path: Path) -> None:
     assert [line.split()[:2] for line in table.splitlines()[2:4]] == [["anna", "6"], ["bert", "6"]]
 
 
-def test_fine_tuning_with_other_labels_says_what_it_keeps(voices: Path, tmp_path: Path) -> None:
+def test_fine_tuning_with_other_labels_says_what_it_keeps(voices, tmp_path):
     shutil.copytree(voices / "recordings", tmp_path / "more")
     (tmp_path / "more" / "bert").rename(tmp_path / "more" / "carl")
     config = voices / "tiny.yaml"
@@ -627,12 +623,12 @@ def test_fine_tuning_with_other_labels_says_what_it_keeps(voices: Path, tmp_path
     assert "labels: anna kept; carl new; bert left behind" in done.stderr
 
 
-def test_a_name_that_the_terminal_has_no_characters_for_is_escaped(tmp_path: Path) -> None:
+def test_a_name_that_the_terminal_has_no_characters_for_is_escaped(tmp_path):
     (tmp_path / "\u00e9t\u00e9.csv").write_text("1\n2\n")
     shown = wavegen("inspect", "\u00e9t\u00e9.csv", cwd=tmp_path, PYTHONIOENCODING="ascii").stdout
     assert "\\xe9t\\xe9.csv" in shown
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_what_goes_to_a_closed_stream_goes_nowhere(closed: str) -> None:
+def test_what_goes_to_a_closed_stream_goes_nowhere(closed):
     checked(["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND], "config")

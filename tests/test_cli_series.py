@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory):
     """Where a model was trained, without a folder of data: runs/waves."""
     folder = tmp_path_factory.mktemp("place")
     said = wavegen("train", *TINY, cwd=folder).stderr
@@ -30,12 +29,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read_table(text: str) -> tuple[str, np.ndarray]:
+def read_table(text):
     header, *rows = text.splitlines()
     return header, np.array([[float(cell) for cell in row.split(",")] for row in rows])
 
 
-def test_forecasts_go_to_tables_arrays_and_standard_output(place: Path) -> None:
+def test_forecasts_go_to_tables_arrays_and_standard_output(place):
     printed = wavegen("generate", "runs/waves", "--prime", "prime.csv", "-o", "-", cwd=place)
     header, table = read_table(printed.stdout)
     assert (header, table.shape) == ("a,b", (3, 2))
@@ -54,7 +53,7 @@ def test_forecasts_go_to_tables_arrays_and_standard_output(place: Path) -> None:
     assert read_table((place / "forecast.csv").read_text())[1] == pytest.approx(table)
 
 
-def test_evaluate_scores_held_out_test_and_given_series(place: Path) -> None:
+def test_evaluate_scores_held_out_test_and_given_series(place):
     held_out = json.loads(wavegen("evaluate", "runs/waves", "--json", cwd=place).stdout)
     entries = [json.loads(line) for line in (place / "runs/waves/metrics.jsonl").read_text().splitlines()]
     (last,) = (entry for entry in entries if "held_out_squared_error" in entry)
@@ -72,7 +71,7 @@ def test_evaluate_scores_held_out_test_and_given_series(place: Path) -> None:
     assert "expected more values than the 3 of a forecast, found 3" in given.stderr
 
 
-def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place: Path) -> None:
+def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place):
     rng = np.random.default_rng(0)
     for name in ("good", "other"):
         np.save(place / f"{name}.npy", rng.normal(size=60))
@@ -95,7 +94,7 @@ def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place: Path)
     assert "error: bad.npy: expected series to score (.npy, .csv), found none that can be used" in nothing.stderr
 
 
-def test_evaluate_knows_the_series_that_it_was_trained_on(place: Path) -> None:
+def test_evaluate_knows_the_series_that_it_was_trained_on(place):
     waves = make_waves(20)
     header = ",".join("abc")
     np.savetxt(place / "known.csv", waves[[5, 7000, 9500]].T, "%.17g", ",", header=header, comments="")
@@ -104,14 +103,14 @@ def test_evaluate_knows_the_series_that_it_was_trained_on(place: Path) -> None:
     assert "1 of 3 series was trained on, and the figures are not of held-out series: known.csv[a]" in done.stderr
 
 
-def test_inspect_knows_series_and_their_runs(place: Path) -> None:
+def test_inspect_knows_series_and_their_runs(place):
     assert "squared error at step 30" in wavegen("inspect", "runs/waves", cwd=place).stdout
     found = json.loads(wavegen("inspect", "prime.csv", "--json", cwd=place).stdout)
     assert [(each["name"], each["points"]) for each in found["series"]] == [("prime.csv[a]", 3), ("prime.csv[b]", 3)]
     assert "book-simple" in wavegen("config", cwd=place).stdout
 
 
-def test_a_run_goes_on(place: Path) -> None:
+def test_a_run_goes_on(place):
     said = wavegen("train", "--run", "runs/waves", "--resume", "--steps", "35", cwd=place).stderr
     assert "resumed at step 30 of 35" in said
 
@@ -137,7 +136,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_go_together_is_refused_in_one_line(case: str, place: Path) -> None:
+def test_what_does_not_go_together_is_refused_in_one_line(case, place):
     arguments, complaint = REFUSED[case]
     done = wavegen(*("runs/waves" if each == "RUN" else each for each in arguments), cwd=place, exit_code=2)
     (line,) = done.stderr.splitlines()

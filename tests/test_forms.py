@@ -1,11 +1,8 @@
 """Every form of the network is one function: in the blocks, the fused stack, the textbook's layers and the engines."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from wavegen.audio.conditions import ClipCondition
 from wavegen.config import parse_config
@@ -16,12 +13,11 @@ from wavegen.model.mixtures import LogisticMixture
 from wavegen.model.network import load_weights
 from wavegen.model.shapes import parameter_shapes
 from wavegen.model.textbook import TextbookWaveNet
-from wavegen.model.wavenet import WaveNet
 from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.packing import rounded_weights
 
-FORMS: dict[str, dict[str, Any]] = {
+FORMS = {
     "wide skips": {"residual_channels": 32, "gate_channels": 7, "skip_channels": 512, "head_channels": 3},
     "narrow skips": {"residual_channels": 5, "gate_channels": 40, "skip_channels": 2, "head_channels": 70},
     "no biases": {"bias": False},
@@ -36,11 +32,11 @@ every_form = pytest.mark.parametrize("form", FORMS)
 every_condition = pytest.mark.parametrize("conditions", CONDITIONS)
 
 
-def random_classes(model: WaveNet, batch: int, steps: int) -> Tensor:
+def random_classes(model, batch, steps):
     return torch.randint(model.classes, (batch, steps), generator=torch.Generator().manual_seed(1))
 
 
-def some_condition(model: WaveNet, inputs: Tensor) -> Condition | None:
+def some_condition(model, inputs):
     """A table of random rows for each sequence, and an index that comes back to them."""
     if model.conditioning is None:
         return None
@@ -50,14 +46,14 @@ def some_condition(model: WaveNet, inputs: Tensor) -> Condition | None:
     return Condition(labels, frames, torch.randint(12, (batch, steps), generator=generator))
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
+def relative_error(found, expected):
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
 # --- training ----------------------------------------------------------------------------------------------------
 
 
-def skips_and_gradients(model, inputs, condition, stack=None) -> tuple[Tensor, list[Tensor]]:
+def skips_and_gradients(model, inputs, condition, stack=None):
     """The summed skips, and the gradients of a smooth function of them."""
     skip = (stack or model.stack)(model.embed(inputs), len(inputs), model.gate_rows(condition))
     weights = torch.randn(skip.shape, generator=torch.Generator().manual_seed(2)).to(skip.dtype)
@@ -70,7 +66,7 @@ def skips_and_gradients(model, inputs, condition, stack=None) -> tuple[Tensor, l
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)], ids=str)
 @every_condition
 @every_form
-def test_the_fused_stack_is_the_blocks(random_model, form, conditions, dtype, tolerance, recompute) -> None:
+def test_the_fused_stack_is_the_blocks(random_model, form, conditions, dtype, tolerance, recompute):
     shape = {**FORMS[form], **CONDITIONS[conditions], "kernel_size": 3}
     model, exact = random_model(**shape), random_model(**shape).double()
     inputs = random_classes(model, 3, model.receptive_field + 60)
@@ -86,7 +82,7 @@ def test_the_fused_stack_is_the_blocks(random_model, form, conditions, dtype, to
 
 @every_condition
 @every_form
-def test_the_textbook_is_the_same_function(random_model, form, conditions) -> None:
+def test_the_textbook_is_the_same_function(random_model, form, conditions):
     model = random_model(**FORMS[form], **CONDITIONS[conditions]).double()
     inputs = random_classes(model, 2, model.receptive_field + 30)
     condition = some_condition(model, inputs)
@@ -97,7 +93,7 @@ def test_the_textbook_is_the_same_function(random_model, form, conditions) -> No
 # --- sampling ----------------------------------------------------------------------------------------------------
 
 
-def clip_conditions(model: WaveNet, count: int) -> list[ClipCondition] | None:
+def clip_conditions(model, count):
     if model.conditioning is None:
         return None
     rng = np.random.default_rng(4)
@@ -127,7 +123,7 @@ def some(shape, seed):
 @every_condition
 @every_form
 @pytest.mark.parametrize("name", ENGINES)
-def test_every_engine_has_the_teacher_forced_parameters(random_model, name, form, conditions) -> None:
+def test_every_engine_has_the_teacher_forced_parameters(random_model, name, form, conditions):
     model = random_model(**FORMS[form], **CONDITIONS[conditions], kernel_size=3)
     past, classes, seen = some((3, model.receptive_field + 2), 5), some((3, 90), 6), clip_conditions(model, 3)
     expected = teacher_forced(model, past, classes, seen)
@@ -140,7 +136,7 @@ def test_every_engine_has_the_teacher_forced_parameters(random_model, name, form
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @every_form
-def test_lower_precision_is_the_network_with_rounded_weights(random_model, form, precision) -> None:
+def test_lower_precision_is_the_network_with_rounded_weights(random_model, form, precision):
     model = random_model(**FORMS[form])
     past, classes = some((2, model.receptive_field), 7), some((2, 60), 8)
     engine = build_engine("numba", model, precision)
@@ -161,7 +157,7 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
 @pytest.mark.parametrize(
     "keys", ["bias: false", "activation: relu", "activation: tanh, bias: false", "weight_norm: true, activation: relu"]
 )
-def test_shapes_without_torch_are_the_models(keys, output, labels) -> None:
+def test_shapes_without_torch_are_the_models(keys, output, labels):
     text = f"model: {{cycles: 2, dilation_cycle: 3, gate_channels: 7, {keys}}}\noutput: {{kind: {output}}}\n{labels}"
     config = parse_config(text, "test")
     model = build_model(config)
@@ -169,7 +165,7 @@ def test_shapes_without_torch_are_the_models(keys, output, labels) -> None:
     assert config != parse_config("model: {cycles: 2, dilation_cycle: 3, gate_channels: 7}", "test")
 
 
-def test_without_biases_there_are_none_but_a_mixtures(random_model) -> None:
+def test_without_biases_there_are_none_but_a_mixtures(random_model):
     assert not [name for name, _ in random_model(bias=False).named_parameters() if name.endswith("bias")]
     mixture = random_model(bias=False, distribution=LogisticMixture(16, 3))
     assert [name for name, _ in mixture.named_parameters() if name.endswith("bias")] == ["output.bias"]

@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +79,7 @@ class Block(NamedTuple):
     lines: list[str]
 
 
-def blocks() -> Iterator[Block]:
+def blocks():
     lines = README.splitlines()
     start = 0
     while start < len(lines):
@@ -96,18 +95,18 @@ def blocks() -> Iterator[Block]:
         start = end
 
 
-def calls() -> list[str]:
+def calls():
     """Every call, without its comment, on one line."""
     shell = ["\n".join(block.lines) for block in blocks() if block.language == "shell"]
     lines = re.sub(r"\s*\\\n\s*", " ", "\n".join(shell)).splitlines()
     return list(dict.fromkeys(re.sub(r"\s+#.*", "", line) for line in lines))
 
 
-def blocks_of(language: str) -> list[Block]:
+def blocks_of(language):
     return [block for block in blocks() if block.language == language]
 
 
-def inline_code() -> list[str]:
+def inline_code():
     text = re.sub(r"^```.*?^```|^    .*?$", "", README, flags=re.MULTILINE | re.DOTALL)
     return [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", text)]
 
@@ -124,18 +123,18 @@ RUN = [call for call in calls() if call not in NOT_RUN]
 # --- what can be seen without running ---------------------------------------------------------------------------
 
 
-def test_blocks_are_of_a_known_language() -> None:
+def test_blocks_are_of_a_known_language():
     assert {block.language for block in blocks()} == {"shell", "python", "yaml", "text"}
 
 
-def test_every_call_is_run_or_listed() -> None:
+def test_every_call_is_run_or_listed():
     assert len(RUN) > 50
     assert [call for call in RUN if not call.startswith("wavegen ")] == []
     assert [call for call in NOT_RUN if call not in calls()] == [], "listed, and not in the README"
 
 
 @pytest.mark.parametrize("words", [*calls(), *inline_code()])
-def test_commands_and_options_exist(words: str) -> None:
+def test_commands_and_options_exist(words):
     """In calls that are not run too, and in the text."""
     if match := re.search(r"\bwavegen ([a-z]+)\b(.*)", words):
         command, rest = match.groups()
@@ -147,7 +146,7 @@ def test_commands_and_options_exist(words: str) -> None:
         assert f"\n{match[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_links_within_lead_somewhere() -> None:
+def test_links_within_lead_somewhere():
     titles = re.findall(r"^#+ (.*)", README, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
     links = set(re.findall(r"\]\(#(.*?)\)", README))
@@ -155,19 +154,19 @@ def test_links_within_lead_somewhere() -> None:
     assert links <= anchors
 
 
-def test_files_that_are_linked_are_there() -> None:
+def test_files_that_are_linked_are_there():
     links = re.findall(r"\]\((?!https?:|#)(.*?)\)", README)
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
-def test_the_values_in_the_yaml_are_the_default_presets() -> None:
+def test_the_values_in_the_yaml_are_the_default_presets():
     (block,) = blocks_of("yaml")
     default = wavegen.load_config("small").model_dump()
     shown = yaml.safe_load("\n".join(block.lines))
     assert {section: {key: default[section][key] for key in keys} for section, keys in shown.items()} == shown
 
 
-def test_problems_are_reported_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_reported_as_it_says(tmp_path, monkeypatch):
     (shown,) = [block.lines for block in blocks_of("text") if block.lines[0].startswith("error: ")]
     monkeypatch.chdir(tmp_path)
     lines = ["audio:", "  sample_rate_hz: 16000", "model:", "  residual_chanels: 64", "", "", "", "training:"]
@@ -179,7 +178,7 @@ def test_problems_are_reported_as_it_says(tmp_path: Path, monkeypatch: pytest.Mo
 # --- a folder as a reader has it ---------------------------------------------------------------------------------
 
 
-def write_recordings(folder: Path) -> None:
+def write_recordings(folder):
     """Three pieces of speech, a second each."""
     folder.mkdir(parents=True)
     for i, name in enumerate(("vm-review-urgent", "queue-quantity1", "privacy-prompt")):
@@ -187,20 +186,20 @@ def write_recordings(folder: Path) -> None:
         soundfile.write(folder / f"{i}.wav", clip, RATE_HZ)
 
 
-def write_series(folder: Path) -> None:
+def write_series(folder):
     folder.mkdir()
     waves = np.sin(np.arange(300) / np.array([[5.0], [9.0]])).T
     np.savetxt(folder / "waves.csv", waves, delimiter=",", header="a,b", comments="")
     np.save(folder / "waves.npy", waves.T)
 
 
-def smaller(call: str) -> str:
+def smaller(call):
     for large, small in SMALLER:
         call = re.sub(large, small, call)
     return call
 
 
-def wavegen_call(call: str) -> None:
+def wavegen_call(call):
     """Run a call of wavegen in this process, with its `> FILE`."""
     words = shlex.split(smaller(call))[1:]
     target = words[words.index(">") + 1] if ">" in words else None
@@ -211,7 +210,7 @@ def wavegen_call(call: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory):
     """A folder with everything that the README's calls take for granted."""
     home = tmp_path_factory.mktemp("home")
     folders = ("my_recordings", "my_violin", "my_voice", "folder", "my_voices/anna", "my_voices/bert")
@@ -244,7 +243,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def at_home(home, monkeypatch):
     """The folder to be in; what a test makes of runs is undone, for the README shows alternatives."""
     monkeypatch.chdir(home)
     shutil.copytree("runs", "runs before")
@@ -253,7 +252,7 @@ def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     Path("runs before").rename("runs")
 
 
-def make_room(call: str) -> None:
+def make_room(call):
     """Remove what a call would have to overwrite."""
     words = shlex.split(call)
     for option in ("-o", "--plot", "--html", "--csv"):
@@ -267,7 +266,7 @@ def make_room(call: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", RUN)
-def test_calls_run(at_home: Path, call: str) -> None:
+def test_calls_run(at_home, call):
     make_room(call)
     if "|" in call or "--devices" in call:  # several processes
         path = f"{at_home / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -283,7 +282,7 @@ def test_calls_run(at_home: Path, call: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in blocks_of("python")])
-def test_python_runs(at_home: Path, block: Block) -> None:
+def test_python_runs(at_home, block):
     code = "\n".join(block.lines)
     given = next((given for piece, given in GIVEN.items() if piece in code), "")
     for large, small in SMALLER_PYTHON:
@@ -292,6 +291,6 @@ def test_python_runs(at_home: Path, block: Block) -> None:
     exec(compile(f"{given}\n{code}", str(ROOT / "README.md"), "exec"), {})
 
 
-def test_what_is_said_of_python_is_in_the_readme() -> None:
+def test_what_is_said_of_python_is_in_the_readme():
     code = "\n".join(line for block in blocks_of("python") for line in block.lines)
     assert [piece for piece in [*GIVEN, *(large for large, _ in SMALLER_PYTHON)] if piece not in code] == []

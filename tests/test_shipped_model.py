@@ -19,18 +19,18 @@ HELD_OUT = ("privacy-incorrect", "vm-incorrect", "confbridge-rest-talk-vol-out")
 ORDER_2_MARKOV = 4.296  # bits/sample of all clips that it never heard
 
 
-def call(*arguments: str | Path) -> str:
+def call(*arguments):
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_it_is_small_and_knows_nothing_of_where_it_was_trained() -> None:
+def test_it_is_small_and_knows_nothing_of_where_it_was_trained():
     assert SHIPPED_MODEL.stat().st_size < 1e6
     checkpoint = load_checkpoint(SHIPPED_MODEL)
     assert checkpoint.is_for_use_only
@@ -38,7 +38,7 @@ def test_it_is_small_and_knows_nothing_of_where_it_was_trained() -> None:
     assert "/" not in json.dumps(checkpoint.config.data.model_dump())
 
 
-def test_its_licence_stands_beside_it() -> None:
+def test_its_licence_stands_beside_it():
     licence = (SHIPPED_MODEL.parent / "LICENSE.md").read_text(encoding="utf-8")
     assert "Allison Smith" in licence
     assert "CC BY-SA 3.0" in licence
@@ -46,13 +46,13 @@ def test_its_licence_stands_beside_it() -> None:
     assert f"{load_checkpoint(SHIPPED_MODEL).step:,} steps" in licence
 
 
-def test_it_is_the_small_presets_network() -> None:
+def test_it_is_the_small_presets_network():
     config = load_checkpoint(SHIPPED_MODEL).config
     assert config.model == wavegen.load_config("small").model
     assert config.audio.sample_rate_hz == 16000
 
 
-def test_it_makes_sound_without_a_word_of_doubt() -> None:
+def test_it_makes_sound_without_a_word_of_doubt():
     model = wavegen.load("demo")
     assert model.doubt() is None
     clips = model.generate(2, count=2, seed=1)
@@ -62,7 +62,7 @@ def test_it_makes_sound_without_a_word_of_doubt() -> None:
     assert -40 < level_db < -10, "speech, neither silence nor noise"
 
 
-def test_it_predicts_speech_that_it_never_heard() -> None:
+def test_it_predicts_speech_that_it_never_heard():
     model = wavegen.load("demo")
     bits = [model.score(model.read(SPEECH / f"{name}.flac")) for name in HELD_OUT]
     assert max(bits) < ORDER_2_MARKOV
@@ -70,7 +70,7 @@ def test_it_predicts_speech_that_it_never_heard() -> None:
 
 
 @pytest.mark.slow
-def test_every_command_takes_it_by_its_name() -> None:
+def test_every_command_takes_it_by_its_name():
     call("generate", "demo", "-o", "first.wav", "--seconds", "0.1")
     assert soundfile.info("first.wav").frames == 1600
     assert "this model" in call("inspect", "demo")
@@ -84,7 +84,7 @@ def test_every_command_takes_it_by_its_name() -> None:
     assert (Path("run") / "checkpoints" / "best.safetensors").is_file()
 
 
-def test_it_cannot_be_scored_on_what_it_held_out() -> None:
+def test_it_cannot_be_scored_on_what_it_held_out():
     done = CliRunner().invoke(app, ["evaluate", "demo"])
     assert done.exit_code == 2
     assert done.stderr == (

@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ ALLOWED = {
 LIGHT = ("wavegen", "wavegen.cli", "wavegen.errors")
 
 
-def imports(module: Path) -> Iterator[str]:
+def imports(module):
     """The parts of wavegen that a module imports, wherever in it."""
     for node in ast.walk(ast.parse(module.read_text())):
         names = []
@@ -48,7 +47,7 @@ def imports(module: Path) -> Iterator[str]:
                 yield parts[1]
 
 
-def part_of(module: Path) -> str:
+def part_of(module):
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -56,12 +55,12 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_dependencies_point_one_way(module: Path) -> None:
+def test_dependencies_point_one_way(module):
     part = part_of(module)
     assert set(imports(module)) - {part} <= ALLOWED[part]
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
+def test_no_module_imports_itself_in_a_circle():
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
     names = [".".join(path.with_suffix("").relative_to(PACKAGE.parent).parts) for path in MODULES]
     for name in (name.removesuffix(".__init__") for name in names if not name.endswith("__main__")):

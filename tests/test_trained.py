@@ -5,7 +5,6 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ import wavegen
 from recordings import write_tones
 from wavegen.errors import UsageError
 from wavegen.sampling.watch import Fault, Watch
-from wavegen.trained.choosing import Choice
 from wavegen.training.observer import Observer
 
 RATE_HZ = 8000
@@ -24,18 +22,18 @@ SHORT = ["training.steps=12", "training.batch_size=2", "training.window_targets=
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recordings(tmp_path_factory):
     return write_tones(tmp_path_factory.mktemp("recordings"), [200, 250, 300], rate_hz=RATE_HZ, seconds=1, noise=0)
 
 
 @pytest.fixture(scope="module")
-def model(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> wavegen.TrainedModel:
+def model(recordings, tmp_path_factory):
     learnt = ["training.steps=60", "training.learning_rate=0.02"]
     config = wavegen.load_config("small", [*TINY, *SHORT, *learnt])
     return wavegen.train(recordings, config, run=tmp_path_factory.mktemp("runs") / "run", device="cpu")
 
 
-def test_generates_arrays_and_chunks_of_them(model: wavegen.TrainedModel) -> None:
+def test_generates_arrays_and_chunks_of_them(model):
     clips = model.generate(seconds=0.3, count=2, temperature=0.9, top_p=0.95, seed=3)
     assert clips.shape == (2, 2400)
     assert clips.dtype == np.float32
@@ -50,25 +48,21 @@ def test_generates_arrays_and_chunks_of_them(model: wavegen.TrainedModel) -> Non
 LENGTH = 0.3
 
 
-def candidates_of(
-    model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch, best_of: int, **options: Any
-) -> tuple[list[Choice], list[list[Any]]]:
+def candidates_of(model, monkeypatch, best_of, **options):
     """The choices, and what each was chosen from."""
-    seen: list[list[Any]] = []
+    seen = []
     best = model._best
     monkeypatch.setattr(model, "_best", lambda candidates: (seen.append(list(candidates)), best(candidates))[1])
     return list(model.choose(LENGTH, best_of, **options)), seen
 
 
-def test_the_first_candidate_is_the_clip_as_generated(model: wavegen.TrainedModel) -> None:
+def test_the_first_candidate_is_the_clip_as_generated(model):
     plain = model.generate(LENGTH, count=3, seed=5)
     alone = [choice.waveform for choice in model.choose(LENGTH, 1, count=3, seed=5)]
     np.testing.assert_array_equal(alone, plain)
 
 
-def test_candidates_differ_and_do_not_depend_on_the_count(
-    model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_candidates_differ_and_do_not_depend_on_the_count(model, monkeypatch):
     three, seen = candidates_of(model, monkeypatch, 7, count=3, seed=5)
     sounds = [one.classes for candidates in seen for one in candidates]
     assert len(np.unique(sounds, axis=0)) == 21
@@ -79,8 +73,8 @@ def test_candidates_differ_and_do_not_depend_on_the_count(
         np.testing.assert_array_equal(one.waveform, other.waveform)
 
 
-def test_the_most_typical_likelihood_is_chosen(model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
+def test_the_most_typical_likelihood_is_chosen(model, monkeypatch):
+    told = []
     (choice,), ((candidates),) = candidates_of(model, monkeypatch, 20, temperature=1.5, made=told.append)
     bits = [one.bits_per_sample for one in candidates]
     assert choice.typical_bits == model.held_out_bits
@@ -91,7 +85,7 @@ def test_the_most_typical_likelihood_is_chosen(model: wavegen.TrainedModel, monk
     assert told[-1] == 20 * round(LENGTH * RATE_HZ)
 
 
-def test_after_a_prime_the_continuation_alone_is_scored(model: wavegen.TrainedModel, recordings: Path) -> None:
+def test_after_a_prime_the_continuation_alone_is_scored(model, recordings):
     past = model.read(recordings / "0.wav")[:700]
     (choice,) = model.choose(LENGTH, 2, prime=past)
     whole = np.concatenate([past, choice.waveform])
@@ -99,7 +93,7 @@ def test_after_a_prime_the_continuation_alone_is_scored(model: wavegen.TrainedMo
     assert choice.bits_per_sample == pytest.approx(added / len(choice.waveform), rel=1e-4)
 
 
-def test_faulty_candidates_are_dropped(model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faulty_candidates_are_dropped(model, monkeypatch):
     """The two that would be chosen are told to be faulty."""
     (first,), _ = candidates_of(model, monkeypatch, 6)
     faulty = {first.number - 1: [Fault("noise", 0.0, 1.0)]}
@@ -112,9 +106,7 @@ def test_faulty_candidates_are_dropped(model: wavegen.TrainedModel, monkeypatch:
     assert str(third).endswith("; dropped 2: dead silence in 1, noise in 1")
 
 
-def test_of_faulty_candidates_alone_the_least_faulty_is_kept(
-    model: wavegen.TrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_faulty_candidates_alone_the_least_faulty_is_kept(model, monkeypatch):
     monkeypatch.setattr(Watch, "faults", lambda _, clip=0: [Fault("noise", 0.0, [3.0, 1.0, 2.0][clip])])
     (choice,) = model.choose(LENGTH, 3)
     assert choice.number == 2
@@ -124,7 +116,7 @@ def test_of_faulty_candidates_alone_the_least_faulty_is_kept(
     assert "lower --temperature" in str(choice)
 
 
-def test_a_model_that_fell_silent_is_found_out(model: wavegen.TrainedModel) -> None:
+def test_a_model_that_fell_silent_is_found_out(model):
     """Its output layer says silence, whatever came before: the likeliest audio there is."""
     average = {name: weight.copy() for name, weight in model.checkpoint.average.items()}
     average["output.bias"][model.quantizer.silence] += 1000
@@ -144,22 +136,20 @@ def test_a_model_that_fell_silent_is_found_out(model: wavegen.TrainedModel) -> N
         (100, 1024, "--best-of 1024: expected clips of at most 33 s, for all candidates of one are held in memory"),
     ],
 )
-def test_what_cannot_be_chosen_from_is_refused(
-    model: wavegen.TrainedModel, seconds: float | None, best_of: int, text: str
-) -> None:
+def test_what_cannot_be_chosen_from_is_refused(model, seconds, best_of, text):
     with pytest.raises(UsageError, match=text):
         model.choose(seconds, best_of)
 
 
-def test_continues_and_scores_what_it_reads(model: wavegen.TrainedModel, recordings: Path) -> None:
+def test_continues_and_scores_what_it_reads(model, recordings):
     waveform = model.read(recordings / "0.wav")
     assert waveform.shape == (RATE_HZ,)
     assert 0 < model.score(waveform) < 20
     assert not np.array_equal(model.generate(0.1, prime=waveform), model.generate(0.1))
 
 
-def test_says_when_it_scores_what_it_was_trained_on(model: wavegen.TrainedModel, recordings: Path) -> None:
-    said: list[str] = []
+def test_says_when_it_scores_what_it_was_trained_on(model, recordings):
+    said = []
     clips = model.read_all([recordings], said.append)
     (warning,) = said
     names = "; ".join(str(recordings / f"{i}.wav") for i in range(3))
@@ -167,15 +157,13 @@ def test_says_when_it_scores_what_it_was_trained_on(model: wavegen.TrainedModel,
     assert [clip.trained_on for clip in clips] == [True] * 3
 
 
-def test_knows_what_it_was_trained_on_in_another_format_and_under_another_name(
-    model: wavegen.TrainedModel, recordings: Path, tmp_path: Path
-) -> None:
+def test_knows_what_it_was_trained_on_in_another_format_and_under_another_name(model, recordings, tmp_path):
     samples, rate_hz = soundfile.read(recordings / "1.wav", dtype="int16")
     soundfile.write(tmp_path / "converted.flac", samples, rate_hz)
     samples[100] += 2000
     soundfile.write(tmp_path / "changed.wav", samples, rate_hz)
     soundfile.write(tmp_path / "shorter.wav", samples[:-1], rate_hz)
-    said: list[str] = []
+    said = []
     clips = model.read_all([tmp_path], said.append)
     found = {Path(clip.name).name: clip.trained_on for clip in clips}
     assert found == {"converted.flac": True, "changed.wav": False, "shorter.wav": False}
@@ -183,9 +171,7 @@ def test_knows_what_it_was_trained_on_in_another_format_and_under_another_name(
     assert said == [f"1 of 3 clips was trained on, and the figures are not of held-out audio: {where}"]
 
 
-def test_without_its_folder_it_knows_the_same_bytes_and_exported_nothing(
-    model: wavegen.TrainedModel, recordings: Path, tmp_path: Path
-) -> None:
+def test_without_its_folder_it_knows_the_same_bytes_and_exported_nothing(model, recordings, tmp_path):
     shutil.copy(recordings / "0.wav", tmp_path / "copy.wav")
     elsewhere = replace(model.checkpoint, config=model.config.with_values("data", folder=str(tmp_path / "gone")))
     (clip,) = wavegen.TrainedModel(elsewhere, "cpu").read_all([tmp_path / "copy.wav"], lambda text: None)
@@ -195,9 +181,7 @@ def test_without_its_folder_it_knows_the_same_bytes_and_exported_nothing(
     assert clip.trained_on is None
 
 
-def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(
-    model: wavegen.TrainedModel, recordings: Path, tmp_path: Path
-) -> None:
+def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(model, recordings, tmp_path):
     assert [clip.trained_on for clip in model.held_out(notice=pytest.fail)] == [False] * 3
     shutil.copytree(recordings, tmp_path / "more")
     samples, rate_hz = soundfile.read(recordings / "0.wav", dtype="int16")
@@ -205,7 +189,7 @@ def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(
     (tmp_path / "held.txt").write_text("held.flac\n2.wav\n")
     config = wavegen.load_config("small", [*TINY, *SHORT, f"data.validation={tmp_path / 'held.txt'}"])
     trained = wavegen.train(tmp_path / "more", config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
-    said: list[str] = []
+    said = []
     assert {clip.name: clip.trained_on for clip in trained.held_out(notice=said.append)} == {
         "2.wav": False,
         "held.flac": True,
@@ -222,18 +206,18 @@ def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(
         ({"seconds": 1, "threads": 2, "engine": "torch"}, "--threads: the torch engine runs on one thread"),
     ],
 )
-def test_options_out_of_range_are_refused(model: wavegen.TrainedModel, options: Any, text: str) -> None:
+def test_options_out_of_range_are_refused(model, options, text):
     with pytest.raises(UsageError, match=text):
         model.generate(**options)
 
 
 @pytest.mark.parametrize("waveform", [[], [[0.0, 0.1]], [np.nan]])
-def test_what_is_no_waveform_is_refused(model: wavegen.TrainedModel, waveform: Any) -> None:
+def test_what_is_no_waveform_is_refused(model, waveform):
     with pytest.raises(UsageError, match="expected a waveform of finite numbers"):
         model.score(waveform)
 
 
-def test_loads_what_was_trained(model: wavegen.TrainedModel, recordings: Path, tmp_path: Path) -> None:
+def test_loads_what_was_trained(model, recordings, tmp_path):
     config = wavegen.load_config("small", [*TINY, *SHORT])
     trained = wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
     loaded = wavegen.load(tmp_path / "run", device="cpu")
@@ -241,7 +225,7 @@ def test_loads_what_was_trained(model: wavegen.TrainedModel, recordings: Path, t
     assert loaded.sample_rate_hz == RATE_HZ
 
 
-def test_the_readmes_example_runs(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readmes_example_runs(recordings, tmp_path, monkeypatch):
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (example,) = [block for block in blocks if '"training.minutes=30"' in block]
@@ -249,18 +233,18 @@ def test_the_readmes_example_runs(recordings: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "my_recordings").symlink_to(recordings)
     (tmp_path / "held_out.wav").symlink_to(recordings / "0.wav")
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    names = {}
     exec(example.replace('"training.minutes=30"', small), names)
     assert names["clips"].shape == (4, 5 * RATE_HZ)
     assert names["bits"] > 0
     assert (tmp_path / "runs" / "my_recordings" / "config.yaml").is_file()
 
 
-def test_tells_its_observers(recordings: Path, tmp_path: Path) -> None:
+def test_tells_its_observers(recordings, tmp_path):
     class Counter(Observer):
         steps = 0
 
-        def stepped(self, entry: dict[str, Any]) -> None:
+        def stepped(self, entry):
             self.steps += 1
 
     counter = Counter()
@@ -269,7 +253,7 @@ def test_tells_its_observers(recordings: Path, tmp_path: Path) -> None:
     assert counter.steps == 12
 
 
-def test_tensorboard_events_read_back(recordings: Path, tmp_path: Path) -> None:
+def test_tensorboard_events_read_back(recordings, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -292,7 +276,7 @@ def test_tensorboard_events_read_back(recordings: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "auditions" / "step-00000012.png").is_file()
 
 
-def test_the_package_has_no_other_names() -> None:
+def test_the_package_has_no_other_names():
     assert {"load", "train", "load_config"} <= set(dir(wavegen))
     with pytest.raises(AttributeError, match="no attribute 'lood'"):
         _ = wavegen.lood

@@ -18,7 +18,7 @@ from wavegen.vectors import LANES, clamp, fma, load, splat, store, where_positiv
     [(kernels, [vectors]), (fused_kernel, [vectors, vector_tiles, normal_quantile])],
     ids=["training", "sampling"],
 )
-def test_a_compiled_file_names_the_state_of_what_it_is_built_on(compiled, sources) -> None:
+def test_a_compiled_file_names_the_state_of_what_it_is_built_on(compiled, sources):
     """numba recompiles when the file itself changes: so after a change to its sources, it has to."""
     content = b"".join(Path(source.__file__).read_bytes() for source in sources)
     assert hashlib.sha256(content).hexdigest()[:16] == compiled.BUILT_ON, "write this into BUILT_ON"
@@ -36,7 +36,7 @@ def arithmetic(a, b, out):
     store(out, 6, 0, np.float32(2.0) - x * np.float32(3.0))
 
 
-def test_arithmetic_is_float32s() -> None:
+def test_arithmetic_is_float32s():
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((1, LANES)).astype(np.float32) for _ in range(2))
     a[0, 0] = np.nan
@@ -53,7 +53,7 @@ def rectify(a, b, out):
     store(out, 0, 0, where_positive(load(a, 0, 0), load(b, 0, 0)))
 
 
-def test_where_positive_takes_one_vector_where_the_other_is_above_zero_or_no_number() -> None:
+def test_where_positive_takes_one_vector_where_the_other_is_above_zero_or_no_number():
     condition, taken, out = (np.zeros((1, LANES), np.float32) for _ in range(3))
     condition[0, :4] = [np.nan, 1e-30, -1.0, -0.0]
     taken[:] = np.arange(1, 1 + LANES)
@@ -66,7 +66,7 @@ def copy(source, row, column, target):
     store(target, row, column, load(source, row, column))
 
 
-def test_bfloat16_is_rounded_to_nearest_as_torch_does() -> None:
+def test_bfloat16_is_rounded_to_nearest_as_torch_does():
     import torch
 
     rng = np.random.default_rng(1)
@@ -84,7 +84,7 @@ def test_bfloat16_is_rounded_to_nearest_as_torch_does() -> None:
     np.testing.assert_array_equal(wide, expected.float().numpy())
 
 
-def test_rows_and_columns_are_the_arrays() -> None:
+def test_rows_and_columns_are_the_arrays():
     source = np.arange(3 * 4 * LANES, dtype=np.float32).reshape(3, 4 * LANES)
     target = np.zeros_like(source)
     copy(source, 2, LANES, target)

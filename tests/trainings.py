@@ -1,17 +1,11 @@
 """Trainings of tiny models, begun and resumed as ``wavegen train`` does it."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from wavegen.config import Config
 from wavegen.training import launch
-from wavegen.training.checkpoint import Checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.run_folder import RunFolder
-from wavegen.training.trainer import Trainer
 
 ON_CPU = Group(device=torch.device("cpu"))
 RATE_HZ = 4000
@@ -32,25 +26,25 @@ TINY = [
 ]
 
 
-def begin(config: Config, run: Path, said: list[str] | None = None, init_from: Path | None = None) -> Trainer:
+def begin(config, run, said=None, init_from=None):
     """A training in a new run folder; what the user is told is added to a list."""
     notice = (lambda text: None) if said is None else said.append
     return launch.new_run(config, RunFolder(run), ON_CPU, [], notice, init_from=init_from)
 
 
-def go_on(run: Path, requested: Callable[[Config], Config] = lambda frozen: frozen, accept: bool = False) -> Trainer:
+def go_on(run, requested=lambda frozen: frozen, accept=False):
     """The training of a run folder, from its newest checkpoint."""
     return launch.resume(RunFolder(run), requested, accept, ON_CPU, [], lambda text: None)
 
 
-def newest(run: Path) -> Checkpoint:
+def newest(run):
     """The newest checkpoint of a run, none of whose checkpoints is damaged."""
     checkpoint, damaged = RunFolder(run).load_newest()
     assert not damaged
     return checkpoint
 
 
-def assert_same_state(one: Checkpoint, other: Checkpoint) -> None:
+def assert_same_state(one, other):
     """Two trainings are the same to the last bit: weights, averages, and the optimizer's moments."""
     assert one.step == other.step
     for mine, others in zip(

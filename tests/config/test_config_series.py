@@ -2,17 +2,17 @@
 
 import pytest
 
-from wavegen.config import Config, parse_config
+from wavegen.config import parse_config
 from wavegen.errors import ConfigError
 
 SERIES = "output:\n  kind: regression\nmodel:\n  input: scalar\n"
 
 
-def read(text: str) -> Config:
+def read(text):
     return parse_config(text, "my.yaml")
 
 
-def problems(text: str) -> list[str]:
+def problems(text):
     with pytest.raises(ConfigError) as caught:
         read(text)
     return list(caught.value.problems)

@@ -1,7 +1,5 @@
 """Every preset: trained for a moment on recordings that it is for, and heard."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
@@ -24,7 +22,7 @@ MOMENT = [
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recordings(tmp_path_factory):
     """Two voices, five tones of each."""
     folder = tmp_path_factory.mktemp("recordings")
     for name, hz in (("anna", 220), ("bert", 110)):
@@ -33,7 +31,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if not wavegen.load_config(name).is_series])
-def test_trains_and_generates(name: str, recordings: Path, tmp_path: Path) -> None:
+def test_trains_and_generates(name, recordings, tmp_path):
     config = wavegen.load_config(name, MOMENT)
     model = wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
     assert model.labels == (("anna", "bert") if config.data.labels == "subfolders" else ())
@@ -46,13 +44,11 @@ def test_trains_and_generates(name: str, recordings: Path, tmp_path: Path) -> No
     assert [soundfile.info(file).frames for file in auditions] == [800, 800]
 
 
-def test_another_form_of_the_blocks_trains_and_every_engine_draws_the_same_audio(
-    recordings: Path, tmp_path: Path
-) -> None:
+def test_another_form_of_the_blocks_trains_and_every_engine_draws_the_same_audio(recordings, tmp_path):
     """From directions and gains, without biases. A draw within 1e-6 of an edge is a false alarm, below 1%."""
     form = ["model.activation=tanh", "model.bias=false", "model.weight_norm=true", "model.dropout=0.2"]
     config = wavegen.load_config("small", [*MOMENT, *form])
-    said: list[str] = []
+    said = []
     model = wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", notice=said.append)
     assert "backend: torch (the fused backend has no dropout)" in said
     names = set(model.checkpoint.average)
@@ -67,20 +63,20 @@ def test_another_form_of_the_blocks_trains_and_every_engine_draws_the_same_audio
     assert abs(model.precision_costs["int8"]) < 0.1
 
 
-def test_music_hears_half_a_second() -> None:
+def test_music_hears_half_a_second():
     config = wavegen.load_config("music")
     assert build_model(config).receptive_field >= 0.5 * config.audio.sample_rate_hz
     assert config.data.labels == "subfolders"
 
 
-def test_the_default_preset_lists_every_key() -> None:
+def test_the_default_preset_lists_every_key():
     listed = parse_yaml(presets_folder() / "small.yaml").tree
     known = {section: set(keys) for section, keys in Config().model_dump().items()}
     known["training"].discard("minutes")  # or steps
     assert {section: set(keys) for section, keys in listed.items()} == known
 
 
-def test_the_textbooks_model_trains_and_forecasts_without_a_folder(tmp_path: Path) -> None:
+def test_the_textbooks_model_trains_and_forecasts_without_a_folder(tmp_path):
     """As it is but for the steps: ten epochs of 7,000 series take half a minute."""
     config = wavegen.load_config("book-simple", ["training.steps=20"])
     assert wavegen.load_config("book-simple").training.steps == -(-10 * 7000 // 32)

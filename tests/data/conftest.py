@@ -1,7 +1,5 @@
 """What the tests of the cache share."""
 
-from pathlib import Path
-
 import pytest
 
 from recordings import write_noise
@@ -9,12 +7,12 @@ from wavegen.data.cache import ClipCache
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> ClipCache:
+def cache(tmp_path):
     return ClipCache(tmp_path / "cache")
 
 
 @pytest.fixture
-def recordings(tmp_path: Path) -> list[Path]:
+def recordings(tmp_path):
     """Five files of different content and length."""
     paths = [tmp_path / "audio" / f"{i}.wav" for i in range(5)]
     for i, path in enumerate(paths):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.data.corpus import TAIL
 from wavegen.data.normalization import Normalization, SeenSeries
 from wavegen.data.reading import read_corpus, with_corpus
@@ -20,7 +20,7 @@ from wavegen.data.waves import N_TRAIN, N_VALIDATION, make_waves
 from wavegen.errors import DataError, UsageError
 
 
-def csv_of(folder: Path, text: str) -> Path:
+def csv_of(folder, text):
     path = folder / "table.csv"
     path.write_text(text, encoding="utf-8")
     return path
@@ -44,13 +44,13 @@ def csv_of(folder: Path, text: str) -> Path:
         ("\ufeffa,\n1,2\n\n3,4\n\n", {"a": [1, 3], "column 2": [2, 4]}),
     ],
 )
-def test_a_table_has_a_series_in_each_column(text: str, series: dict[str, list[float]], tmp_path: Path) -> None:
+def test_a_table_has_a_series_in_each_column(text, series, tmp_path):
     found = read_series(csv_of(tmp_path, text))
     assert {name: values.tolist() for name, values in found.series.items()} == series
     assert found.left_out == ()
 
 
-def test_columns_without_numbers_are_left_out_and_said(tmp_path: Path) -> None:
+def test_columns_without_numbers_are_left_out_and_said(tmp_path):
     path = csv_of(tmp_path, "date,temperature,note\n2024-01-01,3.5,\n2024-01-02,4,frost\n")
     found = read_series(path)
     assert found.left_out == ("date", "note")
@@ -80,18 +80,18 @@ def test_columns_without_numbers_are_left_out_and_said(tmp_path: Path) -> None:
         ("1,5\n-0,5\n", r"table\.csv: expected columns of numbers, found '-0,5', which may be -0\.5; write decimal"),
     ],
 )
-def test_what_is_no_number_is_refused_with_its_line(text: str, complaint: str, tmp_path: Path) -> None:
+def test_what_is_no_number_is_refused_with_its_line(text, complaint, tmp_path):
     with pytest.raises(DataError, match=complaint):
         read_series(csv_of(tmp_path, text))
 
 
-def test_a_table_of_other_bytes_is_refused(tmp_path: Path) -> None:
+def test_a_table_of_other_bytes_is_refused(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"a\n\xff\xfe\n")
     with pytest.raises(DataError, match=r"table\.csv: expected a table in UTF-8"):
         read_series(tmp_path / "table.csv")
 
 
-def test_an_array_has_a_series_in_each_row(tmp_path: Path) -> None:
+def test_an_array_has_a_series_in_each_row(tmp_path):
     rows = np.arange(6).reshape(2, 3)
     np.save(tmp_path / "two.npy", rows)
     np.save(tmp_path / "one.npy", rows[0].astype(np.float16))
@@ -110,13 +110,13 @@ def test_an_array_has_a_series_in_each_row(tmp_path: Path) -> None:
         (np.zeros((0,)), "expected a value or more"),
     ],
 )
-def test_other_arrays_are_refused(array: np.ndarray, complaint: str, tmp_path: Path) -> None:
+def test_other_arrays_are_refused(array, complaint, tmp_path):
     np.save(tmp_path / "array.npy", array)
     with pytest.raises(DataError, match=r"array\.npy: " + complaint):
         read_series(tmp_path / "array.npy")
 
 
-def test_an_array_of_objects_is_never_unpickled(tmp_path: Path) -> None:
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
     class Trap:
         def __reduce__(self):
             return Path.touch, (tmp_path / "sprung",)
@@ -127,7 +127,7 @@ def test_an_array_of_objects_is_never_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_file_that_is_not_there_or_of_another_kind_is_a_wrong_call(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_of_another_kind_is_a_wrong_call(tmp_path):
     for name, complaint in (
         ("gone.csv", "expected a file of series, found none"),
         ("a.wav", r"ends in \.npy or \.csv"),
@@ -137,7 +137,7 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_a_wrong_call(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.npy"])
-def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
+def test_what_is_written_is_read_back(name, tmp_path):
     path = tmp_path / name
     written = {"a": np.array([1.0, -2.5e-7]), "b": np.array([3.25, 1e9])}
     check_output(str(path), overwrite=False)
@@ -155,7 +155,7 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
 # --- corpora --------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_many_series_is_split_by_their_content(tmp_path: Path) -> None:
+def test_a_folder_of_many_series_is_split_by_their_content(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "many.npy", rng.normal(size=(60, 20)))
     corpus = build_series_corpus(tmp_path, validation=0.25, horizon=3)
@@ -168,7 +168,7 @@ def test_a_folder_of_many_series_is_split_by_their_content(tmp_path: Path) -> No
     assert not held_out & {clip.content_hash for clip in more.train}
 
 
-def test_of_few_series_the_ends_are_held_out(tmp_path: Path) -> None:
+def test_of_few_series_the_ends_are_held_out(tmp_path):
     series = np.random.default_rng(0).normal(size=(2, 100))
     np.save(tmp_path / "two.npy", series)
     np.save(tmp_path / "short.npy", series[0, :9])
@@ -181,7 +181,7 @@ def test_of_few_series_the_ends_are_held_out(tmp_path: Path) -> None:
                             "series.",)  # fmt: skip
 
 
-def test_what_cannot_be_used_is_said_with_its_reason(tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_said_with_its_reason(tmp_path):
     np.save(tmp_path / "good.npy", np.arange(30.0))
     np.save(tmp_path / "short.npy", np.arange(5.0))
     csv_of(tmp_path, "a\n1\nx\n3\n")
@@ -197,7 +197,7 @@ def test_what_cannot_be_used_is_said_with_its_reason(tmp_path: Path) -> None:
         build_series_corpus(tmp_path, validation=0.1, horizon=5)
 
 
-def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path):
     np.save(tmp_path / "good.npy", np.arange(30.0))
     np.save(tmp_path / "short.npy", np.arange(5.0))
     np.save(tmp_path / "bad.npy", np.array([1.0, np.nan]))
@@ -214,14 +214,12 @@ def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.npy"])
-def test_a_forecast_that_cannot_be_written_leaves_the_file_before(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_forecast_that_cannot_be_written_leaves_the_file_before(name, tmp_path, monkeypatch):
     path = tmp_path / name
     write_series(str(path), {"a": np.array([1.0])}, io.StringIO())
     before = path.read_bytes()
 
-    def full(*_: object) -> None:
+    def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -231,7 +229,7 @@ def test_a_forecast_that_cannot_be_written_leaves_the_file_before(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_series_is_the_same_in_every_format(tmp_path: Path) -> None:
+def test_a_series_is_the_same_in_every_format(tmp_path):
     values = np.random.default_rng(0).normal(size=20)
     np.save(tmp_path / "a.npy", values)
     write_series(str(tmp_path / "b.csv"), {"b": values}, io.StringIO())
@@ -239,7 +237,7 @@ def test_a_series_is_the_same_in_every_format(tmp_path: Path) -> None:
     assert len(hashes) == 1
 
 
-def test_validation_may_be_a_folder_or_a_list(tmp_path: Path) -> None:
+def test_validation_may_be_a_folder_or_a_list(tmp_path):
     (tmp_path / "held").mkdir()
     for name in ("a.npy", "b.npy", "held/c.npy"):
         np.save(tmp_path / name, np.arange(30.0) + len(name))
@@ -250,7 +248,7 @@ def test_validation_may_be_a_folder_or_a_list(tmp_path: Path) -> None:
     assert [clip.name for clip in corpus.validation] == ["b.npy"]
 
 
-def test_one_file_may_be_all_the_data(tmp_path: Path) -> None:
+def test_one_file_may_be_all_the_data(tmp_path):
     np.save(tmp_path / "all.npy", np.arange(30.0))
     assert [clip.name for clip in build_series_corpus(tmp_path / "all.npy", validation=0.1, horizon=1).train] == [
         "all.npy"
@@ -260,7 +258,7 @@ def test_one_file_may_be_all_the_data(tmp_path: Path) -> None:
 # --- made-up series -------------------------------------------------------------------------------------------------
 
 
-def test_waves_are_two_sines_and_noise_the_same_at_every_call() -> None:
+def test_waves_are_two_sines_and_noise_the_same_at_every_call():
     waves = make_waves(60, 400)
     assert waves.shape == (400, 60)
     assert np.array_equal(waves, make_waves(60, 400))
@@ -276,7 +274,7 @@ def test_waves_are_two_sines_and_noise_the_same_at_every_call() -> None:
         assert np.abs(series - sines @ weights).max() < 0.08
 
 
-def test_made_up_series_to_test_on_are_neither_trained_nor_validated_on() -> None:
+def test_made_up_series_to_test_on_are_neither_trained_nor_validated_on():
     corpus = build_waves_corpus(20)
     assert (len(corpus.train), len(corpus.validation)) == (7000, 2000)
     waves = make_waves(20)
@@ -288,11 +286,11 @@ def test_made_up_series_to_test_on_are_neither_trained_nor_validated_on() -> Non
 # --- what the network sees ------------------------------------------------------------------------------------------
 
 
-def series_config(folder: Path, *overrides: str) -> Config:
+def series_config(folder, *overrides):
     return load_config("book-simple", ["data.synthetic=null", f"data.folder={folder}", *overrides])
 
 
-def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path: Path) -> None:
+def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path):
     values = 1e6 + 3.0 * np.random.default_rng(0).normal(size=(20, 50))
     np.save(tmp_path / "a.npy", values)
     config = series_config(tmp_path)
@@ -309,7 +307,7 @@ def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path: 
     assert normalization.undone(seen) == pytest.approx(trained_on, rel=1e-9)
 
 
-def test_a_series_that_never_changes_has_the_scale_1() -> None:
+def test_a_series_that_never_changes_has_the_scale_1():
     assert Normalization.of([np.full(5, 7.0)]) == Normalization(7.0, 1.0)
 
 
@@ -357,7 +355,7 @@ def test_a_constant_series_has_the_scale_1():
     assert Normalization.of([np.full(41, 0.1)]).scale == 1.0
 
 
-def test_made_up_waves_have_the_textbooks_one_step_figures() -> None:
+def test_made_up_waves_have_the_textbooks_one_step_figures():
     """Published, for the value after 50: last value 0.0212; a dense layer, 20 epochs of Adam, 0.0038."""
     waves = torch.from_numpy(make_waves(51)).float()
     train, held_out = waves[:N_TRAIN], waves[N_TRAIN : N_TRAIN + N_VALIDATION]

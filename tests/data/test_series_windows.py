@@ -17,7 +17,7 @@ def series_of(lengths):
     ("lengths", "field", "n_targets"),
     [([9], 4, 7), ([20, 5, 11], 3, 4), ([4, 4, 30], 1, 100), ([17, 8], 12, 1), ([6] * 9, 4, 9)],
 )
-def test_every_position_is_visited_once_with_its_past_and_what_comes(lengths, field, n_targets, horizon) -> None:
+def test_every_position_is_visited_once_with_its_past_and_what_comes(lengths, field, n_targets, horizon):
     all_series = series_of(lengths)
     stream = WindowStream(all_series, field, n_targets, float("nan"), seed=5, horizon=horizon)
     for epoch in (0, 1, 7):
@@ -42,7 +42,7 @@ def test_every_position_is_visited_once_with_its_past_and_what_comes(lengths, fi
         assert sorted(visited) == positions
 
 
-def test_a_batch_of_series_does_not_depend_on_how_it_is_cut() -> None:
+def test_a_batch_of_series_does_not_depend_on_how_it_is_cut():
     stream = WindowStream(series_of([30, 40]), 5, 6, 0.0, seed=1, horizon=2)
     whole, part = stream.batch(3, 9), stream.batch(7, 2)
     assert np.array_equal(whole.inputs[4:6], part.inputs)
@@ -50,12 +50,12 @@ def test_a_batch_of_series_does_not_depend_on_how_it_is_cut() -> None:
     assert np.array_equal(whole.is_real[4:6], part.is_real)
 
 
-def test_series_that_are_too_short_for_the_horizon_are_none() -> None:
+def test_series_that_are_too_short_for_the_horizon_are_none():
     with pytest.raises(DataError, match="expected at least one training clip"):
         WindowStream(series_of([3, 2]), 4, 4, 0.0, seed=0, horizon=3)
 
 
-def test_a_windows_length_can_fit_a_series_and_its_padding() -> None:
+def test_a_windows_length_can_fit_a_series_and_its_padding():
     """As in the preset: of 60 points 50 are positions to forecast 10 from, behind a receptive field of 31."""
     stream = WindowStream(series_of([60] * 8), 31, 81, float("nan"), seed=0, horizon=10)
     assert stream.windows_per_epoch == 8

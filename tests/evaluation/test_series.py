@@ -23,7 +23,7 @@ HORIZON = 3
 KINDS = ("stack", "gru", "lstm", "wavenet")
 
 
-def network_of(kind: str, *overrides: str) -> torch.nn.Module:
+def network_of(kind, *overrides):
     """A small network of a kind with strong random weights."""
     shapes = {
         "stack": ["model.layers=[{kind: conv, channels: 5, activation: tanh}, {kind: conv, channels: 4, dilation: 2}]"],
@@ -39,7 +39,7 @@ def network_of(kind: str, *overrides: str) -> torch.nn.Module:
     return model.eval()
 
 
-def some_series(lengths: list[int]) -> list[np.ndarray]:
+def some_series(lengths):
     rng = np.random.default_rng(3)
     return [np.cumsum(rng.normal(size=length)) for length in lengths]
 
@@ -47,14 +47,12 @@ def some_series(lengths: list[int]) -> list[np.ndarray]:
 @pytest.mark.parametrize("error", ["squared", "absolute"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [65536, 24])
-def test_a_networks_errors_are_those_of_a_plain_loop(
-    kind: str, error: str, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_networks_errors_are_those_of_a_plain_loop(kind, error, rows, monkeypatch):
     monkeypatch.setattr(series_module, "ROWS", rows)  # few rows: in groups and stretches, with a state carried along
     network = network_of(kind)
     before = float("nan") if kind == "stack" else 0.0
     all_values = [values.astype(np.float32) for values in some_series([12, 4, 30, 12, 12])]
-    counted: list[int] = []
+    counted = []
     found = model_errors(network, all_values, HORIZON, error, counted.append)
     assert sum(counted) == sum(len(values) - HORIZON for values in all_values)
     for values, errors in zip(all_values, found, strict=True):
@@ -72,7 +70,7 @@ def test_a_networks_errors_are_those_of_a_plain_loop(
         assert errors.first_at_end == pytest.approx(expected[-1, 0], rel=1e-4)
 
 
-def test_the_last_value_is_the_forecast_of_who_knows_nothing() -> None:
+def test_the_last_value_is_the_forecast_of_who_knows_nothing():
     (values,) = some_series([20])
     errors = baseline_errors(None, values, HORIZON, "squared")
     assert errors.keys() == {"last value"}
@@ -83,9 +81,7 @@ def test_the_last_value_is_the_forecast_of_who_knows_nothing() -> None:
 
 @pytest.mark.parametrize("lengths", [[12, 9, 12, 30, 5], [4, 4], [200]])
 @pytest.mark.parametrize("taps", [1, 4, 50])
-def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(
-    lengths: list[int], taps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(lengths, taps, monkeypatch):
     monkeypatch.setattr(series_module, "TAPS", taps)
     monkeypatch.setattr(series_module, "ROWS", 7)
     train = some_series(lengths)
@@ -107,7 +103,7 @@ def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(
         assert forecasts[p] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_a_straight_line_is_forecast_exactly() -> None:
+def test_a_straight_line_is_forecast_exactly():
     line = 1e5 + 3.0 * np.arange(100.0)
     linear = fit_linear_forecast([line[:60]], HORIZON)
     errors = baseline_errors(linear, line[60:], HORIZON, "absolute")
@@ -115,12 +111,12 @@ def test_a_straight_line_is_forecast_exactly() -> None:
     assert errors["last value"].by_horizon / errors["last value"].n_positions == pytest.approx([3.0, 6.0, 9.0])
 
 
-def test_without_a_position_there_is_nothing_to_fit() -> None:
+def test_without_a_position_there_is_nothing_to_fit():
     with pytest.raises(DataError, match="expected training series"):
         fit_linear_forecast([np.arange(3.0)], HORIZON)
 
 
-def test_together_every_position_counts_the_same() -> None:
+def test_together_every_position_counts_the_same():
     values = some_series([10, 25, 4])
     named = [ScoredSeries(f"{i}", each) for i, each in enumerate(values)]
     errors = [Errors.of(np.full((len(each) - HORIZON, HORIZON), 1.0 + i)) for i, each in enumerate(values)]
@@ -137,7 +133,7 @@ def test_together_every_position_counts_the_same() -> None:
         all_series([])
 
 
-def test_figures_are_named_for_what_they_are() -> None:
+def test_figures_are_named_for_what_they_are():
     series = ["data.scale=3.0", "data.offset=0.0"]
     squared, absolute = (load_config("book-simple", [*series, f"output.error={e}"]) for e in ("squared", "absolute"))
     assert (measure_of(load_config("small")), measure_of(squared), measure_of(absolute)) == (

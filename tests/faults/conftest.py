@@ -2,8 +2,6 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -28,13 +26,13 @@ training:
 
 
 @pytest.fixture(scope="session")
-def how_many() -> Callable[[int, int], int]:
+def how_many():
     """How many cases: the first number every day, the second in the long form."""
     return lambda short, long: long if FAULTS == "long" else short * int(FAULTS)
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory):
     """A folder with recordings, a configuration and a small run trained on them, for tests that change none of it."""
     home = tmp_path_factory.mktemp("home")
     write_tones(home / "recordings", range(150, 390, 20))
@@ -44,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def same_threads() -> Iterator[None]:
+def same_threads():
     """No thread is left behind."""
     before = set(threading.enumerate())
     yield

@@ -148,11 +148,11 @@ def listing(place):
     return {str(path.relative_to(place)): path.stat().st_mtime_ns for path in place.rglob("*")}
 
 
-def as_option(parameter) -> str:
+def as_option(parameter):
     return "" if parameter.param_type_name == "argument" else max(parameter.opts, key=len)
 
 
-def call(command: str, parameter, value) -> list[str]:
+def call(command, parameter, value):
     """The command with one option or argument of it as told, and the usual others."""
     option = as_option(parameter)
     usual = {name: text for name, text in USUAL[command].items() if name != (option or parameter.name)}

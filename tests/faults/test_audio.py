@@ -148,14 +148,14 @@ def test_decoders_end_with_the_process_that_asked_even_if_it_was_killed(tmp_path
     wait_until(lambda: has_ended(decoder))
 
 
-def wav(data: bytes, *, claimed: int | None = None, rate_hz=RATE, channels=1, bits=16, kind=1) -> bytes:
+def wav(data, *, claimed=None, rate_hz=RATE, channels=1, bits=16, kind=1):
     size = len(data) if claimed is None else claimed
     frame = channels * bits // 8
     sizes = (b"RIFF", min(size + 36, 2**32 - 1), b"WAVE", b"fmt ", 16, kind, channels, rate_hz, rate_hz * frame % 2**32)
     return struct.pack("<4sI4s4sIHHIIHH4sI", *sizes, frame % 2**16, bits, b"data", size) + data
 
 
-def floats(*values: float) -> bytes:
+def floats(*values):
     return np.array(values * 200, np.float32).tobytes()
 
 

@@ -26,17 +26,17 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def good(home) -> Path:
+def good(home):
     return home / "run" / "checkpoints" / "best.safetensors"
 
 
-def metadata_of(path: Path) -> dict[str, str]:
+def metadata_of(path):
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     return json.loads(content[8 : 8 + length])["__metadata__"]
 
 
-def forge(good: Path, path: Path, change) -> None:
+def forge(good, path, change):
     """A checkpoint that says something else and has the right hash: anybody can compute it."""
     tensors, document = load_file(good), json.loads(metadata_of(good)["wavegen"])
     change(tensors, document)
@@ -44,7 +44,7 @@ def forge(good: Path, path: Path, change) -> None:
     path.write_bytes(save(tensors, {"wavegen": text, "sha256": _content_hash(text, tensors)}))
 
 
-def refusal(path: Path) -> str:
+def refusal(path):
     """What the user is told; at once, and without much memory."""
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(WavegenError) as caught:
@@ -177,7 +177,7 @@ def test_a_forged_checkpoint_is_refused(case, good, tmp_path):
     assert expected in refusal(path)
 
 
-def header(**entries) -> bytes:
+def header(**entries):
     text = json.dumps(entries).encode()
     return struct.pack("<Q", len(text)) + text
 
@@ -217,7 +217,7 @@ class Malicious:
         return os.mkdir, ("ran",)
 
 
-def pickles() -> dict[str, bytes]:
+def pickles():
     Path("weights.pt").unlink(missing_ok=True)
     torch.save({"model": Malicious()}, "weights.pt")
     np.save("weights.npy", np.array([Malicious()], dtype=object), allow_pickle=True)

@@ -56,14 +56,14 @@ class Limit:
 
     error = "File too large"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.path = self.seen = folder
 
-    def run_full(self, room: int, *arguments: object, cwd: Path, **environment: str) -> str:
+    def run_full(self, room, *arguments, cwd, **environment):
         """Run a command that is to fail for want of room; returns what it says."""
         return run(LIMITED, room, *arguments, cwd=cwd, exit_code=1, **environment)
 
-    def run(self, *arguments: object, cwd: Path) -> None:
+    def run(self, *arguments, cwd):
         """Run a command with room enough."""
         run(WAVEGEN, *arguments, cwd=cwd, exit_code=0)
 
@@ -74,7 +74,7 @@ class SmallDisk(Limit):
     error = "No space left on device"
     MOUNT = 'mount -t tmpfs -o size=8m none "$0" && echo mounted && exec cat'
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.path = folder
         self.shell = subprocess.Popen(
             ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", self.MOUNT, folder],
@@ -86,7 +86,7 @@ class SmallDisk(Limit):
         self.seen = Path(f"/proc/{self.shell.pid}/root{folder}")
         self.inside = ["nsenter", "--target", str(self.shell.pid), "--user", "--mount", "--preserve-credentials"]
 
-    def run_full(self, room: int, *arguments: object, cwd: Path, **environment: str) -> str:
+    def run_full(self, room, *arguments, cwd, **environment):
         filler = self.seen / "filler"
         status = os.statvfs(self.seen)
         filler.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - room)))
@@ -94,14 +94,14 @@ class SmallDisk(Limit):
         filler.unlink()
         return said
 
-    def run(self, *arguments: object, cwd: Path) -> None:
+    def run(self, *arguments, cwd):
         run(WAVEGEN, *arguments, cwd=cwd, exit_code=0, inside=self.inside)
 
-    def end(self) -> None:
+    def end(self):
         self.shell.communicate()
 
 
-def can_mount() -> bool:
+def can_mount():
     if not (shutil.which("unshare") and shutil.which("nsenter")):
         return False
     with tempfile.TemporaryDirectory() as folder:

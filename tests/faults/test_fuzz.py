@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ PIECES = [b"\n", b"  ", b": ", b"- ", b"? ", b"&a ", b"*a", b"!!", b"{", b"[", b
 PIECES.append(b"9" * 30)
 
 
-def rounds(n: int) -> Iterator[np.random.Generator]:
+def rounds(n):
     """So many rounds, each with random numbers of its own; or as many as fit into half of WAVEGEN_FUZZ_MINUTES.
 
     The seed of the round that failed is the last one printed; WAVEGEN_SEED begins with it.
@@ -55,7 +54,7 @@ def rounds(n: int) -> Iterator[np.random.Generator]:
     assert done
 
 
-def mutated_recording(content: bytes, rng: np.random.Generator) -> bytes:
+def mutated_recording(content, rng):
     """Some bytes changed, in the header more often than not; sometimes a part cut out, cut off or said twice."""
     mutant = bytearray(content)
     reach = min(len(mutant), int(rng.choice([48, 128, len(mutant)])))
@@ -100,7 +99,7 @@ def test_fuzz_recordings(tmp_path, how_many, same_threads):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
 
 
-def mutated_configuration(rng: np.random.Generator) -> bytes:
+def mutated_configuration(rng):
     """A preset in which a few bytes are replaced by what means something in YAML."""
     content = bytearray(PRESETS[rng.integers(len(PRESETS))])
     for _ in range(rng.integers(1, 6)):

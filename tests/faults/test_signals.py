@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,7 +78,7 @@ main()
 class Place:
     """A folder in which commands run, and the nursery that runs them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path):
         self.path, self.words = path, path / "words"
         self.environment = {**os.environ, "WAVEGEN_CACHE": str(path / "cache")}
         call = [*INTERPRETER, "-c", NURSERY]
@@ -87,20 +86,20 @@ class Place:
             call, cwd=path, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, arguments: list[str]) -> int:
+    def start(self, arguments):
         """Run a command; returns its process, which listens to signals by now."""
         print(json.dumps(arguments), file=self.nursery.stdin, flush=True)
         return int(self.nursery.stdout.readline())
 
-    def exit_code(self) -> int:
+    def exit_code(self):
         """Wait for the end of the command."""
         return int(self.nursery.stdout.readline())
 
-    def run(self, arguments: list[str]) -> None:
+    def run(self, arguments):
         self.start(arguments)
         assert self.exit_code() == 0, self.words.read_text()
 
-    def tidy(self) -> None:
+    def tidy(self):
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -109,7 +108,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(home, tmp_path_factory) -> Iterator[Place]:
+def place(home, tmp_path_factory):
     path = tmp_path_factory.mktemp("place")
     for name in ("recordings", "run", "tiny.yaml"):
         (path / name).symlink_to(home / name)
@@ -119,7 +118,7 @@ def place(home, tmp_path_factory) -> Iterator[Place]:
         place.nursery.stdin.close()
 
 
-def check_words(said: str, number: signal.Signals, exit_code: int) -> None:
+def check_words(said, number, exit_code):
     assert exit_code in (0, -number if number == signal.SIGKILL else SIGNALS[number]), said
     assert not re.search("Traceback|Exception ignored|terminate called|Error", said), said
     assert number == signal.SIGKILL or exit_code == 0 or "stopped" in said
@@ -143,11 +142,11 @@ LONG_SECONDS = 0.7  # enough for commands that have no end, or a far one
 
 
 @pytest.fixture(scope="module")
-def seconds(place, home) -> Callable[[str], float]:
+def seconds(place, home):
     """How long a command takes here and now if it is not disturbed, from where it listens to signals."""
 
     @functools.cache
-    def measured(what: str) -> float:
+    def measured(what):
         if what.startswith(("generating", "measuring")):
             return LONG_SECONDS
         prepare(place, home)
@@ -159,13 +158,13 @@ def seconds(place, home) -> Callable[[str], float]:
     return measured
 
 
-def prepare(place: Place, home: Path) -> None:
+def prepare(place, home):
     """A run to resume, and nothing else: no clip is cached yet."""
     place.tidy()
     shutil.copytree(home / "run", place.path / "more")
 
 
-def check_files(place: Path, number: signal.Signals) -> None:
+def check_files(place, number):
     """Whatever has the name of a result is one."""
     for path in place.rglob("*"):
         if path.suffix == ".safetensors":
@@ -180,13 +179,13 @@ def check_files(place: Path, number: signal.Signals) -> None:
             assert number == signal.SIGKILL, path
 
 
-def listens(process: int) -> bool:
+def listens(process):
     """Whether a process has said what SIGTERM shall do, the last of its signals."""
     caught = Path(f"/proc/{process}/status").read_text().partition("SigCgt:")[2].split()[0]
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def interrupt_interpreter(place: Place, arguments: list[str], number: signal.Signals, seconds: float) -> int:
+def interrupt_interpreter(place, arguments, number, seconds):
     """Send a signal to a command in an interpreter of its own, most likely while it imports."""
     command = [*INTERPRETER, "-m", "wavegen", *arguments]
     with (
@@ -298,12 +297,12 @@ TRAIN = ["train", "many", "--config", "phases.yaml", "--run", "new"]
 N_RECORDINGS = 40
 
 
-def steps_with(run: RunFolder, figure: str) -> set[int]:
+def steps_with(run, figure):
     return {entry["step"] for entry in run.metrics() if figure in entry}
 
 
 # What the files say while a training that validates, makes an audition and saves after its step 2 is in a phase.
-PHASES: dict[str, Callable[[Path, RunFolder], bool]] = {
+PHASES = {
     "caching": lambda place, run: 0 < len(list((place / "cache" / "clips").rglob("*.classes"))) < N_RECORDINGS,
     "validating": lambda place, run: 2 in steps_with(run, "train_bits") - steps_with(run, "validation_bits"),
     "an audition": lambda place, run: 2 in steps_with(run, "validation_bits") and not run.audition_file(2).exists(),
@@ -313,7 +312,7 @@ PHASES: dict[str, Callable[[Path, RunFolder], bool]] = {
 
 
 @pytest.fixture(scope="module")
-def phases(place, tmp_path_factory) -> tuple[Path, RunFolder]:
+def phases(place, tmp_path_factory):
     """Recordings, a configuration, and the run that was not disturbed."""
     folder = tmp_path_factory.mktemp("phases")
     (folder / "many").mkdir()
@@ -328,7 +327,7 @@ def phases(place, tmp_path_factory) -> tuple[Path, RunFolder]:
     return RunFolder(shutil.copytree(place.path / "new", folder / "undisturbed"))
 
 
-def interrupt(place: Place, phase: str, number: signal.Signals, delay: float) -> bool:
+def interrupt(place, phase, number, delay):
     """Send a signal to a new training in a phase; returns whether it was in it all the while."""
     run = RunFolder(place.path / "new")
     process = place.start(TRAIN)
@@ -343,7 +342,7 @@ def interrupt(place: Place, phase: str, number: signal.Signals, delay: float) ->
     return hit
 
 
-def check_equal(one: RunFolder, other: RunFolder) -> None:
+def check_equal(one, other):
     """The same checkpoint, the same figures and the same auditions."""
     mine, others = one.load_newest()[0], other.load_newest()[0]
     assert mine.step == others.step == 3

@@ -8,7 +8,6 @@ thousands of short ones. WAVEGEN_SOAK_HOURS says otherwise. The figures are thos
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ SLOWER = 1.5  # times; in a short form it is measured too coarsely
 Row = tuple[float, float, int, int, int]  # seconds of processor, work done, private memory in kB, threads, open files
 
 
-def look(process: int | str, done: float) -> Row:
+def look(process, done):
     status = Path(f"/proc/{process}/status").read_text()
     anonymous, threads = (int(status.partition(f"{name}:")[2].split()[0]) for name in ("RssAnon", "Threads"))
     user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
@@ -42,7 +41,7 @@ def look(process: int | str, done: float) -> Row:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), done, anonymous, threads, n_files
 
 
-def watch(arguments: list[object], done: Callable[[], float], place: Path, words: Path) -> Iterator[Row]:
+def watch(arguments, done, place, words):
     """Run the command line, and look at it from its first work to its last."""
     call = [*COMMAND, *map(str, arguments)]
     with words.open("w") as stderr, subprocess.Popen(call, cwd=place, stderr=stderr) as process:
@@ -60,7 +59,7 @@ def watch(arguments: list[object], done: Callable[[], float], place: Path, words
     assert "Traceback" not in said, said
 
 
-def check(what: str, rows: list[Row]) -> None:
+def check(what, rows):
     """Compare the last third with the first, both without the first fifth of all, the warm-up."""
     kept = np.array(rows[len(rows) // 5 :])
     third = len(kept) // 3
@@ -77,7 +76,7 @@ def check(what: str, rows: list[Row]) -> None:
     assert not LONG or slower < SLOWER
 
 
-def size_of(path: Path) -> Callable[[], float]:
+def size_of(path):
     return lambda: path.stat().st_size if path.exists() else 0
 
 

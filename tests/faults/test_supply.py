@@ -41,7 +41,7 @@ def test_nothing_is_fetched_from_training_to_a_page(home, tmp_path):
     assert not re.search(r"""(src|href|action)\s*=\s*["']?(https?:)?//""", page), "the page fetches nothing either"
 
 
-def requirements() -> dict[str, str]:
+def requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     found = {}
@@ -52,7 +52,7 @@ def requirements() -> dict[str, str]:
     return found
 
 
-def pins(name: str) -> dict[str, str]:
+def pins(name):
     lines = (ROOT / ".ci" / name).read_text().split()
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+", line) for line in lines), (
         "exact versions, nothing else"

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
 
 from wavegen.model.fused import stack as fused
 from wavegen.model.fused.stack import FusedStack
@@ -27,7 +26,7 @@ def random_classes(model, batch, n_targets):
     return torch.randint(model.classes, (batch, model.receptive_field - 1 + n_targets), generator=generator)
 
 
-def logits_and_gradients(model, inputs, stack=None) -> tuple[Tensor, list[Tensor]]:
+def logits_and_gradients(model, inputs, stack=None):
     """A smooth function of the stack's output, and its gradients: a ReLU's kink would magnify rounding."""
     skip = (stack or model.stack)(model.embed(inputs), len(inputs))
     weights = torch.randn(skip.shape, generator=torch.Generator().manual_seed(2)).to(skip.dtype)
@@ -35,7 +34,7 @@ def logits_and_gradients(model, inputs, stack=None) -> tuple[Tensor, list[Tensor
     return skip.detach(), list(torch.autograd.grad((skip * weights).sum(), below))
 
 
-def relative_errors(found: list[Tensor], expected: list[Tensor]) -> float:
+def relative_errors(found, expected):
     return max(
         float((mine.double() - theirs.double()).norm() / theirs.double().norm())
         for mine, theirs in zip(found, expected, strict=True)
@@ -45,7 +44,7 @@ def relative_errors(found: list[Tensor], expected: list[Tensor]) -> float:
 @pytest.mark.parametrize(("batch", "n_targets"), BATCHES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "-".join(map(str, shape)) or "plain")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=str)
-def test_agrees_with_the_blocks_in_float64(random_model, shape, batch, n_targets, dtype, tolerance) -> None:
+def test_agrees_with_the_blocks_in_float64(random_model, shape, batch, n_targets, dtype, tolerance):
     model, exact = random_model(**shape), random_model(**shape, dtype=torch.float64)
     inputs = random_classes(model, batch, n_targets)
     stack = FusedStack(model.residual_blocks, model.skip, dtype)
@@ -57,7 +56,7 @@ def test_agrees_with_the_blocks_in_float64(random_model, shape, batch, n_targets
 
 @pytest.mark.parametrize("input_kind", ["embedding", "one_hot", "scalar"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=str)
-def test_serves_every_input(random_model, input_kind, dtype, tolerance) -> None:
+def test_serves_every_input(random_model, input_kind, dtype, tolerance):
     model = random_model(input_kind=input_kind)
     inputs = random_classes(model, 2, 50)
     stack = FusedStack(model.residual_blocks, model.skip, dtype)
@@ -66,7 +65,7 @@ def test_serves_every_input(random_model, input_kind, dtype, tolerance) -> None:
     assert relative_errors(gradients, expected) < tolerance
 
 
-def test_forward_only_is_the_same_and_has_no_backward(random_model) -> None:
+def test_forward_only_is_the_same_and_has_no_backward(random_model):
     model = random_model()
     inputs = random_classes(model, 2, 50)
     both, one = (FusedStack(model.residual_blocks, model.skip, torch.float32, forward_only=f) for f in (False, True))
@@ -78,7 +77,7 @@ def test_forward_only_is_the_same_and_has_no_backward(random_model) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("cache_bytes", [1, 20_000])
-def test_computing_the_gates_again_gives_the_very_same_gradients(random_model, monkeypatch, dtype, cache_bytes) -> None:
+def test_computing_the_gates_again_gives_the_very_same_gradients(random_model, monkeypatch, dtype, cache_bytes):
     monkeypatch.setattr(fused, "CACHE_BYTES", cache_bytes)  # many stretches, and some with skips in their middle
     model = random_model(kernel_size=3)
     inputs = random_classes(model, 3, 200)
@@ -88,7 +87,7 @@ def test_computing_the_gates_again_gives_the_very_same_gradients(random_model, m
     assert len(once.stretches[0]) > 1
 
 
-def test_stretches_change_nothing_but_rounding(random_model, monkeypatch) -> None:
+def test_stretches_change_nothing_but_rounding(random_model, monkeypatch):
     model = random_model(dilations=[1, 2, 4, 8])
     inputs = random_classes(model, 2, 100)
     results = []
@@ -101,7 +100,7 @@ def test_stretches_change_nothing_but_rounding(random_model, monkeypatch) -> Non
         assert relative_errors(mine, others) < 1e-5
 
 
-def test_buffers_are_used_again_and_follow_the_shape(random_model) -> None:
+def test_buffers_are_used_again_and_follow_the_shape(random_model):
     model = random_model()
     stack = FusedStack(model.residual_blocks, model.skip, torch.float32)
     for batch, n_targets in ((2, 30), (2, 30), (1, 70), (2, 30)):
@@ -111,7 +110,7 @@ def test_buffers_are_used_again_and_follow_the_shape(random_model) -> None:
         assert relative_errors(gradients, expected) < 1e-5
 
 
-def test_gradients_outlive_the_next_call(random_model) -> None:
+def test_gradients_outlive_the_next_call(random_model):
     model = random_model()
     inputs = random_classes(model, 2, 30)
     stack = FusedStack(model.residual_blocks, model.skip, torch.float32)
@@ -121,7 +120,7 @@ def test_gradients_outlive_the_next_call(random_model) -> None:
     assert all(torch.equal(now, then) for now, then in zip(gradients, kept, strict=True))
 
 
-def test_a_backward_pass_too_late_is_refused(random_model) -> None:
+def test_a_backward_pass_too_late_is_refused(random_model):
     model = random_model()
     inputs = random_classes(model, 1, 30)
     stack = FusedStack(model.residual_blocks, model.skip, torch.float32)
@@ -131,7 +130,7 @@ def test_a_backward_pass_too_late_is_refused(random_model) -> None:
         early.sum().backward()
 
 
-def test_large_activations_saturate(random_model) -> None:
+def test_large_activations_saturate(random_model):
     model = random_model()
     with torch.no_grad():
         for block in model.blocks:
@@ -146,7 +145,7 @@ def test_large_activations_saturate(random_model) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_weight_that_is_not_a_number_is_not_hidden(random_model, dtype) -> None:
+def test_a_weight_that_is_not_a_number_is_not_hidden(random_model, dtype):
     model = random_model()
     with torch.no_grad():
         model.blocks[0].conv.weight[0, 0, 0] = float("nan")
@@ -158,7 +157,7 @@ def test_a_weight_that_is_not_a_number_is_not_hidden(random_model, dtype) -> Non
 
 @pytest.mark.parametrize("input_kind", ["embedding", "one_hot", "scalar"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "-".join(map(str, shape)) or "plain")
-def test_the_textbook_is_the_same_function(random_model, shape, input_kind) -> None:
+def test_the_textbook_is_the_same_function(random_model, shape, input_kind):
     """Outputs and gradients to 1e-5 (and far better) in float64; the textbook's layers hold the same weights."""
     model = random_model(**shape, input_kind=input_kind, dtype=torch.float64)
     textbook = TextbookWaveNet(model)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wavegen.config import Config, load_config, parse_config
+from wavegen.config import load_config, parse_config
 from wavegen.evaluation.likelihood import CHUNK_TARGETS, model_bits
 from wavegen.model.building import build_model
 from wavegen.model.outputs import build_distribution
@@ -34,11 +34,11 @@ quantization: {{classes: 16}}
 RECURRENT = "model: {{kind: {kind}, recurrent_channels: 6, recurrent_layers: {layers}, context: 9, input: {entry}}}\n"
 
 
-def stack_config(entry: str = "embedding") -> Config:
+def stack_config(entry="embedding"):
     return parse_config(STACK.format(entry=entry), "stack.yaml")
 
 
-def recurrent_config(kind: str, entry: str = "embedding", layers: int = 2) -> Config:
+def recurrent_config(kind, entry="embedding", layers=2):
     return parse_config(
         RECURRENT.format(kind=kind, entry=entry, layers=layers) + "quantization: {classes: 16}", "rnn.yaml"
     )
@@ -47,7 +47,7 @@ def recurrent_config(kind: str, entry: str = "embedding", layers: int = 2) -> Co
 KINDS = {"stack": stack_config(), "gru": recurrent_config("gru"), "lstm": recurrent_config("lstm", "scalar", 1)}
 
 
-def random_network(config: Config, seed: int = 0):
+def random_network(config, seed=0):
     torch.manual_seed(seed)
     model = build_model(config).eval()
     for parameter in model.parameters():  # no output layer of zeros
@@ -55,22 +55,22 @@ def random_network(config: Config, seed: int = 0):
     return model
 
 
-def classes(shape: tuple[int, ...], seed: int, n: int = 16) -> torch.Tensor:
+def classes(shape, seed, n=16):
     return torch.from_numpy(np.random.default_rng(seed).integers(n, size=shape))
 
 
-def plainly(model, inputs: torch.Tensor) -> torch.Tensor:
+def plainly(model, inputs):
     """The stack of STACK on whole clips as textbooks write it: (B, C, T), each layer padded with zeros on the left.
 
     Returns:
         (B, T, n_parameters): what is predicted from inputs 0 .. t.
     """
 
-    def conv(layer, h: torch.Tensor) -> torch.Tensor:
+    def conv(layer, h):
         padded = F.pad(h, ((layer.kernel_size - 1) * layer.dilation, 0))
         return F.conv1d(padded, layer.weight.permute(1, 2, 0), layer.bias, dilation=layer.dilation)
 
-    def shifted(h: torch.Tensor, steps: int) -> torch.Tensor:
+    def shifted(h, steps):
         return F.pad(h, (steps, 0))[:, :, : h.shape[2]]
 
     layers = model.layers
@@ -142,7 +142,7 @@ def test_strides_are_dilations():
 # --- recurrent networks ------------------------------------------------------------------------------------------
 
 
-def gru_by_hand(model, rows: torch.Tensor) -> torch.Tensor:
+def gru_by_hand(model, rows):
     """One layer of Cho et al., 2014, as torch's documentation writes it; rows (T, C) to states (T, H)."""
     layer = model.recurrent
     h, states = torch.zeros(layer.hidden_size), []
@@ -203,7 +203,7 @@ def test_scoring_goes_on_from_the_clips_start(config):
     padded = torch.cat([torch.full((model.receptive_field,), model.padding(8)), clip])
     with torch.no_grad():
         losses = build_distribution(config).loss(model(padded[None, :-1])[0], clip)
-    heard: list[int] = []
+    heard = []
     bits = model_bits(model, [clip.numpy()], 8, heard.append)[0]
     assert bits == pytest.approx(float(losses.double().sum()) / np.log(2), rel=1e-5)
     assert sum(heard) == len(clip)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.model.regression import Regression
@@ -16,7 +16,7 @@ from wavegen.model.truncation import Truncation
 class PaddedStack(nn.Module):
     """The preset's network as textbooks write it: each layer pads its own input with zeros."""
 
-    def __init__(self, dilations: list[int], channels: int, horizon: int) -> None:
+    def __init__(self, dilations, channels, horizon):
         super().__init__()
         widths = [1, *[channels] * len(dilations)]
         self.convolutions = nn.ModuleList(
@@ -24,7 +24,7 @@ class PaddedStack(nn.Module):
         )
         self.last = nn.Conv1d(channels, horizon, 1)
 
-    def forward(self, series: Tensor) -> Tensor:
+    def forward(self, series):
         """(B, T) to (B, T, horizon)."""
         h = series[:, None]
         for convolution in self.convolutions:
@@ -32,7 +32,7 @@ class PaddedStack(nn.Module):
         return self.last(h).transpose(1, 2)
 
 
-def test_the_preset_is_the_textbooks_network() -> None:
+def test_the_preset_is_the_textbooks_network():
     config = load_config("book-simple")
     torch.manual_seed(0)
     stack, book = build_model(config).double(), PaddedStack([1, 2, 4, 8] * 2, 20, 10).double()
@@ -53,7 +53,7 @@ def test_the_preset_is_the_textbooks_network() -> None:
 
 
 @pytest.mark.parametrize("kind", ["wavenet", "stack", "gru", "lstm"])
-def test_every_kind_takes_values_and_puts_out_the_horizon(kind: str) -> None:
+def test_every_kind_takes_values_and_puts_out_the_horizon(kind):
     config = load_config("book-simple", [f"model.kind={kind}"])
     model = build_model(config)
     assert parameter_shapes(config) == {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -63,7 +63,7 @@ def test_every_kind_takes_values_and_puts_out_the_horizon(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("error", "expected"), [("squared", [(1 + 0 + 4) / 3, 3.0]), ("absolute", [1.0, 5 / 3])])
-def test_the_loss_is_the_mean_over_the_horizon(error: str, expected: list[float]) -> None:
+def test_the_loss_is_the_mean_over_the_horizon(error, expected):
     forecast = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]], requires_grad=True)
     truth = torch.tensor([[2.0, 2.0, 1.0], [2.0, -2.0, 1.0]])
     losses = Regression(3, error).loss(forecast, truth)
@@ -72,12 +72,12 @@ def test_the_loss_is_the_mean_over_the_horizon(error: str, expected: list[float]
     assert forecast.grad is not None
 
 
-def test_there_is_no_draw() -> None:
+def test_there_is_no_draw():
     with pytest.raises(UsageError, match="--temperature, --top-k, --top-p: not with a model of series"):
         Regression(1).check(Truncation())
 
 
-def test_first_weights_of_a_stack_are_glorots() -> None:
+def test_first_weights_of_a_stack_are_glorots():
     torch.manual_seed(0)
     model = build_model(load_config("book-simple", ["output.horizon=50"]))
     bound = (6 / (20 + 50)) ** 0.5
@@ -85,10 +85,10 @@ def test_first_weights_of_a_stack_are_glorots() -> None:
     assert not model.output.bias.any()
 
 
-def config_with(*overrides: str) -> Config:
+def config_with(*overrides):
     return load_config("book-simple", list(overrides))
 
 
-def test_a_network_of_values_has_no_classes() -> None:
+def test_a_network_of_values_has_no_classes():
     assert build_model(config_with()).classes == 0
     assert build_model(load_config("small")).classes == 256

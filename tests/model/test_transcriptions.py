@@ -4,14 +4,12 @@ The transcriptions are plain torch.nn layers on (B, C, T) in float64, each writt
 of their weights come from ours.
 """
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-FORMS: dict[str, dict[str, Any]] = {
+FORMS = {
     "plain": {},
     "no biases": {"bias": False},
     "weight norm": {"weight_norm": True},
@@ -23,7 +21,7 @@ every_form = pytest.mark.parametrize("form", FORMS)
 every_kernel = pytest.mark.parametrize(("kernel_size", "dilations"), [(2, [1, 2, 4, 8]), (3, [1, 3, 2])], ids=str)
 
 
-def plain_weights(model, name: str) -> Tensor:
+def plain_weights(model, name):
     """A layer's weights; under weight normalization g v / |v|, output by output, as Salimans and Kingma write it."""
     parameters = dict(model.named_parameters())
     if f"{name}.weight" in parameters:
@@ -41,7 +39,7 @@ def plain_weights(model, name: str) -> Tensor:
     return w
 
 
-def conv1d(weight: Tensor, bias: Tensor | None, dilation: int = 1) -> nn.Conv1d:
+def conv1d(weight, bias, dilation=1):
     """A torch layer of (taps, outputs, inputs) or (outputs, inputs) weights."""
     stacked = weight[None] if weight.dim() == 2 else weight
     taps, outputs, inputs = stacked.shape
@@ -58,7 +56,7 @@ class ResidualLayer(nn.Module):
     Clipped, nothing is padded, and the input is cut to the length of the output; otherwise zeros are put before it.
     """
 
-    def __init__(self, model, i: int, clipped: bool) -> None:
+    def __init__(self, model, i, clipped):
         super().__init__()
         block = model.blocks[i]
         weight, bias = plain_weights(model, f"blocks.{i}.conv"), block.conv.bias
@@ -74,7 +72,7 @@ class ResidualLayer(nn.Module):
         self.residual = None if last else conv1d(plain_weights(model, f"blocks.{i}.residual"), None)
         self.skip = conv1d(plain_weights(model, "skip")[:, i * n : (i + 1) * n], None)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x):
         heard = x if self.clipped else F.pad(x, (self.reach, 0))
         if self.activation == "gated":
             z = torch.tanh(self.conv_filter(heard)) * torch.sigmoid(self.conv_gate(heard))
@@ -88,7 +86,7 @@ class ResidualLayer(nn.Module):
 class Transcription(nn.Module):
     """A whole network of such layers."""
 
-    def __init__(self, model, clipped: bool) -> None:
+    def __init__(self, model, clipped):
         super().__init__()
         self.layers = [ResidualLayer(model, i, clipped) for i in range(len(model.blocks))]
         self.embedding = model.input.weight.detach()
@@ -96,7 +94,7 @@ class Transcription(nn.Module):
         self.head = conv1d(plain_weights(model, "head"), model.head.bias)
         self.output = conv1d(model.output.weight.detach(), model.output.bias)
 
-    def forward(self, classes: Tensor) -> Tensor:
+    def forward(self, classes):
         """(B, T) -> (B, n, classes): n = T - receptive_field + 1 clipped, n = T padded."""
         x, skips = self.embedding[classes].mT, []
         for layer in self.layers:
@@ -108,21 +106,21 @@ class Transcription(nn.Module):
 
 @pytest.fixture
 def build(random_model):
-    def of(form: str, kernel_size: int, dilations: list[int]):
+    def of(form, kernel_size, dilations):
         model = random_model(kernel_size=kernel_size, dilations=dilations, dtype=torch.float64, **FORMS[form])
         return model.requires_grad_(False)
 
     return of
 
 
-def random_classes(model, n_targets: int) -> Tensor:
+def random_classes(model, n_targets):
     generator = torch.Generator().manual_seed(1)
     return torch.randint(model.classes, (2, model.receptive_field - 1 + n_targets), generator=generator)
 
 
 @every_kernel
 @every_form
-def test_clipped_residual_layers_are_the_same_function(build, form, kernel_size, dilations) -> None:
+def test_clipped_residual_layers_are_the_same_function(build, form, kernel_size, dilations):
     model = build(form, kernel_size, dilations)
     classes = random_classes(model, 40)
     theirs = Transcription(model, clipped=True)(classes)
@@ -132,9 +130,7 @@ def test_clipped_residual_layers_are_the_same_function(build, form, kernel_size,
 
 @every_kernel
 @every_form
-def test_left_padded_residual_layers_are_the_same_behind_the_receptive_field(
-    build, form, kernel_size, dilations
-) -> None:
+def test_left_padded_residual_layers_are_the_same_behind_the_receptive_field(build, form, kernel_size, dilations):
     model = build(form, kernel_size, dilations)
     classes = random_classes(model, 40)
     padded = Transcription(model, clipped=False)(classes)
@@ -146,7 +142,7 @@ def test_left_padded_residual_layers_are_the_same_behind_the_receptive_field(
     assert (model(longer)[:, :context] - padded[:, :context]).abs().max() > 1e-3
 
 
-def test_one_wrong_tap_or_gain_is_seen(build) -> None:
+def test_one_wrong_tap_or_gain_is_seen(build):
     """The comparison itself: it fails for a network that differs in a single number."""
     model = build("tanh, no biases, weight norm", 2, [1, 2, 4])
     classes = random_classes(model, 40)

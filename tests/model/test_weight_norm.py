@@ -22,7 +22,7 @@ def arrays_of(model):
     return {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
 
 
-def test_a_convolutions_weights_are_gain_times_direction_output_by_output() -> None:
+def test_a_convolutions_weights_are_gain_times_direction_output_by_output():
     conv = NormedConv(CausalConv(3, 4, kernel_size=2, dilation=5))
     torch.nn.init.normal_(conv.direction)
     torch.nn.init.normal_(conv.gain)
@@ -33,7 +33,7 @@ def test_a_convolutions_weights_are_gain_times_direction_output_by_output() -> N
     assert [name for name, _ in conv.named_parameters()] == ["direction", "gain", "bias"]
 
 
-def test_a_linear_layers_inputs_can_have_gains_in_parts() -> None:
+def test_a_linear_layers_inputs_can_have_gains_in_parts():
     layer = NormedLinear(torch.nn.Linear(6, 4), parts=3)
     torch.nn.init.normal_(layer.gain)
     for output in range(4):
@@ -43,7 +43,7 @@ def test_a_linear_layers_inputs_can_have_gains_in_parts() -> None:
             torch.testing.assert_close(layer.weight[output, 2 * part : 2 * part + 2], expected)
 
 
-def test_gradients_are_those_of_the_papers_equation_3() -> None:
+def test_gradients_are_those_of_the_papers_equation_3():
     """dg = dw . v / |v|, dv = g dw / |v| - g dg v / |v|^2; the latter is at right angles to v."""
     layer = NormedLinear(torch.nn.Linear(5, 3)).double()
     dw = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -56,7 +56,7 @@ def test_gradients_are_those_of_the_papers_equation_3() -> None:
 
 
 @every_shape
-def test_it_begins_as_the_network_without_and_folds_back_to_one(random_model, shape) -> None:
+def test_it_begins_as_the_network_without_and_folds_back_to_one(random_model, shape):
     plain, normed = random_model(**shape), random_model(**shape)
     normalize(normed)
     classes = random_classes(plain)
@@ -76,7 +76,7 @@ def test_it_begins_as_the_network_without_and_folds_back_to_one(random_model, sh
         assert array.dtype == np.float32
 
 
-def test_all_matrices_but_the_input_layers_and_the_outputs_are_normed(random_model) -> None:
+def test_all_matrices_but_the_input_layers_and_the_outputs_are_normed(random_model):
     names = {name for name, _ in random_model(weight_norm=True, n_labels=3).named_parameters()}
     plain = {"input.weight", "output.weight", "conditioning.labels", "conditioning.projection"}
     layers = {f"blocks.{i}.conv" for i in range(3)} | {"blocks.0.residual", "blocks.1.residual", "skip", "head"}
@@ -84,12 +84,12 @@ def test_all_matrices_but_the_input_layers_and_the_outputs_are_normed(random_mod
     assert names == plain | biases | {f"{layer}.{part}" for layer in layers for part in ("direction", "gain")}
 
 
-def test_gains_cost_no_multiply_adds(random_model) -> None:
+def test_gains_cost_no_multiply_adds(random_model):
     assert random_model(weight_norm=True).multiply_adds == random_model().multiply_adds
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_decay_is_of_directions_and_not_of_gains(random_model, kind) -> None:
+def test_decay_is_of_directions_and_not_of_gains(random_model, kind):
     model = random_model(weight_norm=True)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     settings = {"steps": 10, "optimizer": kind, "learning_rate": 0.1, "matrix_learning_rate": 0.1, "weight_decay": 0.5}
@@ -101,7 +101,7 @@ def test_decay_is_of_directions_and_not_of_gains(random_model, kind) -> None:
         torch.testing.assert_close(parameter.detach(), before[name] * (0.95 if decays else 1.0), msg=name)
 
 
-def test_muon_moves_directions_and_adamw_gains(random_model) -> None:
+def test_muon_moves_directions_and_adamw_gains(random_model):
     model = random_model(weight_norm=True)
     optimizer = Optimizer(model, TrainingConfig(steps=10))
     in_muon = {parameter for group in optimizer.groups for parameter in group.parameters}

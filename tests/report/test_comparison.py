@@ -2,12 +2,11 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from wavegen.config import Config, load_config, override
+from wavegen.config import load_config, override
 from wavegen.errors import UsageError
 from wavegen.report.comparison import compare_runs, short_names
 from wavegen.report.inspection import inspect_paths
@@ -18,7 +17,7 @@ from wavegen.training.run_folder import RunFolder
 BASELINES = {"uniform": 8.0, "linear prediction": 4.0}
 
 
-def write_run(path: Path, config: Config, bits: float, held_out: str = "aa") -> Path:
+def write_run(path, config, bits, held_out="aa"):
     run = RunFolder(path)
     run.create(config.to_yaml())
     for step in (1, 2):
@@ -43,7 +42,7 @@ def write_run(path: Path, config: Config, bits: float, held_out: str = "aa") -> 
     return path
 
 
-def compared(*runs: Path) -> tuple[dict[str, Any], str]:
+def compared(*runs):
     comparison = compare_runs(runs)
     file = io.StringIO()
     print_tables(comparison.tables, file)
@@ -54,11 +53,11 @@ def compared(*runs: Path) -> tuple[dict[str, Any], str]:
 
 
 @pytest.fixture
-def config() -> Config:
+def config():
     return load_config().with_values("training", steps=2, minutes=None)
 
 
-def test_figures_and_differences_stand_side_by_side(tmp_path: Path, config: Config) -> None:
+def test_figures_and_differences_stand_side_by_side(tmp_path, config):
     wide = config.with_values("model", residual_channels=64, dilation_cycle=[1, 2, 4])
     facts, text = compared(write_run(tmp_path / "narrow", config, 4.5), write_run(tmp_path / "wide", wide, 4.25))
     assert [run["name"] for run in facts["runs"]] == ["narrow", "wide"]
@@ -73,7 +72,7 @@ def test_figures_and_differences_stand_side_by_side(tmp_path: Path, config: Conf
     assert rows["model.dilation_cycle"].split()[1:] == ["9", "[1,", "2,", "4]"]
 
 
-def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path: Path, config: Config) -> None:
+def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path, config):
     other = config.with_values("audio", sample_rate_hz=8000)
     facts, text = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", other, 4.2, held_out="cc"))
     assert facts["bits_not_comparable_because"] == [
@@ -92,22 +91,20 @@ def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path: Path, confi
         ("training", "validation_seconds", 1e-4, "they were validated on unequal parts of the same clips"),
     ],
 )
-def test_other_preparation_and_other_parts_of_the_clips_do_not_compare(
-    tmp_path: Path, config: Config, section: str, key: str, value: object, why: str
-) -> None:
+def test_other_preparation_and_other_parts_of_the_clips_do_not_compare(tmp_path, config, section, key, value, why):
     other = config.with_values(section, **{key: value})
     facts, text = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", other, 4.2))
     assert facts["bits_not_comparable_because"] == [why]
     assert "4.200 best" not in text
 
 
-def test_limits_that_all_held_out_audio_is_within_compare(tmp_path: Path, config: Config) -> None:
+def test_limits_that_all_held_out_audio_is_within_compare(tmp_path, config):
     other = config.with_values("training", validation_seconds=None)
     facts, _ = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", other, 4.2))
     assert facts["bits_comparable"]
 
 
-def test_bits_of_16_bit_samples_never_stand_beside_others_without_saying_so(tmp_path: Path, config: Config) -> None:
+def test_bits_of_16_bit_samples_never_stand_beside_others_without_saying_so(tmp_path, config):
     keys = [
         "quantization.kind=linear",
         "quantization.classes=65536",
@@ -122,7 +119,7 @@ def test_bits_of_16_bit_samples_never_stand_beside_others_without_saying_so(tmp_
     assert "4.500 best" not in text
 
 
-def test_equal_configurations_are_said_to_be_equal(tmp_path: Path, config: Config) -> None:
+def test_equal_configurations_are_said_to_be_equal(tmp_path, config):
     run = write_run(tmp_path / "a", config, 4.5)
     facts, text = compared(run, run)
     assert facts["differences"] == {}
@@ -130,13 +127,13 @@ def test_equal_configurations_are_said_to_be_equal(tmp_path: Path, config: Confi
     assert "the same in all" in text
 
 
-def test_names_are_as_short_as_they_can_be_told_apart() -> None:
+def test_names_are_as_short_as_they_can_be_told_apart():
     assert short_names([Path("/x/a"), Path("/x/b")]) == ["a", "b"]
     assert short_names([Path("/x/1/run"), Path("/x/2/run")]) == ["1/run", "2/run"]
     assert short_names([Path("/run"), Path("/x/run")]) == ["//run", "x/run"]
 
 
-def test_only_runs_can_be_compared(tmp_path: Path, config: Config) -> None:
+def test_only_runs_can_be_compared(tmp_path, config):
     run = str(write_run(tmp_path / "a", config, 4.5))
     for other in ("small", str(tmp_path), str(tmp_path / "gone"), "x\0y"):
         with pytest.raises(UsageError, match="expected a run to compare with the others, found none there"):

@@ -9,7 +9,7 @@ import pytest
 from wavegen.report.next_call import forecasting, hearing, resuming
 
 
-def corpus_of(*names: str, label: str | None = None) -> SimpleNamespace:
+def corpus_of(*names, label=None):
     clips = [SimpleNamespace(name=name, content_hash=str(i), label=label) for i, name in enumerate(names)]
     return SimpleNamespace(folder=Path("/my sounds"), validation=clips, train=[])
 

@@ -9,10 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +17,7 @@ import soundfile
 from matplotlib.image import imread
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.errors import CheckpointError, UsageError
 from wavegen.model.building import build_model
 from wavegen.report.inspection import inspect_path
@@ -40,14 +37,14 @@ BASELINES = {"uniform": 8.0, "order-2 Markov": 5.0, "linear prediction": 4.0}
 VOID = {"meta", "link", "img", "br"}
 
 
-def tiny_config() -> Config:
+def tiny_config():
     config = load_config().with_values("audio", sample_rate_hz=RATE).with_values("data", folder=f"/music/{HOSTILE}")
     sizes = {"residual_channels": 4, "gate_channels": 4, "skip_channels": 4, "head_channels": 4}
     config = config.with_values("model", cycles=1, dilation_cycle=4, **sizes)
     return config.with_values("training", steps=100, minutes=None)
 
 
-def write_run(path: Path) -> Path:
+def write_run(path):
     config, run = tiny_config(), RunFolder(path)
     run.create(config.to_yaml())
     for step in range(1, 101):
@@ -77,7 +74,7 @@ def write_run(path: Path) -> Path:
 class Page(HTMLParser):
     """What a page holds; fails where elements do not nest."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
@@ -86,23 +83,23 @@ class Page(HTMLParser):
         self.close()
         assert self.open == []
 
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, name, attributes):
         assert len({key for key, _ in attributes}) == len(attributes)
         self.elements.append((name, dict(attributes)))
         if name not in VOID:
             self.open.append(name)
 
-    def handle_endtag(self, name: str) -> None:
+    def handle_endtag(self, name):
         assert self.open.pop() == name
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         self.text += "" if self.open[-1:] == ["style"] else data
 
-    def all(self, name: str) -> list[dict[str, str | None]]:
+    def all(self, name):
         return [attributes for element, attributes in self.elements if element == name]
 
 
-def content(uri: str | None, kind: str) -> io.BytesIO:
+def content(uri, kind):
     start = f"data:{kind};base64,"
     assert uri is not None
     assert uri.startswith(start)
@@ -110,12 +107,12 @@ def content(uri: str | None, kind: str) -> io.BytesIO:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("page") / HOSTILE.replace("/", "_"))
 
 
 @pytest.fixture(scope="module")
-def file(run: Path) -> Path:
+def file(run):
     target, calls = run.parent / "page.html", []
     request = SampleRequest.parse("0, 1", 0.25)
     n_bytes = write_page(inspect_path(str(run)), target, request, lambda *call: calls.append(call))
@@ -125,16 +122,16 @@ def file(run: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(file: Path) -> Page:
+def page(file):
     return Page(file.read_text(encoding="utf-8"))
 
 
-def test_the_call_for_more_can_be_pasted(page: Page, run: Path) -> None:
+def test_the_call_for_more_can_be_pasted(page, run):
     call = page.text.partition("More of it: ")[2].partition("Made by")[0]
     assert shlex.split(call) == ["wavegen", "generate", str(run), "-o", "new.wav"]
 
 
-def test_the_page_is_one_whole_document(page: Page) -> None:
+def test_the_page_is_one_whole_document(page):
     assert page.elements[0] == ("html", {"lang": "en"})
     names = [name for name, _ in page.elements]
     assert [names.count(name) for name in ("head", "title", "body", "main", "h1", "nav")] == [1] * 6
@@ -149,7 +146,7 @@ def test_the_page_is_one_whole_document(page: Page) -> None:
     assert all(after - before <= 1 for before, after in zip([0, *levels], levels, strict=False))
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_runs(page: Page) -> None:
+def test_nothing_comes_from_elsewhere_and_nothing_runs(page):
     assert not {"script", "iframe", "object", "embed", "form", "base"} & {name for name, _ in page.elements}
     for name, attributes in page.elements:
         assert not any(key.startswith("on") for key in attributes)
@@ -162,13 +159,13 @@ def test_nothing_comes_from_elsewhere_and_nothing_runs(page: Page) -> None:
     assert policy[0].startswith("default-src 'none'")
 
 
-def test_every_text_of_a_user_is_only_text(page: Page, run: Path) -> None:
+def test_every_text_of_a_user_is_only_text(page, run):
     assert page.text.count("<script>alert(") >= 5  # title, heading, path, folder, label
     assert run.name in page.text
     assert f"/music/{HOSTILE}" in page.text
 
 
-def test_every_sound_can_be_decoded_and_every_picture_has_words(page: Page) -> None:
+def test_every_sound_can_be_decoded_and_every_picture_has_words(page):
     players, pictures = page.all("audio"), page.all("img")
     assert len(players) == len(pictures) == 2 + 5
     for player in players:
@@ -185,7 +182,7 @@ def test_every_sound_can_be_decoded_and_every_picture_has_words(page: Page) -> N
         assert drawing["aria-label"]
 
 
-def test_the_page_says_what_the_run_is(page: Page) -> None:
+def test_the_page_says_what_the_run_is(page):
     for text in (
         "4.100",  # best held-out
         "That beats uniform, order-2 Markov; still better: linear prediction (4.000).",
@@ -202,14 +199,14 @@ def test_the_page_says_what_the_run_is(page: Page) -> None:
         assert text in page.text
 
 
-def test_the_same_seed_gives_the_same_samples(file: Path, run: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_samples(file, run, tmp_path):
     write_page(inspect_path(str(run)), tmp_path / "again.html", SampleRequest((1.0,), 0.25), lambda *_: None)
     first = [audio["src"] for audio in Page(file.read_text()).all("audio")]
     again = [audio["src"] for audio in Page((tmp_path / "again.html").read_text()).all("audio")]
     assert again[0] == first[1]
 
 
-def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
+def test_a_run_that_has_just_begun_has_a_page(tmp_path):
     RunFolder(tmp_path / "run").create(tiny_config().to_yaml())
     target = tmp_path / "page.html"
     write_page(inspect_path(str(tmp_path / "run")), target, SampleRequest((1.0,), 1.0), lambda *_: None)
@@ -219,7 +216,7 @@ def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path) -> None:
     assert page.all("audio") == []
 
 
-def test_a_damaged_checkpoint_is_an_error_unless_no_samples_are_asked_for(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_an_error_unless_no_samples_are_asked_for(tmp_path):
     run = write_run(tmp_path / "run")
     RunFolder(run).best_checkpoint.write_bytes(b"damaged")
     inspection = inspect_path(str(run))
@@ -230,7 +227,7 @@ def test_a_damaged_checkpoint_is_an_error_unless_no_samples_are_asked_for(tmp_pa
     assert "None were asked for" in Page((tmp_path / "page.html").read_text()).text
 
 
-def test_wrong_calls_are_noticed_before_the_work(run: Path, tmp_path: Path) -> None:
+def test_wrong_calls_are_noticed_before_the_work(run, tmp_path):
     check_page([str(run)], tmp_path / "new.html", overwrite=False)
     with pytest.raises(UsageError, match="--html: expected one run, found 2 paths"):
         check_page([str(run), str(run)], tmp_path / "new.html", overwrite=False)
@@ -247,7 +244,7 @@ def test_wrong_calls_are_noticed_before_the_work(run: Path, tmp_path: Path) -> N
             SampleRequest.parse("1", seconds)
 
 
-def test_a_checkpoint_is_drawn_among_the_baselines(run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_drawn_among_the_baselines(run, tmp_path):
     draw(inspect_path(str(RunFolder(run).best_checkpoint)), tmp_path / "a.png")
     assert imread(tmp_path / "a.png").shape[1] == 1000
 
@@ -255,7 +252,7 @@ def test_a_checkpoint_is_drawn_among_the_baselines(run: Path, tmp_path: Path) ->
 # --- parts --------------------------------------------------------------------------------------------------
 
 
-def test_markup_escapes_what_is_not_markup() -> None:
+def test_markup_escapes_what_is_not_markup():
     made = tag(
         "p", "a < b", tag("b", '"&"'), [Markup("<i></i>"), "'"], class_="x", aria_label='"><', hidden=True, id=None
     )
@@ -263,14 +260,14 @@ def test_markup_escapes_what_is_not_markup() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (3.94, 8.06), (0.0, 123_456.0), (1e-6, 3e-6), (-5.0, 5.0)])
-def test_ticks_are_round_few_and_within(low: float, high: float) -> None:
+def test_ticks_are_round_few_and_within(low, high):
     ticks = Axis(low, high, "", str).ticks(6)
     assert 2 <= len(ticks) <= 7
     assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in ticks)
     assert len({f"{tick:.3g}" for tick in ticks}) == len(ticks)
 
 
-def test_a_chart_places_its_points() -> None:
+def test_a_chart_places_its_points():
     x, y = Axis(0, 10, "step", str), Axis(0, 4, "bits", str)
     made = chart(
         "Bits", "They fall.", x, y, [Curve("held-out", "held-out", [(0, 4), (5, 2), (10, 0)], True)], {"level": 1}
@@ -280,15 +277,15 @@ def test_a_chart_places_its_points() -> None:
     assert 'aria-label="Bits. They fall."' in made
 
 
-def test_a_spectrum_in_words() -> None:
+def test_a_spectrum_in_words():
     tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
     words = describe_spectrum(spectrogram(tone, 16000, 100), 16000)
     assert words.startswith("0 to 8 kHz, strongest near 1,000 Hz; half of the power lies below 1,000 Hz")
 
 
-def test_the_verdict_ranks_the_model() -> None:
-    def said(bits: float | None) -> str:
-        entry: dict[str, Any] = {"step": 7, "bits_per_sample": bits, "all_bits_per_sample": None}
+def test_the_verdict_ranks_the_model():
+    def said(bits):
+        entry = {"step": 7, "bits_per_sample": bits, "all_bits_per_sample": None}
         return verdict({**entry, "baselines_bits_per_sample": BASELINES, "held_out_seconds": None})
 
     assert said(3.0).endswith("That beats every trivial baseline; the best of them is linear prediction with 4.000.")
@@ -315,7 +312,7 @@ class Browser:
         "--disable-sync",
     )
 
-    def __init__(self, profile: str) -> None:
+    def __init__(self, profile):
         self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
         assert self.driver.stdout is not None
         port = next(
@@ -331,26 +328,26 @@ class Browser:
             self.driver.communicate()
             raise
 
-    def call(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
+    def call(self, path, body=None, method="POST"):
         data = json.dumps(body or {}).encode() if method == "POST" else None
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["value"]
 
-    def command(self, command: str, **parameters: Any) -> Any:
+    def command(self, command, **parameters):
         return self.call("/goog/cdp/execute", {"cmd": command, "params": parameters})
 
-    def run(self, script: str) -> Any:
+    def run(self, script):
         return self.call("/execute/async", {"script": script, "args": []})
 
-    def close(self) -> None:
+    def close(self):
         self.call("", method="DELETE")
         self.driver.terminate()
         self.driver.communicate()
 
 
 @pytest.fixture
-def browser() -> Iterator[Browser]:
+def browser():
     if shutil.which("chromedriver") is None:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -382,7 +379,7 @@ done([page.scrollWidth <= page.clientWidth, seen, getComputedStyle(document.body
 
 
 @pytest.mark.slow
-def test_a_browser_plays_and_shows_the_page_without_complaint(browser: Browser, file: Path) -> None:
+def test_a_browser_plays_and_shows_the_page_without_complaint(browser, file):
     backgrounds = {}
     for width in (390, 1280):
         for theme in ("light", "dark"):
@@ -402,7 +399,7 @@ def test_a_browser_plays_and_shows_the_page_without_complaint(browser: Browser, 
 
 
 @pytest.mark.slow
-def test_the_page_is_used_by_keyboard_alone(browser: Browser, file: Path) -> None:
+def test_the_page_is_used_by_keyboard_alone(browser, file):
     browser.call("/url", {"url": file.as_uri()})
     reached = []
     for _ in range(80):

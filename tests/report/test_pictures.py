@@ -22,16 +22,16 @@ RATE = 16000
 BASELINES = {"uniform": 8.0, "unigram": 7.6, "order-1 Markov": 5.0, "order-2 Markov": 4.9, "linear prediction": 4.0}
 
 
-def sine(amplitude: float, seconds: float, hertz: float = 1000.0) -> np.ndarray:
+def sine(amplitude, seconds, hertz=1000.0):
     return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
 
-def size(path: Path) -> tuple[int, int]:
+def size(path):
     height, width, _ = imread(path).shape
     return width, height
 
 
-def write_run(path: Path, steps: int = 200, bits: float = 5.0) -> Path:
+def write_run(path, steps=200, bits=5.0):
     run = RunFolder(path)
     run.create(load_config().to_yaml())
     with run.metrics_file.open("w") as file:
@@ -55,7 +55,7 @@ def write_run(path: Path, steps: int = 200, bits: float = 5.0) -> Path:
 # --- numbers of a picture -----------------------------------------------------------------------------------
 
 
-def test_a_full_scale_sine_is_0_db_at_its_frequency() -> None:
+def test_a_full_scale_sine_is_0_db_at_its_frequency():
     drawn = spectrogram.spectrogram(sine(1.0, 1.0), RATE, 10_000)
     frequency, column = np.unravel_index(np.argmax(drawn.level_db), drawn.level_db.shape)
     assert frequency * RATE / drawn.fft_size == 1000
@@ -63,7 +63,7 @@ def test_a_full_scale_sine_is_0_db_at_its_frequency() -> None:
     assert drawn.level_db.shape == (drawn.fft_size // 2 + 1, 1 + RATE // drawn.hop)
 
 
-def test_a_long_spectrogram_is_the_mean_power_of_the_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_spectrogram_is_the_mean_power_of_the_short_one(monkeypatch):
     waveform = np.random.default_rng(0).normal(0, 0.1, 50_000).astype(np.float32)
     every = spectrogram.spectrogram(waveform, RATE, 10_000)
     monkeypatch.setattr(spectrogram, "FRAMES_AT_ONCE", 64)
@@ -76,14 +76,14 @@ def test_a_long_spectrogram_is_the_mean_power_of_the_short_one(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("n_samples", [1, 7, 100, 12_345])
-def test_the_envelope_holds_every_sample(n_samples: int) -> None:
+def test_the_envelope_holds_every_sample(n_samples):
     waveform = np.random.default_rng(1).normal(size=n_samples).astype(np.float32)
     lowest, highest = envelope(waveform, 100)
     assert len(lowest) == len(highest) <= 100
     assert (lowest.min(), highest.max()) == (waveform.min(), waveform.max())
 
 
-def test_labels_keep_their_distance_and_their_order() -> None:
+def test_labels_keep_their_distance_and_their_order():
     places = [5.65, 4.8, 5.63, 8.0, 5.64]
     moved = spread(places, 0.3)
     assert np.argsort(moved).tolist() == np.argsort(places).tolist()
@@ -92,7 +92,7 @@ def test_labels_keep_their_distance_and_their_order() -> None:
     assert spread([], 1.0) == []
 
 
-def test_a_smooth_curve_keeps_the_mean_and_leaves_out_what_is_not_finite() -> None:
+def test_a_smooth_curve_keeps_the_mean_and_leaves_out_what_is_not_finite():
     values = [None if i == 5 else float(i % 7) for i in range(3000)]
     places, means = smooth(range(3000), values)
     assert len(places) == len(means) == 200
@@ -101,7 +101,7 @@ def test_a_smooth_curve_keeps_the_mean_and_leaves_out_what_is_not_finite() -> No
     assert smooth([1, 2], [3.0, 5.0]) == ([1.0, 2.0], [3.0, 5.0])
 
 
-def test_limits_leave_out_the_fall_of_the_first_steps() -> None:
+def test_limits_leave_out_the_fall_of_the_first_steps():
     history = History(
         steps=list(range(1, 1001)), train=[8.0] * 20 + [3.0 + 1 / step for step in range(21, 1001)], validations=[]
     )
@@ -110,7 +110,7 @@ def test_limits_leave_out_the_fall_of_the_first_steps() -> None:
     assert 3.5 < span.highest < 4.0
 
 
-def test_baselines_of_the_curve_are_those_of_the_audio_that_every_validation_hears(tmp_path: Path) -> None:
+def test_baselines_of_the_curve_are_those_of_the_audio_that_every_validation_hears(tmp_path):
     run = write_run(tmp_path / "run")
     last = {"step": 200, "validation_bits": 5.0, "held_out_bits": 5.5, "baselines": {"uniform": 9.0}}
     RunFolder(run).append_metrics(last)
@@ -124,7 +124,7 @@ def test_baselines_of_the_curve_are_those_of_the_audio_that_every_validation_hea
 # --- pictures -----------------------------------------------------------------------------------------------
 
 
-def test_every_kind_is_drawn(tmp_path: Path) -> None:
+def test_every_kind_is_drawn(tmp_path):
     soundfile.write(tmp_path / "a.wav", sine(0.5, 1.0), RATE)
     (tmp_path / "sub").mkdir()
     for i in range(5):
@@ -145,8 +145,8 @@ def test_every_kind_is_drawn(tmp_path: Path) -> None:
         assert 400 <= height <= 1100
 
 
-def test_figures_in_different_classes_are_never_on_one_axis() -> None:
-    def history(bits: float) -> History:
+def test_figures_in_different_classes_are_never_on_one_axis():
+    def history(bits):
         steps = list(range(1, 11))
         scored = {"step": 10, "bits_per_sample": bits, "hours_heard": 1.0, "minutes_trained": 1.0}
         baselines = {"all_bits_per_sample": None, "baselines_bits_per_sample": {"uniform": bits + 1}}
@@ -168,7 +168,7 @@ def test_figures_in_different_classes_are_never_on_one_axis() -> None:
 
 
 @pytest.mark.parametrize("n_samples", [1, 100, 40_000])
-def test_audio_of_any_length_is_drawn(tmp_path: Path, n_samples: int) -> None:
+def test_audio_of_any_length_is_drawn(tmp_path, n_samples):
     path = tmp_path / "a.wav"
     soundfile.write(path, sine(0.5, n_samples / RATE), RATE)
     draw(inspect_path(str(path)), tmp_path / "a.png")
@@ -176,13 +176,13 @@ def test_audio_of_any_length_is_drawn(tmp_path: Path, n_samples: int) -> None:
     assert size(tmp_path / "audition.png") == (1000, 550)
 
 
-def test_names_in_any_script_and_with_dollars_are_drawn() -> None:
+def test_names_in_any_script_and_with_dollars_are_drawn():
     figure = new_figure(3, 2)
     title(figure.subplots(), r"$\frac{1}{ _ 録音 \x00.wav".replace("\\x00", ""))
     assert imread(io.BytesIO(to_png(figure))).shape[:2] == (200, 300)
 
 
-def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
+def test_nothing_to_draw_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "run").create(load_config().to_yaml())
     for path, message in (("empty", "no usable audio file"), ("run", "has no step with a finite")):
@@ -194,7 +194,7 @@ def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
 # --- where they go ------------------------------------------------------------------------------------------
 
 
-def test_a_target_is_checked_before_the_work(tmp_path: Path) -> None:
+def test_a_target_is_checked_before_the_work(tmp_path):
     (tmp_path / "old.png").write_bytes(b"precious")
     (tmp_path / "folder.png").mkdir()
     check_target(tmp_path / "new.PNG", ".png", overwrite=False)
@@ -210,11 +210,11 @@ def test_a_target_is_checked_before_the_work(tmp_path: Path) -> None:
             check_target(tmp_path / name, ".png", overwrite=False)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     target = tmp_path / "a.png"
     target.write_bytes(b"old")
 
-    def fail(self: Path, other: Path) -> None:
+    def fail(self, other):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)

@@ -21,7 +21,7 @@ RATE_HZ = 100
 HOSTILE = ["a\nb.wav", 'a,"b".wav', "=1+1.wav", "-6 dB.wav", "caf\udce9.wav", "\x1b[31m.wav"]
 
 
-def score(name: str, n_samples: int, figure: float, label: str | None = None, trained_on: bool | None = False) -> Score:
+def score(name, n_samples, figure, label=None, trained_on=False):
     baselines = {"uniform": 8.0 * n_samples, "linear prediction": (figure + 0.5) * n_samples}
     return Score(name, n_samples, figure * n_samples, baselines, label, trained_on)
 
@@ -29,7 +29,7 @@ def score(name: str, n_samples: int, figure: float, label: str | None = None, tr
 SCORES = [score("1", 100, 3.0, "anna"), score("2", 300, 2.0, "bert", True), score("3", 200, 4.0, "anna", None)]
 
 
-def series_score(name: str, *errors: float) -> SeriesScore:
+def series_score(name, *errors):
     own = np.array(errors)[:, None]
     return SeriesScore(name, Errors.of(own), {"last value": Errors.of(2 * own)}, False)
 
@@ -37,14 +37,14 @@ def series_score(name: str, *errors: float) -> SeriesScore:
 SERIES = [series_score("a", 1.0, 2.0), series_score("b", 3.0, 5.0, 4.0)]
 
 
-def read(text: str) -> list[dict[str, str]]:
+def read(text):
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_summary_has_each_figure_with_its_margin_and_the_difference() -> None:
+def test_the_summary_has_each_figure_with_its_margin_and_the_difference():
     table = summary_table(SCORES, RATE_HZ, Quantizer())
     assert table.title == "bits/sample of 3 clips, 6.0 s, 256 mu-law classes (8 bit) (lower is better)"
     assert table.columns == ("", "bits/sample", "+-", "this model minus it", "+-")
@@ -55,19 +55,19 @@ def test_the_summary_has_each_figure_with_its_margin_and_the_difference() -> Non
     assert rows["linear prediction"][2:] == ["-0.5000", "0.0000"]
 
 
-def test_of_one_clip_there_is_a_figure_without_a_margin() -> None:
+def test_of_one_clip_there_is_a_figure_without_a_margin():
     rows = {name: cells for name, *cells in summary_table(SCORES[:1], RATE_HZ, Quantizer()).rows}
     assert rows["this model"] == ["3.0000", "-", "", ""]
     assert rows["uniform"] == ["8.0000", "-", "-5.0000", "-"]
 
 
-def test_without_baselines_there_is_nothing_to_differ_from() -> None:
+def test_without_baselines_there_is_nothing_to_differ_from():
     table = summary_table([Score("1", 100, 300.0, {}), Score("2", 100, 310.0, {})], RATE_HZ, Quantizer())
     assert table.columns == ("", "bits/sample", "+-")
     assert [len(row) for row in table.rows] == [3]
 
 
-def test_each_label_has_a_line() -> None:
+def test_each_label_has_a_line():
     (table,) = label_tables(SCORES, RATE_HZ)
     anna, bert = table.rows
     assert anna[:4] == ("anna", "2", "3.0 s", "3.6667")
@@ -76,14 +76,14 @@ def test_each_label_has_a_line() -> None:
     assert label_tables(SCORES[:1], RATE_HZ) == label_tables([score("1", 5, 3.0), score("2", 5, 3.0)], RATE_HZ) == []
 
 
-def test_tables_of_hostile_names_can_be_printed() -> None:
+def test_tables_of_hostile_names_can_be_printed():
     output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     print_tables([clip_table([score(name, 100, 3.0) for name in HOSTILE], RATE_HZ)], output)
     output.flush()
     assert b"\x1b" not in output.buffer.getvalue()
 
 
-def test_series_have_a_margin_over_series() -> None:
+def test_series_have_a_margin_over_series():
     together = series_tables(SERIES, SQUARED_ERROR, summary=True)[0]
     rows = {name: cells for name, *cells in together.rows}
     assert rows["this model"][0] == "3"  # of five positions
@@ -96,7 +96,7 @@ def test_series_have_a_margin_over_series() -> None:
 # --- for programs ---------------------------------------------------------------------------------------------------
 
 
-def test_the_document_has_intervals_labels_and_what_was_trained_on() -> None:
+def test_the_document_has_intervals_labels_and_what_was_trained_on():
     document = sound_document(SCORES, RATE_HZ, Quantizer(), {"int8": 0.01})
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert (document["n_clips"], document["samples"], document["seconds"]) == (3, 600, 6.0)
@@ -118,7 +118,7 @@ def test_the_document_has_intervals_labels_and_what_was_trained_on() -> None:
     ]
 
 
-def test_csv_has_a_line_for_each_clip() -> None:
+def test_csv_has_a_line_for_each_clip():
     rows = read(csv_text(sound_rows(SCORES, RATE_HZ)))
     columns = ["name", "label", "n_samples", "seconds", "bits", "bits_per_sample"]
     baselines = ["bits_per_sample of uniform", "bits_per_sample of linear prediction"]
@@ -127,7 +127,7 @@ def test_csv_has_a_line_for_each_clip() -> None:
     assert [row["trained_on"] for row in rows] == ["false", "true", ""]
 
 
-def test_csv_has_a_line_for_each_series() -> None:
+def test_csv_has_a_line_for_each_series():
     rows = read(csv_text(series_rows(SERIES, SQUARED_ERROR)))
     assert rows[1] == {
         "name": "b",
@@ -140,7 +140,7 @@ def test_csv_has_a_line_for_each_series() -> None:
     }
 
 
-def test_hostile_names_come_out_on_a_line_each_and_as_no_formula() -> None:
+def test_hostile_names_come_out_on_a_line_each_and_as_no_formula():
     text = csv_text(sound_rows([score(name, 100, 3.0, label=name) for name in HOSTILE], RATE_HZ))
     assert text.encode().decode() == text
     assert len(text.splitlines()) == 1 + len(HOSTILE)
@@ -151,8 +151,8 @@ def test_hostile_names_come_out_on_a_line_each_and_as_no_formula() -> None:
 
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf])
-def test_json_has_no_numbers_that_are_not_finite(figure: float, capsys: pytest.CaptureFixture[str]) -> None:
-    def refuse(text: str) -> None:
+def test_json_has_no_numbers_that_are_not_finite(figure, capsys):
+    def refuse(text):
         raise AssertionError(text)
 
     show_json(sound_document([SCORES[0], score("4", 100, figure)], RATE_HZ, Quantizer(), {"int8": figure}))

@@ -16,22 +16,22 @@ CURVE = Table(
 
 
 class Terminal(io.StringIO):
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
-def printed(*tables: Table, file: io.StringIO | None = None) -> str:
+def printed(*tables, file=None):
     file = file or io.StringIO()
     print_tables(tables, file)
     return file.getvalue()
 
 
-def test_facts_stand_in_two_aligned_columns_and_none_is_left_out() -> None:
+def test_facts_stand_in_two_aligned_columns_and_none_is_left_out():
     text = printed(facts("a clip", rate="16,000 Hz", file_size="3 KiB", missing=None))
     assert text == "a clip\n  rate       16,000 Hz\n  file size  3 KiB\n\n"
 
 
-def test_numbers_stand_right_and_texts_left() -> None:
+def test_numbers_stand_right_and_texts_left():
     table = Table("files", ("name", "minutes"), [("01.wav", "9.50"), ("long name.wav", "12.25")])
     lines = printed(table).splitlines()
     assert lines[1] == "  name            minutes"
@@ -41,18 +41,18 @@ def test_numbers_stand_right_and_texts_left() -> None:
 @pytest.mark.parametrize(
     "cell", ["12", "-3.5", "1,234", "4.2 s", "3:07 min", "80%", "80 %", "1e-05", "-", "", "5.4 MiB"]
 )
-def test_what_counts_as_a_number(cell: str) -> None:
+def test_what_counts_as_a_number(cell):
     rows = printed(Table("t", ("a long heading", "b"), [(cell, "x")])).splitlines()
     assert rows[3] == f"  {cell:>14}   x"
 
 
 @pytest.mark.parametrize("cell", ["0001.wav", "3rd take.wav", "2-5.flac", ".hidden", "-x"])
-def test_a_name_that_begins_like_a_number_is_text(cell: str) -> None:
+def test_a_name_that_begins_like_a_number_is_text(cell):
     rows = printed(Table("t", ("a long heading", "b"), [(cell, "x")])).splitlines()
     assert rows[3] == f"  {cell:<14}   x"
 
 
-def test_rows_left_out_are_counted() -> None:
+def test_rows_left_out_are_counted():
     rows = [(f"{i}.wav",) for i in range(1234)]
     table = first_rows("bad", ("file",), rows, 3)
     assert len(table.rows) == 3
@@ -60,20 +60,20 @@ def test_rows_left_out_are_counted() -> None:
     assert "more" not in printed(first_rows("bad", ("file",), rows[:3], 3))
 
 
-def test_output_that_is_no_terminal_has_no_escape_codes_and_no_trailing_spaces() -> None:
+def test_output_that_is_no_terminal_has_no_escape_codes_and_no_trailing_spaces():
     text = printed(CURVE, facts("a clip", rate="16,000 Hz"), first_rows("t", ("a",), [("x",), ("y",)], 1))
     assert "\x1b" not in text
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
-def test_a_terminal_gets_bold_titles_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_bold_titles_unless_no_color_is_set(monkeypatch):
     table = facts("a clip", rate="16,000 Hz")
     assert "\x1b[1ma clip\x1b[0m" in printed(table, file=Terminal())
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in printed(table, file=Terminal())
 
 
-def test_a_narrow_terminal_breaks_texts_but_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_breaks_texts_but_no_number(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     reason = "libsndfile cannot read it; copy it again from its source"
     tables = [
@@ -91,14 +91,14 @@ def test_a_narrow_terminal_breaks_texts_but_no_number(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("columns", ["1", "20"])
-def test_a_terminal_too_narrow_for_a_table_loses_nothing_of_it(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+def test_a_terminal_too_narrow_for_a_table_loses_nothing_of_it(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", "40")
     expected = printed(CURVE)
     monkeypatch.setenv("COLUMNS", columns)
     assert printed(CURVE) == expected
 
 
-def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
+def test_text_that_looks_like_markup_is_printed_as_it_is():
     text = printed(facts("[bold]title[/bold]", name="take [2] :smile:"), Table("t", ("a",), [("[red]x",)]))
     assert "[bold]title[/bold]" in text
     assert "take [2] :smile:" in text
@@ -118,7 +118,7 @@ def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
         (400_000, "111:06 h"),
     ],
 )
-def test_minutes(seconds: float, text: str) -> None:
+def test_minutes(seconds, text):
     assert minutes(seconds) == text
 
 
@@ -135,5 +135,5 @@ def test_minutes(seconds: float, text: str) -> None:
         (5_000_000_000_000, "4,657 GiB"),
     ],
 )
-def test_file_size(n_bytes: int, text: str) -> None:
+def test_file_size(n_bytes, text):
     assert file_size(n_bytes) == text

@@ -21,9 +21,7 @@ VALIDATION = {"step": 1, "validation_bits": 9.25, "baselines": {"uniform": 16.0}
     ],
     ids=str,
 )
-def test_figures_name_their_classes_unless_they_are_the_usual_ones(
-    quantizer: Quantizer, classes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, classes, capsys, monkeypatch):
     monkeypatch.setattr(terminal, "LINE_EVERY_SECONDS", 0.0)  # this is no terminal: the bar is a line
     display = TrainingDisplay(10, Progress(), quantizer.unit)
     display.validated(VALIDATION)
@@ -36,7 +34,7 @@ def test_figures_name_their_classes_unless_they_are_the_usual_ones(
     assert f"train 9.500 | held-out 9.250 | {beside}20k targets/s | 0.50 h heard" in bar
 
 
-def test_a_figure_that_is_no_number_is_not_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_figure_that_is_no_number_is_not_the_best(capsys):
     display = TrainingDisplay(10, Progress(), "bits/sample")
     for bits in (float("nan"), 9.5, 9.75, 9.25):
         display.validated(VALIDATION | {"validation_bits": bits})

@@ -13,7 +13,7 @@ HORIZON = 4
 
 @pytest.mark.parametrize("kind", ["stack", "gru", "lstm", "wavenet"])
 @pytest.mark.parametrize("length", [1, 3, 60])
-def test_beyond_the_horizon_forecasts_count_as_known(kind: str, length: int) -> None:
+def test_beyond_the_horizon_forecasts_count_as_known(kind, length):
     torch.manual_seed(2)
     small = ["model.dilation_cycle=3"] if kind == "wavenet" else ["model.context=9"] if kind != "stack" else []
     network = build_model(load_config("book-simple", [f"model.kind={kind}", f"output.horizon={HORIZON}", *small]))

@@ -70,7 +70,7 @@ def test_has_the_teacher_forced_logits_at_all_widths(random_model, sizes, input_
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 2.0, 0.0])
 @pytest.mark.parametrize("classes", [16, 65536])
 @pytest.mark.parametrize("kind", [LogisticMixture, GaussianMixture])
-def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature) -> None:
+def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature):
     """The same parameters give the same class; both compute in float64, so that no u lies on an edge between them."""
     rng, n = np.random.default_rng(2), 3000
     distribution = kind(classes, 5)
@@ -86,14 +86,14 @@ def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature) -> None:
     np.testing.assert_array_equal(drawn, expected.numpy())
 
 
-def test_the_kernel_and_the_packing_number_outputs_and_activations_alike() -> None:
+def test_the_kernel_and_the_packing_number_outputs_and_activations_alike():
     assert OUTPUT_KINDS[SOFTMAX] == "softmax"
     assert OUTPUT_KINDS[LOGISTIC_MIXTURE] == "logistic_mixture"
     assert OUTPUT_KINDS[GAUSSIAN_MIXTURE] == "gaussian_mixture"
     assert [ACTIVATIONS[number] for number in (GATED, RELU, TANH)] == ["gated", "relu", "tanh"]
 
 
-def test_the_normal_quantile_has_all_digits() -> None:
+def test_the_normal_quantile_has_all_digits():
     p = np.concatenate(
         [10.0 ** np.linspace(-300, -1, 500), np.linspace(0.001, 0.999, 1000), 1 - 2.0 ** np.arange(-53, -3)]
     )
@@ -149,7 +149,7 @@ def test_a_clips_last_bit_does_not_depend_on_count_or_threads(random_model, prec
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("features", "lanes"), [("+avx2,+fma,+avx,+sse4.2", 8), ("+sse4.2", 4)])
-def test_other_processors_take_the_same_path(tmp_path: Path, features: str, lanes: int) -> None:
+def test_other_processors_take_the_same_path(tmp_path, features, lanes):
     """Compile for a lesser processor than this one, in a process of its own, and compare with the teacher."""
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
@@ -181,21 +181,21 @@ assert np.abs(engine.force(classes) - expected).max() < 1e-4
     assert done.returncode == 0, done.stderr
 
 
-def test_this_processor_is_used_as_wide_as_it_is() -> None:
+def test_this_processor_is_used_as_wide_as_it_is():
     assert LANES in (4, 8, 16)
 
 
-def test_the_kernel_is_kept_on_disk() -> None:
+def test_the_kernel_is_kept_on_disk():
     compile_kernel("float32", print)
     assert run.stats.cache_path
     assert list(Path(run.stats.cache_path).glob("fused_kernel.run-*.nbi"))
 
 
-def test_a_long_compilation_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_compilation_is_announced(monkeypatch):
     from wavegen.sampling.engines import numba_fused
 
     monkeypatch.setattr(numba_fused, "ANNOUNCED_AFTER_SECONDS", 0.0)
-    said: list[str] = []
+    said = []
     original = numba_fused.pack
 
     def slowly(*arguments):
@@ -210,14 +210,14 @@ def test_a_long_compilation_is_announced(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("output", OUTPUT_KINDS)
 @pytest.mark.parametrize("kind", ["embedding", "one_hot", "scalar"])
-def test_shapes_without_torch_are_the_models(kind: str, output: str) -> None:
+def test_shapes_without_torch_are_the_models(kind, output):
     sizes = ["model.kernel_size=3", "model.skip_channels=50"]
     config = load_config("small", [f"model.input={kind}", f"output.kind={output}", *sizes])
     shapes = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
     assert parameter_shapes(config) == shapes
 
 
-def test_weights_that_do_not_fit_never_reach_the_kernel() -> None:
+def test_weights_that_do_not_fit_never_reach_the_kernel():
     config = load_config("small", ["model.dilation_cycle=2"])
     weights = weights_of(build_model(config))
     check_weights(weights, parameter_shapes(config))
@@ -230,7 +230,7 @@ def test_weights_that_do_not_fit_never_reach_the_kernel() -> None:
             check_weights(spoilt, parameter_shapes(config))
 
 
-def test_saturated_gates_are_no_trouble(random_model) -> None:
+def test_saturated_gates_are_no_trouble(random_model):
     """Warnings are errors here: an overflow on the way would show."""
     model = random_model()
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_saturated_gates_are_no_trouble(random_model) -> None:
     np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=1e-4)
 
 
-def test_a_large_dilation_costs_no_more_work_per_sample(random_model) -> None:
+def test_a_large_dilation_costs_no_more_work_per_sample(random_model):
     """What one step reads does not depend on the receptive field."""
     sizes = [
         pack(weights_of(random_model(dilations=d)), d, Softmax(16), "float32").n_bytes
@@ -251,7 +251,7 @@ def test_a_large_dilation_costs_no_more_work_per_sample(random_model) -> None:
     assert sizes[0] == sizes[1]
 
 
-def test_only_what_was_asked_for_is_used() -> None:
+def test_only_what_was_asked_for_is_used():
     assert choose_engine("auto", "cpu") == "numba"
     assert choose_engine("auto", "cuda") == "torch"
     with pytest.raises(UsageError, match="--engine numba runs on the CPU, not on cuda"):

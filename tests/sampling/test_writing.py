@@ -1,13 +1,9 @@
 """Generated audio into files."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 
-from wavegen.audio.quantize import Floats
 from wavegen.errors import ModelError
 from wavegen.sampling.writing import write_clips
 
@@ -15,14 +11,14 @@ RATE_HZ = 8000
 BEFORE = np.full(3, 0.5, np.float32)
 
 
-def write(blocks: Iterator[Floats], paths: list[Path]) -> list[int]:
-    made: list[int] = []
+def write(blocks, paths):
+    made = []
     names = [str(path) for path in paths]
     write_clips(blocks, names, RATE_HZ, n_samples=8, before=BEFORE, overwrite=True, written=made.append)
     return made
 
 
-def test_each_clip_is_written_behind_what_comes_before(tmp_path: Path) -> None:
+def test_each_clip_is_written_behind_what_comes_before(tmp_path):
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     blocks = (np.full((2, n), n / 10, np.float32) * [[1], [-1]] for n in (5, 3))
     assert write(blocks, paths) == [5, 8]
@@ -31,8 +27,8 @@ def test_each_clip_is_written_behind_what_comes_before(tmp_path: Path) -> None:
         np.testing.assert_allclose(soundfile.read(path)[0], expected, atol=1e-4)
 
 
-def test_what_fails_before_the_first_sample_replaces_nothing(tmp_path: Path) -> None:
-    def broken() -> Iterator[Floats]:
+def test_what_fails_before_the_first_sample_replaces_nothing(tmp_path):
+    def broken():
         raise ModelError("not finite")
         yield
 

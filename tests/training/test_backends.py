@@ -16,19 +16,19 @@ from wavegen.device import torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
 from wavegen.model.mixtures import GaussianMixture, LogisticMixture
-from wavegen.training.backends import Backend, FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
+from wavegen.training.backends import FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
 from wavegen.training.settling import settle
 
 
 @pytest.fixture
-def batch(random_model) -> Batch:
+def batch(random_model):
     model, rng = random_model(), np.random.default_rng(0)
     inputs = rng.integers(model.classes, size=(5, model.receptive_field - 1 + 60))
     targets = rng.integers(model.classes, size=(5, 60))
     return Batch(inputs, targets, rng.random(targets.shape) < 0.9)
 
 
-def conditioned(batch: Batch, steps: int) -> Batch:
+def conditioned(batch, steps):
     """The batch with labels and frames, a table of seven rows for each window."""
     rng, size = np.random.default_rng(1), len(batch.inputs)
     labels = np.eye(3, dtype=np.float32)[rng.integers(3, size=(size, 7))]
@@ -37,7 +37,7 @@ def conditioned(batch: Batch, steps: int) -> Batch:
     return replace(batch, condition=rows)
 
 
-def expected(model, batch: Batch, n_targets: int) -> tuple[float, list[torch.Tensor]]:
+def expected(model, batch, n_targets):
     condition = slices_of(batch, 1)[0][3]
     if condition is not None:
         wide = model.skip.weight.dtype
@@ -48,7 +48,7 @@ def expected(model, batch: Batch, n_targets: int) -> tuple[float, list[torch.Ten
     return float(loss.detach()), list(torch.autograd.grad(loss, list(model.parameters())))
 
 
-def build(kind: str, model, slices: int, recompute: bool = False, threads: int = 2) -> Backend:
+def build(kind, model, slices, recompute=False, threads=2):
     if kind == "fused":
         return FusedBackend(model, "float32", slices, recompute, threads)
     return TorchBackend(model, "float32", slices, recompute)
@@ -57,7 +57,7 @@ def build(kind: str, model, slices: int, recompute: bool = False, threads: int =
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("slices", [1, 2, 3, 5, 9])
 @pytest.mark.parametrize("kind", ["fused", "torch"])
-def test_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, kind, slices, recompute) -> None:
+def test_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, kind, slices, recompute):
     model = random_model()
     n_targets = int(batch.is_real.sum())
     nats, gradients = build(kind, model, slices, recompute).gradients(batch, n_targets)
@@ -70,7 +70,7 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, ki
 
 @pytest.mark.parametrize("distribution", [LogisticMixture(16, 3), GaussianMixture(16, 2)], ids=str)
 @pytest.mark.parametrize("kind", ["fused", "torch"])
-def test_a_mixtures_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, kind, distribution) -> None:
+def test_a_mixtures_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, kind, distribution):
     model = random_model(distribution=distribution)
     n_targets = int(batch.is_real.sum())
     nats, gradients = build(kind, model, 2).gradients(batch, n_targets)
@@ -81,7 +81,7 @@ def test_a_mixtures_loss_and_gradients_are_those_of_the_whole_batch(random_model
 
 
 @pytest.mark.parametrize("kind", [FusedBackend, TorchBackend])
-def test_a_mixtures_loss_is_float32_beside_bfloat16_products(random_model, batch, kind, monkeypatch) -> None:
+def test_a_mixtures_loss_is_float32_beside_bfloat16_products(random_model, batch, kind, monkeypatch):
     model, dtypes = random_model(distribution=LogisticMixture(16, 3)), []
 
     def loss(self, parameters, targets):
@@ -99,7 +99,7 @@ def test_a_mixtures_loss_is_float32_beside_bfloat16_products(random_model, batch
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("slices", [1, 2, 5])
 @pytest.mark.parametrize("kind", ["fused", "torch"])
-def test_conditions_have_gradients_too(random_model, batch, kind, slices, recompute) -> None:
+def test_conditions_have_gradients_too(random_model, batch, kind, slices, recompute):
     shape = {"n_labels": 3, "label_channels": 5, "n_mels": 4, "upsampling": 2}
     model, exact_model = random_model(**shape), random_model(**shape, dtype=torch.float64)
     batch = conditioned(batch, batch.inputs.shape[1])
@@ -112,7 +112,7 @@ def test_conditions_have_gradients_too(random_model, batch, kind, slices, recomp
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_threads_change_no_bit_of_conditions(random_model, batch, precision) -> None:
+def test_threads_change_no_bit_of_conditions(random_model, batch, precision):
     model = random_model(n_labels=3, label_channels=5, n_mels=4, upsampling=2)
     batch = conditioned(batch, batch.inputs.shape[1])
     results = [FusedBackend(model, precision, 4, False, threads).gradients(batch, 300) for threads in (1, 2, 4)]
@@ -121,7 +121,7 @@ def test_threads_change_no_bit_of_conditions(random_model, batch, precision) -> 
         assert all(torch.equal(mine, first) for mine, first in zip(gradients, results[0][1], strict=True))
 
 
-def test_the_head_in_stretches_is_the_head(random_model, batch, monkeypatch) -> None:
+def test_the_head_in_stretches_is_the_head(random_model, batch, monkeypatch):
     model = random_model()
     whole = build("fused", model, 1).gradients(batch, 100)
     monkeypatch.setattr("wavegen.training.backends.HEAD_ROWS", 64)
@@ -132,7 +132,7 @@ def test_the_head_in_stretches_is_the_head(random_model, batch, monkeypatch) -> 
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_threads_change_no_bit(random_model, batch, precision) -> None:
+def test_threads_change_no_bit(random_model, batch, precision):
     model = random_model()
     results = [FusedBackend(model, precision, 4, False, threads).gradients(batch, 300) for threads in (1, 2, 3, 4, 7)]
     for nats, gradients in results[1:]:
@@ -141,7 +141,7 @@ def test_threads_change_no_bit(random_model, batch, precision) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fused", "torch"])
-def test_a_slice_without_a_real_target_adds_nothing(random_model, batch, kind) -> None:
+def test_a_slice_without_a_real_target_adds_nothing(random_model, batch, kind):
     model = random_model()
     silent = Batch(batch.inputs[:2], batch.targets[:2], batch.is_real[:2] & np.array([[True], [False]]))
     nats, gradients = build(kind, model, 2).gradients(silent, int(silent.is_real.sum()))
@@ -152,7 +152,7 @@ def test_a_slice_without_a_real_target_adds_nothing(random_model, batch, kind) -
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
 
 
-def test_bfloat16_stays_near_float32(random_model, batch) -> None:
+def test_bfloat16_stays_near_float32(random_model, batch):
     model = random_model(residual_channels=32, gate_channels=32, skip_channels=64, head_channels=64)
     exact = expected(model, batch, 300)[1]
     rough = FusedBackend(model, "bfloat16", 2, False, 2).gradients(batch, 300)[1]
@@ -161,11 +161,11 @@ def test_bfloat16_stays_near_float32(random_model, batch) -> None:
         assert float((mine - theirs).norm() / theirs.norm()) < 0.1
 
 
-def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_model, batch, monkeypatch) -> None:
+def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_model, batch, monkeypatch):
     backend = build("fused", random_model(), 5)
     whole, calls, running = backend._slice, itertools.count(), []
 
-    def first_breaks(*args: object) -> tuple[float, list[torch.Tensor]]:
+    def first_breaks(*args):
         if next(calls) == 0:
             raise MemoryError
         running.append(1)
@@ -185,7 +185,7 @@ def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_m
     assert backend.gradients(batch, 300)[0] == build("fused", random_model(), 5).gradients(batch, 300)[0]
 
 
-def test_one_thread_is_one_thread(random_model) -> None:
+def test_one_thread_is_one_thread(random_model):
     """Also inside the matrix library, which would take all cores in a thread that nobody told otherwise."""
     model, rng = random_model(residual_channels=128, gate_channels=128), np.random.default_rng(0)
     inputs = rng.integers(model.classes, size=(1, model.receptive_field - 1 + 8000))
@@ -200,7 +200,7 @@ def test_one_thread_is_one_thread(random_model) -> None:
     assert min(cores) < 1.2  # now and then a thread of another test has something to do
 
 
-def test_one_window_and_many_threads(random_model, batch) -> None:
+def test_one_window_and_many_threads(random_model, batch):
     one = Batch(batch.inputs[:1], batch.targets[:1], batch.is_real[:1])
     nats, _ = FusedBackend(random_model(), "float32", 1, False, 8).gradients(one, 50)
     assert nats == pytest.approx(expected(random_model(dtype=torch.float64), one, 50)[0], rel=1e-5)
@@ -209,7 +209,7 @@ def test_one_window_and_many_threads(random_model, batch) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
-def test_compiled_is_the_same(random_model, batch) -> None:
+def test_compiled_is_the_same(random_model, batch):
     model = random_model()
     nats, gradients = TorchBackend(model, "float32", 1, False, compiled=True).gradients(batch, 300)
     exact_nats, exact = expected(random_model(dtype=torch.float64), batch, 300)
@@ -218,8 +218,8 @@ def test_compiled_is_the_same(random_model, batch) -> None:
         assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
 
 
-def test_what_cannot_be_compiled_says_what_to_choose(random_model, batch, monkeypatch) -> None:
-    def broken(*_: object) -> None:
+def test_what_cannot_be_compiled_says_what_to_choose(random_model, batch, monkeypatch):
+    def broken(*_):
         raise torch._dynamo.exc.TorchDynamoException("no compiler\nmore of it")
 
     monkeypatch.setattr(torch, "compile", lambda _: broken)
@@ -227,7 +227,7 @@ def test_what_cannot_be_compiled_says_what_to_choose(random_model, batch, monkey
         TorchBackend(random_model(), "float32", 1, False, compiled=True).gradients(batch, 300)
 
 
-def test_the_configuration_chooses() -> None:
+def test_the_configuration_chooses():
     from wavegen.model.building import build_model
 
     cpu = torch.device("cpu")
@@ -239,7 +239,7 @@ def test_the_configuration_chooses() -> None:
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 @pytest.mark.parametrize(("slices", "threads"), [(1, 1), (2, 2), (3, 2), (5, 3)])
-def test_a_recurrent_networks_slices_side_by_side_are_the_whole_batch(kind, slices, threads) -> None:
+def test_a_recurrent_networks_slices_side_by_side_are_the_whole_batch(kind, slices, threads):
     from wavegen.model.building import build_model
 
     shape = ["recurrent_channels=12", "recurrent_layers=2", "context=20"]
@@ -267,7 +267,7 @@ def test_a_recurrent_networks_slices_side_by_side_are_the_whole_batch(kind, slic
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_computes_the_same(random_model, batch, dtype) -> None:
+def test_cuda_computes_the_same(random_model, batch, dtype):
     model = random_model().cuda()
     precision = "bfloat16" if dtype == torch.bfloat16 else "float32"
     nats, gradients = TorchBackend(model, precision, 2, False).gradients(batch, 300)

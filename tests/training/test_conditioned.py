@@ -3,7 +3,6 @@
 import io
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 
 from recordings import write_tones
 from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.data.reading import read_corpus
 from wavegen.errors import DataError, ModelError, UsageError
 from wavegen.evaluation.evaluation import score_clips, total
@@ -27,13 +26,12 @@ from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.memory import training_bytes
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.settling import settle
-from wavegen.training.trainer import Trainer
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
 MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]
 
 
-def write_voices(folder: Path, voices: dict[str, float], n_clips: int = 6) -> Path:
+def write_voices(folder, voices, n_clips=6):
     """A sub-folder for each voice: tones of its pitch."""
     for seed, (name, hz) in enumerate(voices.items()):
         write_tones(folder / name, [hz] * n_clips, seed=seed)
@@ -41,15 +39,15 @@ def write_voices(folder: Path, voices: dict[str, float], n_clips: int = 6) -> Pa
 
 
 @pytest.fixture
-def voices(tmp_path: Path) -> Path:
+def voices(tmp_path):
     return write_voices(tmp_path / "voices", {"carl": 150.0, "anna": 400.0})
 
 
-def tiny(folder: Path, *overrides: str) -> Config:
+def tiny(folder, *overrides):
     return load_config("small", [f"data.folder={folder}", *TINY, *overrides])
 
 
-def held_out_bits(training: Trainer) -> float:
+def held_out_bits(training):
     return training.validator.figure(training.average, training.material.held_out(None))
 
 
@@ -58,9 +56,7 @@ def held_out_bits(training: Trainer) -> float:
 
 @pytest.mark.parametrize("backend", ["fused", "torch"])
 @pytest.mark.parametrize("keys", [LABELS, MEL, LABELS + MEL], ids=["labels", "mel", "both"])
-def test_interrupted_and_resumed_equals_uninterrupted(
-    voices: Path, tmp_path: Path, keys: list[str], backend, stop_after
-) -> None:
+def test_interrupted_and_resumed_equals_uninterrupted(voices, tmp_path, keys, backend, stop_after):
     config = tiny(voices, *keys, f"training.backend={backend}", "training.validate_every=4")
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), step=5)
@@ -70,7 +66,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert np.abs(whole.weights["conditioning.projection"]).max() > 0, "learnt"
 
 
-def test_labels_are_frozen_in_their_order(voices: Path, tmp_path: Path, stop_after) -> None:
+def test_labels_are_frozen_in_their_order(voices, tmp_path, stop_after):
     stop_after(begin(tiny(voices, *LABELS), tmp_path / "run"), step=3)
     frozen = load_config(tmp_path / "run" / "config.yaml")
     assert frozen.data.label_names == ["anna", "carl"]
@@ -84,7 +80,7 @@ def test_labels_are_frozen_in_their_order(voices: Path, tmp_path: Path, stop_aft
         go_on(tmp_path / "run", lambda f: f.with_values("mel", n_mels=10), accept=True)
 
 
-def test_a_label_that_comes_later_needs_a_new_run(voices: Path, tmp_path: Path, stop_after) -> None:
+def test_a_label_that_comes_later_needs_a_new_run(voices, tmp_path, stop_after):
     stop_after(begin(tiny(voices, *LABELS), tmp_path / "run"), step=3)
     write_voices(voices, {"bert": 300.0})
     with pytest.raises(UsageError, match=r"added: bert/0\.wav.*--accept-changes"):
@@ -93,7 +89,7 @@ def test_a_label_that_comes_later_needs_a_new_run(voices: Path, tmp_path: Path, 
         go_on(tmp_path / "run", accept=True)
 
 
-def test_labels_may_be_given_in_any_order_and_with_room_for_more(voices: Path, tmp_path: Path) -> None:
+def test_labels_may_be_given_in_any_order_and_with_room_for_more(voices, tmp_path):
     training = begin(tiny(voices, *LABELS, "data.label_names=[dora, carl, anna]"), tmp_path / "run")
     assert training.model.conditioning.labels.shape == (3, 3)
     assert training.material.conditioner.labels == ("dora", "carl", "anna")
@@ -105,10 +101,10 @@ def test_labels_may_be_given_in_any_order_and_with_room_for_more(voices: Path, t
 # --- fine-tuning -------------------------------------------------------------------------------------------------
 
 
-def test_fine_tuning_keeps_the_labels_that_match_and_says_so(voices: Path, tmp_path: Path) -> None:
+def test_fine_tuning_keeps_the_labels_that_match_and_says_so(voices, tmp_path):
     begin(tiny(voices, *LABELS), tmp_path / "first").fit()
     others = write_voices(tmp_path / "others", {"anna": 400.0, "bert": 300.0, "dora": 200.0})
-    said: list[str] = []
+    said = []
     second = begin(tiny(others, *LABELS), tmp_path / "second", said, tmp_path / "first")
     assert "labels: anna kept; bert, dora new; carl left behind" in said
     first = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint).average
@@ -122,7 +118,7 @@ def test_fine_tuning_keeps_the_labels_that_match_and_says_so(voices: Path, tmp_p
     assert newest(tmp_path / "second").config.data.label_names == ["anna", "bert", "dora"]
 
 
-def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices: Path, tmp_path: Path) -> None:
+def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices, tmp_path):
     first = begin(tiny(voices), tmp_path / "first")
     first.fit()
     second = begin(tiny(voices, *LABELS), tmp_path / "second", init_from=tmp_path / "first")
@@ -156,13 +152,11 @@ def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices: 
     ],
     ids=["mel added", "labels added", "labels dropped", "labels to mel", "first conditions", "no conditions any more"],
 )
-def test_conditions_may_come_and_go(
-    voices: Path, tmp_path: Path, before: list[str], now: list[str], sentence: str
-) -> None:
+def test_conditions_may_come_and_go(voices, tmp_path, before, now, sentence):
     first = begin(tiny(voices, *before), tmp_path / "first")
     first.fit()
     learnt = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint).average
-    said: list[str] = []
+    said = []
     second = begin(tiny(voices, *now), tmp_path / "second", said, tmp_path / "first")
     assert len(said) == 1, "mel.* differs in nothing that both have"
     assert said[0].startswith("initialized ")
@@ -180,7 +174,7 @@ def test_conditions_may_come_and_go(
         assert bits[1] == pytest.approx(bits[0], rel=1e-6)
 
 
-def found_columns(weights: dict[str, np.ndarray], keys: list[str]) -> dict[str, np.ndarray]:
+def found_columns(weights, keys):
     """What the projection has for three numbers of a label, if any, and behind them for six mel bands, if any."""
     if not keys:
         return {}
@@ -191,7 +185,7 @@ def found_columns(weights: dict[str, np.ndarray], keys: list[str]) -> dict[str, 
     return {kind: part for kind, part in parts.items() if part.size}
 
 
-def test_another_shape_is_a_clear_error(voices: Path, tmp_path: Path) -> None:
+def test_another_shape_is_a_clear_error(voices, tmp_path):
     begin(tiny(voices, *LABELS), tmp_path / "first").fit()
     for keys, text in [
         (["model.residual_channels=13"], r"'input\.weight': expected the shape \(256, 13\), found \(256, 12\), and"),
@@ -202,7 +196,7 @@ def test_another_shape_is_a_clear_error(voices: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "second").exists()
 
 
-def test_mel_frames_of_another_size_are_a_clear_error(voices: Path, tmp_path: Path) -> None:
+def test_mel_frames_of_another_size_are_a_clear_error(voices, tmp_path):
     begin(tiny(voices, *MEL[:-1]), tmp_path / "first").fit()
     columns = r"'conditioning\.projection \(mel columns\)': expected the shape \(120, 8\), found \(120, 6\)"
     with pytest.raises(ModelError, match=rf"first does not fit this configuration: {columns}; give the sections"):
@@ -212,12 +206,12 @@ def test_mel_frames_of_another_size_are_a_clear_error(voices: Path, tmp_path: Pa
 # --- learnt, scored, heard ---------------------------------------------------------------------------------------
 
 
-def pitch_hz(clip: np.ndarray) -> float:
+def pitch_hz(clip):
     spectrum = np.abs(np.fft.rfft(clip * np.hanning(len(clip))))
     return float(np.argmax(spectrum) * RATE_HZ / len(clip))
 
 
-def test_each_label_sounds_like_its_recordings(voices: Path, tmp_path: Path) -> None:
+def test_each_label_sounds_like_its_recordings(voices, tmp_path):
     """Two voices, two pitches: learnt together, told apart by name."""
     config = tiny(voices, *LABELS, "training.steps=500", "training.ema_decay=0.95")
     begin(config, tmp_path / "run").fit()
@@ -229,7 +223,7 @@ def test_each_label_sounds_like_its_recordings(voices: Path, tmp_path: Path) -> 
     assert trained.score(recording, label="anna") < trained.score(recording, label="carl") - 0.1
 
 
-def test_a_vocoder_follows_the_spectrogram(tmp_path: Path) -> None:
+def test_a_vocoder_follows_the_spectrogram(tmp_path):
     """Sines of many pitches without labels: only the frames say which one is to be heard."""
     folder = write_voices(tmp_path / "sines", {f"{hz}": float(hz) for hz in range(200, 900, 50)}, n_clips=2)
     keys = ["mel.n_mels=20", "mel.n_fft=256", "mel.hop_length=40", "mel.upsampling=4"]
@@ -243,7 +237,7 @@ def test_a_vocoder_follows_the_spectrogram(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", [LABELS, LABELS + MEL], ids=["labels", "both"])
-def test_the_last_validation_is_what_evaluation_gives(voices: Path, tmp_path: Path, keys: list[str]) -> None:
+def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
     training = begin(tiny(voices, *keys, "training.steps=30", "training.learning_rate=0.02"), tmp_path / "run")
     training.fit()
     trained = load(training.run.step_checkpoints()[-1], "cpu")
@@ -251,7 +245,7 @@ def test_the_last_validation_is_what_evaluation_gives(voices: Path, tmp_path: Pa
     scores = score_clips(trained.network, clips, trained.quantizer, None, lambda n: None)
     assert total(scores).bits_per_sample == pytest.approx(training.progress.validation["held_out_bits"], abs=1e-4)
     files = [voices / clip.name for clip in clips]
-    said: list[str] = []
+    said = []
     again = score_clips(trained.network, trained.read_all(files, said.append), trained.quantizer, None, lambda n: None)
     assert [score.bits for score in again] == pytest.approx([score.bits for score in scores])
     whole = trained.read_all([voices], said.append)
@@ -259,7 +253,7 @@ def test_the_last_validation_is_what_evaluation_gives(voices: Path, tmp_path: Pa
     assert labels == {"anna": [1, 0], "carl": [0, 1]}
 
 
-def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices: Path, tmp_path: Path) -> None:
+def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices, tmp_path):
     """The last frames before the cut hear what comes after it, as they do in evaluation."""
     training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
     whole, cut = training.material.held_out(None)[0], training.material.held_out(0.11)[0]
@@ -269,7 +263,7 @@ def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices: Pat
         np.testing.assert_array_equal(rows, expected)
 
 
-def test_a_file_without_a_known_label_has_to_be_given_one(voices: Path, tmp_path: Path) -> None:
+def test_a_file_without_a_known_label_has_to_be_given_one(voices, tmp_path):
     begin(tiny(voices, *LABELS), tmp_path / "run").fit()
     trained = load(tmp_path / "run", "cpu")
     strange = tmp_path / "strange.wav"
@@ -295,12 +289,12 @@ def test_a_file_without_a_known_label_has_to_be_given_one(voices: Path, tmp_path
     ("keys", "seconds", "length"), [(LABELS, 1.0, 1.0), (MEL, 0.2, 0.2), (LABELS + MEL, 9.0, 0.5)], ids=str
 )
 def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
-    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str], seconds: float, length: float
-) -> None:
-    heard: list[Any] = []
+    voices, tmp_path, monkeypatch, keys, seconds, length
+):
+    heard = []
     original = sound.audition
 
-    def listening(*arguments: Any) -> Any:
+    def listening(*arguments):
         heard.append(arguments[-1])
         return original(*arguments)
 
@@ -321,10 +315,10 @@ def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
         assert any(np.array_equal(condition.frames[:], frames) for frames in held_out)
 
 
-def test_generating_goes_through_the_labels_or_mixes_them(voices: Path, tmp_path: Path) -> None:
+def test_generating_goes_through_the_labels_or_mixes_them(voices, tmp_path):
     begin(tiny(voices, *LABELS, "training.steps=60", "training.learning_rate=0.02"), tmp_path / "run").fit()
     trained = load(tmp_path / "run", "cpu")
-    said: list[str] = []
+    said = []
     by_default = trained.generate(0.05, count=3, notice=said.append)
     assert said[0] == "label: anna, carl; --label chooses another"
     in_turn = trained.generate(0.05, count=3, labels=["anna", "carl"])
@@ -342,7 +336,7 @@ def test_generating_goes_through_the_labels_or_mixes_them(voices: Path, tmp_path
         trained.generate(0.05, labels=["anna", "carl"])
 
 
-def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices: Path, tmp_path: Path) -> None:
+def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices, tmp_path):
     begin(tiny(voices, *MEL), tmp_path / "run").fit()
     trained = load(tmp_path / "run", "cpu")
     recording = trained.read(voices / "anna" / "0.wav")
@@ -364,14 +358,14 @@ def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices: Path, tm
 
 
 @pytest.mark.parametrize("keys", [LABELS, LABELS + MEL], ids=["labels", "both"])
-def test_minutes_are_measured_under_conditions(voices: Path, tmp_path: Path, keys: list[str]) -> None:
+def test_minutes_are_measured_under_conditions(voices, tmp_path, keys):
     config = load_config("small", [f"data.folder={voices}", *TINY[:-4], *keys, "training.minutes=0.15"])
     training = begin(config, tmp_path / "run")
     assert training.total_steps > 1
     assert read_corpus(training.config).labels == ("anna", "carl")
 
 
-def test_memory_counts_what_conditions_add() -> None:
+def test_memory_counts_what_conditions_add():
     sizes = []
     for keys in ([], LABELS, ["mel.n_mels=80"], ["mel.n_mels=80", "mel.upsampling=200"]):
         config = settle(load_config("paper", [*keys, "training.threads=1"]), torch.device("cpu"))
@@ -384,14 +378,14 @@ def test_memory_counts_what_conditions_add() -> None:
 # --- shown -------------------------------------------------------------------------------------------------------
 
 
-def shown(path: Path | str) -> tuple[dict[str, Any], str]:
+def shown(path):
     inspection = inspect_path(str(path))
     console = io.StringIO()
     print_tables(inspection.tables, console)
     return inspection.facts, " ".join(console.getvalue().split())
 
 
-def test_inspect_and_the_plan_show_labels_and_spectrograms(voices: Path, tmp_path: Path) -> None:
+def test_inspect_and_the_plan_show_labels_and_spectrograms(voices, tmp_path):
     training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
     training.fit()
     facts, text = shown(tmp_path / "run")
@@ -411,7 +405,7 @@ def test_inspect_and_the_plan_show_labels_and_spectrograms(voices: Path, tmp_pat
     assert "6 bands from 0 to 2000 Hz, windows of 128 samples, a frame every 40 samples at 4,000 Hz" in said
 
 
-def test_a_page_has_samples_under_conditions(voices: Path, tmp_path: Path) -> None:
+def test_a_page_has_samples_under_conditions(voices, tmp_path):
     for keys, origin in (
         (LABELS, "Generated from silence as anna by best.safetensors"),
         (LABELS + MEL, "Generated from silence of the mel spectrogram of "),

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +22,19 @@ from wavegen.training.run_folder import RunFolder
 # --- places, without any process ----------------------------------------------------------------------------------
 
 
-def test_alone_unless_the_environment_says_otherwise() -> None:
+def test_alone_unless_the_environment_says_otherwise():
     assert place_from({}) is None
     assert place_from({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None  # in a batch script, outside of srun
 
 
-def test_torchruns_variables_are_read() -> None:
+def test_torchruns_variables_are_read():
     environment = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
     assert place_from(environment) == (1, 3, "host", 29500, False, 0)
     again = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "2"}
     assert place_from({**environment, **again}) == (1, 3, "host", 29500, True, 2)
 
 
-def test_slurms_variables_are_read() -> None:
+def test_slurms_variables_are_read():
     step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_JOB_ID": "70007", "SLURM_STEP_ID": "2"}
     nodes = {"SLURM_STEP_NODELIST": "gpu[03-05,9],big1"}
     assert place_from({**step, **nodes}) == (5, 8, "gpu03", 30209, False, 0)
@@ -49,7 +48,7 @@ def test_slurms_variables_are_read() -> None:
         ({"WORLD_SIZE": "two", "RANK": "0", "MASTER_PORT": "1"}, "invalid literal .* 'two'"),
     ],
 )
-def test_an_environment_that_makes_no_sense_is_refused(environment: dict[str, str], problem: str) -> None:
+def test_an_environment_that_makes_no_sense_is_refused(environment, problem):
     with pytest.raises(UsageError, match=problem):
         place_from(environment)
 
@@ -58,13 +57,13 @@ def test_an_environment_that_makes_no_sense_is_refused(environment: dict[str, st
     ("nodes", "first"),
     [("one", "one"), ("a1,b2", "a1"), ("n[7-9]", "n7"), ("n[007,9]-ib,m3", "n007-ib"), ("r1-n[12]", "r1-n12")],
 )
-def test_the_first_of_slurms_nodes(nodes: str, first: str) -> None:
+def test_the_first_of_slurms_nodes(nodes, first):
     assert first_host(nodes) == first
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @pytest.mark.parametrize("n", [0, 1, 5, 7, 64])
-def test_shares_are_even_and_cover_all_in_order(n: int, size: int) -> None:
+def test_shares_are_even_and_cover_all_in_order(n, size):
     shares = [Group(rank, size).share(n) for rank in range(size)]
     assert [i for share in shares for i in share] == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -127,7 +126,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recordings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings")
     rng = np.random.default_rng(5)
     seconds = np.arange(2000) / 4000
@@ -137,17 +136,17 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def overrides(**changes: object) -> list[str]:
+def overrides(**changes):
     return [f"{key}={value}" for key, value in {**TINY, **changes}.items()]
 
 
-def free_port() -> int:
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def together(n: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
+def together(n, *arguments):
     """Run Python with the same arguments as n processes that meet."""
     meeting = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [
@@ -168,11 +167,11 @@ def together(n: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="module")
-def trained_by(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def trained_by(recordings, tmp_path_factory):
     """The same training, by so many processes; each is made once."""
-    made: dict[int, Path] = {}
+    made = {}
 
-    def train(n: int) -> Path:
+    def train(n):
         if n not in made:
             made[n] = tmp_path_factory.mktemp(f"by{n}")
             for done in together(n, "-c", WORKER, json.dumps(overrides()), str(recordings), str(made[n])):
@@ -185,9 +184,7 @@ def trained_by(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize(("backend", "largest"), [("torch", 1e-9), ("fused", 1e-5)])
-def test_several_processes_give_the_parameters_of_one(
-    trained_by: Callable[[int], Path], n: int, backend: str, largest: float
-) -> None:
+def test_several_processes_give_the_parameters_of_one(trained_by, n, backend, largest):
     """A batch of 5 windows: it divides by neither number."""
     one, several = (np.load(trained_by(count) / f"{backend}.npz") for count in (1, n))
     for name in one.files:
@@ -196,9 +193,7 @@ def test_several_processes_give_the_parameters_of_one(
 
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("backend", ["torch", "fused"])
-def test_losses_and_validation_figures_are_those_of_one(
-    trained_by: Callable[[int], Path], n: int, backend: str
-) -> None:
+def test_losses_and_validation_figures_are_those_of_one(trained_by, n, backend):
     one, several = (list(RunFolder(trained_by(count) / backend).metrics()) for count in (1, n))
     for key in ("train_bits", "validation_bits", "held_out_bits"):
         figures = [[entry[key] for entry in entries if key in entry] for entries in (one, several)]
@@ -227,7 +222,7 @@ with joined("cpu") as group:
 
 
 @pytest.mark.parametrize("backend", ["torch", "fused"])
-def test_several_processes_resume_bit_exactly(recordings: Path, tmp_path: Path, backend: str) -> None:
+def test_several_processes_resume_bit_exactly(recordings, tmp_path, backend):
     settings = overrides(**{"training.backend": backend, "training.accumulation": 1})
     for done in together(3, "-c", RESUMER, json.dumps(settings), str(recordings), str(tmp_path)):
         assert done.returncode == 0, done.stderr
@@ -235,7 +230,7 @@ def test_several_processes_resume_bit_exactly(recordings: Path, tmp_path: Path, 
     assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "stopped"))
 
 
-def test_a_processes_failure_is_everyones_and_is_told_once() -> None:
+def test_a_processes_failure_is_everyones_and_is_told_once():
     script = """
 from wavegen.errors import DataError, WavegenError
 from wavegen.training.meeting import joined
@@ -272,21 +267,21 @@ with joined("cpu") as group:
 LONG = {"training.steps": 100_000, "training.checkpoint_every": 10}
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
+def children(process):
     """Linux's list of a process's children, oldest first: rank 0, rank 1."""
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def newest_step(run: Path) -> int:
+def newest_step(run):
     return newest(run).step
 
 
 @pytest.fixture
-def start(recordings: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(recordings, tmp_path):
     """Start an endless training on two processes, and wait until it has made 15 steps."""
     started = []
 
-    def begin(run: Path, launcher: list[str], *more: str, **changes: object) -> subprocess.Popen[str]:
+    def begin(run, launcher, *more, **changes):
         settings = [part for one in overrides(**{**LONG, **changes}) for part in ("--set", one)]
         call = [*launcher, "train", str(recordings), "--run-folder", str(run), *more, *settings]
         process = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True)
@@ -305,7 +300,7 @@ def start(recordings: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess
         process.stderr.close()
 
 
-def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_goes_on(start, tmp_path) -> None:
+def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_goes_on(start, tmp_path):
     run = tmp_path / "run"
     process = start(run, COMMAND, "--devices", "2")
     os.kill(children(process)[1], signal.SIGKILL)
@@ -322,7 +317,7 @@ def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number
     assert newest_step(run) == n_steps(run) == step + 5
 
 
-def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, tmp_path) -> None:
+def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, tmp_path):
     run = tmp_path / "run"
     process = start(run, COMMAND, "--devices", "2", **{"training.timeout_seconds": 10})  # a busy machine may need 2
     stuck = children(process)[1]
@@ -335,7 +330,7 @@ def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, t
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopping_several_processes_saves(start, tmp_path, number: signal.Signals, exit_code: int) -> None:
+def test_stopping_several_processes_saves(start, tmp_path, number, exit_code):
     run = tmp_path / "run"
     process = start(run, COMMAND, "--devices", "2")
     process.send_signal(number)
@@ -345,7 +340,7 @@ def test_stopping_several_processes_saves(start, tmp_path, number: signal.Signal
     assert newest_step(run) == n_steps(run) >= 15
 
 
-def test_a_signal_saves_and_goes_on(start, tmp_path) -> None:
+def test_a_signal_saves_and_goes_on(start, tmp_path):
     run = tmp_path / "run"
     process = start(run, COMMAND, "--devices", "2", **{"training.checkpoint_every": 100_000})
     process.send_signal(signal.SIGUSR1)
@@ -358,7 +353,7 @@ def test_a_signal_saves_and_goes_on(start, tmp_path) -> None:
     assert f"asked to save: saved at step {saved}\n" in said
 
 
-def test_processes_end_with_the_one_that_started_them(start, tmp_path) -> None:
+def test_processes_end_with_the_one_that_started_them(start, tmp_path):
     process = start(tmp_path / "run", COMMAND, "--devices", "2")
     left = children(process)
     process.kill()
@@ -366,7 +361,7 @@ def test_processes_end_with_the_one_that_started_them(start, tmp_path) -> None:
     wait_until(lambda: all(map(has_ended, left)))
 
 
-def test_torchrun_starts_again_where_the_training_was(start, tmp_path) -> None:
+def test_torchrun_starts_again_where_the_training_was(start, tmp_path):
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     process = start(run, [*torchrun, "-m", "wavegen"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.data.windows import Batch
 from wavegen.errors import ConfigError
 from wavegen.model.building import build_model
@@ -25,7 +25,7 @@ def masks(model, items, seed=3, rate=0.25, n_steps=N_STEPS):
     return [mask.unflatten(0, (-1, len(items))) for mask in dropped.kept]
 
 
-def test_masks_depend_on_seed_and_item_alone(random_model) -> None:
+def test_masks_depend_on_seed_and_item_alone(random_model):
     model = random_model()
     together, *alone = (masks(model, items) for items in ([7, 8, 9], [7], [8], [9]))
     for block, mask in enumerate(together):
@@ -37,7 +37,7 @@ def test_masks_depend_on_seed_and_item_alone(random_model) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_the_share_that_stays_is_scaled_to_the_same_mean(random_model, rate) -> None:
+def test_the_share_that_stays_is_scaled_to_the_same_mean(random_model, rate):
     """A false alarm in 1 of 30,000: four standard deviations; the seed is fixed."""
     dropped = Dropout(0, rate).of_items(random_model(), range(20), 1000, CPU)
     kept = torch.cat([mask.flatten() for mask in dropped.kept]).double()
@@ -45,14 +45,14 @@ def test_the_share_that_stays_is_scaled_to_the_same_mean(random_model, rate) -> 
     assert dropped.scale == pytest.approx(1 / (1 - rate), rel=1e-4)
 
 
-def batch_of(model, first=20, size=5, n_targets=30) -> Batch:
+def batch_of(model, first=20, size=5, n_targets=30):
     rng = np.random.default_rng(0)
     inputs = rng.integers(model.classes, size=(size, model.receptive_field - 1 + n_targets))
     targets = rng.integers(model.classes, size=(size, n_targets))
     return Batch(inputs, targets, rng.random(targets.shape) < 0.9, None, first)
 
 
-def expected(model, batch: Batch, dropout: Dropout, n_targets: int) -> tuple[float, list[torch.Tensor]]:
+def expected(model, batch, dropout, n_targets):
     """Window by window, block by block: z times its mask, scaled, into the skip and the residual."""
     nats = torch.zeros((), dtype=torch.float64)
     skips = model.skip.weight.chunk(len(model.blocks), dim=1)
@@ -72,7 +72,7 @@ def expected(model, batch: Batch, dropout: Dropout, n_targets: int) -> tuple[flo
 
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("slices", [1, 2, 5])
-def test_loss_and_gradients_are_those_of_masked_outputs_however_sliced(random_model, slices, recompute) -> None:
+def test_loss_and_gradients_are_those_of_masked_outputs_however_sliced(random_model, slices, recompute):
     model, dropout = random_model(dtype=torch.float64), Dropout(1, 0.4)
     batch = batch_of(model)
     nats, gradients = TorchBackend(model, "float32", slices, recompute, dropout=dropout).gradients(batch, 100)
@@ -85,11 +85,11 @@ def test_loss_and_gradients_are_those_of_masked_outputs_however_sliced(random_mo
     assert abs(other - nats) > 1e-6, "other items, other masks"
 
 
-def dropping(*overrides: str) -> Config:
+def dropping(*overrides):
     return load_config("small", ["model.dropout=0.1", *overrides])
 
 
-def test_auto_takes_the_torch_backend_and_fused_is_refused() -> None:
+def test_auto_takes_the_torch_backend_and_fused_is_refused():
     config = settle(dropping(), CPU)
     assert config.training.backend == "torch"
     backend = build_backend(config, build_model(config))

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -75,7 +74,7 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory):
+def nursery(tmp_path_factory):
     folder = tmp_path_factory.mktemp("everything")
     write_tones(folder / "recordings", [210] * 12)
     (folder / "everything.yaml").write_text(EVERYTHING)
@@ -85,23 +84,23 @@ def nursery(tmp_path_factory: pytest.TempPathFactory):
         process.stdin.close()
 
 
-def begin(nursery, run: Path) -> int:
+def begin(nursery, run):
     """Start a training, or go on with it; returns its process."""
     print(run, file=nursery.stdin, flush=True)
     return int(nursery.stdout.readline())
 
 
-def exit_code(nursery) -> int:
+def exit_code(nursery):
     return int(nursery.stdout.readline())
 
 
-def n_lines(run: Path) -> int:
+def n_lines(run):
     file = run / "metrics.jsonl"
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 @pytest.mark.timeout(1200 + 30 * KILLS)
-def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_as_if_undisturbed(nursery, tmp_path):
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     begin(nursery, whole.path)
     assert exit_code(nursery) == 0

@@ -1,8 +1,5 @@
 """Stacks and recurrent networks are trained, resumed, scored and shown as WaveNets are."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +8,7 @@ import wavegen
 from recordings import write_tones
 from trainings import RATE_HZ, assert_same_state, begin, go_on, newest
 from wavegen.bench.training import measure_training
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.report.inspection import inspect_path
 from wavegen.report.pictures.inspected import draw
@@ -48,16 +45,16 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tones(tmp_path_factory):
     return write_tones(tmp_path_factory.mktemp("tones"), range(100, 340, 20))
 
 
-def config_of(kind: str, folder: Path, *overrides: str) -> Config:
+def config_of(kind, folder, *overrides):
     return load_config("small", [f"data.folder={folder}", *TINY, *KINDS[kind], *overrides])
 
 
 @every_kind
-def test_interrupted_and_resumed_equals_uninterrupted(kind: str, tones: Path, tmp_path: Path, stop_after: Any) -> None:
+def test_interrupted_and_resumed_equals_uninterrupted(kind, tones, tmp_path, stop_after):
     config = config_of(kind, tones)
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), step=5)
@@ -66,7 +63,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(kind: str, tones: Path, tm
 
 
 @pytest.mark.parametrize("kind", ["stack", "gru", "lstm"])
-def test_learns_generates_and_scores(kind: str, tones: Path, tmp_path: Path) -> None:
+def test_learns_generates_and_scores(kind, tones, tmp_path):
     """From 8 bits: every network knows within some steps which classes are common."""
     longer = ["training.steps=60", "training.validate_every=60", "training.audition_every=60"]
     config = config_of(kind, tones, *longer)
@@ -82,7 +79,7 @@ def test_learns_generates_and_scores(kind: str, tones: Path, tmp_path: Path) -> 
 
 
 @every_kind
-def test_minutes_are_calibrated_and_precision_chosen(kind: str, tones: Path, tmp_path: Path) -> None:
+def test_minutes_are_calibrated_and_precision_chosen(kind, tones, tmp_path):
     overrides = ["training.minutes=0.2", "training.precision=auto", "training.backend=auto"]
     frozen = begin(config_of(kind, tones, *overrides), tmp_path / "run").config.training
     assert frozen.steps is not None
@@ -95,7 +92,7 @@ def test_minutes_are_calibrated_and_precision_chosen(kind: str, tones: Path, tmp
 
 
 @pytest.mark.parametrize("kind", ["stack", "gru"])
-def test_the_plan_inspect_and_the_picture_show_the_kind(kind: str, tones: Path, tmp_path: Path) -> None:
+def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
     file = tmp_path / "my.yaml"
     config = config_of(kind, tones)
     file.write_text(config.to_yaml())
@@ -118,7 +115,7 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind: str, tones: Path, 
     [("rnn", []), ("rnn", ["model.kind=lstm", "model.recurrent_layers=2"]), ("dense-skips", [])],
     ids=str,
 )
-def test_the_memory_estimate_is_near_the_measured_peak(preset: str, overrides: list[str]) -> None:
+def test_the_memory_estimate_is_near_the_measured_peak(preset, overrides):
     more = ["training.batch_size=32", "training.window_targets=2048", "training.precision=float32"]
     config = settle(load_config(preset, [*overrides, *more]), torch.device("cpu"))
     measured = measure_training(config, "torch", "float32", 2, recompute=False)

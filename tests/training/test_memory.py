@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wavegen.bench.training import measure_training
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.training import memory, settling
 from wavegen.training.memory import training_bytes
@@ -14,7 +14,7 @@ from wavegen.training.settling import settle
 CPU = torch.device("cpu")
 
 
-def settled(*overrides: str, device: torch.device = CPU) -> Config:
+def settled(*overrides, device=CPU):
     return settle(load_config("small", [f"training.{one}" for one in overrides]), device)
 
 
@@ -30,26 +30,26 @@ def settled(*overrides: str, device: torch.device = CPU) -> Config:
         (1, 7, 40000, 7),
     ],
 )
-def test_slices_are_equal_and_one_for_each_thread(threads, batch, window, slices) -> None:
+def test_slices_are_equal_and_one_for_each_thread(threads, batch, window, slices):
     config = settled(f"threads={threads}", f"batch_size={batch}", f"window_targets={window}")
     assert config.training.accumulation == slices
 
 
-def test_more_slices_than_windows_are_windows() -> None:
+def test_more_slices_than_windows_are_windows():
     assert settled("batch_size=4", "accumulation=9").training.accumulation == 4
 
 
-def test_the_torch_backend_takes_a_batch_whole() -> None:
+def test_the_torch_backend_takes_a_batch_whole():
     assert settled("backend=torch", "threads=2").training.accumulation == 1
     assert settled(device=torch.device("cuda")).training.backend == "torch"
 
 
-def test_the_fused_backend_is_refused_on_a_gpu() -> None:
+def test_the_fused_backend_is_refused_on_a_gpu():
     with pytest.raises(UsageError, match=r"fused runs on a CPU, not on cuda; choose auto"):
         settled("backend=fused", device=torch.device("cuda"))
 
 
-def test_nothing_is_left_to_settle() -> None:
+def test_nothing_is_left_to_settle():
     config = settled("batch_size=auto", "threads=auto")
     left = [key for key, value in config.training.model_dump().items() if value == "auto"]
     assert left == ["precision"]  # is measured
@@ -59,12 +59,12 @@ def test_nothing_is_left_to_settle() -> None:
 @pytest.mark.parametrize(
     ("free", "window", "size"), [(1 << 40, 2048, 8), (1 << 40, 1000, 16), (1 << 40, 100_000, 1), (400_000_000, 2048, 1)]
 )
-def test_an_automatic_batch_fits(monkeypatch, free, window, size) -> None:
+def test_an_automatic_batch_fits(monkeypatch, free, window, size):
     monkeypatch.setattr(settling, "free_bytes", lambda _: free)
     assert settled("batch_size=auto", f"window_targets={window}").training.batch_size == size
 
 
-def test_memory_that_is_free_is_known() -> None:
+def test_memory_that_is_free_is_known():
     assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50
 
 
@@ -75,7 +75,7 @@ GROUPS = {  # a container of 4 GB in a part of 6 GB of the machine
 
 
 @pytest.mark.parametrize("version", GROUPS)
-def test_a_container_has_the_memory_that_its_limit_leaves(tmp_path, version) -> None:
+def test_a_container_has_the_memory_that_its_limit_leaves(tmp_path, version):
     for name, limit in GROUPS[version].items():
         file = tmp_path / "cgroup" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +88,11 @@ def test_a_container_has_the_memory_that_its_limit_leaves(tmp_path, version) -> 
     assert list(memory.group_bytes(tmp_path / "cgroup", own)) == [1_500_000_000, 3_500_000_000]
 
 
-def test_the_estimate_follows_what_the_blocks_keep() -> None:
+def test_the_estimate_follows_what_the_blocks_keep():
     """Of a batch of 1 in float32: rows of all blocks times what each keeps less or more."""
     sizes = ["training.batch_size=1", "training.threads=1", "training.accumulation=1", "training.backend=torch"]
 
-    def estimated(backend: str, *overrides: str) -> float:
+    def estimated(backend, *overrides):
         config = settle(load_config("small", [*sizes, f"training.backend={backend}", *overrides]), CPU)
         return training_bytes(config, "float32")
 
@@ -110,7 +110,7 @@ def test_the_estimate_follows_what_the_blocks_keep() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_estimate_is_near_the_measured_peak(precision, recompute) -> None:
+def test_the_estimate_is_near_the_measured_peak(precision, recompute):
     config = load_config("small", ["training.batch_size=8", "training.window_targets=6000", "training.threads=2"])
     measured = measure_training(config, "fused", precision, 2, recompute)
     changes = {"precision": precision, "activation_checkpointing": recompute}

@@ -10,19 +10,19 @@ from wavegen.training.optimizer import ADAM_BETAS, MUON_MOMENTUM, Optimizer, ort
 MATRICES = ("conv.weight", "residual.weight", "skip.weight", "head.weight")
 
 
-def settings(**values: object) -> TrainingConfig:
+def settings(**values):
     plain = {"steps": 10, "learning_rate": 0.01, "matrix_learning_rate": 0.1, "weight_decay": 0.0}
     return TrainingConfig(**{**plain, **values})
 
 
-def random_gradients(model, seed: int) -> None:
+def random_gradients(model, seed):
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.dtype)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 5), (2, 4, 9), (2, 9, 4), (1, 1, 7), (1, 64, 64)], ids=str)
-def test_orthogonalized_keeps_the_singular_vectors_and_evens_out_the_values(shape) -> None:
+def test_orthogonalized_keeps_the_singular_vectors_and_evens_out_the_values(shape):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     values = u.mT @ orthogonalized(matrices) @ v.mT
@@ -32,21 +32,21 @@ def test_orthogonalized_keeps_the_singular_vectors_and_evens_out_the_values(shap
         assert ((diagonal > 0.6) & (diagonal < 1.25)).all()
 
 
-def test_a_zero_matrix_stays_zero() -> None:
+def test_a_zero_matrix_stays_zero():
     assert orthogonalized(torch.zeros(2, 3, 4)).abs().max() == 0
 
 
-def test_scale_and_transposition_change_nothing() -> None:
+def test_scale_and_transposition_change_nothing():
     matrices = torch.randn(2, 4, 9, dtype=torch.float64)
     torch.testing.assert_close(orthogonalized(1e6 * matrices), orthogonalized(matrices))
     torch.testing.assert_close(orthogonalized(matrices.mT).mT, orthogonalized(matrices))
 
 
-def plain_muon(model, name: str, gradients: list[torch.Tensor], rate: float) -> torch.Tensor:
+def plain_muon(model, name, gradients, rate):
     """The sum of the updates of one parameter, matrix by matrix."""
     depth = len(model.blocks)
 
-    def matrices(tensor: torch.Tensor) -> list[tuple[tuple, torch.Tensor]]:
+    def matrices(tensor):
         """Each matrix with where it came from."""
         if name.endswith("conv.weight"):
             gates = tensor.shape[1] // (2 if model.activation == "gated" else 1)
@@ -75,13 +75,13 @@ def plain_muon(model, name: str, gradients: list[torch.Tensor], rate: float) -> 
 
 @pytest.mark.parametrize("form", [{}, {"activation": "relu"}, {"bias": False}], ids=str)
 @pytest.mark.parametrize("dilations", [[1, 2, 4], [3]], ids=str)
-def test_every_matrix_is_moved_by_muon_and_everything_else_by_adamw(random_model, dilations, form) -> None:
+def test_every_matrix_is_moved_by_muon_and_everything_else_by_adamw(random_model, dilations, form):
     model, twin = (random_model(kernel_size=3, dilations=dilations, dtype=torch.float64, **form) for _ in range(2))
     optimizer = Optimizer(model, settings())
     others = [parameter for name, parameter in twin.named_parameters() if not name.endswith(MATRICES)]
     adam = torch.optim.AdamW(others, lr=0.01, betas=ADAM_BETAS, weight_decay=0.0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    gradients: dict[str, list[torch.Tensor]] = {name: [] for name in before}
+    gradients = {name: [] for name in before}
     for step in range(3):
         random_gradients(model, step)
         random_gradients(twin, step)
@@ -98,7 +98,7 @@ def test_every_matrix_is_moved_by_muon_and_everything_else_by_adamw(random_model
             torch.testing.assert_close(parameter, theirs[name])
 
 
-def test_adamw_alone_is_torchs(random_model) -> None:
+def test_adamw_alone_is_torchs(random_model):
     model, twin = random_model(), random_model()
     optimizer = Optimizer(model, settings(optimizer="adamw", weight_decay=0.1))
     entry = set(twin.input.parameters())
@@ -116,7 +116,7 @@ def test_adamw_alone_is_torchs(random_model) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_weight_decay_shrinks_matrices(random_model) -> None:
+def test_weight_decay_shrinks_matrices(random_model):
     model = random_model()
     optimizer = Optimizer(model, settings(weight_decay=0.5, matrix_learning_rate=0.2))
     before = model.head.weight.detach().clone()
@@ -127,7 +127,7 @@ def test_weight_decay_shrinks_matrices(random_model) -> None:
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_goes_on_from_its_moments_to_the_last_bit(random_model, kind) -> None:
+def test_goes_on_from_its_moments_to_the_last_bit(random_model, kind):
     straight, stopped, resumed = random_model(), random_model(), random_model()
     chosen = settings(optimizer=kind)
     first, second = Optimizer(straight, chosen), Optimizer(stopped, chosen)
@@ -151,7 +151,7 @@ def test_goes_on_from_its_moments_to_the_last_bit(random_model, kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw", "nadam"])
-def test_what_is_restored_lies_where_torch_puts_it(random_model, kind) -> None:
+def test_what_is_restored_lies_where_torch_puts_it(random_model, kind):
     here = random_model()
     optimizer = Optimizer(here, settings(optimizer=kind))
     random_gradients(here, 0)
@@ -167,7 +167,7 @@ def test_what_is_restored_lies_where_torch_puts_it(random_model, kind) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [("muon", "adamw"), ("adamw", "muon")])
-def test_another_kinds_moments_are_not_mistaken_for_its_own(random_model, before, after) -> None:
+def test_another_kinds_moments_are_not_mistaken_for_its_own(random_model, before, after):
     model = random_model()
     old = Optimizer(model, settings(optimizer=before))
     random_gradients(model, 0)
@@ -182,7 +182,7 @@ def test_another_kinds_moments_are_not_mistaken_for_its_own(random_model, before
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def test_moments_from_before_the_first_update_are_a_fresh_start(random_model) -> None:
+def test_moments_from_before_the_first_update_are_a_fresh_start(random_model):
     fresh, restored = random_model(), random_model()
     one, other = Optimizer(fresh, settings()), Optimizer(restored, settings())
     other.restore(one.moments(), updates=0)

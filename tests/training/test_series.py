@@ -1,15 +1,11 @@
 """Training on series as a whole: what it learns, what its figures are, and that it goes on where it stopped."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 import wavegen
 from trainings import assert_same_state, begin, go_on, newest
-from wavegen.config import Config, load_config
+from wavegen.config import load_config
 from wavegen.data.reading import read_corpus
 from wavegen.data.series import values_of
 from wavegen.errors import UsageError
@@ -22,7 +18,6 @@ from wavegen.report.pictures import draw
 from wavegen.report.tensorboard import TensorBoardObserver
 from wavegen.report.terminal import TrainingDisplay
 from wavegen.training.run_folder import RunFolder
-from wavegen.training.trainer import Trainer
 
 TINY = [
     "data.synthetic=null",
@@ -41,7 +36,7 @@ WAVENET = ["model.kind=wavenet", "model.cycles=1", "model.dilation_cycle=2", "mo
 
 
 @pytest.fixture
-def sines(tmp_path: Path) -> Path:
+def sines(tmp_path):
     """Thirty series of forty values around 1,000, in three files."""
     folder = tmp_path / "sines"
     folder.mkdir()
@@ -56,19 +51,19 @@ def sines(tmp_path: Path) -> Path:
     return folder
 
 
-def config_of(folder: Path, *overrides: str) -> Config:
+def config_of(folder, *overrides):
     kind = [each for each in overrides if each.startswith("model.kind")]
     tiny = [each for each in TINY if not (kind and each.startswith("model.layers"))]
     return load_config("book-simple", [f"data.folder={folder}", *kind, *tiny, *overrides])
 
 
-def figures(run: Path, key: str) -> list[float]:
+def figures(run, key):
     return [entry[key] for entry in RunFolder(run).metrics() if key in entry]
 
 
 @pytest.mark.parametrize("error", ["squared", "absolute"])
 @pytest.mark.parametrize("kind", [[], LSTM, WAVENET], ids=["stack", "lstm", "wavenet"])
-def test_it_learns_and_says_so_in_the_datas_own_units(kind: list[str], error: str, sines: Path, tmp_path: Path) -> None:
+def test_it_learns_and_says_so_in_the_datas_own_units(kind, error, sines, tmp_path):
     config = config_of(sines, *kind, f"output.error={error}", "training.steps=200", "training.validate_every=100")
     training = begin(config, tmp_path / "run")
     assert training.config.training.backend == "torch"
@@ -96,9 +91,7 @@ def test_it_learns_and_says_so_in_the_datas_own_units(kind: list[str], error: st
 
 
 @pytest.mark.parametrize("kind", [[], LSTM], ids=["stack", "lstm"])
-def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(
-    kind: list[str], sines: Path, tmp_path: Path, stop_after: Callable[[Trainer, int], None]
-) -> None:
+def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(kind, sines, tmp_path, stop_after):
     config = config_of(sines, *kind)
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), 13)
@@ -109,14 +102,14 @@ def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(
         assert figures(tmp_path / "whole", key) == figures(tmp_path / "parts", key)
 
 
-def test_other_data_stop_a_resume(sines: Path, tmp_path: Path, stop_after: Callable[[Trainer, int], None]) -> None:
+def test_other_data_stop_a_resume(sines, tmp_path, stop_after):
     stop_after(begin(config_of(sines), tmp_path / "run"), 3)
     np.save(sines / "1.npy", np.load(sines / "1.npy") + 1.0)
     with pytest.raises(UsageError, match=r"differs from what was frozen .* 1\.npy\[0\]: other content"):
         go_on(tmp_path / "run")
 
 
-def test_everything_auto_is_frozen(sines: Path, tmp_path: Path) -> None:
+def test_everything_auto_is_frozen(sines, tmp_path):
     overrides = ["training.minutes=0.5", "training.precision=auto", "training.batch_size=auto"]
     frozen = begin(config_of(sines, *overrides), tmp_path / "run").config
     trained_on = np.concatenate([values_of(clip) for clip in read_corpus(frozen).train])
@@ -127,7 +120,7 @@ def test_everything_auto_is_frozen(sines: Path, tmp_path: Path) -> None:
     assert isinstance(frozen.training.batch_size, int)
 
 
-def test_reports_call_an_error_an_error(sines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_call_an_error_an_error(sines, tmp_path, capsys):
     run = tmp_path / "run"
     training = begin(config_of(sines), run)
     display = TrainingDisplay(40, training.progress, "squared error")
@@ -162,7 +155,7 @@ def test_reports_call_an_error_an_error(sines: Path, tmp_path: Path, capsys: pyt
     assert {file.name for file in run.iterdir()} == {"config.yaml", "metrics.jsonl", "checkpoints", "tensorboard"}
 
 
-def test_series_that_never_change_are_shown_although_all_errors_are_0(tmp_path: Path) -> None:
+def test_series_that_never_change_are_shown_although_all_errors_are_0(tmp_path):
     (tmp_path / "still").mkdir()
     np.save(tmp_path / "still" / "1.npy", np.full((3, 40), 5.0))
     begin(config_of(tmp_path / "still", "training.steps=2"), tmp_path / "run").fit()
@@ -174,16 +167,16 @@ def test_series_that_never_change_are_shown_although_all_errors_are_0(tmp_path: 
     draw(checkpoint, tmp_path / "checkpoint.png")
 
 
-def test_sound_and_series_do_not_compare(sines: Path, tmp_path: Path) -> None:
+def test_sound_and_series_do_not_compare(sines, tmp_path):
     for error in ("squared", "absolute"):
         begin(config_of(sines, f"output.error={error}", "training.steps=2"), tmp_path / error).fit()
     with pytest.raises(UsageError, match="runs of one kind to compare, found some measured in absolute error and squ"):
         compare_runs([tmp_path / "squared", tmp_path / "absolute"])
 
 
-def test_a_model_of_series_makes_no_sound(sines: Path, tmp_path: Path) -> None:
+def test_a_model_of_series_makes_no_sound(sines, tmp_path):
     model = wavegen.train(sines, config_of(sines, "training.steps=2"), run=tmp_path / "run", device="cpu")
-    calls: list[Callable[[], Any]] = [
+    calls = [
         lambda: model.generate(seconds=1),
         lambda: model.score(np.zeros(10)),
         lambda: model.faults(np.zeros(10)),
@@ -204,9 +197,9 @@ def test_a_model_of_series_makes_no_sound(sines: Path, tmp_path: Path) -> None:
         model.forecast(rows, steps=0)
 
 
-def test_a_model_of_sound_forecasts_nothing() -> None:
+def test_a_model_of_sound_forecasts_nothing():
     model = wavegen.load("demo", device="cpu")
-    calls: list[Callable[[], Any]] = [
+    calls = [
         lambda: model.forecast(np.zeros(10)),
         lambda: model.series_to_score([], False, print),
         model.held_out_series,
@@ -217,7 +210,7 @@ def test_a_model_of_sound_forecasts_nothing() -> None:
             call()
 
 
-def test_minutes_of_made_up_series_need_no_folder(tmp_path: Path) -> None:
+def test_minutes_of_made_up_series_need_no_folder(tmp_path):
     config = load_config("book-simple", ["training.steps=2", "data.synthetic_points=12", "output.horizon=1"])
     model = wavegen.train(config=config, run=tmp_path / "run", device="cpu")
     assert len(model.held_out_series()) == 2000

@@ -2,9 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +10,14 @@ import torch
 
 from recordings import write_tones
 from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
-from wavegen.config import Config, load_config, override
+from wavegen.config import load_config, override
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
 from wavegen.training import backends, launch, sound
 from wavegen.training.average import update_average
-from wavegen.training.checkpoint import Checkpoint, load_checkpoint
+from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
@@ -28,11 +25,11 @@ from wavegen.training.run_folder import RunFolder
 
 
 @pytest.fixture
-def sines(tmp_path: Path) -> Path:
+def sines(tmp_path):
     return write_tones(tmp_path / "sines", [210] * 12)
 
 
-def tiny_config(folder: Path, *overrides: str) -> Config:
+def tiny_config(folder, *overrides):
     return load_config("small", [f"data.folder={folder}", *TINY, *overrides])
 
 
@@ -46,7 +43,7 @@ def tiny_config(folder: Path, *overrides: str) -> Config:
     ],
     ids=str,
 )
-def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Path, overrides, stop_after) -> None:
+def test_interrupted_and_resumed_equals_uninterrupted(sines, tmp_path, overrides, stop_after):
     config = tiny_config(sines, *overrides, "training.validate_every=4")
     begin(config, tmp_path / "whole").fit()
     stop_after(begin(config, tmp_path / "parts"), step=5)
@@ -65,14 +62,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(sines: Path, tmp_path: Pat
     ]
 
 
-def test_interrupted_while_validating_validates_after_resuming(
-    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_while_validating_validates_after_resuming(sines, tmp_path, monkeypatch):
     config = tiny_config(sines, "training.validate_every=4")
     training = begin(config, tmp_path / "run")
     original = sound.model_bits
 
-    def interrupted(*args: Any) -> list[float]:
+    def interrupted(*args):
         training.interruption.signal_number = 15
         return original(*args)
 
@@ -89,7 +84,7 @@ def test_interrupted_while_validating_validates_after_resuming(
     assert validated == [4, 8, 10]
 
 
-def test_average_is_the_bias_corrected_exponential_mean() -> None:
+def test_average_is_the_bias_corrected_exponential_mean():
     config = load_config("small", ["model.cycles=1", "model.dilation_cycle=2"])
     model, average = build_model(config), build_model(config)
     history = []
@@ -102,19 +97,17 @@ def test_average_is_the_bias_corrected_exponential_mean() -> None:
     np.testing.assert_allclose(average.skip.weight.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-def spoil_losses(monkeypatch: pytest.MonkeyPatch, bad_steps: Callable[[int], bool]) -> None:
+def spoil_losses(monkeypatch, bad_steps):
     original, steps = backends.FusedBackend.gradients, itertools.count()
 
-    def spoiled(self: backends.FusedBackend, *args: Any) -> tuple[float, list[torch.Tensor]]:
+    def spoiled(self, *args):
         nats, gradients = original(self, *args)
         return (math.nan if bad_steps(next(steps)) else nats), gradients
 
     monkeypatch.setattr(backends.FusedBackend, "gradients", spoiled)
 
 
-def test_a_step_without_finite_loss_is_skipped_and_counted(
-    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_without_finite_loss_is_skipped_and_counted(sines, tmp_path, monkeypatch):
     spoil_losses(monkeypatch, lambda call: call in (3, 4))
     training = begin(tiny_config(sines), tmp_path / "run")
     training.fit()
@@ -125,9 +118,7 @@ def test_a_step_without_finite_loss_is_skipped_and_counted(
     assert [entry["train_bits"] is None for entry in entries] == [i in (3, 4) for i in range(10)]
 
 
-def test_repeated_non_finite_losses_end_in_an_error_and_keep_the_last_good_checkpoint(
-    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_non_finite_losses_end_in_an_error_and_keep_the_last_good_checkpoint(sines, tmp_path, monkeypatch):
     spoil_losses(monkeypatch, lambda call: call >= 4)
     config = tiny_config(sines, "training.steps=100", "training.checkpoint_every=2")
     with pytest.raises(TrainingError, match=r"step 24: the loss was not finite 20 times in a row.*learning_rate"):
@@ -135,7 +126,7 @@ def test_repeated_non_finite_losses_end_in_an_error_and_keep_the_last_good_check
     assert all(np.isfinite(array).all() for array in newest(tmp_path / "run").weights.values())
 
 
-def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path: Path) -> None:
+def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path):
     hz = 210.0
     folder = write_tones(tmp_path / "one", [hz], seconds=2.0, noise=0.0)
     config = tiny_config(
@@ -153,7 +144,7 @@ def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path: Path) -> 
     assert np.argmax(spectrum) * RATE_HZ / len(continued) == pytest.approx(hz, abs=2.0)
 
 
-def test_last_validation_is_what_evaluation_gives(sines: Path, tmp_path: Path) -> None:
+def test_last_validation_is_what_evaluation_gives(sines, tmp_path):
     config = tiny_config(sines, "training.steps=30", "training.validation_seconds=0.7")
     training = begin(config, tmp_path / "run")
     training.fit()
@@ -172,7 +163,7 @@ def test_last_validation_is_what_evaluation_gives(sines: Path, tmp_path: Path) -
     assert mean == pytest.approx(last["baselines"])
 
 
-def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines: Path, tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines, tmp_path):
     config = tiny_config(sines, "training.steps=40", "training.validate_every=5", "training.learning_rate=0.05")
     training = begin(config, tmp_path / "run")
     training.fit()
@@ -180,7 +171,7 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines: Path, 
     assert load_checkpoint(training.run.best_checkpoint).step == min(figures, key=lambda step: figures[step])
 
 
-def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(sines: Path, tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "first").fit()
     run, said, start = tmp_path / "second", [], {"init_from": tmp_path / "first"}
     with pytest.raises(ModelError, match=r"first does not fit .*: 'head.weight': expected the shape \(20, 16\), found"):
@@ -193,22 +184,20 @@ def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(sines:
     np.testing.assert_array_equal(second.average.skip.weight.detach().numpy(), first.average["skip.weight"])
 
 
-def test_fine_tuning_says_what_means_something_else_though_it_fits(sines: Path, tmp_path: Path) -> None:
+def test_fine_tuning_says_what_means_something_else_though_it_fits(sines, tmp_path):
     begin(tiny_config(sines, "mel.n_mels=8"), tmp_path / "first").fit()
     changed = tiny_config(sines, "quantization.kind=linear")
-    said: list[str] = []
+    said = []
     begin(changed, tmp_path / "second", said, tmp_path / "first")
     assert any(line.endswith("first was trained otherwise: quantization.kind: mu_law -> linear") for line in said)
     assert any("not used: conditioning.projection" in line for line in said)
 
 
 @pytest.mark.parametrize("normed", [False, True])
-def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(
-    sines: Path, tmp_path: Path, normed: bool
-) -> None:
+def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(sines, tmp_path, normed):
     first, second = (tiny_config(sines, f"model.weight_norm={str(each).lower()}") for each in (normed, not normed))
     begin(first, tmp_path / "first").fit()
-    said: list[str] = []
+    said = []
     training = begin(second, tmp_path / "new", said, tmp_path / "first")
     assert not any("fresh" in line for line in said)
     clips = training.material.held_out(None)
@@ -219,7 +208,7 @@ def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(
     assert after == pytest.approx(before, rel=1e-5)
 
 
-def test_a_figure_that_is_no_number_is_not_the_best(sines: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_figure_that_is_no_number_is_not_the_best(sines, tmp_path, monkeypatch):
     training = begin(tiny_config(sines, "training.validate_every=10"), tmp_path / "run")
     monkeypatch.setattr(sound, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
     training.fit()
@@ -227,15 +216,13 @@ def test_a_figure_that_is_no_number_is_not_the_best(sines: Path, tmp_path: Path,
     assert not RunFolder(tmp_path / "run").best_checkpoint.exists()
 
 
-def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines: Path, tmp_path: Path) -> None:
+def test_a_wrong_checkpoint_to_start_from_leaves_no_run_behind(sines, tmp_path):
     with pytest.raises(UsageError, match="expected a run folder or a checkpoint, found nothing"):
         begin(tiny_config(sines), tmp_path / "new", init_from=tmp_path / "nothing")
     assert not (tmp_path / "new").exists()
 
 
-def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(
-    sines: Path, tmp_path: Path, stop_after
-) -> None:
+def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(sines, tmp_path, stop_after):
     config = tiny_config(sines, "training.steps=20", "training.validate_every=5", "training.checkpoint_every=5")
     begin(config, tmp_path / "run").fit()
     costs = newest(tmp_path / "run").metrics["precision_costs"]
@@ -249,11 +236,11 @@ def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(
     assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
 
 
-def test_a_best_checkpoint_before_the_end_is_measured_too(sines: Path, tmp_path: Path) -> None:
+def test_a_best_checkpoint_before_the_end_is_measured_too(sines, tmp_path):
     training = begin(tiny_config(sines, "training.validate_every=5"), tmp_path / "run")
 
     class NothingBetter(Observer):
-        def validated(self, entry: dict[str, Any]) -> None:
+        def validated(self, entry):
             training.progress.best_bits = -1.0
 
     training.observers = [NothingBetter()]
@@ -263,20 +250,18 @@ def test_a_best_checkpoint_before_the_end_is_measured_too(sines: Path, tmp_path:
     assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
 
 
-def test_a_periodic_save_that_fails_is_told_and_tried_again(
-    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_periodic_save_that_fails_is_told_and_tried_again(sines, tmp_path, monkeypatch):
     training = begin(tiny_config(sines, "training.steps=12", "training.checkpoint_every=3"), tmp_path / "run")
     full, said, original = itertools.count(), [], RunFolder.save
 
-    def sometimes(run: RunFolder, checkpoint: Checkpoint, keep_last: int) -> Path:
+    def sometimes(run, checkpoint, keep_last):
         if checkpoint.step == 3:
             next(full)
             raise CheckpointError("no space left")
         return original(run, checkpoint, keep_last)
 
     class Listener(Observer):
-        def notice(self, text: str) -> None:
+        def notice(self, text):
             said.append(text)
 
     monkeypatch.setattr(RunFolder, "save", sometimes)
@@ -286,15 +271,15 @@ def test_a_periodic_save_that_fails_is_told_and_tried_again(
     assert newest(tmp_path / "run").step == 12
 
 
-def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines: Path, tmp_path: Path) -> None:
+def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines, tmp_path):
     said = []
 
     class Broken(Observer):
-        def stepped(self, entry: dict[str, Any]) -> None:
+        def stepped(self, entry):
             raise OSError("no space left")
 
     class Listener(Observer):
-        def notice(self, text: str) -> None:
+        def notice(self, text):
             said.append(text)
 
     training = begin(tiny_config(sines), tmp_path / "run")
@@ -304,14 +289,14 @@ def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines: Path, t
     assert newest(tmp_path / "run").step == 10
 
 
-def test_an_audition_without_a_folder_is_told_and_stops_nothing(sines: Path, tmp_path: Path) -> None:
+def test_an_audition_without_a_folder_is_told_and_stops_nothing(sines, tmp_path):
     config = tiny_config(sines, "training.audition_every=5", "training.audition_seconds=0.1")
     training = begin(config, tmp_path / "run")
     (tmp_path / "run" / "auditions").write_text("in the way")
-    told: list[str] = []
+    told = []
 
     class Listener(Observer):
-        def notice(self, text: str) -> None:
+        def notice(self, text):
             told.append(text)
 
     training.observers = [Listener()]
@@ -321,12 +306,10 @@ def test_an_audition_without_a_folder_is_told_and_stops_nothing(sines: Path, tmp
     assert all(text.startswith("audition not written: ") for text in told)
 
 
-def test_a_training_whose_last_save_fails_does_not_end_well(
-    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_whose_last_save_fails_does_not_end_well(sines, tmp_path, monkeypatch):
     training = begin(tiny_config(sines), tmp_path / "run")
 
-    def full(run: RunFolder, checkpoint: Checkpoint, keep_last: int) -> Path:
+    def full(run, checkpoint, keep_last):
         raise CheckpointError("no space left")
 
     monkeypatch.setattr(RunFolder, "save", full)
@@ -334,26 +317,26 @@ def test_a_training_whose_last_save_fails_does_not_end_well(
         training.fit()
 
 
-def test_fewer_steps_than_were_made_are_refused(sines: Path, tmp_path: Path) -> None:
+def test_fewer_steps_than_were_made_are_refused(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
     with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 5"):
         go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=5))
 
 
-def test_minutes_for_fewer_steps_than_were_made_are_refused(sines: Path, tmp_path: Path) -> None:
+def test_minutes_for_fewer_steps_than_were_made_are_refused(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
     with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 1"):
         go_on(tmp_path / "run", lambda frozen: override(frozen, ["training.minutes=0.001"]))
     assert "steps: 10" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_an_existing_run_is_never_overwritten(sines: Path, tmp_path: Path) -> None:
+def test_an_existing_run_is_never_overwritten(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run")
     with pytest.raises(UsageError, match="has something in it; go on with --resume, or choose another"):
         begin(tiny_config(sines), tmp_path / "run")
 
 
-def test_a_longer_schedule_resumes_without_being_asked_twice(sines: Path, tmp_path: Path) -> None:
+def test_a_longer_schedule_resumes_without_being_asked_twice(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
     longer = go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=15))
     longer.fit()
@@ -361,7 +344,7 @@ def test_a_longer_schedule_resumes_without_being_asked_twice(sines: Path, tmp_pa
     assert load_config(tmp_path / "run" / "config.yaml").training.steps == 15
 
 
-def test_what_auto_decided_stays_when_the_same_file_is_given_again(sines: Path, tmp_path: Path, stop_after) -> None:
+def test_what_auto_decided_stays_when_the_same_file_is_given_again(sines, tmp_path, stop_after):
     config = load_config("small", [f"data.folder={sines}", *TINY, "training.precision=auto", "training.threads=auto"])
     stop_after(begin(config, tmp_path / "run"), step=5)
     resumed = go_on(tmp_path / "run", lambda _: config)
@@ -369,10 +352,10 @@ def test_what_auto_decided_stays_when_the_same_file_is_given_again(sines: Path, 
     assert "auto" not in resumed.settings.model_dump().values()
 
 
-def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path: Path, stop_after) -> None:
+def test_a_changed_configuration_is_shown_and_needs_a_word(sines, tmp_path, stop_after):
     stop_after(begin(tiny_config(sines), tmp_path / "run"), step=5)
 
-    def faster(frozen: Config) -> Config:
+    def faster(frozen):
         return frozen.with_values("training", learning_rate=0.02)
 
     with pytest.raises(UsageError, match=r"training\.learning_rate: [\d.]+ -> 0\.02.*--accept-changes"):
@@ -385,7 +368,7 @@ def test_a_changed_configuration_is_shown_and_needs_a_word(sines: Path, tmp_path
     assert "learning_rate" not in str(refused.value)  # which can change
 
 
-def test_a_changed_folder_is_shown_and_needs_a_word(sines: Path, tmp_path: Path, stop_after) -> None:
+def test_a_changed_folder_is_shown_and_needs_a_word(sines, tmp_path, stop_after):
     stop_after(begin(tiny_config(sines), tmp_path / "run"), step=5)
     soundfile.write(sines / "new.wav", np.full(2000, 0.1), RATE_HZ)
     with pytest.raises(UsageError, match=r"added: new\.wav \(.*--accept-changes"):
@@ -394,7 +377,7 @@ def test_a_changed_folder_is_shown_and_needs_a_word(sines: Path, tmp_path: Path,
     assert newest(tmp_path / "run").step == 10
 
 
-def test_minutes_become_steps_that_are_frozen(sines: Path, tmp_path: Path) -> None:
+def test_minutes_become_steps_that_are_frozen(sines, tmp_path):
     config = load_config("small", [f"data.folder={sines}", *TINY, "training.minutes=0.2", "training.precision=auto"])
     training = begin(config, tmp_path / "run")
     frozen = load_config(tmp_path / "run" / "config.yaml")
@@ -414,12 +397,10 @@ def test_minutes_become_steps_that_are_frozen(sines: Path, tmp_path: Path) -> No
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_running_out_of_memory_names_the_keys_to_change(
-    sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_running_out_of_memory_names_the_keys_to_change(sines, tmp_path, monkeypatch, error):
     training = begin(tiny_config(sines), tmp_path / "run")
 
-    def full(*_: Any) -> None:
+    def full(*_):
         raise error
 
     monkeypatch.setattr(training.backend, "gradients", full)
@@ -427,10 +408,10 @@ def test_running_out_of_memory_names_the_keys_to_change(
         training.fit()
 
 
-def test_another_error_is_not_taken_for_it(sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_is_not_taken_for_it(sines, tmp_path, monkeypatch):
     training = begin(tiny_config(sines), tmp_path / "run")
 
-    def broken(*_: Any) -> None:
+    def broken(*_):
         raise RuntimeError("something else")
 
     monkeypatch.setattr(training.backend, "gradients", broken)
@@ -438,7 +419,7 @@ def test_another_error_is_not_taken_for_it(sines: Path, tmp_path: Path, monkeypa
         training.fit()
 
 
-def test_calibrating_changes_nothing_in_the_training(sines: Path, tmp_path: Path) -> None:
+def test_calibrating_changes_nothing_in_the_training(sines, tmp_path):
     config = load_config("small", [f"data.folder={sines}", *TINY, "training.minutes=0.2"])
     calibrated = begin(config, tmp_path / "one")
     plain = begin(calibrated.config, tmp_path / "two")
@@ -448,7 +429,7 @@ def test_calibrating_changes_nothing_in_the_training(sines: Path, tmp_path: Path
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_trains_and_resumes_on_cuda(sines: Path, tmp_path: Path, stop_after) -> None:
+def test_trains_and_resumes_on_cuda(sines, tmp_path, stop_after):
     config = tiny_config(sines, "training.precision=bfloat16", "training.steps=60", "training.learning_rate=0.01")
     device = torch.device("cuda")
     training = launch.start(config, read_corpus(config), RunFolder(tmp_path / "run"), Group(device=device), [], print)

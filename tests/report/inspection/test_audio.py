@@ -1,7 +1,6 @@
 """Audio files."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from wavegen.errors import AudioError
 from wavegen.report.inspection import inspect_path
 
 
-def test_audio_level_of_a_known_sine(tmp_path: Path) -> None:
+def test_audio_level_of_a_known_sine(tmp_path):
     facts, text = inspected(write(tmp_path / "a.wav", sine(0.5, 2.0, 400.0)), "audio")
     level = facts["level"]
     assert level["peak_dbfs"] == pytest.approx(-6.02, abs=0.01)
@@ -29,7 +28,7 @@ def test_audio_level_of_a_known_sine(tmp_path: Path) -> None:
     assert "missing" not in text
 
 
-def test_audio_dc_offset_is_that_of_the_worst_channel(tmp_path: Path) -> None:
+def test_audio_dc_offset_is_that_of_the_worst_channel(tmp_path):
     left = sine(0.2, 1.0, 400.0)
     facts, text = inspected(write(tmp_path / "a.wav", np.stack([left, left - 0.25], axis=1)), "audio")
     assert facts["level"]["dc_offset"] == pytest.approx(-0.25, abs=1e-4)
@@ -37,7 +36,7 @@ def test_audio_dc_offset_is_that_of_the_worst_channel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_U8", "ULAW", "ALAW", "FLOAT", "PCM_32"])
-def test_audio_clipping_is_found_in_every_encoding(tmp_path: Path, subtype: str) -> None:
+def test_audio_clipping_is_found_in_every_encoding(tmp_path, subtype):
     loud = np.clip(sine(0.5, 1.0, 400.0), -0.45, 0.45)
     silent = write(tmp_path / "quiet.wav", loud, subtype=subtype)
     assert inspected(silent, "audio")[0]["level"]["clipped_samples"] == 0
@@ -47,7 +46,7 @@ def test_audio_clipping_is_found_in_every_encoding(tmp_path: Path, subtype: str)
     assert facts["level"]["clipped_share"] == 8 / RATE
 
 
-def test_audio_silence_at_both_ends(tmp_path: Path) -> None:
+def test_audio_silence_at_both_ends(tmp_path):
     noise = np.random.default_rng(0).normal(0, 1e-5, RATE)
     waveform = np.concatenate([noise[:8000], sine(0.5, 1.0), noise[:4000]])
     facts, text = inspected(write(tmp_path / "a.flac", waveform, subtype="PCM_24"), "audio")
@@ -57,7 +56,7 @@ def test_audio_silence_at_both_ends(tmp_path: Path) -> None:
     assert "silence at start  0.50 s" in text
 
 
-def test_audio_of_digital_silence(tmp_path: Path) -> None:
+def test_audio_of_digital_silence(tmp_path):
     facts, text = inspected(write(tmp_path / "a.wav", np.zeros(8000)), "audio")
     assert facts["level"]["peak_dbfs"] is None
     assert facts["level"]["rms_dbfs"] is None
@@ -67,7 +66,7 @@ def test_audio_of_digital_silence(tmp_path: Path) -> None:
     assert "digital silence" in text
 
 
-def test_audio_quantization_is_that_of_the_quantizer(tmp_path: Path) -> None:
+def test_audio_quantization_is_that_of_the_quantizer(tmp_path):
     # two channels whose mix is off the 16-bit grid now and then; more samples than one block of decoding
     rng = np.random.default_rng(1)
     envelope = np.abs(np.sin(np.arange(700_000) / 50_000))[:, None]
@@ -85,23 +84,23 @@ def test_audio_quantization_is_that_of_the_quantizer(tmp_path: Path) -> None:
     assert f"{ratio:.1f} dB" in text
 
 
-def test_audio_reports_progress_in_samples(tmp_path: Path) -> None:
+def test_audio_reports_progress_in_samples(tmp_path):
     path = write(tmp_path / "a.wav", np.zeros(2**21 + 5))
-    calls: list[tuple[int, int]] = []
+    calls = []
     inspect_path(str(path), lambda done, total: calls.append((done, total)))
     assert calls[-1] == (2**21 + 5, 2**21 + 5)
     assert calls == sorted(calls)
     assert len(calls) > 1
 
 
-def test_audio_shorter_than_a_piece_of_the_level(tmp_path: Path) -> None:
+def test_audio_shorter_than_a_piece_of_the_level(tmp_path):
     facts, _ = inspected(write(tmp_path / "a.wav", np.array([0.5])), "audio")
     assert facts["level"]["peak_dbfs"] == pytest.approx(-6.02, abs=0.01)
     assert facts["level"]["rms_dbfs"] == pytest.approx(-6.02, abs=0.01)
     assert facts["level"]["leading_silence_seconds"] == facts["level"]["trailing_silence_seconds"] == 0
 
 
-def test_audio_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_audio_that_is_none_is_an_error(tmp_path):
     (tmp_path / "a.wav").write_text("hello")
     with pytest.raises(AudioError, match=r"a\.wav: libsndfile cannot read it"):
         inspect_path(str(tmp_path / "a.wav"))

@@ -1,7 +1,5 @@
 """Configurations and presets."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -12,7 +10,7 @@ from wavegen.model.building import build_model
 from wavegen.report.inspection import inspect_path
 
 
-def test_config_file_is_resolved_and_built(tmp_path: Path) -> None:
+def test_config_file_is_resolved_and_built(tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text(
         "audio: {sample_rate_hz: 8000}\n"
@@ -56,13 +54,13 @@ def test_config_file_is_resolved_and_built(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_config_says_in_what_its_blocks_are_not_the_papers(tmp_path: Path, keys: str, words: str) -> None:
+def test_config_says_in_what_its_blocks_are_not_the_papers(tmp_path, keys, words):
     path = tmp_path / "forms.yaml"
     path.write_text(f"model: {{{keys}}}")
     assert words in " ".join(inspected(path, "config")[1].split())
 
 
-def test_config_with_minutes_does_not_know_its_steps(tmp_path: Path) -> None:
+def test_config_with_minutes_does_not_know_its_steps(tmp_path):
     file = tmp_path / "my.yml"
     file.write_text("training: {minutes: 10}\n")
     facts, text = inspected(file, "config")
@@ -71,14 +69,14 @@ def test_config_with_minutes_does_not_know_its_steps(tmp_path: Path) -> None:
     assert "10 minutes; the steps are measured at the start" in text
 
 
-def test_a_configuration_for_cpus_is_inspected_beside_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_for_cpus_is_inspected_beside_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     file = tmp_path / "my.yaml"
     file.write_text("training: {backend: fused}\n")
     assert inspected(file, "config")[0]["training"]["windows"] == 8
 
 
-def test_every_preset_is_inspected_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_preset_is_inspected_by_its_name(tmp_path, monkeypatch):
     """But for demo, which is the shipped model's name too."""
     monkeypatch.chdir(tmp_path)
     assert preset_names()
@@ -88,7 +86,7 @@ def test_every_preset_is_inspected_by_its_name(tmp_path: Path, monkeypatch: pyte
         assert text.startswith(f"{name}\n")
 
 
-def test_wrong_config_gives_its_errors(tmp_path: Path) -> None:
+def test_wrong_config_gives_its_errors(tmp_path):
     file = tmp_path / "my.yaml"
     file.write_text("model: {cylces: 2}\n")
     with pytest.raises(ConfigError, match="did you mean 'cycles'"):

@@ -1,7 +1,5 @@
 """Folders of recordings, by their headers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from inspections import RATE, inspected, sine, write
 from wavegen.report.inspection import inspect_path
 
 
-def test_folder_counts_usable_files_by_format(tmp_path: Path) -> None:
+def test_folder_counts_usable_files_by_format(tmp_path):
     for i in range(3):
         write(tmp_path / f"{i}.wav", sine(0.5, 2.0))
     write(tmp_path / "sub" / "stereo.flac", np.zeros((44100 * 5, 2)), 44100, "PCM_24")
@@ -34,7 +32,7 @@ def test_folder_counts_usable_files_by_format(tmp_path: Path) -> None:
     assert "cannot be used" not in text
 
 
-def test_folder_says_why_files_cannot_be_used(tmp_path: Path) -> None:
+def test_folder_says_why_files_cannot_be_used(tmp_path):
     write(tmp_path / "good.wav", sine(0.5, 1.0))
     write(tmp_path / "nothing.wav", np.zeros(0))
     (tmp_path / "empty.flac").touch()
@@ -52,7 +50,7 @@ def test_folder_says_why_files_cannot_be_used(tmp_path: Path) -> None:
     assert "the file is empty (0 bytes)" in text
 
 
-def test_folder_shows_a_few_bad_files_and_counts_the_rest(tmp_path: Path) -> None:
+def test_folder_shows_a_few_bad_files_and_counts_the_rest(tmp_path):
     for i in range(40):
         (tmp_path / f"{i:02d}.wav").touch()
     facts, text = inspected(tmp_path, "folder")
@@ -62,7 +60,7 @@ def test_folder_shows_a_few_bad_files_and_counts_the_rest(tmp_path: Path) -> Non
     assert "and 28 more" in text
 
 
-def test_empty_folder_is_inspected_too(tmp_path: Path) -> None:
+def test_empty_folder_is_inspected_too(tmp_path):
     facts, text = inspected(tmp_path, "folder")
     assert facts["usable_files"] == 0
     assert facts["median_seconds"] is None
@@ -70,17 +68,17 @@ def test_empty_folder_is_inspected_too(tmp_path: Path) -> None:
     assert "0 files" in text
 
 
-def test_folder_reports_progress_up_to_the_last_file(tmp_path: Path) -> None:
+def test_folder_reports_progress_up_to_the_last_file(tmp_path):
     for i in range(50):
         write(tmp_path / f"{i}.wav", np.zeros(10))
-    calls: list[tuple[int, int]] = []
+    calls = []
     inspect_path(str(tmp_path), lambda done, total: calls.append((done, total)))
     assert calls[-1] == (50, 50)
     assert calls == sorted(calls)
     assert len(calls) > 1
 
 
-def test_names_with_control_characters_stay_on_their_line(tmp_path: Path) -> None:
+def test_names_with_control_characters_stay_on_their_line(tmp_path):
     (tmp_path / "a\nb\x1b[31m.wav").touch()
     facts, text = inspected(tmp_path, "folder")
     assert facts["unusable"][0]["name"] == "a\nb\x1b[31m.wav"

@@ -1,7 +1,6 @@
 """Which kind of thing a path is."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from wavegen.errors import AudioError, UsageError
 from wavegen.report.inspection import inspect_path
 
 
-def test_nothing_there_says_what_can_be_inspected(tmp_path: Path) -> None:
+def test_nothing_there_says_what_can_be_inspected(tmp_path):
     with pytest.raises(UsageError, match=r"gone: nothing there; expected a folder of recordings, .* preset \(.*small"):
         inspect_path(str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="did you mean 'small'"):
@@ -26,15 +25,13 @@ def test_nothing_there_says_what_can_be_inspected(tmp_path: Path) -> None:
         inspect_path("x" * 5000)
 
 
-def test_what_lies_on_disk_goes_before_a_preset_of_the_same_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lies_on_disk_goes_before_a_preset_of_the_same_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "small" / "a.wav", sine(0.5, 1.0))
     assert inspect_path("small").kind == "folder"
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
     with pytest.raises(AudioError, match="named pipe"):
         inspect_path(str(tmp_path / "a.wav"))

@@ -1,8 +1,6 @@
 """Folders of recordings, heard."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +9,14 @@ from inspections import RATE, inspected, sine, text_of, write
 from wavegen.report.inspection import inspect_paths
 
 
-def heard(folder: Path) -> tuple[dict[str, Any], str]:
+def heard(folder):
     inspection = inspect_paths([str(folder)], hear=True)
     facts = json.loads(json.dumps(inspection.facts, allow_nan=False))
     assert facts == inspection.facts
     return facts, text_of(inspection)
 
 
-def test_headers_alone_say_nothing_of_the_sound(tmp_path: Path) -> None:
+def test_headers_alone_say_nothing_of_the_sound(tmp_path):
     write(tmp_path / "a.wav", sine(0.5, 1.0))
     facts, text = inspected(tmp_path, "folder")
     assert facts["heard"] is None
@@ -26,7 +24,7 @@ def test_headers_alone_say_nothing_of_the_sound(tmp_path: Path) -> None:
     assert "levels" not in text
 
 
-def test_listening_finds_levels_clipping_offset_and_silence(tmp_path: Path) -> None:
+def test_listening_finds_levels_clipping_offset_and_silence(tmp_path):
     write(tmp_path / "good.wav", sine(0.5, 2.0))
     write(tmp_path / "quiet.wav", np.concatenate([sine(0.05, 1.0), np.zeros(RATE)]))
     write(tmp_path / "loud.wav", np.clip(sine(2.0, 1.0), -1.0, 1.0))
@@ -49,7 +47,7 @@ def test_listening_finds_levels_clipping_offset_and_silence(tmp_path: Path) -> N
     assert "good.wav" not in text
 
 
-def test_listening_finds_the_same_sound_under_any_name_and_format(tmp_path: Path) -> None:
+def test_listening_finds_the_same_sound_under_any_name_and_format(tmp_path):
     noise = np.random.default_rng(0).integers(-9000, 9000, RATE, dtype=np.int16)
     write(tmp_path / "a.wav", noise)
     write(tmp_path / "sub" / "b.flac", noise)
@@ -64,7 +62,7 @@ def test_listening_finds_the_same_sound_under_any_name_and_format(tmp_path: Path
     assert "1.0 s of it repeated" in text
 
 
-def test_listening_takes_what_comes_out_of_a_file_and_not_what_its_header_says(tmp_path: Path) -> None:
+def test_listening_takes_what_comes_out_of_a_file_and_not_what_its_header_says(tmp_path):
     whole = write(tmp_path / "whole.flac", np.random.default_rng(0).normal(0, 0.1, 4 * RATE)).read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
     write(tmp_path / "short.wav", sine(0.5, 1.0))
@@ -77,15 +75,15 @@ def test_listening_takes_what_comes_out_of_a_file_and_not_what_its_header_says(t
     assert facts["heard"]["training"]["files"] == facts["usable_files"] == len(lengths)
 
 
-def test_listening_reports_both_passes(tmp_path: Path) -> None:
+def test_listening_reports_both_passes(tmp_path):
     for i in range(3):
         write(tmp_path / f"{i}.wav", sine(0.5, 0.1))
-    calls: list[tuple[int, int]] = []
+    calls = []
     inspect_paths([str(tmp_path)], lambda done, total: calls.append((done, total)), hear=True)
     assert calls.count((3, 3)) == 2
 
 
-def test_an_empty_folder_is_heard_too(tmp_path: Path) -> None:
+def test_an_empty_folder_is_heard_too(tmp_path):
     facts, text = heard(tmp_path)
     assert facts["heard"]["training"]["files"] == 0
     assert facts["heard"]["silent_share"] is None

@@ -3,8 +3,6 @@
 import json
 import math
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from inspections import RATE, inspected
 from wavegen.config import load_config, override
 from wavegen.errors import CheckpointError
-from wavegen.evaluation.measure import BITS, SQUARED_ERROR, Measure
+from wavegen.evaluation.measure import BITS, SQUARED_ERROR
 from wavegen.model.building import build_model
 from wavegen.report.inspection import inspect_path, inspect_paths
 from wavegen.training.checkpoint import Checkpoint, save_checkpoint
@@ -28,7 +26,7 @@ BASELINES = {
 }
 
 
-def make_checkpoint(step: int, validation: dict[str, Any] | None, steps: int = 2000) -> Checkpoint:
+def make_checkpoint(step, validation, steps=2000):
     config = load_config().with_values("training", steps=steps, minutes=None)
     config = config.with_values("data", folder="my recordings").with_values("audio", sample_rate_hz=RATE)
     progress = Progress(
@@ -54,11 +52,11 @@ def make_checkpoint(step: int, validation: dict[str, Any] | None, steps: int = 2
     return Checkpoint(config, step, arrays, arrays, ({}, {}), manifest, dict(vars(progress)), {"torch": "2.9.0"})
 
 
-def validation_line(step: int, bits: float, **more: Any) -> dict[str, Any]:
+def validation_line(step, bits, **more):
     return {"step": step, "validation_bits": bits, "baselines": BASELINES, "held_out_seconds": 30.0, **more}
 
 
-def step_line(step: int, bits: float | None) -> dict[str, Any]:
+def step_line(step, bits):
     return {
         "step": step,
         "train_bits": bits,
@@ -69,7 +67,7 @@ def step_line(step: int, bits: float | None) -> dict[str, Any]:
     }
 
 
-def test_checkpoint_says_where_its_training_stands(tmp_path: Path) -> None:
+def test_checkpoint_says_where_its_training_stands(tmp_path):
     path = tmp_path / "step.safetensors"
     save_checkpoint(make_checkpoint(1000, validation_line(1000, 4.0)), path)
     facts, text = inspected(path, "checkpoint")
@@ -103,7 +101,7 @@ def test_checkpoint_says_where_its_training_stands(tmp_path: Path) -> None:
         assert shown in text
 
 
-def test_figures_in_other_classes_say_so(tmp_path: Path) -> None:
+def test_figures_in_other_classes_say_so(tmp_path):
     checkpoint = make_checkpoint(1000, validation_line(1000, 9.5))
     keys = ["quantization.kind=linear", "quantization.classes=65536", "model.input=scalar"]
     checkpoint.config = override(checkpoint.config, [*keys, "output.kind=logistic_mixture"])
@@ -113,7 +111,7 @@ def test_figures_in_other_classes_say_so(tmp_path: Path) -> None:
     assert re.search(r"\n +model +bits/sample in 65,536 linear classes\n", text)
 
 
-def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path: Path) -> None:
+def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path):
     path = tmp_path / "step.safetensors"
     save_checkpoint(make_checkpoint(2000, validation_line(2000, 4.5, held_out_bits=4.0)), path)
     facts, text = inspected(path, "checkpoint")
@@ -125,7 +123,7 @@ def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_pa
     assert rows[4][:2] == ["this", "model"]
 
 
-def test_checkpoint_before_the_first_validation(tmp_path: Path) -> None:
+def test_checkpoint_before_the_first_validation(tmp_path):
     path = tmp_path / "step.safetensors"
     save_checkpoint(make_checkpoint(10, None), path)
     facts, text = inspected(path, "checkpoint")
@@ -133,7 +131,7 @@ def test_checkpoint_before_the_first_validation(tmp_path: Path) -> None:
     assert "no validation yet" in text
 
 
-def test_figures_that_are_not_finite_stay_valid_json(tmp_path: Path) -> None:
+def test_figures_that_are_not_finite_stay_valid_json(tmp_path):
     path = tmp_path / "step.safetensors"
     save_checkpoint(make_checkpoint(1000, validation_line(1000, math.nan)), path)
     facts, text = inspected(path, "checkpoint")
@@ -141,7 +139,7 @@ def test_figures_that_are_not_finite_stay_valid_json(tmp_path: Path) -> None:
     assert "- bits/sample at step 1,000" in text
 
 
-def test_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_an_error(tmp_path):
     path = tmp_path / "step.safetensors"
     save_checkpoint(make_checkpoint(1000, None), path)
     content = bytearray(path.read_bytes())
@@ -152,7 +150,7 @@ def test_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path):
     """A run of 2,000 steps that was killed at step 1,050, with its newest checkpoint at step 1,000."""
     run = RunFolder(tmp_path / "run")
     run.create(make_checkpoint(1, None).config.to_yaml())
@@ -172,7 +170,7 @@ def run(tmp_path: Path) -> RunFolder:
     return run
 
 
-def test_run_says_where_its_training_stands(run: RunFolder) -> None:
+def test_run_says_where_its_training_stands(run):
     facts, text = inspected(run.path, "run")
     assert (facts["step"], facts["total_steps"], facts["newest_checkpoint_step"]) == (1050, 2000, 1000)
     assert facts["hours_heard"] == pytest.approx(1.05)
@@ -198,7 +196,7 @@ def test_run_says_where_its_training_stands(run: RunFolder) -> None:
         assert shown in text
 
 
-def test_run_shows_its_curve_in_a_few_rows(run: RunFolder) -> None:
+def test_run_shows_its_curve_in_a_few_rows(run):
     facts, text = inspected(run.path, "run")
     assert [entry["step"] for entry in facts["validations"]] == list(range(50, 1051, 50))
     first = facts["validations"][0]
@@ -215,7 +213,7 @@ def test_run_shows_its_curve_in_a_few_rows(run: RunFolder) -> None:
     assert [row.split()[0] for row in rows if row.endswith("best")] == ["600"]
 
 
-def test_run_without_a_checkpoint_yet(tmp_path: Path) -> None:
+def test_run_without_a_checkpoint_yet(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.create(make_checkpoint(1, None).config.to_yaml())
     facts, text = inspected(run.path, "run")
@@ -231,7 +229,7 @@ def test_run_without_a_checkpoint_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("preset", "measure"), [("small", BITS), ("book-simple", SQUARED_ERROR)])
-def test_run_of_which_every_step_was_skipped(tmp_path: Path, preset: str, measure: Measure) -> None:
+def test_run_of_which_every_step_was_skipped(tmp_path, preset, measure):
     run = RunFolder(tmp_path / "run")
     run.create(load_config(preset).to_yaml())
     for step in (1, 2, 3):
@@ -246,14 +244,14 @@ def test_run_of_which_every_step_was_skipped(tmp_path: Path, preset: str, measur
     assert inspect_paths([str(run.path)] * 2).facts["runs"][0]["skipped_steps"] == 3
 
 
-def test_run_without_its_metrics_goes_by_its_checkpoint(run: RunFolder) -> None:
+def test_run_without_its_metrics_goes_by_its_checkpoint(run):
     run.metrics_file.unlink()
     facts, _ = inspected(run.path, "run")
     assert facts["step"] == facts["newest_checkpoint_step"] == 1000
     assert facts["best_step"] == 600
 
 
-def test_run_with_damaged_checkpoints_is_still_shown(run: RunFolder) -> None:
+def test_run_with_damaged_checkpoints_is_still_shown(run):
     newest = run.step_checkpoints()[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     facts, text = inspected(run.path, "run")
@@ -268,7 +266,7 @@ def test_run_with_damaged_checkpoints_is_still_shown(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_a_run_fits_the_terminal(run: RunFolder, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_a_run_fits_the_terminal(run, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     text = inspected(run.path, "run")[1]
     assert max(map(len, text.splitlines())) <= columns
