@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-faults fuzz test-lowest audit lint typecheck format dist clean
+.PHONY: help demo test test-all check test-faults fuzz test-lowest audit lint typecheck format dist clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -29,17 +29,13 @@ demo: $(INSTALLED)  ## train on the shipped recordings for minutes, write new au
 	@echo 'next: listen;   then train on your own:   $(RUN)/wavegen train my_recordings/'
 	@echo '                or train this one longer: $(RUN)/wavegen train --run demo/run --resume --steps 10000'
 
-test: $(INSTALLED)  ## lint, types, and all tests
-	$(RUN)/ruff check .
-	$(RUN)/ruff format --check .
-	$(RUN)/mypy
-	$(RUN)/pytest
+test: check  ## lint, types, and tests, in minutes
+	$(RUN)/pytest -m 'not slow' -n 2 --dist worksteal
 
-check: $(INSTALLED)  ## lint, types, and the fast tests: before each commit
-	$(RUN)/ruff check .
-	$(RUN)/ruff format --check .
-	$(RUN)/mypy
-	$(RUN)/pytest -m 'not slow'
+test-all: test  ## the same, then the long grids and soaks
+	$(RUN)/pytest -m slow -n 2 --dist worksteal
+
+check: lint typecheck  ## lint and types
 
 test-faults: $(INSTALLED)  ## fault injection, the long form: hours
 	WAVEGEN_FAULTS=long WAVEGEN_KILLS=100 $(RUN)/pytest tests/faults tests/training/test_kills.py

@@ -1,10 +1,24 @@
-"""The command line: as its users meet it, in a process of its own; or, faster, in the tests' own."""
+"""The command line, called in three ways.
 
+``wavegen`` calls it in the tests' own process: the fastest, for all that is about files and words. ``start`` and
+``run_alone`` give it a process of its own, for what is about signals, pipes, and streams (a fork of one that has
+imported everything). ``COMMAND`` starts an interpreter, for what is about starting.
+"""
+
+import atexit
+import contextlib
+import functools
+import json
 import os
+import select
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from typer.testing import CliRunner
 
@@ -14,19 +28,115 @@ from wavegen.training.run_folder import RunFolder
 COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
 
 
+class Done(NamedTuple):
+    """A call that has ended, and its words."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def wavegen(*arguments, cwd=None, exit_code=0, **environment):
-    """Run it; whatever it meets, it shows no traceback."""
-    return checked(COMMAND, *arguments, cwd=cwd, exit_code=exit_code, **environment)
+    """Call it in this process; whatever it meets, it must end with an exit code, not an exception."""
+    assert all(name.startswith("WAVEGEN_") for name in environment), "only a new interpreter reads it: run_interpreter"
+    with contextlib.chdir(cwd or Path.cwd()):
+        done = CliRunner().invoke(app, list(map(str, arguments)), prog_name="wavegen", env=environment)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.stderr
+    assert done.exit_code == exit_code, done.stderr
+    return Done(done.exit_code, done.stdout, done.stderr)
 
 
-def checked(
-    command,
-    *arguments,
-    cwd=None,
-    exit_code=0,
-    **environment,
-):
-    """Run what begins the command line in another way."""
+class Process:
+    """A command in a process of its own, started by the fork server; as far as needed, a ``subprocess.Popen``.
+
+    Args:
+        arguments: what stands after ``wavegen``.
+        cwd: the folder to run in.
+        stdin, stdout, stderr: descriptors or files with one; else nothing is read, and what is written is kept.
+        slow_disk: let each fsync take a while.
+        environment: variables, besides those of the tests.
+    """
+
+    def __init__(self, *arguments, cwd=None, stdin=None, stdout=None, stderr=None, slow_disk=False, **environment):
+        order = {
+            "arguments": list(map(str, arguments)),
+            "folder": str(cwd or Path.cwd()),
+            "environment": {**os.environ, **environment},
+            "slow_disk": slow_disk,
+        }
+        self.returncode = None
+        self._kept = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115 (closed in __exit__)
+        reader, writer = os.pipe()
+        with contextlib.ExitStack() as opened:
+            nothing = opened.enter_context(Path(os.devnull).open())
+            opened.callback(os.close, writer)
+            streams = [stdin or nothing, stdout or self._kept[0], stderr or self._kept[1], writer]
+            descriptors = [stream if isinstance(stream, int) else stream.fileno() for stream in streams]
+            socket.send_fds(fork_server(), [json.dumps(order).encode()], descriptors)
+        self._status = os.fdopen(reader)
+        self.pid = int(self._status.readline())  # or its exit code, if it ended before
+
+    def poll(self):
+        """The exit code, or None while it runs; a process killed by signal N has the exit code -N."""
+        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout=300):
+        if self.returncode is None:
+            assert select.select([self._status], [], [], timeout)[0], "waited too long"
+            self.returncode = int(self._status.readline() or self.pid)
+            self._status.close()
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it may have ended since
+                os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def words(self):
+        """What it has written to its standard output and error so far."""
+        return tuple(os.pread(file.fileno(), 1 << 24, 0).decode() for file in self._kept)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        if problem[0] is not None:
+            self.kill()
+        self.wait()
+        for file in self._kept:
+            file.close()
+
+
+def run_alone(*arguments, exit_code=0, **how):
+    """Run it in a process of its own, to its end; it shows no traceback."""
+    with Process(*arguments, **how) as process:
+        process.wait()
+        done = Done(process.returncode, *process.words())
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == exit_code, done.stderr
+    return done
+
+
+@functools.cache
+def fork_server():
+    """The socket of the process that forks, started when it is first needed."""
+    mine, its_own = socket.socketpair()
+    program = Path(__file__).with_name("fork_server.py")
+    with its_own:
+        command = [sys.executable, "-W", "error", str(program), str(its_own.fileno())]
+        server = subprocess.Popen(command, pass_fds=[its_own.fileno()])
+    atexit.register(server.wait, 60)
+    atexit.register(mine.close)  # runs first, and ends it
+    return mine
+
+
+def run_interpreter(command, *arguments, cwd=None, exit_code=0, **environment):
+    """Run a command that starts an interpreter; it shows no traceback."""
     done = subprocess.run(
         [*command, *map(str, arguments)],
         cwd=cwd,
@@ -37,13 +147,6 @@ def checked(
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == exit_code, done.stderr
-    return done
-
-
-def called(*arguments, exit_code=0):
-    """Call it in this process."""
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    assert done.exit_code == exit_code, done.output
     return done
 
 

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: real subprocesses, real files, real signals."""
+"""The command line as its users meet it: real files, and real processes and signals where they matter."""
 
 import csv
 import io
@@ -16,12 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from command_line import COMMAND, checked, n_steps, wait_until, wavegen
+from command_line import COMMAND, Process, n_steps, run_alone, run_interpreter, wait_until, wavegen
 from trainings import assert_same_state, newest
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
-
-pytestmark = pytest.mark.slow
 
 TINY_YAML = """
 audio:
@@ -161,45 +159,43 @@ def test_generate_continues_a_recording_at_another_rate(home, tmp_path, ending):
 
 
 def test_generate_to_a_pipe_has_true_sizes_and_words_on_stderr(home):
-    done = subprocess.run(
-        [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "0.3", "-o", "-"],
-        capture_output=True,
-        check=True,
-    )
-    samples, rate = soundfile.read(io.BytesIO(done.stdout))
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as pipe:
+        done = run_alone("generate", home / "runs/recordings", "--seconds", "0.3", "-o", "-", stdout=writer)
+        os.close(writer)
+        written = pipe.read()
+    samples, rate = soundfile.read(io.BytesIO(written))
     assert (len(samples), rate) == (2400, 8000)
-    assert len(done.stdout) == 44 + 2 * 2400
-    assert b"real time" in done.stderr
+    assert len(written) == 44 + 2 * 2400
+    assert "real time" in done.stderr
 
 
 def test_a_closed_pipe_ends_generating_quietly(home):
-    command = [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "inf", "-o", "-"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.read(4000)[:4] == b"RIFF"
-        process.stdout.close()
-        assert process.wait(300) == 0
-        assert b"Traceback" not in process.stderr.read()
+    reader, writer = os.pipe()
+    with Process("generate", home / "runs/recordings", "--seconds", "inf", "-o", "-", stdout=writer) as process:
+        os.close(writer)
+        assert os.read(reader, 4000)[:4] == b"RIFF"
+        os.close(reader)
+        assert process.wait() == 0
+        assert "Traceback" not in process.words()[1]
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopping_generate_leaves_a_file_that_plays(home, tmp_path, number, exit_code):
     output = tmp_path / "endless.wav"
-    command = [*COMMAND, "generate", str(home / "runs/recordings"), "--seconds", "inf", "-o", str(output)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with Process("generate", home / "runs/recordings", "--seconds", "inf", "-o", output) as process:
         wait_until(lambda: output.exists() and output.stat().st_size > 8000)
         process.send_signal(number)
-        _, said = process.communicate(timeout=300)
-    assert process.returncode == exit_code
+        assert process.wait() == exit_code
+        said = process.words()[1]
     assert "kept in" in said
     assert "Traceback" not in said
     assert soundfile.info(output).frames >= 3200  # all but the tenth of a second that was under way
 
 
 def start_training(home, run, steps):
-    arguments = ["train", "recordings", "--config", "tiny.yaml", "--steps", str(steps), "--run", str(run), *QUIET]
-    process = subprocess.Popen([*COMMAND, *arguments], cwd=home, stderr=subprocess.PIPE, text=True)
+    arguments = ["train", "recordings", "--config", "tiny.yaml", "--steps", steps, "--run", run, *QUIET]
+    process = Process(*arguments, cwd=home)
     wait_until(lambda: n_steps(run) >= 12)
     return process
 
@@ -210,7 +206,7 @@ def test_kill_and_resume_equals_an_undisturbed_run(home, tmp_path):
     )
     with start_training(home, tmp_path / "killed", steps=300) as process:
         process.kill()
-    assert process.returncode == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
     assert n_steps(tmp_path / "killed") < 300
     wavegen("train", "--run", tmp_path / "killed", "--resume")
     assert newest(tmp_path / "whole").step == 300
@@ -224,8 +220,8 @@ def test_stopping_train_saves_and_prints_the_line_that_resumes(home, tmp_path, n
     run = tmp_path / "run"
     with start_training(home, run, steps=100_000) as process:
         process.send_signal(number)
-        _, said = process.communicate(timeout=300)
-    assert process.returncode == exit_code
+        assert process.wait() == exit_code
+        said = process.words()[1]
     assert f"wavegen train --run {run} --resume" in said
     assert "Traceback" not in said
     stopped_at = n_steps(run)
@@ -502,9 +498,7 @@ def test_a_wrong_call_gets_one_clear_line_and_its_exit_code(home, case):
 
 
 def test_debug_shows_the_traceback(home):
-    done = subprocess.run([*COMMAND, "--debug", "inspect", "nowhere"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "Traceback" in done.stderr
+    assert "Traceback" in wavegen("--debug", "inspect", "nowhere", exit_code=2).stderr
 
 
 def test_several_problems_are_reported_together(home):
@@ -625,10 +619,10 @@ def test_fine_tuning_with_other_labels_says_what_it_keeps(voices, tmp_path):
 
 def test_a_name_that_the_terminal_has_no_characters_for_is_escaped(tmp_path):
     (tmp_path / "\u00e9t\u00e9.csv").write_text("1\n2\n")
-    shown = wavegen("inspect", "\u00e9t\u00e9.csv", cwd=tmp_path, PYTHONIOENCODING="ascii").stdout
+    shown = run_interpreter(COMMAND, "inspect", "\u00e9t\u00e9.csv", cwd=tmp_path, PYTHONIOENCODING="ascii").stdout
     assert "\\xe9t\\xe9.csv" in shown
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_what_goes_to_a_closed_stream_goes_nowhere(closed):
-    checked(["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND], "config")
+    run_interpreter(["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND], "config")

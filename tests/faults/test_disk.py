@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from command_line import COMMAND, checked, wait_until
+from command_line import COMMAND, run_interpreter, wait_until
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -45,7 +45,7 @@ os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "wavegen", *sys.a
 
 def run(code, *arguments, inside=(), **how):
     """What the command line says when it is started by some code."""
-    return checked([*inside, sys.executable, "-W", "error", "-c", code], *arguments, **how).stderr
+    return run_interpreter([*inside, sys.executable, "-W", "error", "-c", code], *arguments, **how).stderr
 
 
 # --- full --------------------------------------------------------------------------------------------------------

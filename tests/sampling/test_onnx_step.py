@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from command_line import called
+from command_line import wavegen
 from wavegen.audio.conditions import ClipCondition
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
@@ -172,9 +172,9 @@ def test_the_command_line_writes_it_and_the_readmes_loop_makes_sound_with_it(tmp
     save_checkpoint(Checkpoint(config, 5, weights, weights), tmp_path / "model.safetensors")
     monkeypatch.chdir(tmp_path)
     export = ["export", "model.safetensors", "-o"]
-    assert called(*export, "step.onnx").stderr.startswith("written: step.onnx, ")
-    assert called(*export, "step.onnx", exit_code=2).stderr.count("\n") == 1
-    narrow = called(*export, "b.onnx", "--precision", "bfloat16", exit_code=2)
+    assert wavegen(*export, "step.onnx").stderr.startswith("written: step.onnx, ")
+    assert wavegen(*export, "step.onnx", exit_code=2).stderr.count("\n") == 1
+    narrow = wavegen(*export, "b.onnx", "--precision", "bfloat16", exit_code=2)
     assert narrow.stderr == "error: --precision bfloat16: an ONNX step has float32 only; leave it out\n"
 
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
