@@ -7,8 +7,8 @@ import pytest
 import soundfile
 from safetensors import safe_open
 
+import command_line
 import wavegen
-from command_line import called
 from recordings import write_tones
 from wavegen.errors import CheckpointError, UsageError
 from wavegen.sampling.engines.packing import round_to_bfloat16
@@ -40,7 +40,7 @@ def home(tmp_path_factory):
 def call(home, monkeypatch):
     """The command line, in the user's folder."""
     monkeypatch.chdir(home)
-    return called
+    return command_line.wavegen
 
 
 @pytest.fixture(params=["float32", "bfloat16"])

@@ -452,33 +452,13 @@ def test_a_file_interrupted_before_the_first_block_is_not_left_behind(tmp_path):
     assert not (tmp_path / "a.wav").exists()
 
 
-WRITE_BLOCKS = """
-import os, resource, signal, sys
-import numpy as np
-from wavegen.audio.writer import AudioWriter
-from wavegen.errors import AudioError
-
-what, target = sys.argv[1:]
-if room := {"full disk": 20_000, "no room": 20}.get(what):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-block = np.random.default_rng(0).uniform(-0.5, 0.5, 1600).astype(np.float32)
-try:
-    with AudioWriter(target, 16000, n_samples=None) as writer:
-        while True:
-            writer.write(block)
-            if what == "kill" and writer.n_written == 80_000:
-                os.kill(os.getpid(), signal.SIGKILL)
-except BrokenPipeError:
-    sys.exit(7)
-except AudioError as error:
-    sys.exit(str(error))
-"""
+WRITE_BLOCKS = [sys.executable, "-W", "error", str(Path(__file__).parents[1] / "programs" / "write_blocks.py")]
 
 
 @pytest.mark.parametrize(("ending", "at_least"), [("wav", 80_000), ("flac", 70_000), ("ogg", 60_000)])
 def test_kill_leaves_a_file_that_plays(tmp_path, ending, at_least):
     path = tmp_path / f"a.{ending}"
-    done = subprocess.run([sys.executable, "-c", WRITE_BLOCKS, "kill", str(path)], check=False, timeout=300)
+    done = subprocess.run([*WRITE_BLOCKS, "kill", str(path)], check=False, timeout=300)
     assert done.returncode == -signal.SIGKILL
     assert at_least <= len(decode(path)[0]) <= 80_000
 
@@ -486,7 +466,7 @@ def test_kill_leaves_a_file_that_plays(tmp_path, ending, at_least):
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
 def test_a_full_disk_is_one_line(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
-    command = [sys.executable, "-c", WRITE_BLOCKS, "full disk", str(path)]
+    command = [*WRITE_BLOCKS, "full disk", str(path)]
     done = subprocess.run(command, check=False, timeout=300, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -497,7 +477,7 @@ def test_a_full_disk_is_one_line(tmp_path, ending):
 @pytest.mark.parametrize("ending", ["wav", "flac"])  # a Vorbis header waits for sound
 def test_no_room_for_a_header_leaves_no_file(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
-    command = [sys.executable, "-W", "error", "-c", WRITE_BLOCKS, "no room", str(path)]
+    command = [*WRITE_BLOCKS, "no room", str(path)]
     done = subprocess.run(command, check=False, timeout=300, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -506,7 +486,7 @@ def test_no_room_for_a_header_leaves_no_file(tmp_path, ending):
 
 
 def test_a_closed_pipe_is_one_quiet_broken_pipe_error():
-    command = [sys.executable, "-c", WRITE_BLOCKS, "pipe", "-"]
+    command = [*WRITE_BLOCKS, "pipe", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.read(5000).startswith(b"RIFF")
         process.stdout.close()

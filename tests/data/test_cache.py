@@ -192,41 +192,29 @@ def test_an_error_in_progress_stops_the_work_and_keeps_what_was_done(cache, reco
     assert known[0] >= 2
 
 
-BUILD = """
-import os, signal, sys
-from pathlib import Path
-from wavegen.audio.quantize import Quantizer
-from wavegen.data.cache import ClipCache, ClipSettings
-
-folder, cache, killed_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-
-def progress(done, total):
-    if done == killed_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-settings = ClipSettings(16000, None, "keep", Quantizer("mu_law", 256))
-ClipCache(cache).prepare(sorted(folder.iterdir()), settings, progress)
-"""
+BUILD_CACHE = Path(__file__).parents[1] / "programs" / "build_cache.py"
+N_MANY = 60
 
 
-def start_building(folder, cache, killed_at=-1):
-    """Build a cache in a process of its own, which is killed after so many files."""
-    return subprocess.Popen([sys.executable, "-c", BUILD, str(folder), str(cache.folder), str(killed_at)])
+def build_elsewhere(folder, cache, killed_at=-1, n_processes=1):
+    """Build a cache in processes of their own, which are killed after so many files; returns the exit code."""
+    arguments = map(str, (folder, cache.folder, killed_at, n_processes))
+    return subprocess.run([sys.executable, "-W", "error", str(BUILD_CACHE), *arguments], check=False).returncode
 
 
-@pytest.fixture
-def many(tmp_path):
-    (tmp_path / "many").mkdir()
-    for i in range(400):
-        write_noise(tmp_path / "many" / f"{i:03d}.wav", 2000, seed=i)
-    return tmp_path / "many"
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    for i in range(N_MANY):
+        write_noise(folder / f"{i:03d}.wav", 2000, seed=i)
+    return folder
 
 
 def test_kill_while_building_leaves_a_cache_that_the_next_run_completes(many, cache, tmp_path):
     paths = sorted(many.iterdir())
-    assert start_building(many, cache, killed_at=150).wait(180) == -signal.SIGKILL
+    assert build_elsewhere(many, cache, killed_at=20) == -signal.SIGKILL
     stored = sum(1 for path in cache.folder.glob("clips/*/*"))
-    assert 150 <= stored < 400
+    assert 20 <= stored < N_MANY
 
     clips = cache.prepare(paths, SETTINGS)
 
@@ -235,11 +223,10 @@ def test_kill_while_building_leaves_a_cache_that_the_next_run_completes(many, ca
 
 
 def test_two_processes_build_at_once(many, cache, no_decoding):
-    with start_building(many, cache) as one, start_building(many, cache) as other:
-        assert (one.wait(180), other.wait(180)) == (0, 0)
+    assert build_elsewhere(many, cache, n_processes=2) == 0
     no_decoding()
     clips = cache.prepare(sorted(many.iterdir()), SETTINGS)
-    assert [clip.n_samples for clip in clips] == [2000] * 400
+    assert [clip.n_samples for clip in clips] == [2000] * N_MANY
     assert not list((cache.folder / "partial").iterdir())
 
 

@@ -1,7 +1,5 @@
 """The fused engine: its packing, its precisions, and that neither neighbours, threads nor processors change a clip."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from command_line import run_interpreter
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import build_model
@@ -147,38 +146,30 @@ def test_a_clips_last_bit_does_not_depend_on_count_or_threads(random_model, prec
         np.testing.assert_array_equal(audio, expected_audio[:count])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("features", "lanes"), [("+avx2,+fma,+avx,+sse4.2", 8), ("+sse4.2", 4)])
-def test_other_processors_take_the_same_path(tmp_path, features, lanes):
-    """Compile for a lesser processor than this one, in a process of its own, and compare with the teacher."""
-    program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
-import numpy as np, torch
-from wavegen.config import load_config
-from wavegen.model.building import build_model
-from wavegen.model.network import load_weights
-from wavegen.sampling.engines import build_engine
-from wavegen.vectors import LANES
-assert LANES == {lanes}, LANES
-torch.manual_seed(0)
-model = build_model(load_config("small", ["model.dilation_cycle=4", "model.residual_channels=20"])).eval()
-torch.nn.init.normal_(model.output.weight, std=0.3)
-past = np.random.default_rng(0).integers(0, 256, (5, model.receptive_field))
-classes = np.random.default_rng(1).integers(0, 256, (5, 30))
-engine = build_engine("numba", model)
-engine.start(past)
-with torch.no_grad():
-    expected = model(torch.from_numpy(np.concatenate([past, classes], axis=1)[:, :-1])).numpy()
-assert np.abs(engine.force(classes) - expected).max() < 1e-4
-"""
-    environment = {
-        **os.environ,
-        "NUMBA_CPU_NAME": "x86-64",
-        "NUMBA_CPU_FEATURES": features,
-        "NUMBA_CACHE_DIR": str(tmp_path),
-    }
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+# Of lesser processors than this one, with the lanes of their registers.
+PROCESSORS = [("+avx2,+fma,+avx,+sse4.2", 8), ("+sse4.2", 4)]
+
+
+def run_on_processor(program, features, lanes, cache):
+    """Run one of ``tests/programs``, compiled for a processor with these features alone."""
+    run_interpreter(
+        [sys.executable, "-W", "error", str(Path(__file__).parents[1] / "programs" / program)],
+        lanes,
+        NUMBA_CPU_NAME="x86-64",
+        NUMBA_CPU_FEATURES=features,
+        NUMBA_CACHE_DIR=str(cache),
+    )
+
+
+@pytest.mark.parametrize(("features", "lanes"), PROCESSORS)
+def test_other_processors_compute_the_same(tmp_path, features, lanes):
+    run_on_processor("compute_on_this_processor.py", features, lanes, tmp_path)
+
+
+@pytest.mark.slow  # compiles the whole kernel
+@pytest.mark.parametrize(("features", "lanes"), PROCESSORS)
+def test_other_processors_have_the_teacher_forced_logits(tmp_path, features, lanes):
+    run_on_processor("sample_on_this_processor.py", features, lanes, tmp_path)
 
 
 def test_this_processor_is_used_as_wide_as_it_is():
