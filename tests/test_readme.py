@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ import yaml
 from typer.testing import CliRunner
 
 import wavegen
+from command_line import Process, run_alone
 from wavegen.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -50,10 +50,12 @@ OPTIONS_OF_OTHERS = {"--max-restarts"}  # in the text
 
 # What is small here and large in the README.
 MOMENT = ["steps=2", "batch_size=2", "window_targets=200", "validation_seconds=0.1", "audition_every=0"]
+MOMENT += ["threads=1", "precision=float32"]
 SMALLER = [
     (r"^wavegen train(?!.*--resume)", "wavegen train " + " ".join(f"--set training.{value}" for value in MOMENT)),
     (r"^wavegen generate(?!.*series)", "wavegen generate --seconds 0.1"),
     (r"^wavegen inspect(?=.*--html)", "wavegen inspect --sample-seconds 0.1"),
+    (r"(training.batch_size=auto)", r"\1 --set model.cycles=1 --set model.dilation_cycle=4"),  # 16,384 samples a step
     (r"--minutes \d+", "--steps 2"),
     (r"--steps 40000", "--steps 3"),
     (r"--seconds [1-9]\d*", "--seconds 0.1"),
@@ -222,10 +224,6 @@ def home(tmp_path_factory):
     for name in ("series.csv", "other.csv", "series.npy"):
         shutil.copy(home / "my_series" / f"waves{Path(name).suffix}", home / name)
     np.save(home / "frames.npy", np.full((30, 80), -5.0, np.float32))
-    bin_folder = home / "bin"
-    bin_folder.mkdir()
-    (bin_folder / "wavegen").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m wavegen "$@"\n')
-    (bin_folder / "wavegen").chmod(0o755)
     with contextlib.chdir(home):
         for words in (
             "my_recordings",
@@ -242,14 +240,27 @@ def home(tmp_path_factory):
     return home
 
 
-@pytest.fixture
-def at_home(home, monkeypatch):
-    """The folder to be in; what a test makes of runs is undone, for the README shows alternatives."""
-    monkeypatch.chdir(home)
+@contextlib.contextmanager
+def runs_kept():
+    """Undo afterwards what is made of runs, for the README shows alternatives."""
     shutil.copytree("runs", "runs before")
-    yield home
+    yield
     shutil.rmtree("runs")
     Path("runs before").rename("runs")
+
+
+def run_processes(call):
+    """Run a call of wavegen in a process of its own, and what it is piped into in another one."""
+    words, _, into = (shlex.split(part) for part in smaller(call).partition("|"))
+    if not into:
+        run_alone(*words[1:])
+        return
+    reader, writer = os.pipe()
+    with Process(*words[1:], stdout=writer) as process:
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            subprocess.run(into, stdin=pipe, stdout=subprocess.DEVNULL, check=True)
+        assert process.wait() == 0, process.words()
 
 
 def make_room(call):
@@ -264,31 +275,27 @@ def make_room(call):
         shutil.rmtree(run, ignore_errors=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("call", RUN)
-def test_calls_run(at_home, call):
-    make_room(call)
-    if "|" in call or "--devices" in call:  # several processes
-        path = f"{at_home / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(
-            ["bash", "-o", "pipefail", "-c", smaller(call)],
-            env={**os.environ, "PATH": path},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-    else:
-        wavegen_call(call)
+def test_calls_run(home, monkeypatch, call):
+    monkeypatch.chdir(home)
+    with runs_kept() if call.startswith("wavegen train") else contextlib.nullcontext():
+        make_room(call)
+        if "|" in call or "--devices" in call:  # several processes
+            run_processes(call)
+        else:
+            wavegen_call(call)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in blocks_of("python")])
-def test_python_runs(at_home, block):
+def test_python_runs(home, monkeypatch, block):
+    monkeypatch.chdir(home)
     code = "\n".join(block.lines)
     given = next((given for piece, given in GIVEN.items() if piece in code), "")
     for large, small in SMALLER_PYTHON:
         code = code.replace(large, small)
-    make_room("wavegen train my_recordings")
-    exec(compile(f"{given}\n{code}", str(ROOT / "README.md"), "exec"), {})
+    with runs_kept():
+        make_room("wavegen train my_recordings")
+        exec(compile(f"{given}\n{code}", str(ROOT / "README.md"), "exec"), {})
 
 
 def test_what_is_said_of_python_is_in_the_readme():
