@@ -19,6 +19,7 @@ from wavegen.training.run_folder import RunFolder, find_checkpoint
 TINY = [
     *("audio.sample_rate_hz=8000", "model.cycles=1", "model.dilation_cycle=4", "model.residual_channels=8"),
     *("training.steps=20", "training.batch_size=2", "training.window_targets=100", "training.audition_every=0"),
+    *("training.threads=1", "training.precision=float32"),
     "data.validation=recordings/held_out.txt",
 ]
 
@@ -132,7 +133,8 @@ def test_it_knows_no_held_out_clips(exported, call):
 
 def test_a_model_of_series_forecasts_as_before(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    call("train", "--config", "book-simple", "--run", "series", "--steps", "3")
+    few = ["--steps", "3", "--set", "data.synthetic_points=20", "--set", "output.horizon=3"]
+    call("train", "--config", "book-simple", "--run", "series", *few)
     call("export", "series", "-o", "series.safetensors")
     values = np.sin(np.arange(50) / 3)
     exported, model = (wavegen.load(path, device="cpu") for path in ("series.safetensors", "series"))
