@@ -2,14 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from command_line import wavegen
+from trainings import newest
 from wavegen.data.waves import make_waves
-
-pytestmark = pytest.mark.slow
 
 TINY = [
     *("--config", "book-simple", "--steps", "30", "--set", "data.synthetic_points=20", "--set", "output.horizon=3"),
@@ -110,9 +110,11 @@ def test_inspect_knows_series_and_their_runs(place):
     assert "book-simple" in wavegen("config", cwd=place).stdout
 
 
-def test_a_run_goes_on(place):
-    said = wavegen("train", "--run", "runs/waves", "--resume", "--steps", "35", cwd=place).stderr
+def test_a_run_goes_on(place, tmp_path):
+    run = shutil.copytree(place / "runs/waves", tmp_path / "run")
+    said = wavegen("train", "--run", run, "--resume", "--steps", "35").stderr
     assert "resumed at step 30 of 35" in said
+    assert newest(run).step == 35
 
 
 REFUSED = {
