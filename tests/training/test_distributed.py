@@ -4,15 +4,16 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from torch.distributed import TCPStore
 
-from command_line import COMMAND, has_ended, n_steps, wait_until
+from command_line import COMMAND, Process, has_ended, n_steps, run_interpreter, wait_until
 from trainings import assert_same_state, newest
 from wavegen.errors import UsageError
 from wavegen.training.distributed import Group
@@ -94,36 +95,6 @@ TINY = {
     "training.timeout_seconds": 30,
 }
 
-# What each of them runs: exactly as `launch.start` begins a training, but in the given arithmetic.
-WORKER = """
-import json, sys
-import numpy as np, torch
-from pathlib import Path
-from wavegen.config import load_config
-from wavegen.data.reading import build_quantizer, read_corpus
-from wavegen.model.building import build_model
-from wavegen.training.meeting import joined
-from wavegen.training.run_folder import RunFolder
-from wavegen.training.trainer import Trainer
-
-overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-with joined("cpu") as group:
-    for backend, dtype in (("torch", torch.float64), ("fused", torch.float32)):
-        config = load_config("small", [*overrides, f"training.backend={backend}", f"data.folder={folder}"])
-        config = config.with_values("training", accumulation=2)
-        torch.manual_seed(0)
-        model = build_model(config).to(dtype)
-        corpus, run = read_corpus(config), RunFolder(out / backend)
-        if group.speaks:
-            run.create(config.to_yaml())
-        trainer = Trainer(config, corpus, model, build_quantizer(config), run, [], group)
-        trainer.fit()
-        if group.speaks:
-            np.savez(out / f"{backend}.npz", **{n: p.detach().numpy() for n, p in model.named_parameters()})
-"""
-
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
@@ -146,24 +117,23 @@ def free_port():
         return int(probe.getsockname()[1])
 
 
-def together(n, *arguments):
-    """Run Python with the same arguments as n processes that meet."""
-    meeting = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", *arguments],
-            env={**os.environ, **meeting, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(n)
-    ]
-    outputs = [process.communicate(timeout=600) for process in processes]
-    return [
-        subprocess.CompletedProcess(process.args, process.returncode, *output)
-        for process, output in zip(processes, outputs, strict=True)
-    ]
+def place(rank, size, port):
+    """What torchrun tells a process of its place among all."""
+    return {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def together(n, program, *arguments):
+    """Run a program as n processes that meet, to its end; what each of them has written."""
+    with ExitStack() as running:
+        port = free_port()
+        processes = [
+            running.enter_context(Process(*arguments, program=program, **place(rank, n, port))) for rank in range(n)
+        ]
+        codes = [process.wait() for process in processes]
+        words = [process.words() for process in processes]
+    assert codes == [0] * n, words
+    assert not any("Warning" in stderr for _, stderr in words), "PyTorch's own go past Python's filters"
+    return [stdout for stdout, _ in words]
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +144,7 @@ def trained_by(recordings, tmp_path_factory):
     def train(n):
         if n not in made:
             made[n] = tmp_path_factory.mktemp(f"by{n}")
-            for done in together(n, "-c", WORKER, json.dumps(overrides()), str(recordings), str(made[n])):
-                assert done.returncode == 0, done.stderr
-                assert "Warning" not in done.stderr, "PyTorch's own go past Python's filters"
+            together(n, "train_in_two_arithmetics.py", json.dumps(overrides()), recordings, made[n])
         return made[n]
 
     return train
@@ -201,56 +169,16 @@ def test_losses_and_validation_figures_are_those_of_one(trained_by, n, backend):
         np.testing.assert_allclose(figures[1], figures[0], rtol=0, atol=1e-5, err_msg=key)
 
 
-RESUMER = """
-import json, sys
-from pathlib import Path
-from wavegen.config import load_config, override
-from wavegen.training import launch
-from wavegen.training.meeting import joined
-from wavegen.training.run_folder import RunFolder
-
-overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-config = load_config("small", [*overrides, f"data.folder={folder}"])
-nothing = lambda text: None
-with joined("cpu") as group:
-    for name, steps in (("whole", 12), ("stopped", 6)):
-        wanted = config.with_values("training", steps=steps)
-        launch.new_run(wanted, RunFolder(out / name), group, [], nothing).fit()
-    longer = lambda frozen: override(frozen, ["training.steps=12"])
-    launch.resume(RunFolder(out / "stopped"), longer, False, group, [], nothing).fit()
-"""
-
-
 @pytest.mark.parametrize("backend", ["torch", "fused"])
 def test_several_processes_resume_bit_exactly(recordings, tmp_path, backend):
     settings = overrides(**{"training.backend": backend, "training.accumulation": 1})
-    for done in together(3, "-c", RESUMER, json.dumps(settings), str(recordings), str(tmp_path)):
-        assert done.returncode == 0, done.stderr
+    together(3, "train_whole_and_in_parts.py", json.dumps(settings), recordings, tmp_path)
     assert newest(tmp_path / "whole").step == 12
     assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "stopped"))
 
 
 def test_a_processes_failure_is_everyones_and_is_told_once():
-    script = """
-from wavegen.errors import DataError, WavegenError
-from wavegen.training.meeting import joined
-def work():
-    if group.rank == 1:
-        raise DataError("this machine has no recordings")
-    return group.rank
-with joined("cpu") as group:
-    try:
-        group.attempt(work)
-    except WavegenError as error:
-        print(type(error).__name__, error.exit_code, error)
-    print(group.attempt(lambda: "well"), group.from_first(group.rank), group.largest(group.rank))
-    print(group.first_on_each_machine(lambda: group.local_rank))
-    try:
-        group.check_same("recordings", "a" if group.rank < 2 else "b")
-    except WavegenError as error:
-        print(type(error).__name__, error)
-"""
-    said = [done.stdout.splitlines() for done in together(3, "-c", script)]
+    said = [stdout.splitlines() for stdout in together(3, "fail_on_rank_1.py")]
     assert [lines[0] for lines in said] == [
         "ElsewhereError 1 ",
         "DataError 1 this machine has no recordings",
@@ -258,6 +186,7 @@ with joined("cpu") as group:
     ]
     assert [lines[1:3] for lines in said] == [["well 0 2", str(rank)] for rank in range(3)]
     host = socket.gethostname()
+    assert [lines[3] for lines in said[1:]] == ["ElsewhereError "] * 2
     assert said[0][3] == f"UsageError rank 2 on {host} has other recordings than rank 0 on {host}"
 
 
@@ -276,102 +205,162 @@ def newest_step(run):
     return newest(run).step
 
 
+def run_forks(*arguments, **how):
+    """Run wavegen, whose ``--devices`` starts forks: in milliseconds, but otherwise as it starts interpreters."""
+    return Process(*arguments, program="launch_forks.py", **how)
+
+
+def run_interpreters(*arguments, **how):
+    return Process(*COMMAND, *arguments, program="replace_process.py", **how)
+
+
+@pytest.fixture(params=[run_forks, pytest.param(run_interpreters, marks=pytest.mark.slow)])
+def launch(request):
+    return request.param
+
+
 @pytest.fixture
 def start(recordings, tmp_path):
-    """Start an endless training on two processes, and wait until it has made 15 steps."""
-    started = []
+    """Start a training on two processes that is far from its end, and wait until it has made 15 steps."""
+    with ExitStack() as started:
 
-    def begin(run, launcher, *more, **changes):
-        settings = [part for one in overrides(**{**LONG, **changes}) for part in ("--set", one)]
-        call = [*launcher, "train", str(recordings), "--run-folder", str(run), *more, *settings]
-        process = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True)
-        started.append(process)
-        wait_until(lambda: n_steps(run) >= 15 or process.poll() is not None)
-        assert process.poll() is None, process.stderr.read()
-        return process
+        def begin(launch, run, *more, **changes):
+            settings = [part for one in overrides(**{**LONG, **changes}) for part in ("--set", one)]
+            process = launch("train", recordings, "--run-folder", run, *more, *settings, cwd=tmp_path)
+            started.enter_context(process)
+            started.callback(kill_all, process)
+            wait_until(lambda: n_steps(run) >= 15 or process.poll() is not None)
+            assert process.poll() is None, process.words()
+            return process
 
-    yield begin
-    for process in started:
-        if process.poll() is None:
-            for pid in children(process):
-                os.kill(pid, signal.SIGKILL)
-            process.kill()
-        process.wait()
-        process.stderr.close()
+        yield begin
 
 
-def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_goes_on(start, tmp_path):
+def kill_all(process):
+    """Kill a launcher that a failed test has left, and its ranks."""
+    if process.poll() is None:
+        for pid in children(process):
+            os.kill(pid, signal.SIGKILL)
+        process.kill()
+
+
+def test_devices_starts_an_interpreter_for_each_process(recordings, tmp_path):
     run = tmp_path / "run"
-    process = start(run, COMMAND, "--devices", "2")
+    settings = [part for one in overrides(**{"training.steps": 3}) for part in ("--set", one)]
+    done = run_interpreter(COMMAND, "train", recordings, "--run", run, "--devices", 2, *settings)
+    assert done.stderr.count("done: ") == 1, "only rank 0 speaks"
+    assert newest(run).metrics["processes"] == 2
+    assert newest_step(run) == n_steps(run) == 3
+
+
+def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_goes_on(start, launch, tmp_path):
+    run = tmp_path / "run"
+    process = start(launch, run, "--devices", "2")
     os.kill(children(process)[1], signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 128 + signal.SIGKILL
+    assert process.wait() == 128 + signal.SIGKILL
+    _, said = process.words()
     assert "error: process 1 of 0 to 1 was killed by SIGKILL; go on with --resume" in said
     assert said.count("another process of this training is gone") == 1
     step = newest_step(run)
     assert step == n_steps(run) >= 15
-    call = [*COMMAND, "train", "--run", str(run), "--resume", "--steps", str(step + 5), "--devices", "3"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "on 3 processes now" in done.stderr
+    with launch("train", "--run", run, "--resume", "--steps", step + 5, "--devices", "3") as resumed:
+        assert resumed.wait() == 0, resumed.words()
+        assert "on 3 processes now" in resumed.words()[1]
     assert newest_step(run) == n_steps(run) == step + 5
 
 
-def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, tmp_path):
-    run = tmp_path / "run"
-    process = start(run, COMMAND, "--devices", "2", **{"training.timeout_seconds": 10})  # a busy machine may need 2
+def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, launch, tmp_path):
+    run, seconds = tmp_path / "run", 10 if launch is run_interpreters else 5  # a busy machine may need 2
+    process = start(launch, run, "--devices", "2", **{"training.timeout_seconds": seconds})
     stuck = children(process)[1]
     os.kill(stuck, signal.SIGSTOP)
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "does not answer: Timed out waiting 10000ms" in said
+    assert process.wait() == 1
+    assert f"does not answer: Timed out waiting {seconds}000ms" in process.words()[1]
     assert newest_step(run) == n_steps(run)
     assert has_ended(stuck), "nothing is left behind"
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopping_several_processes_saves(start, tmp_path, number, exit_code):
+def test_stopping_several_processes_saves(start, launch, tmp_path, number, exit_code):
     run = tmp_path / "run"
-    process = start(run, COMMAND, "--devices", "2")
+    process = start(launch, run, "--devices", "2")
     process.send_signal(number)
-    _, said = process.communicate(timeout=TINY["training.timeout_seconds"] - 5)  # neither waits for the other in vain
-    assert process.returncode == exit_code
-    assert f"wavegen train --run {run} --resume" in said
+    # neither waits for the other in vain
+    assert process.wait(timeout=TINY["training.timeout_seconds"] - 5) == exit_code
+    assert f"wavegen train --run {run} --resume" in process.words()[1]
     assert newest_step(run) == n_steps(run) >= 15
 
 
-def test_a_signal_saves_and_goes_on(start, tmp_path):
+def test_a_signal_saves_and_goes_on(start, launch, tmp_path):
     run = tmp_path / "run"
-    process = start(run, COMMAND, "--devices", "2", **{"training.checkpoint_every": 100_000})
+    process = start(launch, run, "--devices", "2", **{"training.checkpoint_every": 100_000})
     process.send_signal(signal.SIGUSR1)
     wait_until(lambda: newest_step(run) >= 15)
     saved, reached = newest_step(run), n_steps(run)
     wait_until(lambda: n_steps(run) > reached)
-    process.terminate()
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 143
-    assert f"asked to save: saved at step {saved}\n" in said
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    assert f"asked to save: saved at step {saved}\n" in process.words()[1]
 
 
-def test_processes_end_with_the_one_that_started_them(start, tmp_path):
-    process = start(tmp_path / "run", COMMAND, "--devices", "2")
+def test_processes_end_with_the_one_that_started_them(start, launch, tmp_path):
+    process = start(launch, tmp_path / "run", "--devices", "2")
     left = children(process)
     process.kill()
     process.wait()
     wait_until(lambda: all(map(has_ended, left)))
 
 
+def assert_goes_on(run, said):
+    """It has been resumed, and every step was made once."""
+    assert "resumed at step" in said
+    steps = [entry["step"] for entry in RunFolder(run).metrics() if "train_bits" in entry]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_started_again_as_by_torchrun_it_is_where_the_training_was(recordings, tmp_path):
+    """This test in the place of torchrun: it has the store in which processes meet, and starts all again."""
+    run = tmp_path / "run"
+    settings = [part for one in overrides(**LONG) for part in ("--set", one)]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+    def start_all(running, attempt):
+        environments = [place(rank, 2, store.port) | agent for rank in range(2)]
+        return [
+            running.enter_context(
+                Process("train", recordings, "--run", run, *settings, TORCHELASTIC_RESTART_COUNT=str(attempt), **one)
+            )
+            for one in environments
+        ]
+
+    with ExitStack() as running:
+        first, second = start_all(running, 0)
+        wait_until(lambda: n_steps(run) >= 15 or first.poll() is not None)
+        second.kill()
+        assert first.wait() == 1, first.words()
+        reached = n_steps(run)
+        first, second = start_all(running, 1)
+        wait_until(lambda: n_steps(run) > reached or first.poll() is not None)
+        for process in (first, second):
+            process.send_signal(signal.SIGTERM)
+        assert first.wait() == second.wait() == 143, first.words()
+        assert_goes_on(run, first.words()[1])
+
+
+@pytest.mark.slow
 def test_torchrun_starts_again_where_the_training_was(start, tmp_path):
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-    process = start(run, [*torchrun, "-m", "wavegen"])
+    process = start(
+        lambda *arguments, **how: Process(*torchrun, "-m", "wavegen", *arguments, program="replace_process.py", **how),
+        run,
+    )
     before = children(process)
     os.kill(before[1], signal.SIGKILL)
     wait_until(lambda: all(map(has_ended, before)))
     reached = n_steps(run)
     wait_until(lambda: n_steps(run) > reached)
-    process.terminate()
-    _, said = process.communicate(timeout=300)
-    assert "resumed at step" in said
-    steps = [entry["step"] for entry in RunFolder(run).metrics() if "train_bits" in entry]
-    assert steps == list(range(1, len(steps) + 1))
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    assert_goes_on(run, process.words()[1])

@@ -1,0 +1,30 @@
+"""Train as one of several processes, exactly as ``launch.start`` begins a training, but in the given arithmetic."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wavegen.config import load_config
+from wavegen.data.reading import build_quantizer, read_corpus
+from wavegen.model.building import build_model
+from wavegen.training.meeting import joined
+from wavegen.training.run_folder import RunFolder
+from wavegen.training.trainer import Trainer
+
+overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+with joined("cpu") as group:
+    for backend, dtype in (("torch", torch.float64), ("fused", torch.float32)):
+        config = load_config("small", [*overrides, f"training.backend={backend}", f"data.folder={folder}"])
+        config = config.with_values("training", accumulation=2)
+        torch.manual_seed(0)
+        model = build_model(config).to(dtype)
+        corpus, run = read_corpus(config), RunFolder(out / backend)
+        if group.speaks:
+            run.create(config.to_yaml())
+        trainer = Trainer(config, corpus, model, build_quantizer(config), run, [], group)
+        trainer.fit()
+        if group.speaks:
+            np.savez(out / f"{backend}.npz", **{n: p.detach().numpy() for n, p in model.named_parameters()})

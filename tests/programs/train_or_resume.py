@@ -1,0 +1,30 @@
+"""Begin a training with a configuration in a run folder, or go on with the one that is there; ends by its exit code."""
+
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from wavegen.config import load_config
+from wavegen.training import launch
+from wavegen.training.distributed import Group
+from wavegen.training.interruption import Interrupted
+from wavegen.training.run_folder import RunFolder
+
+
+def ignore(text):
+    pass
+
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the training listens, it just dies
+config, folder, run = sys.argv[1], sys.argv[2], RunFolder(Path(sys.argv[3]))
+group = Group(device=torch.device("cpu"))
+if run.step_checkpoints():
+    trainer = launch.resume(run, lambda frozen: frozen, False, group, [], ignore)
+else:
+    trainer = launch.new_run(load_config(config, [f"data.folder={folder}"]), run, group, [], ignore)
+try:
+    trainer.fit()
+except Interrupted as stop:
+    sys.exit(stop.exit_code)
