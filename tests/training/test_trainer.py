@@ -163,6 +163,23 @@ def test_last_validation_is_what_evaluation_gives(sines, tmp_path):
     assert mean == pytest.approx(last["baselines"])
 
 
+def test_windows_begin_in_the_silence_that_clips_are_scored_in(sines, tmp_path):
+    training = begin(tiny_config(sines), tmp_path / "run")
+    assert training.windows.silence == build_quantizer(training.config).silence == 128
+
+
+def test_auditions_are_of_the_averaged_weights(sines, tmp_path):
+    config = tiny_config(sines, "training.audition_every=10", "training.audition_seconds=0.2")
+    training = begin(config, tmp_path / "run")
+    training.fit()
+
+    from wavegen.trained import load
+
+    heard, _ = soundfile.read(training.run.audition_file(10), dtype="float32")
+    made = load(training.run.step_checkpoints()[-1]).generate(0.2, precision="float32")[0]
+    np.testing.assert_allclose(heard, made, atol=2.0**-15)
+
+
 def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines, tmp_path):
     config = tiny_config(sines, "training.steps=40", "training.validate_every=5", "training.learning_rate=0.05")
     training = begin(config, tmp_path / "run")
