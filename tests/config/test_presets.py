@@ -1,12 +1,14 @@
 """Every preset: trained for a moment on recordings that it is for, and heard."""
 
+import re
+
 import numpy as np
 import pytest
 import soundfile
 
 import wavegen
 from recordings import write_tones
-from wavegen.config import Config, preset_names, presets_folder
+from wavegen.config import Config, preset_names, preset_text, presets_folder
 from wavegen.config.yaml_source import parse_yaml
 from wavegen.model.building import build_model
 
@@ -75,6 +77,25 @@ def test_the_default_preset_lists_every_key():
     known = {section: set(keys) for section, keys in Config().model_dump().items()}
     known["training"].discard("minutes")  # or steps
     assert {section: set(keys) for section, keys in listed.items()} == known
+    assert wavegen.load_config("small") == Config()  # each with its default
+
+
+def test_presets_hear_as_far_as_their_comments_say():
+    phrase = re.compile(r"hears ([\d,]+) samples, (\d+) ms at 16 kHz")
+    said = {name: found.groups() for name in preset_names() if (found := phrase.search(preset_text(name)))}
+    assert {"paper", "music", "speakers", "demo"} <= said.keys()
+    for name, in_words in said.items():
+        config = wavegen.load_config(name)
+        heard = 1 + (config.model.kernel_size - 1) * sum(config.model.dilations)
+        assert in_words == (f"{heard:,}", f"{1000 * heard / config.audio.sample_rate_hz:.0f}"), name
+
+
+def test_a_vocoders_frames_are_as_long_as_its_comments_say():
+    config, comments = wavegen.load_config("vocoder"), preset_text("vocoder")
+    rate = config.audio.sample_rate_hz
+    assert f"window, {1000 * config.mel.n_fft / rate:g} ms at {rate // 1000} kHz\n" in comments
+    hop = config.mel.hop_length
+    assert f"stands for, {1000 * hop / rate:g} ms: {rate / hop:g} frames a second\n" in comments
 
 
 def test_the_textbooks_model_trains_and_forecasts_without_a_folder(tmp_path):
