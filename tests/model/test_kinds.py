@@ -105,7 +105,7 @@ def test_a_window_inside_a_clip_sees_the_clip_and_no_padding():
 def test_the_receptive_field_is_all_that_a_prediction_depends_on():
     model = random_network(stack_config("scalar")).double()
     inputs = classes((1, model.receptive_field + 5), seed=3).double().requires_grad_()
-    model.input.forward = lambda values: values[:, None] / 16  # type: ignore[method-assign]
+    model.input.forward = lambda values: values[:, None] / 16
     model(inputs)[0, -1].sum().backward()
     seen = inputs.grad[0] != 0
     assert seen[-model.receptive_field]

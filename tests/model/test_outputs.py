@@ -36,7 +36,7 @@ def loss(logits, targets):
 
 
 def kept_probabilities(logits, truncation):
-    """DESIGN section 5, read aloud: temperature, then top-k, then top-p; class -> probability, in class order."""
+    """The definition, step by step: temperature, then top-k, then top-p; class -> probability, in class order."""
     scaled = [logit / truncation.temperature for logit in logits]
     kept = sorted(range(len(logits)), key=lambda c: (-scaled[c], c))  # the likeliest first, ties: the lower class
     if truncation.top_k is not None:

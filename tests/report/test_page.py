@@ -76,8 +76,8 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open = []
+        self.elements = []
         self.text = ""
         self.feed(text)
         self.close()

@@ -11,7 +11,7 @@ from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.torch_queue import TorchQueueEngine
 from wavegen.sampling.uniforms import uniforms
 
-TOLERANCE = 1e-4  # of logits, in float32 (DESIGN section 5)
+TOLERANCE = 1e-4  # of logits, in float32
 SILENCE = 8
 
 every_engine = pytest.mark.parametrize("name", ENGINES)
@@ -58,7 +58,7 @@ def assert_same_logits(found, expected):
 
 
 def assert_same_audio(model, past, numbers, truncation, a, b):
-    """DESIGN section 5: two clips are equal until a draw whose u lies within the tolerance of a class boundary.
+    """Two clips are equal until a draw whose u lies within the tolerance of a class boundary.
 
     Args:
         model: that drew them.
@@ -244,8 +244,9 @@ def test_draws_on_the_very_edge_are_the_same_audio_too(random_model):
         p = np.exp(teacher_forced(model, past, next_sample)[0, -1].astype(np.float64))
         numbers[t] = np.cumsum(p / p.sum())[t % 15]
         drawn = np.append(drawn, reference.generate(numbers[None, t : t + 1], truncation), axis=1)
-    queue = draw("torch", model, past, numbers[None], truncation)
-    assert_same_audio(model, past[0], numbers, truncation, drawn[0], queue[0])
+    for name in ("torch", "numba"):
+        other = draw(name, model, past, numbers[None], truncation)
+        assert_same_audio(model, past[0], numbers, truncation, drawn[0], other[0])
 
 
 def test_a_slightly_wrong_engine_is_not_the_same_audio(random_model):
