@@ -244,9 +244,11 @@ def home(tmp_path_factory):
 def runs_kept():
     """Undo afterwards what is made of runs, for the README shows alternatives."""
     shutil.copytree("runs", "runs before")
-    yield
-    shutil.rmtree("runs")
-    Path("runs before").rename("runs")
+    try:
+        yield
+    finally:
+        shutil.rmtree("runs")
+        Path("runs before").rename("runs")
 
 
 def run_processes(call):
