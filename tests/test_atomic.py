@@ -1,5 +1,6 @@
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -34,6 +35,18 @@ def test_what_was_there_stays_until_the_new_is_whole(tmp_path, number):
     assert (tmp_path / "file").read_bytes() == b"old"
     left = [path.name for path in tmp_path.iterdir() if path.name != "file"]
     assert left == [] if number == signal.SIGINT else left[0].startswith(".file.")
+
+
+def test_the_file_is_on_disk_before_it_is_renamed_and_the_folder_after(tmp_path, monkeypatch):
+    file, synced, fsync = tmp_path / "file", [], os.fsync
+
+    def noted(descriptor):
+        fsync(descriptor)
+        synced.append(("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file", file.exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(file, b"new")
+    assert synced == [("file", False), ("folder", True)]
 
 
 def test_no_room_leaves_nothing(tmp_path, monkeypatch):

@@ -187,6 +187,13 @@ def test_metrics_are_cut_back_to_a_step(run):
     assert run.metrics_file.read_text() == ""
 
 
+def test_a_run_that_goes_on_from_a_step_has_no_metrics_of_later_ones(run):
+    for step in (1, 2, 3):
+        run.append_metrics({"step": step})
+    run.prepare("model: {}\n", 2)
+    assert [entry["step"] for entry in run.metrics()] == [1, 2]
+
+
 @pytest.mark.parametrize("cut", range(1, 23))
 def test_a_torn_last_line_is_cut_off_and_harms_no_later_one(run, cut):
     for step in (1, 2, 3):

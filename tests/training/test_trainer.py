@@ -97,6 +97,17 @@ def test_average_is_the_bias_corrected_exponential_mean():
     np.testing.assert_allclose(average.skip.weight.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("limit", [1e-3, None])
+def test_gradients_are_no_longer_than_the_limit(sines, tmp_path, limit):
+    config = tiny_config(sines, "training.steps=1", f"training.gradient_clip={'null' if limit is None else limit}")
+    training = begin(config, tmp_path / "run")
+    training.fit()
+    applied = math.hypot(*(float(parameter.grad.norm()) for parameter in training.model.parameters()))
+    found = next(entry["gradient_norm"] for entry in training.run.metrics() if "gradient_norm" in entry)
+    assert found > 0.1
+    assert applied == pytest.approx(found if limit is None else limit, rel=1e-3)
+
+
 def spoil_losses(monkeypatch, bad_steps):
     original, steps = backends.FusedBackend.gradients, itertools.count()
 
