@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -373,7 +374,26 @@ def test_config_lists_prints_and_describes(tmp_path):
     assert "did you mean 'small'?" in wavegen("config", "smal", exit_code=2).stderr
 
 
-def test_bench_measures_what_it_says(home):
+@pytest.fixture
+def short_bench(monkeypatch, tmp_path):
+    """Let ``bench`` repeat little, and train in forks instead of new interpreters."""
+    monkeypatch.setattr("wavegen.bench.rows.REPEATS", 2)
+    monkeypatch.setattr("wavegen.bench.rows.ROW_SECONDS", 0.01)
+    monkeypatch.setattr("wavegen.bench.probes.PROBE_SECONDS", 0.005)
+
+    def run(command, *, input, stdout, start_new_session, check):
+        assert command[1:] == ["-P", "-m", "wavegen.bench.training"]
+        (tmp_path / "input").write_bytes(input)
+        with (
+            (tmp_path / "input").open() as given,
+            Process(stdin=given, program="measure_training.py") as process,
+        ):
+            return subprocess.CompletedProcess(command, process.wait(), process.words()[0])
+
+    monkeypatch.setattr("wavegen.bench.training.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+
+
+def test_bench_measures_what_it_says(home, short_bench):
     rows = json.loads(wavegen("bench", "--config", "tiny.yaml", "--json", cwd=home).stdout)
     assert {row["work"] for row in rows} == {"generate", "train"}
     assert {row["precision"] for row in rows if row["engine"] == "numba"} == {"float32", "bfloat16", "int8"}

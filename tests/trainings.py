@@ -20,7 +20,7 @@ TINY = [
     "training.batch_size=4",
     "training.window_targets=100",
     "training.steps=10",
-    "training.threads=2",
+    "training.threads=1",
     "training.precision=float32",
     "training.audition_every=0",
 ]

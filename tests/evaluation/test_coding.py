@@ -135,7 +135,7 @@ def decoded(words, n_samples, predictor):
 @pytest.mark.parametrize("engine", ["numba", "torch"])
 @pytest.mark.parametrize(
     ("which", "n_clips", "n_samples"),
-    [("softmax", 8, 1000), pytest.param("sixteen_bit", 2, 300, marks=pytest.mark.slow)],
+    [("softmax", 4, 600), pytest.param("sixteen_bit", 2, 300, marks=pytest.mark.slow)],
 )
 def test_coding_held_out_clips_takes_the_bits_that_evaluate_says(request, which, n_clips, n_samples, engine):
     model = request.getfixturevalue(which)

@@ -192,12 +192,14 @@ def test_one_thread_is_one_thread(random_model):
     batch = Batch(inputs, inputs[:, -8000:], np.ones((1, 8000), dtype=np.bool_))
     backend = FusedBackend(model, "float32", 1, False, 1)
     backend.gradients(batch, 8000)
-    cores = []
-    for _ in range(9):
+
+    def cores():
         began, busy = time.perf_counter(), time.process_time()
         backend.gradients(batch, 8000)
-        cores.append((time.process_time() - busy) / (time.perf_counter() - began))
-    assert min(cores) < 1.2  # now and then a thread of another test has something to do
+        return (time.process_time() - busy) / (time.perf_counter() - began)
+
+    # now and then a thread of another test has something to do
+    assert any(cores() < 1.2 for _ in range(9))
 
 
 def test_one_window_and_many_threads(random_model, batch):
@@ -206,13 +208,15 @@ def test_one_window_and_many_threads(random_model, batch):
     assert nats == pytest.approx(expected(random_model(dtype=torch.float64), one, 50)[0], rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
-def test_compiled_is_the_same(random_model, batch):
-    model = random_model()
+@pytest.mark.parametrize("dilations", [[1], pytest.param([1, 2, 4], marks=pytest.mark.slow)], ids=str)
+def test_compiled_is_the_same(random_model, batch, dilations, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # more are processes, which import torch
+    model = random_model(dilations=dilations)
+    batch = replace(batch, inputs=batch.inputs[:, -(model.receptive_field - 1 + 60) :])
     nats, gradients = TorchBackend(model, "float32", 1, False, compiled=True).gradients(batch, 300)
-    exact_nats, exact = expected(random_model(dtype=torch.float64), batch, 300)
+    exact_nats, exact = expected(random_model(dilations=dilations, dtype=torch.float64), batch, 300)
     assert nats == pytest.approx(exact_nats, rel=1e-5)
     for mine, theirs in zip(gradients, exact, strict=True):
         assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from command_line import PROGRAMS
 from wavegen import __version__
 from wavegen.config import Config, parse_config
 from wavegen.errors import CheckpointError
@@ -149,8 +150,10 @@ def test_a_missing_folder_is_made(tmp_path):
 
 
 def test_loading_needs_no_torch(saved):
-    program = "import sys; from pathlib import Path; from wavegen.training.checkpoint import load_checkpoint\n"
-    program += "load_checkpoint(Path(sys.argv[1])); assert 'torch' not in sys.modules"
+    program = (
+        "import sys; from pathlib import Path; from wavegen.training.checkpoint import load_checkpoint; "
+        "load_checkpoint(Path(sys.argv[1])); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", program, saved], check=True)
 
 
@@ -313,35 +316,10 @@ def test_ctrl_c_in_a_save_leaves_the_old_file_alone(saved, monkeypatch):
     assert list(saved.parent.iterdir()) == [saved]
 
 
-SAVES = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from wavegen.config import Config
-from wavegen.training.checkpoint import Checkpoint, save_checkpoint
-
-path, first, deadly = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-calls = 0
-
-def die(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == int(deadly[-1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-if deadly.startswith("fsync"):
-    os.fsync = die
-if deadly.startswith("replace"):
-    Path.replace = die
-for step in range(first, first + 1_000_000):
-    weights = {"w": np.full(1_000_000, step, dtype=np.float32)}
-    save_checkpoint(Checkpoint(Config(), step, weights, weights), path)
-    print(step, flush=True)
-"""
-
-
 def saves(path, first, deadly="never 0"):
-    return subprocess.Popen([sys.executable, "-c", SAVES, path, str(first), deadly], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, PROGRAMS / "save_checkpoints.py", path, str(first), deadly], stdout=subprocess.PIPE, text=True
+    )
 
 
 def whole(path):

@@ -86,11 +86,11 @@ TINY = {
     "model.head_channels": 16,
     "training.batch_size": 5,
     "training.window_targets": 200,
-    "training.steps": 20,
+    "training.steps": 10,
     "training.threads": 1,
     "training.precision": "float32",
     "training.schedule": "constant",
-    "training.validate_every": 10,
+    "training.validate_every": 5,
     "training.audition_every": 0,
     "training.timeout_seconds": 30,
 }

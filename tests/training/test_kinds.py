@@ -21,7 +21,7 @@ TINY = [
     "training.batch_size=4",
     "training.window_targets=100",
     "training.steps=12",
-    "training.threads=2",
+    "training.threads=1",
     "training.precision=float32",
     "training.validate_every=6",
     "training.audition_every=12",
@@ -109,15 +109,19 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
     assert said["receptive field"].startswith({"stack": "8 samples", "gru": "all of the past, in training"}[kind])
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(("windows", "targets"), [(16, 512), pytest.param(32, 2048, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("preset", "overrides"),
-    [("rnn", []), ("rnn", ["model.kind=lstm", "model.recurrent_layers=2"]), ("dense-skips", [])],
+    [
+        ("rnn", []),
+        pytest.param("rnn", ["model.kind=lstm", "model.recurrent_layers=2"], marks=pytest.mark.slow),
+        ("dense-skips", []),
+    ],
     ids=str,
 )
-def test_the_memory_estimate_is_near_the_measured_peak(preset, overrides):
-    more = ["training.batch_size=32", "training.window_targets=2048", "training.precision=float32"]
-    config = settle(load_config(preset, [*overrides, *more]), torch.device("cpu"))
+def test_the_memory_estimate_is_near_the_measured_peak(preset, overrides, windows, targets):
+    batch = [f"training.batch_size={windows}", f"training.window_targets={targets}", "training.precision=float32"]
+    config = settle(load_config(preset, [*overrides, *batch]), torch.device("cpu"))
     measured = measure_training(config, "torch", "float32", 2, recompute=False)
     assert measured.peak_bytes is not None
     assert measured.share_of_products is None

@@ -107,11 +107,22 @@ def test_the_estimate_follows_what_the_blocks_keep():
     assert fused == pytest.approx(rows * 4 * 32 + (5 + 2) * 4 * n_halved, rel=1e-3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_estimate_is_near_the_measured_peak(precision, recompute):
-    config = load_config("small", ["training.batch_size=8", "training.window_targets=6000", "training.threads=2"])
+LARGE = pytest.param(8, 6000, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("windows", "targets"), [(4, 2000), LARGE])
+@pytest.mark.parametrize(
+    ("precision", "recompute"),
+    [
+        ("float32", False),
+        ("bfloat16", True),
+        pytest.param("float32", True, marks=pytest.mark.slow),
+        pytest.param("bfloat16", False, marks=pytest.mark.slow),
+    ],
+)
+def test_the_estimate_is_near_the_measured_peak(precision, recompute, windows, targets):
+    batch = [f"training.batch_size={windows}", f"training.window_targets={targets}"]
+    config = load_config("small", [*batch, "training.threads=2"])
     measured = measure_training(config, "fused", precision, 2, recompute)
     changes = {"precision": precision, "activation_checkpointing": recompute}
     estimated = training_bytes(settle(config.with_values("training", **changes), CPU), precision)
