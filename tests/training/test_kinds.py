@@ -80,14 +80,12 @@ def test_learns_generates_and_scores(kind, tones, tmp_path):
 
 @every_kind
 def test_minutes_are_calibrated_and_precision_chosen(kind, tones, tmp_path):
-    overrides = ["training.minutes=0.2", "training.precision=auto", "training.backend=auto"]
+    overrides = ["training.minutes=0.2", "training.precision=auto", "training.backend=auto", "training.threads=2"]
     frozen = begin(config_of(kind, tones, *overrides), tmp_path / "run").config.training
     assert frozen.steps is not None
     assert frozen.steps >= 1
     assert frozen.backend == "torch"
-    assert (frozen.accumulation == 1) == (
-        kind.startswith("stack") or frozen.threads == 1
-    )  # of others each thread has a slice
+    assert frozen.accumulation == (1 if kind.startswith("stack") else 2)  # of others each thread has a slice
     assert frozen.precision in ("float32", "bfloat16")
 
 

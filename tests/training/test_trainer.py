@@ -37,7 +37,7 @@ def tiny_config(folder, *overrides):
     "overrides",
     [
         ["training.precision=float32"],
-        ["training.precision=bfloat16"],
+        ["training.precision=bfloat16", "training.threads=2"],
         ["model.dropout=0.3", "training.accumulation=2"],
         ["model.weight_norm=true", "model.activation=relu", "model.bias=false"],
     ],
