@@ -1,5 +1,10 @@
 """Generated audio into files."""
 
+import io
+import struct
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -25,6 +30,15 @@ def test_each_clip_is_written_behind_what_comes_before(tmp_path):
     for path, sign in zip(paths, (1, -1), strict=True):
         expected = [*[0.5] * 3, *[sign * 0.5] * 5, *[sign * 0.3] * 3]
         np.testing.assert_allclose(soundfile.read(path)[0], expected, atol=1e-4)
+
+
+def test_a_pipe_is_told_the_length_with_what_comes_before(monkeypatch):
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
+    write([np.zeros((1, 8), np.float32)], ["-"])
+    content = pipe.getvalue()
+    assert len(content) == 44 + 2 * (3 + 8)
+    assert struct.unpack_from("<I", content, 40) == (2 * (3 + 8),)
 
 
 def test_what_fails_before_the_first_sample_replaces_nothing(tmp_path):
