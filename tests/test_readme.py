@@ -57,6 +57,8 @@ SMALLER = [
     (r"^wavegen inspect(?=.*--html)", "wavegen inspect --sample-seconds 0.1"),
     (r"(training.batch_size=auto)", r"\1 --set model.cycles=1 --set model.dilation_cycle=4"),  # 16,384 samples a step
     (r"--minutes \d+", "--steps 2"),
+    (r"--best-of 8", "--best-of 2"),
+    (r"--config book-simple\s*$", "--config book-simple --set data.synthetic_points=20"),
     (r"--steps 40000", "--steps 3"),
     (r"--seconds [1-9]\d*", "--seconds 0.1"),
     (r"\baplay$", "head --bytes 20000"),
