@@ -22,6 +22,7 @@ from command_line import COMMAND, Process, n_steps, run_alone, run_interpreter, 
 from trainings import assert_same_state, newest
 from wavegen.audio.signal import load_waveform
 from wavegen.cli import app
+from wavegen.trained import load
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
@@ -108,6 +109,20 @@ def test_a_configuration_may_name_the_folder(home, tmp_path):
     assert "expected a folder of recordings" in wavegen("train", cwd=tmp_path, exit_code=2).stderr
 
 
+def test_train_hands_all_options_on(home, tmp_path):
+    def train(name, *more, **how):
+        run = tmp_path / name
+        return wavegen("train", "recordings", "--config", "tiny.yaml", "--run", run, *QUIET, *more, cwd=home, **how)
+
+    train("run", "--steps", "2", "--seed", "5")
+    frozen = load_checkpoint(RunFolder(tmp_path / "run").best_checkpoint).config.training
+    assert (frozen.steps, frozen.seed) == (2, 5)
+    changed = ["--seed", "6", "--steps", "3", "--resume"]
+    assert "--accept-changes" in train("run", *changed, exit_code=2).stderr
+    assert "changed: training.seed: 5 -> 6" in train("run", *changed, "--accept-changes").stderr
+    assert "0.001 minutes: 1 steps" in train("timed", "--minutes", "0.001").stderr
+
+
 def test_generate_writes_numbered_files_that_the_same_seed_repeats(home, tmp_path):
     def generate(*more):
         wavegen(
@@ -125,6 +140,19 @@ def test_generate_writes_numbered_files_that_the_same_seed_repeats(home, tmp_pat
         file.unlink()
     alone = generate("--seed", "7")
     assert np.array_equal(alone[0], first[0])  # a clip's audio does not depend on how many are made beside it
+
+
+def test_generate_hands_all_options_on(home, tmp_path):
+    model = load(home / "runs" / "recordings", "cpu")
+    recording = home / "recordings" / "clip 1.flac"
+    options = {"count": 2, "seed": 3, "temperature": 0.2, "top_k": 20, "top_p": 0.7, "prime": model.read(recording)}
+    words = [f"--{name.replace('_', '-')}={recording if name == 'prime' else value}" for name, value in options.items()]
+    wavegen("generate", home / "runs/recordings", "--seconds", "0.1", "-o", tmp_path / "new.wav", *words)
+    written = np.stack([soundfile.read(file, dtype="float32")[0] for file in sorted(tmp_path.glob("new-*.wav"))])
+    np.testing.assert_allclose(written, model.generate(0.1, **options), atol=2.0**-15)
+    for name in options.keys() - {"count"}:  # and none of them is without effect
+        without = model.generate(0.1, **{key: value for key, value in options.items() if key != name})
+        assert np.abs(written - without).max() > 0.01, name
 
 
 def test_generate_keeps_the_best_of_several_and_repeats_it(home, tmp_path):
