@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from wavegen.cli import app
 from wavegen.training.run_folder import RunFolder
 
+PROGRAMS = Path(__file__).with_name("programs")
 COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]
 
 
@@ -54,15 +55,29 @@ class Process:
         cwd: the folder to run in.
         stdin, stdout, stderr: descriptors or files with one; else nothing is read, and what is written is kept.
         slow_disk: let each fsync take a while.
+        program: a file of ``tests/programs`` to run with these arguments, instead of wavegen.
+        conditions: names of other conditions (see the fork server), and their arguments.
         environment: variables, besides those of the tests.
     """
 
-    def __init__(self, *arguments, cwd=None, stdin=None, stdout=None, stderr=None, slow_disk=False, **environment):
+    def __init__(
+        self,
+        *arguments,
+        cwd=None,
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        slow_disk=False,
+        program=None,
+        conditions=None,
+        **environment,
+    ):
         order = {
             "arguments": list(map(str, arguments)),
             "folder": str(cwd or Path.cwd()),
             "environment": {**os.environ, **environment},
-            "slow_disk": slow_disk,
+            "program": program and str(PROGRAMS / program),
+            "conditions": {**({"slow_disk": []} if slow_disk else {}), **(conditions or {})},
         }
         self.returncode = None
         self._kept = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115 (closed in __exit__)

@@ -2,18 +2,26 @@
 
 Forking is safe here: nothing has started a thread yet. An order is a line of JSON on a socket, and four descriptors
 come with it: standard input, output and error of the command, and a pipe. Into the pipe go the command's process
-number, as soon as it handles signals, and its exit code, when it has ended.
+number, as soon as it handles signals, and its exit code, when it has ended. An order may name a Python program to run
+instead of wavegen; its process number comes before its first line.
 """
 
+import atexit
+import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
+import resource
+import runpy
 import signal
 import socket
 import sys
+import threading
 import time
+import traceback
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +35,47 @@ from wavegen.__main__ import main
 from wavegen.report.pictures import draw_audio
 from wavegen.sampling.engines.numba_fused import compile_kernel
 
-SLOW_DISK_SECONDS = 0.1
+PR_CAPBSET_DROP = 24
+CAPABILITIES_VERSION_3 = 0x20080522
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+
+
+def slow_disk(seconds=0.1):
+    """Let each fsync take a while; a save would otherwise be over before a signal comes."""
+    fsync = os.fsync
+    os.fsync = lambda file: (time.sleep(seconds), fsync(file))
+
+
+def limit_file_size(n_bytes):
+    """Let no file grow longer than that, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+def respect_file_modes():
+    """Take from root the capabilities to read and write in spite of a file's mode; others do not have them."""
+    if os.geteuid() != 0:
+        return
+    system = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: the lower 32 bits of each, then the upper
+    assert system.capget(header, sets) == 0
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        assert system.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0  # what it starts does not get them back
+        for i in range(3):
+            sets[i] &= ~(1 << capability)
+    assert system.capset(header, sets) == 0
+
+
+def enter_namespaces(process):
+    """See the mounts of another process, as ``nsenter --user --mount --preserve-credentials`` does."""
+    for kind in ("user", "mnt"):
+        with Path(f"/proc/{process}/ns/{kind}").open() as namespace:
+            assert ctypes.CDLL(None).setns(namespace.fileno(), 0) == 0, kind
+
+
+CONDITIONS = {
+    condition.__name__: condition for condition in (slow_disk, limit_file_size, respect_file_modes, enter_namespaces)
+}
 
 
 def warm_up():
@@ -57,27 +105,62 @@ def become_command(order, descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", closefd=False)
+    unbuffered = bool(order["environment"].get("PYTHONUNBUFFERED"))
+    raw = os.fdopen(1, "wb", buffering=0 if unbuffered else -1, closefd=False)
+    sys.stdout = io.TextIOWrapper(raw, write_through=unbuffered)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    for name, arguments in order["conditions"].items():
+        CONDITIONS[name](*arguments)
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = ["wavegen", *order["arguments"]]
-    if order["slow_disk"]:  # a save would otherwise be over before a signal comes
-        fsync = os.fsync
-        os.fsync = lambda file: (time.sleep(SLOW_DISK_SECONDS), fsync(file))
     # A file that a signal interrupts between its opening and its name is closed by Python, with a warning that users
     # do not see.
     warnings.filterwarnings("ignore", category=ResourceWarning)
     app = wavegen.cli.app
 
-    def report_ready(**options):
+    def report_pid():
         os.write(status, f"{os.getpid()}\n".encode())
         os.close(status)
+
+    if order.get("program"):
+        report_pid()
+        leave(exit_code_of(lambda: runpy.run_path(order["program"], run_name="__main__")))
+
+    def report_ready(**options):
+        report_pid()
         app(**options)
 
     wavegen.cli.app = report_ready
-    main()
+    leave(exit_code_of(main))
+
+
+def exit_code_of(function):
+    """Call it, and return the exit code with which an interpreter would end."""
+    try:
+        function()
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or 0
+        print(stop.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def leave(exit_code):
+    """End as an interpreter does, without taking all modules apart: that would take longer than most commands."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        exit_code = 120
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def serve(orders):
@@ -90,7 +173,6 @@ def serve(orders):
         if os.fork() == 0:
             report_exit(descriptors[-1])
             become_command(json.loads(line), descriptors)
-            return
         for descriptor in descriptors:
             os.close(descriptor)
 
