@@ -3,20 +3,13 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from wavegen.atomic import write_atomically
 
-INTERRUPTED = """
-import os, signal, sys
-from pathlib import Path
-from wavegen.atomic import write_atomically
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have been told to ignore it
-os.fsync = lambda file: os.kill(os.getpid(), int(sys.argv[1]))
-write_atomically(Path("file"), b"new")
-"""
+PROGRAM = Path(__file__).parent / "programs" / "interrupt_write.py"
 
 
 def test_a_file_is_made_or_replaced(tmp_path):
@@ -31,10 +24,16 @@ def test_a_file_is_made_or_replaced(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_there_stays_until_the_new_is_whole(tmp_path, number):
     (tmp_path / "file").write_bytes(b"old")
-    subprocess.run([sys.executable, "-c", INTERRUPTED, str(int(number))], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    command = [sys.executable, PROGRAM, str(int(number))]
+    ended = subprocess.run(command, cwd=tmp_path, stderr=subprocess.DEVNULL, check=False).returncode
+    assert ended == -number
     assert (tmp_path / "file").read_bytes() == b"old"
     left = [path.name for path in tmp_path.iterdir() if path.name != "file"]
-    assert left == [] if number == signal.SIGINT else left[0].startswith(".file.")
+    if number == signal.SIGINT:
+        assert left == []
+    else:
+        (name,) = left
+        assert name.startswith(".file.")
 
 
 def test_the_file_is_on_disk_before_it_is_renamed_and_the_folder_after(tmp_path, monkeypatch):

@@ -69,7 +69,6 @@ def test_it_predicts_speech_that_it_never_heard():
     assert np.mean(bits) < ORDER_2_MARKOV - 1
 
 
-@pytest.mark.slow
 def test_every_command_takes_it_by_its_name():
     call("generate", "demo", "-o", "first.wav", "--seconds", "0.1")
     assert soundfile.info("first.wav").frames == 1600

@@ -1,24 +1,20 @@
 """What `make dist` packs, as far as it shows without building: versions, types, completion, the make targets."""
 
-import os
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import wavegen
-from command_line import COMMAND
+from command_line import COMMAND, run_interpreter
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def call(*arguments, **environment):
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env={**os.environ, **environment})
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_interpreter(COMMAND, *arguments, **environment).stdout
 
 
 def test_all_places_name_the_same_version():

@@ -22,52 +22,10 @@ from wavegen.audio.signal import load_waveform
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.errors import AudioError
 
-pytestmark = pytest.mark.slow
-
 RATE = 16000
 SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))
 
-# Takes soundfile's place in the decoder's process: files with such names do to it what the worst files could.
-# What it takes to start does not count: on a busy machine that alone may be longer than the patience.
-BAD_SOUNDFILE = """
-import ctypes, importlib.util, os, signal, sys, time
-patience, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-folder = os.path.dirname(__file__)
-sys.path.remove(folder)
-sys.modules.pop("soundfile")
-spec = importlib.util.find_spec("soundfile")
-real = importlib.util.module_from_spec(spec)
-sys.modules["soundfile"] = real
-spec.loader.exec_module(real)
-
-class SoundFile(real.SoundFile):
-    def __init__(self, path):
-        self.what = os.path.basename(path).split(b".")[0]
-        self.misbehave(b"at once")
-        super().__init__(path)
-
-    def buffer_read_into(self, *arguments, **options):
-        self.misbehave(b"later")
-        return super().buffer_read_into(*arguments, **options)
-
-    def misbehave(self, when):
-        if self.what == b"crash " + when:
-            ctypes.string_at(0)
-        if self.what == b"abort " + when:
-            os.abort()
-        if self.what == b"kill " + when:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.what == b"hang " + when:
-            while True:
-                pass
-        if self.what == b"sleep " + when:
-            time.sleep(1000)
-        if self.what == b"swell " + when:
-            self.memory = bytearray(100 << 30)
-
-real.SoundFile = SoundFile
-signal.setitimer(signal.ITIMER_REAL, patience)
-"""
+PROGRAMS = Path(__file__).parents[1] / "programs"
 WHAT_IS_SAID = {
     "crash": "it made the decoder crash, SIGSEGV",
     "abort": "it made the decoder crash, SIGABRT",
@@ -83,12 +41,10 @@ def noise(n_samples, channels=1, seed=0):
 
 
 @pytest.fixture
-def bad_decoder(tmp_path_factory, monkeypatch):
-    """Decoders that crash, hang and swell, and patience for a second."""
-    folder = tmp_path_factory.mktemp("bad")
-    (folder / "soundfile.py").write_text(BAD_SOUNDFILE)
+def bad_decoder(monkeypatch):
+    """Decoders that crash, hang and take too much memory, and a limit of a second for each answer."""
     decoding.end_decoders()
-    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("PYTHONPATH", f"{PROGRAMS / 'bad_soundfile'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setattr(decoding, "ANSWER_SECONDS", 1.0)
     yield
     decoding.end_decoders()
@@ -137,11 +93,8 @@ def test_training_goes_on_without_what_crashes_the_decoder(bad_decoder, home, tm
 
 def test_decoders_end_with_the_process_that_asked_even_if_it_was_killed(tmp_path):
     (path,) = some_recordings(tmp_path / "audio", ["a.wav"])
-    code = (
-        "import sys, time; from pathlib import Path; from wavegen.audio import decoding, files\n"
-        "files.decode(Path(sys.argv[1])); print(decoding._idle[0]._process.pid, flush=True); time.sleep(100)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, PROGRAMS / "decode_and_wait.py", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         decoder = int(process.stdout.readline())
         os.kill(decoder, 0)
         process.send_signal(signal.SIGKILL)

@@ -22,8 +22,6 @@ from wavegen.cli import app
 from wavegen.errors import WavegenError
 from wavegen.training.checkpoint import FORMAT_VERSION, _content_hash, load_checkpoint
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def good(home):

@@ -8,67 +8,40 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import soundfile
 
-from command_line import COMMAND, run_interpreter, wait_until
+from command_line import Process, run_alone, wait_until
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
-
-pytestmark = pytest.mark.slow
-
-# Runs the command line with a limit on the size of any file it writes.
-LIMITED = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-sys.argv[1:2] = []
-from wavegen.__main__ import main
-main()
-"""
-WAVEGEN = "from wavegen.__main__ import main; main()"
-# Runs the command line without what root may do in spite of a file's mode; for others it changes nothing.
-LIKE_ANYBODY = """
-import ctypes, os, sys
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
-if os.geteuid() == 0:
-    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
-        assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
-os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "wavegen", *sys.argv[1:]])
-"""
-
-
-def run(code, *arguments, inside=(), **how):
-    """What the command line says when it is started by some code."""
-    return run_interpreter([*inside, sys.executable, "-W", "error", "-c", code], *arguments, **how).stderr
-
 
 # --- full --------------------------------------------------------------------------------------------------------
 
 
-class Limit:
-    """Files can have so many bytes and no more."""
+class LimitedFiles:
+    """A folder in which files can have so many bytes and no more."""
 
     error = "File too large"
 
     def __init__(self, folder):
         self.path = self.seen = folder
 
-    def run_full(self, room, *arguments, cwd, **environment):
-        """Run a command that is to fail for want of room; returns what it says."""
-        return run(LIMITED, room, *arguments, cwd=cwd, exit_code=1, **environment)
+    def run_full(self, room, *arguments, **how):
+        """Run a command that is to fail for want of room, and return its standard error."""
+        return run_alone(*arguments, exit_code=1, conditions={"limit_file_size": [room]}, **how).stderr
 
-    def run(self, *arguments, cwd):
+    def run(self, *arguments, **how):
         """Run a command with room enough."""
-        run(WAVEGEN, *arguments, cwd=cwd, exit_code=0)
+        run_alone(*arguments, **how)
+
+    def end(self):
+        pass
 
 
-class SmallDisk(Limit):
+class SmallDisk:
     """A tmpfs that the shell in its namespace sees at ``path``, and others at ``seen``; it goes with the shell."""
 
     error = "No space left on device"
@@ -84,25 +57,25 @@ class SmallDisk(Limit):
         )
         self.is_mounted = self.shell.stdout.readline() == b"mounted\n"
         self.seen = Path(f"/proc/{self.shell.pid}/root{folder}")
-        self.inside = ["nsenter", "--target", str(self.shell.pid), "--user", "--mount", "--preserve-credentials"]
+        self.inside = {"enter_namespaces": [self.shell.pid]}
 
-    def run_full(self, room, *arguments, cwd, **environment):
+    def run_full(self, room, *arguments, **how):
         filler = self.seen / "filler"
         status = os.statvfs(self.seen)
         filler.write_bytes(bytes(max(0, status.f_bavail * status.f_frsize - room)))
-        said = run(WAVEGEN, *arguments, cwd=cwd, exit_code=1, inside=self.inside, **environment)
+        said = run_alone(*arguments, exit_code=1, conditions=self.inside, **how).stderr
         filler.unlink()
         return said
 
-    def run(self, *arguments, cwd):
-        run(WAVEGEN, *arguments, cwd=cwd, exit_code=0, inside=self.inside)
+    def run(self, *arguments, **how):
+        run_alone(*arguments, conditions=self.inside, **how)
 
     def end(self):
         self.shell.communicate()
 
 
 def can_mount():
-    if not (shutil.which("unshare") and shutil.which("nsenter")):
+    if not shutil.which("unshare"):
         return False
     with tempfile.TemporaryDirectory() as folder:
         disk = SmallDisk(Path(folder))
@@ -110,13 +83,12 @@ def can_mount():
         return disk.is_mounted
 
 
-@pytest.fixture(params=[Limit, *([SmallDisk] if can_mount() else [])])
+@pytest.fixture(params=[LimitedFiles, *([SmallDisk] if can_mount() else [])])
 def disk(request, tmp_path):
     (tmp_path / "disk").mkdir()
     disk = request.param(tmp_path / "disk")
     yield disk
-    if isinstance(disk, SmallDisk):
-        disk.end()
+    disk.end()
 
 
 def train(home, folder, *more):
@@ -166,6 +138,11 @@ def test_no_room_for_reports_leaves_no_half_of_one(home, disk, arguments):
 # --- not allowed -------------------------------------------------------------------------------------------------
 
 
+def run_as_anybody(*arguments, **how):
+    """Run a command that must respect the modes of files, even if root runs the tests; return its standard error."""
+    return run_alone(*arguments, conditions={"respect_file_modes": []}, **how).stderr
+
+
 @pytest.fixture
 def shut(home, tmp_path_factory):
     """A folder that may be read and not written to, with a copy of everything."""
@@ -211,7 +188,7 @@ NOT_ALLOWED = {
 @pytest.mark.parametrize("case", NOT_ALLOWED)
 def test_folders_that_may_not_be_written_to(case, shut):
     arguments, exit_code, cache, expected = NOT_ALLOWED[case]
-    said = run(LIKE_ANYBODY, *arguments, cwd=shut, exit_code=exit_code, WAVEGEN_CACHE=str(shut / cache))
+    said = run_as_anybody(*arguments, cwd=shut, exit_code=exit_code, WAVEGEN_CACHE=str(shut / cache))
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert expected in errors[0]
@@ -221,7 +198,7 @@ def test_what_may_not_be_read_is_listed(shut):
     (shut / "recordings" / "0.wav").chmod(0)
     (shut / "recordings" / "secret").mkdir(mode=0)
     arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", "open/run"]
-    said = run(LIKE_ANYBODY, *arguments, cwd=shut, exit_code=0, WAVEGEN_CACHE=str(shut / "open" / "cache"))
+    said = run_as_anybody(*arguments, cwd=shut, WAVEGEN_CACHE=str(shut / "open" / "cache"))
     assert "0.wav" in said
     assert "cannot be read (Permission denied)" in said
     assert "cannot be listed (Permission denied)" in said
@@ -234,24 +211,21 @@ def test_what_may_not_be_read_is_listed(shut):
 
 @pytest.mark.parametrize("what", ["run", "cache"])
 def test_a_folder_that_vanishes_while_it_is_used(what, home, tmp_path):
-    """One error, never a crash."""
+    """The training ends with one error, or goes on."""
     arguments = train(home, tmp_path, "--steps", "100000", "--set", "training.audition_every=0")
-    command = [*COMMAND, *map(str, arguments)]
-    environment = {**os.environ, "WAVEGEN_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: len(RunFolder(tmp_path / "run").step_checkpoints()) >= 2)
+    run = RunFolder(tmp_path / "run")
+    with Process(*arguments, WAVEGEN_CACHE=str(tmp_path / "cache")) as process:
+        wait_until(lambda: len(run.step_checkpoints()) >= 2)
         for _ in range(100):  # it is written to all the while
             shutil.rmtree(tmp_path / what, ignore_errors=True)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        if process.returncode is None:  # it needs nothing of what is gone
-            process.send_signal(signal.SIGTERM)
-        try:
-            said = process.communicate(timeout=300)[1]
-        finally:
-            process.kill()
+        seen = set(run.step_checkpoints())
+        wait_until(lambda: process.poll() is not None or set(run.step_checkpoints()) - seen)
+        went_on = process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        exit_code, said = process.wait(), process.words()[1]
     assert "Traceback" not in said, said
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert (process.returncode, len(errors)) in [(1, 1), (143, 0)]
-    if what == "cache" or process.returncode == 143:  # it went on, in a folder that it made again
-        assert load_checkpoint(RunFolder(tmp_path / "run").step_checkpoints()[-1]).step > 0
+    assert (exit_code, len(errors)) in [(1, 1), (143, 0)]
+    assert went_on == (exit_code == 143)
+    if what == "cache" or went_on:  # in a folder that it made again
+        assert load_checkpoint(run.step_checkpoints()[-1]).step > 0

@@ -18,8 +18,6 @@ from wavegen.config import load_config
 from wavegen.data.cache import ClipCache, ClipSettings, StoredClip
 from wavegen.errors import UsageError
 
-pytestmark = pytest.mark.slow
-
 MINUTES = float(os.environ.get("WAVEGEN_FUZZ_MINUTES", "0"))
 RATE = 16000
 SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))

@@ -5,7 +5,6 @@ undisturbed.
 """
 
 import functools
-import json
 import os
 import random
 import re
@@ -14,90 +13,36 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from command_line import has_ended
+from command_line import Process, run_alone
+from trainings import assert_same_state, newest
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.slow
-
-# What a signal catches between a file's opening and its name is closed by Python, with a warning that users do not see.
+# A file that a signal interrupts between its opening and its name is closed by Python, with a warning that users do
+# not see.
 INTERPRETER = [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning"]
 SIGNALS = {signal.SIGKILL: 137, signal.SIGTERM: 143, signal.SIGINT: 130}
 
-# Imports and compiles everything once, then runs each command that it is sent in a fork of itself: hundreds of kills
-# would else be hours of imports. Forking is safe: torch has no threads yet. A command says when it listens to signals.
-# Its disk is slow: a save would else be over before a signal comes.
-NURSERY = """
-import gc, importlib, json, os, pathlib, pkgutil, sys, time
-import numpy, torch._dynamo, torch.utils.tensorboard
-import wavegen.cli
-from wavegen.__main__ import main
-from wavegen.report.pictures import draw_audio
-from wavegen.sampling.engines.numba_fused import compile_kernel
-
-torch.set_num_threads(1)
-for module in pkgutil.walk_packages(wavegen.__path__, "wavegen."):
-    importlib.import_module(module.name)
-compile_kernel("float32", lambda said: print(said, file=sys.stderr))
-draw_audio(pathlib.Path("nothing.png"), numpy.zeros(400, numpy.float32), 4000, "nothing")
-gc.freeze()  # what a fork collects shall not be all of this
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        break
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-else:
-    sys.exit()
-app, fsync = wavegen.cli.app, os.fsync
-
-def slow_fsync(file):
-    time.sleep(0.1)
-    fsync(file)
-
-def listening(**options):
-    print(os.getpid(), flush=True)
-    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-    app(**options)
-
-os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-os.dup2(os.open("words", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-sys.argv = ["wavegen", *order]
-wavegen.cli.app, os.fsync = listening, slow_fsync
-main()
-"""
-
 
 class Place:
-    """A folder in which commands run, and the nursery that runs them."""
+    """A folder in which commands run one after another, with a cache of its own."""
 
     def __init__(self, path):
-        self.path, self.words = path, path / "words"
-        self.environment = {**os.environ, "WAVEGEN_CACHE": str(path / "cache")}
-        call = [*INTERPRETER, "-c", NURSERY]
-        self.nursery = subprocess.Popen(
-            call, cwd=path, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.path = path
+        self.cache = {"WAVEGEN_CACHE": str(path / "cache")}
 
-    def start(self, arguments):
-        """Run a command; returns its process, which listens to signals by now."""
-        print(json.dumps(arguments), file=self.nursery.stdin, flush=True)
-        return int(self.nursery.stdout.readline())
-
-    def exit_code(self):
-        """Wait for the end of the command."""
-        return int(self.nursery.stdout.readline())
+    def start(self, arguments, **how):
+        """Start a command; it handles signals by now."""
+        return Process(*arguments, cwd=self.path, **how, **self.cache)
 
     def run(self, arguments):
-        self.start(arguments)
-        assert self.exit_code() == 0, self.words.read_text()
+        run_alone(*arguments, cwd=self.path, **self.cache)
 
     def tidy(self):
         for path in self.path.iterdir():
@@ -112,10 +57,7 @@ def place(home, tmp_path_factory):
     path = tmp_path_factory.mktemp("place")
     for name in ("recordings", "run", "tiny.yaml"):
         (path / name).symlink_to(home / name)
-    place = Place(path)
-    with place.nursery:
-        yield place
-        place.nursery.stdin.close()
+    return Place(path)
 
 
 def check_words(said, number, exit_code):
@@ -150,10 +92,10 @@ def seconds(place, home):
         if what.startswith(("generating", "measuring")):
             return LONG_SECONDS
         prepare(place, home)
-        place.start(COMMANDS[what])
-        started = time.monotonic()
-        assert place.exit_code() == 0, place.words.read_text()
-        return time.monotonic() - started
+        with place.start(COMMANDS[what], slow_disk=True) as process:
+            started = time.monotonic()
+            assert process.wait() == 0, process.words()
+            return time.monotonic() - started
 
     return measured
 
@@ -179,99 +121,85 @@ def check_files(place, number):
             assert number == signal.SIGKILL, path
 
 
-def listens(process):
-    """Whether a process has said what SIGTERM shall do, the last of its signals."""
-    caught = Path(f"/proc/{process}/status").read_text().partition("SigCgt:")[2].split()[0]
-    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def interrupt_interpreter(place, arguments, number, seconds):
-    """Send a signal to a command in an interpreter of its own, most likely while it imports."""
-    command = [*INTERPRETER, "-m", "wavegen", *arguments]
-    with (
-        place.words.open("w") as words,
-        subprocess.Popen(
-            command, cwd=place.path, env=place.environment, stdout=subprocess.DEVNULL, stderr=words
-        ) as process,
-    ):
-        while not listens(process.pid) and process.poll() is None:  # before, it is not ours to say what a signal does
-            time.sleep(0.001)
-        time.sleep(seconds)
-        process.send_signal(number)
-        try:
-            return process.wait(300)
-        finally:
-            process.kill()
+def check_runs(place):
+    """Each run has the steps up to its newest checkpoint, once each."""
+    for run in (RunFolder(place.path / "new"), RunFolder(place.path / "more")):
+        if not run.step_checkpoints():  # there is nothing to resume yet
+            continue
+        checkpoint = newest(run.path)
+        steps = [entry["step"] for entry in run.metrics() if "train_bits" in entry]
+        assert steps[: checkpoint.step] == list(range(1, checkpoint.step + 1))
+        assert all(np.isfinite(array).all() for array in checkpoint.average.values())
 
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("what", COMMANDS)
 def test_a_signal_at_any_moment(what, number, place, home, seconds, how_many):
-    """Every tenth is to a command in an interpreter of its own."""
     chance = random.Random(f"{what} {number} {os.environ.get('WAVEGEN_SEED', 1)}")
-    lasts, n_stopped, n_times = seconds(what), 0, how_many(2, 100)
+    lasts, n_stopped, n_times = seconds(what), 0, how_many(1, 90)
     for i in range(20 * n_times):
         if i >= n_times and n_stopped > n_times // 4:  # else most signals came when all was done: some more
             break
         prepare(place, home)
-        if i % 10 == 0:
-            exit_code = interrupt_interpreter(place, COMMANDS[what], number, 2 * chance.random())
-        else:
-            process = place.start(COMMANDS[what])
+        with place.start(COMMANDS[what], slow_disk=True) as process:
             time.sleep(lasts * chance.random())
-            with suppress(ProcessLookupError):  # it may be done
-                os.kill(process, number)
-            exit_code = place.exit_code()
+            process.send_signal(number)
+            exit_code = process.wait()
+            check_words(process.words()[1], number, exit_code)
         n_stopped += exit_code != 0
-        check_words(place.words.read_text(), number, exit_code)
         check_files(place.path, number)
-        for run in (RunFolder(place.path / "new"), RunFolder(place.path / "more")):
-            if not run.step_checkpoints():  # there is nothing to resume yet
-                continue
-            checkpoint = run.load_newest()[0]
-            steps = [entry["step"] for entry in run.metrics() if "train_bits" in entry]
-            assert steps[: checkpoint.step] == list(range(1, checkpoint.step + 1))
-            assert all(np.isfinite(array).all() for array in checkpoint.average.values())
+        check_runs(place)
     assert n_stopped > n_times // 4
 
 
-INTERRUPTED = """
-import os, signal, sys, threading, time
-import wavegen.cli
-from wavegen.__main__ import main
+# --- while an interpreter starts ---------------------------------------------------------------------------------
 
-def come():
-    os.kill(os.getpid(), int(sys.argv[2]))
-    time.sleep(0.1)
 
-class Tidied:
-    def __del__(self):
-        come()
+def handles_signals(process):
+    """Whether a process has said what SIGTERM shall do, the last of its signals."""
+    caught = Path(f"/proc/{process}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
-def tidy():
-    Tidied()
 
-def leave_a_lock():
-    condition = threading.Condition()
-    with condition:
-        condition.release()  # as a signal leaves it that comes while it is acquired again
-        come()
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=() if what == "scoring" else pytest.mark.slow) for what in COMMANDS]
+)
+def test_a_signal_to_a_new_interpreter(what, number, place, home, how_many, tmp_path):
+    """It comes most likely while modules are imported."""
+    chance = random.Random(f"new {what} {number} {os.environ.get('WAVEGEN_SEED', 1)}")
+    for _ in range(how_many(1, 10)):
+        prepare(place, home)
+        command = [*INTERPRETER, "-m", "wavegen", *COMMANDS[what]]
+        with (
+            (tmp_path / "words").open("w") as words,
+            subprocess.Popen(
+                command, cwd=place.path, env={**os.environ, **place.cache}, stdout=subprocess.DEVNULL, stderr=words
+            ) as process,
+        ):
+            while not handles_signals(process.pid) and process.poll() is None:  # before, Python decides
+                time.sleep(0.001)
+            time.sleep(2 * chance.random())
+            process.send_signal(number)
+            try:
+                exit_code = process.wait(300)
+            finally:
+                process.kill()
+        check_words((tmp_path / "words").read_text(), number, exit_code)
+        check_files(place.path, number)
+        check_runs(place)
 
-def app(**options):
-    globals()[sys.argv[1]]()
-    time.sleep(60)
 
-wavegen.cli.app = app
-main()
-"""
+PROGRAM = Path(__file__).parents[1] / "programs" / "interrupted_cleanup.py"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("where", ["tidy", "leave_a_lock"])
-def test_a_signal_is_not_lost_where_its_exception_is(where, number):
-    """Python ignores it while an object is tidied away, and another takes its place where what is interrupted fails."""
-    call = [*INTERPRETER, "-c", INTERRUPTED, where, str(int(number))]
+@pytest.mark.parametrize("where", ["in_a_finalizer", "behind_another_error"])
+def test_a_signal_stops_the_command_where_its_exception_is_ignored_or_replaced(where, number):
+    """Python ignores exceptions in finalizers; and an interrupted operation may fail with an exception of its own."""
+    call = [*INTERPRETER, PROGRAM, where, str(int(number))]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (SIGNALS[number], "stopped\n")
 
@@ -293,6 +221,7 @@ training:
   audition_every: 2
   audition_seconds: 2
 """
+SLOW_SECONDS = 0.05  # of each fsync: long enough to see that a training saves
 TRAIN = ["train", "many", "--config", "phases.yaml", "--run", "new"]
 N_RECORDINGS = 40
 
@@ -328,29 +257,24 @@ def phases(place, tmp_path_factory):
 
 
 def interrupt(place, phase, number, delay):
-    """Send a signal to a new training in a phase; returns whether it was in it all the while."""
+    """Send a signal to a new training in a phase; return whether it was in that phase all the while."""
     run = RunFolder(place.path / "new")
-    process = place.start(TRAIN)
-    while not PHASES[phase](place.path, run) and not has_ended(process):
-        pass
-    time.sleep(delay)
-    with suppress(ProcessLookupError):
-        os.kill(process, number)
-    hit = PHASES[phase](place.path, run)
-    exit_code = place.exit_code()
-    check_words(place.words.read_text(), number, exit_code)
+    with place.start(TRAIN, conditions={"slow_disk": [SLOW_SECONDS]}) as process:
+        while not PHASES[phase](place.path, run) and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.send_signal(number)
+        hit = PHASES[phase](place.path, run)
+        exit_code = process.wait()
+        check_words(process.words()[1], number, exit_code)
     return hit
 
 
 def check_equal(one, other):
     """The same checkpoint, the same figures and the same auditions."""
-    mine, others = one.load_newest()[0], other.load_newest()[0]
-    assert mine.step == others.step == 3
-    for arrays, same in zip(
-        (mine.weights, mine.average, *mine.moments), (others.weights, others.average, *others.moments), strict=True
-    ):
-        for name, array in arrays.items():
-            np.testing.assert_array_equal(array, same[name], err_msg=name)
+    mine = newest(one.path)
+    assert mine.step == 3
+    assert_same_state(mine, newest(other.path))
     timing = {"seconds", "targets_per_second"}
     figures = [
         [{key: value for key, value in entry.items() if key not in timing} for entry in run.metrics()]

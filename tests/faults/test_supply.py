@@ -1,42 +1,63 @@
 """What wavegen rests on: no network at run time, a locked environment, lower bounds that are tested."""
 
+import os
 import re
+import runpy
+import socket
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from command_line import wavegen
+from command_line import COMMAND, run_interpreter, wavegen
+from recordings import write_tones
+from wavegen.audio import decoding
 
 ROOT = Path(__file__).parents[2]
-NO_NETWORK = """
-import socket
-
-def refuse(*arguments, **options):
-    raise AssertionError("the network was used")
-
-for name in ("connect", "connect_ex", "sendto", "bind"):
-    setattr(socket.socket, name, refuse)
-for name in ("getaddrinfo", "gethostbyname", "create_connection"):
-    setattr(socket, name, refuse)
-"""
+NO_NETWORK = ROOT / "tests" / "programs" / "no_network"
 
 
-@pytest.mark.slow
-def test_nothing_is_fetched_from_training_to_a_page(home, tmp_path):
-    """Every process of it runs with sockets that refuse."""
-    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
-    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "WAVEGEN_CACHE": str(tmp_path / "cache")}
+@pytest.fixture
+def no_network(monkeypatch):
+    """Sockets that refuse, in this process and in every interpreter that it starts, such as decoders."""
+    decoding.end_decoders()
+    for name in ("connect", "connect_ex", "sendto", "bind"):
+        monkeypatch.setattr(socket.socket, name, getattr(socket.socket, name))
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, getattr(socket, name))
+    runpy.run_path(str(NO_NETWORK / "sitecustomize.py"))
+    monkeypatch.setenv("PYTHONPATH", f"{NO_NETWORK}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    yield
+    decoding.end_decoders()
+
+
+def test_the_network_is_refused_here_and_in_a_new_interpreter(no_network):
+    with pytest.raises(AssertionError, match="the network was used"):
+        socket.create_connection(("127.0.0.1", 9))
+    with socket.socket() as one, pytest.raises(AssertionError, match="the network was used"):
+        one.connect(("127.0.0.1", 9))
+    code = "import socket; socket.socket().connect(('127.0.0.1', 9))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "AssertionError: the network was used" in done.stderr
+
+
+def test_nothing_is_fetched_from_training_to_a_page(no_network, home, tmp_path):
+    """The first command is an interpreter of its own: imports fetch nothing either."""
+    cache = {"WAVEGEN_CACHE": str(tmp_path / "cache")}
     run, recordings = tmp_path / "run", home / "recordings"
+    run_interpreter(COMMAND, "train", recordings, "--config", home / "tiny.yaml", "--run", run, **cache)
+    write_tones(tmp_path / "more", [440, 550])
     for arguments in (
-        ["train", recordings, "--config", home / "tiny.yaml", "--run", run],
+        ["train", tmp_path / "more", "--config", home / "tiny.yaml", "--run", tmp_path / "other"],
         ["train", "--run", run, "--resume", "--steps", "8"],
         ["generate", run, "-o", tmp_path / "new.wav", "--seconds", "0.2"],
         ["inspect", recordings, "--listen", "--plot", tmp_path / "folder.png"],
         ["inspect", run, "--html", tmp_path / "page.html", "--sample-seconds", "0.2"],
         ["evaluate", run, "--summary"],
     ):
-        wavegen(*arguments, **environment)
+        wavegen(*arguments, **cache)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href|action)\s*=\s*["']?(https?:)?//""", page), "the page fetches nothing either"
 

@@ -1,0 +1,15 @@
+"""Write a file, and send this process a signal before its content is on the disk.
+
+Argument: the number of the signal.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from wavegen.atomic import write_atomically
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have been told to ignore it
+os.fsync = lambda file: os.kill(os.getpid(), int(sys.argv[1]))
+write_atomically(Path("file"), b"new")
