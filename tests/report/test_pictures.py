@@ -116,6 +116,7 @@ def test_baselines_of_the_curve_are_those_of_the_audio_that_every_validation_hea
     RunFolder(run).append_metrics(last)
     history = read_history(run)
     assert history.baselines == BASELINES
+    assert list(history.baselines.values()) == sorted(BASELINES.values(), reverse=True)  # the highest first
     assert history.recent_speed == pytest.approx(1e4 + 150.5)
     assert history.best is not None
     assert history.best["step"] == 200
