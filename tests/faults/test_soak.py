@@ -6,7 +6,6 @@ thousands of short ones. WAVEGEN_SOAK_HOURS says otherwise. The figures are thos
 """
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,10 +14,8 @@ import pytest
 import soundfile
 
 import wavegen as library
-from command_line import COMMAND
+from command_line import Process
 from wavegen.training.run_folder import RunFolder
-
-pytestmark = pytest.mark.slow
 
 LONG = os.environ.get("WAVEGEN_FAULTS") == "long"
 HOURS = float(os.environ.get("WAVEGEN_SOAK_HOURS", "8" if LONG else "0.05"))
@@ -42,9 +39,8 @@ def look(process, done):
 
 
 def watch(arguments, done, place, words):
-    """Run the command line, and look at it from its first work to its last."""
-    call = [*COMMAND, *map(str, arguments)]
-    with words.open("w") as stderr, subprocess.Popen(call, cwd=place, stderr=stderr) as process:
+    """Run a command, and look at it from its first work to its last."""
+    with words.open("w") as stderr, Process(*arguments, cwd=place, stderr=stderr) as process:
         so_far = 0.0
         while process.poll() is None:
             if (now := done()) > so_far:
@@ -81,14 +77,16 @@ def size_of(path):
 
 
 @pytest.mark.timeout(MOST_SECONDS)
-def test_training_for_long(home, tmp_path):
+@pytest.mark.parametrize(("steps", "often"), [(300, 30), pytest.param(STEPS, 200, marks=pytest.mark.slow)])
+def test_training_for_long(steps, often, home, tmp_path):
     run = RunFolder(tmp_path / "run")
-    arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", run.path, "--steps", STEPS]
-    for often in ("checkpoint_every=200", "validate_every=200", f"audition_every={max(200, STEPS // 400)}"):
-        arguments += ["--set", f"training.{often}"]
+    arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", run.path, "--steps", steps]
+    seldom = max(often, steps // 400)
+    for setting in (f"checkpoint_every={often}", f"validate_every={often}", f"audition_every={seldom}"):
+        arguments += ["--set", f"training.{setting}"]
     rows = list(watch(arguments, size_of(run.metrics_file), home, tmp_path / "words"))
-    check(f"{STEPS:,} steps", rows)
-    assert run.load_newest()[0].step == STEPS
+    check(f"{steps:,} steps", rows)
+    assert run.load_newest()[0].step == steps
 
 
 @pytest.mark.timeout(MOST_SECONDS)
