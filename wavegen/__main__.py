@@ -24,12 +24,16 @@ def main() -> None:
     from wavegen.cli import app
 
     try:
-        app(prog_name="wavegen")
+        try:
+            app(prog_name="wavegen")
+        finally:
+            sys.stdout.flush()  # the interpreter would report an error of its own flush in its own way
     except BaseException as error:
         if stop := _stop_behind(error):
             _leave(int(str(stop.code)))
-        if isinstance(error, OSError):  # what --help meets; commands have words of their own
-            sys.exit(f"error: {error.strerror}")
+        if isinstance(error, OSError):  # of the flush, or of --help; commands report their own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again
+            sys.exit(0 if isinstance(error, BrokenPipeError) else f"error: {error.strerror}")
         raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):  # all is done: the exit code shall say so

@@ -275,7 +275,7 @@ def test_a_full_pipe_is_waited_for_and_a_closed_one_ends_it_quietly(place, block
 )
 def test_words_onto_a_full_disk_are_an_error(place, arguments):
     with Path("/dev/full").open("w") as full:
-        done = run_alone(*arguments, cwd=place, stdout=full, exit_code=1, PYTHONUNBUFFERED="1")
+        done = run_alone(*arguments, cwd=place, stdout=full, exit_code=1)
     assert done.stderr.splitlines()[-1] == "error: No space left on device"
 
 
@@ -286,8 +286,7 @@ def start_interpreter(arguments, *, cwd, stdout, unbuffered):
     )
 
 
-FLUSHED_TOO_LATE = pytest.mark.xfail(strict=True, reason="the interpreter's last flush fails: exit code 120")
-BUFFERED = pytest.mark.parametrize("unbuffered", ["1", pytest.param("", marks=FLUSHED_TOO_LATE)])
+BUFFERED = pytest.mark.parametrize("unbuffered", ["1", ""])
 
 
 @BUFFERED
@@ -302,7 +301,7 @@ def test_an_interpreter_that_ends_reports_a_full_disk_once(unbuffered, place):
 def test_words_into_a_closed_pipe_end_quietly(place, arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    done = run_alone(*arguments, cwd=place, stdout=writer, PYTHONUNBUFFERED="1")
+    done = run_alone(*arguments, cwd=place, stdout=writer)
     os.close(writer)
     assert done.stderr == ""
 

@@ -179,6 +179,12 @@ def test_windows_begin_in_the_silence_that_clips_are_scored_in(sines, tmp_path):
     assert training.windows.silence == build_quantizer(training.config).silence == 128
 
 
+def test_the_first_step_of_256_classes_costs_8_bits(sines, tmp_path):
+    training = begin(tiny_config(sines, "training.steps=1"), tmp_path / "run")
+    training.fit()
+    assert next(training.run.metrics())["train_bits"] == pytest.approx(8.0, abs=1e-4)
+
+
 def test_auditions_are_of_the_averaged_weights(sines, tmp_path):
     config = tiny_config(sines, "training.audition_every=10", "training.audition_seconds=0.2")
     training = begin(config, tmp_path / "run")
