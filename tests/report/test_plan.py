@@ -13,7 +13,8 @@ from wavegen.report.tables import print_tables
 from wavegen.training.settling import settle
 
 
-def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path):
+def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")  # no name is broken into lines
     folder = write_tones(tmp_path / "loud\x1b[31m", [200])
     (folder / "bad\x1b[2J.wav").write_bytes(b"no audio")
     config = load_config("small", ["training.precision=float32"]).with_values("data", folder=str(folder))
