@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin
+# Test processes; each takes up to 2 GB of memory.
+WORKERS := 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check test-faults fuzz test-lowest audit lint typecheck format dist clean
@@ -30,10 +32,10 @@ demo: $(INSTALLED)  ## train on the shipped recordings for minutes, write new au
 	@echo '                or train this one longer: $(RUN)/wavegen train --run demo/run --resume --steps 10000'
 
 test: check  ## lint, types, and tests, in minutes
-	$(RUN)/pytest -m 'not slow' -n 2 --dist worksteal
+	$(RUN)/pytest -m 'not slow' -n $(WORKERS) --dist worksteal
 
 test-all: test  ## the same, then the long grids and soaks
-	$(RUN)/pytest -m slow -n 2 --dist worksteal
+	$(RUN)/pytest -m slow -n $(WORKERS) --dist worksteal
 
 check: lint typecheck  ## lint and types
 
