@@ -23,7 +23,7 @@ ALLOWED = {
     "sampling": {"errors", "config", "device", "vectors", "audio", "model"},
     "evaluation": {"errors", "config", "device", "audio", "model"},
     "training": {"atomic", "errors", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
-    "report": {"atomic", "bench", "trained"}
+    "report": {"atomic", "bench", "sampling", "trained"}
     | {"errors", "config", "device", "audio", "data", "model", "evaluation", "training"},
     "bench": {"errors", "config", "vectors", "device", "model", "sampling", "training"},
     "trained": {"errors", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},

@@ -1,5 +1,6 @@
 """wavegen from Python, as a notebook uses it."""
 
+import json
 import re
 import shutil
 import sys
@@ -12,8 +13,10 @@ import soundfile
 
 import wavegen
 from recordings import write_tones
+from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.errors import UsageError
-from wavegen.sampling.watch import Fault, Watch
+from wavegen.sampling.verdict import Fault, Verdict
+from wavegen.training.checkpoint import save_checkpoint
 from wavegen.training.observer import Observer
 
 RATE_HZ = 8000
@@ -97,24 +100,24 @@ def test_after_a_prime_the_continuation_alone_is_scored(model, recordings):
 def test_faulty_candidates_are_dropped(model, monkeypatch):
     """The two that would be chosen are told to be faulty."""
     (first,), _ = candidates_of(model, monkeypatch, 6)
-    faulty = {first.number - 1: [Fault("noise", 0.0, 1.0)]}
-    monkeypatch.setattr(Watch, "faults", lambda _, clip=0: faulty.get(clip, []))
+    faulty = {first.number - 1: [Fault("noise", "1.0 s of noise from 0.0 s on", 1.0)]}
+    monkeypatch.setattr(Verdict, "faults", lambda _, clip=0: faulty.get(clip, []))
     (second,) = model.choose(LENGTH, 6)
-    faulty[second.number - 1] = [Fault("dead silence", 0.1, 2.5)]
+    faulty[second.number - 1] = [Fault("silence", "silence from end to end", 10.0)]
     (third,) = model.choose(LENGTH, 6)
     assert len({first.number, second.number, third.number}) == 3
     assert third.faults == []
-    assert str(third).endswith("; dropped 2: dead silence in 1, noise in 1")
+    assert str(third).endswith("; dropped 2: noise in 1, silence in 1")
 
 
 def test_of_faulty_candidates_alone_the_least_faulty_is_kept(model, monkeypatch):
-    monkeypatch.setattr(Watch, "faults", lambda _, clip=0: [Fault("noise", 0.0, [3.0, 1.0, 2.0][clip])])
+    monkeypatch.setattr(Verdict, "faults", lambda _, clip=0: [Fault("noise", f"noise {clip}", [3.0, 1.0, 2.0][clip])])
     (choice,) = model.choose(LENGTH, 3)
     assert choice.number == 2
     assert str(choice).startswith(
-        "all 3 candidates are faulty (noise in 3); number 2, the least faulty, is kept: 1.0 s"
+        "all 3 candidates are faulty (noise in 3); number 2, the least faulty, is kept: noise 1; "
     )
-    assert "lower --temperature" in str(choice)
+    assert str(choice).endswith("; train longer"), "the model is hardly trained"
 
 
 def test_a_model_that_fell_silent_is_found_out(model):
@@ -124,7 +127,7 @@ def test_a_model_that_fell_silent_is_found_out(model):
     silent = wavegen.TrainedModel(replace(model.checkpoint, average=average), "cpu")
     (choice,) = silent.choose(2.5, 3)
     assert choice.bits_per_sample == pytest.approx(0, abs=1e-6)
-    assert choice.faults == silent.faults(choice.waveform) == [Fault("dead silence", 0.0, pytest.approx(2.5))]
+    assert choice.faults == silent.faults(choice.waveform) == [Fault("silence", "silence from end to end", 10.0)]
     assert len(choice.dropped) == 3
 
 
@@ -278,6 +281,55 @@ def test_tensorboard_events_read_back(recordings, tmp_path):
     (picture,) = events.Images("audition")
     assert picture.width > 500
     assert (tmp_path / "run" / "auditions" / "step-00000012.png").is_file()
+
+
+# --- how recordings are prepared ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet_recording(tmp_path):
+    """A tone on an offset between two seconds of silence."""
+    tone = 0.05 * np.sin(2 * np.pi * 200 * np.arange(RATE_HZ) / RATE_HZ)
+    clip = np.concatenate([np.zeros(2 * RATE_HZ), tone, np.zeros(2 * RATE_HZ)]) + 0.01
+    soundfile.write(tmp_path / "quiet.wav", clip, RATE_HZ, subtype="FLOAT")
+    return tmp_path / "quiet.wav"
+
+
+def test_recordings_are_prepared_as_in_training(model, quiet_recording):
+    waveform = model.read(quiet_recording)
+    assert len(waveform) < 1.3 * RATE_HZ
+    assert np.abs(waveform).max() == pytest.approx(10 ** (-1 / 20), rel=1e-3)
+
+
+def test_a_prime_keeps_its_silence(model, quiet_recording):
+    waveform = model.read_prime(quiet_recording)
+    assert len(waveform) == 5 * RATE_HZ
+    assert np.abs(waveform).max() == pytest.approx(10 ** (-1 / 20), rel=1e-3)
+    assert np.abs(waveform[:RATE_HZ]).max() < 0.05
+
+
+def test_clips_to_compare_are_as_they_are(model, quiet_recording):
+    (clip,) = model.read_clips([quiet_recording], pytest.fail)
+    np.testing.assert_array_equal(clip, load_waveform(quiet_recording, Preparation(RATE_HZ)).waveform)
+
+
+def test_an_old_checkpoint_leaves_recordings_as_they_are(model, quiet_recording, tmp_path, monkeypatch):
+    """One from before there were the keys of preparation, and a profile of the recordings."""
+    sections = model.config.model_dump()
+    del sections["data"]["following"]
+    sections["audio"] = {"sample_rate_hz": RATE_HZ}
+    metrics = {name: value for name, value in model.checkpoint.metrics.items() if name != "recordings"}
+    monkeypatch.setattr(type(model.config), "to_yaml", lambda _: json.dumps(sections))
+    save_checkpoint(replace(model.checkpoint, metrics=metrics), tmp_path / "old.safetensors")
+    monkeypatch.undo()
+    old = wavegen.load(tmp_path / "old.safetensors", "cpu")
+    expected = load_waveform(quiet_recording, Preparation(RATE_HZ)).waveform
+    np.testing.assert_array_equal(old.read(quiet_recording), expected)
+    np.testing.assert_array_equal(old.read_prime(quiet_recording), expected)
+    assert old.config.data.following == 0
+    assert old.recordings is None
+    assert [fault.kind for fault in old.faults(np.zeros(3 * RATE_HZ))] == ["dead silence"]
+    assert model.recordings.clip_seconds == [pytest.approx(0.9, abs=0.05)] * 3
 
 
 def test_the_package_has_no_other_names():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,11 +8,15 @@ import torch
 import torchaudio
 
 from wavegen.audio.signal import (
+    FADE_SECONDS,
     PEAK_LEVEL,
     RMS_LEVEL,
+    SILENCE_FRAME_SECONDS,
+    Preparation,
     load_waveform,
     resample,
     set_level,
+    shorten_pauses,
     to_mono,
     trim_silence,
 )
@@ -84,6 +89,13 @@ def test_trimming_cuts_the_ends_and_not_the_middle():
     assert 3.0 <= len(trimmed) / 16000 < 3.3  # in steps of 512 samples
 
 
+@pytest.mark.parametrize("amplitude", [1e-5, 1.0, 1e30])
+def test_trimming_does_not_depend_on_the_level(amplitude):
+    waveform = np.concatenate([silence(1), tone(1), silence(1)])
+    trimmed = trim_silence(waveform * np.float32(amplitude), 50)
+    assert len(trimmed) == len(trim_silence(waveform, 50)) < 1.2 * RATE_HZ
+
+
 @pytest.mark.parametrize("n_samples", [1, 100, 16000])
 def test_trimming_keeps_silence_from_end_to_end(n_samples):
     assert len(trim_silence(np.zeros(n_samples, np.float32), 40)) == n_samples
@@ -114,7 +126,7 @@ def test_load_waveform_says_what_happened(tmp_path):
     whole = np.concatenate([silence, tone])
     soundfile.write(tmp_path / "a.wav", np.stack([whole, whole], axis=1), 44100, subtype="FLOAT")
 
-    loaded = load_waveform(tmp_path / "a.wav", sample_rate_hz=16000, trim_db=40, level="peak")
+    loaded = load_waveform(tmp_path / "a.wav", Preparation(16000, trim_db=40, level="peak"))
 
     assert loaded.source_seconds == pytest.approx(3.0)
     assert loaded.missing_seconds == 0
@@ -128,7 +140,149 @@ def test_load_waveform_says_what_happened(tmp_path):
 
 def test_load_waveform_without_trimming_keeps_every_sample(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
-    loaded = load_waveform(tmp_path / "a.wav", sample_rate_hz=16000, trim_db=None, level="keep")
+    loaded = load_waveform(tmp_path / "a.wav", Preparation(16000))
     assert len(loaded.waveform) == 16000
     assert loaded.trimmed_seconds == 0
     assert loaded.peak == 0
+
+
+# --- preparation --------------------------------------------------------------------------------------------------
+
+RATE_HZ = 16000
+ALL_STEPS = Preparation(RATE_HZ, remove_dc=True, trim_db=50.0, pause_seconds=1.0, level="peak", max_gain_db=30.0)
+
+
+def silence(seconds):
+    return np.zeros(round(seconds * RATE_HZ), np.float32)
+
+
+def hiss(seconds, rms):
+    return (rms * np.random.default_rng(0).standard_normal(round(seconds * RATE_HZ))).astype(np.float32)
+
+
+def tone(seconds, amplitude=0.5):
+    return sine(440, seconds, RATE_HZ, amplitude)
+
+
+def test_without_any_step_a_recording_stays_as_it_is():
+    waveform = np.concatenate([silence(1), 0.3 + tone(0.5), silence(3), tone(0.5)])
+    np.testing.assert_array_equal(Preparation(RATE_HZ).apply(waveform), waveform)
+
+
+def test_the_mean_is_removed():
+    removed = Preparation(RATE_HZ, remove_dc=True).apply(tone(1.0) + np.float32(0.2))
+    assert removed.dtype == np.float32
+    np.testing.assert_allclose(removed, tone(1.0), atol=1e-6)
+
+
+def test_all_steps_are_done_in_their_order():
+    """The offset is removed before silence is looked for, and the level is set last."""
+    parts = [silence(2), tone(1, 0.02), silence(4), tone(1, 0.02), silence(2)]
+    prepared = ALL_STEPS.apply(np.concatenate(parts) + np.float32(0.3))
+    assert len(prepared) / RATE_HZ == pytest.approx(3.0, abs=0.2)
+    assert np.abs(prepared).max() == pytest.approx(0.02 * 10 ** (30 / 20), rel=0.01)
+    assert prepared.mean() == pytest.approx(0, abs=1e-3)
+    cut = ALL_STEPS.cut(np.concatenate(parts))
+    np.testing.assert_array_equal(set_level(cut, "peak", 30.0), ALL_STEPS.apply(np.concatenate(parts)))
+
+
+@pytest.mark.parametrize(
+    ("off", "seconds", "peak", "mean"),
+    [
+        ({"remove_dc": False}, 10.0, PEAK_LEVEL, 0.75),  # nothing is silent beside an offset
+        ({"trim_db": None}, 10.0, PEAK_LEVEL, 0.0),
+        ({"pause_seconds": None}, 6.0, PEAK_LEVEL, 0.0),
+        ({"level": "keep"}, 3.0, 0.1, 0.0),
+        ({"max_gain_db": 6.0}, 3.0, 0.2, 0.0),
+        ({}, 3.0, PEAK_LEVEL, 0.0),
+    ],
+    ids=str,
+)
+def test_each_step_can_be_left_out(off, seconds, peak, mean):
+    parts = [silence(2), tone(1, 0.1), silence(4), tone(1, 0.1), silence(2)]
+    prepared = replace(ALL_STEPS, **off).apply(np.concatenate(parts) + np.float32(0.3))
+    assert len(prepared) / RATE_HZ == pytest.approx(seconds, abs=0.2)
+    assert np.abs(prepared).max() == pytest.approx(peak, rel=0.02)
+    assert prepared.mean() == pytest.approx(mean, abs=0.1)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 100, 319, 16000])
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_recording_of_nothing_is_never_empty(n_samples, value):
+    prepared = ALL_STEPS.apply(np.full(n_samples, value, np.float32))
+    assert 1 <= len(prepared) <= n_samples
+    assert np.abs(prepared).max() < 1e-6
+
+
+def test_a_long_pause_keeps_its_ends():
+    """Of a pause of 3 s its first and its last half second are left, with a cross-fade between."""
+    noise = hiss(3, 1e-4)
+    waveform = np.concatenate([tone(1), noise, tone(0.5)])
+    shortened = shorten_pauses(waveform, RATE_HZ, 50.0, 1.0)
+    assert len(shortened) == round(2.5 * RATE_HZ) + round(FADE_SECONDS * RATE_HZ)
+    np.testing.assert_array_equal(shortened[: RATE_HZ * 3 // 2], waveform[: RATE_HZ * 3 // 2])
+    np.testing.assert_array_equal(shortened[-RATE_HZ:], waveform[-RATE_HZ:])
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.98, 1.0])
+def test_a_short_pause_stays(seconds):
+    waveform = np.concatenate([tone(1), silence(seconds), tone(1)])
+    np.testing.assert_array_equal(shorten_pauses(waveform, RATE_HZ, 50.0, 1.0), waveform)
+
+
+def test_every_long_pause_is_shortened_and_quiet_sound_is_none():
+    soft = tone(3, 0.5 * 10 ** (-45 / 20))  # 45 dB below
+    waveform = np.concatenate([tone(1), silence(2), tone(1), soft, tone(1), silence(5), tone(1)])
+    shortened = shorten_pauses(waveform, RATE_HZ, 50.0, 0.5)
+    assert len(shortened) / RATE_HZ == pytest.approx(8.0, abs=2 * (FADE_SECONDS + SILENCE_FRAME_SECONDS))
+    assert len(shorten_pauses(waveform, RATE_HZ, 40.0, 0.5)) < len(shortened) - 2 * RATE_HZ
+
+
+def test_the_join_within_a_pause_is_smooth():
+    """A slow wave below the threshold, which a plain cut would break, has no step where it was cut."""
+    quiet = sine(3.3, 4.0, RATE_HZ, amplitude=1e-3)
+    waveform = np.concatenate([tone(1), quiet, tone(1)])
+    shortened = shorten_pauses(waveform, RATE_HZ, 50.0, 1.0)
+    pause = shortened[RATE_HZ:-RATE_HZ]
+    assert len(pause) < 1.1 * RATE_HZ
+    slope = np.abs(np.diff(quiet)).max()
+    fade = 2e-3 / (FADE_SECONDS * RATE_HZ)  # from one extreme to the other within the fade
+    assert np.abs(np.diff(pause)).max() <= 1.01 * (slope + fade)
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 319])
+def test_less_than_a_frame_has_no_pause(n_samples):
+    waveform = np.zeros(n_samples, np.float32)
+    assert len(shorten_pauses(waveform, RATE_HZ, 50.0, 1.0)) == n_samples
+
+
+@pytest.mark.parametrize("level", ["peak", "rms"])
+def test_the_gain_is_limited_upwards_only(level):
+    quiet, loud = tone(1, 1e-3), tone(1, 4.0)
+    assert np.abs(set_level(quiet, level, 20.0)).max() == pytest.approx(1e-2, rel=1e-3)
+    np.testing.assert_array_equal(set_level(quiet, level, 0.0), quiet)
+    np.testing.assert_array_equal(set_level(quiet, level, 120.0), set_level(quiet, level))
+    np.testing.assert_array_equal(set_level(loud, level, 0.0), set_level(loud, level))
+
+
+def test_unequal_preparations_have_unequal_texts():
+    others = [
+        {"sample_rate_hz": 8000},
+        {"remove_dc": False},
+        {"trim_db": None},
+        {"trim_db": 40.0},
+        {"pause_seconds": None},
+        {"level": "rms"},
+        {"max_gain_db": None},
+    ]
+    texts = {str(replace(ALL_STEPS, **other)) for other in others} | {str(ALL_STEPS)}
+    assert len(texts) == 1 + len(others)
+
+
+def test_load_waveform_prepares_and_says_what_was_cut(tmp_path):
+    whole = np.concatenate([silence(1), tone(1, 0.1), silence(4), tone(1, 0.1)])
+    soundfile.write(tmp_path / "a.wav", whole, RATE_HZ, subtype="FLOAT")
+    loaded = load_waveform(tmp_path / "a.wav", ALL_STEPS)
+    np.testing.assert_array_equal(loaded.waveform, ALL_STEPS.apply(whole))
+    assert loaded.trimmed_seconds == pytest.approx(4.0, abs=0.1)
+    assert loaded.peak == pytest.approx(0.1, rel=0.02)

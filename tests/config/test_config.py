@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from wavegen.audio.signal import Preparation
 from wavegen.config import (
     DEFAULT_PRESET,
     Config,
@@ -13,12 +14,14 @@ from wavegen.config import (
     differences,
     load_config,
     parse_config,
+    parse_frozen,
     preset_names,
     presets,
     presets_folder,
     validate,
 )
 from wavegen.config.yaml_source import parse_yaml
+from wavegen.data.reading import build_preparation
 from wavegen.errors import (
     AudioError,
     CheckpointError,
@@ -140,14 +143,6 @@ def test_a_section_that_is_no_section(value):
     assert problem.startswith("my.yaml:3: model: expected a section of keys, found ")
 
 
-def test_both_steps_and_minutes_hide_no_other_problem():
-    found = problems("training:\n  steps: 5\n  minutes: 2\n  learning_rate: fast\n  warmpu_steps: 1\n")
-    assert len(found) == 3
-    assert any("expected steps or minutes, found both; remove one" in problem for problem in found)
-    assert "my.yaml:4: training.learning_rate: expected a number above 0 and at most 1, found 'fast'" in found
-    assert "my.yaml:5: training.warmpu_steps: unknown key; did you mean 'warmup_steps'?" in found
-
-
 def test_a_key_given_twice_hides_no_other_problem():
     assert problems("model:\n  cycles: 2\n  cycles: 3\n  imput: scalar\n") == [
         "my.yaml:3: model.cycles: this key was already given; remove one",
@@ -260,9 +255,82 @@ def test_an_override_that_is_no_yaml(value):
         ("training: {minutes: 10}", "training.steps=null", None, 10),
     ],
 )
-def test_steps_and_minutes_replace_each_other(text, override, steps, minutes):
+def test_an_overridden_length_replaces_the_documents_other_one(text, override, steps, minutes):
     training = read(text, override).training
     assert (training.steps, training.minutes) == (steps, minutes)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        ("training: {steps: 100, minutes: 5}", []),
+        ("training: {steps: 100, minutes: 5}", ["training.batch_size=4"]),
+        ("", ["training.steps=100", "training.minutes=5"]),
+        ("", ["training.minutes=5", "training.steps=100"]),
+        ("training: {minutes: 9}", ["training.minutes=5", "training.steps=100"]),
+        ("training: {steps: 9, minutes: 9}", ["training.steps=100", "training.minutes=5"]),
+    ],
+)
+def test_steps_and_minutes_can_both_be_given(text, overrides):
+    training = read(text, *overrides).training
+    assert (training.steps, training.minutes) == (100, 5)
+
+
+# --- keys that came later ----------------------------------------------------------------------------------------
+
+
+def test_recordings_are_prepared_unless_a_configuration_says_otherwise():
+    audio = read("").audio
+    assert (audio.remove_dc, audio.trim_db, audio.pause_seconds, audio.level, audio.max_gain_db) == (
+        *(True, 50.0, 1.0),
+        *("peak", 30.0),
+    )
+    assert read("").data.following == 0.75
+    assert load_config("small").audio == audio
+    off = "audio: {remove_dc: false, trim_db: null, pause_seconds: null, level: keep, max_gain_db: null}"
+    assert build_preparation(read(off)) == Preparation(16000)
+    assert build_preparation(read("")) == Preparation(16000, True, 50.0, 1.0, "peak", 30.0)
+
+
+def test_clips_with_mel_spectrograms_are_never_cut():
+    assert build_preparation(read("mel: {n_mels: 80}")) == Preparation(16000, True, None, None, "peak", 30.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ("audio.pause_seconds", "0"),
+        ("audio.max_gain_db", "-1"),
+        ("audio.remove_dc", "maybe"),
+        ("audio.level", "loud"),
+        ("data.following", "1"),
+        ("data.following", "-0.1"),
+    ],
+)
+def test_preparation_and_following_have_ranges(keys, value):
+    (problem,) = problems("", f"{keys}={value}")
+    assert problem.startswith(f"--set {keys}={value}: {keys}: expected ")
+
+
+def test_a_frozen_configuration_without_newer_keys_means_what_training_did_before():
+    config = parse_frozen("audio: {sample_rate_hz: 8000}\nmodel: {cycles: 1}\n", "old")
+    assert build_preparation(config) == Preparation(8000)
+    assert config.data.following == 0
+    assert parse_frozen("", "old").audio.level == "keep"
+
+
+def test_a_frozen_configuration_keeps_the_values_that_it_has():
+    old = "audio: {trim_db: 60.0, level: rms}\ndata: {labels: subfolders}\n"
+    config = parse_frozen(old, "old")
+    assert build_preparation(config) == Preparation(16000, trim_db=60.0, level="rms")
+    assert config.data.labels == "subfolders"
+    for each in (read(""), read("audio: {level: keep}\ndata: {following: 0.1}")):
+        assert parse_frozen(each.to_yaml(), "new") == each
+
+
+def test_a_frozen_configuration_is_validated():
+    with pytest.raises(ConfigError, match=r"old:1: audio\.level: expected .*, found 'loud'"):
+        parse_frozen("audio: {level: loud}", "old")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_series_need_no_folder_where_they_are_made_up():
         ("data:\n  labels: subfolders\n", "data.labels", "expected none with output.kind regression, whose data are"),
         ("mel:\n  n_mels: 80\n", "mel.n_mels", "expected null with output.kind regression, whose data are"),
         ("audio:\n  trim_db: 60.0\n", "audio.trim_db", "expected null with output.kind regression"),
-        ("audio:\n  level: peak\n", "audio.level", "expected keep with output.kind regression"),
+        ("audio:\n  level: rms\n", "audio.level", "expected keep with output.kind regression"),
         ("training:\n  backend: fused\n", "training.backend", "expected auto, torch or compile with output.kind"),
         ("data:\n  synthetic: waves\n  folder: x\n", "data.synthetic", "expected null with a folder of data, found"),
         (
@@ -45,6 +45,11 @@ def test_what_series_do_not_have_is_refused(more, place, complaint):
     text = more + (SERIES if "output" not in more else "model:\n  input: scalar\n")
     (problem,) = problems(text)
     assert f" {place}: {complaint}" in problem
+
+
+@pytest.mark.parametrize("audio", ["trim_db: null, level: keep", "trim_db: 50.0, level: peak", "remove_dc: true"])
+def test_series_take_the_usual_preparation_and_none(audio):
+    assert read(f"audio: {{{audio}}}\n{SERIES}").is_series
 
 
 def test_values_are_no_classes_to_embed():

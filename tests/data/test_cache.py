@@ -13,14 +13,14 @@ import torch
 
 from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import load_waveform
+from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.data import cache as cache_module
 from wavegen.data import cache_index
 from wavegen.data.cache import ClipCache, ClipSettings, StoredClip, cache_folder
 from wavegen.errors import DataError, UsageError
 
 RATE = 16000
-SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))
+SETTINGS = ClipSettings(Preparation(RATE), Quantizer("mu_law", 256))
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def no_decoding(monkeypatch):
     """From when the returned function is called, decoding fails the test."""
 
     def forbid():
-        def fail(path, **_):
+        def fail(path, _):
             raise AssertionError(f"{path} was decoded")
 
         monkeypatch.setattr(cache_module, "load_waveform", fail)
@@ -43,9 +43,9 @@ def fingerprint(clips):
 @pytest.mark.parametrize("classes", [16, 256, 1024])
 def test_a_clip_is_its_files_classes(cache, recordings, classes):
     quantizer = Quantizer("mu_law", classes)
-    clips = cache.prepare(recordings, ClipSettings(8000, None, "peak", quantizer))
+    clips = cache.prepare(recordings, ClipSettings(Preparation(8000, level="peak"), quantizer))
     for path, clip in zip(recordings, clips, strict=True):
-        loaded = load_waveform(path, sample_rate_hz=8000, trim_db=None, level="peak")
+        loaded = load_waveform(path, Preparation(8000, level="peak"))
         expected = quantizer.encode(loaded.waveform)
         assert clip.classes().dtype == expected.dtype
         np.testing.assert_array_equal(clip.classes(), expected)
@@ -86,9 +86,9 @@ def test_only_what_changed_is_decoded(cache, recordings, monkeypatch):
     before = fingerprint(cache.prepare(recordings, SETTINGS))
     decoded = []
 
-    def counting(path, **settings):
+    def counting(path, preparation):
         decoded.append(path)
-        return load_waveform(path, **settings)
+        return load_waveform(path, preparation)
 
     monkeypatch.setattr(cache_module, "load_waveform", counting)
     write_noise(recordings[2], 1002, seed=99)  # of the same size
@@ -101,11 +101,14 @@ def test_only_what_changed_is_decoded(cache, recordings, monkeypatch):
 @pytest.mark.parametrize(
     "other",
     [
-        ClipSettings(8000, None, "keep", Quantizer("mu_law", 256)),
-        ClipSettings(RATE, 40.0, "keep", Quantizer("mu_law", 256)),
-        ClipSettings(RATE, None, "peak", Quantizer("mu_law", 256)),
-        ClipSettings(RATE, None, "keep", Quantizer("linear", 256)),
-        ClipSettings(RATE, None, "keep", Quantizer("mu_law", 255)),
+        ClipSettings(Preparation(8000), Quantizer("mu_law", 256)),
+        ClipSettings(Preparation(RATE, trim_db=40.0), Quantizer("mu_law", 256)),
+        ClipSettings(Preparation(RATE, level="peak"), Quantizer("mu_law", 256)),
+        ClipSettings(Preparation(RATE, remove_dc=True), Quantizer("mu_law", 256)),
+        ClipSettings(Preparation(RATE, pause_seconds=1.0), Quantizer("mu_law", 256)),
+        ClipSettings(Preparation(RATE, max_gain_db=30.0), Quantizer("mu_law", 256)),
+        ClipSettings(Preparation(RATE), Quantizer("linear", 256)),
+        ClipSettings(Preparation(RATE), Quantizer("mu_law", 255)),
     ],
 )
 def test_other_settings_are_other_clips(cache, recordings, other, no_decoding):
@@ -144,7 +147,7 @@ def test_files_that_cannot_be_read_now_are_tried_again(cache, recordings, monkey
     assert cache.prepare(recordings, SETTINGS)[0] == "cannot be read (No such file or directory)"
     gone.rename(recordings[0])
 
-    def no_memory(path, **_):
+    def no_memory(path, _):
         raise MemoryError
 
     with monkeypatch.context() as patched:
@@ -154,8 +157,8 @@ def test_files_that_cannot_be_read_now_are_tried_again(cache, recordings, monkey
 
 
 def test_a_file_that_is_still_being_written_is_not_kept(cache, recordings, monkeypatch):
-    def slow(path, **settings):
-        loaded = load_waveform(path, **settings)
+    def slow(path, preparation):
+        loaded = load_waveform(path, preparation)
         write_noise(path, 3000)
         return loaded
 

@@ -7,11 +7,12 @@ import numpy as np
 
 from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
+from wavegen.audio.signal import Preparation
 from wavegen.data.cache import ClipSettings
 from wavegen.data.cache_index import index_path
 from wavegen.data.housekeeping import Kept, cache_bytes, drop, kept_of
 
-SETTINGS = ClipSettings(16000, None, "keep", Quantizer("mu_law", 256))
+SETTINGS = ClipSettings(Preparation(16000), Quantizer("mu_law", 256))
 
 
 def test_says_what_it_holds_of_a_folder_and_drops_it_alone(cache, recordings, tmp_path):
@@ -30,7 +31,7 @@ def test_says_what_it_holds_of_a_folder_and_drops_it_alone(cache, recordings, tm
 
 def test_every_setting_of_a_file_is_dropped(cache, recordings, tmp_path):
     cache.prepare(recordings, SETTINGS)
-    cache.prepare(recordings, ClipSettings(8000, None, "keep", Quantizer("mu_law", 1024)))
+    cache.prepare(recordings, ClipSettings(Preparation(8000), Quantizer("mu_law", 1024)))
     assert kept_of(cache, tmp_path).n_files == 5
     drop(cache, tmp_path)
     assert not list((cache.folder / "clips").rglob("*.classes"))

@@ -130,6 +130,133 @@ def test_the_tape_of_long_clips_has_next_to_no_padding():
     assert stream.windows_per_epoch == -(-stream.tape_length // 256)
 
 
+# --- clips that follow another one ---------------------------------------------------------------------------------
+
+
+def order_of(stream, number=0):
+    """The clips of an epoch in their order on the tape, and what is before each: an end's clip, or None for silence.
+
+    Seen through the windows: the input before a clip's first target is silence or the last sample of another clip.
+    """
+    firsts = {clip.first: i for i, clip in enumerate(stream.clips)}
+    lasts = {clip.first + clip.n_samples - 1: i for i, clip in enumerate(stream.clips)}
+    batch = epoch_of(stream, number)
+    before = {}
+    for row, i in zip(*np.nonzero(batch.is_real & np.isin(batch.targets, list(firsts))), strict=True):
+        past = batch.inputs[row, i : i + stream.receptive_field]
+        clip = firsts[int(batch.targets[row, i])]
+        before[clip] = None if past[-1] == SILENCE else lasts[int(past[-1])]
+        assert before[clip] is not None or (past == SILENCE).all()
+    return before
+
+
+@pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA)
+@pytest.mark.parametrize("following", [0.5, 0.99])
+def test_every_target_is_visited_once_whatever_follows(lengths, field, n_targets, following):
+    """Its own clip is before it, then silence or the end of others."""
+    clips = numbered_clips(lengths)
+    stream = WindowStream(clips, field, n_targets, SILENCE, seed=3, following=following)
+    for number in (0, 1, 5):
+        batch = epoch_of(stream, number)
+        assert len(batch.targets) == stream.windows_per_epoch
+        assert sorted(batch.targets[batch.is_real].tolist()) == list(range(sum(lengths)))
+        for row, i in zip(*np.nonzero(batch.is_real), strict=True):
+            seen, own = batch.inputs[row, i : i + field], past_of(batch.targets[row, i], clips, field)
+            is_own = own != SILENCE
+            assert np.array_equal(seen[is_own], own[is_own])
+            others = seen[~is_own]
+            steps = np.diff(others[others != SILENCE])  # whole clips one behind the other
+            assert ((steps == 1) | np.isin(others[others != SILENCE][1:], [clip.first for clip in clips])).all()
+
+
+@pytest.mark.parametrize(("following", "n_after_silence"), [(0.0, 40), (0.25, 30), (0.75, 10), (0.99, 1)])
+def test_the_share_of_clips_that_follow_is_the_same_in_every_epoch(following, n_after_silence):
+    stream = WindowStream(numbered_clips([30] * 40), 16, 64, SILENCE, seed=1, following=following)
+    befores = [order_of(stream, number) for number in range(4)]
+    for before in befores:
+        assert len(before) == 40
+        assert list(before.values()).count(None) == n_after_silence
+    assert stream.tape_length == 40 * 30 + n_after_silence * 16
+    assert len({tuple(sorted(before.items(), key=str)) for before in befores}) == (1 if following == 0 else 4)
+
+
+def test_other_clips_begin_after_silence_in_other_epochs():
+    """Chance of a false alarm: 1e-5 for a clip not to be among 10 of 40 in 40 epochs, for 40 clips; a fixed seed."""
+    stream = WindowStream(numbered_clips([20] * 40), 8, 400, SILENCE, seed=2, following=0.75)
+    seen = [{clip for clip, before in order_of(stream, number).items() if before is None} for number in range(40)]
+    assert set().union(*seen) == set(range(40))
+
+
+def test_a_clip_follows_the_end_of_another_of_its_label():
+    rng = np.random.default_rng(4)
+    labels = [*rng.choice(["anna", "bert", "cleo"], 30).tolist(), "alone"]
+    stream = WindowStream(numbered_clips([25] * 31), 12, 50, SILENCE, seed=5, following=0.9, labels=labels)
+    assert stream.n_after_silence == 4
+    for number in range(5):
+        before = order_of(stream, number)
+        follows = [(clip, other) for clip, other in before.items() if other is not None]
+        assert len(follows) == 27
+        assert all(clip != other and labels[clip] == labels[other] for clip, other in follows)
+        assert before[30] is None
+
+
+def test_labels_change_nothing_where_no_clip_follows():
+    clips, labels = numbered_clips([50, 20, 70, 30]), ["b", "a", "b", None]
+    plain = epoch_of(WindowStream(clips, 10, 16, SILENCE, seed=3))
+    assert_equal(epoch_of(WindowStream(clips, 10, 16, SILENCE, seed=3, labels=labels)), plain)
+
+
+def test_clips_without_samples_take_their_labels_with_them():
+    clips = [NumberedClip(0, 0), *numbered_clips([9, 4]), NumberedClip(13, 0)]
+    stream = WindowStream(clips, 3, 5, SILENCE, seed=0, following=0.9, labels=["x", "a", "b", "y"])
+    assert stream.n_after_silence == 2
+    assert order_of(stream) == {0: None, 1: None}
+
+
+def windows_of_old(clips, field, n_targets, seed, first, count):
+    """The stream as it was before clips could follow another one, as its description says: a slow transcription."""
+    lengths = [field + clip.n_samples for clip in clips]
+    tape_length = sum(lengths)
+    n_windows = -(-tape_length // n_targets)
+    for item in range(first, first + count):
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, item // n_windows])))
+        order, windows = rng.permutation(len(clips)), rng.permutation(n_windows)
+        offset = int(rng.integers(tape_length))
+        tape = [sample for i in order for sample in [None] * field + clips[i].classes().tolist()]
+        past = [sample for i in order for sample in [SILENCE] * field + clips[i].classes().tolist()]
+        begin = int(windows[item % n_windows]) * n_targets
+        places = [begin + k for k in range(n_targets)]
+        targets = [tape[(offset + at) % tape_length] if at < tape_length else None for at in places]
+        inputs = [past[(offset + at) % tape_length] for at in range(begin - field, begin + n_targets - 1)]
+        yield inputs, targets
+
+
+@pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA[:20])
+def test_without_following_the_stream_is_the_old_one(lengths, field, n_targets):
+    clips = numbered_clips(lengths)
+    stream = WindowStream(clips, field, n_targets, SILENCE, seed=7, following=0.0)
+    n = min(30, 2 * stream.windows_per_epoch + 1)
+    batch = stream.batch(0, n)
+    for row, (inputs, targets) in enumerate(windows_of_old(clips, field, n_targets, 7, 0, n)):
+        real = [target is not None for target in targets]
+        assert batch.is_real[row].tolist() == real
+        assert batch.targets[row].tolist() == [target or 0 for target in targets]
+        for i in np.flatnonzero(real):
+            assert batch.inputs[row, i : i + field].tolist() == inputs[i : i + field]
+
+
+@pytest.mark.parametrize("following", [0.5, 0.75])
+def test_an_item_is_a_function_of_seed_and_number_where_clips_follow(following):
+    def fresh():
+        clips, labels = numbered_clips([40, 7, 3, 90, 22, 1]), ["a", "b", "a", "a", "b", "b"]
+        return WindowStream(clips, 12, 16, SILENCE, 9, following=following, labels=labels)
+
+    n = fresh().windows_per_epoch * 5 // 2
+    whole, stream = fresh().batch(0, n), fresh()
+    for i in np.random.default_rng(2).permutation(n).tolist():
+        assert_equal(stream.batch(i, 1), cut(whole, slice(i, i + 1)))
+
+
 def test_classes_of_one_byte_become_int64():
     class Bytes(NumberedClip):
         def classes(self):

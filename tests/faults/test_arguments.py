@@ -57,6 +57,7 @@ REFUSED = {
         "steps": [*WHOLE, "0", "-1", "5"],
         "with_prime": [[]],
         "label": ["a", "", "a=1", LONG_TEXT],
+        "one_shot": [["--best-of", "2"], ["--seconds", "inf"], ["--prime", "recordings/0.wav"]],
         "mel_from": [*PLACES, "recordings/0.wav"],
         "mel": [*PLACES, "frames.npy", "a-file"],
         "engine": ["", "warp", "NUMBA", LONG_TEXT],
@@ -71,6 +72,11 @@ REFUSED = {
         "label": ["a", ""],
         "summary": [["--nothing"]],
         "test": [[]],
+        "samples": [["--summary"], ["--csv", "-"], ["--test"], ["--clips", "0"], ["--device", "gpu"]],
+        "clips": [*WHOLE, "0", "501"],
+        "seconds": [*NUMBERS, "0", "-1", "nan", "inf", "-inf", "1e300", "1e-9"],
+        "one_shot": [["--summary"], []],
+        "seed": [*WHOLE, str(2**64)],
         "device": DEVICES,
         "as_json": [["--device", "gpu"], ["--csv", "-"]],
         "csv": [*TARGETS, "existing.csv", "run", "a.json"],
@@ -124,6 +130,7 @@ USUAL = {  # what else it takes to get as far as the option
 }
 NEEDS = {
     ("evaluate", "label"): ["recordings/0.wav"],
+    **{("evaluate", name): ["--samples"] for name in ("clips", "seconds", "seed")},
     ("inspect", "temperatures"): ["--html", "new.html"],
     ("inspect", "sample_seconds"): ["--html", "new.html"],
 }
@@ -225,6 +232,9 @@ MISSING = [
     ["generate", "run", "--best-of", "1024", "--seconds", "1000"],
     ["generate", "run", "--engine", "torch", "--threads", "2"],
     ["generate", "run", "--engine", "torch", "--precision", "int8"],
+    *(["evaluate", "run", *only] for only in (["--clips", "2"], ["--seconds", "1"], ["--seed", "1"], ["--one-shot"])),
+    ["evaluate", "run", "recordings/0.wav", "--samples", "--clips", "2"],
+    ["evaluate", "run", "nowhere", "--samples"],
     ["evaluate"],
     ["inspect"],
     ["inspect", "run", "recordings"],

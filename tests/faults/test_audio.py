@@ -18,12 +18,12 @@ from command_line import has_ended, wait_until, wavegen
 from wavegen.audio import decoding
 from wavegen.audio.files import decode, probe
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import load_waveform
+from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.errors import AudioError
 
 RATE = 16000
-SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))
+SETTINGS = ClipSettings(Preparation(RATE), Quantizer("mu_law", 256))
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 WHAT_IS_SAID = {
@@ -199,10 +199,10 @@ def test_the_same_folder_is_trained_on(odd_folder, home, tmp_path):
 
 def test_what_a_low_rate_would_make_too_long_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_bytes(wav(bytes(2000), rate_hz=100))
-    assert len(load_waveform(tmp_path / "a.wav", sample_rate_hz=RATE, trim_db=None, level="keep").waveform) == 160_000
+    assert len(load_waveform(tmp_path / "a.wav", Preparation(RATE)).waveform) == 160_000
     monkeypatch.setattr("wavegen.audio.signal.MAX_FRAMES", 159_999)
     with pytest.raises(AudioError, match=r"a\.wav: 0\.0 hours, by the 100 Hz of its header, are more than fit into"):
-        load_waveform(tmp_path / "a.wav", sample_rate_hz=RATE, trim_db=None, level="keep")
+        load_waveform(tmp_path / "a.wav", Preparation(RATE))
 
 
 def test_reading_takes_memory_by_the_block(tmp_path):

@@ -14,13 +14,14 @@ import pytest
 import soundfile
 
 from wavegen.audio.quantize import Quantizer
+from wavegen.audio.signal import Preparation
 from wavegen.config import load_config
 from wavegen.data.cache import ClipCache, ClipSettings, StoredClip
 from wavegen.errors import UsageError
 
 MINUTES = float(os.environ.get("WAVEGEN_FUZZ_MINUTES", "0"))
 RATE = 16000
-SETTINGS = ClipSettings(RATE, None, "keep", Quantizer("mu_law", 256))
+SETTINGS = ClipSettings(Preparation(RATE), Quantizer("mu_law", 256))
 FORMATS = [
     ("wav", "WAV", "PCM_16"),
     ("wav", "WAV", "FLOAT"),

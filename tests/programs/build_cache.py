@@ -11,6 +11,7 @@ from pathlib import Path
 import torch  # noqa: F401 (before the fork: building needs it, and imports it late)
 
 from wavegen.audio.quantize import Quantizer
+from wavegen.audio.signal import Preparation
 from wavegen.data.cache import ClipCache, ClipSettings
 
 folder, cache, killed_at, n_processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
@@ -28,6 +29,6 @@ for _ in range(n_processes - 1):
         others.clear()
         break
     others.append(other)
-settings = ClipSettings(16000, None, "keep", Quantizer("mu_law", 256))
+settings = ClipSettings(Preparation(16000), Quantizer("mu_law", 256))
 ClipCache(cache).prepare(sorted(folder.iterdir()), settings, progress)
 sys.exit(any(os.waitpid(other, 0)[1] for other in others))

@@ -86,8 +86,11 @@ def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path, config):
 @pytest.mark.parametrize(
     ("section", "key", "value", "why"),
     [
-        ("audio", "level", "peak", "they differ in audio.level"),
+        ("audio", "level", "keep", "they differ in audio.level"),
         ("audio", "trim_db", 60.0, "they differ in audio.trim_db"),
+        ("audio", "remove_dc", False, "they differ in audio.remove_dc"),
+        ("audio", "pause_seconds", None, "they differ in audio.pause_seconds"),
+        ("audio", "max_gain_db", 0.0, "they differ in audio.max_gain_db"),
         ("training", "validation_seconds", 1e-4, "they were validated on unequal parts of the same clips"),
     ],
 )

@@ -1,12 +1,15 @@
 """What a training says before it starts."""
 
 import io
+from pathlib import Path
 
+import numpy as np
+import soundfile
 import torch
 
-from recordings import write_tones
-from wavegen.config import load_config
-from wavegen.data.reading import read_corpus
+from recordings import write_noise, write_tones
+from wavegen.config import load_config, override
+from wavegen.data.reading import read_corpus, with_corpus
 from wavegen.model.building import build_model
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
@@ -24,3 +27,50 @@ def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypat
     )
     assert "\x1b" not in file.getvalue()
     assert all(name in file.getvalue() for name in (r"loud\x1b[31m", r"bad\x1b[2J.wav"))
+
+
+def preparation_of(folder, *overrides):
+    """What the plan says about the preparation, by name; None where it says nothing."""
+    config = override(load_config("small").with_values("data", folder=str(folder)), ["training.precision=float32"])
+    config = override(config, list(overrides))
+    cpu = torch.device("cpu")
+    tables = plan_tables(settle(config, cpu), read_corpus(config), build_model(config), cpu, folder / "run")
+    assert [table.title for table in tables].index("Preparation") == 1
+    (table,) = (table for table in tables if table.title == "Preparation")
+    return dict(table.rows)
+
+
+def test_the_plan_says_what_was_done_to_the_recordings(tmp_path):
+    quiet = np.concatenate([np.zeros(16000), 0.05 * np.sin(np.arange(16000) / 5), np.zeros(48000)])
+    loud = np.concatenate([0.5 * np.sin(np.arange(16000) / 5), np.zeros(32000), 0.5 * np.sin(np.arange(16000) / 5)])
+    for name, clip in (("quiet", quiet), ("loud", loud)):
+        soundfile.write(tmp_path / f"{name}.wav", clip, 16000, subtype="FLOAT")
+    rows = preparation_of(tmp_path)
+    cut, _, words = rows["silence"].partition(" cut: ")
+    assert 4.7 <= float(cut.removesuffix(" s")) <= 5.1
+    assert words == "ends, pauses shortened to 1 s, 50 dB below each clip's loudest part"
+    assert rows["level"] == "peak of each clip; their peaks were 20 dB apart"
+    assert rows["order"] == "75% of clips follow another one, the rest begin after silence"
+
+
+def test_the_plan_says_what_was_left_as_it_is(tmp_path):
+    write_noise(tmp_path / "a.wav", 8000)
+    off = ["audio.trim_db=null", "audio.level=keep", "data.following=0"]
+    assert preparation_of(tmp_path, *off) == {
+        "silence": "kept",
+        "level": "kept",
+        "order": "every clip begins after silence",
+    }
+    no_pauses = preparation_of(tmp_path, "audio.pause_seconds=null", "audio.level=rms")
+    assert no_pauses["silence"] == "0.0 s cut: ends, 50 dB below each clip's loudest part"
+    assert no_pauses["level"].startswith("rms of each clip; ")
+    vocoder = preparation_of(tmp_path, "mel.n_mels=20")
+    assert (vocoder["silence"], vocoder["order"]) == ("kept", "every clip begins after silence")
+
+
+def test_the_plan_of_series_has_no_preparation():
+    config, cpu = load_config("book-simple", ["data.synthetic_points=20"]), torch.device("cpu")
+    corpus = read_corpus(config)
+    config = settle(with_corpus(config, corpus), cpu)
+    titles = [table.title for table in plan_tables(config, corpus, build_model(config), cpu, Path("run"))]
+    assert "Preparation" not in titles

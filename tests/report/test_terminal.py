@@ -29,7 +29,7 @@ def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, cl
     display.close()
     line, bar = capsys.readouterr().err.splitlines()
     unit = f"bits/sample {classes}".strip()
-    assert line == f"step 1: held-out 9.250 {unit} (best so far); baselines: uniform 16.000"
+    assert line == f"step 1: 9.250 {unit} (best so far); baselines: uniform 16.000"
     beside = f"{classes} | " if classes else ""
     assert f"train 9.500 | held-out 9.250 | {beside}20k targets/s | 0.50 h heard" in bar
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavegen.errors import ModelError
-from wavegen.sampling.writing import write_clips
+from wavegen.errors import ModelError, UsageError
+from wavegen.sampling.writing import free_output, write_clip, write_clips
 
 RATE_HZ = 8000
 BEFORE = np.full(3, 0.5, np.float32)
@@ -52,3 +52,30 @@ def test_what_fails_before_the_first_sample_replaces_nothing(tmp_path):
         write(broken(), [old, new])
     assert soundfile.info(old).frames == 100
     assert not new.exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "count", "free"),
+    [
+        ([], 1, "new.wav"),
+        (["new.wav"], 1, "new-2.wav"),
+        (["new.wav", "new-2.wav", "new-4.wav"], 1, "new-3.wav"),
+        (["new.wav"], 2, "new.wav"),  # two clips are new-1.wav and new-2.wav
+        (["new-2.wav"], 2, "new-2.wav"),
+        (["new-2.wav", "new-2-1.wav"], 2, "new-3.wav"),
+        (["new-07.wav"], 10, "new-2.wav"),
+    ],
+)
+def test_the_next_free_name_is_that_of_which_no_file_exists(tmp_path, monkeypatch, there, count, free):
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        (tmp_path / name).touch()
+    assert free_output("new.wav", count) == free
+
+
+def test_a_clip_is_written_whole_and_replaces_nothing_unasked(tmp_path):
+    clip = np.linspace(-0.5, 0.5, 50, dtype=np.float32)
+    write_clip(clip, str(tmp_path / "a.wav"), RATE_HZ, overwrite=False)
+    np.testing.assert_allclose(soundfile.read(tmp_path / "a.wav")[0], clip, atol=1e-4)
+    with pytest.raises(UsageError, match="already exists"):
+        write_clip(clip, str(tmp_path / "a.wav"), RATE_HZ, overwrite=False)

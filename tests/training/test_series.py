@@ -127,7 +127,7 @@ def test_reports_call_an_error_an_error(sines, tmp_path, capsys):
     training.observers = [display, TensorBoardObserver(run / "tensorboard")]
     training.fit()
     said = capsys.readouterr().err
-    assert "squared error (best so far)" in said
+    assert "squared error on 152 points of held-out series (best so far)" in said
     assert "baselines: last value " in said
     history = read_history(run)
     assert (len(history.train), len(history.validations)) == (40, 2)

@@ -9,7 +9,8 @@ import soundfile
 import torch
 
 from recordings import write_tones
-from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
+from trainings import ON_CPU, RATE_HZ, TINY, assert_same_state, begin, go_on, newest
+from wavegen.audio.levels import RecordingProfile
 from wavegen.config import load_config, override
 from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
@@ -19,6 +20,7 @@ from wavegen.training import backends, launch, sound
 from wavegen.training.average import update_average
 from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.distributed import Group
+from wavegen.training.freeze import Trial
 from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder
@@ -156,7 +158,7 @@ def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path):
 
 
 def test_last_validation_is_what_evaluation_gives(sines, tmp_path):
-    config = tiny_config(sines, "training.steps=30", "training.validation_seconds=0.7")
+    config = tiny_config(sines, "training.steps=30")  # all that is held out is less than training.validation_seconds
     training = begin(config, tmp_path / "run")
     training.fit()
 
@@ -169,9 +171,28 @@ def test_last_validation_is_what_evaluation_gives(sines, tmp_path):
     scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: None)
     last = training.progress.validation
     assert last["step"] == 30
-    assert total(scores).bits_per_sample == pytest.approx(last["held_out_bits"], abs=1e-4)
+    assert total(scores).bits_per_sample == pytest.approx(last["validation_bits"], abs=1e-4)
     mean = {name: bits / total(scores).n_samples for name, bits in total(scores).baseline_bits.items()}
     assert mean == pytest.approx(last["baselines"])
+    assert last["held_out_seconds"] == last["all_held_out_seconds"] == total(scores).n_samples / RATE_HZ
+
+
+def test_every_validation_scores_the_same_part_and_the_baselines_with_it(sines, tmp_path):
+    """The first half second; the last validation is none of its own."""
+    config = tiny_config(sines, "data.validation=0.5", "training.validate_every=5", "training.validation_seconds=0.7")
+    training = begin(config, tmp_path / "run")
+    training.fit()
+    entries = [entry for entry in training.run.metrics() if "validation_bits" in entry]
+    assert [entry["step"] for entry in entries] == [5, 10]
+    assert all("held_out_bits" not in entry for entry in entries)
+    assert entries[0]["baselines"] == entries[1]["baselines"]
+    everything = sum(clip.n_samples for clip in training.corpus.validation) / RATE_HZ
+    assert everything > 1
+    for entry in entries:
+        assert (entry["held_out_seconds"], entry["all_held_out_seconds"]) == (pytest.approx(0.7), everything)
+    part = training.material.held_out(0.7)
+    assert entries[1]["baselines"] == training.material.baselines(part)
+    assert entries[1]["validation_bits"] == pytest.approx(training.validator.figure(training.average, part))
 
 
 def test_windows_begin_in_the_silence_that_clips_are_scored_in(sines, tmp_path):
@@ -357,11 +378,32 @@ def test_fewer_steps_than_were_made_are_refused(sines, tmp_path):
         go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=5))
 
 
-def test_minutes_for_fewer_steps_than_were_made_are_refused(sines, tmp_path):
+def resumed_with(run, *overrides):
+    return go_on(run, lambda frozen: override(frozen, [f"training.{each}" for each in overrides]))
+
+
+def test_resuming_with_minutes_adds_them(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
-    with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 1"):
-        go_on(tmp_path / "run", lambda frozen: override(frozen, ["training.minutes=0.001"]))
-    assert "steps: 10" in (tmp_path / "run" / "config.yaml").read_text()
+    assert resumed_with(tmp_path / "run", "minutes=0.001").total_steps == 11, "there is always time for a step"
+    assert "steps: 11" in (tmp_path / "run" / "config.yaml").read_text()
+    longer = resumed_with(tmp_path / "run", "minutes=0.3")
+    assert longer.total_steps > 12
+    assert longer.config.training.minutes is None
+
+
+def test_resuming_with_minutes_and_steps_ends_at_the_fewer(sines, tmp_path):
+    begin(tiny_config(sines), tmp_path / "run").fit()
+    assert resumed_with(tmp_path / "run", "minutes=1", "steps=13").total_steps == 13
+    assert resumed_with(tmp_path / "run", "minutes=0.001", "steps=1000").total_steps == 11
+    with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 5"):
+        resumed_with(tmp_path / "run", "minutes=1", "steps=5")
+
+
+def test_resuming_says_where_the_learning_rate_goes(sines, tmp_path):
+    said = []
+    begin(tiny_config(sines), tmp_path / "run").fit()
+    launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, ON_CPU, [], said.append)
+    assert said[-1] == "resumed at step 10 of 10; the learning rate falls to 0 at the last one"
 
 
 def test_an_existing_run_is_never_overwritten(sines, tmp_path):
@@ -411,8 +453,95 @@ def test_a_changed_folder_is_shown_and_needs_a_word(sines, tmp_path, stop_after)
     assert newest(tmp_path / "run").step == 10
 
 
+def minutes(number):
+    return ["training.steps=null", f"training.minutes={number}"]
+
+
+@pytest.fixture
+def known_speed(monkeypatch):
+    """Every step takes 0.1 s; a second of audio takes 0.2 s to score and 1 s to sample."""
+    monkeypatch.setattr(Trial, "step_seconds", lambda *_: 0.1)
+    monkeypatch.setattr(Trial, "scoring_seconds", lambda *_: 0.2)
+    monkeypatch.setattr(Trial, "sampling_seconds", lambda *_: 1.0 / RATE_HZ)
+
+
+@pytest.mark.parametrize(("steps", "fewer"), [(50, True), (10**6, False)])
+def test_of_steps_and_minutes_the_fewer_count(sines, tmp_path, known_speed, steps, fewer):
+    alone = begin(tiny_config(sines, *minutes(1)), tmp_path / "alone").total_steps
+    assert 300 < alone < 600
+    both = begin(tiny_config(sines, f"training.steps={steps}", "training.minutes=1"), tmp_path / "both")
+    assert both.total_steps == (steps if fewer else alone)
+    assert both.config.training.minutes is None
+
+
+@pytest.mark.parametrize("number", [3, 30])
+def test_minutes_leave_most_of_the_time_to_steps(tmp_path, known_speed, number):
+    folder = write_tones(tmp_path / "tones", [210] * 20, seconds=2)
+    looks = ["training.validate_every=100", "training.audition_every=100", "training.audition_seconds=4"]
+    looks += ["data.validation=0.5", "training.validation_seconds=10"]
+    training = begin(tiny_config(folder, *looks, *minutes(number)), tmp_path / "run")
+    settings = training.settings
+    assert training.total_steps * 0.1 >= 0.8 * number * 60
+    assert 0.5 <= settings.audition_seconds < 4
+    assert 1 <= settings.validation_seconds < 10
+    looked = training.total_steps / 100 * (0.2 * settings.validation_seconds + settings.audition_seconds)
+    assert training.total_steps * 0.1 + looked <= number * 60
+
+
+def test_checks_are_shortened_no_further_than_sensible_and_the_minutes_are_kept(tmp_path, known_speed):
+    """Every other second there is one: they get the shortest lengths, and the steps what is left."""
+    folder = write_tones(tmp_path / "tones", [210] * 20, seconds=2)
+    looks = ["training.validate_every=20", "training.audition_every=20", "training.audition_seconds=0.3"]
+    training = begin(tiny_config(folder, *looks, "data.validation=0.5", *minutes(3)), tmp_path / "run")
+    assert (training.settings.validation_seconds, training.settings.audition_seconds) == (1.0, 0.3)
+    assert 100 < training.total_steps * (0.1 + (0.2 + 0.3) / 20) <= 180
+
+
+def test_minutes_leave_what_fits_as_it_is(sines, tmp_path, known_speed):
+    training = begin(tiny_config(sines, *minutes(30)), tmp_path / "run")
+    assert training.settings.validation_seconds == tiny_config(sines).training.validation_seconds
+    assert training.settings.audition_seconds == tiny_config(sines).training.audition_seconds
+
+
+@pytest.mark.parametrize(("steps", "warmup", "capped"), [(10, 100, 1), (300, 100, 30), (300, 20, 20), (5, 100, 0)])
+def test_the_warm_up_is_a_tenth_of_a_new_run_at_most(sines, tmp_path, steps, warmup, capped):
+    config = tiny_config(sines, f"training.steps={steps}", f"training.warmup_steps={warmup}")
+    assert begin(config, tmp_path / "run").settings.warmup_steps == capped
+    assert load_config(tmp_path / "run" / "config.yaml").training.warmup_steps == capped
+
+
+def test_a_shortened_warm_up_is_no_change_when_the_same_file_is_given_again(sines, tmp_path, stop_after):
+    config = tiny_config(sines)
+    stop_after(begin(config, tmp_path / "run"), step=5)
+    assert go_on(tmp_path / "run", lambda _: config).settings.warmup_steps == 1
+    other = tiny_config(sines, "training.warmup_steps=0")
+    with pytest.raises(UsageError, match=r"training\.warmup_steps: 1 -> 0; .*--accept-changes"):
+        go_on(tmp_path / "run", lambda _: other)
+    assert go_on(tmp_path / "run", lambda _: other, accept=True).settings.warmup_steps == 0
+
+
+@pytest.mark.parametrize(("steps", "told"), [(199, True), (200, False)])
+def test_few_steps_are_told_to_be_few(sines, tmp_path, steps, told):
+    said = []
+    begin(tiny_config(sines, f"training.steps={steps}"), tmp_path / "run", said)
+    words = "199 steps are too few to learn much: expect noise; give more --minutes or --steps"
+    assert (words in said) == told
+
+
+def test_a_checkpoint_knows_what_the_recordings_are_like(sines, tmp_path, stop_after):
+    training = begin(tiny_config(sines), tmp_path / "run")
+    stop_after(training, step=5)
+    stored = newest(tmp_path / "run").metrics["recordings"]
+    assert stored == training.material.profile()
+    profile = RecordingProfile.from_dict(stored)
+    assert profile.whole.centroid_hz == pytest.approx(210, rel=0.1)
+    assert profile.clip_seconds == [0.5, 0.5, 0.5]
+    go_on(tmp_path / "run").fit()
+    assert newest(tmp_path / "run").metrics["recordings"] == stored
+
+
 def test_minutes_become_steps_that_are_frozen(sines, tmp_path):
-    config = load_config("small", [f"data.folder={sines}", *TINY, "training.minutes=0.2", "training.precision=auto"])
+    config = load_config("small", [f"data.folder={sines}", *TINY, *minutes(0.2), "training.precision=auto"])
     training = begin(config, tmp_path / "run")
     frozen = load_config(tmp_path / "run" / "config.yaml")
     assert frozen == training.config
@@ -454,7 +583,7 @@ def test_another_error_is_not_taken_for_it(sines, tmp_path, monkeypatch):
 
 
 def test_calibrating_changes_nothing_in_the_training(sines, tmp_path):
-    config = load_config("small", [f"data.folder={sines}", *TINY, "training.minutes=0.2"])
+    config = load_config("small", [f"data.folder={sines}", *TINY, *minutes(0.2)])
     calibrated = begin(config, tmp_path / "one")
     plain = begin(calibrated.config, tmp_path / "two")
     for mine, others in zip(calibrated.model.parameters(), plain.model.parameters(), strict=True):
@@ -470,5 +599,5 @@ def test_trains_and_resumes_on_cuda(sines, tmp_path, stop_after):
     stop_after(training, step=30)
     resumed = launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), [], print)
     resumed.fit()
-    assert resumed.progress.validation["held_out_bits"] < 6.0
+    assert resumed.progress.validation["validation_bits"] < 6.0
     assert build_quantizer(config).classes == 256

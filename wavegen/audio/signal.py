@@ -1,10 +1,10 @@
-"""Waveforms: mix to mono, resample, trim silence, set the level."""
+"""Prepare recordings: mix to mono, resample, remove the mean, cut silence, set the level."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,8 @@ PEAK_LEVEL = 10 ** (-1 / 20)  # -1 dB below full scale, the usual head room
 RMS_LEVEL = 10 ** (-20 / 20)  # -20 dB: speech and music at it rarely clip
 LOWEST_RATE_HZ = 100
 INAUDIBLE = 1e-6  # -120 dB, a thirtieth of a 16-bit step: not worth scaling up
+SILENCE_FRAME_SECONDS = 0.02  # the level of a pause is followed in frames of this length
+FADE_SECONDS = 0.01  # of the cross-fade where a pause was shortened
 MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold: less is not worth a word
 
 # torchaudio's windowed sinc with the constants of its "kaiser best" (tutorial "Audio Resampling")
@@ -31,6 +33,52 @@ MAX_KERNEL_VALUES = 2**20  # 4 MB, 50 ms to make; 44.1 to 16 kHz takes 130,400, 
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """How a recording becomes a clip, in this order.
+
+    Args:
+        sample_rate_hz: everything is mixed to mono and resampled to this rate.
+        remove_dc: subtract the mean.
+        trim_db: cut both ends where they stay this much below the clip's loudest part; None keeps them.
+        pause_seconds: shorten longer stretches below the same level to this length; None keeps them.
+        level: as `set_level`.
+        max_gain_db: raise the level by this much at most: a recording of nothing stays quiet; None for no limit.
+    """
+
+    sample_rate_hz: int
+    remove_dc: bool = False
+    trim_db: float | None = None
+    pause_seconds: float | None = None
+    level: Level = "keep"
+    max_gain_db: float | None = None
+
+    def __str__(self) -> str:
+        """Return all values as text: equal for equal preparations."""
+        return ", ".join(f"{each.name} {getattr(self, each.name)}" for each in fields(self))
+
+    def apply(self, waveform: Floats) -> Floats:
+        """Prepare a mono waveform that has the sample rate already.
+
+        Args:
+            waveform: (T,) float32, one sample or more.
+
+        Returns:
+            (T' <= T,) float32, one sample or more.
+        """
+        return set_level(self.cut(waveform), self.level, self.max_gain_db)
+
+    def cut(self, waveform: Floats) -> Floats:
+        """Do all but setting the level."""
+        if self.remove_dc:
+            waveform = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
+        if self.trim_db is not None:
+            waveform = trim_silence(waveform, self.trim_db)
+            if self.pause_seconds is not None:
+                waveform = shorten_pauses(waveform, self.sample_rate_hz, self.trim_db, self.pause_seconds)
+        return waveform
+
+
+@dataclass(frozen=True)
 class LoadedAudio:
     """A file as a model hears it, and what happened on the way.
 
@@ -38,7 +86,7 @@ class LoadedAudio:
         waveform: (T,) float32, mono, at the sample rate asked for.
         source_seconds: what was decoded.
         missing_seconds: how much more the file's header claims; more than 0 for a file that is cut off or damaged.
-        trimmed_seconds: silence cut off at both ends.
+        trimmed_seconds: silence that was cut, at both ends and out of long pauses.
         peak: largest absolute amplitude before the level was set; above 1 it is clipped when quantized.
     """
 
@@ -49,20 +97,19 @@ class LoadedAudio:
     peak: float
 
 
-def load_waveform(path: Path, *, sample_rate_hz: int, trim_db: float | None, level: Level) -> LoadedAudio:
-    """Decode a file, mix it to mono, resample it, trim it and set its level, in this order.
+def load_waveform(path: Path, preparation: Preparation) -> LoadedAudio:
+    """Decode a file, mix it to mono, resample and prepare it.
 
     Args:
         path: an audio file.
-        sample_rate_hz: the model's rate.
-        trim_db: what lies this much below the loudest part, at the ends, is cut off; None keeps it.
-        level: as `set_level`.
+        preparation: the model's.
 
     Raises:
         UsageError, AudioError: as `wavegen.audio.files.read_blocks`, or it is too long at the model's rate, or its own
             is none of audio.
     """
     info, blocks = read_blocks(path)
+    sample_rate_hz = preparation.sample_rate_hz
     if info.rate_hz < LOWEST_RATE_HZ:  # a small file would become gigabytes
         raise AudioError(
             f"{printable(path)}: expected a sample rate of {LOWEST_RATE_HZ} Hz or more, found {info.rate_hz} Hz in its"
@@ -76,9 +123,9 @@ def load_waveform(path: Path, *, sample_rate_hz: int, trim_db: float | None, lev
             f" than fit into memory at {sample_rate_hz:,} Hz; cut it into shorter files"
         )
     whole = resample(mono, info.rate_hz, sample_rate_hz)
-    waveform = whole if trim_db is None else trim_silence(whole, trim_db)
+    waveform = preparation.cut(whole)
     return LoadedAudio(
-        waveform=set_level(waveform, level),
+        waveform=set_level(waveform, preparation.level, preparation.max_gain_db),
         source_seconds=source_seconds,
         missing_seconds=max(0.0, (info.seconds or 0.0) - source_seconds),
         trimmed_seconds=(len(whole) - len(waveform)) / sample_rate_hz,
@@ -160,17 +207,57 @@ def trim_silence(waveform: Floats, top_db: float) -> Floats:
     """
     import librosa
 
-    trimmed: Floats = librosa.effects.trim(waveform, top_db=top_db)[0]
-    return trimmed if len(trimmed) else waveform
+    peak = float(np.abs(waveform).max(initial=0.0))
+    if peak < INAUDIBLE:
+        return waveform
+    # librosa takes all below -100 dB of full scale for equally quiet, and squares what is beyond it: scaled, exactly
+    start, stop = librosa.effects.trim(np.ldexp(waveform, -math.frexp(peak)[1]), top_db=top_db)[1]
+    return waveform[start:stop] if stop > start else waveform
 
 
-def set_level(waveform: Floats, level: Level) -> Floats:
+def shorten_pauses(waveform: Floats, rate_hz: int, below_db: float, longest_seconds: float) -> Floats:
+    """Cut the middle out of long pauses and cross-fade what is left of them.
+
+    A pause is a stretch of frames of ``SILENCE_FRAME_SECONDS`` whose RMS stays below that of the loudest one.
+
+    Args:
+        waveform: (T,) float32.
+        rate_hz: its sample rate.
+        below_db: how far below the loudest frame, in decibels.
+        longest_seconds: what remains of a longer pause.
+
+    Returns:
+        (T' <= T,) float32.
+    """
+    size = max(1, round(SILENCE_FRAME_SECONDS * rate_hz))
+    n_frames = len(waveform) // size
+    if n_frames == 0:
+        return waveform
+    powers = np.square(waveform[: n_frames * size].reshape(n_frames, size), dtype=np.float64).mean(axis=1)
+    is_quiet = np.concatenate([[False], powers < powers.max() * 10 ** (-below_db / 10), [False]])
+    edges = np.flatnonzero(np.diff(is_quiet.astype(np.int8))).reshape(-1, 2) * size
+    kept, fade = round(longest_seconds * rate_hz), round(FADE_SECONDS * rate_hz)
+    rise = np.linspace(0, 1, fade, dtype=np.float32)
+    parts, begin = [], 0
+    for start, stop in edges:
+        if stop - start <= max(kept, 2 * fade):
+            continue
+        # what stays is |kept / 2| ... |kept / 2|, and the fade joins the two
+        left, right = start + kept // 2, stop - (kept - kept // 2)
+        joined = waveform[left : left + fade] * (1 - rise) + waveform[right - fade : right] * rise
+        parts += [waveform[begin:left], joined]
+        begin = right
+    return np.concatenate([*parts, waveform[begin:]]) if parts else waveform
+
+
+def set_level(waveform: Floats, level: Level, max_gain_db: float | None = None) -> Floats:
     """Scale a waveform.
 
     Args:
         waveform: (T,) float32.
         level: "keep" leaves it as it is, "peak" puts its largest amplitude at -1 dB of full scale, "rms" its root
             mean square at -20 dB, or lower where it would clip.
+        max_gain_db: scale up by this much at most; None for no limit.
 
     Returns:
         (T,) float32; silence stays silence.
@@ -182,4 +269,6 @@ def set_level(waveform: Floats, level: Level) -> Floats:
     if level == "rms":
         rms = math.sqrt(float(np.mean(np.square(waveform, dtype=np.float64))))
         gain = min(RMS_LEVEL / rms, 1.0 / peak)
+    if max_gain_db is not None:
+        gain = min(gain, 10 ** (max_gain_db / 20))
     return (waveform * np.float32(gain)).astype(np.float32)

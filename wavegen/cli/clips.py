@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from wavegen.cli.saying import notice
 from wavegen.report.terminal import ProgressBar
-from wavegen.sampling.watch import Watch, in_words, remedy
-from wavegen.sampling.writing import write_clips
+from wavegen.sampling.verdict import Fault, Verdict, in_words, remedy
+from wavegen.sampling.writing import write_clip, write_clips
 from wavegen.trained.choosing import Choice
 
 Floats = npt.NDArray[np.float32]
@@ -28,13 +28,24 @@ class ClipWriter:
         overwrite: replace existing files.
         n_samples: of each clip; None for a length without end.
         n_made: samples to make for all of them.
+        verdict: judges the clips of a stream.
+        is_undertrained: the model is known to need more training.
     """
 
     def __init__(
-        self, paths: list[str], rate_hz: int, before: Floats, overwrite: bool, n_samples: int | None, n_made: int | None
+        self,
+        paths: list[str],
+        rate_hz: int,
+        before: Floats,
+        overwrite: bool,
+        n_samples: int | None,
+        n_made: int | None,
+        verdict: Verdict,
+        is_undertrained: bool,
     ) -> None:
         self.paths, self.rate_hz, self.before, self.overwrite = paths, rate_hz, before, overwrite
         self.n_samples, self.n_made = n_samples, n_made
+        self.verdict, self.is_undertrained = verdict, is_undertrained
         self.bar: ProgressBar  # while it writes
 
     def made(self, n_samples: int) -> None:
@@ -43,13 +54,13 @@ class ClipWriter:
 
     def write_stream(self, blocks: Iterable[Floats]) -> None:
         """Write clips as they are made, (count, n) at a time."""
-        count, watch = len(self.paths), Watch(self.rate_hz, len(self.paths))
+        count, verdict = len(self.paths), self.verdict
 
         def watched() -> Iterator[Floats]:
             for block in blocks:
-                for clip, fault in watch.hear(block):
+                for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # it has no end to be told at
-                        self.bar.say(f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault])}")
+                        self.bar.say(f"{_name(self.paths[clip])}: {fault} so far; {self._remedy([fault])}")
                 yield block
 
         with self._begun():
@@ -61,11 +72,27 @@ class ClipWriter:
                     notice(f"stopped; {seconds:.2f} s kept in {', '.join(self.paths)}")
                 raise
         self._say_written()
-        faulty = [(path, faults) for i, path in enumerate(self.paths) if (faults := watch.faults(i))]
+        self._print_verdicts([verdict.faults(i) for i in range(count)])
+
+    def _print_verdicts(self, each: Sequence[list[Fault]]) -> None:
+        """Print a line for each of the first faulty clips."""
+        faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
         for path, faults in faulty[:MOST_LINES]:
-            notice(f"{_name(path)}: {in_words(faults)}; {remedy(faults)}")
+            notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults)}")
         if len(faulty) > MOST_LINES:
-            notice(f"... and so are {len(faulty) - MOST_LINES} more of the {count} clips")
+            notice(f"... and so are {len(faulty) - MOST_LINES} more of the {len(each)} clips")
+
+    def write_one_shots(self, clips: Sequence[Floats], judge: Callable[[Floats], list[Fault]]) -> None:
+        """Write clips of different lengths, and print their verdicts."""
+        for path, clip in zip(self.paths, clips, strict=True):
+            write_clip(clip, path, self.rate_hz, self.overwrite)
+        lengths = sorted(len(clip) / self.rate_hz for clip in clips)
+        names = _name(self.paths[0]) if len(clips) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
+        span = f"{lengths[0]:.2f} s" if len(clips) == 1 else f"{lengths[0]:.2f} to {lengths[-1]:.2f} s long"
+        unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
+        still = f"; {unended} had not faded yet: raise --seconds" if unended else ""
+        notice(f"{names}: {len(clips)} one-shot{'s' if len(clips) > 1 else ''}, {span}{still}")
+        self._print_verdicts([judge(clip) for clip in clips])
 
     def write_choices(self, choices: Iterable[Choice]) -> None:
         """Write each clip when the best of its candidates is found."""
@@ -95,6 +122,9 @@ class ClipWriter:
             overwrite=self.overwrite,
             written=written,
         )
+
+    def _remedy(self, faults: Sequence[Fault]) -> str:
+        return remedy(faults, self.is_undertrained)
 
     def _say_written(self) -> None:
         count, rate, speed = len(self.paths), self.rate_hz, self.bar.rate()

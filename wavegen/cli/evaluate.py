@@ -35,6 +35,19 @@ def evaluate(
     test: Annotated[
         bool, typer.Option("--test", help="Score the made-up series that are neither trained on nor held out.")
     ] = False,
+    samples: Annotated[
+        bool,
+        typer.Option(
+            "--samples",
+            help="Compare how clips sound with the run's recordings: new clips, or the given AUDIO.",
+        ),
+    ] = False,
+    clips: Annotated[int, typer.Option("--clips", help="New clips for --samples.", min=1, max=500)] = 16,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of each new clip for --samples.")] = 10.0,
+    one_shot: Annotated[
+        bool, typer.Option("--one-shot", help="New clips for --samples end where their sound has faded.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the new clips for --samples.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
     csv: Annotated[
@@ -52,14 +65,55 @@ def evaluate(
     if csv is not None and csv != "-":
         check_target(Path(csv), ".csv", overwrite)
     trained, paths = load(source, device), [Path(path) for path in audio or []]
+    given = given_options(context)
+    if samples:
+        trained.check_kind(False, "--samples")
+        refuse(given & {"label", "summary", "test", "csv", "overwrite"}, set(), "--samples")
+        if paths:
+            refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "clips that are there already")
+        _evaluate_samples(trained, paths, clips, seconds, seed, one_shot, as_json)
+        return
+    refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "likelihood: only with --samples")
     if trained.is_series:
         allowed = {"source", "audio", "summary", "test", "device", "as_json", "csv", "overwrite"}
-        refuse(given_options(context), allowed, "a model of series")
+        refuse(given, allowed, "a model of series")
         document, tables, rows = _series_scores(trained, paths, test, summary)
     else:
-        refuse(given_options(context) & {"test"}, set(), "a model of sound")
+        refuse(given & {"test"}, set(), "a model of sound")
         document, tables, rows = _sound_scores(trained, paths, label, summary)
     _say(document, tables, rows, as_json, csv)
+
+
+def _evaluate_samples(
+    trained: TrainedModel, paths: Sequence[Path], clips: int, seconds: float, seed: int, one_shot: bool, as_json: bool
+) -> None:
+    """Compare new clips, or those of files, with the training's recordings, and print the figures."""
+    import numpy as np
+
+    from wavegen.report.sample_tables import SampleComparison
+    from wavegen.report.terminal import ProgressBar
+
+    progress = data_progress()
+    recordings = trained.recording_statistics(progress)
+    if paths:
+        waveforms = trained.read_clips(paths, notice)
+    elif one_shot:
+        waveforms = trained.one_shots(seconds, count=clips, seed=seed, notice=notice)
+    else:
+        if warning := trained.doubt():
+            notice(warning)
+        total = clips * trained.n_samples(seconds)
+        with ProgressBar("generating", total, unit="sample") as bar:
+            blocks = []
+            for block in trained.stream(seconds, count=clips, seed=seed, notice=notice):
+                blocks.append(block)
+                bar.move_to(bar.count + block.size)
+        waveforms = list(np.concatenate(blocks, axis=1))
+    compared = SampleComparison(recordings.figures(waveforms), recordings.references())
+    if as_json:
+        show_json(compared.document())
+    else:
+        show([compared.table()])
 
 
 def _sound_scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,9 @@ from wavegen.errors import UsageError
 if TYPE_CHECKING:
     from wavegen.trained import TrainedModel
 
+DEFAULT_OUTPUT = "generated.wav"
+SEEDS = 1_000_000  # that are drawn: few digits, to be typed again
+
 
 def generate(
     context: typer.Context,
@@ -25,9 +29,11 @@ def generate(
             "-o",
             "--output",
             metavar="FILE",
-            help="wav, flac or ogg; of series csv or npy; - is standard output, WAV or CSV.",
+            help="wav, flac or ogg; of series csv or npy; - is standard output, WAV or CSV.  [default: generated.wav, "
+            "or the next free name]",
+            show_default=False,
         ),
-    ] = "generated.wav",
+    ] = DEFAULT_OUTPUT,
     seconds: Annotated[
         str | None,
         typer.Option(help="Length of each clip; inf goes on until stopped.  [default: 5, or that of the mel]"),
@@ -36,7 +42,9 @@ def generate(
     temperature: Annotated[float, typer.Option(help="Above 1 wilder, below 1 tamer, 0 always the likeliest.")] = 1.0,
     top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only; of a softmax.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this; of a softmax.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same audio.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same audio.  [default: a new one, printed]")
+    ] = None,
     best_of: Annotated[
         int,
         typer.Option(help="Candidates for each clip: the faulty are dropped, the rest ranked by likelihood."),
@@ -57,6 +65,10 @@ def generate(
         list[str] | None,
         typer.Option(metavar="NAME", help="Sound like a label, or a mix a=0.7,b=0.3; again for the next clip."),
     ] = None,
+    one_shot: Annotated[
+        bool,
+        typer.Option("--one-shot", help="One hit or note in each clip, which ends where it has faded."),
+    ] = False,
     mel_from: Annotated[
         str | None, typer.Option(metavar="AUDIO", help="Make this recording anew from its mel spectrogram.")
     ] = None,
@@ -71,7 +83,7 @@ def generate(
     import numpy as np
 
     from wavegen.cli.clips import ClipWriter
-    from wavegen.sampling.writing import output_paths
+    from wavegen.sampling.writing import free_output, output_paths
     from wavegen.trained import SamplingOptions, load
 
     given = given_options(context)
@@ -84,12 +96,17 @@ def generate(
     length = _seconds(seconds or "5")
     if mel is not None and mel_from is not None:
         raise UsageError("--mel and --mel-from: expected one of them, found both")
+    if "output" not in given and not overwrite:
+        output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
+    if seed is None:
+        seed = secrets.randbelow(SEEDS)
+        notice(f"seed: {seed}")
     doubt = trained.doubt()
     if doubt:
         notice(doubt)
     rate = trained.sample_rate_hz
-    past = None if prime is None else trained.read(Path(prime))
+    past = None if prime is None else trained.read_prime(Path(prime))
     frames = None if mel is None else trained.read_mel(mel)
     if mel_from is not None:
         frames = trained.mel_of(trained.read(Path(mel_from)))
@@ -111,8 +128,13 @@ def generate(
     before = past if with_prime and past is not None else np.zeros(0, np.float32)
     n_samples = None if length is None else trained.n_samples(length)
     n_made = None if n_samples is None else n_samples * count * best_of
-    writer = ClipWriter(paths, rate, before, overwrite, n_samples, n_made)
-    if best_of == 1:
+    verdict = trained.verdict(len(paths))
+    writer = ClipWriter(paths, rate, before, overwrite, n_samples, n_made, verdict, is_undertrained=doubt is not None)
+    if one_shot:
+        if length is None or best_of > 1 or with_prime:
+            raise UsageError("--one-shot: expected a finite --seconds and neither --best-of nor --with-prime")
+        writer.write_one_shots(trained.one_shots(length, notice=notice, **options), trained.faults)
+    elif best_of == 1:
         writer.write_stream(trained.stream(length, notice=notice, **options))
     else:
         writer.write_choices(trained.choose(length, best_of, made=writer.made, notice=notice, **options))

@@ -86,6 +86,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.report.next_call import forecasting, hearing, resuming
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
+    from wavegen.sampling.verdict import in_words
     from wavegen.training.distributed import LostProcess
     from wavegen.training.interruption import Interrupted
 
@@ -107,6 +108,8 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         typer.echo(f"done: {run_folder.path}. Go on with a series with:", err=True)
         typer.echo(f"  {forecasting(run_folder.path)}", err=True)
         return
+    if display.audition_faults is not None:
+        typer.echo(f"last audition: {in_words(display.audition_faults) or 'like the recordings'}", err=True)
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
     conditioner = build_conditioner(trainer.config)
     makes_sound_of_mel = conditioner.mel is not None

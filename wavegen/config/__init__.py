@@ -1,6 +1,14 @@
 """The YAML configuration: its schema, presets, overrides, and errors that name file, line, key and remedy."""
 
-from wavegen.config.loading import apply_overrides, differences, load_config, override, parse_config, validate
+from wavegen.config.loading import (
+    apply_overrides,
+    differences,
+    load_config,
+    override,
+    parse_config,
+    parse_frozen,
+    validate,
+)
 from wavegen.config.presets import DEFAULT_PRESET, preset_names, preset_summaries, preset_text, presets_folder
 from wavegen.config.schema import Config, DataConfig, LayerConfig, ModelConfig, TrainingConfig, json_schema
 
@@ -17,6 +25,7 @@ __all__ = [
     "load_config",
     "override",
     "parse_config",
+    "parse_frozen",
     "preset_names",
     "preset_summaries",
     "preset_text",

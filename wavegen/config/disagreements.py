@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from wavegen.config.explanation import show
-from wavegen.config.schema import KEYS_OF_KINDS, Config, foreign_keys
+from wavegen.config.schema import KEYS_OF_KINDS, AudioConfig, Config, foreign_keys
 from wavegen.config.yaml_source import KeyPath, YamlSource
 
 MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings hear each of so many often enough
-EITHER = ("steps", "minutes")  # of training: one decides the other
+LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 
 
 def contradictions(source: YamlSource) -> dict[KeyPath, str]:
     """What is wrong in a document although each key by itself is right."""
     problems = _foreign(source) | dict.fromkeys(source.repeated, "this key was already given; remove one")
-    if all(source.value(("training", key)) is not None for key in EITHER):
-        problems["training",] = "expected steps or minutes, found both; remove one"
     names = source.value(("data", "label_names"))
     if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
         problems["data", "label_names"] = f"expected each name once, found {', '.join(map(repr, twice))} again"
@@ -85,13 +83,14 @@ def _series_disagreements(config: Config) -> dict[KeyPath, str]:
             "expected scalar with output.kind regression, whose data are numbers and not classes, "
             f"found '{config.model.input}'; set model.input: scalar"
         )
-    for key, value, expected in (
-        (("data", "labels"), data.labels, "none"),
-        (("mel", "n_mels"), config.mel.n_mels, None),
-        (("audio", "trim_db"), audio.trim_db, None),
-        (("audio", "level"), audio.level, "keep"),
+    usual = AudioConfig()  # its defaults are for sound, and series are not prepared
+    for key, value, expected, default in (
+        (("data", "labels"), data.labels, "none", "none"),
+        (("mel", "n_mels"), config.mel.n_mels, None, None),
+        (("audio", "trim_db"), audio.trim_db, None, usual.trim_db),
+        (("audio", "level"), audio.level, "keep", usual.level),
     ):
-        if value != expected:
+        if value not in (expected, default):
             problems[key] = (
                 f"expected {show(expected) if expected is None else expected} with output.kind regression, whose "
                 f"data are series of numbers and no sound, found {show(value)}; remove it"

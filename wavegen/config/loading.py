@@ -10,13 +10,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavegen.config.disagreements import EITHER, contradictions, disagreements
+from wavegen.config.disagreements import LENGTHS, contradictions, disagreements
 from wavegen.config.explanation import explain
 from wavegen.config.presets import DEFAULT_PRESET, find_config
 from wavegen.config.schema import KEYS_OF_KINDS, Config, LayerConfig, ModelConfig, foreign_keys, json_schema
 from wavegen.config.yaml_source import YamlSource, parse_value, parse_yaml
 from wavegen.errors import ConfigError
 
+# What training did before there were these keys.
+BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
+    "audio": {"remove_dc": False, "trim_db": None, "pause_seconds": None, "level": "keep", "max_gain_db": None},
+    "data": {"following": 0.0},
+}
 MOST_PROBLEMS = 50  # are explained at once
 
 
@@ -52,6 +57,18 @@ def parse_config(text: str, name: str) -> Config:
     return validate(parse_yaml(text, name))
 
 
+def parse_frozen(text: str, name: str) -> Config:
+    """Validate the configuration of a checkpoint or a run, of which keys may be missing that came later.
+
+    A key that is missing means what training did before there was such a key, not today's default.
+    """
+    source = parse_yaml(text, name)
+    for section, keys in BEFORE_THERE_WERE_KEYS.items():
+        given = source.tree.get(section)
+        source.tree[section] = {**keys, **(given if isinstance(given, dict) else {})}
+    return validate(source)
+
+
 def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
     """Replace single values; an override's errors are located at the override itself.
 
@@ -59,6 +76,7 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
         ConfigError: an override is not ``section.key=value``; all of those are named.
     """
     problems = []
+    overridden: set[tuple[str, ...]] = set()
     for override in overrides:
         key, equals, text = override.partition("=")
         path = tuple(part.strip() for part in key.split("."))
@@ -76,8 +94,11 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
         section = source.tree[path[0]]
         if isinstance(section, dict):
             section[path[1]] = value
-            if path[0] == "training" and path[1] in EITHER and value is not None:
-                section.pop(EITHER[1 - EITHER.index(path[1])], None)
+            if path[0] == "training" and path[1] in LENGTHS and value is not None:
+                other = LENGTHS[1 - LENGTHS.index(path[1])]
+                if ("training", other) not in overridden:  # the document's length gives way, another override stays
+                    section.pop(other, None)
+            overridden.add(path)
             if path == ("model", "kind") and isinstance(value, str) and value in KEYS_OF_KINDS:
                 source.tree[path[0]] = {key: kept for key, kept in section.items() if key not in foreign_keys(value)}
         source.places[path] = where

@@ -44,13 +44,23 @@ class AudioConfig(Section):
     """How files become waveforms."""
 
     sample_rate_hz: int = Field(16000, ge=1000, le=192000, description="everything is resampled to this rate")
+    remove_dc: bool = Field(True, description="subtract each clip's mean")
     trim_db: float | None = Field(
-        None,
+        50.0,
         gt=0,
         le=120,
-        description="cut leading and trailing parts this far below the peak; null keeps them",
+        description="cut leading and trailing parts this far below the loudest part; null keeps them",
     )
-    level: Literal["keep", "peak", "rms"] = Field("keep", description="scale each clip to a common level")
+    pause_seconds: float | None = Field(
+        1.0,
+        gt=0,
+        le=3600,
+        description="shorten pauses inside a clip, parts as far below the loudest, to this length; null keeps them",
+    )
+    level: Literal["keep", "peak", "rms"] = Field("peak", description="scale each clip to a common level")
+    max_gain_db: float | None = Field(
+        30.0, ge=0, le=120, description="the most by which a clip's level is raised; null for no limit"
+    )
 
 
 class QuantizationConfig(Section):
@@ -68,6 +78,12 @@ class DataConfig(Section):
         0.1, description="share of the clips, or a folder, or a text file of file names"
     )
     labels: Literal["none", "subfolders"] = Field("none", description="what a clip's label is")
+    following: float = Field(
+        0.75,
+        ge=0,
+        lt=1,
+        description="share of the training clips that follow the end of another one; the rest begin after silence",
+    )
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         "auto", description="the labels in the model's order; auto takes those that are found, sorted"
     )
@@ -190,7 +206,10 @@ class TrainingConfig(Section):
 
     steps: int | None = Field(None, ge=1, le=10**9, description="optimizer steps; or give minutes")
     minutes: float | None = Field(
-        None, gt=0, le=10**6, description="time for the whole training; turned into steps at the start"
+        None,
+        gt=0,
+        le=10**6,
+        description="time for the whole training, turned into steps at the start; with steps, the fewer count",
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
         8, description="windows in a step; auto takes as many as the memory holds, up to 16,384 targets"
@@ -224,7 +243,7 @@ class TrainingConfig(Section):
         30.0,
         gt=0,
         le=10**6,
-        description="held-out audio heard at each validation; the last one hears all; null: always all",
+        description="held-out audio scored at each validation; null for all",
     )
     checkpoint_every: int = Field(500, ge=1, le=10**9, description="steps between checkpoints")
     keep_last: int = Field(3, ge=1, le=10**9, description="checkpoints kept, besides the best")

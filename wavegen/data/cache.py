@@ -26,12 +26,12 @@ import numpy as np
 
 from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Classes, Quantizer
-from wavegen.audio.signal import Level, load_waveform
+from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.data.cache_index import CacheIndex, Outcome, Row, errors_explained, open_index, path_key
 from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
 
-FORMAT = 2  # raise it whenever the same file and settings would give other classes
+FORMAT = 3  # raise it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0
 LEFTOVER_SECONDS = 3600  # older than this, what lies in partial/ was left by a process that was killed
 MAX_WORKERS = 8  # each holds a decoded file in memory
@@ -44,23 +44,17 @@ class ClipSettings:
     """What turns a file into classes: files and settings alike give classes alike.
 
     Args:
-        sample_rate_hz: the model's rate.
-        trim_db: silence this much below the loudest part is cut off at the ends; None keeps it.
-        level: as `wavegen.audio.signal.set_level`.
+        preparation: of the decoded recording.
         quantizer: the map to classes.
     """
 
-    sample_rate_hz: int
-    trim_db: float | None
-    level: Level
+    preparation: Preparation
     quantizer: Quantizer
 
     @property
     def key(self) -> str:
         """The settings and the cache's format as text."""
-        trim = None if self.trim_db is None else float(self.trim_db)
-        quantizer = f"{self.quantizer.kind}/{self.quantizer.classes}"
-        return f"{FORMAT} {self.sample_rate_hz} Hz, trim {trim}, level {self.level}, {quantizer}"
+        return f"{FORMAT} {self.preparation}, {self.quantizer.kind}/{self.quantizer.classes}"
 
     @property
     def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
@@ -247,9 +241,7 @@ class ClipCache:
         return None if outcome is None else self._stored_clip(outcome, settings)
 
     def _decode(self, path: Path, content_hash: str, settings: ClipSettings) -> StoredClip:
-        audio = load_waveform(
-            path, sample_rate_hz=settings.sample_rate_hz, trim_db=settings.trim_db, level=settings.level
-        )
+        audio = load_waveform(path, settings.preparation)
         clip_path = self.clip_path(content_hash, settings.key)
         with errors_explained(self.folder):
             partial = self.folder / "partial" / uuid.uuid4().hex

@@ -9,6 +9,7 @@ from wavegen.audio.conditions import Conditioner, shown
 from wavegen.audio.decoding import end_decoders
 from wavegen.audio.features import MelSpectrogram
 from wavegen.audio.quantize import Classes, Quantizer
+from wavegen.audio.signal import Preparation
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, Progress
 from wavegen.data.corpus import Clip, Corpus
@@ -23,6 +24,22 @@ MOST_LABELS = 1000  # as the schema allows; they are listed in every configurati
 def build_quantizer(config: Config) -> Quantizer:
     """The companding that a configuration names."""
     return Quantizer(config.quantization.kind, config.quantization.classes)
+
+
+def build_preparation(config: Config) -> Preparation:
+    """How recordings become the clips that a configuration trains on.
+
+    Clips with mel spectrograms are never cut: what is made of a spectrogram is as long as its recording.
+    """
+    audio, whole = config.audio, config.mel.n_mels is not None
+    return Preparation(
+        audio.sample_rate_hz,
+        audio.remove_dc,
+        None if whole else audio.trim_db,
+        None if whole else audio.pause_seconds,
+        audio.level,
+        audio.max_gain_db,
+    )
 
 
 def build_conditioner(config: Config) -> Conditioner:
@@ -108,9 +125,7 @@ def read_corpus(config: Config, progress: Progress | None = None) -> Corpus:
         )
     corpus = build_corpus(
         Path(config.data.folder),
-        sample_rate_hz=config.audio.sample_rate_hz,
-        trim_db=config.audio.trim_db,
-        level=config.audio.level,
+        preparation=build_preparation(config),
         quantizer=build_quantizer(config),
         validation=config.data.validation,
         labels=config.data.labels,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from wavegen.audio.finding import READABLE, find_files, printable
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import INAUDIBLE, MISSING_SECONDS, Level
+from wavegen.audio.signal import INAUDIBLE, MISSING_SECONDS, Level, Preparation
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
 from wavegen.data.corpus import TAIL, Clip, Corpus
 from wavegen.data.listing import File, list_files, look_up
@@ -25,9 +25,7 @@ LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
 def build_corpus(
     folder: Path,
     *,
-    sample_rate_hz: int,
-    trim_db: float | None,
-    level: Level,
+    preparation: Preparation,
     quantizer: Quantizer,
     validation: float | str | Path,
     labels: Labels,
@@ -38,9 +36,7 @@ def build_corpus(
 
     Args:
         folder: searched with all folders below it.
-        sample_rate_hz: the model's rate.
-        trim_db: silence this much below the loudest part is cut off at the ends; None keeps it.
-        level: as `wavegen.audio.signal.set_level`.
+        preparation: of the decoded recordings.
         quantizer: the map to classes.
         validation: the share of clips to hold out, chosen by their content, so that adding or renaming files moves
             no other; or a folder whose clips are held out, inside `folder` or not; or a text file that names the
@@ -55,7 +51,7 @@ def build_corpus(
     """
     held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
     files, unusable, n_ignored = list_files(folder, held_out)
-    settings = ClipSettings(sample_rate_hz, trim_db, level, quantizer)
+    settings = ClipSettings(preparation, quantizer)
     outcomes = cache.prepare([file.path for file in files], settings, progress)
     unusable |= {file.name: why for file, why in zip(files, outcomes, strict=True) if isinstance(why, str)}
     whole = [
@@ -77,7 +73,7 @@ def build_corpus(
     clips, notes = split_clips(whole, validation, folder)
     return Corpus(
         folder=folder,
-        sample_rate_hz=sample_rate_hz,
+        sample_rate_hz=preparation.sample_rate_hz,
         clips=tuple(clips),
         unusable=tuple(sorted(unusable.items())),
         shortened=tuple(
@@ -86,7 +82,7 @@ def build_corpus(
             if not isinstance(stored, str) and (what := _what_is_missing(stored))
         ),
         n_ignored=n_ignored,
-        notes=(*notes, *(_loose_files(used) if labels == "subfolders" else []), *_warnings(clips, level)),
+        notes=(*notes, *(_loose_files(used) if labels == "subfolders" else []), *_warnings(clips, preparation.level)),
     )
 
 
@@ -126,12 +122,9 @@ def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
 
 def _what_is_missing(stored: StoredClip) -> str:
     """What of a file is not used; empty if all of it is."""
-    what = []
     if stored.missing_seconds > MISSING_SECONDS:
-        what.append(f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header says")
-    if stored.trimmed_seconds > 0:
-        what.append(f"{stored.trimmed_seconds:.2f} s of silence trimmed")
-    return ", ".join(what)
+        return f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header says"
+    return ""
 
 
 def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> str:

@@ -1,14 +1,16 @@
 """Which window is item i of the training stream: a pure function of (seed, i).
 
-An epoch lays the clips end to end in a shuffled order, each behind a receptive field of silence, and cuts this tape
-into windows of equal length, which are then shuffled too:
+An epoch lays the clips end to end in a shuffled order. Some stand behind a receptive field of silence: a model learns
+from them how a clip begins. The others follow the clip before, so that a model learns what comes after an end; without
+them it stays in the silence that every clip fades into. The tape is cut into windows of equal length, which are
+shuffled too:
 
-    tape:     ....aaaaaaaaaaaaaaaaaaaaa....bbbbbbbbbb....ccccccccccccccc        . = silence, never a target
+    tape:     ....aaaaaaaaaaaaaaaaaaaaabbbbbbbbbb....ccccccccccccccc            . = silence, never a target
     windows:  |-------|-------|-------|-------|-------|-------|-------|
 
-A window's inputs are its targets' past on the tape, one receptive field of it: a target sees its own clip and the
-silence before it, and nothing of the clip that lies before that. Every target of every clip is visited once in an
-epoch; the cuts fall elsewhere in each epoch; no window is padded but for the silence between clips.
+A window's inputs are its targets' past on the tape, one receptive field of it. Every target of every clip is visited
+once in an epoch; the clips behind silence and the cuts are others in each epoch; no window is padded but for the
+silence between clips. A clip follows one of its own label.
 
 Of a series of numbers a target is the next values, as many as the horizon has. Its first value is none, for nothing is
 forecast before it, and where too few follow there is none: the tape holds each series without its end.
@@ -69,12 +71,14 @@ class _Epoch:
 
     Args:
         order: the clips in their order on the tape.
+        gaps: the silence before each of them, in samples.
         starts: where each of them (its silence first) begins on the tape.
         windows: the places of the windows in the order in which they are visited.
         offset: where the first window begins on the tape, which is a ring.
     """
 
     order: npt.NDArray[np.int64]
+    gaps: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     windows: npt.NDArray[np.int64]
     offset: int
@@ -90,6 +94,8 @@ class WindowStream(Generic[Source]):
         silence: the class before a clip's start; negative for a network that has zeros there.
         seed: decides the shuffles.
         condition_of: what a clip is conditioned on; None for nothing.
+        following: share of the clips that follow another one, without silence before them.
+        labels: of the clips, one each; a clip follows one of its own label. None for a single label.
         horizon: of series: next values in a target, which are no longer classes; None for clips of sound.
 
     Raises:
@@ -104,25 +110,32 @@ class WindowStream(Generic[Source]):
         silence: float,
         seed: int,
         condition_of: Callable[[Source], ClipCondition] | None = None,
+        following: float = 0.0,
+        labels: Sequence[str | None] | None = None,
         horizon: int | None = None,
     ) -> None:
         self.horizon = horizon
         self._first = 0 if horizon is None else 1  # a clip's first target
         beside = self._first + (horizon or 1) - 1  # samples that are none
         self.clips = [clip for clip in clips if clip.n_samples > beside]
+        each = labels if labels is not None and following else [None] * len(clips)
+        kept = [str(label) for clip, label in zip(clips, each, strict=True) if clip.n_samples > beside]
+        names, self._labels = np.unique(np.array(kept, dtype=str), return_inverse=True)
         if not self.clips:
             raise DataError("expected at least one training clip, found none")
         self.receptive_field = receptive_field
         self.window_targets = window_targets
         self.silence = silence
         self.seed = seed
-        self._tape_lengths = np.array([clip.n_samples - beside for clip in self.clips]) + receptive_field
-        self.tape_length = int(self._tape_lengths.sum())
+        self._lengths = np.array([clip.n_samples - beside for clip in self.clips])
+        # the same number in every epoch, so that all epochs have as many windows; each label's first clip is among them
+        self.n_after_silence = max(len(names), round((1 - following) * len(self.clips)))
+        self.tape_length = int(self._lengths.sum()) + self.n_after_silence * receptive_field
         self.windows_per_epoch = -(-self.tape_length // window_targets)
         self.condition_of = condition_of
         if condition_of is not None:  # all windows have tables of one size, whatever clips they see
             n_samples = receptive_field + window_targets
-            most_stretches = 2 + n_samples // int(self._tape_lengths.min())
+            most_stretches = 2 + n_samples // int(self._lengths.min())
             self._table_rows = condition_of(self.clips[0]).most_rows(n_samples, most_stretches)
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
 
@@ -196,13 +209,20 @@ class WindowStream(Generic[Source]):
             slot = int(np.searchsorted(epoch.starts, on_tape, side="right")) - 1
             clip = int(epoch.order[slot])
             here = on_tape - int(epoch.starts[slot])
-            inside = here - self.receptive_field + self._first  # negative in the clip's silence
-            length = int(min(end - at, self._tape_lengths[clip] - here))
+            gap = int(epoch.gaps[slot])
+            inside = here - gap + self._first  # negative in the clip's silence
+            length = int(min(end - at, gap + self._lengths[clip] - here))
             yield at - begin, clip, inside, length
             at += length
 
     def _shuffle(self, number: int) -> _Epoch:
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, number])))
         order = rng.permutation(len(self.clips))
-        starts = np.concatenate([[0], np.cumsum(self._tape_lengths[order])[:-1]])
-        return _Epoch(order, starts, rng.permutation(self.windows_per_epoch), int(rng.integers(self.tape_length)))
+        windows, offset = rng.permutation(self.windows_per_epoch), int(rng.integers(self.tape_length))
+        order = order[np.argsort(self._labels[order], kind="stable")]  # shuffled within each label
+        is_first = np.diff(self._labels[order], prepend=-1) != 0
+        others = rng.permutation(np.flatnonzero(~is_first))[: self.n_after_silence - int(is_first.sum())]
+        gaps = np.where(is_first, self.receptive_field, 0)
+        gaps[others] = self.receptive_field
+        starts = np.concatenate([[0], np.cumsum(gaps + self._lengths[order])[:-1]])
+        return _Epoch(order, gaps, starts, windows, offset)

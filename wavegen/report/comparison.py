@@ -26,7 +26,7 @@ FIGURES = (
 )
 # What bits/sample depend on besides the model: they compare only where these agree.
 MEASURE = ("sample_rate_hz", "classes", "quantization", "horizon")
-PREPARATION = ("trim_db", "level")  # of the section audio
+PREPARATION = ("remove_dc", "trim_db", "pause_seconds", "level", "max_gain_db")  # of the section audio
 
 
 def compare_runs(paths: Sequence[Path]) -> Inspection:

@@ -119,8 +119,7 @@ def read_history(path: Path) -> History:
 def validation_facts(entry: dict[str, Any]) -> dict[str, Any]:
     """A validation's line of `metrics.jsonl`.
 
-    Its last one also hears all held-out audio, and its baselines are those of all; the best is chosen by what every
-    validation hears.
+    In runs of older versions the last one has a second figure, on all held-out audio, and baselines of the same.
     """
     measure = measure_in(entry)
     held_out = "held_out_seconds" if measure.is_bits else "held_out_points"
@@ -130,6 +129,7 @@ def validation_facts(entry: dict[str, Any]) -> dict[str, Any]:
         f"all_{measure.fact}": finite(entry.get(f"held_out_{measure.key}")),
         f"baselines_{measure.fact}": {name: finite(each) for name, each in entry.get("baselines", {}).items()},
         held_out: entry.get(held_out),
+        "all_held_out_seconds": entry.get("all_held_out_seconds"),
     }
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 
 from wavegen.audio.conditions import shown
 from wavegen.audio.finding import printable
+from wavegen.audio.signal import INAUDIBLE
 from wavegen.config import Config, TrainingConfig
 from wavegen.data.corpus import Clip, Corpus
-from wavegen.data.reading import build_conditioner, build_quantizer
+from wavegen.data.reading import build_conditioner, build_preparation, build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.network import Network
 from wavegen.report.inspection.config import block_in_words, output_in_words
 from wavegen.report.tables import ROWS, Table, facts, minutes
 from wavegen.training.memory import training_bytes
+
+ENOUGH = (  # seconds of audio to train on, from experience with speech, drums and piano
+    (3600, "plenty"),
+    (600, "enough for a first try"),
+    (120, "little: ten minutes and more sound better"),
+    (0, "very little: expect it to repeat these clips"),
+)
 
 
 def plan_tables(
@@ -24,9 +33,10 @@ def plan_tables(
     """The tables that tell a user what the training will do."""
     return [
         data_table(corpus, config.is_series),
+        *([] if config.is_series else [_preparation_table(config, corpus)]),
         *_trouble_tables(corpus),
         _model_table(config, model),
-        _training_table(config, device, run, processes),
+        _training_table(config, corpus, device, run, processes),
     ]
 
 
@@ -43,6 +53,26 @@ def data_table(corpus: Corpus, is_series: bool = False) -> Table:
         rows.append(("skipped", f"{len(corpus.unusable):,}", ""))
     columns = ("", "series", "points") if is_series else ("", "clips", "length")
     return Table(f"Data: {printable(corpus.folder)}", columns, rows)
+
+
+def _preparation_table(config: Config, corpus: Corpus) -> Table:
+    """What was done to the recordings before they became clips, and how they follow each other in training."""
+    prepared = build_preparation(config)
+    stored = {clip.content_hash: clip.stored for clip in corpus.clips}.values()
+    cut = sum(getattr(each, "trimmed_seconds", 0.0) for each in stored)
+    peaks = sorted(20 * math.log10(each.peak) for each in stored if each.peak > INAUDIBLE)
+    spread = f"; their peaks were {peaks[-1] - peaks[0]:.0f} dB apart" if prepared.level != "keep" and peaks else ""
+    pauses = f", pauses shortened to {prepared.pause_seconds:g} s" if prepared.pause_seconds else ""
+    return facts(
+        "Preparation",
+        silence=f"{minutes(cut)} cut: ends{pauses}, {prepared.trim_db:g} dB below each clip's loudest part"
+        if prepared.trim_db is not None
+        else "kept",
+        level=f"{prepared.level} of each clip{spread}" if prepared.level != "keep" else "kept",
+        order=f"{100 * config.data.following:.0f}% of clips follow another one, the rest begin after silence"
+        if config.data.following and config.mel.n_mels is None
+        else "every clip begins after silence",
+    )
 
 
 def _trouble_tables(corpus: Corpus) -> list[Table]:
@@ -87,7 +117,7 @@ def _kind(config: Config) -> str:
     return f"{shape.kind}, {shape.recurrent_layers} x {shape.recurrent_channels} channels"
 
 
-def _training_table(config: Config, device: torch.device, run: Path, processes: int) -> Table:
+def _training_table(config: Config, corpus: Corpus, device: torch.device, run: Path, processes: int) -> Table:
     training = config.training
     targets = int(training.batch_size) * training.window_targets
     memory = training_bytes(config, training.precision)
@@ -100,8 +130,18 @@ def _training_table(config: Config, device: torch.device, run: Path, processes: 
         backend=_backend(training),
         steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets"
         + ("" if config.is_series else f" ({targets / config.audio.sample_rate_hz:.1f} s of audio each)"),
+        audio=_passes(training, corpus, targets) if not config.is_series else None,
         memory=f"about {memory / 2**30:.1f} GiB",
     )
+
+
+def _passes(training: TrainingConfig, corpus: Corpus, targets: int) -> str:
+    """How often the training hears its audio, and whether that is little audio to begin with."""
+    n_samples = sum(clip.n_samples for clip in corpus.train)
+    seconds = n_samples / corpus.sample_rate_hz
+    times = int(training.steps or 0) * targets / max(1, n_samples)
+    enough = next(words for least, words in ENOUGH if seconds >= least)
+    return f"{minutes(seconds)}, {enough}; each second is heard {times:.1f} times"
 
 
 def _backend(training: TrainingConfig) -> str:

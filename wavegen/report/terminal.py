@@ -13,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from wavegen.audio.levels import RecordingProfile
 from wavegen.evaluation.measure import Measure, measure_in
+from wavegen.report.inspection.checkpoint import held_out_in_words
 from wavegen.report.tables import minutes
+from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.training.observer import Observer
 
 if TYPE_CHECKING:
@@ -105,7 +108,8 @@ class TrainingDisplay(Observer):
     """
 
     def __init__(self, total_steps: int, progress: Progress, unit: str) -> None:
-        self._unit = unit
+        self._unit, self._progress = unit, progress
+        self.audition_faults: list[Fault] | None = None  # of the last audition, once there is one
         self._classes = unit.removeprefix("bits/sample").strip()  # beside the bar, where they are not the usual ones
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
         self._train: float | None = None
@@ -140,17 +144,25 @@ class TrainingDisplay(Observer):
         self._held_out = f"held-out {measure.text(figure)}"
         best = math.isfinite(figure) and (self._best is None or figure < self._best)
         self._best = figure if best else self._best
-        everything = f", all held-out audio {entry['held_out_bits']:.4f}" if "held_out_bits" in entry else ""
         train = "" if self._train is None else f", train {measure.text(self._train)}"
         self.bar.say(
-            f"step {entry['step']:,}: held-out {measure.text(figure)} {self._unit}{' (best so far)' if best else ''}"
-            f"{everything}{train}; baselines: {baselines_in_words(measure, entry['baselines'])}"
+            f"step {entry['step']:,}: {measure.text(figure)} {self._unit}{held_out_in_words(entry)}"
+            f"{' (best so far)' if best else ''}{train}; baselines: "
+            f"{baselines_in_words(measure, entry['baselines'])}"
         )
 
     def auditioned(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Say that there is something to hear."""
         self.bar.describe("training")
-        self.bar.say(f"step {step:,}: audition {path}, {minutes(len(waveform) / sample_rate_hz)}")
+        self.audition_faults = self._judge(waveform, sample_rate_hz)
+        verdict = f": {in_words(self.audition_faults)}" if self.audition_faults else ""
+        self.bar.say(f"step {step:,}: audition {path}, {minutes(len(waveform) / sample_rate_hz)}{verdict}")
+
+    def _judge(self, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> list[Fault]:
+        stored = self._progress.recordings
+        verdict = Verdict(sample_rate_hz, 1, None if stored is None else RecordingProfile.from_dict(stored))
+        verdict.update(waveform[None])
+        return verdict.faults()
 
     def working(self, what: str, done: int, total: int) -> None:
         """Show what the training is at."""

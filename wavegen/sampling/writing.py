@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from itertools import chain
+from itertools import count as counting
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,34 @@ def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
         raise UsageError("--count: standard output takes one clip; give -o FILE, or --count 1")
     if count > MOST_CLIPS:
         raise UsageError(f"--count: expected at most {MOST_CLIPS}, found {count}; call it again with another --seed")
-    path, digits = Path(output), len(str(count))
-    paths = [output]
-    if count > 1 and path.name:
-        paths = [str(path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}")) for i in range(1, count + 1)]
+    paths = _numbered(output, count)
     for name in paths:
         AudioWriter(name, rate_hz=1, overwrite=overwrite)  # looks at the target, and makes nothing yet
     return paths
+
+
+def free_output(output: str, count: int) -> str:
+    """Return a file name, or the next one like it (name-2.wav, name-3.wav, ...) none of whose files exists."""
+    path = Path(output)
+    names = chain([output], (f"{path.stem}-{i}{path.suffix}" for i in counting(2)))
+    return next(name for name in names if not any(Path(each).exists() for each in _numbered(name, count)))
+
+
+def _numbered(output: str, count: int) -> list[str]:
+    path, digits = Path(output), len(str(count))
+    if count <= 1 or not path.name:
+        return [output]
+    return [str(path.with_name(f"{path.stem}-{i:0{digits}d}{path.suffix}")) for i in range(1, count + 1)]
+
+
+def write_clip(clip: Floats, path: str, sample_rate_hz: int, overwrite: bool) -> None:
+    """Write a (T,) clip to a file.
+
+    Raises:
+        UsageError, AudioError: as ``AudioWriter``.
+    """
+    with AudioWriter(path, sample_rate_hz, n_samples=len(clip), overwrite=overwrite) as writer:
+        writer.write(clip)
 
 
 def write_clips(

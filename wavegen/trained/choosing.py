@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wavegen.audio.quantize import Floats
 from wavegen.errors import UsageError
 from wavegen.sampling.sampler import Request, Sampler
-from wavegen.sampling.watch import KINDS, Fault, Watch, in_words, remedy
+from wavegen.sampling.verdict import Fault, in_words, remedy
 from wavegen.trained.generating import Generating, SamplingOptions
 
 MOST_CANDIDATES = 1024
@@ -35,6 +35,7 @@ class Choice:
         faults: of it; none unless all candidates have some.
         dropped: the faults of each candidate that was dropped for them.
         n_candidates: that it was chosen from.
+        is_undertrained: of the model.
     """
 
     waveform: Floats
@@ -44,15 +45,16 @@ class Choice:
     faults: list[Fault]
     dropped: list[list[Fault]]
     n_candidates: int
+    is_undertrained: bool = False
 
     def __str__(self) -> str:
         kept = f"{self.bits_per_sample:.2f} bits/sample, typical {self.typical_bits:.2f}"
         kinds = Counter(fault.kind for faults in self.dropped for fault in faults)
-        why = ", ".join(f"{kind} in {kinds[kind]}" for kind in KINDS if kind in kinds)
+        why = ", ".join(f"{kind} in {number}" for kind, number in sorted(kinds.items()))
         if self.faults:
             return (
                 f"all {self.n_candidates} candidates are faulty ({why}); number {self.number}, the least faulty, "
-                f"is kept: {in_words(self.faults)}; {kept}; {remedy(self.faults, is_best=True)}"
+                f"is kept: {in_words(self.faults)}; {kept}; {remedy(self.faults, self.is_undertrained, is_best=True)}"
             )
         dropped = f"; dropped {len(self.dropped)}: {why}" if self.dropped else ""
         return f"number {self.number} of {self.n_candidates}, {kept}{dropped}"
@@ -139,14 +141,14 @@ class Choosing(Generating):
         conditions = None if request.conditions is None else [request.conditions[clip] for clip, _ in work]
         numbers = [clip + candidate * MOST_CLIPS for clip, candidate in work]
         asked = replace(request, count=len(work), numbers=numbers, conditions=conditions)
-        watch, parts = Watch(self.sample_rate_hz, len(work)), []
+        verdict, parts = self.verdict(len(work)), []
         for classes in sampler.stream_classes(asked):
-            watch.hear(self.quantizer.decode(classes))
+            verdict.update(self.quantizer.decode(classes))
             parts.append(classes.astype(np.uint8 if self.quantizer.classes <= 256 else np.uint16))
         clips = np.concatenate(parts, axis=1)
         bits = model_bits(self.network, list(clips), self.quantizer.silence, None, conditions, request.prime)
         return [
-            _Candidate(candidate + 1, clip, watch.faults(i), total / len(clip))
+            _Candidate(candidate + 1, clip, verdict.faults(i), total / len(clip))
             for i, ((_, candidate), clip, total) in enumerate(zip(work, clips, bits, strict=True))
         ]
 
@@ -157,7 +159,7 @@ class Choosing(Generating):
             typical = median(one.bits_per_sample for one in sound or candidates)
 
         def rank(one: _Candidate) -> tuple[float, float]:
-            return sum(fault.seconds for fault in one.faults), abs(one.bits_per_sample - typical)
+            return sum(fault.severity for fault in one.faults), abs(one.bits_per_sample - typical)
 
         best = min(candidates, key=rank)
         return Choice(
@@ -168,4 +170,5 @@ class Choosing(Generating):
             best.faults,
             [one.faults for one in candidates if one.faults],
             len(candidates),
+            self.doubt() is not None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -12,13 +13,14 @@ import numpy.typing as npt
 
 from wavegen.audio.conditions import ClipCondition, shown
 from wavegen.audio.features import Frames, clip_frames
+from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Floats
 from wavegen.device import available_cores
 from wavegen.errors import UsageError
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import PRECISIONS, build_engine, choose_engine
 from wavegen.sampling.sampler import Request, Sampler
-from wavegen.sampling.watch import Fault, Watch
+from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.trained.model import Label, Model, mono
 
 if TYPE_CHECKING:
@@ -167,16 +169,49 @@ class Generating(Model):
             raise UsageError("--seconds: expected a length, found none")
         return np.concatenate(list(self.stream(seconds, **options)), axis=1)
 
+    def one_shots(
+        self, seconds: float, *, notice: Callable[[str], None] | None = None, **options: Unpack[SamplingOptions]
+    ) -> list[Floats]:
+        """Generate clips that begin after silence and end where their sound has faded, such as a hit or a note each.
+
+        Args:
+            seconds: length at most.
+            notice: as ``stream``.
+            **options: as ``stream``.
+
+        Returns:
+            (T_i,) float32 in [-1, 1], one for each of ``count``.
+
+        Raises:
+            UsageError: an argument is out of its range, or there is a prime or a mel spectrogram.
+            ModelError: the model's outputs are not finite.
+        """
+        from wavegen.sampling.one_shot import cut_one_shots
+
+        if options.get("prime") is not None or options.get("mel") is not None:
+            raise UsageError("--one-shot: begins after silence; leave out --prime, --mel and --mel-from")
+        return cut_one_shots(self.stream(seconds, notice=notice, **options), self.sample_rate_hz)
+
     def faults(self, waveform: npt.ArrayLike) -> list[Fault]:
-        """Dead silence, clipping and runaway noise in a generated clip, as ``generate`` warns of them.
+        """Return what is wrong with a generated clip, as ``generate`` warns of it.
 
         Args:
             waveform: (T,) at the model's rate.
         """
         self.check_kind(False, "faults")
-        watch = Watch(self.sample_rate_hz)
-        watch.hear(mono(waveform)[None])
-        return watch.faults()
+        verdict = self.verdict()
+        verdict.update(mono(waveform)[None])
+        return verdict.faults()
+
+    @cached_property
+    def recordings(self) -> RecordingProfile | None:
+        """What the training's recordings are like; None in checkpoints that do not say."""
+        stored = self.checkpoint.metrics.get("recordings")
+        return None if stored is None else RecordingProfile.from_dict(stored)
+
+    def verdict(self, count: int = 1) -> Verdict:
+        """Return a judge of clips that this model makes."""
+        return Verdict(self.sample_rate_hz, count, self.recordings)
 
     def n_samples(self, seconds: float) -> int:
         """A length in samples.

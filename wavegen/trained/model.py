@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import load_waveform
 from wavegen.config import Config
 from wavegen.data.corpus import Clip, Corpus
-from wavegen.data.reading import build_conditioner, build_quantizer, read_corpus
+from wavegen.data.reading import build_conditioner, build_preparation, build_quantizer, read_corpus
 from wavegen.device import choose_device
 from wavegen.errors import DataError, UsageError
 from wavegen.model.outputs import build_distribution
@@ -126,10 +127,19 @@ class Model:
             AudioError: the file cannot be used.
             UsageError: there is no file.
         """
-        audio = self.config.audio
-        return load_waveform(
-            Path(path), sample_rate_hz=audio.sample_rate_hz, trim_db=audio.trim_db, level=audio.level
-        ).waveform
+        return load_waveform(Path(path), build_preparation(self.config)).waveform
+
+    def read_prime(self, path: str | Path) -> Floats:
+        """Read a file to continue: prepared as the training data were, but with all of its silence.
+
+        Returns:
+            (T,) float32, mono.
+
+        Raises:
+            AudioError, UsageError: as ``read``.
+        """
+        preparation = replace(build_preparation(self.config), trim_db=None)
+        return load_waveform(Path(path), preparation).waveform
 
     def _weights(self, label: Label) -> Mapping[str, float]:
         """A label that a user gives as weights by name."""

@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.conditions import ClipCondition, shown
 from wavegen.audio.finding import find_audio, printable
+from wavegen.audio.quantize import Floats
+from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.data.reading import first_samples
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.trained.heard import Heard, warning
 from wavegen.trained.model import Label, Model, mono
+
+if TYPE_CHECKING:
+    from wavegen.evaluation.sample_statistics import RecordingStatistics
 
 
 class Scoring(Model):
@@ -81,6 +87,28 @@ class Scoring(Model):
         _warn(clips, notice)
         return clips
 
+    def read_clips(self, paths: Sequence[Path], notice: Callable[[str], None]) -> list[Floats]:
+        """Read the clips of files and folders at the model's rate, as they are: neither trimmed nor levelled.
+
+        Args:
+            paths: files and folders.
+            notice: is told what cannot be used.
+
+        Raises:
+            UsageError: there is nothing at a path.
+            DataError: nothing can be used.
+        """
+        clips: list[Floats] = []
+        for file in (file for path in paths for file in _files(path, notice)):
+            try:
+                clip = load_waveform(file, Preparation(self.sample_rate_hz))
+                clips.append(clip.waveform)
+            except AudioError as error:
+                notice(f"skipped: {error}")
+        if not clips:
+            raise DataError(f"{', '.join(map(printable, paths))}: expected audio, found none that can be used")
+        return clips
+
     def held_out(
         self, progress: Callable[[int, int], None] | None = None, notice: Callable[[str], None] | None = None
     ) -> list[ScoredClip]:
@@ -110,6 +138,28 @@ class Scoring(Model):
         if notice:
             _warn(clips, notice)
         return clips
+
+    def recording_statistics(self, progress: Callable[[int, int], None] | None = None) -> RecordingStatistics:
+        """Measure what the recordings of the training sound like, prepared as they were trained on.
+
+        Args:
+            progress: of reading the training's folder.
+
+        Raises:
+            DataError: they are not there any more, or too short to compare with.
+            UsageError: the model was exported and does not know its recordings, or it is conditioned on mel frames.
+        """
+        from wavegen.evaluation.sample_statistics import PIECE_SECONDS, RecordingStatistics, spread
+
+        self.check_kind(False, "recording_statistics")
+        if self.conditioner.mel is not None:
+            raise UsageError("sample statistics: not of a vocoder, whose sound follows its spectrograms")
+        clips = self.remembered(progress, "train")
+        pieces = spread([clip.n_samples for clip in clips], round(PIECE_SECONDS * self.sample_rate_hz))
+        recordings = [self.quantizer.decode(clips[i].classes()[start:stop]) for i, start, stop in pieces]
+        if len(recordings) < 2:
+            raise DataError(f"{self.config.data.folder}: expected two clips, or 20 s, to compare with; found fewer")
+        return RecordingStatistics(recordings, self.sample_rate_hz)
 
     def fit_baselines(
         self, notice: Callable[[str], None], progress: Callable[[int, int], None] | None = None

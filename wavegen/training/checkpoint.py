@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 
 from wavegen import __version__
 from wavegen.atomic import write_atomically
-from wavegen.config import Config, parse_config
+from wavegen.config import Config, parse_frozen
 from wavegen.errors import CheckpointError, ConfigError
 
 FORMAT_VERSION = 1
@@ -161,7 +161,7 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{path}: its metadata are not what a checkpoint has; use another checkpoint") from None
     try:
-        config = parse_config(document.config, f"{path}: config")
+        config = parse_frozen(document.config, f"{path}: config")
     except ConfigError as error:
         raise CheckpointError(f"{path}: its configuration is not valid: {error.problems[0]}") from None
     groups: dict[str, Arrays] = {"weights": {}, "average": {}, "moment1": {}, "moment2": {}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ WORTH_COMPILING_MINUTES = 15.0  # compiling takes a minute or two
 TIMED_STEPS = 8
 LARGEST_TRIAL_TARGETS = 16384
 SAFETY = 0.97  # of the minutes: other processes come and go
+SHARE_OF_STEPS = 0.85  # of the minutes; the rest is for the start, validations and auditions
+SMALLEST_PART = 0.02  # to which validations and auditions are shortened for that
+WARMUP_SHARE = 0.1  # of the steps, at most
 STARTUP_SECONDS = 8.0  # imports, scan and calibration, on this project's reference machine
 
 
@@ -60,14 +64,29 @@ def freeze(
     if settings.precision == "auto" and config.is_series:
         config = config.with_values("training", precision="float32")
     elif settings.precision == "auto":
-        precision, reason = _choose_precision(_share(config, group), device)
+        precision, reason, step_seconds = _choose_precision(_share(config, group), device)
         config = config.with_values("training", precision=precision)
         notice(f"precision: {precision} ({reason})")
+        if settings.steps and settings.minutes is None and settings.steps * step_seconds >= 60:
+            notice(f"{settings.steps:,} steps: about {settings.steps * step_seconds / 60:,.0f} min here")
     if settings.minutes is not None:
-        steps, reason = _steps_in(settings.minutes, _share(config, group), corpus, device)
-        config = config.with_values("training", steps=steps, minutes=None)
-        notice(f"{settings.minutes:g} minutes: {steps:,} steps ({reason})")
+        fitting = _steps_in(settings.minutes, _share(config, group), corpus, device)
+        steps = min(fitting.steps, settings.steps or fitting.steps)
+        lengths = {"validation_seconds": fitting.validation_seconds, "audition_seconds": fitting.audition_seconds}
+        config = config.with_values("training", steps=steps, minutes=None, **lengths)
+        notice(f"{settings.minutes:g} minutes: {steps:,} steps ({fitting.reason})")
     return config
+
+
+def fit_schedule(config: Config) -> Config:
+    """Shorten the warm-up of a new training to a share of its steps.
+
+    Args:
+        config: whose steps are known.
+    """
+    training = config.training
+    longest = int(WARMUP_SHARE * int(training.steps or 0))
+    return config.with_values("training", warmup_steps=min(training.warmup_steps, longest))
 
 
 def _share(config: Config, group: Group) -> Config:
@@ -93,7 +112,8 @@ def _choose_backend(config: Config, device: torch.device) -> tuple[str, str]:
     return ("compile" if plain / compiled >= COMPILE_GAIN else "torch"), faster
 
 
-def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:
+def _choose_precision(config: Config, device: torch.device) -> tuple[str, str, float]:
+    """Return the faster precision, how much faster it is, and the seconds of a step in it."""
     trial = Trial(config, device, LARGEST_TRIAL_TARGETS)
     seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(3):  # in turn, and the best of each: other processes only ever make it slower
@@ -101,11 +121,32 @@ def _choose_precision(config: Config, device: torch.device) -> tuple[str, str]:
             times.append(trial.step_seconds(name, steps=1))
     gain = min(seconds["float32"]) / min(seconds["bfloat16"])
     precision = "bfloat16" if gain >= BFLOAT16_GAIN else "float32"
-    return precision, f"bfloat16 is {gain:.1f} times as fast as float32 here"
+    step_seconds = min(seconds[precision]) * config.training.window_targets * int(config.training.batch_size)
+    return precision, f"bfloat16 is {gain:.1f} times as fast as float32 here", step_seconds / trial.n_targets
 
 
-def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.device) -> tuple[int, str]:
-    """How many steps fit, beside the validations and auditions that come with them."""
+@dataclass(frozen=True)
+class FittingSteps:
+    """How many steps fit into some minutes.
+
+    Attributes:
+        steps: their number.
+        validation_seconds: held-out audio to score at each validation.
+        audition_seconds: length of an audition.
+        reason: what was measured, for the user.
+    """
+
+    steps: int
+    validation_seconds: float | None
+    audition_seconds: float
+    reason: str
+
+
+def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.device) -> FittingSteps:
+    """Fit steps into some minutes, beside the validations and auditions that come with them.
+
+    Where these would take more than ``1 - SHARE_OF_STEPS`` of the time, they are shortened.
+    """
     settings = config.training
     trial = Trial(config, device)
     step = trial.step_seconds(settings.precision, TIMED_STEPS)
@@ -113,18 +154,35 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
     held_out = sum(clip.n_samples for clip in corpus.validation) / rate
     heard = held_out if settings.validation_seconds is None else min(held_out, settings.validation_seconds)
     if config.is_series:  # every validation scores all, as fast as it trains at the least
-        heard, sound_second, audition = held_out, step / trial.n_targets, 0.0
+        heard, sound_second, sampled_second = held_out, step / trial.n_targets, 0.0
     else:
         sound_second = trial.scoring_seconds(rate)
-        audition = trial.sampling_seconds() * settings.audition_seconds * rate if settings.audition_every else 0.0
-    # the last validation hears all besides what was heard on the way, and that in each lower precision that there is
-    precisions = len(PRECISIONS) if config.model.kind == "wavenet" else 1
-    fixed = STARTUP_SECONDS + (held_out + precisions * heard) * sound_second + audition
-    per_step = step + heard * sound_second / settings.validate_every
-    if settings.audition_every:
-        per_step += audition / settings.audition_every
-    steps = max(1, int((minutes * 60 * SAFETY - fixed) / per_step))
-    return steps, f"{step * 1000:.0f} ms a step, {fixed:.0f} s for the start, the last validation and audition"
+        sampled_second = trial.sampling_seconds() * rate if settings.audition_every else 0.0
+    # the last validation measures each lower precision besides, and the best checkpoint's where that is an earlier one
+    scored = 2 * len(PRECISIONS) if config.model.kind == "wavenet" else 1
+    whole, part = minutes * 60 * SAFETY, 1.0
+    while True:
+        validated, auditioned = _shortened(heard, part, 1.0), _shortened(settings.audition_seconds, part, 0.5)
+        validation, audition = validated * sound_second, auditioned * sampled_second
+        fixed = STARTUP_SECONDS + scored * validation + audition
+        per_step = step + validation / settings.validate_every
+        if settings.audition_every:
+            per_step += audition / settings.audition_every
+        steps = max(1, int((whole - fixed) / per_step))
+        if config.is_series or steps * step >= SHARE_OF_STEPS * whole or part < SMALLEST_PART:
+            break
+        part /= 2
+    return FittingSteps(
+        steps,
+        settings.validation_seconds if part == 1 or not held_out else validated,
+        auditioned,
+        f"{step * 1000:.0f} ms a step, {fixed:.0f} s for the start, the last validation and audition",
+    )
+
+
+def _shortened(seconds: float, part: float, shortest: float) -> float:
+    """A part of some seconds of audio, rounded, but no shorter than sensible; what is shorter already stays."""
+    return seconds if part == 1 else min(seconds, max(shortest, round(part * seconds, 1)))
 
 
 class Trial:

@@ -16,7 +16,7 @@ from wavegen.model.network import load_weights
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
-from wavegen.training.freeze import freeze
+from wavegen.training.freeze import fit_schedule, freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
 from wavegen.training.settling import runs_in_slices
@@ -24,6 +24,8 @@ from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
 DataProgress = Callable[[int, int], None]
+
+FEWEST_STEPS = 200  # of sound; with fewer, a model hardly leaves the noise that it begins with
 
 # What may differ between a run and the wish to go on with it, without being asked twice: another length is the
 # ordinary case, and how often things are looked at or kept changes nothing in the training.
@@ -68,7 +70,11 @@ def start(
     Raises:
         UsageError: the run folder has something in it.
     """
-    config = _frozen(group.attempt(lambda: with_corpus(config, corpus)), corpus, group, notice)
+    config = fit_schedule(_frozen(group.attempt(lambda: with_corpus(config, corpus)), corpus, group, notice))
+    if not config.is_series and int(config.training.steps or 0) < FEWEST_STEPS:
+        notice(
+            f"{config.training.steps:,} steps are too few to learn much: expect noise; give more --minutes or --steps"
+        )
     torch.manual_seed(config.training.seed)
     model = build_model(config)
     own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
@@ -185,6 +191,9 @@ def _requested_changes(
     """The configuration to go on with, and what in it is not as it was frozen."""
     frozen = checkpoint.config
     config = requested(frozen).as_frozen(frozen)
+    warmup = frozen.training.warmup_steps
+    if fit_schedule(config.with_values("training", steps=frozen.training.steps)).training.warmup_steps == warmup:
+        config = config.with_values("training", warmup_steps=warmup)  # as the start shortened the same request
     _check_steps(run, config, checkpoint)
     changes = [line for line in differences(frozen, config) if line.partition(":")[0] not in HARMLESS]
     if impossible := [line for line in changes if line.startswith(OF_THE_NETWORK)]:
@@ -225,7 +234,13 @@ def _restored(
     if config.training.backend == "fused" and device.type != "cpu":
         notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen anew")
         config = config.with_values("training", backend="auto", accumulation="auto")
+    most_steps, is_additional = config.training.steps, config.training.minutes is not None
+    if is_additional:  # minutes on top of what was trained; --steps is the total all the same
+        config = config.with_values("training", steps=None)
     config = _frozen(config, corpus, group, notice)
+    if is_additional:
+        steps = checkpoint.step + int(config.training.steps or 0)
+        config = config.with_values("training", steps=min(steps, most_steps or steps))
     group.attempt(lambda: _check_steps(run, config, checkpoint))  # minutes have become steps
     group.attempt(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.speaks else None)
     group.begin()
@@ -233,5 +248,6 @@ def _restored(
     model = build_model(config).to(device)
     trainer = Trainer(config, corpus, model, build_quantizer(config), run, observers, group)
     trainer.restore(checkpoint)
-    notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}")
+    then = "" if config.training.schedule == "constant" else "; the learning rate falls to 0 at the last one"
+    notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}{then}")
     return trainer

@@ -48,6 +48,9 @@ class Material(Protocol):
     def baselines(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
         """What a prediction costs by each trivial baseline, fitted on the training split."""
 
+    def profile(self) -> dict[str, Any] | None:
+        """What the training clips are like, as a checkpoint keeps it; None where there is nothing to hear."""
+
     def audition(
         self, network: Network, seconds: float, seed: int, progress: Callable[[int, int], None]
     ) -> npt.NDArray[np.float32] | None:

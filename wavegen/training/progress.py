@@ -20,6 +20,7 @@ class Progress:
         validation: the last validation's line.
         precision_costs: what lower precisions of these averaged weights cost, in bits/sample; measured at the end.
         processes: that trained together last.
+        recordings: what the training clips are like (``wavegen.audio.levels.RecordingProfile``); None of series.
     """
 
     step: int = 0
@@ -31,3 +32,4 @@ class Progress:
     validation: dict[str, Any] = field(default_factory=dict)
     precision_costs: dict[str, float] = field(default_factory=dict)
     processes: int = 1
+    recordings: dict[str, Any] | None = None

@@ -76,5 +76,8 @@ class Series:
         n_positions = sum(errors["linear"].n_positions for errors in each)
         return {name: sum(e[name].total for e in each) / n_positions for name in each[0]}
 
+    def profile(self) -> None:
+        """There is nothing to hear."""
+
     def audition(self, *_: Any) -> None:
         """There is nothing to hear."""

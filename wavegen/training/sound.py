@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.conditions import ClipCondition
+from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip, Corpus, by_content
@@ -34,6 +35,7 @@ class Sound:
 
     def __init__(self, config: Config, corpus: Corpus, quantizer: Quantizer) -> None:
         self.settings, self.corpus, self.quantizer = config.training, corpus, quantizer
+        self.following = config.data.following
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None
 
@@ -46,6 +48,9 @@ class Sound:
             network.padding(self.quantizer.silence),
             self.settings.seed,
             self._condition_of if self.conditioner.is_needed else None,
+            # what a vocoder makes follows its spectrogram, not the clip before
+            0.0 if self.conditioner.mel is not None else self.following,
+            [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
         )
 
     def amount(self, targets: int) -> float:
@@ -62,8 +67,10 @@ class Sound:
         ]
 
     def length(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        """In seconds."""
-        return {"held_out_seconds": sum(map(self.n_predictions, clips)) / self.corpus.sample_rate_hz}
+        """In seconds: of these clips, and of all that is held out."""
+        n_held_out = sum(clip.n_samples for clip in self.corpus.validation)
+        lengths = {"held_out_seconds": sum(map(self.n_predictions, clips)), "all_held_out_seconds": n_held_out}
+        return {name: n_samples / self.corpus.sample_rate_hz for name, n_samples in lengths.items()}
 
     def n_predictions(self, clip: ScoredClip) -> int:
         """One for each sample."""
@@ -79,6 +86,13 @@ class Sound:
         if self._fitted is None:
             self._fitted = fit_baselines(first_samples(self.corpus.train, FITTED_SAMPLES), self.quantizer.classes)
         return baseline_bits(self._fitted, [clip.classes for clip in clips], self.quantizer)
+
+    def profile(self) -> dict[str, Any] | None:
+        """Measure half an hour of the training clips, as decoded from their classes."""
+        rate = self.corpus.sample_rate_hz
+        clips = first_samples(by_content(self.corpus.train), round(MOST_SECONDS * rate))
+        profile = RecordingProfile.of([self.quantizer.decode(clip) for clip in clips], rate)
+        return None if profile is None else profile.as_dict()
 
     def audition(
         self, network: Network, seconds: float, seed: int, progress: Callable[[int, int], None]

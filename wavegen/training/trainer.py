@@ -102,6 +102,8 @@ class Trainer:
         """
         with self.interruption, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
             try:
+                if self.group.speaks and self.progress.recordings is None:
+                    self.progress.recordings = self.material.profile()
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
                 coming = self._prepare(pool, self.progress.step)
@@ -224,7 +226,7 @@ class Trainer:
     def _validate(self, last: bool) -> None:
         """Score held-out audio with the averaged weights, and keep them if they are the best so far."""
         began, progress = time.perf_counter(), self.progress
-        validation = self.validator.validate(self.average, self.settings.validation_seconds, last)
+        validation = self.validator.validate(self.average, self.settings.validation_seconds)
         figure, best = validation.figure, (progress.best_bits, progress.best_step)
         improved = math.isfinite(figure) and (best[0] is None or figure < best[0])
         if last:

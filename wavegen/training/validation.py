@@ -55,26 +55,22 @@ class Validator:
         self.material, self.key, self.group = material, key, group
         self.interruption, self.working = interruption, working
 
-    def validate(self, network: Network, seconds: float | None, last: bool) -> Validation:
-        """Score a network beside the trivial baselines.
+    def validate(self, network: Network, seconds: float | None) -> Validation:
+        """Score a network and the trivial baselines on the same held-out audio.
 
         Args:
             network: with the weights to score.
-            seconds: of held-out audio that every validation hears.
-            last: whether to hear all of it besides.
+            seconds: of held-out audio to score; None for all.
 
         Raises:
             Interrupted: a process was asked to stop.
         """
-        some = self.material.held_out(seconds)
-        figure = self.figure(network, some)
+        clips = self.material.held_out(seconds)
+        figure = self.figure(network, clips)
         facts: dict[str, Any] = {f"validation_{self.key}": figure}
-        everything = self.material.held_out(None) if last else some
-        if last:
-            facts[f"held_out_{self.key}"] = self.figure(network, everything)
         if self.group.speaks:
-            facts["baselines"] = self.material.baselines(everything)
-        return Validation(figure, some, facts | self.material.length(everything))
+            facts["baselines"] = self.material.baselines(clips)
+        return Validation(figure, clips, facts | self.material.length(clips))
 
     def figure(self, network: Network, clips: Sequence[ScoredClip]) -> float:
         """What a network costs for each prediction; it does not depend on the number of processes.

@@ -26,6 +26,11 @@ BASELINES = {
 }
 
 
+def words(text):
+    """Without line breaks."""
+    return " ".join(text.split())
+
+
 def make_checkpoint(step, validation, steps=2000):
     config = load_config().with_values("training", steps=steps, minutes=None)
     config = config.with_values("data", folder="my recordings").with_values("audio", sample_rate_hz=RATE)
@@ -92,7 +97,7 @@ def test_checkpoint_says_where_its_training_stands(tmp_path):
         "1,000 of 2,000 (50%)",
         "7:30 min of audio",
         "8:20 min",
-        "4.000 bits/sample at step 1,000",
+        "4.000 bits/sample on 30.0 s of held-out audio at step 1,000",
         "3.900 bits/sample at step 600",
         "9 clips, 9:00 min",
         "3: speaker 0, speaker 1, speaker 2",
@@ -107,20 +112,34 @@ def test_figures_in_other_classes_say_so(tmp_path):
     checkpoint.config = override(checkpoint.config, [*keys, "output.kind=logistic_mixture"])
     save_checkpoint(checkpoint, tmp_path / "step.safetensors")
     _, text = inspected(tmp_path / "step.safetensors", "checkpoint")
-    assert "9.500 bits/sample in 65,536 linear classes at step 1,000" in text
+    assert "9.500 bits/sample in 65,536 linear classes on 30.0 s of held-out audio at step 1,000" in words(text)
     assert re.search(r"\n +model +bits/sample in 65,536 linear classes\n", text)
 
 
-def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path):
+def test_checkpoint_of_an_older_version_ranks_the_model_on_all_held_out_audio(tmp_path):
+    """There the last validation had a second figure, and its baselines were of the same audio."""
     path = tmp_path / "step.safetensors"
     save_checkpoint(make_checkpoint(2000, validation_line(2000, 4.5, held_out_bits=4.0)), path)
     facts, text = inspected(path, "checkpoint")
     assert facts["last_validation"]["bits_per_sample"] == 4.5
     assert facts["last_validation"]["all_bits_per_sample"] == 4.0
-    assert "4.500 bits/sample at step 2,000 (4.000 on all held-out audio)" in text
-    rows = [line.split() for line in text.partition("step 2,000, 30.0 s of held-out audio")[2].splitlines()[3:9]]
+    assert "4.500 bits/sample on 30.0 s of held-out audio at step 2,000 (4.000 on all held-out audio)" in words(text)
+    title = "step 2,000, bits/sample on 30.0 s of held-out audio"
+    rows = [line.split() for line in text.partition(title)[2].splitlines()[3:9]]
     assert [row[-1] for row in rows] == ["8.000", "7.600", "4.900", "4.300", "4.000", "3.700"]
     assert rows[4][:2] == ["this", "model"]
+
+
+def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path):
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(make_checkpoint(2000, validation_line(2000, 4.0, all_held_out_seconds=162.0)), path)
+    facts, text = inspected(path, "checkpoint")
+    assert facts["last_validation"]["all_held_out_seconds"] == 162.0
+    assert facts["last_validation"]["all_bits_per_sample"] is None
+    assert "4.000 bits/sample on 30.0 s of the 2:42 min held out at step 2,000" in words(text)
+    title = "step 2,000, bits/sample on 30.0 s of the 2:42 min held out"
+    rows = [line.split() for line in text.partition(title)[2].splitlines()[3:9]]
+    assert [row[-1] for row in rows] == ["8.000", "7.600", "4.900", "4.300", "4.000", "3.700"]
 
 
 def test_checkpoint_before_the_first_validation(tmp_path):
@@ -136,7 +155,7 @@ def test_figures_that_are_not_finite_stay_valid_json(tmp_path):
     save_checkpoint(make_checkpoint(1000, validation_line(1000, math.nan)), path)
     facts, text = inspected(path, "checkpoint")
     assert facts["last_validation"]["bits_per_sample"] is None
-    assert "- bits/sample at step 1,000" in text
+    assert "- bits/sample on 30.0 s of held-out audio at step 1,000" in words(text)
 
 
 def test_damaged_checkpoint_is_an_error(tmp_path):
@@ -188,7 +207,7 @@ def test_run_says_where_its_training_stands(run):
         "1,050 of 2,000",
         "step 1,000; --resume goes on from there",
         "5.999 bits/sample, mean of the last 100 steps",
-        "4.950 bits/sample at step 1,050",
+        "4.950 bits/sample on 30.0 s of held-out audio at step 1,050",
         "4.500 bits/sample at step 600",
         "2, the last is auditions/step-00001000.wav",
         "best.safetensors",

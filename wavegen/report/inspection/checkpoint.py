@@ -87,15 +87,20 @@ def ranked_models(validation: dict[str, Any]) -> list[tuple[str, float | None]]:
 def held_out_table(validation: dict[str, Any], measure: Measure) -> Table:
     """The model among the trivial baselines."""
     rows = [(name, measure.text(figure)) for name, figure in ranked_models(validation)]
-    return Table(f"step {validation['step']:,}{held_out_in_words(validation)}", ("model", measure.unit), rows)
+    title = f"step {validation['step']:,}, {measure.unit}{held_out_in_words(validation)}"
+    return Table(title, ("model", measure.unit), rows)
 
 
 def held_out_in_words(validation: dict[str, Any]) -> str:
-    """What a validation has heard, for the end of a title."""
+    """Name the audio that a validation has scored, to follow a figure."""
     if validation.get("held_out_points") is not None:
-        return f", {validation['held_out_points']:,} points of held-out series"
-    seconds = validation.get("held_out_seconds")
-    return "" if seconds is None else f", {minutes(seconds)} of held-out audio"
+        return f" on {validation['held_out_points']:,} points of held-out series"
+    seconds, everything = validation.get("held_out_seconds"), validation.get("all_held_out_seconds")
+    if seconds is None:
+        return ""
+    if everything is None or everything - seconds < 0.05:
+        return f" on {minutes(seconds)} of held-out audio"
+    return f" on {minutes(seconds)} of the {minutes(everything)} held out"
 
 
 def figures_in_words(state: dict[str, Any], measure: Measure) -> dict[str, str]:
@@ -105,7 +110,8 @@ def figures_in_words(state: dict[str, Any], measure: Measure) -> dict[str, str]:
         return {"held-out": "no validation yet"}
     everything = last[f"all_{measure.fact}"]
     beside = "" if everything is None else f" ({measure.text(everything)} on all held-out {measure.material})"
-    words = {"held-out": f"{measure.text(last[measure.fact])} {measure.unit} at step {last['step']:,}{beside}"}
+    unit = f"{measure.unit}{held_out_in_words(last)}"
+    words = {"held-out": f"{measure.text(last[measure.fact])} {unit} at step {last['step']:,}{beside}"}
     if best is not None:
         words["best"] = f"{measure.text(best)} {measure.unit} at step {state['best_step']:,}"
     return words

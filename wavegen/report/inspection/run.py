@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from wavegen.audio.finding import printable
-from wavegen.config import load_config
+from wavegen.config import parse_frozen
 from wavegen.errors import CheckpointError, UsageError
 from wavegen.evaluation.measure import Measure, measure_in, measure_of
 from wavegen.report.history import History, read_history
@@ -34,7 +34,7 @@ def inspect_run(path: Path) -> Inspection:
         ConfigError: its configuration is wrong.
     """
     run = RunFolder(path)
-    config = load_config(run.config_file)
+    config = parse_frozen(run.config_file.read_text(encoding="utf-8", errors="replace"), str(run.config_file))
     checkpoint, damaged = _load_newest(run)
     history = read_history(path)
     # The metrics of a run that was killed go on after its newest checkpoint.

@@ -200,7 +200,7 @@ def _ranking(validation: dict[str, Any]) -> Markup:
         for name, figure in ranked
     ]
     head = tag("tr", tag("th", "model", scope="col"), tag("th", measure.unit, scope="col", colspan=2))
-    title = f"Step {validation['step']:,}{held_out_in_words(validation)}"
+    title = f"Step {validation['step']:,}, {measure.unit}{held_out_in_words(validation)}"
     return tag("table", tag("caption", title), tag("thead", head), tag("tbody", rows), class_="ranks")
 
 

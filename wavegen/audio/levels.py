@@ -1,0 +1,169 @@
+"""How loud audio is, frame by frame, and what recordings are like: the profile that a checkpoint keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.quantize import Floats
+
+Doubles = npt.NDArray[np.float64]
+
+FRAME_SECONDS = 0.1  # longer than a period of the lowest tone
+FEWEST_SAMPLES = 64  # of a frame, where the rate is low
+SMALLEST_POWER = 1e-10  # -100 dB of full scale: digital silence must have some logarithm
+SILENT_DB = -60.0  # of full scale; a frame below is silent
+FLOOR_DB = -70.0  # of full scale: all below counts as equally quiet where levels are compared
+LOUD_QUANTILE = 0.95
+QUANTILES = np.linspace(0.0, 1.0, 41)  # that stand for a distribution of levels
+
+WINDOW_SECONDS = 5.0  # recordings are judged in windows as long as a generated clip usually is
+MOST_SECONDS = 1800.0  # of recordings: half an hour tells
+
+
+def frame_size(rate_hz: int) -> int:
+    """Return the samples of a frame."""
+    return max(FEWEST_SAMPLES, round(FRAME_SECONDS * rate_hz))
+
+
+def decibels(power: npt.ArrayLike) -> Doubles:
+    """Return a power in dB of full scale."""
+    levels: Doubles = 10 * np.log10(np.maximum(power, SMALLEST_POWER))
+    return levels
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The level and the spectrum's centre of each frame.
+
+    Attributes:
+        level_db: (..., F) RMS without the mean, in dB of full scale.
+        power: (..., F) of the spectrum.
+        moment: (..., F) of the spectrum: its power times frequency in Hz.
+    """
+
+    level_db: Doubles
+    power: Doubles
+    moment: Doubles
+
+    @classmethod
+    def of(cls, waveforms: Floats, rate_hz: int) -> Frames:
+        """Measure the whole frames of waveforms.
+
+        Args:
+            waveforms: (..., T).
+            rate_hz: their sample rate.
+        """
+        size = frame_size(rate_hz)
+        n_frames = waveforms.shape[-1] // size
+        # (..., T) -> (..., F, size)
+        frames = waveforms[..., : n_frames * size].reshape(*waveforms.shape[:-1], n_frames, size)
+        spectrum = np.abs(np.fft.rfft(frames * np.hanning(size).astype(np.float32), axis=-1)) ** 2
+        frequencies = np.fft.rfftfreq(size, 1 / rate_hz)
+        return cls(
+            decibels(frames.var(axis=-1, dtype=np.float64)),
+            spectrum.sum(axis=-1, dtype=np.float64),
+            (spectrum * frequencies).sum(axis=-1, dtype=np.float64),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Frames]) -> Frames:
+        """Return frames one behind the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in vars(parts[0])))
+
+    def part(self, start: int, stop: int) -> Frames:
+        """Return some of the frames."""
+        return Frames(*(array[..., start:stop] for array in vars(self).values()))
+
+    def __len__(self) -> int:
+        return int(self.level_db.shape[-1])
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a stretch of audio is like.
+
+    Attributes:
+        loud_db: the ``LOUD_QUANTILE`` of its frames' levels, in dB of full scale.
+        silent_share: of its frames, those below ``SILENT_DB``.
+        distance_db: between the distribution of its levels and the recordings': their Wasserstein distance.
+        centroid_hz: of its power spectrum.
+    """
+
+    loud_db: float
+    silent_share: float
+    distance_db: float
+    centroid_hz: float
+
+    @classmethod
+    def of(cls, frames: Frames, quantiles: Doubles) -> Sound:
+        """Describe frames, beside the quantiles of the recordings' levels."""
+        levels = np.maximum(frames.level_db, FLOOR_DB)
+        return cls(
+            loud_db=float(np.quantile(levels, LOUD_QUANTILE)),
+            silent_share=float(np.mean(frames.level_db < SILENT_DB)),
+            # of two distributions on a line, the mean distance of their quantiles
+            distance_db=float(np.abs(np.quantile(levels, QUANTILES) - quantiles).mean()),
+            centroid_hz=float(frames.moment.sum() / max(frames.power.sum(), SMALLEST_POWER)),
+        )
+
+
+@dataclass(frozen=True)
+class RecordingProfile:
+    """What recordings are like, as a model was trained on them.
+
+    Attributes:
+        level_quantiles: of their frames' levels, in dB of full scale.
+        whole: all of them together.
+        lowest, highest: of windows of ``WINDOW_SECONDS``: the 2nd and the 98th percentile of each figure.
+        clip_seconds: the shortest, the median and the longest clip.
+    """
+
+    level_quantiles: list[float]
+    whole: Sound
+    lowest: Sound
+    highest: Sound
+    clip_seconds: list[float]
+
+    @classmethod
+    def of(cls, clips: Sequence[Floats], rate_hz: int) -> RecordingProfile | None:
+        """Measure recordings; None where they have no whole frame.
+
+        Args:
+            clips: (T,) waveforms, prepared.
+            rate_hz: their sample rate.
+        """
+        each = [frames for clip in clips if len(frames := Frames.of(clip, rate_hz))]
+        if not each:
+            return None
+        frames, size = Frames.joined(each), round(WINDOW_SECONDS / FRAME_SECONDS)
+        quantiles = np.quantile(np.maximum(frames.level_db, FLOOR_DB), QUANTILES)
+        windows = [
+            Sound.of(frames.part(start, start + size), quantiles)
+            for start in range(0, max(1, len(frames) - size + 1), max(1, size // 2))
+        ]
+        figures = np.array([list(vars(window).values()) for window in windows])
+        low, high = np.quantile(figures, [0.02, 0.98], axis=0).tolist()
+        lengths = np.array([len(clip) for clip in clips]) / rate_hz
+        whole = Sound.of(frames, quantiles)
+        return cls(
+            quantiles.round(1).tolist(),
+            whole,
+            Sound(*low),
+            Sound(*high),
+            np.quantile(lengths, [0, 0.5, 1]).round(2).tolist(),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a checkpoint keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> RecordingProfile:
+        """Read what ``as_dict`` gave."""
+        sounds = {name: Sound(**stored[name]) for name in ("whole", "lowest", "highest")}
+        return cls(**{**stored, **sounds})

@@ -1,0 +1,326 @@
+"""Sample statistics: how much audio is like the recordings that it should resemble.
+
+Likelihood says how well a model predicts; these figures say how its samples sound. All of them compare clips with
+recordings as the model was trained on them (prepared). The sample score is the Frechet distance of loudness
+statistics; the idea is that of the Frechet audio distance (Kilgour et al., 2019, "Frechet Audio Distance: A
+Reference-Free Metric
+for Evaluating Music Enhancement Algorithms"), with loudness in place of a network's embedding: nothing to download, and
+differences at inaudible levels count for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.quantize import Floats
+
+Doubles = npt.NDArray[np.float64]
+
+# Loudness: mel bands of short frames, each band's power relative to the recordings' loud frames, in sones.
+FRAME_SECONDS, HOP_SECONDS = 0.025, 0.01
+N_BANDS, HIGHEST_HZ = 40, 8000.0
+SONE_EXPONENT = 0.3  # loudness doubles every 10 dB (Stevens, 1955, "The Measurement of Loudness")
+LAGS_SECONDS = (0.05, 0.25)  # differences over these: how loudness moves from syllable to syllable, hit to hit
+SCALE = 1000.0  # so that scores have few decimals
+
+# Levels: RMS of longer frames.
+LEVEL_SECONDS = 0.1
+SMALLEST_POWER = 1e-10  # -100 dB of full scale: digital silence must have some logarithm
+SILENT_DB = -60.0  # of full scale; a frame below is silent
+SOUND_DB = -45.0  # relative to the recordings' loud level; the first frame above is a clip's first sound
+FLOOR_DB = -60.0  # relative to the loud level; all below counts as equally quiet
+LOUD_QUANTILE = 0.95
+
+PIECE_SECONDS = 10.0  # longer clips are split: every piece is one draw in a bootstrap
+MOST_PIECES = 240  # of recordings: 40 minutes at most
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums from which the mean and the covariance of feature vectors follow; they add up over clips.
+
+    Attributes:
+        n: number of vectors.
+        total: (D,) their sum.
+        products: (D, D) the sum of their outer products.
+    """
+
+    n: int
+    total: Doubles
+    products: Doubles
+
+    @classmethod
+    def of(cls, features: Doubles) -> Moments:
+        """Sum the moments of (F, D) feature vectors."""
+        return cls(len(features), features.sum(axis=0), features.T @ features)
+
+    @classmethod
+    def sum(cls, parts: Sequence[Moments]) -> Moments:
+        """Add up moments."""
+        return cls(
+            sum(part.n for part in parts),
+            np.sum([part.total for part in parts], axis=0),
+            np.sum([part.products for part in parts], axis=0),
+        )
+
+    @property
+    def mean(self) -> Doubles:
+        """(D,) mean."""
+        return self.total / self.n
+
+    @property
+    def covariance(self) -> Doubles:
+        """(D, D) covariance."""
+        return self.products / self.n - np.outer(self.mean, self.mean)
+
+
+def frechet_distance(one: Moments, other: Moments) -> float:
+    """Return the squared Frechet distance of the two Gaussians with these moments.
+
+    d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))     (Dowson and Landau, 1982)
+    """
+    root = _square_root(one.covariance)
+    # (C1 C2)^(1/2) has the trace of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric.
+    eigenvalues = np.linalg.eigvalsh(root @ other.covariance @ root)
+    trace = np.trace(one.covariance) + np.trace(other.covariance) - 2 * np.sqrt(eigenvalues.clip(0)).sum()
+    return float(np.square(one.mean - other.mean).sum() + max(0.0, trace))
+
+
+def _square_root(covariance: Doubles) -> Doubles:
+    values, vectors = np.linalg.eigh(covariance)
+    root: Doubles = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    return root
+
+
+@lru_cache(maxsize=4)
+def _mel_filters(rate_hz: int, n_fft: int) -> Doubles:
+    """(bands, n_fft // 2 + 1) triangles of height 1."""
+    import librosa
+
+    filters: Doubles = librosa.filters.mel(
+        sr=rate_hz, n_fft=n_fft, n_mels=N_BANDS, fmax=min(HIGHEST_HZ, rate_hz / 2), norm=None, dtype=np.float64
+    )
+    return filters
+
+
+def band_powers(waveform: Floats, rate_hz: int) -> Doubles:
+    """Return the (F, bands) power of each mel band in each frame; a full-scale sine has 0.5."""
+    size, hop = round(FRAME_SECONDS * rate_hz), max(1, round(HOP_SECONDS * rate_hz))
+    padded = np.pad(waveform, (0, max(0, size - len(waveform))))
+    # (T,) -> (F, size)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    window = np.hanning(size + 1)[:-1]
+    n_fft = 1 << (size - 1).bit_length()
+    spectrum = np.abs(np.fft.rfft(frames * window, n_fft)) ** 2
+    # Parseval: both halves of the spectrum, without the window's own power
+    spectrum *= 2 / (n_fft * np.square(window).sum())
+    powers: Doubles = spectrum @ _mel_filters(rate_hz, n_fft).T
+    return powers
+
+
+def loudness_features(powers: Doubles, reference_power: float) -> Doubles:
+    """Return each frame's loudness in every band, and its change over each of ``LAGS_SECONDS``.
+
+    Args:
+        powers: (F, bands) of one clip.
+        reference_power: of the recordings' loud frames.
+
+    Returns:
+        (F, 3 * bands). A difference reaches back to the clip's first frame at most.
+    """
+    loudness = (powers / reference_power) ** SONE_EXPONENT
+    at = np.arange(len(loudness))
+    changes = [loudness - loudness[np.maximum(0, at - round(lag / HOP_SECONDS))] for lag in LAGS_SECONDS]
+    return np.concatenate([loudness, *changes], axis=1)
+
+
+def frame_levels_db(waveform: Floats, rate_hz: int) -> Doubles:
+    """Return the (F,) levels of frames of ``LEVEL_SECONDS`` in dB of full scale, RMS without the mean."""
+    size = max(1, round(LEVEL_SECONDS * rate_hz))
+    n_frames = max(1, len(waveform) // size)
+    frames = waveform[: n_frames * size].reshape(n_frames, -1)
+    levels: Doubles = 10 * np.log10(np.maximum(frames.var(axis=1, dtype=np.float64), SMALLEST_POWER))
+    return levels
+
+
+def spread(lengths: Sequence[int], size: int, most: int = MOST_PIECES) -> list[tuple[int, int, int]]:
+    """Split clips into pieces of a size at most, and choose some, evenly spread over all, where there are too many.
+
+    Args:
+        lengths: of the clips, in samples.
+        size: of a piece, in samples.
+        most: pieces to choose.
+
+    Returns:
+        Each piece as its clip's index, its first sample and the one after its last.
+    """
+    pieces = [
+        (i, start, min(start + size, length)) for i, length in enumerate(lengths) for start in range(0, length, size)
+    ]
+    step = max(1.0, len(pieces) / most)
+    return [pieces[int(k * step)] for k in range(int(len(pieces) / step))]
+
+
+def in_pieces(waveforms: Iterable[Floats], rate_hz: int) -> list[Floats]:
+    """Split clips into pieces of ``PIECE_SECONDS`` at most."""
+    clips = list(waveforms)
+    pieces = spread([len(clip) for clip in clips], round(PIECE_SECONDS * rate_hz), most=1 << 30)
+    return [clips[i][start:stop] for i, start, stop in pieces]
+
+
+@dataclass(frozen=True)
+class SampleFigures:
+    """What some clips sound like, beside the recordings.
+
+    Attributes:
+        score: the sample score, 0 for the recordings themselves; lower is better.
+        interval: its 95% bootstrap interval over clips; None for a single piece.
+        loud_db: the ``LOUD_QUANTILE`` of all frames' levels, in dB of full scale.
+        level_distance_db: how far the distribution of frame levels is from the recordings': the Wasserstein distance of
+            the levels relative to each one's own loud level, those below ``FLOOR_DB`` taken as that.
+        silent_share: of all frames, those below ``SILENT_DB``.
+        half_silent: clips of which at least half is silent.
+        first_sound_seconds: where the first sound begins, in 95% of clips; infinite where more have none.
+        centroid_hz: the centroid of the mean power spectrum.
+        n_clips: their number.
+        seconds: their length together.
+    """
+
+    score: float
+    interval: tuple[float, float] | None
+    loud_db: float
+    level_distance_db: float
+    silent_share: float
+    half_silent: int
+    first_sound_seconds: float
+    centroid_hz: float
+    n_clips: int
+    seconds: float
+
+
+class RecordingStatistics:
+    """What recordings sound like, to compare clips with.
+
+    Every second piece of the recordings is the reference; the others show which score recordings of the same kind
+    have. Two impostors show which score clips have that share the recordings' mean spectrum and level, and nothing
+    else: stationary noise, and a tenth of a second repeated.
+
+    Args:
+        recordings: (T,) waveforms, prepared as the model's training data, two or more pieces of which nothing is
+            silent throughout.
+        rate_hz: their sample rate.
+        seed: of the impostors and of the bootstrap.
+    """
+
+    def __init__(self, recordings: Sequence[Floats], rate_hz: int, seed: int = 0) -> None:
+        self.rate_hz, self.seed = rate_hz, seed
+        pieces = in_pieces(recordings, rate_hz)
+        if len(pieces) < 2:
+            raise ValueError(f"expected two or more pieces of recordings, found {len(pieces)}")
+        reference, self._others = pieces[0::2], pieces[1::2]
+        powers = [band_powers(piece, rate_hz) for piece in reference]
+        totals = np.concatenate([each.sum(axis=1) for each in powers])
+        self.reference_power = max(float(np.quantile(totals, LOUD_QUANTILE)), SMALLEST_POWER)
+        self._reference = Moments.sum([self._moments_of(each) for each in powers])
+        self._levels = _relative_levels(np.concatenate([frame_levels_db(piece, rate_hz) for piece in reference]))
+        self.loud_db = float(np.quantile(np.concatenate([frame_levels_db(p, rate_hz) for p in pieces]), LOUD_QUANTILE))
+
+    def _moments_of(self, powers: Doubles) -> Moments:
+        return Moments.of(loudness_features(powers, self.reference_power))
+
+    def figures(self, clips: Sequence[Floats]) -> SampleFigures:
+        """Compare clips with the recordings.
+
+        Args:
+            clips: (T,) waveforms at the recordings' rate, one or more.
+        """
+        pieces = in_pieces(clips, self.rate_hz)
+        moments = [self._moments_of(band_powers(piece, self.rate_hz)) for piece in pieces]
+        levels = [frame_levels_db(clip, self.rate_hz) for clip in clips]
+        together = np.concatenate(levels)
+        first = [_first_above(each, self.loud_db + SOUND_DB) * LEVEL_SECONDS for each in levels]
+        return SampleFigures(
+            score=self.score(moments),
+            interval=self._interval(moments),
+            loud_db=float(np.quantile(together, LOUD_QUANTILE)),
+            level_distance_db=_wasserstein(_relative_levels(together), self._levels),
+            silent_share=float(np.mean(together < SILENT_DB)),
+            half_silent=sum(bool(np.mean(each < SILENT_DB) >= 0.5) for each in levels),
+            first_sound_seconds=float(np.quantile(first, 0.95, method="inverted_cdf")),
+            centroid_hz=spectral_centroid_hz(pieces, self.rate_hz),
+            n_clips=len(clips),
+            seconds=sum(map(len, clips)) / self.rate_hz,
+        )
+
+    def references(self) -> dict[str, SampleFigures]:
+        """Return the figures of the other half of the recordings, and of the impostors."""
+        return {"recordings": self.figures(self._others), **{name: self.figures(c) for name, c in self._impostors()}}
+
+    def score(self, moments: Sequence[Moments]) -> float:
+        """Return the sample score of clips with these moments."""
+        return SCALE * frechet_distance(self._reference, Moments.sum(moments))
+
+    def _interval(self, moments: Sequence[Moments], repeats: int = 200) -> tuple[float, float] | None:
+        """Bootstrap over pieces: 95% of the repeats lie in it."""
+        if len(moments) < 2:
+            return None
+        rng = np.random.default_rng(self.seed)
+        scores = [self.score([moments[i] for i in rng.integers(0, len(moments), len(moments))]) for _ in range(repeats)]
+        low, high = np.quantile(scores, [0.025, 0.975])
+        return float(low), float(high)
+
+    def _impostors(self) -> Iterable[tuple[str, list[Floats]]]:
+        """Noise with the mean spectrum of the other half, and its loudest-typical tenth of a second, repeated."""
+        rng = np.random.default_rng(self.seed)
+        size = round(PIECE_SECONDS * self.rate_hz)
+        whole = np.concatenate(self._others)
+        n_fft = 1 << 12
+        blocks = np.resize(whole, (max(1, len(whole) // n_fft), n_fft))
+        spectrum = np.sqrt(np.mean(np.abs(np.fft.rfft(blocks)) ** 2, axis=0))
+        noises = []
+        for _ in range(4):
+            white = np.fft.rfft(rng.standard_normal(size))
+            shape = np.interp(np.linspace(0, 1, len(white)), np.linspace(0, 1, len(spectrum)), spectrum)
+            noise = np.fft.irfft(white * shape, size)
+            noises.append((noise * np.sqrt(np.mean(whole**2.0) / np.mean(noise**2))).astype(np.float32))
+        yield "noise of their spectrum", noises
+        length = max(1, round(LEVEL_SECONDS * self.rate_hz))
+        levels = frame_levels_db(whole, self.rate_hz)
+        order = np.argsort(levels)
+        chosen = order[[int(share * (len(order) - 1)) for share in (0.5, 0.7, 0.8, 0.9)]]
+        yield "0.1 s repeated", [np.resize(whole[i * length : (i + 1) * length], size) for i in chosen]
+
+
+def spectral_centroid_hz(pieces: Sequence[Floats], rate_hz: int) -> float:
+    """Return the centroid of the mean power spectrum, in Hz."""
+    n_fft = 1 << 10
+    frequencies = np.fft.rfftfreq(n_fft, 1 / rate_hz)
+    power = np.zeros(len(frequencies))
+    window = np.hanning(n_fft)
+    for piece in pieces:
+        blocks = np.pad(piece, (0, -len(piece) % n_fft)).reshape(-1, n_fft)
+        power += (np.abs(np.fft.rfft(blocks * window)) ** 2).sum(axis=0)
+    return float((power * frequencies).sum() / max(power.sum(), SMALLEST_POWER))
+
+
+def _first_above(levels: Doubles, threshold_db: float) -> float:
+    """Index of the first level above a threshold; infinite if there is none."""
+    above = np.flatnonzero(levels > threshold_db)
+    return float(above[0]) if len(above) else np.inf
+
+
+def _relative_levels(levels: Doubles) -> Doubles:
+    """Levels below their own loud level, sorted."""
+    return np.sort(np.clip(levels - np.quantile(levels, LOUD_QUANTILE), FLOOR_DB, None))
+
+
+def _wasserstein(one: Doubles, other: Doubles) -> float:
+    """Wasserstein distance of two samples on the line."""
+    from scipy.stats import wasserstein_distance
+
+    return float(wasserstein_distance(one, other))
