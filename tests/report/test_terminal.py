@@ -41,3 +41,20 @@ def test_a_figure_that_is_no_number_is_not_the_best(capsys):
     display.close()
     said = capsys.readouterr().err.splitlines()
     assert ["(best so far)" in line for line in said] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(29.9, 1), (30.0, 0)])
+def test_a_figure_on_little_audio_is_doubted_once(seconds, times, capsys):
+    display = TrainingDisplay(100, Progress(), "bits/sample")
+    for step in (10, 20):
+        display.validated(
+            {
+                "step": step,
+                "validation_bits": 3.0,
+                "baselines": {},
+                "held_out_seconds": seconds,
+                "all_held_out_seconds": 60,
+            }
+        )
+    display.close()
+    assert capsys.readouterr().err.count("less than 30 s of audio: nothing follows from this figure") == times

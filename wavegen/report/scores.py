@@ -11,7 +11,7 @@ from wavegen.evaluation.interval import Comparison
 from wavegen.evaluation.measure import Measure
 from wavegen.evaluation.series import Errors, SeriesScore, all_series
 from wavegen.evaluation.series import comparison as series_comparison
-from wavegen.report.inspection.checkpoint import THIS_MODEL
+from wavegen.report.inspection.checkpoint import THIS_MODEL, too_little
 from wavegen.report.tables import Table, first_rows, minutes
 
 MOST_SERIES = 20  # in a table
@@ -25,17 +25,17 @@ Text = Callable[[float | None], str]
 def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer) -> Table:
     """Bits/sample of all clips together, the model above the trivial baselines."""
     clips = "1 clip" if len(scores) == 1 else f"{len(scores):,} clips"
-    length = minutes(total(scores).n_samples / sample_rate_hz)
+    seconds = total(scores).n_samples / sample_rate_hz
     compared = comparison(scores)
     estimates = {THIS_MODEL: compared.model, **compared.baselines}
     return Table(
-        f"bits/sample of {clips}, {length}, {quantizer} (lower is better)",
+        f"bits/sample of {clips}, {minutes(seconds)}, {quantizer} (lower is better)",
         ("", "bits/sample", MARGIN, *_minus_columns(compared, "this model minus it")),
         [
             (name, _bits(each.figure), _bits(each.margin), *_minus(compared, name, _bits, _bits))
             for name, each in estimates.items()
         ],
-        MARGIN_IN_WORDS.format("clips"),
+        "; ".join(filter(None, [MARGIN_IN_WORDS.format("clips"), too_little(seconds)])),
     )
 
 

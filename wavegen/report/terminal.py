@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from wavegen.audio.levels import RecordingProfile
 from wavegen.evaluation.measure import Measure, measure_in
-from wavegen.report.inspection.checkpoint import held_out_in_words
+from wavegen.report.inspection.checkpoint import held_out_in_words, too_little
 from wavegen.report.tables import minutes
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.training.observer import Observer
@@ -115,6 +115,7 @@ class TrainingDisplay(Observer):
         self._train: float | None = None
         self._held_out = ""
         self._best = progress.best_bits
+        self._has_doubted = False  # of too little held-out audio
 
     def close(self) -> None:
         """Take the bar away."""
@@ -150,6 +151,9 @@ class TrainingDisplay(Observer):
             f"{' (best so far)' if best else ''}{train}; baselines: "
             f"{baselines_in_words(measure, entry['baselines'])}"
         )
+        if (doubt := too_little(entry.get("held_out_seconds"))) and not self._has_doubted:
+            self._has_doubted = True
+            self.bar.say(doubt)
 
     def auditioned(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Say that there is something to hear."""

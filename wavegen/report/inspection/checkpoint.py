@@ -91,6 +91,16 @@ def held_out_table(validation: dict[str, Any], measure: Measure) -> Table:
     return Table(title, ("model", measure.unit), rows)
 
 
+LEAST_SECONDS = 30.0  # of held-out audio: the figure of less changes more from clip to clip than from model to model
+
+
+def too_little(seconds: float | None) -> str:
+    """Return what to say of a figure on so much held-out audio; nothing where it is enough."""
+    if seconds is None or seconds >= LEAST_SECONDS:
+        return ""
+    return f"less than {LEAST_SECONDS:.0f} s of audio: nothing follows from this figure"
+
+
 def held_out_in_words(validation: dict[str, Any]) -> str:
     """Name the audio that a validation has scored, to follow a figure."""
     if validation.get("held_out_points") is not None:
