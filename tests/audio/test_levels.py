@@ -64,6 +64,12 @@ def test_the_profile_of_recordings():
     assert profile.level_quantiles[0] == FLOOR_DB
 
 
+def test_windows_begin_where_clips_begin():
+    decays = [np.concatenate([tone(1.0), tone(20.0, -60.0)])] * 10
+    assert RecordingProfile.of(decays, RATE_HZ).lowest.loud_db == pytest.approx(-20, abs=0.1)
+    assert RecordingProfile.of(decays[:9], RATE_HZ).lowest.loud_db == pytest.approx(-60, abs=0.1), "few: from anywhere"
+
+
 def test_a_profile_survives_json():
     profile = RecordingProfile.of([tone(6.0), silence(1.0)], RATE_HZ)
     assert RecordingProfile.from_dict(json.loads(json.dumps(profile.as_dict(), allow_nan=False))) == profile

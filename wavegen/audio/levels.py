@@ -21,6 +21,7 @@ FLOOR_DB = -70.0  # of full scale: all below counts as equally quiet where level
 LOUD_QUANTILE = 0.95
 QUANTILES = np.linspace(0.0, 1.0, 41)  # that stand for a distribution of levels
 
+FEWEST_STARTS = 10  # of clips; of fewer, windows from anywhere are judged by
 WINDOW_SECONDS = 5.0  # recordings are judged in windows as long as a generated clip usually is
 MOST_SECONDS = 1800.0  # of recordings: half an hour tells
 
@@ -119,7 +120,8 @@ class RecordingProfile:
     Attributes:
         level_quantiles: of their frames' levels, in dB of full scale.
         whole: all of them together.
-        lowest, highest: of windows of ``WINDOW_SECONDS``: the 2nd and the 98th percentile of each figure.
+        lowest, highest: of windows of ``WINDOW_SECONDS`` that begin where clips begin: the 2nd and the 98th percentile of
+            each figure.
         clip_seconds: the shortest, the median and the longest clip.
     """
 
@@ -142,10 +144,13 @@ class RecordingProfile:
             return None
         frames, size = Frames.joined(each), round(WINDOW_SECONDS / FRAME_SECONDS)
         quantiles = np.quantile(np.maximum(frames.level_db, FLOOR_DB), QUANTILES)
-        windows = [
-            Sound.of(frames.part(start, start + size), quantiles)
-            for start in range(0, max(1, len(frames) - size + 1), max(1, size // 2))
-        ]
+        # As a generated clip does, a window begins where a clip begins, and goes on into the next one if that one is
+        # shorter. The middle of a long decay, for one, is not what a clip may consist of.
+        starts = np.cumsum([0, *map(len, each[:-1])])
+        if len(starts) < FEWEST_STARTS:
+            starts = np.arange(0, len(frames), max(1, size // 2))
+        whole_windows = starts[starts + size <= len(frames)].tolist() or [0]
+        windows = [Sound.of(frames.part(start, start + size), quantiles) for start in whole_windows]
         figures = np.array([list(vars(window).values()) for window in windows])
         low, high = np.quantile(figures, [0.02, 0.98], axis=0).tolist()
         lengths = np.array([len(clip) for clip in clips]) / rate_hz
