@@ -120,8 +120,8 @@ class RecordingProfile:
     Attributes:
         level_quantiles: of their frames' levels, in dB of full scale.
         whole: all of them together.
-        lowest, highest: of windows of ``WINDOW_SECONDS`` that begin where clips begin: the 2nd and the 98th percentile of
-            each figure.
+        lowest, highest: of windows of ``WINDOW_SECONDS`` that begin where clips begin: the 2nd and the 98th percentile
+            of each figure.
         clip_seconds: the shortest, the median and the longest clip.
     """
 

@@ -110,6 +110,8 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         return
     if display.audition_faults is not None:
         typer.echo(f"last audition: {in_words(display.audition_faults) or 'like the recordings'}", err=True)
+    if display.audition_faults:
+        typer.echo(f"Train longer with:\n  {resuming(run_folder.path)} --minutes 30", err=True)
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
     conditioner = build_conditioner(trainer.config)
     makes_sound_of_mel = conditioner.mel is not None
