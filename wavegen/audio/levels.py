@@ -76,6 +76,11 @@ class Frames:
         """Return frames one behind the other."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in vars(parts[0])))
 
+    @property
+    def centroid_hz(self) -> float:
+        """The centroid of the power spectrum of all frames."""
+        return float(self.moment.sum() / max(self.power.sum(), SMALLEST_POWER))
+
     def part(self, start: int, stop: int) -> Frames:
         """Return some of the frames."""
         return Frames(*(array[..., start:stop] for array in vars(self).values()))
@@ -109,7 +114,7 @@ class Sound:
             silent_share=float(np.mean(frames.level_db < SILENT_DB)),
             # of two distributions on a line, the mean distance of their quantiles
             distance_db=float(np.abs(np.quantile(levels, QUANTILES) - quantiles).mean()),
-            centroid_hz=float(frames.moment.sum() / max(frames.power.sum(), SMALLEST_POWER)),
+            centroid_hz=frames.centroid_hz,
         )
 
 

@@ -95,15 +95,14 @@ def _evaluate_samples(
 
     progress = data_progress()
     recordings = trained.recording_statistics(progress)
+    if not paths and (warning := trained.doubt()):
+        notice(warning)
     if paths:
         waveforms = trained.read_clips(paths, notice)
     elif one_shot:
         waveforms = trained.one_shots(seconds, count=clips, seed=seed, notice=notice)
     else:
-        if warning := trained.doubt():
-            notice(warning)
-        total = clips * trained.n_samples(seconds)
-        with ProgressBar("generating", total, unit="sample") as bar:
+        with ProgressBar("generating", clips * trained.n_samples(seconds), unit="sample") as bar:
             blocks = []
             for block in trained.stream(seconds, count=clips, seed=seed, notice=notice):
                 blocks.append(block)

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from wavegen.audio.levels import FRAME_SECONDS as LEVEL_SECONDS
+from wavegen.audio.levels import LOUD_QUANTILE, SILENT_DB, SMALLEST_POWER, Doubles, Frames, frame_size
 from wavegen.audio.quantize import Floats
-
-Doubles = npt.NDArray[np.float64]
 
 # Loudness: mel bands of short frames, each band's power relative to the recordings' loud frames, in sones.
 FRAME_SECONDS, HOP_SECONDS = 0.025, 0.01
@@ -28,13 +27,9 @@ SONE_EXPONENT = 0.3  # loudness doubles every 10 dB (Stevens, 1955, "The Measure
 LAGS_SECONDS = (0.05, 0.25)  # differences over these: how loudness moves from syllable to syllable, hit to hit
 SCALE = 1000.0  # so that scores have few decimals
 
-# Levels: RMS of longer frames.
-LEVEL_SECONDS = 0.1
-SMALLEST_POWER = 1e-10  # -100 dB of full scale: digital silence must have some logarithm
-SILENT_DB = -60.0  # of full scale; a frame below is silent
+# Levels: see wavegen.audio.levels.
 SOUND_DB = -45.0  # relative to the recordings' loud level; the first frame above is a clip's first sound
 FLOOR_DB = -60.0  # relative to the loud level; all below counts as equally quiet
-LOUD_QUANTILE = 0.95
 
 PIECE_SECONDS = 10.0  # longer clips are split: every piece is one draw in a bootstrap
 MOST_PIECES = 240  # of recordings: 40 minutes at most
@@ -139,15 +134,6 @@ def loudness_features(powers: Doubles, reference_power: float) -> Doubles:
     return np.concatenate([loudness, *changes], axis=1)
 
 
-def frame_levels_db(waveform: Floats, rate_hz: int) -> Doubles:
-    """Return the (F,) levels of frames of ``LEVEL_SECONDS`` in dB of full scale, RMS without the mean."""
-    size = max(1, round(LEVEL_SECONDS * rate_hz))
-    n_frames = max(1, len(waveform) // size)
-    frames = waveform[: n_frames * size].reshape(n_frames, -1)
-    levels: Doubles = 10 * np.log10(np.maximum(frames.var(axis=1, dtype=np.float64), SMALLEST_POWER))
-    return levels
-
-
 def spread(lengths: Sequence[int], size: int, most: int = MOST_PIECES) -> list[tuple[int, int, int]]:
     """Split clips into pieces of a size at most, and choose some, evenly spread over all, where there are too many.
 
@@ -227,8 +213,9 @@ class RecordingStatistics:
         totals = np.concatenate([each.sum(axis=1) for each in powers])
         self.reference_power = max(float(np.quantile(totals, LOUD_QUANTILE)), SMALLEST_POWER)
         self._reference = Moments.sum([self._moments_of(each) for each in powers])
-        self._levels = _relative_levels(np.concatenate([frame_levels_db(piece, rate_hz) for piece in reference]))
-        self.loud_db = float(np.quantile(np.concatenate([frame_levels_db(p, rate_hz) for p in pieces]), LOUD_QUANTILE))
+        levels = [_frames_of(piece, rate_hz).level_db for piece in pieces]
+        self._levels = _relative_levels(np.concatenate(levels[0::2]))
+        self.loud_db = float(np.quantile(np.concatenate(levels), LOUD_QUANTILE))
 
     def _moments_of(self, powers: Doubles) -> Moments:
         return Moments.of(loudness_features(powers, self.reference_power))
@@ -241,18 +228,18 @@ class RecordingStatistics:
         """
         pieces = in_pieces(clips, self.rate_hz)
         moments = [self._moments_of(band_powers(piece, self.rate_hz)) for piece in pieces]
-        levels = [frame_levels_db(clip, self.rate_hz) for clip in clips]
-        together = np.concatenate(levels)
-        first = [_first_above(each, self.loud_db + SOUND_DB) * LEVEL_SECONDS for each in levels]
+        each = [_frames_of(clip, self.rate_hz) for clip in clips]
+        levels, together = [frames.level_db for frames in each], Frames.joined(each)
+        first = [_first_above(own, self.loud_db + SOUND_DB) * LEVEL_SECONDS for own in levels]
         return SampleFigures(
             score=self.score(moments),
             interval=self._interval(moments),
-            loud_db=float(np.quantile(together, LOUD_QUANTILE)),
-            level_distance_db=_wasserstein(_relative_levels(together), self._levels),
-            silent_share=float(np.mean(together < SILENT_DB)),
+            loud_db=float(np.quantile(together.level_db, LOUD_QUANTILE)),
+            level_distance_db=_wasserstein(_relative_levels(together.level_db), self._levels),
+            silent_share=float(np.mean(together.level_db < SILENT_DB)),
             half_silent=sum(bool(np.mean(each < SILENT_DB) >= 0.5) for each in levels),
             first_sound_seconds=float(np.quantile(first, 0.95, method="inverted_cdf")),
-            centroid_hz=spectral_centroid_hz(pieces, self.rate_hz),
+            centroid_hz=together.centroid_hz,
             n_clips=len(clips),
             seconds=sum(map(len, clips)) / self.rate_hz,
         )
@@ -289,23 +276,14 @@ class RecordingStatistics:
             noise = np.fft.irfft(white * shape, size)
             noises.append((noise * np.sqrt(np.mean(whole**2.0) / np.mean(noise**2))).astype(np.float32))
         yield "noise of their spectrum", noises
-        length = max(1, round(LEVEL_SECONDS * self.rate_hz))
-        levels = frame_levels_db(whole, self.rate_hz)
-        order = np.argsort(levels)
+        length, order = frame_size(self.rate_hz), np.argsort(_frames_of(whole, self.rate_hz).level_db)
         chosen = order[[int(share * (len(order) - 1)) for share in (0.5, 0.7, 0.8, 0.9)]]
         yield "0.1 s repeated", [np.resize(whole[i * length : (i + 1) * length], size) for i in chosen]
 
 
-def spectral_centroid_hz(pieces: Sequence[Floats], rate_hz: int) -> float:
-    """Return the centroid of the mean power spectrum, in Hz."""
-    n_fft = 1 << 10
-    frequencies = np.fft.rfftfreq(n_fft, 1 / rate_hz)
-    power = np.zeros(len(frequencies))
-    window = np.hanning(n_fft)
-    for piece in pieces:
-        blocks = np.pad(piece, (0, -len(piece) % n_fft)).reshape(-1, n_fft)
-        power += (np.abs(np.fft.rfft(blocks * window)) ** 2).sum(axis=0)
-    return float((power * frequencies).sum() / max(power.sum(), SMALLEST_POWER))
+def _frames_of(clip: Floats, rate_hz: int) -> Frames:
+    """Measure a clip's frames; one shorter than a frame is padded with silence."""
+    return Frames.of(np.pad(clip, (0, max(0, frame_size(rate_hz) - len(clip)))), rate_hz)
 
 
 def _first_above(levels: Doubles, threshold_db: float) -> float:
