@@ -1,6 +1,6 @@
 """The command line, called in three ways.
 
-``wavegen`` calls it in the tests' own process: the fastest, for all that is about files and words. ``start`` and
+``wavegen`` calls it in the tests' own process: the fastest, for all that is about files and words. ``Process`` and
 ``run_alone`` give it a process of its own, for what is about signals, pipes, and streams (a fork of one that has
 imported everything). ``COMMAND`` starts an interpreter, for what is about starting.
 """
