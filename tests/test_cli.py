@@ -250,10 +250,10 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
     for arguments, words in [
         ([voices / "mel", "--samples"], "sample statistics: not of a vocoder"),
         ([tmp_path / "exported.safetensors", "--samples"], "exported"),
-        ([run, "--clips", "2"], "--clips: not with likelihood: only with --samples"),
-        ([run, "--seconds", "2"], "--seconds: not with likelihood: only with --samples"),
-        ([run, "--seed", "2"], "--seed: not with likelihood: only with --samples"),
-        ([run, "--one-shot"], "--one-shot: not with likelihood: only with --samples"),
+        ([run, "--clips", "2"], "--clips: not with bits/sample, only with --samples"),
+        ([run, "--seconds", "2"], "--seconds: not with bits/sample, only with --samples"),
+        ([run, "--seed", "2"], "--seed: not with bits/sample, only with --samples"),
+        ([run, "--one-shot"], "--one-shot: not with bits/sample, only with --samples"),
         ([run, "--samples", "--summary"], "--summary: not with --samples"),
         ([run, "--samples", wav, "--label", "anna"], "--label: not with --samples"),
         ([run, "--samples", "--csv", "-"], "--csv: not with --samples"),
@@ -316,12 +316,13 @@ def test_generate_says_what_is_wrong_with_a_clip(home, tmp_path):
 def test_generate_continues_a_recording_at_another_rate(home, tmp_path, ending):
     output = tmp_path / f"new.{ending}"
     prime = home / "recordings" / "clip 2.ogg"  # a second at 44.1 kHz
-    wavegen("generate", home / "runs/recordings", "--prime", prime, "--with-prime", "--seconds", "0.25", "-o", output)
+    new = ("--with-prime", "--seconds", "0.25", "--seed", "1", "-o", output)
+    wavegen("generate", home / "runs/recordings", "--prime", prime, *new)
     written, rate_hz = soundfile.read(output)
     assert (rate_hz, len(written)) == (8000, 8000 + 2000)
     heard = load_waveform(prime, Preparation(8000, level="peak")).waveform
     assert np.corrcoef(written[:8000], heard)[0, 1] > 0.99
-    assert np.abs(written[:8000]).max() == pytest.approx(np.abs(heard).max(), abs=0.05), "as loud as in training"
+    assert np.abs(written[:8000]).max() == pytest.approx(np.abs(heard).max(), abs=0.1), "as loud as in training"
 
 
 def test_generate_to_a_pipe_has_true_sizes_and_words_on_stderr(home):

@@ -349,3 +349,16 @@ def test_conditions_change_nothing_in_the_windows():
     conditioned = epoch_of(WindowStream(clips, 10, 64, SILENCE, seed=3, condition_of=conditions_of(clips, 6, 1, 3)))
     assert_equal(plain, conditioned)
     assert plain.condition is None
+
+
+@pytest.mark.parametrize("following", [0.0, 0.75])
+@pytest.mark.parametrize(
+    ("lengths", "most_rows"), [([1, *[2000] * 9], 4), ([1] * 50, None), ([3], None), ([5, 1], None)]
+)
+def test_tables_hold_the_conditions_of_every_window_and_little_more(lengths, most_rows, following):
+    stream = WindowStream(
+        numbered_clips(lengths), 64, 256, SILENCE, 1, lambda clip: ClipCondition(np.ones(1, np.float32)), following
+    )
+    for number in range(4):
+        assert len(epoch_of(stream, number).condition.row_of) == stream.windows_per_epoch
+    assert most_rows is None or stream._table_rows <= most_rows

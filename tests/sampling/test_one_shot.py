@@ -106,4 +106,11 @@ def test_a_sound_counts_as_over_after_a_while():
     assert find_end(np.concatenate([loud, quiet[:FADED_STEPS]])) is None
     end = find_end(np.concatenate([loud, quiet]))
     assert 20 <= end <= 25
-    assert find_end(np.concatenate([loud, quiet[:5], loud])) == 25
+    assert find_end(np.concatenate([loud, quiet[:5], loud])) == 24, "the last quiet step"
+
+
+def test_what_flickers_before_the_sound_is_no_sound():
+    flicker, nothing, hit = np.full(10, -76.0), np.full(20, -100.0), np.linspace(-10, -90, 60)
+    levels = np.concatenate([flicker, nothing, hit])
+    assert find_end(levels[:31]) is None
+    assert find_end(levels) > 45

@@ -254,3 +254,12 @@ def test_the_remedy_cools_what_is_loud_and_trains_what_is_undertrained():
     assert remedy([quiet, noise], is_best=True) == "train longer"
     assert remedy([noise], is_undertrained=True) == "train longer"
     assert in_words([quiet, noise]) == "quiet; 3.0 s of noise from 0.0 s on"
+
+
+def test_recordings_that_begin_with_digital_silence_have_a_profile_to_judge_by():
+    silent = np.concatenate([np.zeros(10 * RATE_HZ, np.float32), tone(10)])
+    profile = RecordingProfile.of([silent], RATE_HZ)
+    assert profile.lowest.centroid_hz == 0
+    verdict = Verdict(RATE_HZ, 1, profile)
+    verdict.update(tone(5)[None])
+    assert [fault.kind for fault in verdict.faults()] == []

@@ -240,10 +240,11 @@ def shorten_pauses(waveform: Floats, rate_hz: int, below_db: float, longest_seco
     rise = np.linspace(0, 1, fade, dtype=np.float32)
     parts, begin = [], 0
     for start, stop in edges:
-        if stop - start <= max(kept, 2 * fade):
+        if stop - start <= max(kept, fade) + fade:
             continue
-        # what stays is |kept / 2| ... |kept / 2|, and the fade joins the two
-        left, right = start + kept // 2, stop - (kept - kept // 2)
+        # a half stays at either side, and the fade joins the two
+        half = max(0, kept - fade) // 2
+        left, right = start + half, stop - half
         joined = waveform[left : left + fade] * (1 - rise) + waveform[right - fade : right] * rise
         parts += [waveform[begin:left], joined]
         begin = right

@@ -73,7 +73,7 @@ def evaluate(
             refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "clips that are there already")
         _evaluate_samples(trained, paths, clips, seconds, seed, one_shot, as_json)
         return
-    refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "likelihood: only with --samples")
+    refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "bits/sample, only with --samples")
     if trained.is_series:
         allowed = {"source", "audio", "summary", "test", "device", "as_json", "csv", "overwrite"}
         refuse(given, allowed, "a model of series")

@@ -31,7 +31,7 @@ def train(
         typer.Option("--run", "--run-folder", metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps; training.steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time for all of it; training.minutes.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time for all of it, or with --resume time to add.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and windows; training.seed.")] = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run where it stopped.")] = False,
@@ -135,7 +135,13 @@ def _requested(config: str | None, overrides: list[str]) -> Any:
     def requested(frozen: Config) -> Config:
         from wavegen.config import load_config, override
 
-        return override(frozen, overrides) if config is None else load_config(config, overrides)
+        if config is None:
+            return override(frozen, overrides)
+        given = load_config(config, overrides)
+        if given.training.minutes is None or any(text.startswith("training.minutes=") for text in overrides):
+            return given
+        # the file's minutes are those of the whole training, which has its steps by now
+        return given.with_values("training", minutes=None, steps=given.training.steps or frozen.training.steps)
 
     return requested
 

@@ -135,7 +135,9 @@ class WindowStream(Generic[Source]):
         self.condition_of = condition_of
         if condition_of is not None:  # all windows have tables of one size, whatever clips they see
             n_samples = receptive_field + window_targets
-            most_stretches = 2 + n_samples // int(self._lengths.min())
+            shortest = np.sort(self._lengths + (0 if following else receptive_field))
+            turns, rest = divmod(n_samples, int(shortest.sum()))  # of a tape that is shorter than a window
+            most_stretches = 2 + turns * len(shortest) + int(np.searchsorted(np.cumsum(shortest), rest, side="right"))
             self._table_rows = condition_of(self.clips[0]).most_rows(n_samples, most_stretches)
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
 

@@ -1,9 +1,8 @@
 """Sample statistics: how much audio is like the recordings that it should resemble.
 
 Likelihood says how well a model predicts; these figures say how its samples sound. All of them compare clips with
-recordings as the model was trained on them (prepared). The sample score is the Frechet distance of loudness
-statistics; the idea is that of the Frechet audio distance (Kilgour et al., 2019, "Frechet Audio Distance: A
-Reference-Free Metric
+recordings as the model was trained on them (prepared). The sample score is the Frechet distance of loudness statistics.
+The idea is that of the Frechet audio distance (Kilgour et al., 2019, "Frechet Audio Distance: A Reference-Free Metric
 for Evaluating Music Enhancement Algorithms"), with loudness in place of a network's embedding: nothing to download, and
 differences at inaudible levels count for nothing.
 """
@@ -31,6 +30,7 @@ SCALE = 1000.0  # so that scores have few decimals
 SOUND_DB = -45.0  # relative to the recordings' loud level; the first frame above is a clip's first sound
 FLOOR_DB = -60.0  # relative to the loud level; all below counts as equally quiet
 
+SILENT_AMPLITUDE = 10 ** (SILENT_DB / 20)
 PIECE_SECONDS = 10.0  # longer clips are split: every piece is one draw in a bootstrap
 MOST_PIECES = 240  # of recordings: 40 minutes at most
 

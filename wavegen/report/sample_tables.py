@@ -25,10 +25,15 @@ class SampleComparison:
     references: dict[str, SampleFigures]
 
     @property
-    def likeness(self) -> float:
-        """How far the score has come from the better impostor's, 0, to that of other recordings, 1."""
+    def likeness(self) -> float | None:
+        """How far the score has come from the better impostor's, 0, to that of other recordings, 1.
+
+        None where an impostor is no worse than other recordings.
+        """
         recordings, *impostors = (figures.score for figures in self.references.values())
-        return (min(impostors) - self.samples.score) / max(1e-9, min(impostors) - recordings)
+        if min(impostors) <= recordings:
+            return None
+        return (min(impostors) - self.samples.score) / (min(impostors) - recordings)
 
     def table(self) -> Table:
         """Return the figures as a table; each column is explained in the guide on measuring."""
@@ -40,7 +45,9 @@ class SampleComparison:
             "better)",
             columns,
             [(name, *_cells(figures)) for name, figures in rows.items()],
-            f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'",
+            "the recordings are too few or too uniform to tell: an impostor scores as well"
+            if self.likeness is None
+            else f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'",
         )
 
     def document(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.levels import decibels
+from wavegen.audio.levels import SILENT_DB, decibels
 from wavegen.audio.quantize import Floats
 
 STEP_SECONDS = 0.02  # level is followed in steps of this length
@@ -16,6 +16,7 @@ FADED_DB = 40.0  # below the loudest 0.1 s: inaudible behind a hit
 FADED_STEPS = 10  # that a sound stays so quiet before it counts as over
 FALLEN_DB, RISE_DB = 20.0, 15.0  # after a fall by so much, a rise by so much is the next sound
 RISE_STEPS = 3  # within which it rises
+LOOK_STEPS = 25  # clips are looked at again after so many more
 FADE_OUT_SECONDS = 0.01
 
 
@@ -29,13 +30,16 @@ def find_end(levels_db: npt.NDArray[np.float64]) -> int | None:
         return None
     power = np.convolve(10 ** (levels_db / 10), np.ones(LEVEL_STEPS) / LEVEL_STEPS, mode="valid")
     loudest = np.maximum.accumulate(decibels(power))
-    below = loudest - decibels(power)
-    for i in range(1, len(below)):
+    if loudest[-1] < SILENT_DB:
+        return None  # nothing has begun yet
+    begin, below = int(np.argmax(loudest >= SILENT_DB)), loudest - decibels(power)
+    for i in range(begin + 1, len(below)):
         if (below[i - FADED_STEPS + 1 : i + 1] > FADED_DB).sum() == FADED_STEPS:
             return i - FADED_STEPS + LEVEL_STEPS
-        rise = levels_db[i] - levels_db[max(0, i - RISE_STEPS) : i].min()
-        if rise > RISE_DB and below[max(0, i - LEVEL_STEPS)] > FALLEN_DB:
-            return i
+        quietest = i - 1 - int(levels_db[max(0, i - RISE_STEPS) : i][::-1].argmin())
+        has_fallen = i - LEVEL_STEPS >= begin and below[i - LEVEL_STEPS] > FALLEN_DB
+        if has_fallen and levels_db[i] - levels_db[quietest] > RISE_DB:
+            return quietest
     return None
 
 
@@ -49,19 +53,28 @@ def cut_one_shots(blocks: Iterable[Floats], rate_hz: int) -> list[Floats]:
     Returns:
         (T_i,) of each clip; one that does not end is as long as the blocks were.
     """
-    size, clips, ends = max(1, round(STEP_SECONDS * rate_hz)), np.zeros((0, 0), np.float32), list[int | None]()
+    size, clips = max(1, round(STEP_SECONDS * rate_hz)), np.zeros((0, 0), np.float32)
+    ends: list[int | None] = []
+    looked_at = 0
     for block in blocks:
         clips = block if not ends else np.concatenate([clips, block], axis=1)
         ends = ends or [None] * len(block)
-        n_steps = clips.shape[1] // size
-        levels = decibels(clips[:, : n_steps * size].reshape(len(clips), n_steps, size).var(axis=-1, dtype=np.float64))
-        ends = [find_end(own) if end is None else end for own, end in zip(levels, ends, strict=True)]
-        if all(end is not None for end in ends):
-            break
+        if clips.shape[1] >= looked_at + LOOK_STEPS * size:
+            looked_at, ends = clips.shape[1], _find_ends(clips, size, ends)
+            if None not in ends:
+                break
+    ends = _find_ends(clips, size, ends)
     return [
         clip if end is None else _fade_out(clip[: (end + 1) * size].copy(), rate_hz)
         for clip, end in zip(clips, ends, strict=True)
     ]
+
+
+def _find_ends(clips: Floats, size: int, ends: list[int | None]) -> list[int | None]:
+    """Look for the ends that are not known yet, in (count, T) clips."""
+    n_steps = clips.shape[1] // size
+    levels = decibels(clips[:, : n_steps * size].reshape(len(clips), n_steps, size).var(axis=-1, dtype=np.float64))
+    return [find_end(own) if end is None else end for own, end in zip(levels, ends, strict=True)]
 
 
 def _fade_out(clip: Floats, rate_hz: int) -> Floats:

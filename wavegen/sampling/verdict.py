@@ -91,7 +91,10 @@ class Verdict:
         if whole:
             self._add(joined[:, :whole])
         self._rest = joined[:, whole:]
-        return [(clip, self._run_fault(kind, clip)) for kind, clip in np.argwhere((self._total > 0) & ~known).tolist()]
+        new = (self._total > 0) & ~known
+        if self._recordings is not None:
+            new[0] = False  # they may have pauses as long
+        return [(clip, self._run_fault(kind, clip)) for kind, clip in np.argwhere(new).tolist()]
 
     def faults(self, clip: int = 0) -> list[Fault]:
         """Return what is wrong with a clip so far."""
@@ -110,11 +113,12 @@ class Verdict:
     def _add(self, waveforms: Floats) -> None:
         """Take whole frames of each clip, (count, F * size)."""
         frames = Frames.of(waveforms, self._rate_hz)
-        pieces = waveforms.reshape(len(waveforms), -1, self._size)
+        pieces, n_before = waveforms.reshape(len(waveforms), -1, self._size), self._n_frames
         for i in range(len(frames)):
             self._n_frames += 1
             self._count_runs(pieces[:, i], frames.level_db[:, i])
-        self._remembered.append(Frames(*(array[:, :: self._stride] for array in vars(frames).values())))
+        first = -n_before % self._stride
+        self._remembered.append(Frames(*(array[:, first :: self._stride] for array in vars(frames).values())))
         if sum(map(len, self._remembered)) > MOST_FRAMES:
             joined = Frames.joined(self._remembered)
             self._remembered = [Frames(*(array[:, ::2] for array in vars(joined).values()))]
@@ -171,7 +175,7 @@ def compare(frames: Frames, recordings: RecordingProfile) -> list[Fault]:
         words = f"its levels lie {sound.distance_db:.0f} dB from the recordings'"
         faults.append(Fault("levels", words, sound.distance_db / furthest))
     for factor, limit, word in ((BRIGHTER, high.centroid_hz, "brighter"), (DULLER, low.centroid_hz, "duller")):
-        ratio = sound.centroid_hz / (factor * limit)
+        ratio = sound.centroid_hz / (factor * max(limit, 1.0))  # that of digital silence is 0
         if (ratio > 1) == (factor > 1) and ratio != 1 and sound.loud_db >= SILENT_DB:
             centroids = f"spectral centroid {sound.centroid_hz:,.0f} Hz, theirs {whole.centroid_hz:,.0f} Hz"
             words = f"{word} than the recordings ({centroids})"

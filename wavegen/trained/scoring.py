@@ -149,7 +149,7 @@ class Scoring(Model):
             DataError: they are not there any more, or too short to compare with.
             UsageError: the model was exported and does not know its recordings, or it is conditioned on mel frames.
         """
-        from wavegen.evaluation.sample_statistics import PIECE_SECONDS, RecordingStatistics, spread
+        from wavegen.evaluation.sample_statistics import PIECE_SECONDS, SILENT_AMPLITUDE, RecordingStatistics, spread
 
         self.check_kind(False, "recording_statistics")
         if self.conditioner.mel is not None:
@@ -157,8 +157,11 @@ class Scoring(Model):
         clips = self.remembered(progress, "train")
         pieces = spread([clip.n_samples for clip in clips], round(PIECE_SECONDS * self.sample_rate_hz))
         recordings = [self.quantizer.decode(clips[i].classes()[start:stop]) for i, start, stop in pieces]
+        recordings = [clip for clip in recordings if np.abs(clip).max() > SILENT_AMPLITUDE]
         if len(recordings) < 2:
-            raise DataError(f"{self.config.data.folder}: expected two clips, or 20 s, to compare with; found fewer")
+            raise DataError(
+                f"{self.config.data.folder}: expected two clips, or 20 s, of sound to compare with, found less"
+            )
         return RecordingStatistics(recordings, self.sample_rate_hz)
 
     def fit_baselines(

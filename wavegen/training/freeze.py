@@ -31,6 +31,7 @@ TIMED_STEPS = 8
 LARGEST_TRIAL_TARGETS = 16384
 SAFETY = 0.97  # of the minutes: other processes come and go
 SHARE_OF_STEPS = 0.85  # of the minutes; the rest is for the start, validations and auditions
+LARGEST_SHARE = 0.9  # of what the start leaves
 SMALLEST_PART = 0.02  # to which validations and auditions are shortened for that
 WARMUP_SHARE = 0.1  # of the steps, at most
 STARTUP_SECONDS = 8.0  # imports, scan and calibration, on this project's reference machine
@@ -161,6 +162,7 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
     # the last validation measures each lower precision besides, and the best checkpoint's where that is an earlier one
     scored = 2 * len(PRECISIONS) if config.model.kind == "wavenet" else 1
     whole, part = minutes * 60 * SAFETY, 1.0
+    wanted = min(SHARE_OF_STEPS * whole, LARGEST_SHARE * (whole - STARTUP_SECONDS))  # of a minute the start is much
     while True:
         validated, auditioned = _shortened(heard, part, 1.0), _shortened(settings.audition_seconds, part, 0.5)
         validation, audition = validated * sound_second, auditioned * sampled_second
@@ -169,7 +171,7 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
         if settings.audition_every:
             per_step += audition / settings.audition_every
         steps = max(1, int((whole - fixed) / per_step))
-        if config.is_series or steps * step >= SHARE_OF_STEPS * whole or part < SMALLEST_PART:
+        if config.is_series or steps * step >= wanted or part < SMALLEST_PART:
             break
         part /= 2
     return FittingSteps(

@@ -192,8 +192,10 @@ def _requested_changes(
     frozen = checkpoint.config
     config = requested(frozen).as_frozen(frozen)
     warmup = frozen.training.warmup_steps
-    if fit_schedule(config.with_values("training", steps=frozen.training.steps)).training.warmup_steps == warmup:
-        config = config.with_values("training", warmup_steps=warmup)  # as the start shortened the same request
+    shortened = fit_schedule(config.with_values("training", steps=frozen.training.steps)).training.warmup_steps
+    if shortened == warmup or (config.training.warmup_steps > warmup and checkpoint.step >= warmup):
+        # the start shortened the same request, or the warm-up is over
+        config = config.with_values("training", warmup_steps=warmup)
     _check_steps(run, config, checkpoint)
     changes = [line for line in differences(frozen, config) if line.partition(":")[0] not in HARMLESS]
     if impossible := [line for line in changes if line.startswith(OF_THE_NETWORK)]:
@@ -239,8 +241,10 @@ def _restored(
         config = config.with_values("training", steps=None)
     config = _frozen(config, corpus, group, notice)
     if is_additional:
-        steps = checkpoint.step + int(config.training.steps or 0)
-        config = config.with_values("training", steps=min(steps, most_steps or steps))
+        steps, frozen = checkpoint.step + int(config.training.steps or 0), checkpoint.config.training
+        # what is validated on stays: figures before and after compare
+        kept = {key: getattr(frozen, key) for key in ("validation_seconds", "audition_seconds")}
+        config = config.with_values("training", steps=min(steps, most_steps or steps), **kept)
     group.attempt(lambda: _check_steps(run, config, checkpoint))  # minutes have become steps
     group.attempt(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.speaks else None)
     group.begin()

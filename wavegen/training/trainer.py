@@ -102,7 +102,7 @@ class Trainer:
         """
         with self.interruption, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
             try:
-                if self.group.speaks and self.progress.recordings is None:
+                if self.group.speaks:  # at every start: the recordings may be others
                     self.progress.recordings = self.material.profile()
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
