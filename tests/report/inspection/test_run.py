@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inspections import RATE, inspected
+from wavegen.audio.levels import RecordingProfile
 from wavegen.config import load_config, override
 from wavegen.errors import CheckpointError
 from wavegen.evaluation.measure import BITS, SQUARED_ERROR
@@ -290,3 +291,16 @@ def test_a_run_fits_the_terminal(run, monkeypatch, columns):
     text = inspected(run.path, "run")[1]
     assert max(map(len, text.splitlines())) <= columns
     assert "\x1b" not in text
+
+
+def test_checkpoint_says_what_its_recordings_are_like(tmp_path):
+    checkpoint = make_checkpoint(1000, None)
+    tone = 0.1 * np.sqrt(2) * np.sin(np.arange(80_000) / 5).astype(np.float32)
+    profile = RecordingProfile.of([tone, np.zeros(80_000, np.float32)], 16000)
+    checkpoint.metrics["recordings"] = profile.as_dict()
+    path = tmp_path / "step.safetensors"
+    save_checkpoint(checkpoint, path)
+    _, text = inspected(path, "checkpoint")
+    words = " ".join(text.split())
+    assert "-20 dB where loud, 50% silent, spectral centroid 5" in words
+    assert "clips of 5.0 s to 5.0 s, median 5.0 s" in words

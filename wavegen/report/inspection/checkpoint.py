@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wavegen.audio.finding import printable
+from wavegen.audio.levels import RecordingProfile
 from wavegen.evaluation.measure import Measure, measure_in, measure_of
 from wavegen.report.history import finite, validation_facts
 from wavegen.report.inspection.config import network_facts, network_table
@@ -48,6 +49,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
         trained=minutes(60 * state["minutes_trained"]),
         **figures_in_words(state, measure),
         skipped_steps=state["skipped_steps"] or None,
+        recordings=_recordings(checkpoint.metrics.get("recordings")),
         written_by=", ".join(f"{name} {version}" for name, version in checkpoint.versions.items()),
         file_size=file_size(n_bytes),
     )
@@ -55,6 +57,18 @@ def inspect_checkpoint(path: Path) -> Inspection:
     if state["last_validation"]:
         tables.append(held_out_table(state["last_validation"], measure))
     return Inspection("checkpoint", values, tables)
+
+
+def _recordings(stored: dict[str, Any] | None) -> str | None:
+    """What the training's recordings are like, prepared."""
+    if stored is None:
+        return None
+    profile = RecordingProfile.from_dict(stored)
+    shortest, middle, longest = map(minutes, profile.clip_seconds)
+    return (
+        f"{profile.whole.loud_db:.0f} dB where loud, {100 * profile.whole.silent_share:.0f}% silent, spectral centroid "
+        f"{profile.whole.centroid_hz:,.0f} Hz, clips of {shortest} to {longest}, median {middle}"
+    )
 
 
 def training_state(checkpoint: Checkpoint) -> dict[str, Any]:
