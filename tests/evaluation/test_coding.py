@@ -22,6 +22,7 @@ LAST_BITS = 64  # with which a range coder's code ends, whatever it holds
 PLACEHOLDER = 0
 
 TRAINING = [
+    "audio.level=keep",
     *("audio.sample_rate_hz=8000", "data.validation=0.5", "model.cycles=1", "model.dilation_cycle=5"),
     *("model.residual_channels=8", "model.gate_channels=8", "model.skip_channels=16", "model.head_channels=16"),
     *("training.steps=60", "training.batch_size=2", "training.window_targets=200", "training.audition_every=0"),
