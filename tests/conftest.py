@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the processor; before numpy is imported
 
 import torch
 from torch import nn

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -31,6 +31,7 @@ SOUND_DB = -45.0  # relative to the recordings' loud level; the first frame abov
 FLOOR_DB = -60.0  # relative to the loud level; all below counts as equally quiet
 
 SILENT_AMPLITUDE = 10 ** (SILENT_DB / 20)
+REPEATS = 100  # of a bootstrap
 PIECE_SECONDS = 10.0  # longer clips are split: every piece is one draw in a bootstrap
 MOST_PIECES = 240  # of recordings: 40 minutes at most
 
@@ -73,23 +74,23 @@ class Moments:
         """(D, D) covariance."""
         return self.products / self.n - np.outer(self.mean, self.mean)
 
+    @cached_property
+    def root(self) -> Doubles:
+        """(D, D) symmetric square root of the covariance."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        root: Doubles = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+        return root
+
 
 def frechet_distance(one: Moments, other: Moments) -> float:
     """Return the squared Frechet distance of the two Gaussians with these moments.
 
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))     (Dowson and Landau, 1982)
     """
-    root = _square_root(one.covariance)
     # (C1 C2)^(1/2) has the trace of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric.
-    eigenvalues = np.linalg.eigvalsh(root @ other.covariance @ root)
+    eigenvalues = np.linalg.eigvalsh(one.root @ other.covariance @ one.root)
     trace = np.trace(one.covariance) + np.trace(other.covariance) - 2 * np.sqrt(eigenvalues.clip(0)).sum()
     return float(np.square(one.mean - other.mean).sum() + max(0.0, trace))
-
-
-def _square_root(covariance: Doubles) -> Doubles:
-    values, vectors = np.linalg.eigh(covariance)
-    root: Doubles = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    return root
 
 
 @lru_cache(maxsize=4)
@@ -252,7 +253,7 @@ class RecordingStatistics:
         """Return the sample score of clips with these moments."""
         return SCALE * frechet_distance(self._reference, Moments.sum(moments))
 
-    def _interval(self, moments: Sequence[Moments], repeats: int = 200) -> tuple[float, float] | None:
+    def _interval(self, moments: Sequence[Moments], repeats: int = REPEATS) -> tuple[float, float] | None:
         """Bootstrap over pieces: 95% of the repeats lie in it."""
         if len(moments) < 2:
             return None
