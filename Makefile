@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## train on the shipped recordings for minutes, write new au
 	rm -rf demo
 	$(RUN)/wavegen train tests/data/speech --config demo --run demo/run
 	$(RUN)/wavegen evaluate demo/run --summary
-	$(RUN)/wavegen generate demo/run -o demo/new.wav --seconds 5 --seed 1
+	$(RUN)/wavegen generate demo/run -o demo/new.wav --seconds 5 --seed 1 --best-of 4
 	$(RUN)/wavegen inspect demo/new.wav --plot demo/new.png
 	@$(RUN)/python -c 'import pathlib, sys, wavegen; model = wavegen.load("demo/run"); \
 		(clip,) = model.read_clips([pathlib.Path("demo/new.wav")], print); \

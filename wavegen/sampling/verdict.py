@@ -27,7 +27,7 @@ SHORTEST_SECONDS = (2.0, 1.0, 1.0)  # of each: a pause, a crash cymbal and a lou
 # How far beyond the recordings' own windows of five seconds a clip may go.
 QUIETER_DB, LOUDER_DB = 6.0, 4.0
 MORE_SILENT = 0.25
-LEVELS_FACTOR, LEVELS_DB = 1.25, 2.0
+LEVELS_FACTOR, LEVELS_DB = 1.5, 3.0
 BRIGHTER, DULLER = 1.5, 0.5
 FEWEST_FRAMES = 20  # two seconds; of shorter clips only the level is judged, and less strictly
 SHORT_QUIETER_DB = 12.0
