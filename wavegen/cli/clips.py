@@ -60,7 +60,7 @@ class ClipWriter:
             for block in blocks:
                 for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # it has no end to be told at
-                        self.bar.say(f"{_name(self.paths[clip])}: {fault} so far; {self._remedy([fault])}")
+                        self.bar.say(f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault], self.is_undertrained)}")
                 yield block
 
         with self._begun():
@@ -74,11 +74,11 @@ class ClipWriter:
         self._say_written()
         self._print_verdicts([verdict.faults(i) for i in range(count)])
 
-    def _print_verdicts(self, each: Sequence[list[Fault]]) -> None:
-        """Print a line for each of the first faulty clips."""
+    def _print_verdicts(self, each: Sequence[list[Fault]], is_best: bool = False) -> None:
+        """Print a line for each of the first faulty clips; ``is_best`` as ``remedy``."""
         faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
         for path, faults in faulty[:MOST_LINES]:
-            notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults)}")
+            notice(f"{_name(path)}: {in_words(faults)}; {remedy(faults, self.is_undertrained, is_best)}")
         if len(faulty) > MOST_LINES:
             notice(f"... and so are {len(faulty) - MOST_LINES} more of the {len(each)} clips")
 
@@ -92,7 +92,7 @@ class ClipWriter:
         unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
         still = f"; {unended} had not faded yet: raise --seconds" if unended else ""
         notice(f"{names}: {len(clips)} one-shot{'s' if len(clips) > 1 else ''}, {span}{still}")
-        self._print_verdicts([judge(clip) for clip in clips])
+        self._print_verdicts([judge(clip) for clip in clips], is_best=True)  # one-shots have no other candidates
 
     def write_choices(self, choices: Iterable[Choice]) -> None:
         """Write each clip when the best of its candidates is found."""
@@ -122,9 +122,6 @@ class ClipWriter:
             overwrite=self.overwrite,
             written=written,
         )
-
-    def _remedy(self, faults: Sequence[Fault]) -> str:
-        return remedy(faults, self.is_undertrained)
 
     def _say_written(self) -> None:
         count, rate, speed = len(self.paths), self.rate_hz, self.bar.rate()
