@@ -60,7 +60,9 @@ class ClipWriter:
             for block in blocks:
                 for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # it has no end to be told at
-                        self.bar.say(f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault], self.is_undertrained)}")
+                        self.bar.say(
+                            f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault], self.is_undertrained)}"
+                        )
                 yield block
 
         with self._begun():
