@@ -113,7 +113,7 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
     def words(self):
-        """What it has written to its standard output and error so far."""
+        """Return what it has written to standard output and error so far."""
         return tuple(os.pread(file.fileno(), 1 << 24, 0).decode() for file in self._kept)
 
     def __enter__(self):

@@ -1,4 +1,4 @@
-"""What is measured of training: which ways, and how many rows go through each product."""
+"""The benchmark of training: the ways that it measures, and the rows that go through each matrix product."""
 
 import pytest
 

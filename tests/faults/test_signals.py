@@ -158,7 +158,7 @@ def test_a_signal_at_any_moment(what, number, place, home, seconds, how_many):
 
 
 def handles_signals(process):
-    """Whether a process has said what SIGTERM shall do, the last of its signals."""
+    """Return whether a process handles SIGTERM, the last signal for which it installs a handler."""
     caught = Path(f"/proc/{process}/status").read_text().partition("SigCgt:")[2].split()[0]
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 

@@ -15,7 +15,7 @@ from wavegen.training import processes
 
 
 class ForkedRank:
-    """As much of a ``subprocess.Popen`` as the launcher uses."""
+    """The part of ``subprocess.Popen`` that the launcher uses."""
 
     def __init__(self, command, env, start_new_session):
         self.returncode = None

@@ -30,7 +30,7 @@ def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypat
 
 
 def preparation_of(folder, *overrides):
-    """What the plan says about the preparation, by name; None where it says nothing."""
+    """Return the rows of the plan's table on preparation, by name."""
     config = override(load_config("small").with_values("data", folder=str(folder)), ["training.precision=float32"])
     config = override(config, list(overrides))
     cpu = torch.device("cpu")

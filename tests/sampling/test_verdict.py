@@ -150,7 +150,7 @@ def kinds(clip):
 
 
 def of_speech(n):
-    """So many seconds of speech."""
+    """Return some seconds of speech."""
     return np.concatenate(speech()[:10])[: round(n * RATE_HZ)]
 
 

@@ -1,4 +1,4 @@
-"""How loud audio is, frame by frame, and what recordings are like: the profile that a checkpoint keeps of them."""
+"""Levels of audio, frame by frame, and the profile of its recordings that a checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Sound:
-    """What a stretch of audio is like.
+    """Figures of a stretch of audio.
 
     Attributes:
         loud_db: the ``LOUD_QUANTILE`` of its frames' levels, in dB of full scale.
@@ -120,7 +120,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class RecordingProfile:
-    """What recordings are like, as a model was trained on them.
+    """Figures of recordings, prepared as a model was trained on them.
 
     Attributes:
         level_quantiles: of their frames' levels, in dB of full scale.

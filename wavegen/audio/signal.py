@@ -34,7 +34,7 @@ MAX_KERNEL_VALUES = 2**20  # 4 MB, 50 ms to make; 44.1 to 16 kHz takes 130,400, 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a recording becomes a clip, in this order.
+    """Steps that turn a recording into a clip, in this order.
 
     Args:
         sample_rate_hz: everything is mixed to mono and resampled to this rate.

@@ -27,7 +27,7 @@ def build_quantizer(config: Config) -> Quantizer:
 
 
 def build_preparation(config: Config) -> Preparation:
-    """How recordings become the clips that a configuration trains on.
+    """Return the preparation of the recordings that a configuration trains on.
 
     Clips with mel spectrograms are never cut: what is made of a spectrogram is as long as its recording.
     """

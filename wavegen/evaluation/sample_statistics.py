@@ -162,7 +162,7 @@ def in_pieces(waveforms: Iterable[Floats], rate_hz: int) -> list[Floats]:
 
 @dataclass(frozen=True)
 class SampleFigures:
-    """What some clips sound like, beside the recordings.
+    """Figures of some clips, compared with the recordings.
 
     Attributes:
         score: the sample score, 0 for the recordings themselves; lower is better.
@@ -191,7 +191,7 @@ class SampleFigures:
 
 
 class RecordingStatistics:
-    """What recordings sound like, to compare clips with.
+    """Statistics of recordings, to compare clips with.
 
     Every second piece of the recordings is the reference; the others show which score recordings of the same kind
     have. Two impostors show which score clips have that share the recordings' mean spectrum and level, and nothing

@@ -19,7 +19,7 @@ from wavegen.report.inspection.config import block_in_words, output_in_words
 from wavegen.report.tables import ROWS, Table, facts, minutes
 from wavegen.training.memory import training_bytes
 
-ENOUGH = (  # seconds of audio to train on, from experience with speech, drums and piano
+ENOUGH = (  # seconds of audio to train on: rules of thumb
     (3600, "plenty"),
     (600, "enough for a first try"),
     (120, "little: ten minutes and more sound better"),
@@ -56,7 +56,7 @@ def data_table(corpus: Corpus, is_series: bool = False) -> Table:
 
 
 def _preparation_table(config: Config, corpus: Corpus) -> Table:
-    """What was done to the recordings before they became clips, and how they follow each other in training."""
+    """List the steps that turned recordings into clips, and the order of clips in training."""
     prepared = build_preparation(config)
     stored = {clip.content_hash: clip.stored for clip in corpus.clips}.values()
     cut = sum(getattr(each, "trimmed_seconds", 0.0) for each in stored)
@@ -136,12 +136,12 @@ def _training_table(config: Config, corpus: Corpus, device: torch.device, run: P
 
 
 def _passes(training: TrainingConfig, corpus: Corpus, targets: int) -> str:
-    """How often the training hears its audio, and whether that is little audio to begin with."""
+    """Say how much audio there is, whether that is little, and how many times the training passes over it."""
     n_samples = sum(clip.n_samples for clip in corpus.train)
     seconds = n_samples / corpus.sample_rate_hz
     times = int(training.steps or 0) * targets / max(1, n_samples)
     enough = next(words for least, words in ENOUGH if seconds >= least)
-    return f"{minutes(seconds)}, {enough}; each second is heard {times:.1f} times"
+    return f"{minutes(seconds)}, {enough}; {times:.1f} passes over it"
 
 
 def _backend(training: TrainingConfig) -> str:

@@ -26,7 +26,7 @@ class SampleComparison:
 
     @property
     def likeness(self) -> float | None:
-        """How far the score has come from the better impostor's, 0, to that of other recordings, 1.
+        """Return how far the score has come from the better impostor's, 0, to that of other recordings, 1.
 
         None where an impostor is no worse than other recordings.
         """

@@ -100,8 +100,8 @@ class Verdict:
         """Return what is wrong with a clip so far."""
         runs = [self._run_fault(kind, clip) for kind in range(len(RUNS)) if self._total[kind, clip]]
         if self._recordings is not None and self._remembered:
-            frames = Frames.joined(self._remembered)
-            own = Frames(*(array[clip] for array in vars(frames).values()))
+            self._remembered = [Frames.joined(self._remembered)]  # once, not for each of many clips
+            own = Frames(*(array[clip] for array in vars(self._remembered[0]).values()))
             return [*compare(own, self._recordings), *(fault for fault in runs if fault.kind != RUNS[0])]
         if 0 < self._run[0, clip] == self._n_frames:  # dead from end to end, however short
             return [_run_fault(0, 0.0, self._n_frames * self._seconds)]

@@ -205,7 +205,7 @@ class Generating(Model):
 
     @cached_property
     def recordings(self) -> RecordingProfile | None:
-        """What the training's recordings are like; None in checkpoints that do not say."""
+        """The profile of the training's recordings; None in checkpoints without one."""
         stored = self.checkpoint.metrics.get("recordings")
         return None if stored is None else RecordingProfile.from_dict(stored)
 

@@ -128,7 +128,7 @@ def _choose_precision(config: Config, device: torch.device) -> tuple[str, str, f
 
 @dataclass(frozen=True)
 class FittingSteps:
-    """How many steps fit into some minutes.
+    """Steps that fit into some minutes.
 
     Attributes:
         steps: their number.

@@ -49,7 +49,7 @@ class Material(Protocol):
         """What a prediction costs by each trivial baseline, fitted on the training split."""
 
     def profile(self) -> dict[str, Any] | None:
-        """What the training clips are like, as a checkpoint keeps it; None where there is nothing to hear."""
+        """Measure the profile of the training clips that checkpoints keep; None where there is no sound."""
 
     def audition(
         self, network: Network, seconds: float, seed: int, progress: Callable[[int, int], None]

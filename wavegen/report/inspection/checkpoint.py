@@ -60,7 +60,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
 
 
 def _recordings(stored: dict[str, Any] | None) -> str | None:
-    """What the training's recordings are like, prepared."""
+    """Describe the training's prepared recordings in a line."""
     if stored is None:
         return None
     profile = RecordingProfile.from_dict(stored)
