@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import wavegen as call
 
 import wavegen
+from command_line import wavegen as call
 from wavegen.sampling.engines.reference import ReferenceEngine
 
 OLD = Path(__file__).parent / "data" / "format_1"
