@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wavegen.audio.conditions import Conditioner, parse_label, shown
+from wavegen.audio.conditions import Conditioner, list_labels, parse_label
 from wavegen.audio.features import MelSpectrogram, clip_frames
 from wavegen.audio.quantize import Quantizer
 from wavegen.errors import DataError, UsageError
@@ -76,4 +76,4 @@ def test_a_recording_has_its_label_and_its_own_frames():
 
 
 def test_many_labels_are_not_all_shown():
-    assert shown([f"s{i}" for i in range(25)]).endswith("s19 and 5 more")
+    assert list_labels([f"s{i}" for i in range(25)]).endswith("s19, and 5 more")

@@ -14,9 +14,10 @@ import pytest
 import soundfile
 
 from wavegen.audio.files import AudioInfo, decode, probe, read_blocks
-from wavegen.audio.finding import find_audio, printable
+from wavegen.audio.finding import find_audio
 from wavegen.audio.writer import AudioWriter
 from wavegen.errors import AudioError, DataError, UsageError
+from wavegen.text import printable
 
 RATE = 16000
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from wavegen.atomic import write_atomically
+from wavegen.output_file import write_atomically
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have been told to ignore it
 os.fsync = lambda file: os.kill(os.getpid(), int(sys.argv[1]))

@@ -9,13 +9,13 @@ from matplotlib.image import imread
 
 from wavegen.config import load_config
 from wavegen.errors import UsageError, WavegenError
+from wavegen.output_file import check_writable, write_output
 from wavegen.report.history import History, read_history
 from wavegen.report.inspection import inspect_path, inspect_paths
 from wavegen.report.pictures import draw, draw_audio, spectrogram
 from wavegen.report.pictures.curves import comparison_figure, limits, smooth
 from wavegen.report.pictures.figure import new_figure, spread, title, to_png
 from wavegen.report.pictures.spectrogram import envelope
-from wavegen.report.target import check_target, write_whole
 from wavegen.training.run_folder import RunFolder
 
 RATE = 16000
@@ -198,8 +198,8 @@ def test_nothing_to_draw_is_said(tmp_path):
 def test_a_target_is_checked_before_the_work(tmp_path):
     (tmp_path / "old.png").write_bytes(b"precious")
     (tmp_path / "folder.png").mkdir()
-    check_target(tmp_path / "new.PNG", ".png", overwrite=False)
-    check_target(tmp_path / "old.png", ".png", overwrite=True)
+    check_writable(tmp_path / "new.PNG", overwrite=False, ending=".png")
+    check_writable(tmp_path / "old.png", overwrite=True, ending=".png")
     for name, message in {
         "new.jpg": r"new\.jpg: expected a name that ends in \.png",
         "old.png": r"old\.png: already exists; .*--overwrite",
@@ -208,7 +208,7 @@ def test_a_target_is_checked_before_the_work(tmp_path):
         f"{'x' * 300}.png": "cannot be written",
     }.items():
         with pytest.raises(UsageError, match=message):
-            check_target(tmp_path / name, ".png", overwrite=False)
+            check_writable(tmp_path / name, overwrite=False, ending=".png")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -220,5 +220,5 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(WavegenError, match=r"a\.png: cannot be written \(No space left on device\)"):
-        write_whole(target, b"new")
+        write_output(target, b"new")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"old")]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.cli.saying import show_json
+from wavegen.cli.console import print_json
 from wavegen.evaluation.evaluation import Score
 from wavegen.evaluation.measure import SQUARED_ERROR
 from wavegen.evaluation.series import Errors, SeriesScore
@@ -155,12 +155,12 @@ def test_json_has_no_numbers_that_are_not_finite(figure, capsys):
     def refuse(text):
         raise AssertionError(text)
 
-    show_json(sound_document([SCORES[0], score("4", 100, figure)], RATE_HZ, Quantizer(), {"int8": figure}))
+    print_json(sound_document([SCORES[0], score("4", 100, figure)], RATE_HZ, Quantizer(), {"int8": figure}))
     document = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert document["bits_per_sample"] is document["interval_95"] is document["precision_costs"]["int8"] is None
     assert document["clips"][0]["bits_per_sample"] == 3.0
-    show_json(series_document([SERIES[0], series_score("c", figure, 1.0)], SQUARED_ERROR))
+    print_json(series_document([SERIES[0], series_score("c", figure, 1.0)], SQUARED_ERROR))
     document = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert document["squared_error"] is document["minus_baselines"]["last value"]["interval_95"] is None
-    show_json([{"share_of_limit": figure, "batch": 1}])
+    print_json([{"share_of_limit": figure, "batch": 1}])
     assert json.loads(capsys.readouterr().out) == [{"share_of_limit": None, "batch": 1}]

@@ -21,8 +21,7 @@ import numpy.typing as npt
 from wavegen.audio.features import Frames, MelSpectrogram, clip_frames, normalized
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.errors import DataError, UsageError
-
-SHOWN_LABELS = 20  # in a message
+from wavegen.text import list_first, printable
 
 
 class ConditionRows(NamedTuple):
@@ -195,9 +194,9 @@ class Conditioner:
         if not self.labels:
             return None
         if not label:
-            raise UsageError(f"--label: expected one of {shown(self.labels)}, found none")
+            raise UsageError(f"--label: expected one of {list_labels(self.labels)}, found none")
         if unknown := [name for name in label if name not in self.labels]:
-            raise UsageError(f"--label: no such label '{unknown[0]}'; this model knows {shown(self.labels)}")
+            raise UsageError(f"--label: no such label '{unknown[0]}'; this model knows {list_labels(self.labels)}")
         total = sum(label.values())
         if not all(0 <= weight < np.inf for weight in label.values()) or not 0 < total < np.inf:
             raise UsageError(f"--label: expected weights of 0 or more and not all 0, found {dict(label)}")
@@ -207,7 +206,7 @@ class Conditioner:
         if not self.labels:
             return None
         if label not in self.labels:
-            raise DataError(f"the label {label!r} is none of this model's: {shown(self.labels)}")
+            raise DataError(f"the label {label!r} is none of this model's: {list_labels(self.labels)}")
         return np.array([name == label for name in self.labels], np.float32)
 
 
@@ -232,7 +231,6 @@ def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:
     return weights
 
 
-def shown(labels: Sequence[str]) -> str:
-    """Labels in a message: the first of them, and how many more there are."""
-    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
-    return ", ".join(labels[:SHOWN_LABELS]) + more
+def list_labels(labels: Sequence[str]) -> str:
+    """Return labels for a message: the first of them, and how many more there are."""
+    return list_first(map(printable, labels), 20, ", ")

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.decoding import Decoder, DecoderError, borrow_decoder
-from wavegen.audio.finding import NEEDS_CONVERSION, convert_it, printable, suffix, what_else
+from wavegen.audio.finding import NEEDS_CONVERSION, ffmpeg_command, suffix
 from wavegen.errors import AudioError, UsageError
+from wavegen.text import describe_kind, printable
 
 Floats = npt.NDArray[np.float32]
 
@@ -118,11 +119,11 @@ def _check_file(path: Path) -> None:
         wrong = UsageError if error.errno == errno.ENAMETOOLONG else AudioError
         raise wrong(f"{where}: cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):
-        raise AudioError(f"{where}: {what_else(path)}")
+        raise AudioError(f"{where}: {describe_kind(path)}")
     if status.st_size == 0:
         raise AudioError(f"{where}: the file is empty (0 bytes)")
     if suffix(path.name) in NEEDS_CONVERSION:
-        raise AudioError(f"{where}: {convert_it(path.name)}")
+        raise AudioError(f"{where}: {ffmpeg_command(path.name)}")
     try:
         with path.open("rb"):
             pass  # libsndfile calls a file that may not be read "not found"

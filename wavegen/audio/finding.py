@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavegen.errors import DataError, UsageError
+from wavegen.text import describe_kind, printable
 
 # fmt: off
 READABLE = frozenset((
@@ -95,11 +96,11 @@ def find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) 
             elif _is(entry.is_dir):
                 (links if entry.is_symlink() else folders).append(name + "/")
             elif not _is(entry.is_file):
-                unusable.append((name, what_else(folder / name)))
+                unusable.append((name, describe_kind(folder / name)))
             elif suffix(entry.name) in readable:
                 names.append(name)
             elif suffix(entry.name) in hopeless:
-                unusable.append((name, convert_it(entry.name)))
+                unusable.append((name, ffmpeg_command(entry.name)))
             else:
                 n_ignored += 1
     return FoundAudio(tuple(sorted(names)), tuple(sorted(unusable)), n_ignored)
@@ -113,36 +114,12 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def printable(path: str | Path) -> str:
-    """A path as one line of valid text: line breaks, control characters and undecodable bytes are escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in str(path)
-    )
-
-
 def suffix(name: str) -> str:
     """A file name's ending in lower case, with its dot."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a scan of 10,000 names; a Path each costs more)
 
 
-def what_else(path: Path) -> str:
-    """Why something that is neither a regular file nor a folder is not used."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        return f"a broken link ({error.strerror})" if path.is_symlink() else f"cannot be read ({error.strerror})"
-    kinds = {
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-        stat.S_IFDIR: "a folder",
-    }
-    return f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
-
-
-def convert_it(name: str) -> str:
+def ffmpeg_command(name: str) -> str:
     """The reason for a format that libsndfile lacks, and what to do."""
     source = printable(name)
     target = printable(Path(name).with_suffix(".flac").name)

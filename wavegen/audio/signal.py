@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from wavegen.audio.files import MAX_FRAMES, Floats, read_blocks
-from wavegen.audio.finding import printable
 from wavegen.errors import AudioError
+from wavegen.text import printable
 
 Level = Literal["keep", "peak", "rms"]
 

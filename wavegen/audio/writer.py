@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.files import Floats
-from wavegen.audio.finding import printable, suffix
-from wavegen.audio.target import already_there, check_writable
+from wavegen.audio.finding import suffix
 from wavegen.errors import AudioError, UsageError
+from wavegen.output_file import already_exists, check_writable
+from wavegen.text import printable
 
 WRITABLE = (".wav", ".flac", ".ogg")
 PCM_SCALE = 32768  # what libsndfile divides 16-bit samples by, so that reading and writing are inverse
@@ -116,7 +117,8 @@ class AudioWriter:
         if isinstance(error, BrokenPipeError):
             return error
         if isinstance(error, FileExistsError):
-            return already_there(self._where)
+            assert self._path is not None
+            return already_exists(self._path)
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
         else:
@@ -197,7 +199,7 @@ def _check_target(path: Path, rate_hz: int, overwrite: bool) -> None:
     where = printable(path)
     if suffix(path.name) not in WRITABLE:
         raise UsageError(f"{where}: expected a file ending in {', '.join(WRITABLE)}, or - for standard output")
-    check_writable(path, overwrite, "; - writes to standard output")
+    check_writable(path, overwrite, alternative="; - writes to standard output")
     if suffix(path.name) == ".ogg" and rate_hz > MAX_OGG_RATE_HZ:
         raise UsageError(f"{where}: Ogg Vorbis goes up to {MAX_OGG_RATE_HZ} Hz, the audio has {rate_hz}; use .wav")
 

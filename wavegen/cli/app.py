@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
-from wavegen.cli.saying import complain, shortened
+from wavegen.cli.console import print_error, shorten_path
 from wavegen.errors import UsageError, WavegenError
 
 
@@ -26,7 +26,7 @@ class Commands(TyperGroup):
         except WavegenError as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            complain(str(error))
+            print_error(str(error))
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             _drop_standard_output()
@@ -34,7 +34,7 @@ class Commands(TyperGroup):
         except OSError as error:  # that nobody has put into words
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            complain(f"{shortened(error.filename)}: {error.strerror}" if error.filename else str(error.strerror))
+            print_error(f"{shorten_path(error.filename)}: {error.strerror}" if error.filename else str(error.strerror))
             raise typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1) from None
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from wavegen.cli.console import print_json, print_notice, print_tables
 from wavegen.cli.options import Json, Overrides, load_settings
-from wavegen.cli.saying import notice, show, show_json
 from wavegen.errors import UsageError
 
 
@@ -31,9 +31,9 @@ def bench(
     settings = load_settings(config, list(overrides or [])) if trained is None else trained.config
     if settings.is_series:
         raise UsageError("bench: it measures models of sound, found output.kind: regression")
-    machine, rows = measure(settings, None if trained is None else trained.network, notice)
+    machine, rows = measure(settings, None if trained is None else trained.network, print_notice)
     measured = list(rows)
     if as_json:
-        show_json([row.as_dict() for row in measured])
+        print_json([row.as_dict() for row in measured])
     else:
-        show([machine_table(machine, processor_name()), *speed_tables(measured)])
+        print_tables([machine_table(machine, processor_name()), *speed_tables(measured)])

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.cli.saying import notice
+from wavegen.cli.console import print_notice
 from wavegen.report.terminal import ProgressBar
 from wavegen.sampling.verdict import Fault, Verdict, in_words, remedy
 from wavegen.sampling.writing import write_clip, write_clips
+from wavegen.text import pluralize
 from wavegen.trained.choosing import Choice
 
 Floats = npt.NDArray[np.float32]
@@ -71,7 +72,7 @@ class ClipWriter:
             except (KeyboardInterrupt, SystemExit):
                 if self.bar.count:
                     seconds = self.bar.count // count / self.rate_hz
-                    notice(f"stopped; {seconds:.2f} s kept in {', '.join(self.paths)}")
+                    print_notice(f"stopped; {seconds:.2f} s kept in {', '.join(self.paths)}")
                 raise
         self._say_written()
         self._print_verdicts([verdict.faults(i) for i in range(count)])
@@ -80,9 +81,9 @@ class ClipWriter:
         """Print a line for each of the first faulty clips; ``is_best`` as ``remedy``."""
         faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
         for path, faults in faulty[:MOST_LINES]:
-            notice(f"{_name(path)}: {in_words(faults)}; {remedy(faults, self.is_undertrained, is_best)}")
+            print_notice(f"{_name(path)}: {in_words(faults)}; {remedy(faults, self.is_undertrained, is_best)}")
         if len(faulty) > MOST_LINES:
-            notice(f"... and so are {len(faulty) - MOST_LINES} more of the {len(each)} clips")
+            print_notice(f"... and so are {len(faulty) - MOST_LINES} more of the {len(each)} clips")
 
     def write_one_shots(self, clips: Sequence[Floats], judge: Callable[[Floats], list[Fault]]) -> None:
         """Write clips of different lengths, and print their verdicts."""
@@ -93,7 +94,7 @@ class ClipWriter:
         span = f"{lengths[0]:.2f} s" if len(clips) == 1 else f"{lengths[0]:.2f} to {lengths[-1]:.2f} s long"
         unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
         still = f"; {unended} had not faded yet: raise --seconds" if unended else ""
-        notice(f"{names}: {len(clips)} one-shot{'s' if len(clips) > 1 else ''}, {span}{still}")
+        print_notice(f"{names}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
         self._print_verdicts([judge(clip) for clip in clips], is_best=True)  # one-shots have no other candidates
 
     def write_choices(self, choices: Iterable[Choice]) -> None:
@@ -106,7 +107,7 @@ class ClipWriter:
                     self.bar.say(f"{_name(path)}: {choice}")
                     done += 1
             except (KeyboardInterrupt, SystemExit):
-                notice(f"stopped; {done} of {len(self.paths)} clips are written")
+                print_notice(f"stopped; {done} of {len(self.paths)} clips are written")
                 raise
         self._say_written()
 
@@ -129,7 +130,7 @@ class ClipWriter:
         count, rate, speed = len(self.paths), self.rate_hz, self.bar.rate()
         names = _name(self.paths[0]) if count == 1 else f"{self.paths[0]} to {self.paths[-1]}"
         seconds = (self.n_samples or 0) / rate
-        notice(f"{names}: {count} x {seconds:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
+        print_notice(f"{names}: {count} x {seconds:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
 
 
 def _name(path: str) -> str:

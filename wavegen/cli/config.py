@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wavegen.cli.saying import show
+from wavegen.cli.console import print_tables
 from wavegen.errors import UsageError
 
 
@@ -26,4 +26,4 @@ def config(
     elif preset is not None:
         typer.echo(preset_text(preset), nl=False)
     else:
-        show([Table("Presets: wavegen config NAME > my.yaml", (), list(preset_summaries().items()))])
+        print_tables([Table("Presets: wavegen config NAME > my.yaml", (), list(preset_summaries().items()))])

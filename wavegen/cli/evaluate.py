@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wavegen.cli.console import data_progress, print_json, print_notice, print_tables, shorten_path
 from wavegen.cli.options import Device, Json, Source, given_options, refuse
-from wavegen.cli.saying import data_progress, notice, shortened, show, show_json
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --csv.")] = False,
 ) -> None:
     """Score audio in bits/sample, or forecasts of series, beside trivial baselines fitted on the training split."""
-    from wavegen.report.target import check_target
+    from wavegen.output_file import check_writable
     from wavegen.trained import load
 
     if csv == "-" and as_json:
         raise UsageError("--csv - and --json: both go to standard output; give one of them, or a file")
     if csv is not None and csv != "-":
-        check_target(Path(csv), ".csv", overwrite)
+        check_writable(Path(csv), overwrite, ending=".csv")
     trained, paths = load(source, device), [Path(path) for path in audio or []]
     given = given_options(context)
     if samples:
@@ -96,23 +96,23 @@ def _evaluate_samples(
     progress = data_progress()
     recordings = trained.recording_statistics(progress)
     if not paths and (warning := trained.doubt()):
-        notice(warning)
+        print_notice(warning)
     if paths:
-        waveforms = trained.read_clips(paths, notice)
+        waveforms = trained.read_clips(paths, print_notice)
     elif one_shot:
-        waveforms = trained.one_shots(seconds, count=clips, seed=seed, notice=notice)
+        waveforms = trained.one_shots(seconds, count=clips, seed=seed, notice=print_notice)
     else:
         with ProgressBar("generating", clips * trained.n_samples(seconds), unit="sample") as bar:
             blocks = []
-            for block in trained.stream(seconds, count=clips, seed=seed, notice=notice):
+            for block in trained.stream(seconds, count=clips, seed=seed, notice=print_notice):
                 blocks.append(block)
                 bar.move_to(bar.count + block.size)
         waveforms = list(np.concatenate(blocks, axis=1))
     compared = SampleComparison(recordings.figures(waveforms), recordings.references())
     if as_json:
-        show_json(compared.document())
+        print_json(compared.document())
     else:
-        show([compared.table()])
+        print_tables([compared.table()])
 
 
 def _sound_scores(
@@ -129,8 +129,10 @@ def _sound_scores(
     if label is not None and not trained.labels:
         raise UsageError("--label: this model has no labels; leave it out")
     progress = data_progress()
-    clips = trained.read_all(paths, notice, label, progress) if paths else trained.held_out(progress, notice)
-    baselines = trained.fit_baselines(notice, progress)
+    clips = (
+        trained.read_all(paths, print_notice, label, progress) if paths else trained.held_out(progress, print_notice)
+    )
+    baselines = trained.fit_baselines(print_notice, progress)
     with ProgressBar("scoring", sum(len(clip.classes) for clip in clips), unit="sample") as bar:
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: bar.move_to(bar.count + n))
     rate, costs = trained.sample_rate_hz, trained.precision_costs
@@ -152,8 +154,8 @@ def _series_scores(
     from wavegen.report.scores import series_tables
     from wavegen.report.terminal import ProgressBar
 
-    series = trained.series_to_score(paths, test, notice)
-    linear = trained.fit_linear_forecast(notice)
+    series = trained.series_to_score(paths, test, print_notice)
+    linear = trained.fit_linear_forecast(print_notice)
     with ProgressBar("scoring", None, unit="position") as bar:
         errors = trained.score_series(series, lambda n: bar.move_to(bar.count + n))
     scores = score_series(series, errors, linear, trained.config.output.horizon, trained.config.output.error)
@@ -163,15 +165,15 @@ def _series_scores(
 
 def _say(document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None) -> None:
     """Write what goes to a file, then print."""
+    from wavegen.output_file import write_output
     from wavegen.report.score_files import csv_text
-    from wavegen.report.target import write_whole
 
     if csv is not None and csv != "-":
-        write_whole(Path(csv), csv_text(rows).encode())
-        notice(f"written: {shortened(csv)}")
+        write_output(Path(csv), csv_text(rows).encode())
+        print_notice(f"written: {shorten_path(csv)}")
     if csv == "-":
         typer.echo(csv_text(rows), nl=False)
     elif as_json:
-        show_json(document)
+        print_json(document)
     else:
-        show(tables)
+        print_tables(tables)

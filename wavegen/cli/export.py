@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from wavegen.cli.console import print_notice
 from wavegen.cli.options import Source
-from wavegen.cli.saying import notice
 
 
 def export(
@@ -18,8 +18,8 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a model for use: averaged weights and configuration alone, or one step of sampling for ONNX."""
+    from wavegen.output_file import check_writable, write_output
     from wavegen.report.tables import file_size
-    from wavegen.report.target import check_target, write_whole
     from wavegen.sampling.onnx_step import onnx_step
     from wavegen.training.checkpoint import load_checkpoint, save_checkpoint
     from wavegen.training.export import for_use, goes_to_onnx
@@ -27,10 +27,10 @@ def export(
 
     path = Path(output)
     to_onnx = goes_to_onnx(path, precision)
-    check_target(path, path.suffix, overwrite)
+    check_writable(path, overwrite, ending=path.suffix)
     checkpoint = load_checkpoint(find_checkpoint(Path(source)))
     if to_onnx:
-        write_whole(path, onnx_step(checkpoint.average, checkpoint.config))
+        write_output(path, onnx_step(checkpoint.average, checkpoint.config))
     else:
         save_checkpoint(for_use(checkpoint, precision), path)
-    notice(f"written: {output}, {file_size(path.stat().st_size)}, averaged weights in {precision}")
+    print_notice(f"written: {output}, {file_size(path.stat().st_size)}, averaged weights in {precision}")

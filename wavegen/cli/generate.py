@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wavegen.cli.console import print_notice
 from wavegen.cli.options import Device, Source, given_options, refuse
-from wavegen.cli.saying import notice
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def generate(
     paths = output_paths(output, count, overwrite)
     if seed is None:
         seed = secrets.randbelow(SEEDS)
-        notice(f"seed: {seed}")
+        print_notice(f"seed: {seed}")
     doubt = trained.doubt()
     if doubt:
-        notice(doubt)
+        print_notice(doubt)
     rate = trained.sample_rate_hz
     past = None if prime is None else trained.read_prime(Path(prime))
     frames = None if mel is None else trained.read_mel(mel)
@@ -133,11 +133,11 @@ def generate(
     if one_shot:
         if length is None or best_of > 1 or with_prime:
             raise UsageError("--one-shot: expected a finite --seconds and neither --best-of nor --with-prime")
-        writer.write_one_shots(trained.one_shots(length, notice=notice, **options), trained.faults)
+        writer.write_one_shots(trained.one_shots(length, notice=print_notice, **options), trained.faults)
     elif best_of == 1:
-        writer.write_stream(trained.stream(length, notice=notice, **options))
+        writer.write_stream(trained.stream(length, notice=print_notice, **options))
     else:
-        writer.write_choices(trained.choose(length, best_of, made=writer.made, notice=notice, **options))
+        writer.write_choices(trained.choose(length, best_of, made=writer.made, notice=print_notice, **options))
 
 
 def _forecast(
@@ -153,12 +153,12 @@ def _forecast(
     check_output(output, overwrite)
     known = read_series(Path(prime))
     if known.left_out:
-        notice(f"{prime}: columns without numbers are left out: {', '.join(known.left_out)}")
+        print_notice(f"{prime}: columns without numbers are left out: {', '.join(known.left_out)}")
     forecasts = {name: trained.forecast(values, steps) for name, values in known.series.items()}
     write_series(output, forecasts, sys.stdout)
     length = len(next(iter(forecasts.values())))
     where = "standard output" if output == "-" else output
-    notice(f"{where}: {len(forecasts)} series, the next {length} values of each")
+    print_notice(f"{where}: {len(forecasts)} series, the next {length} values of each")
 
 
 def _seconds(text: str) -> float | None:

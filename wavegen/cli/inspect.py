@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from wavegen.cli.console import data_progress, print_json, print_notice, print_tables
 from wavegen.cli.options import Json
-from wavegen.cli.saying import data_progress, notice, show, show_json
 from wavegen.errors import UsageError
 
 
@@ -39,31 +39,31 @@ def inspect(
     """Show what something is."""
     from wavegen.data.cache import ClipCache
     from wavegen.data.housekeeping import drop
+    from wavegen.output_file import check_writable
     from wavegen.report.inspection import inspect_paths
     from wavegen.report.page import SampleRequest, check_page, write_page
     from wavegen.report.pictures import draw
-    from wavegen.report.target import check_target
 
     if drop_cache and (len(paths) != 1 or not Path(paths[0]).is_dir()):
         raise UsageError(f"--drop-cache: expected one folder of recordings, found {' '.join(paths)}")
     if plot is not None:
-        check_target(Path(plot), ".png", overwrite)
+        check_writable(Path(plot), overwrite, ending=".png")
     request = SampleRequest.parse(temperatures, sample_seconds)
     if html is not None:
         check_page(paths, Path(html), overwrite)
     inspection = inspect_paths(paths, data_progress("reading"), hear=listen)
     if as_json:
-        show_json(inspection.facts)
+        print_json(inspection.facts)
     else:
-        show(inspection.tables)
+        print_tables(inspection.tables)
     if plot is not None:
         draw(inspection, Path(plot))
-        notice(f"drawn: {plot}")
+        print_notice(f"drawn: {plot}")
     if html is not None:
         n_bytes = write_page(inspection, Path(html), request, data_progress("generating", "sample"))
-        notice(f"written: {html}, {n_bytes / 1e6:.1f} MB")
+        print_notice(f"written: {html}, {n_bytes / 1e6:.1f} MB")
     if drop_cache:
         if inspection.kind != "folder":
             raise UsageError(f"--drop-cache: expected one folder of recordings, found {paths[0]}: a {inspection.kind}")
         dropped = drop(ClipCache(), Path(paths[0]))
-        notice(f"dropped from the cache: {dropped.n_files:,} files, {dropped.n_bytes / 1e6:.1f} MB")
+        print_notice(f"dropped from the cache: {dropped.n_files:,} files, {dropped.n_bytes / 1e6:.1f} MB")

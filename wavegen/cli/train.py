@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wavegen.cli.console import data_progress, ignore_text, print_error, print_notice, print_tables
 from wavegen.cli.options import Device, Overrides, load_settings
-from wavegen.cli.saying import complain, data_progress, notice, show, silence
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def train(
     if devices is not None and devices > 1 and PARENT_KEY not in os.environ:
         if place_from(os.environ) is not None:
             raise UsageError("--devices: this process is one of several already; leave it out")
-        raise typer.Exit(run_processes(devices, own_command(), complain))
+        raise typer.Exit(run_processes(devices, own_command(), print_error))
     from wavegen.training import launch
 
     given = list(overrides or [])
@@ -63,7 +63,7 @@ def train(
     if folder is not None:
         given.append(f"data.folder={json.dumps(str(Path(folder).absolute()))}")
     with joined(device) as group:
-        say, progress = (notice, data_progress()) if group.speaks else (silence, None)
+        say, progress = (print_notice, data_progress()) if group.speaks else (ignore_text, None)
         run_folder = group.attempt(lambda: _run_folder(folder, run, config, given, resume, init_from))
         again = group.restarts(run_folder)
         if resume or again:
@@ -81,9 +81,9 @@ def train(
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train, and say how it goes."""
+    from wavegen.cli.hints import forecast_command, generate_command, resume_command
     from wavegen.data.reading import build_conditioner
     from wavegen.evaluation.measure import measure_of
-    from wavegen.report.next_call import forecasting, hearing, resuming
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
     from wavegen.sampling.verdict import in_words
@@ -98,24 +98,26 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     except (Interrupted, LostProcess) as stop:
         display.close()
         if isinstance(stop, LostProcess):
-            complain(str(stop))
+            print_error(str(stop))
         typer.echo(f"stopped at step {trainer.progress.step:,}; saved. Go on with:", err=True)
-        typer.echo(f"  {resuming(run_folder.path)}", err=True)
+        typer.echo(f"  {resume_command(run_folder.path)}", err=True)
         raise typer.Exit(stop.exit_code) from None
     finally:
         display.close()
     if trainer.config.is_series:
         typer.echo(f"done: {run_folder.path}. Go on with a series with:", err=True)
-        typer.echo(f"  {forecasting(run_folder.path)}", err=True)
+        typer.echo(f"  {forecast_command(run_folder.path)}", err=True)
         return
     if display.audition_faults is not None:
         typer.echo(f"last audition: {in_words(display.audition_faults) or 'like the recordings'}", err=True)
     if display.audition_faults:
-        typer.echo(f"Train longer with:\n  {resuming(run_folder.path)} --minutes 30", err=True)
+        typer.echo(f"Train longer with:\n  {resume_command(run_folder.path)} --minutes 30", err=True)
     typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
     conditioner = build_conditioner(trainer.config)
     makes_sound_of_mel = conditioner.mel is not None
-    typer.echo(f"  {hearing(run_folder.path, conditioner.labels, makes_sound_of_mel, trainer.corpus)}", err=True)
+    typer.echo(
+        f"  {generate_command(run_folder.path, conditioner.labels, makes_sound_of_mel, trainer.corpus)}", err=True
+    )
 
 
 def _train_along(trainer: Trainer) -> None:
@@ -167,4 +169,4 @@ def _print_plan(trainer: Trainer, run: RunFolder) -> None:
     from wavegen.report.plan import plan_tables
 
     tables = plan_tables(trainer.config, trainer.corpus, trainer.model, trainer.device, run.path, trainer.group.size)
-    show(tables, sys.stderr)
+    print_tables(tables, sys.stderr)

@@ -24,12 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Classes, Quantizer
 from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.data.cache_index import CacheIndex, Outcome, Row, errors_explained, open_index, path_key
 from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
+from wavegen.text import printable
 
 FORMAT = 3  # raise it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0

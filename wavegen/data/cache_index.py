@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from wavegen.audio.finding import printable
 from wavegen.errors import DataError
+from wavegen.text import printable
 
 BUSY_SECONDS = 60.0
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Classes
+from wavegen.text import printable
 
 Split = Literal["train", "validation"]
 Manifest = list[dict[str, Any]]

@@ -11,10 +11,10 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavegen.audio.finding import FoundAudio, find_audio, printable
+from wavegen.audio.finding import FoundAudio, find_audio
 from wavegen.data.corpus import Split
-from wavegen.data.wording import count_of, first_few
 from wavegen.errors import UsageError
+from wavegen.text import list_first, pluralize, printable
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _read_names(listing: Path, folder: Path, known: Set[str]) -> set[str]:
     names = {posixpath.normpath(line.strip()) for line in text.split("\n") if line.strip()}
     if unknown := sorted(names - known):
         raise UsageError(
-            f"{printable(listing)}: {count_of(unknown, 'name')} not among the files of {printable(folder)}:"
-            f" {first_few(map(printable, unknown))}"
+            f"{printable(listing)}: {pluralize(len(unknown), 'name is')} not among the files of {printable(folder)}:"
+            f" {list_first(map(printable, unknown))}"
         )
     return names

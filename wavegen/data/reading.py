@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wavegen.audio.conditions import Conditioner, shown
+from wavegen.audio.conditions import Conditioner, list_labels
 from wavegen.audio.decoding import end_decoders
 from wavegen.audio.features import MelSpectrogram
 from wavegen.audio.quantize import Classes, Quantizer
@@ -99,8 +99,8 @@ def _with_labels(config: Config, corpus: Corpus) -> Config:
         return config.with_values("data", label_names=list(corpus.labels))
     if strange := [name for name in corpus.labels if name not in config.data.label_names]:
         raise DataError(
-            f"{corpus.folder}: expected the labels {shown(config.data.label_names)}, found {shown(strange)} besides; "
-            "start a new run, with --init-from to keep what was learnt"
+            f"{corpus.folder}: expected the labels {list_labels(config.data.label_names)}, found "
+            f"{list_labels(strange)} besides; start a new run, with --init-from to keep what was learnt"
         )
     return config
 

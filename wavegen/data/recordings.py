@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from wavegen.audio.finding import READABLE, find_files, printable
+from wavegen.audio.finding import READABLE, find_files
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import INAUDIBLE, MISSING_SECONDS, Level, Preparation
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
@@ -14,8 +14,8 @@ from wavegen.data.corpus import TAIL, Clip, Corpus
 from wavegen.data.listing import File, list_files, look_up
 from wavegen.data.series_files import ENDINGS as SERIES_ENDINGS
 from wavegen.data.split import split_clips
-from wavegen.data.wording import count_of, first_few
 from wavegen.errors import DataError
+from wavegen.text import list_first, pluralize, printable
 
 Labels = Literal["none", "subfolders"]
 
@@ -93,8 +93,8 @@ def _loose_files(files: Sequence[File]) -> list[str]:
         if file.is_loose:
             loose.setdefault(file.label, []).append(printable(file.name))
     return [
-        f"{count_of(names, 'file')} in no sub-folder, which would be the label, and labelled with the folder's own"
-        f" name, {printable(label)}: {first_few(names)}."
+        f"{pluralize(len(names), 'file is')} in no sub-folder, which would be the label, and labelled with the"
+        f" folder's own name, {printable(label)}: {list_first(names)}."
         for label, names in loose.items()
     ]
 
@@ -106,17 +106,20 @@ def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
     held = [clip for clip in clips if clip.split == "validation" and not clip.name.endswith(TAIL)]
     trained_on = {clip.content_hash for clip in train}
     if copies := [printable(clip.name) for clip in held if clip.content_hash in trained_on]:
-        notes.append(f"{count_of(copies, 'held-out file')} also trained on, byte for byte: {first_few(copies)}.")
+        notes.append(
+            f"{pluralize(len(copies), 'held-out file is')} also trained on, byte for byte: {list_first(copies)}."
+        )
     labels = {clip.label for clip in train}
     if strange := sorted({clip.label for clip in held if clip.label is not None and clip.label not in labels}):
         notes.append(
-            f"{count_of(strange, 'label')} only held out, never trained on: {first_few(map(printable, strange))}."
+            f"{pluralize(len(strange), 'label is')} only held out, never trained on: "
+            f"{list_first(map(printable, strange))}."
         )
     if silent := [printable(clip.name) for clip in train if clip.stored.peak < INAUDIBLE]:
-        notes.append(f"{count_of(silent, 'file')} silent from end to end: {first_few(silent)}.")
+        notes.append(f"{pluralize(len(silent), 'file is')} silent from end to end: {list_first(silent)}.")
     if level == "keep" and (loud := [printable(clip.name) for clip in train if clip.stored.peak > LOUD_PEAK]):
-        what = f"{count_of(loud, 'file')} louder than full scale and clipped (audio.level: peak avoids it)"
-        notes.append(f"{what}: {first_few(loud)}.")
+        what = f"{pluralize(len(loud), 'file is')} louder than full scale and clipped (audio.level: peak avoids it)"
+        notes.append(f"{what}: {list_first(loud)}.")
     return notes
 
 
@@ -131,7 +134,7 @@ def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> s
     where = printable(folder)
     if not unusable and (series := find_files(folder, SERIES_ENDINGS, frozenset(), "series").names):
         return (
-            f"{where}: expected recordings, found none, but series of numbers ({first_few(map(printable, series))});"
+            f"{where}: expected recordings, found none, but series of numbers ({list_first(map(printable, series))});"
             " those take --config book-simple --set data.synthetic=null"
         )
     if not unusable:
@@ -140,4 +143,4 @@ def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> s
             f" {n_ignored} other entries were ignored"
         )
     reasons = [f"{printable(name)}: {reason}" for name, reason in sorted(unusable.items())]
-    return f"{where}: none of the {len(reasons)} audio files can be used: {first_few(reasons)}"
+    return f"{where}: none of the {len(reasons)} audio files can be used: {list_first(reasons)}"

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.finding import FoundAudio, find_files, printable
+from wavegen.audio.finding import FoundAudio, find_files
 from wavegen.data.corpus import Clip, Corpus, Split
 from wavegen.data.listing import File, list_files, look_up
 from wavegen.data.series_files import ENDINGS, Values, read_series
 from wavegen.data.split import split_clips
 from wavegen.data.waves import N_TRAIN, N_VALIDATION, make_waves
-from wavegen.data.wording import count_of, first_few
 from wavegen.errors import DataError
+from wavegen.text import list_first, pluralize, printable
 
 Progress = Callable[[int, int], None]
 
@@ -96,8 +96,8 @@ def build_series_corpus(
                 progress(done, len(files))
         if whole.left_out:
             columns = [f"'{printable(name)}'" for name in whole.left_out]
-            what = f"{count_of(columns, 'column')} left out, without numbers"
-            notes.append(f"{printable(file.name)}: {what}: {first_few(columns)}.")
+            what = f"{pluralize(len(columns), 'column is')} left out, without numbers"
+            notes.append(f"{printable(file.name)}: {what}: {list_first(columns)}.")
         for name, values in whole.series.items():
             full_name = f"{file.name}[{name}]" if name else file.name
             if len(values) <= horizon:
@@ -206,4 +206,4 @@ def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> s
     if not unusable:
         return f"{where}: expected series of numbers (.npy, .csv), found none; {n_ignored} other entries were ignored"
     reasons = [f"{printable(name)}: {reason}" for name, reason in sorted(unusable.items())]
-    return f"{where}: none of {len(reasons)} can be used: {first_few(reasons)}"
+    return f"{where}: none of {len(reasons)} can be used: {list_first(reasons)}"

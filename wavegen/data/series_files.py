@@ -14,10 +14,10 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.atomic import write_atomically
-from wavegen.audio.finding import printable, suffix
-from wavegen.audio.target import check_writable
+from wavegen.audio.finding import suffix
 from wavegen.errors import DataError, UsageError
+from wavegen.output_file import check_writable, write_atomically
+from wavegen.text import pluralize, printable
 
 ENDINGS = frozenset((".npy", ".csv"))
 DELIMITERS = ",;\t"
@@ -127,7 +127,7 @@ def _read_csv(path: Path) -> SeriesFile:
     width = len(rows[0][1])
     for line, row in rows:
         if len(row) != width:
-            expected = f"{width} column{'' if width == 1 else 's'}, parted by {delimiter!r} as in line {rows[0][0]}"
+            expected = f"{pluralize(width, 'column')}, parted by {delimiter!r} as in line {rows[0][0]}"
             raise _UnusableError(f"expected {expected}, found {len(row)}", line)
     if delimiter == "," and (split := _split_decimal([row for _, row in rows])):
         raise _UnusableError(

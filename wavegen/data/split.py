@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from wavegen.audio.finding import printable
 from wavegen.data.corpus import TAIL, Clip, Split
 from wavegen.errors import DataError
+from wavegen.text import printable
 
 FEW_FILES = 10  # fewer are too few to hold out whole ones
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
 from wavegen.evaluation.measure import Measure, measure_in
 from wavegen.report.inspection.config import as_yaml, receptive_field, resolution
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.inspection.run import inspect_run
 from wavegen.report.tables import Table, heard_in_words, minutes
+from wavegen.text import printable
 
 FIGURES = (
     "step",

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from wavegen.audio.conditions import shown
-from wavegen.audio.finding import printable
+from wavegen.audio.conditions import list_labels
 from wavegen.audio.signal import INAUDIBLE
 from wavegen.config import Config, TrainingConfig
 from wavegen.data.corpus import Clip, Corpus
@@ -17,6 +16,7 @@ from wavegen.device import describe_device
 from wavegen.model.network import Network
 from wavegen.report.inspection.config import block_in_words, output_in_words
 from wavegen.report.tables import ROWS, Table, facts, minutes
+from wavegen.text import printable
 from wavegen.training.memory import training_bytes
 
 ENOUGH = (  # seconds of audio to train on: rules of thumb
@@ -98,7 +98,7 @@ def _model_table(config: Config, model: Network) -> Table:
         parameters=f"{model.n_parameters:,}",
         receptive_field=("all of the past, in training at least " if model.has_memory else "")
         + (f"{field:,} points" if config.is_series else f"{field:,} samples, {1000 * field / rate:.0f} ms"),
-        labels=f"{len(names)}: {shown([printable(name) for name in names])}" if config.n_labels else None,
+        labels=f"{len(names)}: {list_labels(names)}" if config.n_labels else None,
         mel_spectrograms=str(mel) if mel is not None else None,
         sound=None if config.is_series else f"{rate:,} Hz, {build_quantizer(config)}",
         values=f"less {config.data.offset:.6g}, by {config.data.scale:.6g}" if config.is_series else None,

@@ -8,6 +8,7 @@ from typing import Any
 
 from wavegen.evaluation.sample_statistics import SampleFigures
 from wavegen.report.tables import Table, minutes
+from wavegen.text import pluralize
 
 SAMPLES = "these clips"
 
@@ -39,10 +40,9 @@ class SampleComparison:
         """Return the figures as a table; each column is explained in the guide on measuring."""
         rows = {SAMPLES: self.samples, **self.references}
         columns = ("", "score", "95% interval", "loud", "levels apart", "silent", "first sound", "centroid")
-        n = self.samples.n_clips
         return Table(
-            f"Sample statistics of {n} clip{'s' if n != 1 else ''}, {minutes(self.samples.seconds)} (lower scores are "
-            "better)",
+            f"Sample statistics of {pluralize(self.samples.n_clips, 'clip')}, {minutes(self.samples.seconds)} "
+            "(lower scores are better)",
             columns,
             [(name, *_cells(figures)) for name, figures in rows.items()],
             "the recordings are too few or too uniform to tell: an impostor scores as well"

@@ -7,12 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
 from wavegen.evaluation.measure import BITS, Measure
 from wavegen.evaluation.series import SeriesScore, all_series
 from wavegen.evaluation.series import comparison as series_comparison
+from wavegen.text import printable
 
 FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet
 

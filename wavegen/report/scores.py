@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
 from wavegen.evaluation.interval import Comparison
@@ -13,6 +12,7 @@ from wavegen.evaluation.series import Errors, SeriesScore, all_series
 from wavegen.evaluation.series import comparison as series_comparison
 from wavegen.report.inspection.checkpoint import THIS_MODEL, too_little
 from wavegen.report.tables import Table, first_rows, minutes
+from wavegen.text import pluralize, printable
 
 MOST_SERIES = 20  # in a table
 BEST_BASELINE = "best baseline"
@@ -24,12 +24,11 @@ Text = Callable[[float | None], str]
 
 def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer) -> Table:
     """Bits/sample of all clips together, the model above the trivial baselines."""
-    clips = "1 clip" if len(scores) == 1 else f"{len(scores):,} clips"
     seconds = total(scores).n_samples / sample_rate_hz
     compared = comparison(scores)
     estimates = {THIS_MODEL: compared.model, **compared.baselines}
     return Table(
-        f"bits/sample of {clips}, {minutes(seconds)}, {quantizer} (lower is better)",
+        f"bits/sample of {pluralize(len(scores), 'clip')}, {minutes(seconds)}, {quantizer} (lower is better)",
         ("", "bits/sample", MARGIN, *_minus_columns(compared, "this model minus it")),
         [
             (name, _bits(each.figure), _bits(each.margin), *_minus(compared, name, _bits, _bits))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition, shown
+from wavegen.audio.conditions import ClipCondition, list_labels
 from wavegen.audio.features import Frames, clip_frames
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Floats
@@ -297,7 +297,8 @@ class Generating(Model):
         if not chosen and self.labels:
             chosen = [{label: 1.0} for label in self.labels[: max(1, count)]]
             if notice:
-                notice(f"label: {shown([*chosen[0]] if count == 1 else self.labels[:count])}; --label chooses another")
+                names = list_labels([*chosen[0]] if count == 1 else self.labels[:count])
+                notice(f"label: {names}; --label chooses another")
         each: Sequence[Mapping[str, float] | None] = chosen or [None]
         conditions = [self.conditioner.to_generate(label, mel) for label in each]
         known = [condition for condition in conditions if condition is not None]

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.finding import printable
 from wavegen.data.corpus import TAIL, Clip, Manifest, Stored
-from wavegen.data.wording import first_few
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.series import ScoredSeries
+from wavegen.text import list_first, pluralize, printable
 
 
 class Heard:
@@ -71,6 +70,5 @@ def warning(scored: Sequence[ScoredClip] | Sequence[ScoredSeries], noun: str, ma
     names = [printable(one.name) for one in scored if one.trained_on]
     if not names:
         return None
-    were = "was" if len(names) == 1 else "were"
-    what = f"{len(names):,} of {len(scored):,} {noun} {were} trained on"
-    return f"{what}, and the figures are not of held-out {material}: {first_few(names)}"
+    what = f"{pluralize(len(names), f'of {len(scored):,} {noun} was', f'of {len(scored):,} {noun} were')} trained on"
+    return f"{what}, and the figures are not of held-out {material}: {list_first(names)}"

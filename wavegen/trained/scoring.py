@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition, shown
-from wavegen.audio.finding import find_audio, printable
+from wavegen.audio.conditions import ClipCondition, list_labels
+from wavegen.audio.finding import find_audio
 from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.data.reading import first_samples
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
+from wavegen.text import printable
 from wavegen.trained.heard import Heard, warning
 from wavegen.trained.model import Label, Model, mono
 
@@ -200,7 +201,7 @@ class Scoring(Model):
         if self.labels and not isinstance(label, Mapping) and label not in self.labels:
             raise UsageError(
                 f"{printable(name)}: expected it in a folder named as one of this model's labels, "
-                f"{shown(self.labels)}, found it in '{printable(str(label))}'; say which with --label NAME"
+                f"{list_labels(self.labels)}, found it in '{printable(str(label))}'; say which with --label NAME"
             )
         return self.conditioner.of_clip(classes, label)
 

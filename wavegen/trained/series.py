@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.finding import printable
 from wavegen.data.reading import build_normalization
 from wavegen.data.series import hash_of, series_in, values_of, waves_to_test
 from wavegen.errors import DataError, UsageError, WavegenError
 from wavegen.evaluation.measure import unit_of_loss
 from wavegen.evaluation.series import Errors, LinearForecast, ScoredSeries, fit_linear_forecast
+from wavegen.text import printable
 from wavegen.trained.heard import Heard, warning
 from wavegen.trained.model import Model
 

@@ -24,9 +24,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from wavegen import __version__
-from wavegen.atomic import write_atomically
 from wavegen.config import Config, parse_frozen
 from wavegen.errors import CheckpointError, ConfigError
+from wavegen.output_file import write_atomically
 
 FORMAT_VERSION = 1
 LARGEST_CONFIG = 1 << 20  # characters; a thousand labels of 255 are a quarter of it

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.finding import printable
 from wavegen.config import Config
 from wavegen.errors import UsageError
 from wavegen.model.shapes import check_weights, parameter_shapes
+from wavegen.text import printable
 from wavegen.training.checkpoint import BFLOAT16, Checkpoint
 
 EXPORT_PRECISIONS = ("float32", "bfloat16")

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import shown
+from wavegen.audio.conditions import list_labels
 from wavegen.config import Config, differences
 from wavegen.data.reading import build_conditioner
 from wavegen.errors import ModelError
 from wavegen.model.shapes import condition_columns, folded_weights, parameter_shapes, with_gains
+from wavegen.text import list_first
 from wavegen.training.checkpoint import Arrays, Checkpoint
 
 LABELS = "conditioning.labels"  # a row for each label
@@ -53,10 +54,9 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
         if piece in theirs and _each(piece, theirs[piece]) != _each(piece, own[piece])
     ]
     if misfits or not own.keys() & theirs.keys():
-        what = misfits[0] if misfits else "it has none of the tensors"
-        more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        what = list_first(misfits, 1, ", ") if misfits else "it has none of the tensors"
         raise ModelError(
-            f"{name} does not fit this configuration: {what}{more}; "
+            f"{name} does not fit this configuration: {what}; "
             "give the sections model, quantization, mel and output that it was trained with"
         )
     both_mel = source.config.mel.n_mels is not None and config.mel.n_mels is not None
@@ -71,7 +71,7 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
             "new": [label for label in now if label not in before],
             "left behind": [label for label in before if label not in now],
         }
-        notice("labels: " + "; ".join(f"{shown(labels)} {what}" for what, labels in parts.items() if labels))
+        notice("labels: " + "; ".join(f"{list_labels(labels)} {what}" for what, labels in parts.items() if labels))
 
 
 def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:

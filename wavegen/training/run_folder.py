@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wavegen.atomic import write_atomically
 from wavegen.config import DataConfig
 from wavegen.errors import CheckpointError, TrainingError, UsageError
+from wavegen.output_file import write_atomically
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

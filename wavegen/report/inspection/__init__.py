@@ -7,10 +7,10 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from wavegen.audio.finding import printable
 from wavegen.config import preset_names
 from wavegen.errors import UsageError
 from wavegen.report.inspection.inspection import Inspection, Progress
+from wavegen.text import printable
 from wavegen.training.run_folder import SHIPPED_MODEL, SHIPPED_NAME, is_run
 
 __all__ = ["Inspection", "Progress", "inspect_path", "inspect_paths"]

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from wavegen.audio.files import AudioInfo, read_blocks
-from wavegen.audio.finding import printable
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import MISSING_SECONDS, to_mono
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.inspection.level import LevelMeter
 from wavegen.report.inspection.quantization import QuantizationMeter
 from wavegen.report.tables import Table, facts, file_size, minutes
+from wavegen.text import printable
 
 ENCODINGS = {
     "FLOAT": "32-bit float",

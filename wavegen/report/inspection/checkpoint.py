@@ -7,16 +7,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from wavegen.audio.finding import printable
+from wavegen.audio.conditions import list_labels
 from wavegen.audio.levels import RecordingProfile
 from wavegen.evaluation.measure import Measure, measure_in, measure_of
 from wavegen.report.history import finite, validation_facts
 from wavegen.report.inspection.config import network_facts, network_table
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, heard_in_words, minutes
+from wavegen.text import printable
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 
-SHOWN_LABELS = 10
 THIS_MODEL = "this model"
 
 
@@ -161,8 +161,7 @@ def data_facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def data_table(data: dict[str, Any]) -> Table:
     """What `data_facts` found."""
-    labels = [printable(label) for label in data["labels"]]
-    more = f", and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    labels = data["labels"]
 
     def length(split: str) -> str:
         points = data.get(f"{split}_points")
@@ -175,7 +174,7 @@ def data_table(data: dict[str, Any]) -> Table:
         folder=None if data["folder"] is None else printable(data["folder"]),
         trained_on=length("train"),
         held_out=length("validation"),
-        labels=f"{len(labels)}: {', '.join(labels[:SHOWN_LABELS])}{more}" if labels else None,
+        labels=f"{len(labels)}: {list_labels(labels)}" if labels else None,
     )
 
 

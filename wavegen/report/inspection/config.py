@@ -7,12 +7,12 @@ from collections import Counter
 from itertools import groupby
 from typing import Any
 
-from wavegen.audio.conditions import shown
-from wavegen.audio.finding import printable
+from wavegen.audio.conditions import list_labels
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config, LayerConfig, ModelConfig, load_config
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes
+from wavegen.text import printable
 
 
 def inspect_config(source: str) -> Inspection:
@@ -161,7 +161,7 @@ def unit(network: dict[str, Any]) -> str:
 def _labels_in_words(labels: list[str] | str | None) -> str | None:
     if labels is None or isinstance(labels, str):
         return None if labels is None else "the sub-folders of the recordings"
-    return f"{len(labels)}: {shown([printable(label) for label in labels])}"
+    return f"{len(labels)}: {list_labels(labels)}"
 
 
 def _mel_in_words(mel: dict[str, Any] | None, rate: int) -> str | None:

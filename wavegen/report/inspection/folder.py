@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from wavegen.audio.files import AudioInfo, probe
-from wavegen.audio.finding import find_audio, printable
+from wavegen.audio.finding import find_audio
 from wavegen.config import load_config
 from wavegen.data.cache import ClipCache
 from wavegen.data.housekeeping import Kept, cache_bytes, kept_of
@@ -20,6 +20,7 @@ from wavegen.report.inspection.audio import describe_encoding
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.inspection.listening import Heard, duplicates, listen, listening_facts, listening_tables
 from wavegen.report.tables import Table, facts, file_size, first_rows, minutes
+from wavegen.text import pluralize, printable
 
 # Headers come at 16,000 a second from memory, whatever the threads; from a disk or a network that has to be waited
 # for, threads wait side by side. One task for each file would cost twice the time of its header.
@@ -153,10 +154,10 @@ def _tables(
     n_unknown = n_usable - len(known)
     summary = facts(
         printable(folder),
-        usable=f"{_count(n_usable, 'file')}, {minutes(sum(known))}",
-        unknown_length=_count(n_unknown, "file") if n_unknown else None,
+        usable=f"{pluralize(n_usable, 'file')}, {minutes(sum(known))}",
+        unknown_length=pluralize(n_unknown, "file") if n_unknown else None,
         clips=_lengths(known),
-        unusable=_count(len(unusable), "file") if unusable else None,
+        unusable=pluralize(len(unusable), "file") if unusable else None,
         ignored=f"{n_ignored:,} (no audio, or hidden)" if n_ignored else None,
         cache=cached,
     )
@@ -184,7 +185,7 @@ def _cached(kept: Kept, cache: ClipCache | None) -> str | None:
     if cache is None or not kept.n_files:
         return None
     whole = f"{file_size(cache_bytes(cache))} in all at {printable(cache.folder)}"
-    return f"{_count(kept.n_files, 'file')} decoded, {file_size(kept.n_bytes)} (of {whole})"
+    return f"{pluralize(kept.n_files, 'file')} decoded, {file_size(kept.n_bytes)} (of {whole})"
 
 
 def _lengths(seconds: Sequence[float]) -> str | None:
@@ -196,7 +197,3 @@ def _lengths(seconds: Sequence[float]) -> str | None:
         for length in (seconds[0], median(seconds), seconds[-1])
     )
     return f"shortest {shortest}, median {middle}, longest {longest}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from wavegen.audio.files import read_blocks
-from wavegen.audio.finding import printable
 from wavegen.audio.signal import MISSING_SECONDS
 from wavegen.errors import AudioError, UsageError
 from wavegen.report.inspection.inspection import Progress
 from wavegen.report.inspection.level import SILENCE_DB, LevelMeter
 from wavegen.report.tables import Table, facts, first_rows, minutes
+from wavegen.text import pluralize, printable
 
 MAX_WORKERS = 8
 CLIPPED_SHARE = 1e-4  # a normalized file touches full scale once or twice without being clipped
@@ -186,4 +186,4 @@ def _in_words(spread: dict[str, float] | None) -> str | None:
 
 
 def _files(number: int, what: str) -> str:
-    return "none" if number == 0 else f"1 file {what}" if number == 1 else f"{number:,} files {what}"
+    return f"{pluralize(number, 'file')} {what}" if number else "none"

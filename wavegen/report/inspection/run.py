@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from wavegen.audio.finding import printable
 from wavegen.config import parse_frozen
 from wavegen.errors import CheckpointError, UsageError
 from wavegen.evaluation.measure import Measure, measure_in, measure_of
@@ -23,6 +22,7 @@ from wavegen.report.inspection.checkpoint import (
 from wavegen.report.inspection.config import network_facts, network_table, unit
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import ROWS, Table, facts, file_size, heard_in_words, minutes
+from wavegen.text import printable
 from wavegen.training.checkpoint import Checkpoint
 from wavegen.training.run_folder import RunFolder
 

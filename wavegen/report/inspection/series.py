@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.finding import find_audio, printable
+from wavegen.audio.finding import find_audio
 from wavegen.data.series import find_series, reason_of
 from wavegen.data.series_files import ENDINGS, Values, read_series
 from wavegen.errors import DataError
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.tables import Table, facts, first_rows
+from wavegen.text import pluralize, printable
 
 
 def holds_series(path: Path) -> bool:
@@ -83,7 +84,7 @@ def _tables(found: dict[str, Any]) -> list[Table]:
         lengths=f"shortest {found['shortest']:,}, median {found['median']:,.0f}, longest {found['longest']:,}"
         if n_series
         else None,
-        unusable=f"{len(unusable):,} file{'' if len(unusable) == 1 else 's'}" if unusable else None,
+        unusable=pluralize(len(unusable), "file") if unusable else None,
     )
     rows = [
         (

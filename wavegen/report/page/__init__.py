@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wavegen import __version__
-from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
+from wavegen.output_file import check_writable, write_output
 from wavegen.report.history import read_history
 from wavegen.report.inspection import Inspection, Progress
-from wavegen.report.next_call import forecasting
 from wavegen.report.page.markup import Markup, join, tag
 from wavegen.report.page.samples import SampleRequest, generate_samples, read_auditions
-from wavegen.report.target import check_target, write_whole
+from wavegen.text import printable
 from wavegen.training.run_folder import is_run
 
 __all__ = ["SampleRequest", "check_page", "write_page"]
@@ -34,7 +33,7 @@ def check_page(paths: Sequence[str], target: Path, overwrite: bool) -> None:
         raise UsageError(f"--html: expected one run, found {len(paths)} paths")
     if not is_run(Path(paths[0])):
         raise UsageError(f"--html: expected a run, found none at {printable(paths[0])}")
-    check_target(target, ".html", overwrite)
+    check_writable(target, overwrite, ending=".html")
 
 
 def write_page(inspection: Inspection, target: Path, request: SampleRequest, progress: Progress) -> int:
@@ -54,7 +53,7 @@ def write_page(inspection: Inspection, target: Path, request: SampleRequest, pro
         WavegenError: the page cannot be written.
     """
     content = build_page(inspection, request, progress).encode("utf-8")
-    write_whole(target, content)
+    write_output(target, content)
     return len(content)
 
 
@@ -90,7 +89,8 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
     made = datetime.now(UTC)
     given = [] if facts["config"]["mel"]["n_mels"] is None else ["--mel-from", "recording.wav"]
     call = ["wavegen", "generate", facts["path"], *given, "-o", "new.wav"]
-    more = forecasting(run) if is_series else shlex.join(call)
+    if is_series:
+        call = ["wavegen", "generate", facts["path"], "--prime", "series.csv", "-o", "forecast.csv"]
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
@@ -103,7 +103,7 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
         tag("main", [part for _, part in parts.values()], id="content"),
         tag(
             "footer",
-            tag("p", "More of it: ", tag("code", printable(more))),
+            tag("p", "More of it: ", tag("code", printable(shlex.join(call)))),
             tag(
                 "p",
                 f"Made by wavegen {__version__}, ",

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wavegen.audio.finding import printable
 from wavegen.config import Config
 from wavegen.evaluation.measure import measure_in
 from wavegen.report.history import History
@@ -24,6 +23,7 @@ from wavegen.report.page.players import player
 from wavegen.report.page.samples import Sound
 from wavegen.report.pictures.curves import limits, smooth
 from wavegen.report.tables import Table, heard_in_words, minutes
+from wavegen.text import printable
 
 MOST_ROWS = 100
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.output_file import write_output
 from wavegen.report.pictures.figure import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
 from wavegen.report.pictures.spectrogram import HIGHEST_DB, LOWEST_DB, envelope, spectrogram
-from wavegen.report.target import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def draw_audio(path: Path, waveform: Floats, sample_rate_hz: int, name: str) -> 
     _draw_waveform(above, waveform, sample_rate_hz)
     _draw_spectrogram(figure, below, waveform, sample_rate_hz)
     _label_time(below, len(waveform) / sample_rate_hz)
-    write_whole(path, to_png(figure))
+    write_output(path, to_png(figure))
 
 
 def audio_figure(source: Path) -> Figure:
@@ -52,10 +52,10 @@ def audio_figure(source: Path) -> Figure:
         AudioError, UsageError: the file cannot be read.
     """
     from wavegen.audio.files import read_blocks
-    from wavegen.audio.finding import printable
     from wavegen.audio.quantize import Quantizer
     from wavegen.audio.signal import to_mono
     from wavegen.report.inspection.quantization import QuantizationMeter
+    from wavegen.text import printable
 
     info, blocks = read_blocks(source)
     meter = QuantizationMeter(Quantizer("mu_law", CLASSES))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wavegen.audio.finding import printable
 from wavegen.report.pictures.figure import BLUE, GREEN, ORANGE, PURPLE, VERMILION, new_figure, tidy, title
 from wavegen.report.tables import minutes
+from wavegen.text import pluralize, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,10 +34,9 @@ def folder_figure(facts: dict[str, Any]) -> Figure:
     figure = new_figure(10, 7.5 if heard else 4.2)
     axes = figure.subplots(2, 3) if heard else figure.subplots(1, 2)
     flat = list(np.ravel(axes))
-    n_files = "1 file" if len(files) == 1 else f"{len(files):,} files"
     known = [file["seconds"] for file in files if file["seconds"]]
     figure.suptitle(
-        f"{printable(facts['path'])}: {n_files}, {minutes(sum(known))}",
+        f"{printable(facts['path'])}: {pluralize(len(files), 'file')}, {minutes(sum(known))}",
         x=0.01,
         ha="left",
         fontsize=12,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavegen.audio.finding import printable
 from wavegen.errors import UsageError
 from wavegen.evaluation.measure import measure_in
+from wavegen.output_file import write_output
 from wavegen.report.history import History, read_history
 from wavegen.report.inspection.config import unit
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.pictures.figure import to_png
-from wavegen.report.target import write_whole
+from wavegen.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,13 +23,13 @@ def draw(inspection: Inspection, target: Path) -> None:
 
     Args:
         inspection: of anything.
-        target: of the PNG file; `check_target` has looked at it.
+        target: of the PNG file; `check_writable` has looked at it.
 
     Raises:
         UsageError: there is nothing to draw yet: no step, no validation, no file.
         WavegenError: the picture cannot be written.
     """
-    write_whole(target, to_png(_figure(inspection)))
+    write_output(target, to_png(_figure(inspection)))
 
 
 def _figure(inspection: Inspection) -> Figure:

@@ -1,4 +1,4 @@
-"""What all commands say alike: notices and complaints on standard error, tables, bars of progress."""
+"""What every command prints: tables and JSON to standard output; errors, notices and progress to standard error."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from wavegen.report.tables import Table
 
 
-def complain(text: str) -> None:
-    """Say what went wrong."""
+def print_error(text: str) -> None:
+    """Print an error, line by line, to standard error."""
     for line in text.splitlines():
         typer.echo(f"error: {line}", err=True)
 
 
-def notice(text: str) -> None:
-    """Say what the user should know; standard output is for results."""
+def print_notice(text: str) -> None:
+    """Print what the user should know to standard error; standard output is for results."""
     typer.echo(text, err=True)
 
 
-def silence(text: str) -> None:
-    """Say nothing: another process does."""
+def ignore_text(text: str) -> None:
+    """Print nothing: in a training of several processes only the main one prints."""
 
 
-def show(tables: Sequence[Table], file: TextIO | None = None) -> None:
-    """Print tables."""
+def print_tables(tables: Sequence[Table], file: TextIO | None = None) -> None:
+    """Print tables, to standard output by default."""
     from wavegen.report.tables import print_tables
 
     print_tables(tables, file or sys.stdout)
 
 
-def show_json(document: Any) -> None:
+def print_json(document: Any) -> None:
     """Print a document for programs; numbers that are not finite, which JSON has no word for, are null."""
     typer.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
 
@@ -51,7 +51,7 @@ def _finite(document: Any) -> Any:
 
 
 def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
-    """A progress callback that shows a bar only where there is something to wait for."""
+    """Return a progress callback that shows a bar from its first call to its last."""
     from wavegen.report.terminal import ProgressBar
 
     bars: list[ProgressBar] = []
@@ -66,7 +66,7 @@ def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
     return progress
 
 
-def shortened(path: Any) -> str:
-    """A path that fits on a line."""
-    text = repr(os.fsdecode(path))[1:-1]  # control characters escaped
+def shorten_path(path: Any) -> str:
+    """Return a path that fits on a line, control characters escaped."""
+    text = repr(os.fsdecode(path))[1:-1]
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wavegen.atomic import write_atomically
+from wavegen.output_file import write_atomically
 
 PROGRAM = Path(__file__).parent / "programs" / "interrupt_write.py"
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from wavegen.report.next_call import forecasting, hearing, resuming
+from wavegen.cli.hints import forecast_command, generate_command, resume_command
 
 
 def corpus_of(*names, label=None):
@@ -32,14 +32,14 @@ def corpus_of(*names, label=None):
     ],
 )
 def test_a_run_is_heard_with_what_its_model_needs(labels, mel, corpus, words):
-    call = hearing(Path("my runs/one"), labels, mel, corpus)
+    call = generate_command(Path("my runs/one"), labels, mel, corpus)
     assert shlex.split(call) == ["wavegen", "generate", "my runs/one", *words, "-o", "new.wav"]
 
 
 def test_a_series_is_gone_on_with_by_a_run():
-    assert forecasting(Path("my runs/one")) == "wavegen generate 'my runs/one' --prime series.csv -o forecast.csv"
+    assert forecast_command(Path("my runs/one")) == "wavegen generate 'my runs/one' --prime series.csv -o forecast.csv"
 
 
 def test_a_run_is_gone_on_with():
-    assert resuming(Path("runs/one")) == "wavegen train --run runs/one --resume"
-    assert resuming(Path("my runs/one")) == "wavegen train --run 'my runs/one' --resume"
+    assert resume_command(Path("runs/one")) == "wavegen train --run runs/one --resume"
+    assert resume_command(Path("my runs/one")) == "wavegen train --run 'my runs/one' --resume"

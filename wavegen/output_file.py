@@ -1,0 +1,80 @@
+"""Files that a user asked for: checked before the work begins, then written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from wavegen.errors import UsageError, WavegenError
+from wavegen.text import describe_kind, printable
+
+
+def check_writable(path: Path, overwrite: bool, *, ending: str | None = None, alternative: str = "") -> None:
+    """Check that a file may be written, before hours are spent on what goes into it.
+
+    Args:
+        path: of the file.
+        overwrite: an existing file may be replaced.
+        ending: that its name must have, with the dot.
+        alternative: what else to do where something that is no file is in the way, for the message.
+
+    Raises:
+        UsageError: it has another ending, exists, is no file, or its folder is missing or cannot be written to.
+    """
+    where = printable(path)
+    if ending is not None and path.suffix.lower() != ending:
+        raise UsageError(f"{where}: expected a name that ends in {ending}")
+    try:
+        if not path.parent.is_dir():
+            raise UsageError(f"{where}: the folder {printable(path.parent)} does not exist; make it first")
+        exists = path.exists()
+    except OSError as error:  # such as a name too long
+        raise UsageError(f"{where}: cannot be written ({error.strerror})") from None
+    if exists and not path.is_file():
+        raise UsageError(f"{where}: expected a file to write, found {describe_kind(path)}{alternative}")
+    if exists and not overwrite:
+        raise already_exists(path)
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{where}: the folder {printable(path.parent)} cannot be written to")
+
+
+def already_exists(path: Path) -> UsageError:
+    """Return the error of a file that exists and is not to be replaced."""
+    return UsageError(f"{printable(path)}: already exists; give another name, or --overwrite to replace it")
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file as ``write_atomically``, with an error for users.
+
+    Raises:
+        WavegenError: it cannot be written; what was there before stays.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise WavegenError(f"{printable(path)}: cannot be written ({error.strerror})") from None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file by way of a temporary one beside it, ``.NAME.*.tmp``, which only a kill -9 leaves behind.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # so that the rename itself survives a power cut
+    finally:
+        os.close(folder)

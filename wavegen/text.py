@@ -1,0 +1,51 @@
+"""Words for messages: how they count, list and name things."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def pluralize(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun: 1 file, 1,234 files.
+
+    Args:
+        count: of the things.
+        noun: for one of them, with a verb where one follows: ``"file"``, ``"file is"``.
+        plural: for any other number; by default the noun with an s, and "are" for "is".
+    """
+    if plural is None:
+        plural = f"{noun.removesuffix(' is')}s are" if noun.endswith(" is") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def list_first(items: Iterable[str], limit: int = 5, separator: str = "; ") -> str:
+    """Return the first items on a line, and how many more there are."""
+    items = list(items)
+    more = [f"and {len(items) - limit:,} more"] if len(items) > limit else []
+    return separator.join([*items[:limit], *more])
+
+
+def printable(path: str | Path) -> str:
+    """Return a path as one line of valid text: line breaks, control characters and undecodable bytes are escaped."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(path)
+    )
+
+
+def describe_kind(path: Path) -> str:
+    """Return what something is that was expected to be a regular file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"a broken link ({error.strerror})" if path.is_symlink() else f"cannot be read ({error.strerror})"
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+    }
+    return f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
