@@ -72,7 +72,7 @@ class Preparation:
         if self.remove_dc:
             waveform = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
         if self.trim_db is not None:
-            waveform = trim_silence(waveform, self.trim_db)
+            waveform = trim_silence(waveform, self.sample_rate_hz, self.trim_db)
             if self.pause_seconds is not None:
                 waveform = shorten_pauses(waveform, self.sample_rate_hz, self.trim_db, self.pause_seconds)
         return waveform
@@ -195,11 +195,14 @@ def _torchaudio_resampler(from_hz: int, to_hz: int) -> Callable[[Floats], Floats
     return resampler
 
 
-def trim_silence(waveform: Floats, top_db: float) -> Floats:
+def trim_silence(waveform: Floats, rate_hz: int, top_db: float) -> Floats:
     """Cut off both ends where they stay more than `top_db` below the loudest part (librosa.effects.trim).
+
+    Frames are short: a clip that begins with more silence than a model sees teaches it to wait.
 
     Args:
         waveform: (T,) float32.
+        rate_hz: its sample rate.
         top_db: decibels, above 0.
 
     Returns:
@@ -211,7 +214,9 @@ def trim_silence(waveform: Floats, top_db: float) -> Floats:
     if peak < INAUDIBLE:
         return waveform
     # librosa takes all below -100 dB of full scale for equally quiet, and squares what is beyond it: scaled, exactly
-    start, stop = librosa.effects.trim(np.ldexp(waveform, -math.frexp(peak)[1]), top_db=top_db)[1]
+    scaled = np.ldexp(waveform, -math.frexp(peak)[1])
+    size = max(4, round(SILENCE_FRAME_SECONDS * rate_hz))
+    start, stop = librosa.effects.trim(scaled, top_db=top_db, frame_length=size, hop_length=size // 4)[1]
     return waveform[start:stop] if stop > start else waveform
 
 

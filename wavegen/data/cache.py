@@ -31,7 +31,7 @@ from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import printable
 
-FORMAT = 3  # raise it whenever the same file and settings would give other classes
+FORMAT = 4  # raise it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0
 LEFTOVER_SECONDS = 3600  # older than this, what lies in partial/ was left by a process that was killed
 MAX_WORKERS = 8  # each holds a decoded file in memory
