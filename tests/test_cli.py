@@ -219,7 +219,8 @@ def test_evaluate_samples_of_a_run(home, tmp_path):
     assert other["references"] == document["references"]
     shots = json.loads(wavegen(*evaluate, "--json", "--one-shot").stdout)["samples"]
     assert (shots["n_clips"], shots["seconds"]) == (2, 1.0)
-    shown = " ".join(wavegen(*evaluate).stdout.split())
+    shown = " ".join(wavegen(*evaluate, "--plot", tmp_path / "beside.png").stdout.split())
+    assert (tmp_path / "beside.png").read_bytes().startswith(b"\x89PNG")
     assert "Sample statistics of 2 clips, 1.0 s (lower scores are better)" in shown
     assert "of the way from the better impostor's score to the recordings'" in shown
 
@@ -254,6 +255,8 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
         ([run, "--seconds", "2"], "--seconds: not with bits/sample, only with --samples"),
         ([run, "--seed", "2"], "--seed: not with bits/sample, only with --samples"),
         ([run, "--one-shot"], "--one-shot: not with bits/sample, only with --samples"),
+        ([run, "--plot", "x.png"], "--plot: not with bits/sample, only with --samples"),
+        ([run, "--samples", "--plot", "x.jpg"], "x.jpg"),
         ([run, "--samples", "--summary"], "--summary: not with --samples"),
         ([run, "--samples", wav, "--label", "anna"], "--label: not with --samples"),
         ([run, "--samples", "--csv", "-"], "--csv: not with --samples"),

@@ -48,13 +48,19 @@ def evaluate(
         bool, typer.Option("--one-shot", help="New clips for --samples end where their sound has faded.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of the new clips for --samples.")] = 0,
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            "--plot", metavar="FILE.png", help="Draw the spectrograms of ten clips for --samples, beside recordings."
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
     csv: Annotated[
         str | None,
         typer.Option("--csv", metavar="FILE.csv", help="Write a line for each clip; - for standard output."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --csv.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --csv or --plot.")] = False,
 ) -> None:
     """Score audio in bits/sample, or forecasts of series, beside trivial baselines fitted on the training split."""
     from wavegen.output_file import check_writable
@@ -68,12 +74,15 @@ def evaluate(
     given = given_options(context)
     if samples:
         trained.check_kind(False, "--samples")
-        refuse(given & {"label", "summary", "test", "csv", "overwrite"}, set(), "--samples")
+        refuse(given & {"label", "summary", "test", "csv"}, set(), "--samples")
+        if plot is not None:
+            check_writable(Path(plot), overwrite, ending=".png")
         if paths:
             refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "clips that are there already")
-        _evaluate_samples(trained, paths, clips, seconds, seed, one_shot, as_json)
+        target = None if plot is None else Path(plot)
+        _evaluate_samples(trained, paths, clips, seconds, seed, one_shot, as_json, target)
         return
-    refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "bits/sample, only with --samples")
+    refuse(given & {"clips", "seconds", "seed", "one_shot", "plot"}, set(), "bits/sample, only with --samples")
     if trained.is_series:
         allowed = {"source", "audio", "summary", "test", "device", "as_json", "csv", "overwrite"}
         refuse(given, allowed, "a model of series")
@@ -85,11 +94,19 @@ def evaluate(
 
 
 def _evaluate_samples(
-    trained: TrainedModel, paths: Sequence[Path], clips: int, seconds: float, seed: int, one_shot: bool, as_json: bool
+    trained: TrainedModel,
+    paths: Sequence[Path],
+    clips: int,
+    seconds: float,
+    seed: int,
+    one_shot: bool,
+    as_json: bool,
+    plot: Path | None,
 ) -> None:
-    """Compare new clips, or those of files, with the training's recordings, and print the figures."""
+    """Compare new clips, or those of files, with the training's recordings; print the figures, and draw them."""
     import numpy as np
 
+    from wavegen.report.pictures.audio import draw_beside
     from wavegen.report.sample_tables import SampleComparison
     from wavegen.report.terminal import ProgressBar
 
@@ -113,6 +130,9 @@ def _evaluate_samples(
         print_json(compared.document())
     else:
         print_tables([compared.table()])
+    if plot is not None:
+        draw_beside(plot, waveforms, recordings.others, trained.sample_rate_hz)
+        print_notice(f"written: {shorten_path(str(plot))}")
 
 
 def _sound_scores(

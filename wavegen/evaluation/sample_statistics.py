@@ -202,6 +202,9 @@ class RecordingStatistics:
             silent throughout.
         rate_hz: their sample rate.
         seed: of the impostors and of the bootstrap.
+
+    Attributes:
+        others: the pieces that are not the reference.
     """
 
     def __init__(self, recordings: Sequence[Floats], rate_hz: int, seed: int = 0) -> None:
@@ -209,7 +212,7 @@ class RecordingStatistics:
         pieces = in_pieces(recordings, rate_hz)
         if len(pieces) < 2:
             raise ValueError(f"expected two or more pieces of recordings, found {len(pieces)}")
-        reference, self._others = pieces[0::2], pieces[1::2]
+        reference, self.others = pieces[0::2], pieces[1::2]
         powers = [band_powers(piece, rate_hz) for piece in reference]
         totals = np.concatenate([each.sum(axis=1) for each in powers])
         self.reference_power = max(float(np.quantile(totals, LOUD_QUANTILE)), SMALLEST_POWER)
@@ -247,7 +250,7 @@ class RecordingStatistics:
 
     def references(self) -> dict[str, SampleFigures]:
         """Return the figures of the other half of the recordings, and of the impostors."""
-        return {"recordings": self.figures(self._others), **{name: self.figures(c) for name, c in self._impostors()}}
+        return {"recordings": self.figures(self.others), **{name: self.figures(c) for name, c in self._impostors()}}
 
     def score(self, moments: Sequence[Moments]) -> float:
         """Return the sample score of clips with these moments."""
@@ -266,7 +269,7 @@ class RecordingStatistics:
         """Noise with the mean spectrum of the other half, and its loudest-typical tenth of a second, repeated."""
         rng = np.random.default_rng(self.seed)
         size = round(PIECE_SECONDS * self.rate_hz)
-        whole = np.concatenate(self._others)
+        whole = np.concatenate(self.others)
         n_fft = 1 << 12
         blocks = np.resize(whole, (max(1, len(whole) // n_fft), n_fft))
         spectrum = np.sqrt(np.mean(np.abs(np.fft.rfft(blocks)) ** 2, axis=0))

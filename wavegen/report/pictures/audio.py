@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ COLUMNS = 1000  # a few more than a picture has pixels across
 LEVEL_COLUMNS = 250
 QUIETEST_DB = -110.0  # below a 16-bit file's own noise
 CLASSES = 256
+BESIDE_ROWS, BESIDE_SECONDS = 10, 10.0  # of clips that are drawn beside recordings
 
 
 def draw_audio(path: Path, waveform: Floats, sample_rate_hz: int, name: str) -> None:
@@ -42,6 +44,38 @@ def draw_audio(path: Path, waveform: Floats, sample_rate_hz: int, name: str) -> 
     _draw_waveform(above, waveform, sample_rate_hz)
     _draw_spectrogram(figure, below, waveform, sample_rate_hz)
     _label_time(below, len(waveform) / sample_rate_hz)
+    write_output(path, to_png(figure))
+
+
+def draw_beside(path: Path, clips: Sequence[Floats], recordings: Sequence[Floats], sample_rate_hz: int) -> None:
+    """Draw the spectrograms of ten clips at most at the left, of as many stretches of recordings at the right.
+
+    Args:
+        path: of the PNG file; an existing one is replaced.
+        clips: (T,) each, in [-1, 1]; their first ten seconds are drawn.
+        recordings: (T,) each; they are joined, and cut into stretches as long as the longest clip drawn.
+        sample_rate_hz: of both.
+
+    Raises:
+        WavegenError: the file cannot be written; what was there before stays.
+    """
+    shown = [clip[: round(BESIDE_SECONDS * sample_rate_hz)] for clip in clips[:BESIDE_ROWS]]
+    length = max(map(len, shown))
+    joined = np.concatenate(recordings)
+    starts = np.linspace(0, max(0, len(joined) - length), len(shown)).astype(int)
+    figure = new_figure(10, 0.5 + 0.9 * len(shown))
+    rows = figure.subplots(len(shown), 2, squeeze=False, sharex=True)
+    for (left, right), clip, start in zip(rows, shown, starts, strict=True):
+        for axes, waveform in ((left, clip), (right, joined[start : start + length])):
+            seen = spectrogram(np.pad(waveform, (0, length - len(waveform))), sample_rate_hz, COLUMNS // 2)
+            extent = (0, length / sample_rate_hz, 0, sample_rate_hz / 2000)
+            image = {"vmin": LOWEST_DB, "vmax": HIGHEST_DB, "cmap": "magma"}
+            axes.imshow(seen.level_db, origin="lower", aspect="auto", extent=extent, **image)
+            axes.set_yticks([])
+    title(rows[0, 0], "generated")
+    title(rows[0, 1], "recordings")
+    for axes in rows[-1]:
+        axes.set_xlabel("time (s)")
     write_output(path, to_png(figure))
 
 
