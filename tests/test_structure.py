@@ -23,11 +23,12 @@ ALLOWED = {
     "model": {"config", "vectors"},
     "sampling": {"config", "device", "vectors", "audio", "model"},
     "evaluation": {"config", "device", "audio", "model"},
-    "training": {"output_file", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
-    "report": {"output_file", "bench", "sampling", "trained"}
+    "series": {"output_file", "config", "audio", "data", "model", "sampling", "evaluation"},
+    "training": {"series", "output_file", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
+    "report": {"output_file", "bench", "sampling", "series", "trained"}
     | {"config", "device", "audio", "data", "model", "evaluation", "training"},
     "bench": {"config", "vectors", "device", "model", "sampling", "training"},
-    "trained": {"config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
+    "trained": {"series", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
     "cli": {
         "output_file",
         "bench",
@@ -35,6 +36,7 @@ ALLOWED = {
         "device",
         "data",
         "sampling",
+        "series",
         "evaluation",
         "training",
         "report",

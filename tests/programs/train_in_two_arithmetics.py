@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from wavegen.config import load_config
-from wavegen.data.reading import build_quantizer, read_corpus
 from wavegen.model.building import build_model
 from wavegen.training.meeting import joined
 from wavegen.training.run_folder import RunFolder
+from wavegen.training.task import read_corpus
 from wavegen.training.trainer import Trainer
 
 overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
@@ -24,7 +24,7 @@ with joined("cpu") as group:
         corpus, run = read_corpus(config), RunFolder(out / backend)
         if group.speaks:
             run.create(config.to_yaml())
-        trainer = Trainer(config, corpus, model, build_quantizer(config), run, [], group)
+        trainer = Trainer(config, corpus, model, run, [], group)
         trainer.fit()
         if group.speaks:
             np.savez(out / f"{backend}.npz", **{n: p.detach().numpy() for n, p in model.named_parameters()})

@@ -12,10 +12,10 @@ from wavegen.audio.quantize import Quantizer
 from wavegen.cli.console import print_json
 from wavegen.evaluation.evaluation import Score
 from wavegen.evaluation.measure import SQUARED_ERROR
-from wavegen.evaluation.series import Errors, SeriesScore
 from wavegen.report.score_files import csv_text, series_document, series_rows, sound_document, sound_rows
 from wavegen.report.scores import clip_table, label_tables, series_tables, summary_table
 from wavegen.report.tables import print_tables
+from wavegen.series.scores import Errors, SeriesScore
 
 RATE_HZ = 100
 HOSTILE = ["a\nb.wav", 'a,"b".wav', "=1+1.wav", "-6 dB.wav", "caf\udce9.wav", "\x1b[31m.wav"]

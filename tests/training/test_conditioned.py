@@ -12,7 +12,6 @@ import torch
 from recordings import write_tones
 from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
 from wavegen.config import load_config
-from wavegen.data.reading import read_corpus
 from wavegen.errors import DataError, ModelError, UsageError
 from wavegen.evaluation.evaluation import score_clips, total
 from wavegen.report.inspection import inspect_path
@@ -26,6 +25,7 @@ from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.memory import training_bytes
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.settling import settle
+from wavegen.training.task import read_corpus
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
 MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]
@@ -48,7 +48,7 @@ def tiny(folder, *overrides):
 
 
 def held_out_bits(training):
-    return training.validator.figure(training.average, training.material.held_out(None))
+    return training.validator.figure(training.average, training.task.held_out(None))
 
 
 # --- frozen ------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_a_label_that_comes_later_needs_a_new_run(voices, tmp_path, stop_after):
 def test_labels_may_be_given_in_any_order_and_with_room_for_more(voices, tmp_path):
     training = begin(tiny(voices, *LABELS, "data.label_names=[dora, carl, anna]"), tmp_path / "run")
     assert training.model.conditioning.labels.shape == (3, 3)
-    assert training.material.conditioner.labels == ("dora", "carl", "anna")
+    assert training.task.conditioner.labels == ("dora", "carl", "anna")
     with pytest.raises(DataError, match="expected the labels carl, found anna besides"):
         begin(tiny(voices, *LABELS, "data.label_names=[carl]"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -257,7 +257,7 @@ def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
 def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices, tmp_path):
     """The last frames before the cut hear what comes after it, as they do in evaluation."""
     training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
-    whole, cut = training.material.held_out(None)[0], training.material.held_out(0.11)[0]
+    whole, cut = training.task.held_out(None)[0], training.material.held_out(0.11)[0]
     assert (len(whole.classes), len(cut.classes)) == (2000, 440)
     np.testing.assert_array_equal(cut.condition.frames[:11], whole.condition.frames[:11])
     for rows, expected in zip(cut.condition.rows(0, 440), whole.condition.rows(0, 440), strict=True):
@@ -311,7 +311,7 @@ def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
     else:
         (condition,) = conditions
         held_out = [
-            training.material.conditioner.of_clip(c.classes(), c.label).frames[:] for c in training.corpus.validation
+            training.task.conditioner.of_clip(c.classes(), c.label).frames[:] for c in training.corpus.validation
         ]
         assert any(np.array_equal(condition.frames[:], frames) for frames in held_out)
 

@@ -6,10 +6,7 @@ import pytest
 import wavegen
 from trainings import assert_same_state, begin, go_on, newest
 from wavegen.config import load_config
-from wavegen.data.reading import read_corpus
-from wavegen.data.series import values_of
 from wavegen.errors import UsageError
-from wavegen.evaluation.series import all_series, score_series
 from wavegen.report.comparison import compare_runs
 from wavegen.report.history import read_history
 from wavegen.report.inspection import inspect_path
@@ -17,7 +14,9 @@ from wavegen.report.page import SampleRequest, build_page
 from wavegen.report.pictures import draw
 from wavegen.report.tensorboard import TensorBoardObserver
 from wavegen.report.terminal import TrainingDisplay
+from wavegen.series.scores import all_series, score_series
 from wavegen.training.run_folder import RunFolder
+from wavegen.training.task import read_corpus
 
 TINY = [
     "data.synthetic=null",
@@ -112,7 +111,7 @@ def test_other_data_stop_a_resume(sines, tmp_path, stop_after):
 def test_everything_auto_is_frozen(sines, tmp_path):
     overrides = ["training.minutes=0.5", "training.precision=auto", "training.batch_size=auto"]
     frozen = begin(config_of(sines, *overrides), tmp_path / "run").config
-    trained_on = np.concatenate([values_of(clip) for clip in read_corpus(frozen).train])
+    trained_on = np.concatenate([clip.values for clip in read_corpus(frozen).train])
     assert (frozen.data.offset, frozen.data.scale) == pytest.approx((trained_on.mean(), trained_on.std()))
     assert (frozen.training.precision, frozen.training.backend) == ("float32", "torch")
     assert frozen.training.steps is not None

@@ -22,6 +22,7 @@ NEEDS_CONVERSION = frozenset((
     ".ac3", ".eac3", ".dts", ".ape", ".wv", ".tta", ".mpc", ".alac", ".ra", ".rm", ".spx", ".gsm", ".dsf", ".dff",
 ))
 # fmt: on
+SERIES_ENDINGS = frozenset((".npy", ".csv"))  # series of numbers, see wavegen.series.files
 
 
 @dataclass(frozen=True)

@@ -169,10 +169,10 @@ def _series_scores(
 ) -> tuple[Document, list[Table], list[Row]]:
     """The scores of a model of series, for programs, for people, and as rows."""
     from wavegen.evaluation.measure import measure_of
-    from wavegen.evaluation.series import score_series
     from wavegen.report.score_files import series_document, series_rows
     from wavegen.report.scores import series_tables
     from wavegen.report.terminal import ProgressBar
+    from wavegen.series.scores import score_series
 
     series = trained.series_to_score(paths, test, print_notice)
     linear = trained.fit_linear_forecast(print_notice)

@@ -144,7 +144,7 @@ def _forecast(
     trained: TrainedModel, prime: str | None, output: str, steps: int | None, overwrite: bool, given: set[str]
 ) -> None:
     """Write how the series of a file go on."""
-    from wavegen.data.series_files import check_output, read_series, write_series
+    from wavegen.series.files import check_output, read_series, write_series
 
     trained.check_kind(True, "--steps")
     refuse(given, {"source", "output", "prime", "steps", "device", "overwrite"}, "a model of series of numbers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from wavegen.data.corpus import TAIL, Corpus, by_content
 
@@ -18,7 +19,7 @@ def forecast_command(run: Path) -> str:
     return shlex.join(["wavegen", "generate", str(run), "--prime", "series.csv", "-o", "forecast.csv"])
 
 
-def generate_command(run: Path, labels: tuple[str, ...], takes_mel: bool, corpus: Corpus) -> str:
+def generate_command(run: Path, labels: tuple[str, ...], takes_mel: bool, corpus: Corpus[Any]) -> str:
     """Return the command that generates audio with a run's model.
 
     Args:

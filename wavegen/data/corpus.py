@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from wavegen.audio.quantize import Classes
 from wavegen.text import printable
@@ -17,7 +17,7 @@ TAIL = "#tail"  # marks the held-out end of a clip; no audio file's name ends so
 
 
 class Stored(Protocol):
-    """Where the whole of what a clip belongs to lies."""
+    """A whole decoded recording in the cache."""
 
     @property
     def n_samples(self) -> int:
@@ -27,13 +27,43 @@ class Stored(Protocol):
     def peak(self) -> float:
         """The largest absolute value."""
 
-    def classes(self) -> Any:
-        """All of it: (T,) classes, or values of a series."""
+    def classes(self) -> Classes:
+        """(n_samples,) classes, mapped into memory."""
+
+
+class CorpusItem(Protocol):
+    """One item of a corpus: a clip, or a series of numbers."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its corpus."""
+
+    @property
+    def n_samples(self) -> int:
+        """Its length, 1 or more."""
+
+    @property
+    def label(self) -> str | None:
+        """What it is conditioned on, if anything."""
+
+    @property
+    def split(self) -> Split:
+        """Whether it is trained or validated on."""
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of its content, in hexadecimal; that of the whole where it is a part."""
+
+    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
+        """Return the samples from start to stop as an item of their own."""
+
+
+Item = TypeVar("Item", bound=CorpusItem)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The audio of one file, or the first or last part of one, as classes; or so of a series, as values.
+    """The audio of one file, or the first or last part of one, as classes.
 
     Attributes:
         name: the file's path relative to the corpus folder, with forward slashes; `TAIL` marks a held-out end.
@@ -42,7 +72,7 @@ class Clip:
         split: whether it is trained or validated on.
         content_hash: SHA-256 of the file.
         seconds: its length in the file, before trimming.
-        stored: the whole file's classes in the cache, or the whole series.
+        stored: the whole file's classes in the cache.
         start: where the clip begins in them.
     """
 
@@ -56,12 +86,8 @@ class Clip:
     start: int = 0
 
     def classes(self) -> Classes:
-        """Map the (n_samples,) classes into memory, read-only; the file is open as long as the array lives.
-
-        Those of a series are float64 values: see ``wavegen.data.series.values_of``.
-        """
-        classes: Classes = self.stored.classes()[self.start : self.start + self.n_samples]
-        return classes
+        """Map the (n_samples,) classes into memory, read-only; the file is open as long as the array lives."""
+        return self.stored.classes()[self.start : self.start + self.n_samples]
 
     def part(self, name: str, split: Split, start: int, stop: int) -> Clip:
         """The clip's samples from start to stop as a clip of their own."""
@@ -70,12 +96,11 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """All clips of a folder.
+class Corpus(Generic[Item]):
+    """All clips of a folder, or all series of numbers.
 
     Attributes:
         folder: where they come from.
-        sample_rate_hz: rate of the clips.
         clips: sorted by name.
         unusable: (name, reason) of each file that is not used.
         shortened: (name, what) of each file of which only a part is used.
@@ -84,20 +109,19 @@ class Corpus:
     """
 
     folder: Path
-    sample_rate_hz: int
-    clips: tuple[Clip, ...]
+    clips: tuple[Item, ...]
     unusable: tuple[tuple[str, str], ...]
     shortened: tuple[tuple[str, str], ...]
     n_ignored: int
     notes: tuple[str, ...]
 
     @property
-    def train(self) -> tuple[Clip, ...]:
+    def train(self) -> tuple[Item, ...]:
         """The clips to train on."""
         return tuple(clip for clip in self.clips if clip.split == "train")
 
     @property
-    def validation(self) -> tuple[Clip, ...]:
+    def validation(self) -> tuple[Item, ...]:
         """The held-out clips."""
         return tuple(clip for clip in self.clips if clip.split == "validation")
 
@@ -110,11 +134,6 @@ class Corpus:
     def n_samples(self) -> int:
         """Samples in all clips."""
         return sum(clip.n_samples for clip in self.clips)
-
-    @property
-    def minutes(self) -> float:
-        """Length of all clips."""
-        return self.n_samples / self.sample_rate_hz / 60
 
     def manifest(self) -> Manifest:
         """What a checkpoint remembers of the clips; `manifest_differences` finds what changed since."""
@@ -130,7 +149,7 @@ class Corpus:
         ]
 
 
-def by_content(clips: Sequence[Clip]) -> list[Clip]:
+def by_content(clips: Sequence[Item]) -> list[Item]:
     """Clips in an order that does not depend on their names."""
     return sorted(clips, key=lambda clip: (clip.content_hash, clip.name))
 

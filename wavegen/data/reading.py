@@ -13,9 +13,7 @@ from wavegen.audio.signal import Preparation
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, Progress
 from wavegen.data.corpus import Clip, Corpus
-from wavegen.data.normalization import Normalization
 from wavegen.data.recordings import build_corpus
-from wavegen.data.series import build_series_corpus, build_waves_corpus, values_of
 from wavegen.errors import DataError, UsageError
 
 MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
@@ -66,29 +64,12 @@ def build_conditioner(config: Config) -> Conditioner:
     )
 
 
-def build_normalization(config: Config) -> Normalization:
-    """What the network of a frozen configuration sees of a value."""
-    return Normalization(float(config.data.offset), float(config.data.scale))
-
-
-def with_corpus(config: Config, corpus: Corpus) -> Config:
-    """The configuration with what its corpus decides: labels, and the offset and scale of series.
+def with_labels(config: Config, corpus: Corpus[Clip]) -> Config:
+    """Return the configuration with its model's labels, in their order: those of the corpus, or those given.
 
     Raises:
         DataError: the corpus has a label that is not among those given, or too many.
     """
-    return _with_normalization(config, corpus) if config.is_series else _with_labels(config, corpus)
-
-
-def _with_normalization(config: Config, corpus: Corpus) -> Config:
-    measured = Normalization.of([values_of(clip) for clip in corpus.train])
-    given = {"offset": config.data.offset, "scale": config.data.scale}
-    decided = {key: getattr(measured, key) if value == "auto" else value for key, value in given.items()}
-    return config.with_values("data", **decided)
-
-
-def _with_labels(config: Config, corpus: Corpus) -> Config:
-    """The configuration with the labels that its model has, in their order: those of the corpus, or those given."""
     if config.data.labels == "none":
         return config
     if config.data.label_names == "auto":
@@ -105,24 +86,19 @@ def _with_labels(config: Config, corpus: Corpus) -> Config:
     return config
 
 
-def read_corpus(config: Config, progress: Progress | None = None) -> Corpus:
-    """The corpus that a configuration names.
+def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[Clip]:
+    """Read the recordings that a configuration names.
+
+    Args:
+        config: with ``data.folder``.
+        progress: called with (files done, files in all).
 
     Raises:
         UsageError: the configuration names no folder, or there is none.
         DataError: it holds nothing to train on.
     """
-    if config.data.synthetic is not None:
-        return build_waves_corpus(config.data.synthetic_points)
     if config.data.folder is None:
         raise UsageError("expected a folder of recordings: wavegen train DIR, or data.folder in the configuration")
-    if config.is_series:
-        return build_series_corpus(
-            Path(config.data.folder),
-            validation=config.data.validation,
-            horizon=config.output.horizon,
-            progress=progress,
-        )
     corpus = build_corpus(
         Path(config.data.folder),
         preparation=build_preparation(config),

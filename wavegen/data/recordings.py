@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from wavegen.audio.finding import READABLE, find_files
+from wavegen.audio.finding import READABLE, SERIES_ENDINGS, find_files
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.signal import INAUDIBLE, MISSING_SECONDS, Level, Preparation
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
 from wavegen.data.corpus import TAIL, Clip, Corpus
 from wavegen.data.listing import File, list_files, look_up
-from wavegen.data.series_files import ENDINGS as SERIES_ENDINGS
 from wavegen.data.split import split_clips
 from wavegen.errors import DataError
 from wavegen.text import list_first, pluralize, printable
@@ -31,7 +30,7 @@ def build_corpus(
     labels: Labels,
     cache: ClipCache,
     progress: Progress | None = None,
-) -> Corpus:
+) -> Corpus[Clip]:
     """Scan a folder, decode what the cache lacks, split and label the clips.
 
     Args:
@@ -73,7 +72,6 @@ def build_corpus(
     clips, notes = split_clips(whole, validation, folder)
     return Corpus(
         folder=folder,
-        sample_rate_hz=preparation.sample_rate_hz,
         clips=tuple(clips),
         unusable=tuple(sorted(unusable.items())),
         shortened=tuple(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from wavegen.data.corpus import TAIL, Clip, Split
+from wavegen.data.corpus import TAIL, Item, Split
 from wavegen.errors import DataError
 from wavegen.text import printable
 
@@ -14,8 +13,8 @@ FEW_FILES = 10  # fewer are too few to hold out whole ones
 
 
 def split_clips(
-    clips: Sequence[Clip], validation: float | str | Path, folder: Path, noun: str = "file", shortest: int = 1
-) -> tuple[list[Clip], list[str]]:
+    clips: Sequence[Item], validation: float | str | Path, folder: Path, noun: str = "file", shortest: int = 1
+) -> tuple[list[Item], list[str]]:
     """Hold out a share of the clips; or make sure that those held out by name are some of them, and not all.
 
     Args:
@@ -39,7 +38,7 @@ def split_clips(
     return list(clips), []
 
 
-def _hold_out_share(clips: Sequence[Clip], share: float, noun: str, shortest: int) -> tuple[list[Clip], list[str]]:
+def _hold_out_share(clips: Sequence[Item], share: float, noun: str, shortest: int) -> tuple[list[Item], list[str]]:
     """Split by content: which side a file is on depends on nothing but its bytes."""
     if share == 0:
         figure = "bits/sample" if noun == "file" else "error"
@@ -47,7 +46,7 @@ def _hold_out_share(clips: Sequence[Clip], share: float, noun: str, shortest: in
     chosen = [int(clip.content_hash[:16], 16) / 2**64 < share for clip in clips]
     if len(clips) >= FEW_FILES and any(chosen) and not all(chosen):
         splits: list[Split] = ["validation" if held else "train" for held in chosen]
-        return [replace(clip, split=split) for clip, split in zip(clips, splits, strict=True)], []
+        return [clip.part(clip.name, split, 0, clip.n_samples) for clip, split in zip(clips, splits, strict=True)], []
     parts, files = [], "series" if noun == "series" else f"{noun}s"
     for clip in clips:
         n_tail = min(max(shortest, round(share * clip.n_samples)), clip.n_samples - shortest)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from wavegen.audio.conditions import list_labels
 from wavegen.audio.signal import INAUDIBLE
 from wavegen.config import Config, TrainingConfig
-from wavegen.data.corpus import Clip, Corpus
+from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_conditioner, build_preparation, build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.network import Network
@@ -28,11 +29,11 @@ ENOUGH = (  # seconds of audio to train on: rules of thumb
 
 
 def plan_tables(
-    config: Config, corpus: Corpus, model: Network, device: torch.device, run: Path, processes: int = 1
+    config: Config, corpus: Corpus[Any], model: Network, device: torch.device, run: Path, processes: int = 1
 ) -> list[Table]:
     """The tables that tell a user what the training will do."""
     return [
-        data_table(corpus, config.is_series),
+        data_table(corpus, None if config.is_series else config.audio.sample_rate_hz),
         *([] if config.is_series else [_preparation_table(config, corpus)]),
         *_trouble_tables(corpus),
         _model_table(config, model),
@@ -40,22 +41,26 @@ def plan_tables(
     ]
 
 
-def data_table(corpus: Corpus, is_series: bool = False) -> Table:
-    """How many clips and minutes, or series and points, are used for what."""
-    rate = corpus.sample_rate_hz
+def data_table(corpus: Corpus[Any], rate: int | None) -> Table:
+    """Count the clips and minutes, or the series and points, that are used for what.
 
-    def row(name: str, clips: tuple[Clip, ...]) -> tuple[str, str, str]:
+    Args:
+        corpus: of the training.
+        rate: of its clips in Hz; None for series.
+    """
+
+    def row(name: str, clips: tuple[Any, ...]) -> tuple[str, str, str]:
         n_samples = sum(clip.n_samples for clip in clips)
-        return name, f"{len(clips):,}", f"{n_samples:,}" if is_series else minutes(n_samples / rate)
+        return name, f"{len(clips):,}", f"{n_samples:,}" if rate is None else minutes(n_samples / rate)
 
     rows = [row("train", corpus.train), row("validation", corpus.validation)]
     if corpus.unusable:
         rows.append(("skipped", f"{len(corpus.unusable):,}", ""))
-    columns = ("", "series", "points") if is_series else ("", "clips", "length")
+    columns = ("", "series", "points") if rate is None else ("", "clips", "length")
     return Table(f"Data: {printable(corpus.folder)}", columns, rows)
 
 
-def _preparation_table(config: Config, corpus: Corpus) -> Table:
+def _preparation_table(config: Config, corpus: Corpus[Any]) -> Table:
     """List the steps that turned recordings into clips, and the order of clips in training."""
     prepared = build_preparation(config)
     stored = {clip.content_hash: clip.stored for clip in corpus.clips}.values()
@@ -75,7 +80,7 @@ def _preparation_table(config: Config, corpus: Corpus) -> Table:
     )
 
 
-def _trouble_tables(corpus: Corpus) -> list[Table]:
+def _trouble_tables(corpus: Corpus[Any]) -> list[Table]:
     tables = []
     for title, entries in (("Skipped", corpus.unusable), ("Shortened", corpus.shortened)):
         if entries:
@@ -117,7 +122,7 @@ def _kind(config: Config) -> str:
     return f"{shape.kind}, {shape.recurrent_layers} x {shape.recurrent_channels} channels"
 
 
-def _training_table(config: Config, corpus: Corpus, device: torch.device, run: Path, processes: int) -> Table:
+def _training_table(config: Config, corpus: Corpus[Any], device: torch.device, run: Path, processes: int) -> Table:
     training = config.training
     targets = int(training.batch_size) * training.window_targets
     memory = training_bytes(config, training.precision)
@@ -130,16 +135,16 @@ def _training_table(config: Config, corpus: Corpus, device: torch.device, run: P
         backend=_backend(training),
         steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets"
         + ("" if config.is_series else f" ({targets / config.audio.sample_rate_hz:.1f} s of audio each)"),
-        audio=_passes(training, corpus, targets) if not config.is_series else None,
+        audio=_passes(config, corpus, targets) if not config.is_series else None,
         memory=f"about {memory / 2**30:.1f} GiB",
     )
 
 
-def _passes(training: TrainingConfig, corpus: Corpus, targets: int) -> str:
+def _passes(config: Config, corpus: Corpus[Any], targets: int) -> str:
     """Say how much audio there is, whether that is little, and how many times the training passes over it."""
     n_samples = sum(clip.n_samples for clip in corpus.train)
-    seconds = n_samples / corpus.sample_rate_hz
-    times = int(training.steps or 0) * targets / max(1, n_samples)
+    seconds = n_samples / config.audio.sample_rate_hz
+    times = int(config.training.steps or 0) * targets / max(1, n_samples)
     enough = next(words for least, words in ENOUGH if seconds >= least)
     return f"{minutes(seconds)}, {enough}; {times:.1f} passes over it"
 

@@ -10,8 +10,8 @@ from typing import Any
 from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
 from wavegen.evaluation.measure import BITS, Measure
-from wavegen.evaluation.series import SeriesScore, all_series
-from wavegen.evaluation.series import comparison as series_comparison
+from wavegen.series.scores import SeriesScore, all_series
+from wavegen.series.scores import comparison as series_comparison
 from wavegen.text import printable
 
 FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet

@@ -8,10 +8,10 @@ from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
 from wavegen.evaluation.interval import Comparison
 from wavegen.evaluation.measure import Measure
-from wavegen.evaluation.series import Errors, SeriesScore, all_series
-from wavegen.evaluation.series import comparison as series_comparison
 from wavegen.report.inspection.checkpoint import THIS_MODEL, too_little
 from wavegen.report.tables import Table, first_rows, minutes
+from wavegen.series.scores import Errors, SeriesScore, all_series
+from wavegen.series.scores import comparison as series_comparison
 from wavegen.text import pluralize, printable
 
 MOST_SERIES = 20  # in a table

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from wavegen.data.corpus import TAIL, Clip, Manifest, Stored
 from wavegen.evaluation.evaluation import ScoredClip
-from wavegen.evaluation.series import ScoredSeries
+from wavegen.series.scores import ScoredSeries
 from wavegen.text import list_first, pluralize, printable
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ from wavegen.audio.conditions import Conditioner, parse_label
 from wavegen.audio.quantize import Floats
 from wavegen.audio.signal import load_waveform
 from wavegen.config import Config
-from wavegen.data.corpus import Clip, Corpus
-from wavegen.data.reading import build_conditioner, build_preparation, build_quantizer, read_corpus
+from wavegen.data.corpus import Corpus
+from wavegen.data.reading import build_conditioner, build_preparation, build_quantizer
 from wavegen.device import choose_device
 from wavegen.errors import DataError, UsageError
 from wavegen.model.outputs import build_distribution
@@ -40,7 +40,7 @@ class Model:
         self.device_name = device
         self.quantizer = build_quantizer(self.config)
         self.distribution = build_distribution(self.config)
-        self._corpus: Corpus | None = None
+        self._corpus: Corpus[Any] | None = None
         check_weights(checkpoint.average, parameter_shapes(self.config))
         if device != "auto":
             _ = self.device  # says at once if there is none
@@ -90,7 +90,7 @@ class Model:
             kinds = ("a model of sound", "a model of series of numbers")
             raise UsageError(f"{call}: expected {kinds[wants_series]}, found {kinds[self.is_series]}")
 
-    def corpus(self, progress: Callable[[int, int], None] | None = None) -> Corpus:
+    def corpus(self, progress: Callable[[int, int], None] | None = None) -> Corpus[Any]:
         """What the training's folder holds now; read at the first call.
 
         Raises:
@@ -98,10 +98,12 @@ class Model:
             DataError: it holds nothing to train on.
         """
         if self._corpus is None:
+            from wavegen.training.task import read_corpus
+
             self._corpus = read_corpus(self.config, progress)
         return self._corpus
 
-    def remembered(self, progress: Callable[[int, int], None] | None, split: str) -> list[Clip]:
+    def remembered(self, progress: Callable[[int, int], None] | None, split: str) -> list[Any]:
         """The clips of a split, as far as the training knew them.
 
         Raises:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.data.reading import build_normalization
-from wavegen.data.series import hash_of, series_in, values_of, waves_to_test
+from wavegen.data.corpus import TAIL
 from wavegen.errors import DataError, UsageError, WavegenError
 from wavegen.evaluation.measure import unit_of_loss
-from wavegen.evaluation.series import Errors, LinearForecast, ScoredSeries, fit_linear_forecast
+from wavegen.series.baselines import LinearForecast, fit_linear_forecast
+from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
+from wavegen.series.scores import Errors, ScoredSeries
 from wavegen.text import printable
 from wavegen.trained.heard import Heard, warning
 from wavegen.trained.model import Model
@@ -36,7 +37,7 @@ class Forecasting(Model):
         Raises:
             UsageError: the series or the steps are not what is expected, or the model is one of sound.
         """
-        from wavegen.sampling.forecasting import forecast
+        from wavegen.series.forecast import forecast
 
         self.check_kind(True, "forecast")
         steps = self.config.output.horizon if steps is None else steps
@@ -46,8 +47,8 @@ class Forecasting(Model):
         if not 1 <= steps <= MOST_STEPS:
             raise UsageError(f"--steps: expected a whole number from 1 to {MOST_STEPS:,}, found {steps}")
         normalization = build_normalization(self.config)
-        rows = [forecast(self.network, normalization.seen(row), steps) for row in np.atleast_2d(values)]
-        forecasts = normalization.undone(np.stack(rows))
+        rows = [forecast(self.network, normalization.normalize(row), steps) for row in np.atleast_2d(values)]
+        forecasts = normalization.denormalize(np.stack(rows))
         return forecasts[0] if values.ndim == 1 else forecasts
 
     def score_series(self, series: Sequence[ScoredSeries], scored: Callable[[int], None] | None = None) -> list[Errors]:
@@ -57,11 +58,11 @@ class Forecasting(Model):
             series: each longer than the model's horizon.
             scored: called with the number of positions after each part.
         """
-        from wavegen.evaluation.series import model_errors
+        from wavegen.series.scores import model_errors
 
         self.check_kind(True, "score_series")
         output, normalization = self.config.output, build_normalization(self.config)
-        seen = [normalization.seen(each.values) for each in series]
+        seen = [normalization.normalize(each.values) for each in series]
         unit = unit_of_loss(self.config)
         return [e.times(unit) for e in model_errors(self.network, seen, output.horizon, output.error, scored)]
 
@@ -74,8 +75,10 @@ class Forecasting(Model):
         self.check_kind(True, "held_out_series")
         heard = Heard(self.checkpoint.manifest)
         return [
-            ScoredSeries(clip.name, values_of(clip), heard.has_held_out(clip))
-            for clip in self.remembered(None, "validation")
+            ScoredSeries(
+                each.name, each.values, not each.name.endswith(TAIL) and heard.has(each.content_hash, each.values)
+            )
+            for each in self.remembered(None, "validation")
         ]
 
     def series_to_score(self, paths: Sequence[Path], test: bool, notice: Callable[[str], None]) -> list[ScoredSeries]:
@@ -96,7 +99,7 @@ class Forecasting(Model):
                 raise UsageError("--test: only runs on made-up series (data.synthetic) have it; give files instead")
             if paths:
                 raise UsageError("--test: expected no files beside it; give one of the two")
-            return [ScoredSeries(*each, False) for each in waves_to_test(self.config.data.synthetic_points)]
+            return [ScoredSeries(*each, False) for each in synthetic_test_series(self.config.data.synthetic_points)]
         series = self._read_all(paths, notice) if paths else self.held_out_series()
         if text := warning(series, "series", "series"):
             notice(text)
@@ -122,8 +125,8 @@ class Forecasting(Model):
         """The linear forecast, fitted on the training split; None, and a notice, where that is gone."""
         self.check_kind(True, "fit_linear_forecast")
         try:
-            clips = self.remembered(None, "train")
+            series = self.remembered(None, "train")
         except WavegenError as error:
             notice(f"no linear forecast, it needs the training's series: {error}")
             return None
-        return fit_linear_forecast([values_of(clip) for clip in clips], self.config.output.horizon)
+        return fit_linear_forecast([each.values for each in series], self.config.output.horizon)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ STARTUP_SECONDS = 8.0  # imports, scan and calibration, on this project's refere
 
 
 def freeze(
-    config: Config, corpus: Corpus, device: torch.device, notice: Callable[[str], None], group: Group = ALONE
+    config: Config, corpus: Corpus[Any], device: torch.device, notice: Callable[[str], None], group: Group = ALONE
 ) -> Config:
     """Replace every ``auto``, and ``minutes`` by steps.
 
@@ -143,7 +144,7 @@ class FittingSteps:
     reason: str
 
 
-def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.device) -> FittingSteps:
+def _steps_in(minutes: float, config: Config, corpus: Corpus[Any], device: torch.device) -> FittingSteps:
     """Fit steps into some minutes, beside the validations and auditions that come with them.
 
     Where these would take more than ``1 - SHARE_OF_STEPS`` of the time, they are shortened.
@@ -151,7 +152,7 @@ def _steps_in(minutes: float, config: Config, corpus: Corpus, device: torch.devi
     settings = config.training
     trial = Trial(config, device)
     step = trial.step_seconds(settings.precision, TIMED_STEPS)
-    rate = corpus.sample_rate_hz
+    rate = 1 if config.is_series else config.audio.sample_rate_hz
     held_out = sum(clip.n_samples for clip in corpus.validation) / rate
     heard = held_out if settings.validation_seconds is None else min(held_out, settings.validation_seconds)
     if config.is_series:  # every validation scores all, as fast as it trains at the least

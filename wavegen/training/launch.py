@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from wavegen.config import Config, differences
 from wavegen.data.corpus import Corpus, manifest_differences
-from wavegen.data.reading import build_quantizer, read_corpus, with_corpus
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
@@ -20,6 +20,7 @@ from wavegen.training.freeze import fit_schedule, freeze
 from wavegen.training.observer import Observer
 from wavegen.training.run_folder import RunFolder, find_checkpoint
 from wavegen.training.settling import runs_in_slices
+from wavegen.training.task import read_corpus, with_corpus
 from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
@@ -49,7 +50,7 @@ OF_THE_NETWORK = ("model.", "quantization.", "output.", "mel.", "data.label", "a
 
 def start(
     config: Config,
-    corpus: Corpus,
+    corpus: Corpus[Any],
     run: RunFolder,
     group: Group,
     observers: Sequence[Observer],
@@ -82,10 +83,10 @@ def start(
     group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
-    return Trainer(config, corpus, model.to(group.device), build_quantizer(config), run, observers, group)
+    return Trainer(config, corpus, model.to(group.device), run, observers, group)
 
 
-def _frozen(config: Config, corpus: Corpus, group: Group, notice: Notice) -> Config:
+def _frozen(config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -> Config:
     """The configuration with everything decided, by rank 0 for all."""
     assert group.device is not None
     device = group.device
@@ -93,7 +94,7 @@ def _frozen(config: Config, corpus: Corpus, group: Group, notice: Notice) -> Con
     return group.from_first(frozen) or config
 
 
-def _shared_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus:
+def _shared_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus[Any]:
     """The recordings, decoded by one process of each machine, the same for all."""
     corpus = group.first_on_each_machine(lambda: read_corpus(config, progress))
     group.check_same("recordings", repr(corpus.manifest()))
@@ -218,7 +219,7 @@ def _check_steps(run: RunFolder, config: Config, checkpoint: Checkpoint) -> None
 def _restored(
     checkpoint: Checkpoint,
     config: Config,
-    corpus: Corpus,
+    corpus: Corpus[Any],
     run: RunFolder,
     group: Group,
     observers: Sequence[Observer],
@@ -250,7 +251,7 @@ def _restored(
     group.begin()
     group.silent_for_at_most(config.training.timeout_seconds)
     model = build_model(config).to(device)
-    trainer = Trainer(config, corpus, model, build_quantizer(config), run, observers, group)
+    trainer = Trainer(config, corpus, model, run, observers, group)
     trainer.restore(checkpoint)
     then = "" if config.training.schedule == "constant" else "; the learning rate falls to 0 at the last one"
     notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}{then}")

@@ -16,14 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavegen.audio.quantize import Quantizer
 from wavegen.audio.writer import AudioWriter
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
 from wavegen.device import torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
-from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network, load_weights
 from wavegen.training.average import update_average
@@ -31,13 +29,13 @@ from wavegen.training.backends import build_backend
 from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 from wavegen.training.distributed import ALONE, ElsewhereError, Group, LostProcess
 from wavegen.training.interruption import Interrupted, Interruption
-from wavegen.training.material import build_material
 from wavegen.training.memory import is_out_of_memory
 from wavegen.training.observer import Observer
 from wavegen.training.optimizer import Optimizer, clip_gradients
 from wavegen.training.progress import Progress
 from wavegen.training.run_folder import RunFolder
 from wavegen.training.schedule import schedule_factor
+from wavegen.training.task import build_task
 from wavegen.training.validation import Validator
 
 # So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
@@ -52,7 +50,6 @@ class Trainer:
         config: frozen: no value is ``auto``, steps and labels are known.
         corpus: training and validation clips.
         model: with its first weights, on the device.
-        quantizer: the model's companding.
         run: an existing folder.
         observers: are told what happens.
         group: the processes that share the work.
@@ -61,9 +58,8 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        corpus: Corpus,
+        corpus: Corpus[Any],
         model: Network,
-        quantizer: Quantizer,
         run: RunFolder,
         observers: Sequence[Observer] = (),
         group: Group = ALONE,
@@ -79,13 +75,13 @@ class Trainer:
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
         self.optimizer = Optimizer(model, settings)
         self.measure, self.unit = measure_of(config), unit_of_loss(config)
-        self.material = build_material(config, corpus, quantizer)
-        self.windows = self.material.windows(model)
+        self.task = build_task(config, corpus)
+        self.windows = self.task.windows(model)
         self.backend = build_backend(config, model, group)
         self.progress = Progress(processes=group.size)
         self.interruption = Interruption()
         validating = partial(self._tell, "working", "validating")
-        self.validator = Validator(self.material, self.measure.key, group, self.interruption, validating)
+        self.validator = Validator(self.task, self.measure.key, group, self.interruption, validating)
         self._non_finite_streak = 0
         self._told: set[str] = set()  # problems of observers
 
@@ -103,7 +99,7 @@ class Trainer:
         with self.interruption, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
             try:
                 if self.group.speaks:  # at every start: the recordings may be others
-                    self.progress.recordings = self.material.profile()
+                    self.progress.recordings = self.task.profile()
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
                 coming = self._prepare(pool, self.progress.step)
@@ -189,7 +185,7 @@ class Trainer:
             "learning_rate": rate,
             "gradient_norm": norm if finite else None,
             "targets_per_second": n_targets / seconds,
-            self.measure.heard: self.material.amount(progress.targets),
+            self.measure.heard: self.task.amount(progress.targets),
             "seconds": progress.seconds,
             "skipped": progress.step - progress.updates,
         }
@@ -244,7 +240,7 @@ class Trainer:
         self._write_metrics(entry)
         self._tell("validated", entry)
 
-    def _measure_best(self, clips: Sequence[ScoredClip]) -> None:
+    def _measure_best(self, clips: Sequence[Any]) -> None:
         """Measure what lower precisions cost the best checkpoint, which is an earlier one, and note it there."""
         best: Checkpoint | None = None
         if self.group.speaks:
@@ -263,8 +259,8 @@ class Trainer:
 
     def _audition(self) -> None:
         """Let the averaged weights be heard, where there is something to hear."""
-        rate, settings = self.corpus.sample_rate_hz, self.settings
-        waveform = self.material.audition(self.average, settings.audition_seconds, settings.seed, self._heard)
+        rate, settings = self.config.audio.sample_rate_hz, self.settings
+        waveform = self.task.audition(self.average, settings.audition_seconds, settings.seed, self._heard)
         if waveform is None:
             return
         path = self.run.audition_file(self.progress.step)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from copy import deepcopy
 from typing import Any, NamedTuple
 
-from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.model.network import Network, load_weights
 from wavegen.model.wavenet import WaveNet
 from wavegen.model.weight_norm import folded
@@ -16,7 +15,7 @@ from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.distributed import Group
 from wavegen.training.interruption import Interrupted, Interruption
-from wavegen.training.material import Material
+from wavegen.training.task import Task
 
 
 class Validation(NamedTuple):
@@ -29,7 +28,7 @@ class Validation(NamedTuple):
     """
 
     figure: float
-    clips: Sequence[ScoredClip]
+    clips: Sequence[Any]
     facts: dict[str, Any]
 
 
@@ -37,7 +36,7 @@ class Validator:
     """Scores held-out clips; each process takes its share of them.
 
     Args:
-        material: that is trained on.
+        task: that is trained on.
         key: of the measure.
         group: the processes that share the work; all of them have to call each method.
         interruption: ends the scoring on all processes when one is asked to stop.
@@ -46,13 +45,13 @@ class Validator:
 
     def __init__(
         self,
-        material: Material,
+        task: Task[Any],
         key: str,
         group: Group,
         interruption: Interruption,
         working: Callable[[int, int], None],
     ) -> None:
-        self.material, self.key, self.group = material, key, group
+        self.task, self.key, self.group = task, key, group
         self.interruption, self.working = interruption, working
 
     def validate(self, network: Network, seconds: float | None) -> Validation:
@@ -65,21 +64,21 @@ class Validator:
         Raises:
             Interrupted: a process was asked to stop.
         """
-        clips = self.material.held_out(seconds)
+        clips = self.task.held_out(seconds)
         figure = self.figure(network, clips)
         facts: dict[str, Any] = {f"validation_{self.key}": figure}
         if self.group.speaks:
-            facts["baselines"] = self.material.baselines(clips)
-        return Validation(figure, clips, facts | self.material.length(clips))
+            facts["baselines"] = self.task.baselines(clips)
+        return Validation(figure, clips, facts | self.task.length(clips))
 
-    def figure(self, network: Network, clips: Sequence[ScoredClip]) -> float:
+    def figure(self, network: Network, clips: Sequence[Any]) -> float:
         """What a network costs for each prediction; it does not depend on the number of processes.
 
         Raises:
             Interrupted: a process was asked to stop.
         """
         own = clips[self.group.rank :: self.group.size]
-        total, done = sum(map(self.material.n_predictions, own)), 0
+        total, done = sum(map(self.task.n_predictions, own)), 0
 
         def heard(n_predictions: int) -> None:
             nonlocal done
@@ -89,15 +88,15 @@ class Validator:
 
         costs: list[float] | None = None
         with suppress(Interrupted):  # here; all stop together
-            costs = self.material.costs(network, own, heard)
+            costs = self.task.costs(network, own, heard)
         by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
         for rank, theirs in enumerate(self.group.gather(costs)):
             if theirs is None:
                 raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
             by_clip[rank :: self.group.size] = theirs
-        return sum(by_clip) / sum(map(self.material.n_predictions, clips))
+        return sum(by_clip) / sum(map(self.task.n_predictions, clips))
 
-    def precision_costs(self, network: Network, clips: Sequence[ScoredClip], figure: float) -> dict[str, float]:
+    def precision_costs(self, network: Network, clips: Sequence[Any], figure: float) -> dict[str, float]:
         """How many bits/sample each lower precision of sampling adds.
 
         Args:

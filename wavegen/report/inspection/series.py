@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.finding import find_audio
-from wavegen.data.series import find_series, reason_of
-from wavegen.data.series_files import ENDINGS, Values, read_series
+from wavegen.audio.finding import SERIES_ENDINGS, find_audio
 from wavegen.errors import DataError
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.tables import Table, facts, first_rows
+from wavegen.series.corpus import find_series, reason_of
+from wavegen.series.files import Values, read_series
 from wavegen.text import pluralize, printable
 
 
@@ -21,7 +21,7 @@ def holds_series(path: Path) -> bool:
     """Whether a path is a file of series, or a folder that has some and no audio."""
     if path.is_dir():
         return bool(find_series(path).names) and not find_audio(path).names
-    return path.suffix.lower() in ENDINGS
+    return path.suffix.lower() in SERIES_ENDINGS
 
 
 def inspect_series(path: Path, progress: Progress | None = None) -> Inspection:

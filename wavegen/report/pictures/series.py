@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavegen.data.series import find_series
-from wavegen.data.series_files import read_series
 from wavegen.errors import DataError
 from wavegen.report.pictures.figure import SERIES, new_figure, tidy, title
+from wavegen.series.corpus import find_series
+from wavegen.series.files import read_series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

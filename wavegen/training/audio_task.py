@@ -24,8 +24,8 @@ from wavegen.training.audition import audition
 MOST_AUDITIONED = 4  # labels, one behind the other
 
 
-class Sound:
-    """Recordings as ``wavegen.training.material.Material``; the measure is bits/sample.
+class AudioTask:
+    """Recordings as ``wavegen.training.task.Task``; the measure is bits/sample.
 
     Args:
         config: frozen.
@@ -33,13 +33,13 @@ class Sound:
         quantizer: the model's companding.
     """
 
-    def __init__(self, config: Config, corpus: Corpus, quantizer: Quantizer) -> None:
+    def __init__(self, config: Config, corpus: Corpus[Clip], quantizer: Quantizer) -> None:
         self.settings, self.corpus, self.quantizer = config.training, corpus, quantizer
-        self.following = config.data.following
+        self.sample_rate_hz, self.following = config.audio.sample_rate_hz, config.data.following
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None
 
-    def windows(self, network: Network) -> WindowStream[Any]:
+    def windows(self, network: Network) -> WindowStream[Clip]:
         """Windows of the recordings, under their conditions."""
         return WindowStream(
             self.corpus.train,
@@ -55,11 +55,11 @@ class Sound:
 
     def amount(self, targets: int) -> float:
         """In hours."""
-        return targets / self.corpus.sample_rate_hz / 3600
+        return targets / self.sample_rate_hz / 3600
 
     def held_out(self, seconds: float | None) -> list[ScoredClip]:
         """The clips; one that is cut short is conditioned as a whole."""
-        limit = None if seconds is None else max(1, round(seconds * self.corpus.sample_rate_hz))
+        limit = None if seconds is None else max(1, round(seconds * self.sample_rate_hz))
         clips = by_content(self.corpus.validation)
         return [
             ScoredClip(clip.name, classes, self._condition_of(clip) if self.conditioner.is_needed else None)
@@ -70,7 +70,7 @@ class Sound:
         """In seconds: of these clips, and of all that is held out."""
         n_held_out = sum(clip.n_samples for clip in self.corpus.validation)
         lengths = {"held_out_seconds": sum(map(self.n_predictions, clips)), "all_held_out_seconds": n_held_out}
-        return {name: n_samples / self.corpus.sample_rate_hz for name, n_samples in lengths.items()}
+        return {name: n_samples / self.sample_rate_hz for name, n_samples in lengths.items()}
 
     def n_predictions(self, clip: ScoredClip) -> int:
         """One for each sample."""
@@ -89,7 +89,7 @@ class Sound:
 
     def profile(self) -> dict[str, Any] | None:
         """Measure half an hour of the training clips, as decoded from their classes."""
-        rate = self.corpus.sample_rate_hz
+        rate = self.sample_rate_hz
         clips = first_samples(by_content(self.corpus.train), round(MOST_SECONDS * rate))
         profile = RecordingProfile.of([self.quantizer.decode(clip) for clip in clips], rate)
         return None if profile is None else profile.as_dict()
@@ -98,7 +98,7 @@ class Sound:
         self, network: Network, seconds: float, seed: int, progress: Callable[[int, int], None]
     ) -> npt.NDArray[np.float32]:
         """The first labels one behind the other, or what a vocoder makes of a held-out recording."""
-        rate = self.corpus.sample_rate_hz
+        rate = self.sample_rate_hz
         conditions: list[ClipCondition] = []
         if self.conditioner.mel is not None:
             clip = by_content(self.corpus.validation or self.corpus.train)[0]

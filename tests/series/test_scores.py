@@ -6,18 +6,18 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.errors import DataError
-from wavegen.evaluation import series as series_module
 from wavegen.evaluation.measure import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, measure_in, measure_of, unit_of_loss
-from wavegen.evaluation.series import (
+from wavegen.model.building import build_model
+from wavegen.series import baselines, scores
+from wavegen.series.baselines import fit_linear_forecast
+from wavegen.series.scores import (
     Errors,
     ScoredSeries,
     all_series,
     baseline_errors,
-    fit_linear_forecast,
     model_errors,
     score_series,
 )
-from wavegen.model.building import build_model
 
 HORIZON = 3
 KINDS = ("stack", "gru", "lstm", "wavenet")
@@ -48,7 +48,7 @@ def some_series(lengths):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [65536, 24])
 def test_a_networks_errors_are_those_of_a_plain_loop(kind, error, rows, monkeypatch):
-    monkeypatch.setattr(series_module, "ROWS", rows)  # few rows: in groups and stretches, with a state carried along
+    monkeypatch.setattr(scores, "ROWS", rows)  # few rows: in groups and stretches, with a state carried along
     network = network_of(kind)
     before = float("nan") if kind == "stack" else 0.0
     all_values = [values.astype(np.float32) for values in some_series([12, 4, 30, 12, 12])]
@@ -82,8 +82,8 @@ def test_the_last_value_is_the_forecast_of_who_knows_nothing():
 @pytest.mark.parametrize("lengths", [[12, 9, 12, 30, 5], [4, 4], [200]])
 @pytest.mark.parametrize("taps", [1, 4, 50])
 def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(lengths, taps, monkeypatch):
-    monkeypatch.setattr(series_module, "TAPS", taps)
-    monkeypatch.setattr(series_module, "ROWS", 7)
+    monkeypatch.setattr(baselines, "TAPS", taps)
+    monkeypatch.setattr(baselines, "ROWS", 7)
     train = some_series(lengths)
     linear = fit_linear_forecast(train, HORIZON)
     most = min(taps, max(lengths) - HORIZON)
@@ -120,8 +120,8 @@ def test_together_every_position_counts_the_same():
     values = some_series([10, 25, 4])
     named = [ScoredSeries(f"{i}", each) for i, each in enumerate(values)]
     errors = [Errors.of(np.full((len(each) - HORIZON, HORIZON), 1.0 + i)) for i, each in enumerate(values)]
-    scores = score_series(named, errors, None, HORIZON, "squared")
-    everything = all_series(scores).as_dict("squared_error")
+    scored = score_series(named, errors, None, HORIZON, "squared")
+    everything = all_series(scored).as_dict("squared_error")
     assert everything["positions"] == 7 + 22 + 1
     assert everything["squared_error"] == pytest.approx((7 * 1 + 22 * 2 + 1 * 3) / 30)
     assert everything["by_horizon"] == pytest.approx([everything["squared_error"]] * HORIZON)

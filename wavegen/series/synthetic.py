@@ -1,4 +1,4 @@
-"""Series that are made up: sums of two sines and noise, as a textbook on time series has them.
+"""Synthetic series: sums of two sines and noise, as a textbook on time series has them.
 
 A. Géron, "Hands-On Machine Learning with Scikit-Learn, Keras, and TensorFlow", 2nd edition, 2019, chapter 15.
 """
@@ -12,8 +12,8 @@ N_TRAIN, N_VALIDATION, N_TEST = 7000, 2000, 1000
 SEED = 20190905  # of these series alone: a training's seed leaves its data as they are
 
 
-def make_waves(n_points: int, n_series: int = N_TRAIN + N_VALIDATION + N_TEST) -> npt.NDArray[np.float64]:
-    """The same series at every call.
+def make_sine_mixtures(n_points: int, n_series: int = N_TRAIN + N_VALIDATION + N_TEST) -> npt.NDArray[np.float64]:
+    """Make the synthetic series, the same at every call.
 
         x(t) = 0.5 sin((t - o1) (10 f1 + 10)) + 0.2 sin((t - o2) (20 f2 + 20)) + 0.1 (u - 0.5)
 

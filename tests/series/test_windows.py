@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 
-from clips import NumberedClip
-from wavegen.data.windows import WindowStream
 from wavegen.errors import DataError
+from wavegen.series.corpus import Normalization
+from wavegen.series.task import SeriesWindows
 
 
 def series_of(lengths):
-    return [NumberedClip(1000 * (i + 1), length, np.float32) for i, length in enumerate(lengths)]
+    """The first has the values 1000, 1001, ..., the second 2000, 2001, ..."""
+    return [1000.0 * (i + 1) + np.arange(length) for i, length in enumerate(lengths)]
+
+
+def windows(lengths, field, n_targets, before, seed, horizon):
+    return SeriesWindows(series_of(lengths), Normalization(0.0, 1.0), field, n_targets, before, seed, horizon)
 
 
 @pytest.mark.parametrize("horizon", [1, 3])
@@ -18,8 +23,7 @@ def series_of(lengths):
     [([9], 4, 7), ([20, 5, 11], 3, 4), ([4, 4, 30], 1, 100), ([17, 8], 12, 1), ([6] * 9, 4, 9)],
 )
 def test_every_position_is_visited_once_with_its_past_and_what_comes(lengths, field, n_targets, horizon):
-    all_series = series_of(lengths)
-    stream = WindowStream(all_series, field, n_targets, float("nan"), seed=5, horizon=horizon)
+    stream = windows(lengths, field, n_targets, float("nan"), seed=5, horizon=horizon)
     for epoch in (0, 1, 7):
         count = stream.windows_per_epoch
         batch = stream.batch(epoch * count, count)
@@ -38,12 +42,12 @@ def test_every_position_is_visited_once_with_its_past_and_what_comes(lengths, fi
             assert np.isnan(past[~known]).all()  # before a series there is nothing, not the series before
             assert np.array_equal(batch.targets[row, place], newest + 1 + np.arange(horizon))
             visited.append(newest)
-        positions = [s.first + p for s in all_series for p in range(s.n_samples - horizon)]
+        positions = [s[0] + p for s in series_of(lengths) for p in range(len(s) - horizon)]
         assert sorted(visited) == positions
 
 
 def test_a_batch_of_series_does_not_depend_on_how_it_is_cut():
-    stream = WindowStream(series_of([30, 40]), 5, 6, 0.0, seed=1, horizon=2)
+    stream = windows([30, 40], 5, 6, 0.0, seed=1, horizon=2)
     whole, part = stream.batch(3, 9), stream.batch(7, 2)
     assert np.array_equal(whole.inputs[4:6], part.inputs)
     assert np.array_equal(whole.targets[4:6], part.targets)
@@ -52,11 +56,11 @@ def test_a_batch_of_series_does_not_depend_on_how_it_is_cut():
 
 def test_series_that_are_too_short_for_the_horizon_are_none():
     with pytest.raises(DataError, match="expected at least one training clip"):
-        WindowStream(series_of([3, 2]), 4, 4, 0.0, seed=0, horizon=3)
+        windows([3, 2], 4, 4, 0.0, seed=0, horizon=3)
 
 
 def test_a_windows_length_can_fit_a_series_and_its_padding():
     """As in the preset: of 60 points 50 are positions to forecast 10 from, behind a receptive field of 31."""
-    stream = WindowStream(series_of([60] * 8), 31, 81, float("nan"), seed=0, horizon=10)
+    stream = windows([60] * 8, 31, 81, float("nan"), seed=0, horizon=10)
     assert stream.windows_per_epoch == 8
     assert stream.n_targets(0, 8) == 8 * 50

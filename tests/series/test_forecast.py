@@ -6,7 +6,7 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.model.building import build_model
-from wavegen.sampling.forecasting import forecast
+from wavegen.series.forecast import forecast
 
 HORIZON = 4
 

@@ -14,12 +14,11 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.finding import suffix
+from wavegen.audio.finding import SERIES_ENDINGS, suffix
 from wavegen.errors import DataError, UsageError
 from wavegen.output_file import check_writable, write_atomically
 from wavegen.text import pluralize, printable
 
-ENDINGS = frozenset((".npy", ".csv"))
 DELIMITERS = ",;\t"
 LARGEST, SMALLEST = 1e30, 1e-30  # sizes whose squares float32 and float64 still hold
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE | re.ASCII)
@@ -63,7 +62,7 @@ def read_series(path: Path) -> SeriesFile:
         DataError: it has no series, or a value is missing, not finite or no number; the message says where.
     """
     where = printable(path)
-    if suffix(path.name) not in ENDINGS:
+    if suffix(path.name) not in SERIES_ENDINGS:
         raise UsageError(f"{where}: expected series of numbers in a file that ends in .npy or .csv")
     try:
         found = _read_npy(path) if suffix(path.name) == ".npy" else _read_csv(path)
@@ -209,7 +208,7 @@ def check_output(output: str, overwrite: bool) -> None:
     if output == "-":
         return
     path = Path(output)
-    if suffix(path.name) not in ENDINGS:
+    if suffix(path.name) not in SERIES_ENDINGS:
         raise UsageError(f"{printable(path)}: expected a name that ends in .csv or .npy, or - for standard output")
     check_writable(path, overwrite)
 

@@ -12,12 +12,11 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.data.corpus import TAIL
-from wavegen.data.normalization import Normalization, SeenSeries
-from wavegen.data.reading import read_corpus, with_corpus
-from wavegen.data.series import build_series_corpus, build_waves_corpus, hash_of, series_in, values_of
-from wavegen.data.series_files import check_output, read_series, write_series
-from wavegen.data.waves import N_TRAIN, N_VALIDATION, make_waves
 from wavegen.errors import DataError, UsageError
+from wavegen.series.corpus import Normalization, build_corpus, build_synthetic_corpus, hash_of, series_in
+from wavegen.series.files import check_output, read_series, write_series
+from wavegen.series.synthetic import N_TRAIN, N_VALIDATION, make_sine_mixtures
+from wavegen.training.task import read_corpus, with_corpus
 
 
 def csv_of(folder, text):
@@ -55,7 +54,7 @@ def test_columns_without_numbers_are_left_out_and_said(tmp_path):
     found = read_series(path)
     assert found.left_out == ("date", "note")
     assert {name: values.tolist() for name, values in found.series.items()} == {"": [3.5, 4.0]}
-    corpus = build_series_corpus(tmp_path, validation=0.0, horizon=1)
+    corpus = build_corpus(tmp_path, validation=0.0, horizon=1)
     assert "table.csv: 2 columns are left out, without numbers: 'date'; 'note'." in corpus.notes
 
 
@@ -158,12 +157,12 @@ def test_what_is_written_is_read_back(name, tmp_path):
 def test_a_folder_of_many_series_is_split_by_their_content(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "many.npy", rng.normal(size=(60, 20)))
-    corpus = build_series_corpus(tmp_path, validation=0.25, horizon=3)
+    corpus = build_corpus(tmp_path, validation=0.25, horizon=3)
     assert len(corpus.clips) == 60
     assert 5 < len(corpus.validation) < 25
     held_out = {clip.content_hash for clip in corpus.validation}
     np.save(tmp_path / "more.npy", rng.normal(size=(10, 20)))
-    more = build_series_corpus(tmp_path, validation=0.25, horizon=3)
+    more = build_corpus(tmp_path, validation=0.25, horizon=3)
     assert held_out <= {clip.content_hash for clip in more.validation}
     assert not held_out & {clip.content_hash for clip in more.train}
 
@@ -172,9 +171,9 @@ def test_of_few_series_the_ends_are_held_out(tmp_path):
     series = np.random.default_rng(0).normal(size=(2, 100))
     np.save(tmp_path / "two.npy", series)
     np.save(tmp_path / "short.npy", series[0, :9])
-    corpus = build_series_corpus(tmp_path, validation=0.1, horizon=4)
+    corpus = build_corpus(tmp_path, validation=0.1, horizon=4)
     assert {clip.name: clip.n_samples for clip in corpus.train} == {"two.npy[0]": 90, "two.npy[1]": 90, "short.npy": 9}
-    ends = {clip.name: values_of(clip) for clip in corpus.validation}
+    ends = {clip.name: clip.values for clip in corpus.validation}
     assert ends.keys() == {f"two.npy[0]{TAIL}", f"two.npy[1]{TAIL}"}  # of nine values no end of five can be spared
     assert np.array_equal(ends[f"two.npy[1]{TAIL}"], series[1, 90:])
     assert corpus.notes == ("There are fewer than 10 usable series: the last 10% of each is held out instead of whole "
@@ -186,7 +185,7 @@ def test_what_cannot_be_used_is_said_with_its_reason(tmp_path):
     np.save(tmp_path / "short.npy", np.arange(5.0))
     csv_of(tmp_path, "a\n1\nx\n3\n")
     (tmp_path / "readme.txt").write_text("no series")
-    corpus = build_series_corpus(tmp_path, validation=0.1, horizon=5)
+    corpus = build_corpus(tmp_path, validation=0.1, horizon=5)
     assert corpus.unusable == (
         ("short.npy", "too short: 5 values, to forecast 5 takes 6"),
         ("table.csv", "line 3: column 'a': expected a finite number, found 'x'; fill it in, or leave the line out"),
@@ -194,7 +193,7 @@ def test_what_cannot_be_used_is_said_with_its_reason(tmp_path):
     assert corpus.n_ignored == 1
     (tmp_path / "good.npy").unlink()
     with pytest.raises(DataError, match=r"none of 2 can be used: short\.npy: too short"):
-        build_series_corpus(tmp_path, validation=0.1, horizon=5)
+        build_corpus(tmp_path, validation=0.1, horizon=5)
 
 
 def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path):
@@ -241,27 +240,25 @@ def test_validation_may_be_a_folder_or_a_list(tmp_path):
     (tmp_path / "held").mkdir()
     for name in ("a.npy", "b.npy", "held/c.npy"):
         np.save(tmp_path / name, np.arange(30.0) + len(name))
-    corpus = build_series_corpus(tmp_path, validation=str(tmp_path / "held"), horizon=1)
+    corpus = build_corpus(tmp_path, validation=str(tmp_path / "held"), horizon=1)
     assert [clip.name for clip in corpus.validation] == ["held/c.npy"]
     (tmp_path / "list.txt").write_text("b.npy\n")
-    corpus = build_series_corpus(tmp_path, validation=str(tmp_path / "list.txt"), horizon=1)
+    corpus = build_corpus(tmp_path, validation=str(tmp_path / "list.txt"), horizon=1)
     assert [clip.name for clip in corpus.validation] == ["b.npy"]
 
 
 def test_one_file_may_be_all_the_data(tmp_path):
     np.save(tmp_path / "all.npy", np.arange(30.0))
-    assert [clip.name for clip in build_series_corpus(tmp_path / "all.npy", validation=0.1, horizon=1).train] == [
-        "all.npy"
-    ]
+    assert [clip.name for clip in build_corpus(tmp_path / "all.npy", validation=0.1, horizon=1).train] == ["all.npy"]
 
 
 # --- made-up series -------------------------------------------------------------------------------------------------
 
 
 def test_waves_are_two_sines_and_noise_the_same_at_every_call():
-    waves = make_waves(60, 400)
+    waves = make_sine_mixtures(60, 400)
     assert waves.shape == (400, 60)
-    assert np.array_equal(waves, make_waves(60, 400))
+    assert np.array_equal(waves, make_sine_mixtures(60, 400))
     assert 0.72 < np.abs(waves).max() < 0.75  # 0.5 + 0.2 + 0.05 at most
     # two sines of known frequencies explain a series but for the noise, uniform in +-0.05
     rng = np.random.Generator(np.random.Philox(20190905))
@@ -275,11 +272,11 @@ def test_waves_are_two_sines_and_noise_the_same_at_every_call():
 
 
 def test_made_up_series_to_test_on_are_neither_trained_nor_validated_on():
-    corpus = build_waves_corpus(20)
+    corpus = build_synthetic_corpus(20)
     assert (len(corpus.train), len(corpus.validation)) == (7000, 2000)
-    waves = make_waves(20)
-    assert np.array_equal(np.stack([values_of(clip) for clip in corpus.train]), waves[:7000])
-    assert np.array_equal(np.stack([values_of(clip) for clip in corpus.validation]), waves[7000:9000])
+    waves = make_sine_mixtures(20)
+    assert np.array_equal(np.stack([clip.values for clip in corpus.train]), waves[:7000])
+    assert np.array_equal(np.stack([clip.values for clip in corpus.validation]), waves[7000:9000])
     assert len({clip.content_hash for clip in corpus.clips}) == 9000
 
 
@@ -295,20 +292,20 @@ def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path):
     np.save(tmp_path / "a.npy", values)
     config = series_config(tmp_path)
     corpus = read_corpus(config)
-    trained_on = np.stack([values_of(clip) for clip in corpus.train])
+    trained_on = np.stack([clip.values for clip in corpus.train])
     frozen = with_corpus(config, corpus).data
     assert frozen.offset == pytest.approx(trained_on.mean(), rel=1e-12)
     assert frozen.scale == pytest.approx(trained_on.std(), rel=1e-9)
     assert with_corpus(series_config(tmp_path, "data.scale=2.0"), corpus).data.scale == 2.0
     normalization = Normalization(float(frozen.offset), float(frozen.scale))
-    seen = np.stack([SeenSeries(clip, normalization).classes() for clip in corpus.train])
+    seen = np.stack([normalization.normalize(clip.values) for clip in corpus.train])
     assert seen.dtype == np.float32
     assert (seen.mean(), seen.std()) == pytest.approx((0.0, 1.0), abs=1e-4)
-    assert normalization.undone(seen) == pytest.approx(trained_on, rel=1e-9)
+    assert normalization.denormalize(seen) == pytest.approx(trained_on, rel=1e-9)
 
 
 def test_a_series_that_never_changes_has_the_scale_1():
-    assert Normalization.of([np.full(5, 7.0)]) == Normalization(7.0, 1.0)
+    assert Normalization.fit([np.full(5, 7.0)]) == Normalization(7.0, 1.0)
 
 
 # --- what files of series may hold -------------------------------------------------------------------------------
@@ -352,12 +349,12 @@ def test_a_forecast_keeps_its_digits(tmp_path):
 
 
 def test_a_constant_series_has_the_scale_1():
-    assert Normalization.of([np.full(41, 0.1)]).scale == 1.0
+    assert Normalization.fit([np.full(41, 0.1)]).scale == 1.0
 
 
 def test_made_up_waves_have_the_textbooks_one_step_figures():
     """Published, for the value after 50: last value 0.0212; a dense layer, 20 epochs of Adam, 0.0038."""
-    waves = torch.from_numpy(make_waves(51)).float()
+    waves = torch.from_numpy(make_sine_mixtures(51)).float()
     train, held_out = waves[:N_TRAIN], waves[N_TRAIN : N_TRAIN + N_VALIDATION]
     assert float((held_out[:, 49] - held_out[:, 50]).square().mean()) == pytest.approx(0.0212, rel=0.1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from command_line import wavegen
 from trainings import newest
-from wavegen.data.waves import make_waves
+from wavegen.series.synthetic import make_sine_mixtures
 
 TINY = [
     *("--config", "book-simple", "--steps", "30", "--set", "data.synthetic_points=20", "--set", "output.horizon=3"),
@@ -95,7 +95,7 @@ def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place):
 
 
 def test_evaluate_knows_the_series_that_it_was_trained_on(place):
-    waves = make_waves(20)
+    waves = make_sine_mixtures(20)
     header = ",".join("abc")
     np.savetxt(place / "known.csv", waves[[5, 7000, 9500]].T, "%.17g", ",", header=header, comments="")
     done = wavegen("evaluate", "runs/waves", "known.csv", "--json", cwd=place)

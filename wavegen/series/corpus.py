@@ -1,0 +1,259 @@
+"""Series of numbers as a corpus: which are used, for what, which are not and why, and how values are normalized."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.finding import SERIES_ENDINGS, FoundAudio, find_files
+from wavegen.config import Config
+from wavegen.data.corpus import Corpus, Split
+from wavegen.data.listing import File, list_files, look_up
+from wavegen.data.split import split_clips
+from wavegen.errors import DataError, UsageError
+from wavegen.series.files import Values, read_series
+from wavegen.series.synthetic import N_TRAIN, N_VALIDATION, make_sine_mixtures
+from wavegen.text import list_first, pluralize, printable
+
+Progress = Callable[[int, int], None]
+
+ROUNDING = 1e-12  # a standard deviation below this share of the largest value is rounding error
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of numbers, or the first or last part of one.
+
+    Attributes:
+        name: the file's path relative to the corpus folder, and the series's name in it; `TAIL` marks a held-out end.
+        values: (T,) float64, T >= 1.
+        split: whether it is trained or validated on.
+        content_hash: SHA-256 of the whole series's values.
+    """
+
+    name: str
+    values: Values = field(compare=False, repr=False)
+    split: Split
+    content_hash: str
+
+    @property
+    def n_samples(self) -> int:
+        """Its length."""
+        return len(self.values)
+
+    @property
+    def label(self) -> None:
+        """None: series have no labels."""
+
+    def part(self, name: str, split: Split, start: int, stop: int) -> Series:
+        """Return the values from start to stop as a series of their own."""
+        return Series(name, self.values[start:stop], split, self.content_hash)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What the network sees of a value: (x - offset) / scale.
+
+    Args:
+        offset: the mean of the training series.
+        scale: their standard deviation.
+    """
+
+    offset: float
+    scale: float
+
+    @classmethod
+    def fit(cls, series: Sequence[Values]) -> Normalization:
+        """Compute the mean and standard deviation of some series; constant ones have the scale 1."""
+        n_values = sum(map(len, series))
+        mean = sum(float(values.sum()) for values in series) / n_values
+        variance = sum(float(np.square(values - mean).sum()) for values in series) / n_values
+        deviation, largest = variance**0.5, max(float(np.abs(values).max()) for values in series)
+        return cls(mean, deviation if deviation > ROUNDING * largest else 1.0)
+
+    def normalize(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Return values as the network sees them."""
+        return ((values - self.offset) / self.scale).astype(np.float32)
+
+    def denormalize(self, normalized: npt.NDArray[np.floating]) -> Values:
+        """Return values in the data's own units."""
+        return np.asarray(normalized, dtype=np.float64) * self.scale + self.offset
+
+
+def build_normalization(config: Config) -> Normalization:
+    """Build the normalization of a configuration whose offset and scale are known."""
+    return Normalization(float(config.data.offset), float(config.data.scale))
+
+
+def with_normalization(config: Config, corpus: Corpus[Series]) -> Config:
+    """Return the configuration with the offset and the scale of its corpus, where they are ``auto``."""
+    fitted = Normalization.fit([series.values for series in corpus.train])
+    given = {"offset": config.data.offset, "scale": config.data.scale}
+    decided = {key: getattr(fitted, key) if value == "auto" else value for key, value in given.items()}
+    return config.with_values("data", **decided)
+
+
+def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Series]:
+    """Read or make the series that a configuration names.
+
+    Raises:
+        UsageError: the configuration names no folder, or there is none.
+        DataError: there is nothing to train on.
+    """
+    data = config.data
+    if data.synthetic is not None:
+        return build_synthetic_corpus(data.synthetic_points)
+    if data.folder is None:
+        raise UsageError("expected a folder of series: wavegen train DIR, or data.folder in the configuration")
+    return build_corpus(Path(data.folder), validation=data.validation, horizon=config.output.horizon, progress=progress)
+
+
+def build_corpus(
+    folder: Path, *, validation: float | str, horizon: int, progress: Progress | None = None
+) -> Corpus[Series]:
+    """Read all series of a folder, or of one file, and split them.
+
+    Args:
+        folder: searched with all folders below it.
+        validation: as ``wavegen.data.recordings.build_corpus``; a share is of the series.
+        horizon: values that are forecast; each series, and each part of one, is longer than that.
+        progress: called with (files done, files in all).
+
+    Raises:
+        UsageError: the folder, or what ``validation`` names, does not exist.
+        DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
+    """
+    held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
+    unusable: dict[str, str] = {}
+    if folder.is_file():
+        files, n_ignored = [File(folder.name, folder, "train", "", False)], 0
+    else:
+        files, unusable, n_ignored = list_files(folder, held_out, find_series)
+    found: list[Series] = []
+    notes: list[str] = []
+    for done, file in enumerate(files, start=1):
+        try:
+            whole = read_series(file.path)
+        except DataError as error:
+            unusable[file.name] = reason_of(error, file.path)
+            continue
+        finally:
+            if progress:
+                progress(done, len(files))
+        if whole.left_out:
+            columns = [f"'{printable(name)}'" for name in whole.left_out]
+            what = f"{pluralize(len(columns), 'column is')} left out, without numbers"
+            notes.append(f"{printable(file.name)}: {what}: {list_first(columns)}.")
+        for name, values in whole.series.items():
+            full_name = f"{file.name}[{name}]" if name else file.name
+            if len(values) > horizon:
+                found.append(Series(full_name, values, file.split, hash_of(values)))
+            else:
+                unusable[full_name] = (
+                    f"too short: {len(values):,} values, to forecast {horizon:,} takes {horizon + 1:,}"
+                )
+    if not found:
+        raise DataError(_nothing_usable(folder, unusable, n_ignored))
+    series, more = split_clips(found, validation, folder, "series", horizon + 1)
+    return Corpus(
+        folder=folder,
+        clips=tuple(series),
+        unusable=tuple(sorted(unusable.items())),
+        shortened=(),
+        n_ignored=n_ignored,
+        notes=(*notes, *more),
+    )
+
+
+def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
+    """Make the synthetic series to train and validate on; those to test on are no part of the corpus."""
+    rows = _sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION]
+    series = [
+        Series(f"waves[{i}]", values, "train" if i < N_TRAIN else "validation", hash_of(values))
+        for i, values in enumerate(rows)
+    ]
+    return Corpus(
+        folder=Path("waves"),
+        clips=tuple(series),
+        unusable=(),
+        shortened=(),
+        n_ignored=0,
+        notes=("Synthetic series; wavegen evaluate --test scores others than the held-out ones.",),
+    )
+
+
+def synthetic_test_series(n_points: int) -> list[tuple[str, Values]]:
+    """Make the synthetic series to test on, each with its name."""
+    rows = _sine_mixtures(n_points)
+    return [(f"waves[{i}]", rows[i]) for i in range(N_TRAIN + N_VALIDATION, len(rows))]
+
+
+@functools.lru_cache(maxsize=1)
+def _sine_mixtures(n_points: int) -> Values:
+    rows = make_sine_mixtures(n_points)
+    rows.setflags(write=False)
+    return rows
+
+
+def find_series(folder: Path) -> FoundAudio:
+    """List the files of series in a folder; as ``wavegen.audio.finding.find_files``."""
+    return find_files(folder, SERIES_ENDINGS, frozenset(), "series (.npy, .csv)")
+
+
+def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values] | str]:
+    """Read the series of some files and folders.
+
+    Args:
+        paths: to read.
+        horizon: values that are forecast.
+
+    Yields:
+        Each series with its name, or a sentence on what is left out.
+
+    Raises:
+        UsageError: there is nothing at a path, or a file that was given by name has another ending.
+        DataError: a folder cannot be listed.
+    """
+    for path in paths:
+        found = find_series(path) if path.is_dir() else None
+        files = [path] if found is None else [path / name for name in found.names]
+        for name, reason in () if found is None else found.unusable:
+            yield f"left out: {printable(path / name)}: {reason}"
+        for file in files:
+            try:
+                whole = read_series(file)
+            except DataError as error:
+                yield f"left out: {error}"
+                continue
+            for name, values in whole.series.items():
+                full_name = f"{file}[{name}]" if name else str(file)
+                if len(values) > horizon:
+                    yield full_name, values
+                else:
+                    few = f"expected more values than the {horizon} of a forecast, found {len(values)}"
+                    yield f"left out: {printable(full_name)}: {few}"
+
+
+def hash_of(values: Values) -> str:
+    """Return the SHA-256 of a series's values in hexadecimal; the file's format and name do not change it."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def reason_of(error: DataError, path: Path) -> str:
+    """Return an error's text without the file's name."""
+    reason = str(error).removeprefix(printable(path))
+    return f"line {reason[1:]}" if not reason.startswith(": ") else reason[2:]
+
+
+def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> str:
+    where = printable(folder)
+    if not unusable:
+        return f"{where}: expected series of numbers (.npy, .csv), found none; {n_ignored} other entries were ignored"
+    reasons = [f"{printable(name)}: {reason}" for name, reason in sorted(unusable.items())]
+    return f"{where}: none of {len(reasons)} can be used: {list_first(reasons)}"

@@ -1,0 +1,138 @@
+"""Training on series of numbers: their windows, their loss unit, and how held-out ones are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from wavegen.config import Config
+from wavegen.data.corpus import Corpus, by_content
+from wavegen.data.windows import Batch, Tape
+from wavegen.evaluation.measure import unit_of_loss
+from wavegen.model.network import Network
+from wavegen.series.baselines import fit_linear_forecast
+from wavegen.series.corpus import Normalization, Series, build_normalization
+from wavegen.series.files import Values
+from wavegen.series.scores import baseline_errors, model_errors
+
+
+class SeriesWindows(Tape):
+    """The endless stream of training windows of series; see ``wavegen.data.windows``.
+
+    A target is the next ``horizon`` values. The first value of a series is no part of any, for nothing is forecast
+    before it.
+
+    Args:
+        series: (T,) each, in the data's own units; those that are not longer than the horizon are left out.
+        normalization: of the model.
+        receptive_field: values of past that one forecast sees.
+        window_targets: forecasts in a window.
+        before: what the network sees before the first value of a series.
+        seed: decides the shuffles.
+        horizon: values that are forecast.
+
+    Raises:
+        DataError: no series is long enough.
+    """
+
+    def __init__(
+        self,
+        series: Sequence[Values],
+        normalization: Normalization,
+        receptive_field: int,
+        window_targets: int,
+        before: float,
+        seed: int,
+        horizon: int,
+    ) -> None:
+        self.series = [normalization.normalize(values) for values in series if len(values) > horizon]
+        super().__init__([len(values) - horizon for values in self.series], receptive_field, window_targets, seed)
+        self.before, self.horizon = before, horizon
+
+    def batch(self, first: int, count: int) -> Batch:
+        """Return items first .. first + count - 1 of the stream as one batch."""
+        field, length = self.receptive_field, self.receptive_field + self.window_targets
+        values = np.full((count, length), self.before, dtype=np.float32)
+        ahead = np.zeros((count, length, self.horizon), dtype=np.float32)
+        is_real = np.zeros((count, length), dtype=np.bool_)
+        for row in range(count):
+            for at, number, begin, n_steps in self.pieces(first + row):
+                series, stop = self.series[number], begin + n_steps
+                # target i of a series is x[i + 1] ... x[i + horizon]; x[0] stands on the last place before target 0
+                known, real = min(max(begin, -1), stop), min(max(begin, 0), stop)
+                values[row, at + known - begin : at + n_steps] = series[known + 1 : stop + 1]
+                ahead[row, at + real - begin : at + n_steps] = sliding_window_view(series, self.horizon)[
+                    real + 1 : stop + 1
+                ]
+                is_real[row, at + real - begin : at + n_steps] = True
+        return Batch(values[:, :-1], ahead[:, field:], is_real[:, field:], None, first)
+
+
+class SeriesTask:
+    """Series of numbers as ``wavegen.training.task.Task``; every validation scores all that are held out.
+
+    Args:
+        config: frozen.
+        corpus: of series.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus[Series]) -> None:
+        self.settings, self.output, self.corpus = config.training, config.output, corpus
+        self.normalization, self.unit = build_normalization(config), unit_of_loss(config)
+
+    def windows(self, network: Network) -> SeriesWindows:
+        """Return the windows to train on."""
+        return SeriesWindows(
+            [series.values for series in self.corpus.train],
+            self.normalization,
+            network.receptive_field,
+            self.settings.window_targets,
+            network.before_series,
+            self.settings.seed,
+            self.output.horizon,
+        )
+
+    def amount(self, targets: int) -> float:
+        """In points."""
+        return targets
+
+    def held_out(self, seconds: float | None) -> list[Series]:  # noqa: ARG002
+        """Return all held-out series."""
+        return by_content(self.corpus.validation)
+
+    def length(self, clips: Sequence[Series]) -> dict[str, float]:
+        """Return the number of forecasts."""
+        return {"held_out_points": sum(map(self.n_predictions, clips))}
+
+    def n_predictions(self, clip: Series) -> int:
+        """Return the number of positions that are followed by enough values."""
+        return clip.n_samples - self.output.horizon
+
+    def costs(self, network: Network, clips: Sequence[Series], heard: Callable[[int], None]) -> list[float]:
+        """Return each series's summed errors in the units of the data."""
+        normalized = [self.normalization.normalize(series.values) for series in clips]
+        errors = model_errors(network, normalized, self.output.horizon, self.output.error, heard)
+        return [each.total * self.unit for each in errors]
+
+    def baselines(self, clips: Sequence[Series]) -> dict[str, float]:  # noqa: ARG002 (always all)
+        """Errors of all held-out series in the units of the data."""
+        return self._baselines
+
+    @cached_property
+    def _baselines(self) -> dict[str, float]:
+        horizon = self.output.horizon
+        linear = fit_linear_forecast([series.values for series in self.corpus.train], horizon)
+        held_out = [series.values for series in self.corpus.validation]
+        each = [baseline_errors(linear, values, horizon, self.output.error) for values in held_out]
+        n_positions = sum(errors["linear"].n_positions for errors in each)
+        return {name: sum(e[name].total for e in each) / n_positions for name in each[0]}
+
+    def profile(self) -> None:
+        """There is nothing to hear."""
+
+    def audition(self, *_: Any) -> None:
+        """There is nothing to hear."""
