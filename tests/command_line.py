@@ -23,7 +23,7 @@ from typing import NamedTuple
 from typer.testing import CliRunner
 
 from wavegen.cli import app
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder
 
 PROGRAMS = Path(__file__).with_name("programs")
 COMMAND = [sys.executable, "-W", "error", "-m", "wavegen"]

@@ -22,9 +22,9 @@ from command_line import COMMAND, Process, n_steps, run_alone, run_interpreter, 
 from trainings import assert_same_state, newest
 from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.cli import app
+from wavegen.runs.checkpoint import load_checkpoint
+from wavegen.runs.run_folder import RunFolder
 from wavegen.trained import load
-from wavegen.training.checkpoint import load_checkpoint
-from wavegen.training.run_folder import RunFolder
 
 TINY_YAML = """
 audio:

@@ -11,10 +11,10 @@ import command_line
 import wavegen
 from recordings import write_tones
 from wavegen.errors import CheckpointError, UsageError
+from wavegen.runs.checkpoint import load_checkpoint, save_checkpoint
+from wavegen.runs.export import for_use
+from wavegen.runs.run_folder import RunFolder, find_checkpoint
 from wavegen.sampling.engines.packing import round_to_bfloat16
-from wavegen.training.checkpoint import load_checkpoint, save_checkpoint
-from wavegen.training.export import for_use
-from wavegen.training.run_folder import RunFolder, find_checkpoint
 
 TINY = [
     *("audio.sample_rate_hz=8000", "model.cycles=1", "model.dilation_cycle=4", "model.residual_channels=8"),

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import wavegen
 from wavegen.cli import app
-from wavegen.training.checkpoint import load_checkpoint
-from wavegen.training.run_folder import SHIPPED_MODEL
+from wavegen.runs.checkpoint import load_checkpoint
+from wavegen.runs.run_folder import SHIPPED_MODEL
 
 SPEECH = Path(__file__).parent / "data" / "speech"
 HELD_OUT = ("privacy-incorrect", "vm-incorrect", "confbridge-rest-talk-vol-out")  # of the clips that it never heard

@@ -24,11 +24,12 @@ ALLOWED = {
     "sampling": {"config", "device", "vectors", "audio", "model"},
     "evaluation": {"config", "device", "audio", "model"},
     "series": {"output_file", "config", "audio", "data", "model", "sampling", "evaluation"},
-    "training": {"series", "output_file", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
-    "report": {"output_file", "bench", "sampling", "series", "trained"}
+    "runs": {"output_file", "config", "model", "sampling", "evaluation"},
+    "training": {"runs", "series", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
+    "report": {"output_file", "bench", "runs", "sampling", "series", "trained"}
     | {"config", "device", "audio", "data", "model", "evaluation", "training"},
     "bench": {"config", "vectors", "device", "model", "sampling", "training"},
-    "trained": {"series", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
+    "trained": {"runs", "series", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
     "cli": {
         "output_file",
         "bench",
@@ -40,6 +41,7 @@ ALLOWED = {
         "evaluation",
         "training",
         "report",
+        "runs",
         "trained",
     },
     "__main__": {"cli"},

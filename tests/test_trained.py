@@ -15,8 +15,8 @@ import wavegen
 from recordings import write_tones
 from wavegen.audio.signal import Preparation, load_waveform
 from wavegen.errors import UsageError
+from wavegen.runs.checkpoint import save_checkpoint
 from wavegen.sampling.verdict import Fault, Verdict
-from wavegen.training.checkpoint import save_checkpoint
 from wavegen.training.observer import Observer
 
 RATE_HZ = 8000
@@ -251,7 +251,7 @@ def test_tells_its_observers(recordings, tmp_path):
     class Counter(Observer):
         steps = 0
 
-        def stepped(self, entry):
+        def on_step(self, entry):
             self.steps += 1
 
     counter = Counter()

@@ -20,7 +20,7 @@ import wavegen as library
 from command_line import wavegen
 from wavegen.cli import app
 from wavegen.errors import WavegenError
-from wavegen.training.checkpoint import FORMAT_VERSION, _content_hash, load_checkpoint
+from wavegen.runs.checkpoint import FORMAT_VERSION, _content_hash, load_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 
 from command_line import Process, run_alone, wait_until
-from wavegen.training.checkpoint import load_checkpoint
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.checkpoint import load_checkpoint
+from wavegen.runs.run_folder import RunFolder
 
 # --- full --------------------------------------------------------------------------------------------------------
 

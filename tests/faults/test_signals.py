@@ -22,8 +22,8 @@ import soundfile
 
 from command_line import Process, run_alone
 from trainings import assert_same_state, newest
-from wavegen.training.checkpoint import load_checkpoint
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.checkpoint import load_checkpoint
+from wavegen.runs.run_folder import RunFolder
 
 # A file that a signal interrupts between its opening and its name is closed by Python, with a warning that users do
 # not see.

@@ -15,7 +15,7 @@ import soundfile
 
 import wavegen as library
 from command_line import Process
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder
 
 LONG = os.environ.get("WAVEGEN_FAULTS") == "long"
 HOURS = float(os.environ.get("WAVEGEN_SOAK_HOURS", "8" if LONG else "0.05"))

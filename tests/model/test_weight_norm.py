@@ -6,7 +6,7 @@ import torch
 
 from wavegen.config import TrainingConfig
 from wavegen.model.layers import CausalConv
-from wavegen.model.shapes import folded_weights
+from wavegen.model.shapes import fold_weight_norm
 from wavegen.model.weight_norm import NormedConv, NormedLinear, folded, normalize, trained_matrix
 from wavegen.training.optimizer import Optimizer
 
@@ -69,7 +69,7 @@ def test_it_begins_as_the_network_without_and_folds_back_to_one(random_model, sh
     torch.testing.assert_close(again(classes), normed(classes), rtol=0, atol=1e-5)
     assert arrays_of(again).keys() == arrays_of(plain).keys()
     assert folded(plain) is plain
-    in_numpy, in_torch = folded_weights(arrays_of(normed)), arrays_of(again)
+    in_numpy, in_torch = fold_weight_norm(arrays_of(normed)), arrays_of(again)
     assert in_numpy.keys() == in_torch.keys()
     for name, array in in_numpy.items():
         np.testing.assert_allclose(array, in_torch[name], rtol=1e-5, atol=1e-7, err_msg=name)

@@ -1,7 +1,7 @@
 """Print what each of three processes is told when rank 1 fails, what they agree on, and how rank 2 differs."""
 
 from wavegen.errors import DataError, WavegenError
-from wavegen.training.meeting import joined
+from wavegen.training.process_group import process_group
 
 
 def work():
@@ -10,12 +10,12 @@ def work():
     return group.rank
 
 
-with joined("cpu") as group:
+with process_group("cpu") as group:
     try:
-        group.attempt(work)
+        group.all_or_none(work)
     except WavegenError as error:
         print(type(error).__name__, error.exit_code, error)
-    print(group.attempt(lambda: "well"), group.from_first(group.rank), group.largest(group.rank))
+    print(group.all_or_none(lambda: "well"), group.broadcast(group.rank), group.all_reduce_max(group.rank, 0))
     print(group.first_on_each_machine(lambda: group.local_rank))
     try:
         group.check_same("recordings", "a" if group.rank < 2 else "b")

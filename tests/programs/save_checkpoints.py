@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from wavegen.config import Config
-from wavegen.training.checkpoint import Checkpoint, save_checkpoint
+from wavegen.runs.checkpoint import Checkpoint, save_checkpoint
 
 path, first, deadly = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 calls = 0

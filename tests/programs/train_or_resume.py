@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from wavegen.config import load_config
-from wavegen.training import launch
+from wavegen.runs.run_folder import RunFolder
 from wavegen.training.distributed import Group
-from wavegen.training.interruption import Interrupted
-from wavegen.training.run_folder import RunFolder
+from wavegen.training.signals import Interrupted
+from wavegen.training.start import resume_run, start_run
 
 
 def ignore(text):
@@ -21,9 +21,9 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the training listens, it 
 config, folder, run = sys.argv[1], sys.argv[2], RunFolder(Path(sys.argv[3]))
 group = Group(device=torch.device("cpu"))
 if run.step_checkpoints():
-    trainer = launch.resume(run, lambda frozen: frozen, False, group, [], ignore)
+    trainer = resume_run(run, lambda frozen: frozen, False, group, [], ignore)
 else:
-    trainer = launch.new_run(load_config(config, [f"data.folder={folder}"]), run, group, [], ignore)
+    trainer = start_run(load_config(config, [f"data.folder={folder}"]), run, group, [], ignore)
 try:
     trainer.fit()
 except Interrupted as stop:

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from wavegen.config import load_config, override
-from wavegen.training import launch
-from wavegen.training.meeting import joined
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder
+from wavegen.training.process_group import process_group
+from wavegen.training.start import resume_run, start_run
 
 
 def ignore(text):
@@ -16,11 +16,11 @@ def ignore(text):
 
 overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 config = load_config("small", [*overrides, f"data.folder={folder}"])
-with joined("cpu") as group:
+with process_group("cpu") as group:
     for name, steps in (("whole", 12), ("stopped", 6)):
         wanted = config.with_values("training", steps=steps)
-        launch.new_run(wanted, RunFolder(out / name), group, [], ignore).fit()
-    resumed = launch.resume(
+        start_run(wanted, RunFolder(out / name), group, [], ignore).fit()
+    resumed = resume_run(
         RunFolder(out / "stopped"), lambda frozen: override(frozen, ["training.steps=12"]), False, group, [], ignore
     )
     resumed.fit()

@@ -11,8 +11,8 @@ from wavegen.errors import UsageError
 from wavegen.report.comparison import compare_runs, short_names
 from wavegen.report.inspection import inspect_paths
 from wavegen.report.tables import print_tables
-from wavegen.training.checkpoint import Checkpoint
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.checkpoint import Checkpoint
+from wavegen.runs.run_folder import RunFolder
 
 BASELINES = {"uniform": 8.0, "linear prediction": 4.0}
 
@@ -27,7 +27,7 @@ def write_run(path, config, bits, held_out="aa"):
                 "train_bits": 5.0,
                 "learning_rate": 0.1,
                 "targets_per_second": 2000.0 * step,
-                "hours_heard": step,
+                "hours_of_audio": step,
                 "seconds": 60 * step,
                 "skipped": 0,
             }

@@ -28,8 +28,8 @@ from wavegen.report.page.players import describe_spectrum
 from wavegen.report.page.sections import verdict
 from wavegen.report.pictures import draw
 from wavegen.report.pictures.spectrogram import spectrogram
-from wavegen.training.checkpoint import Checkpoint
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.checkpoint import Checkpoint
+from wavegen.runs.run_folder import RunFolder
 
 RATE = 8000
 HOSTILE = '<script>alert("1")</script>&\'$x$'
@@ -49,7 +49,7 @@ def write_run(path):
     run.create(config.to_yaml())
     for step in range(1, 101):
         entry = {"train_bits": 4 + 4 / step, "learning_rate": 0.004, "targets_per_second": 1e4, "skipped": 0}
-        run.append_metrics({"step": step, **entry, "hours_heard": step / 100, "seconds": step})
+        run.append_metrics({"step": step, **entry, "hours_of_audio": step / 100, "seconds": step})
         if step % 20 == 0:
             run.append_metrics({"step": step, "validation_bits": 4 + 10 / step, "baselines": BASELINES})
     weights = {name: array.detach().numpy() for name, array in build_model(config).named_parameters()}

@@ -10,13 +10,13 @@ from matplotlib.image import imread
 from wavegen.config import load_config
 from wavegen.errors import UsageError, WavegenError
 from wavegen.output_file import check_writable, write_output
-from wavegen.report.history import History, read_history
 from wavegen.report.inspection import inspect_path, inspect_paths
 from wavegen.report.pictures import draw, draw_audio, spectrogram
 from wavegen.report.pictures.curves import comparison_figure, limits, smooth
 from wavegen.report.pictures.figure import new_figure, spread, title, to_png
 from wavegen.report.pictures.spectrogram import envelope
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.history import History, read_history
+from wavegen.runs.run_folder import RunFolder
 
 RATE = 16000
 BASELINES = {"uniform": 8.0, "unigram": 7.6, "order-1 Markov": 5.0, "order-2 Markov": 4.9, "linear prediction": 4.0}
@@ -41,7 +41,7 @@ def write_run(path, steps=200, bits=5.0):
                 "train_bits": None if step == 3 else bits + 3 / step,
                 "learning_rate": 0.001,
                 "targets_per_second": 1e4 + step,
-                "hours_heard": step / 1000,
+                "hours_of_audio": step / 1000,
                 "seconds": step * 0.5,
                 "skipped": 0,
             }
@@ -149,7 +149,7 @@ def test_every_kind_is_drawn(tmp_path):
 def test_figures_in_different_classes_are_never_on_one_axis():
     def history(bits):
         steps = list(range(1, 11))
-        scored = {"step": 10, "bits_per_sample": bits, "hours_heard": 1.0, "minutes_trained": 1.0}
+        scored = {"step": 10, "bits_per_sample": bits, "hours_of_audio": 1.0, "minutes_trained": 1.0}
         baselines = {"all_bits_per_sample": None, "baselines_bits_per_sample": {"uniform": bits + 1}}
         heard, seconds = [0.1 * step for step in steps], [6.0 * step for step in steps]
         return History(steps, [bits] * 10, heard=heard, seconds=seconds, validations=[scored | baselines])

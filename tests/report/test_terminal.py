@@ -7,7 +7,7 @@ from wavegen.report import terminal
 from wavegen.report.terminal import TrainingDisplay
 from wavegen.training.progress import Progress
 
-STEP = {"step": 1, "train_bits": 9.5, "targets_per_second": 20_000.0, "hours_heard": 0.5, "skipped": 0}
+STEP = {"step": 1, "train_bits": 9.5, "targets_per_second": 20_000.0, "hours_of_audio": 0.5, "skipped": 0}
 VALIDATION = {"step": 1, "validation_bits": 9.25, "baselines": {"uniform": 16.0}}
 
 
@@ -24,8 +24,8 @@ VALIDATION = {"step": 1, "validation_bits": 9.25, "baselines": {"uniform": 16.0}
 def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, classes, capsys, monkeypatch):
     monkeypatch.setattr(terminal, "LINE_EVERY_SECONDS", 0.0)  # this is no terminal: the bar is a line
     display = TrainingDisplay(10, Progress(), quantizer.unit)
-    display.validated(VALIDATION)
-    display.stepped(STEP)
+    display.on_validation(VALIDATION)
+    display.on_step(STEP)
     display.close()
     line, bar = capsys.readouterr().err.splitlines()
     unit = f"bits/sample {classes}".strip()
@@ -37,7 +37,7 @@ def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, cl
 def test_a_figure_that_is_no_number_is_not_the_best(capsys):
     display = TrainingDisplay(10, Progress(), "bits/sample")
     for bits in (float("nan"), 9.5, 9.75, 9.25):
-        display.validated(VALIDATION | {"validation_bits": bits})
+        display.on_validation(VALIDATION | {"validation_bits": bits})
     display.close()
     said = capsys.readouterr().err.splitlines()
     assert ["(best so far)" in line for line in said] == [False, True, False, True]
@@ -47,7 +47,7 @@ def test_a_figure_that_is_no_number_is_not_the_best(capsys):
 def test_a_figure_on_little_audio_is_doubted_once(seconds, times, capsys):
     display = TrainingDisplay(100, Progress(), "bits/sample")
     for step in (10, 20):
-        display.validated(
+        display.on_validation(
             {
                 "step": step,
                 "validation_bits": 3.0,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
+from wavegen.training.signals import Interrupted
 
 
 @pytest.fixture
@@ -12,9 +12,9 @@ def stop_after():
 
     def stop(training, step):
         class Stop(Observer):
-            def stepped(self, entry):
+            def on_step(self, entry):
                 if entry["step"] == step:
-                    training.interruption.signal_number = 2
+                    training.stop_request.signal_number = 2
 
         training.observers = [Stop()]
         with pytest.raises(Interrupted):

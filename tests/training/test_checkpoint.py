@@ -17,8 +17,8 @@ from command_line import PROGRAMS
 from wavegen import __version__
 from wavegen.config import Config, parse_config
 from wavegen.errors import CheckpointError
-from wavegen.training import checkpoint as module
-from wavegen.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from wavegen.runs import checkpoint as module
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def arrays(seed, step=0):
@@ -151,7 +151,7 @@ def test_a_missing_folder_is_made(tmp_path):
 
 def test_loading_needs_no_torch(saved):
     program = (
-        "import sys; from pathlib import Path; from wavegen.training.checkpoint import load_checkpoint; "
+        "import sys; from pathlib import Path; from wavegen.runs.checkpoint import load_checkpoint; "
         "load_checkpoint(Path(sys.argv[1])); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, saved], check=True)

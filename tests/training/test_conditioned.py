@@ -19,11 +19,11 @@ from wavegen.report.page import build_page
 from wavegen.report.page.samples import SampleRequest, generate_samples
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
+from wavegen.runs.checkpoint import load_checkpoint
+from wavegen.runs.run_folder import RunFolder
 from wavegen.trained import load
 from wavegen.training import sound
-from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.memory import training_bytes
-from wavegen.training.run_folder import RunFolder
 from wavegen.training.settling import settle
 from wavegen.training.task import read_corpus
 

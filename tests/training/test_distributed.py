@@ -16,30 +16,31 @@ from torch.distributed import TCPStore
 from command_line import COMMAND, Process, has_ended, n_steps, run_interpreter, wait_until
 from trainings import assert_same_state, newest
 from wavegen.errors import UsageError
+from wavegen.runs.run_folder import RunFolder
 from wavegen.training.distributed import Group
-from wavegen.training.meeting import first_host, place_from
-from wavegen.training.run_folder import RunFolder
+from wavegen.training.process_group import main_address, rank_from_environment
 
 # --- places, without any process ----------------------------------------------------------------------------------
 
 
 def test_alone_unless_the_environment_says_otherwise():
-    assert place_from({}) is None
-    assert place_from({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None  # in a batch script, outside of srun
+    assert rank_from_environment({}) is None
+    in_a_batch_script = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}  # outside of srun
+    assert rank_from_environment(in_a_batch_script) is None
 
 
 def test_torchruns_variables_are_read():
     environment = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
-    assert place_from(environment) == (1, 3, "host", 29500, False, 0)
+    assert rank_from_environment(environment) == (1, 3, "host", 29500, False, 0)
     again = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "2"}
-    assert place_from({**environment, **again}) == (1, 3, "host", 29500, True, 2)
+    assert rank_from_environment({**environment, **again}) == (1, 3, "host", 29500, True, 2)
 
 
 def test_slurms_variables_are_read():
     step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_JOB_ID": "70007", "SLURM_STEP_ID": "2"}
     nodes = {"SLURM_STEP_NODELIST": "gpu[03-05,9],big1"}
-    assert place_from({**step, **nodes}) == (5, 8, "gpu03", 30209, False, 0)
-    assert place_from({**step, "MASTER_ADDR": "me", "MASTER_PORT": "7"}) == (5, 8, "me", 7, False, 0)
+    assert rank_from_environment({**step, **nodes}) == (5, 8, "gpu03", 30209, False, 0)
+    assert rank_from_environment({**step, "MASTER_ADDR": "me", "MASTER_PORT": "7"}) == (5, 8, "me", 7, False, 0)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_slurms_variables_are_read():
 )
 def test_an_environment_that_makes_no_sense_is_refused(environment, problem):
     with pytest.raises(UsageError, match=problem):
-        place_from(environment)
+        rank_from_environment(environment)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_an_environment_that_makes_no_sense_is_refused(environment, problem):
     [("one", "one"), ("a1,b2", "a1"), ("n[7-9]", "n7"), ("n[007,9]-ib,m3", "n007-ib"), ("r1-n[12]", "r1-n12")],
 )
 def test_the_first_of_slurms_nodes(nodes, first):
-    assert first_host(nodes) == first
+    assert main_address(nodes) == first
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -181,13 +182,13 @@ def test_several_processes_resume_bit_exactly(recordings, tmp_path, backend):
 def test_a_processes_failure_is_everyones_and_is_told_once():
     said = [stdout.splitlines() for stdout in together(3, "fail_on_rank_1.py")]
     assert [lines[0] for lines in said] == [
-        "ElsewhereError 1 ",
+        "RemoteError 1 ",
         "DataError 1 this machine has no recordings",
-        "ElsewhereError 1 ",
+        "RemoteError 1 ",
     ]
-    assert [lines[1:3] for lines in said] == [["well 0 2", str(rank)] for rank in range(3)]
+    assert [lines[1:3] for lines in said] == [["well 0 [2, 0]", str(rank)] for rank in range(3)]
     host = socket.gethostname()
-    assert [lines[3] for lines in said[1:]] == ["ElsewhereError "] * 2
+    assert [lines[3] for lines in said[1:]] == ["RemoteError "] * 2
     assert said[0][3] == f"UsageError rank 2 on {host} has other recordings than rank 0 on {host}"
 
 
@@ -276,7 +277,7 @@ def test_a_process_that_does_not_answer_ends_the_job_within_the_timeout(start, l
     stuck = children(process)[1]
     os.kill(stuck, signal.SIGSTOP)
     assert process.wait() == 1
-    assert f"does not answer: Timed out waiting {seconds}000ms" in process.words()[1]
+    assert f"does not respond: Timed out waiting {seconds}000ms" in process.words()[1]
     assert newest_step(run) == n_steps(run)
     assert has_ended(stuck), "nothing is left behind"
 

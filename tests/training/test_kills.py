@@ -13,7 +13,7 @@ import pytest
 from command_line import Process
 from recordings import write_tones
 from trainings import assert_same_state, newest
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder
 
 KILLS = int(os.environ.get("WAVEGEN_KILLS", "20"))
 STEPS_A_LIFE = 30  # killed before half of them, and some more until the signal comes

@@ -8,8 +8,8 @@ import pytest
 
 from wavegen.config import Config, DataConfig
 from wavegen.errors import CheckpointError, TrainingError, UsageError
-from wavegen.training.checkpoint import Checkpoint
-from wavegen.training.run_folder import SHIPPED_MODEL, RunFolder, find_checkpoint, run_of
+from wavegen.runs.checkpoint import Checkpoint
+from wavegen.runs.run_folder import SHIPPED_MODEL, RunFolder, find_checkpoint, run_of
 
 
 def checkpoint(step):
@@ -206,6 +206,12 @@ def test_a_torn_last_line_is_cut_off_and_harms_no_later_one(run, cut):
     run.cut_metrics(3)
     run.append_metrics({"step": 4})
     assert [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()] == [*survivors, 4]
+
+
+def test_metrics_under_an_older_key_are_read_under_the_new_one(run):
+    run.append_metrics({"step": 1, "hours_of_audio": 0.25})
+    run.append_metrics({"step": 2, "hours_of_audio": 0.5})
+    assert [entry["hours_of_audio"] for entry in run.metrics()] == [0.25, 0.5]
 
 
 @pytest.mark.parametrize("line", ["5", "null", "[1]", '"step"', '{"seconds": 5}', '{"step": null}', "\0\0\0"])

@@ -8,14 +8,14 @@ from trainings import assert_same_state, begin, go_on, newest
 from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.report.comparison import compare_runs
-from wavegen.report.history import read_history
 from wavegen.report.inspection import inspect_path
 from wavegen.report.page import SampleRequest, build_page
 from wavegen.report.pictures import draw
 from wavegen.report.tensorboard import TensorBoardObserver
 from wavegen.report.terminal import TrainingDisplay
+from wavegen.runs.history import read_history
+from wavegen.runs.run_folder import RunFolder
 from wavegen.series.scores import all_series, score_series
-from wavegen.training.run_folder import RunFolder
 from wavegen.training.task import read_corpus
 
 TINY = [

@@ -16,15 +16,15 @@ from wavegen.data.reading import build_quantizer
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
-from wavegen.training import backends, launch, sound
-from wavegen.training.average import update_average
-from wavegen.training.checkpoint import load_checkpoint
+from wavegen.runs.checkpoint import load_checkpoint
+from wavegen.runs.run_folder import RunFolder
+from wavegen.training import backends, sound
 from wavegen.training.distributed import Group
+from wavegen.training.ema import update_ema
 from wavegen.training.freeze import Trial
-from wavegen.training.interruption import Interrupted
 from wavegen.training.observer import Observer
-from wavegen.training.run_folder import RunFolder
-from wavegen.training.task import read_corpus
+from wavegen.training.signals import Interrupted
+from wavegen.training.start import resume_run, start_run
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_interrupted_while_validating_validates_after_resuming(sines, tmp_path, 
     original = sound.model_bits
 
     def interrupted(*args):
-        training.interruption.signal_number = 15
+        training.stop_request.signal_number = 15
         return original(*args)
 
     monkeypatch.setattr(sound, "model_bits", interrupted)
@@ -94,7 +94,7 @@ def test_average_is_the_bias_corrected_exponential_mean():
     for update in range(1, 6):
         torch.nn.init.normal_(model.skip.weight)
         history.append(model.skip.weight.detach().numpy().copy())
-        update_average(average, model, 0.9, update)
+        update_ema(average, model, 0.9, update)
     weights = 0.9 ** np.arange(4, -1, -1)
     expected = np.tensordot(weights / weights.sum(), np.array(history), axes=1)
     np.testing.assert_allclose(average.skip.weight.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -296,7 +296,7 @@ def test_a_best_checkpoint_before_the_end_is_measured_too(sines, tmp_path):
     training = begin(tiny_config(sines, "training.validate_every=5"), tmp_path / "run")
 
     class NothingBetter(Observer):
-        def validated(self, entry):
+        def on_validation(self, entry):
             training.progress.best_bits = -1.0
 
     training.observers = [NothingBetter()]
@@ -317,7 +317,7 @@ def test_a_periodic_save_that_fails_is_told_and_tried_again(sines, tmp_path, mon
         return original(run, checkpoint, keep_last)
 
     class Listener(Observer):
-        def notice(self, text):
+        def on_notice(self, text):
             said.append(text)
 
     monkeypatch.setattr(RunFolder, "save", sometimes)
@@ -331,11 +331,11 @@ def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines, tmp_pat
     said = []
 
     class Broken(Observer):
-        def stepped(self, entry):
+        def on_step(self, entry):
             raise OSError("no space left")
 
     class Listener(Observer):
-        def notice(self, text):
+        def on_notice(self, text):
             said.append(text)
 
     training = begin(tiny_config(sines), tmp_path / "run")
@@ -352,7 +352,7 @@ def test_an_audition_without_a_folder_is_told_and_stops_nothing(sines, tmp_path)
     told = []
 
     class Listener(Observer):
-        def notice(self, text):
+        def on_notice(self, text):
             told.append(text)
 
     training.observers = [Listener()]
@@ -403,7 +403,7 @@ def test_resuming_with_minutes_and_steps_ends_at_the_fewer(sines, tmp_path):
 def test_resuming_says_where_the_learning_rate_goes(sines, tmp_path):
     said = []
     begin(tiny_config(sines), tmp_path / "run").fit()
-    launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, ON_CPU, [], said.append)
+    resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, ON_CPU, [], said.append)
     assert said[-1] == "resumed at step 10 of 10; the learning rate falls to 0 at the last one"
 
 
@@ -596,9 +596,9 @@ def test_calibrating_changes_nothing_in_the_training(sines, tmp_path):
 def test_trains_and_resumes_on_cuda(sines, tmp_path, stop_after):
     config = tiny_config(sines, "training.precision=bfloat16", "training.steps=60", "training.learning_rate=0.01")
     device = torch.device("cuda")
-    training = launch.start(config, read_corpus(config), RunFolder(tmp_path / "run"), Group(device=device), [], print)
+    training = start_run(config, RunFolder(tmp_path / "run"), Group(device=device), [], print)
     stop_after(training, step=30)
-    resumed = launch.resume(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), [], print)
+    resumed = resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), [], print)
     resumed.fit()
     assert resumed.progress.validation["validation_bits"] < 6.0
     assert build_quantizer(config).classes == 256

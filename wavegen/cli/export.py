@@ -20,10 +20,10 @@ def export(
     """Write a model for use: averaged weights and configuration alone, or one step of sampling for ONNX."""
     from wavegen.output_file import check_writable, write_output
     from wavegen.report.tables import file_size
+    from wavegen.runs.checkpoint import load_checkpoint, save_checkpoint
+    from wavegen.runs.export import for_use, goes_to_onnx
+    from wavegen.runs.run_folder import find_checkpoint
     from wavegen.sampling.onnx_step import onnx_step
-    from wavegen.training.checkpoint import load_checkpoint, save_checkpoint
-    from wavegen.training.export import for_use, goes_to_onnx
-    from wavegen.training.run_folder import find_checkpoint
 
     path = Path(output)
     to_onnx = goes_to_onnx(path, precision)

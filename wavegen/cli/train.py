@@ -16,7 +16,7 @@ from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
     from wavegen.config import Config
-    from wavegen.training.run_folder import RunFolder
+    from wavegen.runs.run_folder import RunFolder
     from wavegen.training.trainer import Trainer
 
 
@@ -47,14 +47,19 @@ def train(
     ] = None,
 ) -> None:
     """Train a model on a folder of recordings."""
-    from wavegen.training.meeting import PARENT_KEY, joined, place_from
-    from wavegen.training.processes import own_command, run_processes
+    from wavegen.training.process_group import (
+        PARENT_KEY,
+        own_command,
+        process_group,
+        rank_from_environment,
+        run_processes,
+    )
 
     if devices is not None and devices > 1 and PARENT_KEY not in os.environ:
-        if place_from(os.environ) is not None:
+        if rank_from_environment(os.environ) is not None:
             raise UsageError("--devices: this process is one of several already; leave it out")
         raise typer.Exit(run_processes(devices, own_command(), print_error))
-    from wavegen.training import launch
+    from wavegen.training.start import resume_run, start_run
 
     given = list(overrides or [])
     for key, value in {"steps": steps, "minutes": minutes, "seed": seed}.items():
@@ -62,18 +67,18 @@ def train(
             given.append(f"training.{key}={value}")
     if folder is not None:
         given.append(f"data.folder={json.dumps(str(Path(folder).absolute()))}")
-    with joined(device) as group:
-        say, progress = (print_notice, data_progress()) if group.speaks else (ignore_text, None)
-        run_folder = group.attempt(lambda: _run_folder(folder, run, config, given, resume, init_from))
-        again = group.restarts(run_folder)
+    with process_group(device) as group:
+        say, progress = (print_notice, data_progress()) if group.is_main else (ignore_text, None)
+        run_folder = group.all_or_none(lambda: _run_folder(folder, run, config, given, resume, init_from))
+        again = group.is_restart(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else _requested(config, given)
-            trainer = launch.resume(run_folder, requested, accept_changes, group, [], say, progress)
+            trainer = resume_run(run_folder, requested, accept_changes, group, [], say, progress)
         else:
-            settings = group.attempt(lambda: load_settings(config, given))
+            settings = group.all_or_none(lambda: load_settings(config, given))
             source = None if init_from is None else Path(init_from)
-            trainer = launch.new_run(settings, run_folder, group, [], say, progress, source)
-        if group.speaks:
+            trainer = start_run(settings, run_folder, group, [], say, progress, source)
+        if group.is_main:
             _train(trainer, run_folder)
         else:
             _train_along(trainer)
@@ -87,17 +92,17 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay
     from wavegen.sampling.verdict import in_words
-    from wavegen.training.distributed import LostProcess
-    from wavegen.training.interruption import Interrupted
+    from wavegen.training.distributed import ProcessDied
+    from wavegen.training.signals import Interrupted
 
     _print_plan(trainer, run_folder)
     display = TrainingDisplay(trainer.total_steps, trainer.progress, measure_of(trainer.config).unit)
     trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()
-    except (Interrupted, LostProcess) as stop:
+    except (Interrupted, ProcessDied) as stop:
         display.close()
-        if isinstance(stop, LostProcess):
+        if isinstance(stop, ProcessDied):
             print_error(str(stop))
         typer.echo(f"stopped at step {trainer.progress.step:,}; saved. Go on with:", err=True)
         typer.echo(f"  {resume_command(run_folder.path)}", err=True)
@@ -122,12 +127,12 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
 
 def _train_along(trainer: Trainer) -> None:
     """Train without a word: rank 0 speaks."""
-    from wavegen.training.distributed import LostProcess
-    from wavegen.training.interruption import Interrupted
+    from wavegen.training.distributed import ProcessDied
+    from wavegen.training.signals import Interrupted
 
     try:
         trainer.fit()
-    except (Interrupted, LostProcess) as stop:
+    except (Interrupted, ProcessDied) as stop:
         raise typer.Exit(stop.exit_code) from None
 
 
@@ -153,7 +158,7 @@ def _run_folder(
 ) -> RunFolder:
     """The run folder that was given, or that of the data."""
     from wavegen.config import DataConfig
-    from wavegen.training.run_folder import RunFolder, run_of
+    from wavegen.runs.run_folder import RunFolder, run_of
 
     if resume and init_from is not None:
         raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")

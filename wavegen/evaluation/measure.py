@@ -41,7 +41,7 @@ class Measure:
         return f"{figure:.3f}" if self.is_bits else f"{figure:.4g}"
 
 
-BITS = Measure("bits", "bits_per_sample", "bits/sample", "audio", "hours_heard")
+BITS = Measure("bits", "bits_per_sample", "bits/sample", "audio", "hours_of_audio")
 SQUARED_ERROR = Measure("squared_error", "squared_error", "squared error", "series", "points_heard")
 ABSOLUTE_ERROR = Measure("absolute_error", "absolute_error", "absolute error", "series", "points_heard")
 MEASURES = (BITS, SQUARED_ERROR, ABSOLUTE_ERROR)

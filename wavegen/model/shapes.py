@@ -118,7 +118,7 @@ def _is_normed(name: str) -> bool:
     return name.endswith(".weight") and name.startswith(("blocks.", "skip.", "head."))
 
 
-def folded_weights(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """Plain weights by name: every direction and gain of ``wavegen.model.weight_norm`` made the weight they stand for.
 
     Args:
@@ -138,7 +138,7 @@ def folded_weights(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDA
 
 
 def with_gains(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
-    """The reverse of ``folded_weights``: a direction and a gain for each weight of which these shapes have them.
+    """The reverse of ``fold_weight_norm``: a direction and a gain for each weight of which these shapes have them.
 
     Args:
         weights: plain, by name.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def normalized(direction: Tensor, gain: Tensor) -> Tensor:
-    """Compute w = g v / |v|; ``wavegen.model.shapes.folded_weights`` is its twin without torch.
+    """Compute w = g v / |v|; ``wavegen.model.shapes.fold_weight_norm`` is its twin without torch.
 
     Args:
         direction: v: (taps, outputs, inputs), or (outputs, inputs).

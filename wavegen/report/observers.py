@@ -25,7 +25,7 @@ def run_observers(run: Path) -> list[Observer]:
 class AuditionPictures(Observer):
     """Draws each audition beside its WAV file."""
 
-    def auditioned(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+    def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Draw it."""
         from wavegen.report.pictures import draw_audio
 

@@ -37,7 +37,7 @@ class TensorBoardObserver(Observer):
 
         return SummaryWriter(str(self.folder), flush_secs=30)
 
-    def stepped(self, entry: dict[str, Any]) -> None:
+    def on_step(self, entry: dict[str, Any]) -> None:
         """Write the step's scalars, now and then."""
         if entry["step"] % EVERY_STEPS:
             return
@@ -45,7 +45,7 @@ class TensorBoardObserver(Observer):
             if entry[name] is not None:
                 self._scalar(f"training/{name}", entry[name], entry["step"])
 
-    def validated(self, entry: dict[str, Any]) -> None:
+    def on_validation(self, entry: dict[str, Any]) -> None:
         """Write the figures and the baselines."""
         measure = measure_in(entry)
         self._scalar(f"validation/{measure.fact}", entry[f"validation_{measure.key}"], entry["step"])
@@ -53,7 +53,7 @@ class TensorBoardObserver(Observer):
             self._scalar(f"baselines/{name.replace(' ', '_')}", figure, entry["step"])
         self._writer.flush()
 
-    def auditioned(
+    def on_audition(
         self,
         step: int,
         path: Path,

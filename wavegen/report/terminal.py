@@ -121,7 +121,7 @@ class TrainingDisplay(Observer):
         """Take the bar away."""
         self.bar.__exit__(None, None, None)
 
-    def stepped(self, entry: dict[str, Any]) -> None:
+    def on_step(self, entry: dict[str, Any]) -> None:
         """Move the bar."""
         measure = measure_in(entry)
         figure = entry[f"train_{measure.key}"]
@@ -137,7 +137,7 @@ class TrainingDisplay(Observer):
             entry["step"], " | ".join(filter(None, (train, self._held_out, self._classes, rate, heard, skipped)))
         )
 
-    def validated(self, entry: dict[str, Any]) -> None:
+    def on_validation(self, entry: dict[str, Any]) -> None:
         """Print the figures beside the trivial baselines."""
         self.bar.describe("training")
         measure = measure_in(entry)
@@ -155,7 +155,7 @@ class TrainingDisplay(Observer):
             self._has_doubted = True
             self.bar.say(doubt)
 
-    def auditioned(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+    def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Say that there is something to hear."""
         self.bar.describe("training")
         self.audition_faults = self._judge(waveform, sample_rate_hz)
@@ -168,11 +168,11 @@ class TrainingDisplay(Observer):
         verdict.update(waveform[None])
         return verdict.faults()
 
-    def working(self, what: str, done: int, total: int) -> None:
+    def on_wait(self, what: str, done: int, total: int) -> None:
         """Show what the training is at."""
         self.bar.describe(f"{what} {100 * done // total}%")
 
-    def notice(self, text: str) -> None:
+    def on_notice(self, text: str) -> None:
         """Print a line."""
         self.bar.say(text)
 

@@ -24,7 +24,7 @@ from wavegen.config import Config
 from wavegen.errors import UsageError
 from wavegen.model.mixtures import MEAN_UNIT, Mixture
 from wavegen.model.outputs import Distribution, build_distribution
-from wavegen.model.shapes import check_weights, folded_weights, parameter_shapes
+from wavegen.model.shapes import check_weights, fold_weight_norm, parameter_shapes
 
 Array = npt.NDArray[Any]
 
@@ -55,8 +55,8 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
     check_weights(weights, parameter_shapes(config))
     distribution, model = build_distribution(config), config.model
     graph = _Graph()
-    added = graph.conditions(folded_weights(weights), len(model.dilations)) if config.n_labels else []
-    graph.network(folded_weights(weights), model.dilations, config.quantization.classes, model.activation, added)
+    added = graph.conditions(fold_weight_norm(weights), len(model.dilations)) if config.n_labels else []
+    graph.network(fold_weight_norm(weights), model.dilations, config.quantization.classes, model.activation, added)
     parameters = helper.make_tensor_value_info("parameters", _FLOAT32, ["B", distribution.n_parameters])
     proto = helper.make_graph(graph.nodes, "wavenet_step", graph.inputs, [parameters, *graph.queues_out], graph.tensors)
     step = helper.make_model(

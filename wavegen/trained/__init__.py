@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wavegen.config import DEFAULT_PRESET, Config, load_config
+from wavegen.runs.checkpoint import load_checkpoint
+from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
 from wavegen.trained.choosing import Choosing
 from wavegen.trained.generating import SamplingOptions
 from wavegen.trained.model import Label
 from wavegen.trained.scoring import Scoring
 from wavegen.trained.series import Forecasting
-from wavegen.training.checkpoint import load_checkpoint
 from wavegen.training.observer import Observer
-from wavegen.training.run_folder import RunFolder, find_checkpoint, run_of
 
 __all__ = ["Label", "SamplingOptions", "TrainedModel", "load", "train"]
 
@@ -73,23 +73,23 @@ def train(
     Raises:
         ConfigError, UsageError, DataError: something given is wrong; the message says what.
         TrainingError: the loss is not finite again and again.
-        LostProcess: on several processes: another one is gone; the state is saved.
+        ProcessDied: on several processes: another one is gone; the state is saved.
         Interrupted: after Ctrl-C; the state is saved.
     """
-    from wavegen.training import launch
-    from wavegen.training.meeting import joined
+    from wavegen.training.process_group import process_group
+    from wavegen.training.start import start_run
 
     settings = config if isinstance(config, Config) else load_config(config)
     if folder is not None:
         settings = settings.with_values("data", folder=str(Path(folder).absolute()))
     run_folder = run_of(settings.data) if run is None else RunFolder(Path(run))
     source = None if init_from is None else Path(init_from)
-    with joined(device) as group:
-        listeners, say = (observers, notice) if group.speaks else ((), _say_nothing)
-        trainer = launch.new_run(settings, run_folder, group, listeners, say, init_from=source)
+    with process_group(device) as group:
+        listeners, say = (observers, notice) if group.is_main else ((), _say_nothing)
+        trainer = start_run(settings, run_folder, group, listeners, say, init_from=source)
         trainer.fit()
-        best = load_checkpoint(find_checkpoint(run_folder.path)) if group.speaks else None
-        best = group.from_first(best)
+        best = load_checkpoint(find_checkpoint(run_folder.path)) if group.is_main else None
+        best = group.broadcast(best)
     assert best is not None
     return TrainedModel(best, device)
 

@@ -21,7 +21,7 @@ from wavegen.device import choose_device
 from wavegen.errors import DataError, UsageError
 from wavegen.model.outputs import build_distribution
 from wavegen.model.shapes import check_weights, parameter_shapes
-from wavegen.training.checkpoint import Checkpoint
+from wavegen.runs.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import torch

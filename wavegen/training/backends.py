@@ -30,7 +30,7 @@ from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
 from wavegen.model.recurrent import Recurrent
 from wavegen.model.wavenet import WaveNet
-from wavegen.training.distributed import ALONE, Group, losses_explained
+from wavegen.training.distributed import ALONE, Group, explain_distributed_errors
 from wavegen.training.dropout import Dropout
 from wavegen.training.settling import runs_in_slices
 
@@ -54,7 +54,7 @@ class Backend(Protocol):
             ``n_targets``; and its gradient for each of ``model.parameters()``.
 
         Raises:
-            LostProcess: another process does not answer.
+            ProcessDied: another process does not respond.
         """
 
 
@@ -130,7 +130,7 @@ class TorchBackend:
                 loss = self._loss(_moved(part, device), dropped) / n_targets
                 (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # DDP divides by the size
             nats += float(loss.detach())
-        return self.group.total(nats), [p.grad for p in self.model.parameters() if p.grad is not None]
+        return self.group.all_reduce_sum(nats), [p.grad for p in self.model.parameters() if p.grad is not None]
 
     @contextmanager
     def _talking(self, wanted: bool) -> Iterator[None]:
@@ -141,7 +141,7 @@ class TorchBackend:
             with self.loss.no_sync():
                 yield
         else:
-            with losses_explained():
+            with explain_distributed_errors():
                 yield
 
 
@@ -202,7 +202,7 @@ class SlicedBackend(ABC):
                 for one in work:
                     one.cancel()
                 wait(work)  # after an error or Ctrl-C: nobody computes in these buffers any more
-        return self.group.add_up(nats, total)
+        return self.group.all_reduce_gradients(nats, total)
 
     @abstractmethod
     def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:

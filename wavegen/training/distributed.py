@@ -1,6 +1,6 @@
-"""The processes of one training: how they agree, and add up their gradients.
+"""The processes of one training: how they agree, and how they sum their gradients.
 
-They are numbered: the rank. Each works on its share of every batch. Rank 0 is the one that speaks and writes.
+Each has a rank, and works on its share of every batch. Rank 0, the main process, prints and writes files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavegen.errors import TrainingError, UsageError, WavegenError
-from wavegen.training.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -23,19 +22,19 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
     from torch.distributed import ProcessGroup
 
-    from wavegen.training.run_folder import RunFolder
+    from wavegen.runs.run_folder import RunFolder
 
 T = TypeVar("T")
 
-BEGUN = "begun"  # in the store
+STARTED_KEY = "begun"  # in the store
 
 
-class LostProcess(TrainingError):  # noqa: N818 (it names what happened)
-    """Another process of this training stopped, or was silent for too long."""
+class ProcessDied(TrainingError):  # noqa: N818 (it names what happened)
+    """Another process of this training exited, or did not respond in time."""
 
 
-class ElsewhereError(WavegenError):
-    """Another process failed, and says why; this one ends without a word.
+class RemoteError(WavegenError):
+    """Another process failed and prints the reason; this one exits without a message.
 
     Args:
         exit_code: of that process.
@@ -48,16 +47,16 @@ class ElsewhereError(WavegenError):
 
 @dataclass
 class Group:
-    """All processes of a training, as one of them sees them. Alone, it needs nobody.
+    """All processes of a training, as one of them sees them; every method also works in a group of one.
 
     Args:
         rank: of this process.
         size: number of processes.
         local_rank: among those of its machine.
-        local_size: how many those are.
-        device: where its model lies.
-        attempt_number: how often torchrun started them again.
-        store: what all attempts can read, torchrun's or rank 0's.
+        local_size: number of processes on its machine.
+        device: on which its model lies.
+        restart_count: how often torchrun started the processes again.
+        store: key-value store that all restarts can read, torchrun's or rank 0's.
         channel: PyTorch's own group, with a timeout.
     """
 
@@ -66,108 +65,109 @@ class Group:
     local_rank: int = 0
     local_size: int = 1
     device: torch.device | None = None
-    attempt_number: int = 0
+    restart_count: int = 0
     store: Store | None = None
     channel: ProcessGroup | None = None
 
     @property
-    def speaks(self) -> bool:
-        """Whether this process is the one that prints and writes."""
+    def is_main(self) -> bool:
+        """Whether this process is the one that prints and writes files."""
         return self.rank == 0
 
-    def restarts(self, run: RunFolder) -> bool:
-        """Whether torchrun started this training again after a failure, and there is something to go on with."""
-        begun = self.attempt_number > 0 and self.store is not None and self.store.check([BEGUN])
-        return self.from_first(begun and bool(run.step_checkpoints()))
+    def is_restart(self, run: RunFolder) -> bool:
+        """Whether torchrun restarted this training after a failure, and the run has a checkpoint to resume from."""
+        started = self.restart_count > 0 and self.store is not None and self.store.check([STARTED_KEY])
+        return self.broadcast(started and bool(run.step_checkpoints()))
 
-    def begin(self) -> None:
-        """Note that this job has a run folder: after a restart by torchrun it is its own to go on with."""
+    def mark_started(self) -> None:
+        """Note in the store that this job owns a run folder: after a restart by torchrun it may resume it."""
         if self.store is not None:
-            self.store.set(BEGUN, "yes")
+            self.store.set(STARTED_KEY, "yes")
 
     def share(self, n: int) -> range:
-        """This process's part of n things in order, sizes differing by one at most."""
+        """Return this process's part of n items in order; the parts' sizes differ by one at most."""
         each, more = divmod(n, self.size)
         first = self.rank * each + min(self.rank, more)
         return range(first, first + each + (self.rank < more))
 
     def gather(self, value: T) -> list[T]:
-        """Everyone's value, in the order of ranks.
+        """Return every rank's value, in the order of ranks (an all-gather).
 
         Raises:
-            LostProcess: one does not answer.
+            ProcessDied: a process does not respond.
         """
         if self.size == 1:
             return [value]
         from torch import distributed
 
         values: list[Any] = [None] * self.size
-        with losses_explained():
+        with explain_distributed_errors():
             distributed.all_gather_object(values, value, group=self.channel)
         return values
 
-    def from_first(self, value: T) -> T:
-        """Rank 0's value; what the others give is not looked at.
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value; the other ranks' values are ignored.
 
         Raises:
-            LostProcess: one does not answer.
+            ProcessDied: a process does not respond.
         """
         if self.size == 1:
             return value
         from torch import distributed
 
-        values: list[Any] = [value if self.speaks else None]
-        with losses_explained():
+        values: list[Any] = [value if self.is_main else None]
+        with explain_distributed_errors():
             distributed.broadcast_object_list(values, src=0, group=self.channel)
         return values[0]  # type: ignore[no-any-return]
 
-    def largest(self, number: int) -> int:
-        """The largest of everyone's numbers.
+    def all_reduce_max(self, *numbers: int) -> list[int]:
+        """Return the largest of all ranks' values for each of some numbers, in one message.
 
         Raises:
-            LostProcess: one does not answer.
+            ProcessDied: a process does not respond.
         """
         if self.size == 1:
-            return number
+            return list(numbers)
         import torch
         from torch import distributed
 
-        whole = torch.tensor(number)
-        with losses_explained():
-            distributed.all_reduce(whole, distributed.ReduceOp.MAX, group=self.channel)
-        return int(whole)
+        largest = torch.tensor(numbers)
+        with explain_distributed_errors():
+            distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self.channel)
+        return [int(number) for number in largest]
 
-    def total(self, number: float) -> float:
-        """The sum of everyone's numbers.
+    def all_reduce_sum(self, number: float) -> float:
+        """Return the sum of all ranks' numbers, added in the order of ranks.
 
         Raises:
-            LostProcess: one does not answer.
+            ProcessDied: a process does not respond.
         """
         return sum(self.gather(number))
 
-    def add_up(self, loss: float, gradients: list[Tensor]) -> tuple[float, list[Tensor]]:
-        """The sums of everyone's losses and gradients, in one message.
+    def all_reduce_gradients(self, loss: float, gradients: list[Tensor]) -> tuple[float, list[Tensor]]:
+        """Return the sums of all ranks' losses and gradients.
 
         Raises:
-            LostProcess: one does not answer.
+            ProcessDied: a process does not respond.
         """
         if self.size == 1:
             return loss, gradients
         import torch
         from torch import distributed
 
+        # One message for all: [gradient 1, gradient 2, ..., loss]. Small messages cost their latency, not their bytes.
         flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), gradients[0].new_tensor([loss])])
-        with losses_explained():
+        with explain_distributed_errors():
             distributed.all_reduce(flat, group=self.channel)
         *parts, total = torch.split(flat, [*(gradient.numel() for gradient in gradients), 1])
         return float(total), [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
-    def attempt(self, work: Callable[[], T]) -> T:
-        """Do something that may fail on one process: then all of them give up, and the lowest such rank says why.
+    def all_or_none(self, work: Callable[[], T]) -> T:
+        """Run work that may fail on one rank only: then all ranks give up, and the lowest that failed prints why.
 
         Raises:
-            WavegenError: what the work raised here, or ``ElsewhereError``.
-            LostProcess: one does not answer.
+            WavegenError: what the work raised here, or ``RemoteError``.
+            ProcessDied: a process does not respond.
         """
         if self.size == 1:
             return work()
@@ -181,36 +181,46 @@ class Group:
         if first is None:
             return result
         if error is None or self.rank != first:
-            raise ElsewhereError(codes[first] or 1)
+            raise RemoteError(codes[first] or 1)
         raise error
 
-    def first_on_each_machine(self, work: Callable[[], T]) -> T:
-        """As ``attempt``, and on each machine one process goes before the others, who find its work done."""
-        if self.local_size == self.size == 1:
-            return work()
-        first = self.attempt(lambda: work() if self.local_rank == 0 else None)
-        return self.attempt(lambda: work() if first is None else first)
-
-    def check_same(self, what: str, value: str) -> None:
-        """Make sure that everyone has the same.
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Run work on rank 0 alone, and broadcast its result; where it fails, all ranks give up.
 
         Raises:
-            UsageError: one has something else; says who.
+            WavegenError: what the work raised, on rank 0; ``RemoteError`` on the others.
+            ProcessDied: a process does not respond.
+        """
+        result = self.all_or_none(lambda: work() if self.is_main else None)
+        return self.broadcast(result)  # type: ignore[return-value]  # rank 0 has one
+
+    def first_on_each_machine(self, work: Callable[[], T]) -> T:
+        """As ``all_or_none``, but one process of each machine works before the others, who find its files."""
+        if self.local_size == self.size == 1:
+            return work()
+        first = self.all_or_none(lambda: work() if self.local_rank == 0 else None)
+        return self.all_or_none(lambda: work() if first is None else first)
+
+    def check_same(self, what: str, value: str) -> None:
+        """Make sure that all ranks have the same value.
+
+        Raises:
+            UsageError: one has another; names it.
         """
         digest = hashlib.sha256(value.encode()).hexdigest()
         everyone = self.gather((digest, socket.gethostname()))
         for rank, (other, host) in enumerate(everyone):
             if other != everyone[0][0]:
                 message = f"rank {rank} on {host} has other {what} than rank 0 on {everyone[0][1]}"
-                raise UsageError(message) if self.speaks else ElsewhereError(UsageError.exit_code)
+                raise UsageError(message) if self.is_main else RemoteError(UsageError.exit_code)
 
-    def silent_for_at_most(self, seconds: float) -> None:
-        """From here on, a process that does not answer for so long is taken for lost."""
+    def set_timeout(self, seconds: float) -> None:
+        """From here on, consider a process dead that does not respond for so many seconds."""
         if self.size == 1:
             return
         from torch import distributed
 
-        with losses_explained():
+        with explain_distributed_errors():
             channel = distributed.new_group(timeout=timedelta(seconds=seconds))
         assert isinstance(channel, distributed.ProcessGroup)  # this process is in it
         self.channel = channel
@@ -220,17 +230,21 @@ ALONE = Group()
 
 
 @contextmanager
-def losses_explained() -> Iterator[None]:
-    """Turn what PyTorch says of a process that is gone into one line."""
+def explain_distributed_errors() -> Iterator[None]:
+    """Turn PyTorch's message about a process that is gone into one line."""
+    from wavegen.training.memory import is_out_of_memory
+
     try:
         yield
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise LostProcess(f"another process of this training is gone or does not answer: {reason_of(error)}") from error
+        raise ProcessDied(
+            f"another process of this training is gone or does not respond: {reason_of(error)}"
+        ) from error
 
 
 def reason_of(error: RuntimeError) -> str:
-    """What PyTorch says, without the place in its source code and its guesses."""
+    """Return PyTorch's reason, without the place in its source code and its guesses."""
     first = (str(error).strip().splitlines() or ["no reason given"])[0]
     return re.sub(r"^\[[^]]*\]\s*", "", first).partition(". This is")[0][:200]

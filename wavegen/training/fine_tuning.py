@@ -17,9 +17,9 @@ from wavegen.audio.conditions import list_labels
 from wavegen.config import Config, differences
 from wavegen.data.reading import build_conditioner
 from wavegen.errors import ModelError
-from wavegen.model.shapes import condition_columns, folded_weights, parameter_shapes, with_gains
+from wavegen.model.shapes import condition_columns, fold_weight_norm, parameter_shapes, with_gains
+from wavegen.runs.checkpoint import Arrays, Checkpoint
 from wavegen.text import list_first
-from wavegen.training.checkpoint import Arrays, Checkpoint
 
 LABELS = "conditioning.labels"  # a row for each label
 PROJECTION = "conditioning.projection"  # columns for labels and for mel frames
@@ -47,7 +47,7 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
     if kind != other:
         raise ModelError(f"{name}: expected a {kind} to start from, as model.kind says, found a {other}")
     own = _pieces({key: np.broadcast_to(0, shape) for key, shape in parameter_shapes(config).items()}, config)
-    theirs = _pieces(_as_parted(source, config), source.config)
+    theirs = _pieces(_match_weight_norm(source, config), source.config)
     misfits = [
         f"'{piece}': expected the shape {own[piece].shape}, found {theirs[piece].shape}"
         for piece in own
@@ -63,7 +63,7 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
     meaning = tuple(key for key in SAME_SHAPES_OTHER_MEANING if both_mel or key != "mel.")
     if others := [line for line in differences(source.config, config) if line.startswith(meaning)]:
         notice(f"{name} was trained otherwise: {'; '.join(others)}")
-    _tell_pieces(name, own, theirs, notice)
+    _report_copied(name, own, theirs, notice)
     before, now = build_conditioner(source.config).labels, build_conditioner(config).labels
     if before and now and before != now:
         parts = {
@@ -82,7 +82,7 @@ def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
         own: of the new network.
         config: of the new network.
     """
-    pieces, theirs = _pieces(own, config), _pieces(_as_parted(source, config), source.config)
+    pieces, theirs = _pieces(own, config), _pieces(_match_weight_norm(source, config), source.config)
     taken = {piece: theirs.get(piece, array) for piece, array in pieces.items()}
     if LABELS in pieces and LABELS in theirs:
         known = dict(zip(build_conditioner(source.config).labels, theirs[LABELS], strict=True))
@@ -93,13 +93,13 @@ def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
     return taken
 
 
-def _as_parted(source: Checkpoint, config: Config) -> Arrays:
+def _match_weight_norm(source: Checkpoint, config: Config) -> Arrays:
     """A network's averaged weights, with directions and gains where the new network has them, and nowhere else."""
-    plain = folded_weights(source.average)
+    plain = fold_weight_norm(source.average)
     return with_gains(plain, parameter_shapes(config)) if config.model.weight_norm else plain
 
 
-def _tell_pieces(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str], None]) -> None:
+def _report_copied(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str], None]) -> None:
     fresh, unused = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
     tensors, whole = ({_tensor(piece) for piece in own}, {_tensor(piece) for piece in own.keys() & theirs.keys()})
     whole -= {_tensor(piece) for piece in fresh}

@@ -1,4 +1,4 @@
-"""Whom a training tells what happens."""
+"""Callbacks of a training."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy.typing as npt
 
 
 class Observer:
-    """Hears of everything and does nothing; a subclass does something with what it cares for."""
+    """Callbacks of a training, which do nothing; a subclass overrides those that it needs."""
 
-    def stepped(self, entry: dict[str, Any]) -> None:
-        """A step was made; its line of ``metrics.jsonl``."""
+    def on_step(self, entry: dict[str, Any]) -> None:
+        """Called after a step with its line of ``metrics.jsonl``."""
 
-    def validated(self, entry: dict[str, Any]) -> None:
-        """A validation was made; its line of ``metrics.jsonl``."""
+    def on_validation(self, entry: dict[str, Any]) -> None:
+        """Called after a validation with its line of ``metrics.jsonl``."""
 
-    def auditioned(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
-        """An audition was made, (T,) in [-1, 1]; it is about to be written to the path."""
+    def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+        """Called with an audition, (T,) in [-1, 1], before it is written to the path."""
 
-    def working(self, what: str, done: int, total: int) -> None:
-        """Something that takes a while goes on: validation, audition."""
+    def on_wait(self, what: str, done: int, total: int) -> None:
+        """Called while a validation or an audition is under way, with its progress."""
 
-    def notice(self, text: str) -> None:
-        """Something that the user should know."""
+    def on_notice(self, text: str) -> None:
+        """Called with a message for the user."""

@@ -26,7 +26,7 @@ from wavegen.model.recurrent import Recurrent
 from wavegen.model.stack import ConvLayer, Stack
 from wavegen.model.wavenet import WaveNet
 from wavegen.model.weight_norm import trained_matrix
-from wavegen.training.checkpoint import Arrays
+from wavegen.runs.checkpoint import Arrays
 
 MUON_MOMENTUM = 0.95
 # p(s) = a s + b s^3 + c s^5 sends singular values in (0, 1] to about 1 when it is applied five times (Jordan et al.)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,17 @@ from wavegen.device import torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network, load_weights
-from wavegen.training.average import update_average
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.run_folder import RunFolder
 from wavegen.training.backends import build_backend
-from wavegen.training.checkpoint import Checkpoint, load_checkpoint
-from wavegen.training.distributed import ALONE, ElsewhereError, Group, LostProcess
-from wavegen.training.interruption import Interrupted, Interruption
+from wavegen.training.distributed import ALONE, Group, ProcessDied, RemoteError
+from wavegen.training.ema import update_ema
 from wavegen.training.memory import is_out_of_memory
 from wavegen.training.observer import Observer
 from wavegen.training.optimizer import Optimizer, clip_gradients
 from wavegen.training.progress import Progress
-from wavegen.training.run_folder import RunFolder
 from wavegen.training.schedule import schedule_factor
+from wavegen.training.signals import Interrupted, StopRequest
 from wavegen.training.task import build_task
 from wavegen.training.validation import Validator
 
@@ -79,11 +78,10 @@ class Trainer:
         self.windows = self.task.windows(model)
         self.backend = build_backend(config, model, group)
         self.progress = Progress(processes=group.size)
-        self.interruption = Interruption()
-        validating = partial(self._tell, "working", "validating")
-        self.validator = Validator(self.task, self.measure.key, group, self.interruption, validating)
+        self.stop_request = StopRequest()
+        self.validator = Validator(self.task, self.measure.key, group, self.stop_request, self._on_validation_progress)
         self._non_finite_streak = 0
-        self._told: set[str] = set()  # problems of observers
+        self._reported: set[str] = set()  # problems of observers
 
     # --- the loop ---------------------------------------------------------------------------------------------
 
@@ -92,37 +90,38 @@ class Trainer:
 
         Raises:
             Interrupted: after Ctrl-C or SIGTERM; the state is saved.
-            LostProcess: another process of this training is gone; the state is saved.
+            ProcessDied: another process of this training is gone; the state is saved.
             CheckpointError: the first or the last checkpoint, or an interruption's, cannot be written.
             TrainingError: the loss is not finite again and again; the last good checkpoint stays.
         """
-        with self.interruption, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
+        with self.stop_request, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
             try:
-                if self.group.speaks:  # at every start: the recordings may be others
+                if self.group.is_main:  # at every start: the recordings may be others
                     self.progress.recordings = self.task.profile()
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
                 coming = self._prepare(pool, self.progress.step)
                 while True:
                     with suppress(Interrupted):  # here; all stop together
-                        self._do_what_is_due()
-                    self._stop_if_asked()
+                        self._run_scheduled()
+                    self._check_stop_request()
                     if self.progress.step >= self.total_steps:
                         break
                     batch, n_targets = coming.result()
                     coming = self._prepare(pool, self.progress.step + 1)  # while this one is trained on
                     self._step(batch, n_targets)
-            except (Interrupted, LostProcess):  # between two steps: the state is whole
+            except (Interrupted, ProcessDied):  # between two steps: the state is whole
                 self._save()
                 raise
 
-    def _stop_if_asked(self) -> None:
-        """Stop if any process was asked to; save if one was asked for that."""
-        wishes = self.group.largest(2 * (self.interruption.signal_number or 0) + self.interruption.save_wanted())
-        if wishes % 2 and self._try(self._save):
-            self._tell("notice", f"asked to save: saved at step {self.progress.step:,}")
-        if wishes // 2:
-            raise Interrupted(wishes // 2)
+    def _check_stop_request(self) -> None:
+        """Save or stop if a signal asked any process for it; all ranks call this together."""
+        own = self.stop_request
+        stop_signal, save = self.group.all_reduce_max(own.signal_number or 0, int(own.take_save_request()))
+        if save and self._try(self._save):
+            self._notice(f"asked to save: saved at step {self.progress.step:,}")
+        if stop_signal:
+            raise Interrupted(stop_signal)
 
     def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
         return pool.submit(self._batch, step * int(self.settings.batch_size))
@@ -159,7 +158,7 @@ class Trainer:
             progress.updates += 1
             progress.targets += n_targets
             progress.precision_costs = {}  # they were those of other weights
-            update_average(self.average, self.model, settings.ema_decay, progress.updates)
+            update_ema(self.average, self.model, settings.ema_decay, progress.updates)
         progress.step += 1
         progress.seconds += time.perf_counter() - began
         self._record_step(figure, factor * settings.learning_rate, norm, n_targets, finite, time.perf_counter() - began)
@@ -190,11 +189,11 @@ class Trainer:
             "skipped": progress.step - progress.updates,
         }
         self._write_metrics(entry)
-        self._tell("stepped", entry)
+        self._notify(lambda observer: observer.on_step(entry))
         self._non_finite_streak = 0 if finite else self._non_finite_streak + 1
         if self._non_finite_streak >= LARGEST_NON_FINITE_STREAK:
-            if not self.group.speaks:
-                raise ElsewhereError(TrainingError.exit_code)
+            if not self.group.is_main:
+                raise RemoteError(TrainingError.exit_code)
             raise TrainingError(
                 f"step {progress.step}: the loss was not finite {self._non_finite_streak} times in a row; the last "
                 "good checkpoint stays; resume with a lower training.learning_rate, or training.precision=float32"
@@ -202,7 +201,7 @@ class Trainer:
 
     # --- what is due now and then -------------------------------------------------------------------------------
 
-    def _do_what_is_due(self) -> None:
+    def _run_scheduled(self) -> None:
         """Validate, audition and save where this step asks for it and it was not done before an interruption."""
         step, settings, last = self.progress.step, self.settings, self.progress.step >= self.total_steps
         if step == 0:
@@ -212,7 +211,7 @@ class Trainer:
             self._validate(last)
         auditions = settings.audition_every
         due = auditions and (step % auditions == 0 or last)
-        if due and self.group.speaks and not self.run.audition_file(step).exists():
+        if due and self.group.is_main and not self.run.audition_file(step).exists():
             self._audition()
         if last:
             self._save()
@@ -235,20 +234,20 @@ class Trainer:
         if improved:
             progress.best_bits, progress.best_step = figure, progress.step
             saved = self._try(lambda: self._save_best(self.checkpoint()))
-            if not self.group.from_first(saved):  # all have the same best: they act on it together
+            if not self.group.broadcast(saved):  # all have the same best: they act on it together
                 progress.best_bits, progress.best_step = best  # the next one may be saved
         self._write_metrics(entry)
-        self._tell("validated", entry)
+        self._notify(lambda observer: observer.on_validation(entry))
 
     def _measure_best(self, clips: Sequence[Any]) -> None:
         """Measure what lower precisions cost the best checkpoint, which is an earlier one, and note it there."""
         best: Checkpoint | None = None
-        if self.group.speaks:
+        if self.group.is_main:
             try:
                 best = load_checkpoint(self.run.best_checkpoint)
             except CheckpointError as error:
-                self._tell("notice", str(error))
-        best = self.group.from_first(best)
+                self._notice(str(error))
+        best = self.group.broadcast(best)
         if best is None:
             return
         network = deepcopy(self.average)
@@ -258,56 +257,62 @@ class Trainer:
         self._try(lambda: self._save_best(best))
 
     def _audition(self) -> None:
-        """Let the averaged weights be heard, where there is something to hear."""
+        """Write what the averaged weights sound like, where the task has sound."""
         rate, settings = self.config.audio.sample_rate_hz, self.settings
-        waveform = self.task.audition(self.average, settings.audition_seconds, settings.seed, self._heard)
+        progress = self._on_audition_progress
+        waveform = self.task.audition(self.average, settings.audition_seconds, settings.seed, progress)
         if waveform is None:
             return
         path = self.run.audition_file(self.progress.step)
         try:
             path.parent.mkdir(exist_ok=True)
-            self._tell("auditioned", self.progress.step, path, waveform, rate)
+            self._notify(lambda observer: observer.on_audition(self.progress.step, path, waveform, rate))
             with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
                 writer.write(waveform)
         except (AudioError, OSError) as error:
-            self._tell("notice", f"audition not written: {error}")
+            self._notice(f"audition not written: {error}")
 
-    def _heard(self, done: int, total: int) -> None:
-        self._tell("working", "audition", done, total)
-        self.interruption.check()
+    def _on_audition_progress(self, done: int, total: int) -> None:
+        self._notify(lambda observer: observer.on_wait("audition", done, total))
+        self.stop_request.check()
 
     def _save(self) -> None:
-        if self.group.speaks:
+        if self.group.is_main:
             self.run.save(self.checkpoint(), self.settings.keep_last)
 
     def _save_best(self, checkpoint: Checkpoint) -> None:
-        if self.group.speaks:
+        if self.group.is_main:
             self.run.save_best(checkpoint)
 
     def _write_metrics(self, entry: dict[str, Any]) -> None:
-        if self.group.speaks and (problem := self.run.append_metrics(entry)):
-            self._tell("notice", problem)
+        if self.group.is_main and (problem := self.run.append_metrics(entry)):
+            self._notice(problem)
 
     def _try(self, write: Callable[[], object]) -> bool:
         """Write a checkpoint on the way; a failure is told, and training goes on: the next save may succeed."""
         try:
             write()
         except CheckpointError as error:
-            self._tell("notice", f"checkpoint not saved: {error}")
+            self._notice(f"checkpoint not saved: {error}")
             return False
         return True
 
-    def _tell(self, event: str, *details: Any) -> None:
+    def _on_validation_progress(self, done: int, total: int) -> None:
+        self._notify(lambda observer: observer.on_wait("validating", done, total))
+
+    def _notice(self, text: str) -> None:
+        self._notify(lambda observer: observer.on_notice(text))
+
+    def _notify(self, call: Callable[[Observer], None]) -> None:
+        """Call each observer; an error in one is reported once, and training continues."""
         for observer in self.observers:
             try:
-                getattr(observer, event)(*details)
-            except Exception as error:  # a full disk, a closed terminal: who looks on stops nothing
-                self._tell_once(f"{type(observer).__name__}: {error}")
-
-    def _tell_once(self, problem: str) -> None:
-        if problem not in self._told:
-            self._told.add(problem)
-            self._tell("notice", problem)
+                call(observer)
+            except Exception as error:  # a full disk, a closed terminal
+                problem = f"{type(observer).__name__}: {error}"
+                if problem not in self._reported:
+                    self._reported.add(problem)
+                    self._notice(problem)
 
     # --- state --------------------------------------------------------------------------------------------------
 

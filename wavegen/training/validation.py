@@ -14,7 +14,7 @@ from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.distributed import Group
-from wavegen.training.interruption import Interrupted, Interruption
+from wavegen.training.signals import Interrupted, StopRequest
 from wavegen.training.task import Task
 
 
@@ -39,8 +39,8 @@ class Validator:
         task: that is trained on.
         key: of the measure.
         group: the processes that share the work; all of them have to call each method.
-        interruption: ends the scoring on all processes when one is asked to stop.
-        working: told of (predictions scored, predictions in all) of this process.
+        stop_request: ends the scoring on all processes when one is asked to stop.
+        on_progress: called with (predictions scored, predictions in all) of this process.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Validator:
         task: Task[Any],
         key: str,
         group: Group,
-        interruption: Interruption,
-        working: Callable[[int, int], None],
+        stop_request: StopRequest,
+        on_progress: Callable[[int, int], None],
     ) -> None:
         self.task, self.key, self.group = task, key, group
-        self.interruption, self.working = interruption, working
+        self.stop_request, self.on_progress = stop_request, on_progress
 
     def validate(self, network: Network, seconds: float | None) -> Validation:
         """Score a network and the trivial baselines on the same held-out audio.
@@ -67,7 +67,7 @@ class Validator:
         clips = self.task.held_out(seconds)
         figure = self.figure(network, clips)
         facts: dict[str, Any] = {f"validation_{self.key}": figure}
-        if self.group.speaks:
+        if self.group.is_main:
             facts["baselines"] = self.task.baselines(clips)
         return Validation(figure, clips, facts | self.task.length(clips))
 
@@ -83,8 +83,8 @@ class Validator:
         def heard(n_predictions: int) -> None:
             nonlocal done
             done += n_predictions
-            self.working(done, total)
-            self.interruption.check()
+            self.on_progress(done, total)
+            self.stop_request.check()
 
         costs: list[float] | None = None
         with suppress(Interrupted):  # here; all stop together
@@ -92,7 +92,7 @@ class Validator:
         by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
         for rank, theirs in enumerate(self.group.gather(costs)):
             if theirs is None:
-                raise Interrupted(self.interruption.signal_number or signal.SIGTERM)
+                raise Interrupted(self.stop_request.signal_number or signal.SIGTERM)
             by_clip[rank :: self.group.size] = theirs
         return sum(by_clip) / sum(map(self.task.n_predictions, clips))
 

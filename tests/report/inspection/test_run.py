@@ -14,9 +14,9 @@ from wavegen.errors import CheckpointError
 from wavegen.evaluation.measure import BITS, SQUARED_ERROR
 from wavegen.model.building import build_model
 from wavegen.report.inspection import inspect_path, inspect_paths
-from wavegen.training.checkpoint import Checkpoint, save_checkpoint
+from wavegen.runs.checkpoint import Checkpoint, save_checkpoint
+from wavegen.runs.run_folder import RunFolder
 from wavegen.training.progress import Progress
-from wavegen.training.run_folder import RunFolder
 
 BASELINES = {
     "uniform": 8.0,
@@ -66,7 +66,7 @@ def step_line(step, bits):
     return {
         "step": step,
         "train_bits": bits,
-        "hours_heard": step / 1000,
+        "hours_of_audio": step / 1000,
         "seconds": step * 0.5,
         "skipped": 1,
         "targets_per_second": 1e4,
@@ -78,7 +78,7 @@ def test_checkpoint_says_where_its_training_stands(tmp_path):
     save_checkpoint(make_checkpoint(1000, validation_line(1000, 4.0)), path)
     facts, text = inspected(path, "checkpoint")
     assert (facts["step"], facts["total_steps"], facts["skipped_steps"]) == (1000, 2000, 2)
-    assert facts["hours_heard"] == pytest.approx(0.125)
+    assert facts["hours_of_audio"] == pytest.approx(0.125)
     assert facts["minutes_trained"] == pytest.approx(500 / 60)
     assert (facts["best_bits_per_sample"], facts["best_step"]) == (3.9, 600)
     assert facts["last_validation"]["baselines_bits_per_sample"] == BASELINES
@@ -193,7 +193,7 @@ def run(tmp_path):
 def test_run_says_where_its_training_stands(run):
     facts, text = inspected(run.path, "run")
     assert (facts["step"], facts["total_steps"], facts["newest_checkpoint_step"]) == (1050, 2000, 1000)
-    assert facts["hours_heard"] == pytest.approx(1.05)
+    assert facts["hours_of_audio"] == pytest.approx(1.05)
     assert facts["minutes_trained"] == pytest.approx(525 / 60)
     assert facts["recent_train_bits_per_sample"] == pytest.approx(8 - (951 + 1050) / 2 / 500)
     assert (facts["best_bits_per_sample"], facts["best_step"]) == (4.5, 600)
@@ -223,7 +223,7 @@ def test_run_shows_its_curve_in_a_few_rows(run):
     steps = [step for step in range(1, 51) if step != 7]
     assert first["train_bits_per_sample"] == pytest.approx(np.mean([8 - step / 500 for step in steps]))
     assert facts["validations"][3]["train_bits_per_sample"] == pytest.approx(8 - (151 + 200) / 2 / 500)
-    assert first["hours_heard"] == pytest.approx(0.05)
+    assert first["hours_of_audio"] == pytest.approx(0.05)
     title, _, curve = text.partition("validations (bits/sample)\n")
     rows = curve.partition("\n\n")[0].splitlines()[2:]
     assert title.endswith(f"{len(rows)} of 21 ")

@@ -10,8 +10,8 @@ from pathlib import Path
 from wavegen.config import preset_names
 from wavegen.errors import UsageError
 from wavegen.report.inspection.inspection import Inspection, Progress
+from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAME, is_run
 from wavegen.text import printable
-from wavegen.training.run_folder import SHIPPED_MODEL, SHIPPED_NAME, is_run
 
 __all__ = ["Inspection", "Progress", "inspect_path", "inspect_paths"]
 

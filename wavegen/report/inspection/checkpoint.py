@@ -10,12 +10,12 @@ from typing import Any
 from wavegen.audio.conditions import list_labels
 from wavegen.audio.levels import RecordingProfile
 from wavegen.evaluation.measure import Measure, measure_in, measure_of
-from wavegen.report.history import finite, validation_facts
 from wavegen.report.inspection.config import network_facts, network_table
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, heard_in_words, minutes
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.history import finite, validation_facts
 from wavegen.text import printable
-from wavegen.training.checkpoint import Checkpoint, load_checkpoint
 
 THIS_MODEL = "this model"
 

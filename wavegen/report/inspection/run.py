@@ -10,7 +10,6 @@ from typing import Any
 from wavegen.config import parse_frozen
 from wavegen.errors import CheckpointError, UsageError
 from wavegen.evaluation.measure import Measure, measure_in, measure_of
-from wavegen.report.history import History, read_history
 from wavegen.report.inspection.checkpoint import (
     data_facts,
     data_table,
@@ -22,9 +21,10 @@ from wavegen.report.inspection.checkpoint import (
 from wavegen.report.inspection.config import network_facts, network_table, unit
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import ROWS, Table, facts, file_size, heard_in_words, minutes
+from wavegen.runs.checkpoint import Checkpoint
+from wavegen.runs.history import History, read_history
+from wavegen.runs.run_folder import RunFolder
 from wavegen.text import printable
-from wavegen.training.checkpoint import Checkpoint
-from wavegen.training.run_folder import RunFolder
 
 
 def inspect_run(path: Path) -> Inspection:

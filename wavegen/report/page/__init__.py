@@ -10,12 +10,12 @@ from pathlib import Path
 from wavegen import __version__
 from wavegen.errors import UsageError
 from wavegen.output_file import check_writable, write_output
-from wavegen.report.history import read_history
 from wavegen.report.inspection import Inspection, Progress
 from wavegen.report.page.markup import Markup, join, tag
 from wavegen.report.page.samples import SampleRequest, generate_samples, read_auditions
+from wavegen.runs.history import read_history
+from wavegen.runs.run_folder import is_run
 from wavegen.text import printable
-from wavegen.training.run_folder import is_run
 
 __all__ = ["SampleRequest", "check_page", "write_page"]
 

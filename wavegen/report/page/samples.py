@@ -77,8 +77,8 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
     Raises:
         CheckpointError, ModelError: the checkpoint is damaged.
     """
+    from wavegen.runs.run_folder import find_checkpoint
     from wavegen.trained import load
-    from wavegen.training.run_folder import find_checkpoint
 
     if not request.temperatures:
         return [], "None were asked for."

@@ -8,7 +8,6 @@ from typing import Any
 
 from wavegen.config import Config
 from wavegen.evaluation.measure import measure_in
-from wavegen.report.history import History
 from wavegen.report.inspection.checkpoint import (
     THIS_MODEL,
     data_table,
@@ -23,6 +22,7 @@ from wavegen.report.page.players import player
 from wavegen.report.page.samples import Sound
 from wavegen.report.pictures.curves import limits, smooth
 from wavegen.report.tables import Table, heard_in_words, minutes
+from wavegen.runs.history import History
 from wavegen.text import printable
 
 MOST_ROWS = 100

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wavegen.evaluation.measure import Measure
-from wavegen.report.history import History
 from wavegen.report.inspection.checkpoint import THIS_MODEL
 from wavegen.report.pictures.figure import BLUE, GREY, MARKERS, SERIES, VERMILION, new_figure, spread, tidy, title
+from wavegen.runs.history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from wavegen.errors import UsageError
 from wavegen.evaluation.measure import measure_in
 from wavegen.output_file import write_output
-from wavegen.report.history import History, read_history
 from wavegen.report.inspection.config import unit
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.pictures.figure import to_png
+from wavegen.runs.history import History, read_history
 from wavegen.text import printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from wavegen.model.mixtures import MEAN_UNIT, Mixture
 from wavegen.model.outputs import OUTPUT_KINDS, Distribution
-from wavegen.model.shapes import ACTIVATIONS, folded_weights
+from wavegen.model.shapes import ACTIVATIONS, fold_weight_norm
 from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
 from wavegen.vectors import LANES
 
@@ -100,7 +100,7 @@ def pack(
         The packed network.
     """
     blocks = range(len(dilations))
-    weights = folded_weights(weights)
+    weights = fold_weight_norm(weights)
     kernel_size, convolved, channels = weights["blocks.0.conv.weight"].shape
     products: list[tuple[Float32, Float32]] = []
     for b in blocks:
@@ -153,7 +153,7 @@ def rounded_weights(
     """The same weights as a precision rounds them, by the names of a network without weight normalization."""
     network = pack(weights, dilations, distribution, precision)
     kernel, channels = (int(n) for n in network.shape[:2])
-    rounded = folded_weights(weights)
+    rounded = fold_weight_norm(weights)
     for block in range(len(dilations)):
         taps = network.matrices[2 * block].reshape(kernel, channels, -1)
         rounded[f"blocks.{block}.conv.weight"] = taps.transpose(0, 2, 1)

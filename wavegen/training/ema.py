@@ -8,7 +8,7 @@ from wavegen.model.network import Network
 
 
 @torch.no_grad()
-def update_average(average: Network, model: Network, decay: float, updates: int) -> None:
+def update_ema(average: Network, model: Network, decay: float, updates: int) -> None:
     """Move the averaged weights towards the trained ones.
 
         average[n] = sum_i decay^(n-i) w[i] / sum_i decay^(n-i)        (bias-corrected, as Adam's moments:

@@ -6,7 +6,7 @@
 The metadata hold one JSON document: format version, wavegen's and torch's versions, step, configuration, manifest of
 clips, labels, metrics, and a sha256 over all of it and the tensors.
 
-A file that is for use alone (``wavegen.training.export``) has the average only, perhaps in bfloat16. NumPy has no such
+A file that is for use alone (``wavegen.runs.export``) has the average only, perhaps in bfloat16. NumPy has no such
 type: here its numbers are ``BFLOAT16``, and widened when they are loaded.
 """
 

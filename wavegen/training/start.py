@@ -13,12 +13,12 @@ from wavegen.data.corpus import Corpus, manifest_differences
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
-from wavegen.training.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.run_folder import RunFolder, find_checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.freeze import fit_schedule, freeze
 from wavegen.training.observer import Observer
-from wavegen.training.run_folder import RunFolder, find_checkpoint
 from wavegen.training.settling import runs_in_slices
 from wavegen.training.task import read_corpus, with_corpus
 from wavegen.training.trainer import Trainer
@@ -48,7 +48,7 @@ HARMLESS = {
 OF_THE_NETWORK = ("model.", "quantization.", "output.", "mel.", "data.label", "audio.sample_rate_hz")
 
 
-def start(
+def _begin(
     config: Config,
     corpus: Corpus[Any],
     run: RunFolder,
@@ -71,7 +71,7 @@ def start(
     Raises:
         UsageError: the run folder has something in it.
     """
-    config = fit_schedule(_frozen(group.attempt(lambda: with_corpus(config, corpus)), corpus, group, notice))
+    config = fit_schedule(_frozen(group.all_or_none(lambda: with_corpus(config, corpus)), corpus, group, notice))
     if not config.is_series and int(config.training.steps or 0) < FEWEST_STEPS:
         notice(
             f"{config.training.steps:,} steps are too few to learn much: expect noise; give more --minutes or --steps"
@@ -79,10 +79,10 @@ def start(
     torch.manual_seed(config.training.seed)
     model = build_model(config)
     own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    load_weights(model, group.from_first(own if source is None else weights_from(source, own, config)))
-    group.attempt(lambda: run.create(config.to_yaml()) if group.speaks else None)
-    group.begin()
-    group.silent_for_at_most(config.training.timeout_seconds)
+    load_weights(model, group.broadcast(own if source is None else weights_from(source, own, config)))
+    group.all_or_none(lambda: run.create(config.to_yaml()) if group.is_main else None)
+    group.mark_started()
+    group.set_timeout(config.training.timeout_seconds)
     return Trainer(config, corpus, model.to(group.device), run, observers, group)
 
 
@@ -90,8 +90,8 @@ def _frozen(config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -
     """The configuration with everything decided, by rank 0 for all."""
     assert group.device is not None
     device = group.device
-    frozen = group.attempt(lambda: freeze(config, corpus, device, notice, group) if group.speaks else None)
-    return group.from_first(frozen) or config
+    frozen = group.all_or_none(lambda: freeze(config, corpus, device, notice, group) if group.is_main else None)
+    return group.broadcast(frozen) or config
 
 
 def _shared_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus[Any]:
@@ -101,7 +101,7 @@ def _shared_corpus(config: Config, group: Group, progress: DataProgress | None) 
     return corpus
 
 
-def new_run(
+def start_run(
     config: Config,
     run: RunFolder,
     group: Group,
@@ -132,14 +132,14 @@ def new_run(
         run.check_new()
         return None if init_from is None else load_checkpoint(find_checkpoint(init_from))
 
-    source = group.attempt(lambda: look() if group.speaks else None)
+    source = group.all_or_none(lambda: look() if group.is_main else None)
     corpus = _shared_corpus(config, group, progress)
-    config = group.attempt(lambda: with_corpus(config, corpus))
-    group.attempt(lambda: None if source is None else check_source(f"{init_from}", source, config, notice))
-    return start(config, corpus, run, group, observers, notice, source)
+    config = group.all_or_none(lambda: with_corpus(config, corpus))
+    group.all_or_none(lambda: None if source is None else check_source(f"{init_from}", source, config, notice))
+    return _begin(config, corpus, run, group, observers, notice, source)
 
 
-def resume(
+def resume_run(
     run: RunFolder,
     requested: Callable[[Config], Config],
     accept_changes: bool,
@@ -163,22 +163,22 @@ def resume(
         UsageError: there is nothing to resume, or something differs; the message lists what.
         CheckpointError: no checkpoint is whole.
     """
-    newest = group.from_first(group.attempt(lambda: run.load_newest() if group.speaks else None))
+    newest = group.broadcast(group.all_or_none(lambda: run.load_newest() if group.is_main else None))
     assert newest is not None
     checkpoint, damaged = newest
     for sentence in damaged:
         notice(sentence)
-    config, changes = group.attempt(lambda: _requested_changes(run, checkpoint, requested))
+    config, changes = group.all_or_none(lambda: _requested_changes(run, checkpoint, requested))
     corpus = _shared_corpus(config, group, progress)
     changes += manifest_differences(checkpoint.manifest, corpus.manifest())
-    group.attempt(lambda: None if accept_changes else _refuse(run, changes))
-    config = group.attempt(lambda: with_corpus(config, corpus))
+    group.all_or_none(lambda: None if accept_changes else _raise_on_changes(run, changes))
+    config = group.all_or_none(lambda: with_corpus(config, corpus))
     for change in changes:
         notice(f"changed: {change}")
     return _restored(checkpoint, config, corpus, run, group, observers, notice)
 
 
-def _refuse(run: RunFolder, changes: list[str]) -> None:
+def _raise_on_changes(run: RunFolder, changes: list[str]) -> None:
     if changes:
         raise UsageError(
             f"{run.path}: differs from what was frozen when it started: {'; '.join(changes)}; "
@@ -246,10 +246,10 @@ def _restored(
         # what is validated on stays: figures before and after compare
         kept = {key: getattr(frozen, key) for key in ("validation_seconds", "audition_seconds")}
         config = config.with_values("training", steps=min(steps, most_steps or steps), **kept)
-    group.attempt(lambda: _check_steps(run, config, checkpoint))  # minutes have become steps
-    group.attempt(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.speaks else None)
-    group.begin()
-    group.silent_for_at_most(config.training.timeout_seconds)
+    group.all_or_none(lambda: _check_steps(run, config, checkpoint))  # minutes have become steps
+    group.all_or_none(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.is_main else None)
+    group.mark_started()
+    group.set_timeout(config.training.timeout_seconds)
     model = build_model(config).to(device)
     trainer = Trainer(config, corpus, model, run, observers, group)
     trainer.restore(checkpoint)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from wavegen.config import Config
 from wavegen.errors import UsageError
 from wavegen.model.shapes import check_weights, parameter_shapes
+from wavegen.runs.checkpoint import BFLOAT16, Checkpoint
 from wavegen.text import printable
-from wavegen.training.checkpoint import BFLOAT16, Checkpoint
 
 EXPORT_PRECISIONS = ("float32", "bfloat16")
 

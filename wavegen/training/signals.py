@@ -1,4 +1,4 @@
-"""Signals as wishes that the training loop grants at its next safe point: to stop, or to save and go on."""
+"""Signals as requests that the training loop grants at its next safe point: to stop, or to save and continue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
     """Training stopped because it was asked to; its state is saved.
 
     Args:
-        signal_number: what asked.
+        signal_number: of the signal that asked.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -20,22 +20,25 @@ class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
         self.exit_code = 128 + signal_number
 
 
-class Interruption:
-    """While entered, remembers signals instead of dying of them.
+class StopRequest:
+    """While entered, notes signals instead of dying of them.
 
-    SIGINT and SIGTERM ask to stop, and a second Ctrl-C kills as usual; SIGUSR1 asks to save and go on.
+    SIGINT and SIGTERM ask to stop, and a second Ctrl-C kills as usual; SIGUSR1 asks to save and continue.
+
+    Attributes:
+        signal_number: of the signal that asked to stop; None without one.
     """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        self._save_wanted = False
+        self._save_requested = False
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._remember)
-            self._previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._remember_to_save)
+                self._previous[number] = signal.signal(number, self._on_signal)
+            self._previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save_signal)
         return self
 
     def __exit__(
@@ -45,7 +48,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Stop here if asked to.
+        """Stop here if a signal asked for it.
 
         Raises:
             Interrupted: a signal came.
@@ -53,14 +56,14 @@ class Interruption:
         if self.signal_number is not None:
             raise Interrupted(self.signal_number)
 
-    def save_wanted(self) -> bool:
-        """Whether SIGUSR1 came since the last call."""
-        wanted, self._save_wanted = self._save_wanted, False
-        return wanted
+    def take_save_request(self) -> bool:
+        """Return whether SIGUSR1 came since the last call."""
+        requested, self._save_requested = self._save_requested, False
+        return requested
 
-    def _remember_to_save(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
-        self._save_wanted = True
+    def _on_save_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
+        self._save_requested = True
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
         self.signal_number = number
         signal.signal(signal.SIGINT, self._previous.get(signal.SIGINT, signal.default_int_handler))

@@ -10,7 +10,7 @@ from statistics import fmean, median
 from typing import Any
 
 from wavegen.evaluation.measure import BITS, Measure, measure_in
-from wavegen.training.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder
 
 RECENT_STEPS = 100  # whose mean smooths the training figure and the speed
 
