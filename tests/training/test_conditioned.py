@@ -22,7 +22,7 @@ from wavegen.report.tables import print_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.trained import load
-from wavegen.training import sound
+from wavegen.training import audio_task
 from wavegen.training.memory import training_bytes
 from wavegen.training.settling import settle
 from wavegen.training.task import read_corpus
@@ -293,13 +293,13 @@ def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
     voices, tmp_path, monkeypatch, keys, seconds, length
 ):
     heard = []
-    original = sound.audition
+    original = audio_task.audition
 
     def listening(*arguments):
         heard.append(arguments[-1])
         return original(*arguments)
 
-    monkeypatch.setattr(sound, "audition", listening)
+    monkeypatch.setattr(audio_task, "audition", listening)
     training = begin(
         tiny(voices, *keys, "training.audition_every=10", f"training.audition_seconds={seconds}"), tmp_path / "run"
     )
