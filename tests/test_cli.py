@@ -582,7 +582,7 @@ WRONG_CALLS = {
     "no folder": (["train"], 2, "expected a folder of recordings"),
     "folder is not there": (["train", "nowhere"], 2, "nowhere: expected a folder of recordings, found none"),
     "nothing usable": (["train", "empty", "--run", "r"], 1, "empty: "),
-    "series of numbers": (["train", "tables", "--run", "r"], 1, "--config book-simple --set data.synthetic=null"),
+    "series of numbers": (["train", "tables", "--run", "r"], 1, "--config book-simple --set series.synthetic=null"),
     "typo in a config": (
         ["train", "recordings", "--config", "typo.yaml", "--run", "r"],
         2,

@@ -133,7 +133,7 @@ def test_it_knows_no_held_out_clips(exported, call):
 
 def test_a_model_of_series_forecasts_as_before(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    few = ["--steps", "3", "--set", "data.synthetic_points=20", "--set", "output.horizon=3"]
+    few = ["--steps", "3", "--set", "series.points=20", "--set", "output.horizon=3"]
     call("train", "--config", "book-simple", "--run", "series", *few)
     call("export", "series", "-o", "series.safetensors")
     values = np.sin(np.arange(50) / 3)

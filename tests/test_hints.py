@@ -37,7 +37,7 @@ def test_a_run_is_heard_with_what_its_model_needs(labels, mel, corpus, words):
 
 
 def test_a_series_is_gone_on_with_by_a_run():
-    assert forecast_command(Path("my runs/one")) == "wavegen generate 'my runs/one' --prime series.csv -o forecast.csv"
+    assert forecast_command(Path("my runs/one")) == "wavegen forecast 'my runs/one' series.csv"
 
 
 def test_a_run_is_gone_on_with():

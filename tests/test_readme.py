@@ -53,12 +53,12 @@ MOMENT = ["steps=2", "batch_size=2", "window_targets=200", "validation_seconds=0
 MOMENT += ["threads=1", "precision=float32"]
 SMALLER = [
     (r"^wavegen train(?!.*--resume)", "wavegen train " + " ".join(f"--set training.{value}" for value in MOMENT)),
-    (r"^wavegen generate(?!.*series)", "wavegen generate --seconds 0.1"),
+    (r"^wavegen generate", "wavegen generate --seconds 0.1"),
     (r"^wavegen inspect(?=.*--html)", "wavegen inspect --sample-seconds 0.1"),
     (r"(training.batch_size=auto)", r"\1 --set model.cycles=1 --set model.dilation_cycle=4"),  # 16,384 samples a step
     (r"--minutes \d+", "--steps 2"),
     (r"--best-of 8", "--best-of 2"),
-    (r"--config book-simple\s*$", "--config book-simple --set data.synthetic_points=20"),
+    (r"--config book-simple\s*$", "--config book-simple --set series.points=20"),
     (r"--steps 40000", "--steps 3"),
     (r"--seconds [1-9]\d*", "--seconds 0.1"),
     (r"\baplay$", "head --bytes 20000"),
@@ -233,7 +233,7 @@ def home(tmp_path_factory):
             "my_recordings --config vocoder --run runs/vocoder",
         ):
             wavegen_call(f"wavegen train {words}")
-        for words in ("", "my_series --set data.synthetic=null --set output.horizon=5"):
+        for words in ("", "my_series --set series.synthetic=null --set output.horizon=5"):
             wavegen_call(f"wavegen train --config book-simple {words}")
         wavegen_call("wavegen config small > my.yaml")
         wavegen_call("wavegen export runs/my_recordings -o step.onnx")

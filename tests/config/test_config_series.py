@@ -2,7 +2,7 @@
 
 import pytest
 
-from wavegen.config import parse_config
+from wavegen.config import load_config, parse_config
 from wavegen.errors import ConfigError
 
 SERIES = "output:\n  kind: regression\nmodel:\n  input: scalar\n"
@@ -18,8 +18,8 @@ def problems(text):
     return list(caught.value.problems)
 
 
-def test_series_need_no_folder_where_they_are_made_up():
-    config = read(SERIES + "data:\n  synthetic: waves\n")
+def test_series_need_no_folder_where_they_are_synthetic():
+    config = read(SERIES + "series:\n  synthetic: waves\n")
     assert (config.is_series, config.n_classes, config.output.horizon, config.output.error) == (True, 0, 1, "squared")
     assert read("").n_classes == 256
     assert parse_config(config.to_yaml(), "again") == config
@@ -33,10 +33,14 @@ def test_series_need_no_folder_where_they_are_made_up():
         ("audio:\n  trim_db: 60.0\n", "audio.trim_db", "expected null with output.kind regression"),
         ("audio:\n  level: rms\n", "audio.level", "expected keep with output.kind regression"),
         ("training:\n  backend: fused\n", "training.backend", "expected auto, torch or compile with output.kind"),
-        ("data:\n  synthetic: waves\n  folder: x\n", "data.synthetic", "expected null with a folder of data, found"),
         (
-            "data:\n  synthetic: waves\n  synthetic_points: 2\noutput:\n  kind: regression\n  horizon: 2\n",
-            "data.synthetic_points",
+            "series:\n  synthetic: waves\ndata:\n  folder: x\n",
+            "series.synthetic",
+            "expected null with a folder of data, found",
+        ),
+        (
+            "series:\n  synthetic: waves\n  points: 2\noutput:\n  kind: regression\n  horizon: 2\n",
+            "series.points",
             "expected more than output.horizon, 2, found 2",
         ),
     ],
@@ -58,6 +62,18 @@ def test_values_are_no_classes_to_embed():
     assert "found 'embedding'; set model.input: scalar" in problem
 
 
-def test_sound_is_not_made_up():
-    (problem,) = problems("data:\n  synthetic: waves\n")
-    assert "data.synthetic: expected null: made-up series need output.kind: regression" in problem
+def test_sound_is_not_synthetic():
+    (problem,) = problems("series:\n  synthetic: waves\n")
+    assert "series.synthetic: expected null: synthetic series need output.kind: regression" in problem
+
+
+def test_keys_of_older_files_are_read_in_their_new_places(tmp_path):
+    text = SERIES + "data:\n  synthetic: waves\n  synthetic_points: 20\n  offset: 0.5\n  scale: auto\n"
+    series = read(text).series
+    assert (series.synthetic, series.points, series.offset, series.scale) == ("waves", 20, 0.5, "auto")
+    (tmp_path / "old.yaml").write_text(text.replace("20", "1"))
+    with pytest.raises(ConfigError, match=r"old\.yaml:7: series\.points: expected"):  # the line in the file
+        load_config(tmp_path / "old.yaml")
+    assert load_config("book-simple", ["data.synthetic=null"]).series.synthetic is None
+    (problem,) = problems(SERIES + "data:\n  scale: 1.0\nseries:\n  scale: 2.0\n")
+    assert "my.yaml:6: data.scale: unknown key" in problem

@@ -157,7 +157,7 @@ def test_a_folder_of_series_is_told_how_to_train_on_them(folder, build):
     (folder / "deep").mkdir()
     (folder / "deep" / "a.csv").write_text("1\n2\n")
     np.save(folder / "b.npy", np.arange(5.0))
-    advice = "those take --config book-simple --set data.synthetic=null"
+    advice = "those take --config book-simple --set series.synthetic=null"
     with pytest.raises(DataError, match=rf"found none, but series of numbers \(b\.npy; deep/a\.csv\); {advice}"):
         build(folder)
 

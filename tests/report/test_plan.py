@@ -69,7 +69,7 @@ def test_the_plan_says_what_was_left_as_it_is(tmp_path):
 
 
 def test_the_plan_of_series_has_no_preparation():
-    config, cpu = load_config("book-simple", ["data.synthetic_points=20"]), torch.device("cpu")
+    config, cpu = load_config("book-simple", ["series.points=20"]), torch.device("cpu")
     corpus = read_corpus(config)
     config = settle(with_corpus(config, corpus), cpu)
     titles = [table.title for table in plan_tables(config, corpus, build_model(config), cpu, Path("run"))]

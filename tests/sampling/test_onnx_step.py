@@ -147,7 +147,7 @@ def test_other_models_are_refused(preset, text):
 
 
 def test_a_model_of_series_is_refused():
-    config = load_config("small", ["output.kind=regression", "model.input=scalar", "data.synthetic=waves"])
+    config = load_config("small", ["output.kind=regression", "model.input=scalar", "series.synthetic=waves"])
     assert config.model.kind == "wavenet"
     with pytest.raises(UsageError, match=r"^ONNX: expected a WaveNet of sound to export, found a model of series"):
         onnx_step({}, config)

@@ -12,7 +12,7 @@ from trainings import newest
 from wavegen.series.synthetic import make_sine_mixtures
 
 TINY = [
-    *("--config", "book-simple", "--steps", "30", "--set", "data.synthetic_points=20", "--set", "output.horizon=3"),
+    *("--config", "book-simple", "--steps", "30", "--set", "series.points=20", "--set", "output.horizon=3"),
     *("--set", "training.window_targets=48", "--set", "training.threads=1"),
 ]
 
@@ -23,7 +23,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
     said = wavegen("train", *TINY, cwd=folder).stderr
     assert "done: runs/waves" in said
-    assert "wavegen generate runs/waves --prime series.csv -o forecast.csv" in said
+    assert "wavegen forecast runs/waves series.csv" in said
     (folder / "prime.csv").write_text("day,a,b\nMonday,0.1,-0.2\nTuesday,0.15,-0.1\nFriday,0.3,0\n")
     np.save(folder / "prime.npy", np.array([[0.1, 0.15, 0.3], [-0.2, -0.1, 0.0]]))
     return folder
@@ -35,21 +35,21 @@ def read_table(text):
 
 
 def test_forecasts_go_to_tables_arrays_and_standard_output(place):
-    printed = wavegen("generate", "runs/waves", "--prime", "prime.csv", "-o", "-", cwd=place)
+    printed = wavegen("forecast", "runs/waves", "prime.csv", "-o", "-", cwd=place)
     header, table = read_table(printed.stdout)
     assert (header, table.shape) == ("a,b", (3, 2))
     assert "columns without numbers are left out: day" in printed.stderr
-    wavegen("generate", "runs/waves", "--prime", "prime.npy", "--steps", "8", "-o", "f.npy", cwd=place)
+    wavegen("forecast", "runs/waves", "prime.npy", "--steps", "8", "-o", "f.npy", cwd=place)
     array = np.load(place / "f.npy")
     assert array.shape == (2, 8)
     assert array[:, :3] == pytest.approx(table.T, rel=1e-6)
     before = (place / "f.npy").read_bytes()
-    refused = wavegen("generate", "runs/waves", "--prime", "prime.npy", "-o", "f.npy", cwd=place, exit_code=2)
+    refused = wavegen("forecast", "runs/waves", "prime.npy", "-o", "f.npy", cwd=place, exit_code=2)
     assert refused.stderr.startswith("error: f.npy: already exists")
     assert (place / "f.npy").read_bytes() == before
-    wavegen("generate", "runs/waves", "--prime", "prime.npy", "-o", "f.npy", "--overwrite", cwd=place)
+    wavegen("forecast", "runs/waves", "prime.npy", "-o", "f.npy", "--overwrite", cwd=place)
     assert np.load(place / "f.npy").shape == (2, 3)
-    wavegen("generate", "runs/waves", "--prime", "prime.csv", cwd=place)
+    wavegen("forecast", "runs/waves", "prime.csv", cwd=place)
     assert read_table((place / "forecast.csv").read_text())[1] == pytest.approx(table)
 
 
@@ -118,17 +118,24 @@ def test_a_run_goes_on(place, tmp_path):
 
 
 REFUSED = {
-    "sound's options": (["generate", "RUN", "--prime", "prime.csv", "--temperature", "1"], "--temperature: not with"),
-    "several": (["generate", "RUN", "--seconds", "2", "--count", "2"], "--count, --seconds: not with a model of ser"),
-    "best of": (["generate", "RUN", "--prime", "prime.csv", "--best-of", "2"], "--best-of: not with a model of ser"),
-    "no series": (["generate", "RUN"], "--prime: expected a file of series to go on with"),
-    "steps": (
-        ["generate", "RUN", "--prime", "prime.npy", "--steps", "0", "-o", "-"],
-        "--steps: expected a whole number from 1",
+    "steps": (["forecast", "RUN", "prime.npy", "--steps", "0", "-o", "-"], "--steps: expected a whole number from 1"),
+    "a wave file": (["forecast", "RUN", "prime.csv", "-o", "a.wav"], "a.wav: expected a name that ends in"),
+    "a recording": (
+        ["forecast", "RUN", "prime.wav", "-o", "-"],
+        "prime.wav: expected series of numbers in a file that ends in",
     ),
-    "a wave file": (["generate", "RUN", "--prime", "prime.csv", "-o", "a.wav"], "a.wav: expected a name that ends in"),
+    "a model of sound": (["forecast", "demo", "prime.csv", "-o", "-"], "expected a model of series of numbers"),
+    "the old command": (
+        ["generate", "RUN", "--prime", "prime.csv", "--steps", "3", "-o", "a.csv"],
+        "a model of series forecasts: wavegen forecast runs/waves prime.csv --steps 3 -o a.csv",
+    ),
+    "no series": (["generate", "RUN"], "a model of series forecasts: wavegen forecast runs/waves series.csv"),
+    "steps of sound": (["generate", "demo", "--steps", "3"], "--steps: only wavegen forecast has it"),
     "label": (["evaluate", "RUN", "prime.csv", "--label", "a"], "--label: not with a model of series; leave it out"),
-    "a folder too": (["train", ".", "--config", "book-simple"], "data.synthetic: expected null with a folder of data"),
+    "a folder too": (
+        ["train", ".", "--config", "book-simple"],
+        "series.synthetic: expected null with a folder",
+    ),
     "bench": (["bench", "--config", "book-simple"], "bench: it measures models of sound, found output.kind: regr"),
     "embedding": (
         ["train", "--config", "book-simple", "--set", "model.input=embedding"],

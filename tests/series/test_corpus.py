@@ -284,7 +284,7 @@ def test_made_up_series_to_test_on_are_neither_trained_nor_validated_on():
 
 
 def series_config(folder, *overrides):
-    return load_config("book-simple", ["data.synthetic=null", f"data.folder={folder}", *overrides])
+    return load_config("book-simple", ["series.synthetic=null", f"data.folder={folder}", *overrides])
 
 
 def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path):
@@ -293,10 +293,10 @@ def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path):
     config = series_config(tmp_path)
     corpus = read_corpus(config)
     trained_on = np.stack([clip.values for clip in corpus.train])
-    frozen = with_corpus(config, corpus).data
+    frozen = with_corpus(config, corpus).series
     assert frozen.offset == pytest.approx(trained_on.mean(), rel=1e-12)
     assert frozen.scale == pytest.approx(trained_on.std(), rel=1e-9)
-    assert with_corpus(series_config(tmp_path, "data.scale=2.0"), corpus).data.scale == 2.0
+    assert with_corpus(series_config(tmp_path, "series.scale=2.0"), corpus).series.scale == 2.0
     normalization = Normalization(float(frozen.offset), float(frozen.scale))
     seen = np.stack([normalization.normalize(clip.values) for clip in corpus.train])
     assert seen.dtype == np.float32

@@ -134,7 +134,7 @@ def test_together_every_position_counts_the_same():
 
 
 def test_figures_are_named_for_what_they_are():
-    series = ["data.scale=3.0", "data.offset=0.0"]
+    series = ["series.scale=3.0", "series.offset=0.0"]
     squared, absolute = (load_config("book-simple", [*series, f"output.error={e}"]) for e in ("squared", "absolute"))
     assert (measure_of(load_config("small")), measure_of(squared), measure_of(absolute)) == (
         BITS,

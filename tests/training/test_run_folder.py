@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavegen.config import Config, DataConfig
+from wavegen.config import Config
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.run_folder import SHIPPED_MODEL, RunFolder, find_checkpoint, run_of
@@ -70,19 +70,19 @@ def test_a_configuration_is_replaced_as_a_whole(run):
 
 
 @pytest.mark.parametrize(
-    ("data", "name"),
+    ("source", "name"),
     [
-        (DataConfig(folder="/sounds/drums/"), "drums"),
-        (DataConfig(folder="here"), "here"),
-        (DataConfig(folder="."), "inside"),
-        (DataConfig(folder=".."), "above"),
-        (DataConfig(synthetic="waves"), "waves"),
+        ("/sounds/drums/", "drums"),
+        ("here", "here"),
+        (".", "inside"),
+        ("..", "above"),
+        ("waves", "waves"),
     ],
 )
-def test_a_run_is_named_after_its_data(data, name, tmp_path, monkeypatch):
+def test_a_run_is_named_after_its_data(source, name, tmp_path, monkeypatch):
     (tmp_path / "above" / "inside").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "above" / "inside")
-    assert run_of(data).path == Path("runs") / name
+    assert run_of(source).path == Path("runs") / name
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from wavegen.series.scores import all_series, score_series
 from wavegen.training.task import read_corpus
 
 TINY = [
-    "data.synthetic=null",
+    "series.synthetic=null",
     "model.layers=[{kind: conv, channels: 8, activation: relu}, {kind: conv, channels: 8, dilation: 2}]",
     "output.horizon=2",
     "training.steps=40",
@@ -112,7 +112,7 @@ def test_everything_auto_is_frozen(sines, tmp_path):
     overrides = ["training.minutes=0.5", "training.precision=auto", "training.batch_size=auto"]
     frozen = begin(config_of(sines, *overrides), tmp_path / "run").config
     trained_on = np.concatenate([clip.values for clip in read_corpus(frozen).train])
-    assert (frozen.data.offset, frozen.data.scale) == pytest.approx((trained_on.mean(), trained_on.std()))
+    assert (frozen.series.offset, frozen.series.scale) == pytest.approx((trained_on.mean(), trained_on.std()))
     assert (frozen.training.precision, frozen.training.backend) == ("float32", "torch")
     assert frozen.training.steps is not None
     assert frozen.training.steps > 10
@@ -210,7 +210,7 @@ def test_a_model_of_sound_forecasts_nothing():
 
 
 def test_minutes_of_made_up_series_need_no_folder(tmp_path):
-    config = load_config("book-simple", ["training.steps=2", "data.synthetic_points=12", "output.horizon=1"])
+    config = load_config("book-simple", ["training.steps=2", "series.points=12", "output.horizon=1"])
     model = wavegen.train(config=config, run=tmp_path / "run", device="cpu")
     assert len(model.held_out_series()) == 2000
     assert len(model.series_to_score([], True, print)) == 1000

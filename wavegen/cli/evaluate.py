@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Only all clips together.")] = False,
     test: Annotated[
-        bool, typer.Option("--test", help="Score the made-up series that are neither trained on nor held out.")
+        bool, typer.Option("--test", help="Score the synthetic series that are neither trained on nor held out.")
     ] = False,
     samples: Annotated[
         bool,

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from wavegen.cli.console import print_notice
-from wavegen.cli.options import Device, Source, given_options, refuse
+from wavegen.cli.hints import forecast_command
+from wavegen.cli.options import Device, Source, given_options
 from wavegen.errors import UsageError
-
-if TYPE_CHECKING:
-    from wavegen.trained import TrainedModel
 
 DEFAULT_OUTPUT = "generated.wav"
 SEEDS = 1_000_000  # that are drawn: few digits, to be typed again
@@ -29,8 +26,7 @@ def generate(
             "-o",
             "--output",
             metavar="FILE",
-            help="wav, flac or ogg; of series csv or npy; - is standard output, WAV or CSV.  [default: generated.wav, "
-            "or the next free name]",
+            help="wav, flac or ogg; - is standard output.  [default: generated.wav, or the next free name]",
             show_default=False,
         ),
     ] = DEFAULT_OUTPUT,
@@ -49,15 +45,8 @@ def generate(
         int,
         typer.Option(help="Candidates for each clip: the faulty are dropped, the rest ranked by likelihood."),
     ] = 1,
-    prime: Annotated[
-        str | None, typer.Option(metavar="AUDIO|SERIES", help="A recording, or a file of series, to continue.")
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Of series: values to forecast. Beyond the model's horizon, the default, its forecasts count as known."
-        ),
-    ] = None,
+    prime: Annotated[str | None, typer.Option(metavar="AUDIO", help="A recording to continue.")] = None,
+    steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # that wavegen forecast has now
     with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (
         False
     ),
@@ -79,7 +68,7 @@ def generate(
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Generate new audio, or forecast series."""
+    """Generate new audio."""
     import numpy as np
 
     from wavegen.cli.clips import ClipWriter
@@ -88,9 +77,10 @@ def generate(
 
     given = given_options(context)
     trained = load(source, device)
-    if trained.is_series or steps is not None:
-        _forecast(trained, prime, output if "output" in given else "forecast.csv", steps, overwrite, given)
-        return
+    if trained.is_series:
+        _refuse_series(source, prime, output if "output" in given else None, steps)
+    if steps is not None:
+        raise UsageError("--steps: only wavegen forecast has it; give --seconds for sound")
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
     length = _seconds(seconds or "5")
@@ -140,25 +130,14 @@ def generate(
         writer.write_choices(trained.choose(length, best_of, made=writer.made, notice=print_notice, **options))
 
 
-def _forecast(
-    trained: TrainedModel, prime: str | None, output: str, steps: int | None, overwrite: bool, given: set[str]
-) -> None:
-    """Write how the series of a file go on."""
-    from wavegen.series.files import check_output, read_series, write_series
-
-    trained.check_kind(True, "--steps")
-    refuse(given, {"source", "output", "prime", "steps", "device", "overwrite"}, "a model of series of numbers")
-    if prime is None:
-        raise UsageError("--prime: expected a file of series to go on with (.csv, .npy), found none")
-    check_output(output, overwrite)
-    known = read_series(Path(prime))
-    if known.left_out:
-        print_notice(f"{prime}: columns without numbers are left out: {', '.join(known.left_out)}")
-    forecasts = {name: trained.forecast(values, steps) for name, values in known.series.items()}
-    write_series(output, forecasts, sys.stdout)
-    length = len(next(iter(forecasts.values())))
-    where = "standard output" if output == "-" else output
-    print_notice(f"{where}: {len(forecasts)} series, the next {length} values of each")
+def _refuse_series(source: str, prime: str | None, output: str | None, steps: int | None) -> NoReturn:
+    """Name the command that has taken over what this one once did for series of numbers."""
+    options = [] if steps is None else ["--steps", str(steps)]
+    options += [] if output is None else ["-o", output]
+    raise UsageError(
+        f"generate: expected a model of sound; a model of series forecasts: "
+        f"{forecast_command(source, prime or 'series.csv', options)}"
+    )
 
 
 def _seconds(text: str) -> float | None:

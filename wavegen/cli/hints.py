@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ def resume_command(run: Path) -> str:
     return shlex.join(["wavegen", "train", "--run", str(run), "--resume"])
 
 
-def forecast_command(run: Path) -> str:
+def forecast_command(run: str | Path, series: str = "series.csv", options: Sequence[str] = ()) -> str:
     """Return the command that forecasts series with a run's model."""
-    return shlex.join(["wavegen", "generate", str(run), "--prime", "series.csv", "-o", "forecast.csv"])
+    return shlex.join(["wavegen", "forecast", str(run), series, *options])
 
 
 def generate_command(run: Path, labels: tuple[str, ...], takes_mel: bool, corpus: Corpus[Any]) -> str:

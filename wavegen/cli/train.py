@@ -157,17 +157,16 @@ def _run_folder(
     folder: str | None, run: str | None, config: str | None, overrides: list[str], resume: bool, init_from: str | None
 ) -> RunFolder:
     """The run folder that was given, or that of the data."""
-    from wavegen.config import DataConfig
     from wavegen.runs.run_folder import RunFolder, run_of
 
     if resume and init_from is not None:
         raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
     if run is not None:
         return RunFolder(Path(run))
-    data = load_settings(config, overrides).data if folder is None else DataConfig(folder=folder)
-    if data.synthetic is None and data.folder is None:
+    source = folder or load_settings(config, overrides).data_source
+    if source is None:
         raise UsageError("expected a folder of recordings (wavegen train DIR) or a run (--run DIR), found neither")
-    return run_of(data)
+    return run_of(source)
 
 
 def _print_plan(trainer: Trainer, run: RunFolder) -> None:

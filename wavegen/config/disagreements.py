@@ -71,12 +71,12 @@ def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
 
 def _series_disagreements(config: Config) -> dict[KeyPath, str]:
     """Keys that do not go together with series of numbers, or with sound."""
-    data, audio = config.data, config.audio
+    data, series, audio = config.data, config.series, config.audio
     if not config.is_series:
-        if data.synthetic is None:
+        if series.synthetic is None:
             return {}
-        why = "expected null: made-up series need output.kind: regression"
-        return {("data", "synthetic"): f"{why}, found '{data.synthetic}' with output.kind: {config.output.kind}"}
+        why = "expected null: synthetic series need output.kind: regression"
+        return {("series", "synthetic"): f"{why}, found '{series.synthetic}' with output.kind: {config.output.kind}"}
     problems: dict[KeyPath, str] = {}
     if config.model.input != "scalar":
         problems["model", "input"] = (
@@ -99,13 +99,13 @@ def _series_disagreements(config: Config) -> dict[KeyPath, str]:
         problems["training", "backend"] = (
             "expected auto, torch or compile with output.kind regression, found 'fused', which is for sound"
         )
-    if data.synthetic is not None and data.folder is not None:
-        problems["data", "synthetic"] = (
-            f"expected null with a folder of data, found '{data.synthetic}' and {data.folder}; leave out one of them"
+    if series.synthetic is not None and data.folder is not None:
+        problems["series", "synthetic"] = (
+            f"expected null with a folder of data, found '{series.synthetic}' and {data.folder}; leave out one of them"
         )
-    if data.synthetic is not None and data.synthetic_points <= config.output.horizon:
-        problems["data", "synthetic_points"] = (
-            f"expected more than output.horizon, {config.output.horizon}, found {data.synthetic_points}"
+    if series.synthetic is not None and series.points <= config.output.horizon:
+        problems["series", "points"] = (
+            f"expected more than output.horizon, {config.output.horizon}, found {series.points}"
         )
     return problems
 

@@ -14,13 +14,20 @@ from wavegen.config.disagreements import LENGTHS, contradictions, disagreements
 from wavegen.config.explanation import explain
 from wavegen.config.presets import DEFAULT_PRESET, find_config
 from wavegen.config.schema import KEYS_OF_KINDS, Config, LayerConfig, ModelConfig, foreign_keys, json_schema
-from wavegen.config.yaml_source import YamlSource, parse_value, parse_yaml
+from wavegen.config.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml
 from wavegen.errors import ConfigError
 
 # What training did before there were these keys.
 BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
     "audio": {"remove_dc": False, "trim_db": None, "pause_seconds": None, "level": "keep", "max_gain_db": None},
     "data": {"following": 0.0},
+}
+# Keys of older files, which are read as the keys that have taken their place.
+MOVED_KEYS: dict[KeyPath, KeyPath] = {
+    ("data", "synthetic"): ("series", "synthetic"),
+    ("data", "synthetic_points"): ("series", "points"),
+    ("data", "offset"): ("series", "offset"),
+    ("data", "scale"): ("series", "scale"),
 }
 MOST_PROBLEMS = 50  # are explained at once
 
@@ -80,6 +87,7 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
     for override in overrides:
         key, equals, text = override.partition("=")
         path = tuple(part.strip() for part in key.split("."))
+        path = MOVED_KEYS.get(path, path)
         where = f"--set {override}"
         if not equals or len(path) != 2 or not all(path):
             problems.append(f"{where}: expected section.key=value, such as model.residual_channels=64")
@@ -113,6 +121,7 @@ def validate(source: YamlSource) -> Config:
     Raises:
         ConfigError: with every problem found, in the document's order.
     """
+    _move_old_keys(source)
     problems = contradictions(source)
     config = None
     # a section with all its keys commented out is an empty one
@@ -131,6 +140,20 @@ def validate(source: YamlSource) -> Config:
         lines = [f"{source.where(key)}: {'.'.join(key)}: {problems[key]}" for key in source.in_order(problems)]
         raise ConfigError(lines)
     return config
+
+
+def _move_old_keys(source: YamlSource) -> None:
+    """Give the keys of an older document their new places; one that is given under both names stays, as an error."""
+    for old, (section, key) in MOVED_KEYS.items():
+        given = source.tree.get(old[0])
+        if not isinstance(given, dict) or old[1] not in given:
+            continue
+        if source.tree.get(section) is None:
+            source.tree[section] = {}
+        if isinstance(target := source.tree[section], dict) and key not in target:
+            target[key] = given.pop(old[1])
+            if place := source.places.pop(old, None):
+                source.places[section, key] = place
 
 
 def differences(old: Config, new: Config) -> list[str]:

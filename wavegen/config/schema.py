@@ -87,15 +87,20 @@ class DataConfig(Section):
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         "auto", description="the labels in the model's order; auto takes those that are found, sorted"
     )
+
+
+class SeriesConfig(Section):
+    """Series of numbers, for output.kind regression."""
+
     synthetic: Literal["waves"] | None = Field(
-        None, description="series that are made up instead of read: sums of two sines and noise; null reads the folder"
+        None, description="train on synthetic series: waves are sums of two sines and noise; null reads data.folder"
     )
-    synthetic_points: int = Field(60, ge=2, le=1 << 20, description="length of each made-up series")
+    points: int = Field(60, ge=2, le=1 << 20, description="length of each synthetic series")
     offset: Literal["auto"] | Annotated[float, Field(ge=-1e30, le=1e30)] = Field(
-        "auto", description="of series: subtracted before the network; auto takes the mean of those trained on"
+        "auto", description="the network sees (x - offset) / scale; auto is the mean of the training series"
     )
     scale: Literal["auto"] | Annotated[float, Field(ge=1e-30, le=1e30)] = Field(
-        "auto", description="of series: what is left is divided by it; auto takes the standard deviation"
+        "auto", description="as offset; auto is the standard deviation of the training series"
     )
 
 
@@ -264,6 +269,7 @@ class Config(Section):
     audio: AudioConfig = Field(default_factory=AudioConfig)
     quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
     data: DataConfig = Field(default_factory=DataConfig)
+    series: SeriesConfig = Field(default_factory=SeriesConfig)
     mel: MelConfig = Field(default_factory=MelConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     output: OutputConfig = Field(default_factory=OutputConfig)
@@ -273,6 +279,11 @@ class Config(Section):
     def is_series(self) -> bool:
         """Whether the data are series of numbers, and not sound."""
         return self.output.kind == "regression"
+
+    @property
+    def data_source(self) -> str | None:
+        """The folder that is trained on, or the name of synthetic series; None where neither is given."""
+        return self.series.synthetic or self.data.folder
 
     @property
     def n_classes(self) -> int:
@@ -300,12 +311,12 @@ class Config(Section):
 
     def as_frozen(self, frozen: Config) -> Config:
         """A copy in which every ``auto`` is what another configuration has there."""
-        decided = frozen.training.model_dump()
-        open_ = [key for key, value in self.training.model_dump().items() if value == "auto"]
-        config = self.with_values("training", **{key: decided[key] for key in open_})
-        decided = frozen.data.model_dump()
-        open_ = [key for key in ("label_names", "offset", "scale") if getattr(config.data, key) == "auto"]
-        return config.with_values("data", **{key: decided[key] for key in open_})
+        config = self
+        for section in ("training", "data", "series"):
+            given, decided = (getattr(each, section).model_dump() for each in (self, frozen))
+            open_ = [key for key, value in given.items() if value == "auto" and key != "folder"]  # one may be named so
+            config = config.with_values(section, **{key: decided[key] for key in open_})
+        return config
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` reads back to an equal one."""

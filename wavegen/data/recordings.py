@@ -133,7 +133,7 @@ def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> s
     if not unusable and (series := find_files(folder, SERIES_ENDINGS, frozenset(), "series").names):
         return (
             f"{where}: expected recordings, found none, but series of numbers ({list_first(map(printable, series))});"
-            " those take --config book-simple --set data.synthetic=null"
+            " those take --config book-simple --set series.synthetic=null"
         )
     if not unusable:
         return (

@@ -75,5 +75,5 @@ def unit_of_loss(config: Config) -> float:
     """By which a loss is multiplied to be a figure: nats to bits, errors to the units of the data."""
     if not config.is_series:
         return 1.0 / math.log(2)
-    scale = float(config.data.scale)
+    scale = float(config.series.scale)
     return scale * scale if config.output.error == "squared" else scale

@@ -106,7 +106,7 @@ def _model_table(config: Config, model: Network) -> Table:
         labels=f"{len(names)}: {list_labels(names)}" if config.n_labels else None,
         mel_spectrograms=str(mel) if mel is not None else None,
         sound=None if config.is_series else f"{rate:,} Hz, {build_quantizer(config)}",
-        values=f"less {config.data.offset:.6g}, by {config.data.scale:.6g}" if config.is_series else None,
+        values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.is_series else None,
         output=output_in_words(config),
     )
 

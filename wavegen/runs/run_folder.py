@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wavegen.config import DataConfig
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.output_file import write_atomically
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -224,10 +223,13 @@ class RunFolder:
         write_atomically(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
-def run_of(data: DataConfig) -> RunFolder:
-    """The run folder of a training that was given none: ``runs/`` and the name of its data."""
-    named = data.synthetic or data.folder or ""
-    return RunFolder(Path("runs") / Path(os.path.normpath(Path(named).absolute())).name)
+def run_of(source: str) -> RunFolder:
+    """Return the run folder of a training that was given none: ``runs/`` and the name of its data.
+
+    Args:
+        source: the folder that is trained on, or the name of synthetic series.
+    """
+    return RunFolder(Path("runs") / Path(os.path.normpath(Path(source).absolute())).name)
 
 
 def is_run(path: Path) -> bool:

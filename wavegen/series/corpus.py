@@ -88,15 +88,15 @@ class Normalization:
 
 def build_normalization(config: Config) -> Normalization:
     """Build the normalization of a configuration whose offset and scale are known."""
-    return Normalization(float(config.data.offset), float(config.data.scale))
+    return Normalization(float(config.series.offset), float(config.series.scale))
 
 
 def with_normalization(config: Config, corpus: Corpus[Series]) -> Config:
     """Return the configuration with the offset and the scale of its corpus, where they are ``auto``."""
     fitted = Normalization.fit([series.values for series in corpus.train])
-    given = {"offset": config.data.offset, "scale": config.data.scale}
+    given = {"offset": config.series.offset, "scale": config.series.scale}
     decided = {key: getattr(fitted, key) if value == "auto" else value for key, value in given.items()}
-    return config.with_values("data", **decided)
+    return config.with_values("series", **decided)
 
 
 def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Series]:
@@ -107,8 +107,8 @@ def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Seri
         DataError: there is nothing to train on.
     """
     data = config.data
-    if data.synthetic is not None:
-        return build_synthetic_corpus(data.synthetic_points)
+    if config.series.synthetic is not None:
+        return build_synthetic_corpus(config.series.points)
     if data.folder is None:
         raise UsageError("expected a folder of series: wavegen train DIR, or data.folder in the configuration")
     return build_corpus(Path(data.folder), validation=data.validation, horizon=config.output.horizon, progress=progress)

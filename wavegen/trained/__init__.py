@@ -59,7 +59,7 @@ def train(
     """Train a model on a folder of recordings, or of series.
 
     Args:
-        folder: of the recordings; None for the configuration's, or for made-up series.
+        folder: of the recordings; None for the configuration's, or for synthetic series.
         config: a configuration, a preset's name, or a YAML file.
         run: the run folder; ``runs/`` and the folder's name by default.
         device: auto, cpu, cuda or cuda:N.
@@ -82,7 +82,7 @@ def train(
     settings = config if isinstance(config, Config) else load_config(config)
     if folder is not None:
         settings = settings.with_values("data", folder=str(Path(folder).absolute()))
-    run_folder = run_of(settings.data) if run is None else RunFolder(Path(run))
+    run_folder = run_of(settings.data_source or "") if run is None else RunFolder(Path(run))
     source = None if init_from is None else Path(init_from)
     with process_group(device) as group:
         listeners, say = (observers, notice) if group.is_main else ((), _say_nothing)

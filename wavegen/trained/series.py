@@ -86,20 +86,20 @@ class Forecasting(Model):
 
         Args:
             paths: of the files; none for those held out.
-            test: take made-up series that are neither trained on nor held out.
+            test: take synthetic series that are neither trained on nor held out.
             notice: is told what is left out, and what was trained on.
 
         Raises:
-            UsageError: ``test`` without made-up series, or together with paths; a path is not there.
+            UsageError: ``test`` without synthetic series, or together with paths; a path is not there.
             DataError: there is no series to score.
         """
         self.check_kind(True, "series_to_score")
         if test:
-            if self.config.data.synthetic is None:
-                raise UsageError("--test: only runs on made-up series (data.synthetic) have it; give files instead")
+            if self.config.series.synthetic is None:
+                raise UsageError("--test: only runs on synthetic series (series.synthetic) have it; give files instead")
             if paths:
                 raise UsageError("--test: expected no files beside it; give one of the two")
-            return [ScoredSeries(*each, False) for each in synthetic_test_series(self.config.data.synthetic_points)]
+            return [ScoredSeries(*each, False) for each in synthetic_test_series(self.config.series.points)]
         series = self._read_all(paths, notice) if paths else self.held_out_series()
         if text := warning(series, "series", "series"):
             notice(text)

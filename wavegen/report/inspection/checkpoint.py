@@ -151,7 +151,7 @@ def data_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     held_out = sorted((clip["content_hash"], clip["n_samples"]) for clip in manifest if clip["split"] == "validation")
     parts = {split: [clip for clip in manifest if clip["split"] == split] for split in ("train", "validation")}
     return {
-        "folder": config.data.folder if config.data.synthetic is None else config.data.synthetic,
+        "folder": config.data_source,
         **{f"{split}_clips": len(clips) for split, clips in parts.items()},
         **{name.format(split): sum(clip["n_samples"] for clip in clips) / unit for split, clips in parts.items()},
         "held_out_hash": hashlib.sha256(repr(held_out).encode()).hexdigest()[:16] if held_out else None,

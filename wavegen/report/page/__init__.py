@@ -90,7 +90,7 @@ def build_page(inspection: Inspection, request: SampleRequest, progress: Progres
     given = [] if facts["config"]["mel"]["n_mels"] is None else ["--mel-from", "recording.wav"]
     call = ["wavegen", "generate", facts["path"], *given, "-o", "new.wav"]
     if is_series:
-        call = ["wavegen", "generate", facts["path"], "--prime", "series.csv", "-o", "forecast.csv"]
+        call = ["wavegen", "forecast", facts["path"], "series.csv"]
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
