@@ -184,4 +184,4 @@ def has_ended(process):
 
 def n_steps(run):
     """Steps in the metrics of a run, which may not be there yet."""
-    return sum("train_bits" in entry for entry in RunFolder(run).metrics())
+    return sum("train_loss" in entry for entry in RunFolder(run).metrics())

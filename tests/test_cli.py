@@ -384,7 +384,7 @@ def test_kill_and_resume_equals_an_undisturbed_run(home, tmp_path):
     assert newest(tmp_path / "whole").step == 60
     assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "killed"))
     killed = RunFolder(tmp_path / "killed")
-    assert [entry["step"] for entry in killed.metrics() if "train_bits" in entry] == list(range(1, 61))
+    assert [entry["step"] for entry in killed.metrics() if "train_loss" in entry] == list(range(1, 61))
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -407,7 +407,7 @@ def test_evaluate_agrees_with_the_last_validation(home):
     newest = RunFolder(home / "runs/recordings").step_checkpoints()[-1]
     scored = json.loads(wavegen("evaluate", newest, "--json").stdout)
     validation = load_checkpoint(newest).metrics["validation"]
-    assert scored["bits_per_sample"] == pytest.approx(validation["validation_bits"], abs=1e-4)
+    assert scored["bits_per_sample"] == pytest.approx(validation["validation_loss"], abs=1e-4)
     assert scored["baselines"] == pytest.approx(validation["baselines"])
     assert scored["samples"] == sum(clip["samples"] for clip in scored["clips"])
     names = [clip["name"] for clip in scored["clips"]]
@@ -511,7 +511,7 @@ def test_16_bits_from_training_to_a_new_file(home, tmp_path, kind):
     assert (document["quantization"], document["classes"]) == ("linear", 65536)
     assert list(document["baselines"]) == ["uniform", "unigram", "linear prediction"]
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
-    assert document["bits_per_sample"] == pytest.approx(last["validation_bits"], abs=1e-6)
+    assert document["bits_per_sample"] == pytest.approx(last["validation_loss"], abs=1e-6)
     assert "65,536 linear classes (16 bit)" in " ".join(wavegen("evaluate", run, "--summary").stdout.split())
     for name in ("one.wav", "other.wav"):
         wavegen("generate", run, "-o", tmp_path / name, "--seconds", "0.2", "--temperature", "0.9", "--seed", "3")
@@ -783,7 +783,7 @@ def test_evaluate_under_conditions(voices, tmp_path):
     for run in ("labels", "mel"):
         scored = json.loads(wavegen("evaluate", voices / run, "--json").stdout)
         best = load_checkpoint(RunFolder(voices / run).best_checkpoint).metrics["validation"]
-        assert scored["bits_per_sample"] == pytest.approx(best["validation_bits"], abs=1e-4)
+        assert scored["bits_per_sample"] == pytest.approx(best["validation_loss"], abs=1e-4)
     other = tmp_path / "other.wav"
     shutil.copy(voices / "recordings" / "bert" / "0.wav", other)
     done = wavegen("evaluate", voices / "labels", other, exit_code=2)

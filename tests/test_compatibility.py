@@ -11,6 +11,7 @@ import pytest
 
 import wavegen
 from command_line import wavegen as call
+from wavegen.runs.run_folder import RunFolder
 from wavegen.sampling.engines.reference import ReferenceEngine
 
 OLD = Path(__file__).parent / "data" / "format_1"
@@ -56,3 +57,14 @@ def test_a_run_resumes_to_the_same_weights(tmp_path):
     for name, array in whole.checkpoint.average.items():
         # processors round differently, and training lets that grow; on one machine the difference is 0
         np.testing.assert_allclose(found.checkpoint.average[name], array, atol=0.01, err_msg=name)
+
+
+def test_the_losses_of_a_run_are_read_under_their_new_names():
+    run = RunFolder(OLD / "run")
+    entries = list(run.metrics())
+    assert {entry["loss_unit"] for entry in entries} == {"bits/sample"}
+    assert sum("train_loss" in entry and "hours_of_audio" in entry for entry in entries) == 40
+    progress = wavegen.load(OLD / "softmax.safetensors", "cpu").checkpoint.metrics
+    assert progress["best_loss"] == progress["validation"]["validation_loss"] < 8
+    series = wavegen.load(OLD / "regression.safetensors", "cpu").checkpoint.metrics["validation"]
+    assert (series["loss_unit"], series["validation_loss"] > 0) == ("squared error", True)

@@ -128,7 +128,7 @@ def check_runs(place):
         if not run.step_checkpoints():  # there is nothing to resume yet
             continue
         checkpoint = newest(run.path)
-        steps = [entry["step"] for entry in run.metrics() if "train_bits" in entry]
+        steps = [entry["step"] for entry in run.metrics() if "train_loss" in entry]
         assert steps[: checkpoint.step] == list(range(1, checkpoint.step + 1))
         assert all(np.isfinite(array).all() for array in checkpoint.average.values())
 
@@ -234,8 +234,8 @@ def steps_with(run, figure):
 # What the files say while a training that validates, makes an audition and saves after its step 2 is in a phase.
 PHASES = {
     "caching": lambda place, run: 0 < len(list((place / "cache" / "clips").rglob("*.classes"))) < N_RECORDINGS,
-    "validating": lambda place, run: 2 in steps_with(run, "train_bits") - steps_with(run, "validation_bits"),
-    "an audition": lambda place, run: 2 in steps_with(run, "validation_bits") and not run.audition_file(2).exists(),
+    "validating": lambda place, run: 2 in steps_with(run, "train_loss") - steps_with(run, "validation_loss"),
+    "an audition": lambda place, run: 2 in steps_with(run, "validation_loss") and not run.audition_file(2).exists(),
     "saving the best": lambda place, run: bool(list(run.checkpoints.glob(".best*.tmp"))),
     "saving": lambda place, run: bool(list(run.checkpoints.glob(".step-00000002*.tmp"))),
 }

@@ -7,8 +7,8 @@ from wavegen.report import terminal
 from wavegen.report.terminal import TrainingDisplay
 from wavegen.training.progress import Progress
 
-STEP = {"step": 1, "train_bits": 9.5, "targets_per_second": 20_000.0, "hours_of_audio": 0.5, "skipped": 0}
-VALIDATION = {"step": 1, "validation_bits": 9.25, "baselines": {"uniform": 16.0}}
+STEP = {"step": 1, "train_loss": 9.5, "targets_per_second": 20_000.0, "hours_of_audio": 0.5, "skipped": 0}
+VALIDATION = {"step": 1, "validation_loss": 9.25, "baselines": {"uniform": 16.0}}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, cl
 def test_a_figure_that_is_no_number_is_not_the_best(capsys):
     display = TrainingDisplay(10, Progress(), "bits/sample")
     for bits in (float("nan"), 9.5, 9.75, 9.25):
-        display.on_validation(VALIDATION | {"validation_bits": bits})
+        display.on_validation(VALIDATION | {"validation_loss": bits})
     display.close()
     said = capsys.readouterr().err.splitlines()
     assert ["(best so far)" in line for line in said] == [False, True, False, True]
@@ -50,7 +50,7 @@ def test_a_figure_on_little_audio_is_doubted_once(seconds, times, capsys):
         display.on_validation(
             {
                 "step": step,
-                "validation_bits": 3.0,
+                "validation_loss": 3.0,
                 "baselines": {},
                 "held_out_seconds": seconds,
                 "all_held_out_seconds": 60,

@@ -56,8 +56,8 @@ def test_forecasts_go_to_tables_arrays_and_standard_output(place):
 def test_evaluate_scores_held_out_test_and_given_series(place):
     held_out = json.loads(wavegen("evaluate", "runs/waves", "--json", cwd=place).stdout)
     entries = [json.loads(line) for line in (place / "runs/waves/metrics.jsonl").read_text().splitlines()]
-    *_, last = (entry for entry in entries if "validation_squared_error" in entry)
-    assert held_out["squared_error"] == pytest.approx(last["validation_squared_error"], rel=1e-5)
+    *_, last = (entry for entry in entries if "validation_loss" in entry)
+    assert held_out["squared_error"] == pytest.approx(last["validation_loss"], rel=1e-5)
     assert (held_out["series"], held_out["positions"], len(held_out["by_horizon"])) == (2000, 2000 * 17, 3)
     assert held_out["next_value"] == held_out["by_horizon"][0]
     baselines = {name: each["squared_error"] for name, each in held_out["baselines"].items()}

@@ -244,7 +244,7 @@ def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
     trained = load(training.run.step_checkpoints()[-1], "cpu")
     clips = trained.held_out()
     scores = score_clips(trained.network, clips, trained.quantizer, None, lambda n: None)
-    assert total(scores).bits_per_sample == pytest.approx(training.progress.validation["validation_bits"], abs=1e-4)
+    assert total(scores).bits_per_sample == pytest.approx(training.progress.validation["validation_loss"], abs=1e-4)
     files = [voices / clip.name for clip in clips]
     said = []
     again = score_clips(trained.network, trained.read_all(files, said.append), trained.quantizer, None, lambda n: None)

@@ -164,7 +164,7 @@ def test_several_processes_give_the_parameters_of_one(trained_by, n, backend, la
 @pytest.mark.parametrize("backend", ["torch", "fused"])
 def test_losses_and_validation_figures_are_those_of_one(trained_by, n, backend):
     one, several = (list(RunFolder(trained_by(count) / backend).metrics()) for count in (1, n))
-    for key in ("train_bits", "validation_bits"):
+    for key in ("train_loss", "validation_loss"):
         figures = [[entry[key] for entry in entries if key in entry] for entries in (one, several)]
         assert figures[0], key
         np.testing.assert_allclose(figures[1], figures[0], rtol=0, atol=1e-5, err_msg=key)
@@ -316,7 +316,7 @@ def test_processes_end_with_the_one_that_started_them(start, launch, tmp_path):
 def assert_goes_on(run, said):
     """It has been resumed, and every step was made once."""
     assert "resumed at step" in said
-    steps = [entry["step"] for entry in RunFolder(run).metrics() if "train_bits" in entry]
+    steps = [entry["step"] for entry in RunFolder(run).metrics() if "train_loss" in entry]
     assert steps == list(range(1, len(steps) + 1))
 
 

@@ -67,8 +67,7 @@ def test_it_learns_and_says_so_in_the_datas_own_units(kind, error, sines, tmp_pa
     training = begin(config, tmp_path / "run")
     assert training.config.training.backend == "torch"
     training.fit()
-    key = f"{error}_error"
-    train = figures(tmp_path / "run", f"train_{key}")
+    train = figures(tmp_path / "run", "train_loss")
     assert len(train) == 200
     assert np.mean(train[-20:]) < 0.5 * np.mean(train[:5])
     model = wavegen.load(tmp_path / "run", "cpu")
@@ -77,7 +76,7 @@ def test_it_learns_and_says_so_in_the_datas_own_units(kind, error, sines, tmp_pa
     scores = score_series(series, model.score_series(series), linear, 2, error)
     everything = all_series(scores)
     last = training.progress.validation
-    assert min(figures(tmp_path / "run", f"validation_{key}")) == pytest.approx(everything.errors.mean, rel=1e-5)
+    assert min(figures(tmp_path / "run", "validation_loss")) == pytest.approx(everything.errors.mean, rel=1e-5)
     assert {name: errors.mean for name, errors in everything.baselines.items()} == pytest.approx(last["baselines"])
     assert last["held_out_points"] == everything.errors.n_positions
     assert everything.errors.mean < last["baselines"]["last value"]
@@ -97,7 +96,7 @@ def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(kind, sines, tm
     go_on(tmp_path / "parts").fit()
     assert newest(tmp_path / "whole").step == 40
     assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "parts"))
-    for key in ("train_squared_error", "validation_squared_error"):
+    for key in ("train_loss", "validation_loss"):
         assert figures(tmp_path / "whole", key) == figures(tmp_path / "parts", key)
 
 
@@ -132,8 +131,8 @@ def test_reports_call_an_error_an_error(sines, tmp_path, capsys):
     assert (len(history.train), len(history.validations)) == (40, 2)
     inspection = inspect_path(str(run))
     facts = inspection.facts
-    assert facts["best_squared_error"] == training.progress.best_bits
-    assert facts["points_heard"] == training.progress.targets
+    assert facts["best_squared_error"] == training.progress.best_loss
+    assert facts["points_seen"] == training.progress.targets
     assert facts["network"]["horizon"] == 2
     assert facts["baselines_squared_error"].keys() == {"last value", "linear"}
     page = build_page(inspection, SampleRequest((), 0.0), lambda done, total: None)

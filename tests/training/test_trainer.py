@@ -56,12 +56,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(sines, tmp_path, overrides
     assert newest(tmp_path / "parts").step == 10
 
     whole, parts = (list(RunFolder(tmp_path / name).metrics()) for name in ("whole", "parts"))
-    assert [entry["step"] for entry in parts if "train_bits" in entry] == list(range(1, 11))
-    assert [entry["train_bits"] for entry in parts if "train_bits" in entry] == [
-        entry["train_bits"] for entry in whole if "train_bits" in entry
+    assert [entry["step"] for entry in parts if "train_loss" in entry] == list(range(1, 11))
+    assert [entry["train_loss"] for entry in parts if "train_loss" in entry] == [
+        entry["train_loss"] for entry in whole if "train_loss" in entry
     ]
-    assert [entry["validation_bits"] for entry in parts if "validation_bits" in entry] == [
-        entry["validation_bits"] for entry in whole if "validation_bits" in entry
+    assert [entry["validation_loss"] for entry in parts if "validation_loss" in entry] == [
+        entry["validation_loss"] for entry in whole if "validation_loss" in entry
     ]
 
 
@@ -83,7 +83,7 @@ def test_interrupted_while_validating_validates_after_resuming(sines, tmp_path, 
     go_on(tmp_path / "run").fit()
     begin(config, tmp_path / "whole").fit()
     assert_same_state(newest(tmp_path / "run"), newest(tmp_path / "whole"))
-    validated = [entry["step"] for entry in RunFolder(tmp_path / "run").metrics() if "validation_bits" in entry]
+    validated = [entry["step"] for entry in RunFolder(tmp_path / "run").metrics() if "validation_loss" in entry]
     assert validated == [4, 8, 10]
 
 
@@ -127,9 +127,9 @@ def test_a_step_without_finite_loss_is_skipped_and_counted(sines, tmp_path, monk
     training.fit()
     assert (training.progress.step, training.progress.updates) == (10, 8)
     assert all(torch.isfinite(parameter).all() for parameter in training.model.parameters())
-    entries = [entry for entry in training.run.metrics() if "train_bits" in entry]
+    entries = [entry for entry in training.run.metrics() if "train_loss" in entry]
     assert [entry["skipped"] for entry in entries] == [0, 0, 0, 1, 2, 2, 2, 2, 2, 2]
-    assert [entry["train_bits"] is None for entry in entries] == [i in (3, 4) for i in range(10)]
+    assert [entry["train_loss"] is None for entry in entries] == [i in (3, 4) for i in range(10)]
 
 
 def test_repeated_non_finite_losses_end_in_an_error_and_keep_the_last_good_checkpoint(sines, tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_last_validation_is_what_evaluation_gives(sines, tmp_path):
     scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: None)
     last = training.progress.validation
     assert last["step"] == 30
-    assert total(scores).bits_per_sample == pytest.approx(last["validation_bits"], abs=1e-4)
+    assert total(scores).bits_per_sample == pytest.approx(last["validation_loss"], abs=1e-4)
     mean = {name: bits / total(scores).n_samples for name, bits in total(scores).baseline_bits.items()}
     assert mean == pytest.approx(last["baselines"])
     assert last["held_out_seconds"] == last["all_held_out_seconds"] == total(scores).n_samples / RATE_HZ
@@ -183,9 +183,9 @@ def test_every_validation_scores_the_same_part_and_the_baselines_with_it(sines, 
     config = tiny_config(sines, "data.validation=0.5", "training.validate_every=5", "training.validation_seconds=0.7")
     training = begin(config, tmp_path / "run")
     training.fit()
-    entries = [entry for entry in training.run.metrics() if "validation_bits" in entry]
+    entries = [entry for entry in training.run.metrics() if "validation_loss" in entry]
     assert [entry["step"] for entry in entries] == [5, 10]
-    assert all("held_out_bits" not in entry for entry in entries)
+    assert all("held_out_loss" not in entry for entry in entries)
     assert entries[0]["baselines"] == entries[1]["baselines"]
     everything = sum(clip.n_samples for clip in training.corpus.validation) / RATE_HZ
     assert everything > 1
@@ -193,7 +193,7 @@ def test_every_validation_scores_the_same_part_and_the_baselines_with_it(sines, 
         assert (entry["held_out_seconds"], entry["all_held_out_seconds"]) == (pytest.approx(0.7), everything)
     part = training.task.held_out(0.7)
     assert entries[1]["baselines"] == training.task.baselines(part)
-    assert entries[1]["validation_bits"] == pytest.approx(training.validator.figure(training.average, part))
+    assert entries[1]["validation_loss"] == pytest.approx(training.validator.figure(training.average, part))
 
 
 def test_windows_begin_in_the_silence_that_clips_are_scored_in(sines, tmp_path):
@@ -204,7 +204,7 @@ def test_windows_begin_in_the_silence_that_clips_are_scored_in(sines, tmp_path):
 def test_the_first_step_of_256_classes_costs_8_bits(sines, tmp_path):
     training = begin(tiny_config(sines, "training.steps=1"), tmp_path / "run")
     training.fit()
-    assert next(training.run.metrics())["train_bits"] == pytest.approx(8.0, abs=1e-4)
+    assert next(training.run.metrics())["train_loss"] == pytest.approx(8.0, abs=1e-4)
 
 
 def test_auditions_are_of_the_averaged_weights(sines, tmp_path):
@@ -223,7 +223,7 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines, tmp_pa
     config = tiny_config(sines, "training.steps=40", "training.validate_every=5", "training.learning_rate=0.05")
     training = begin(config, tmp_path / "run")
     training.fit()
-    figures = {e["step"]: e["validation_bits"] for e in training.run.metrics() if "validation_bits" in e}
+    figures = {e["step"]: e["validation_loss"] for e in training.run.metrics() if "validation_loss" in e}
     assert load_checkpoint(training.run.best_checkpoint).step == min(figures, key=lambda step: figures[step])
 
 
@@ -268,7 +268,7 @@ def test_a_figure_that_is_no_number_is_not_the_best(sines, tmp_path, monkeypatch
     training = begin(tiny_config(sines, "training.validate_every=10"), tmp_path / "run")
     monkeypatch.setattr(audio_task, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
     training.fit()
-    assert training.progress.best_bits is None
+    assert training.progress.best_loss is None
     assert not RunFolder(tmp_path / "run").best_checkpoint.exists()
 
 
@@ -297,7 +297,7 @@ def test_a_best_checkpoint_before_the_end_is_measured_too(sines, tmp_path):
 
     class NothingBetter(Observer):
         def on_validation(self, entry):
-            training.progress.best_bits = -1.0
+            training.progress.best_loss = -1.0
 
     training.observers = [NothingBetter()]
     training.fit()
@@ -600,5 +600,5 @@ def test_trains_and_resumes_on_cuda(sines, tmp_path, stop_after):
     stop_after(training, step=30)
     resumed = resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), [], print)
     resumed.fit()
-    assert resumed.progress.validation["validation_bits"] < 6.0
+    assert resumed.progress.validation["validation_loss"] < 6.0
     assert build_quantizer(config).classes == 256

@@ -13,38 +13,38 @@ from wavegen.config import Config
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of which less is better.
+    """What a loss is called. Less is better.
 
     Attributes:
-        key: in ``metrics.jsonl``, behind ``train_``, ``validation_`` and ``held_out_``.
-        fact: in ``--json``, behind ``best_`` and the like.
-        unit: in words, behind a number.
-        material: what a model of this measure hears.
-        heard: the key of how much of it a training has heard.
+        name: in files.
+        unit: behind a number; with the classes where they are not the usual ones.
+        material: what a model of this measure is trained on.
+        fact: in facts for ``--json``, behind ``best_`` and the like.
+        heard: the key of how much of it was trained on.
     """
 
-    key: str
-    fact: str
+    name: str
     unit: str
     material: str
+    fact: str
     heard: str
 
     @property
     def is_bits(self) -> bool:
-        """Whether it is the figure of a model of sound."""
-        return self.key == "bits"
+        """Whether it is the loss of a model of sound."""
+        return self.name == BITS.name
 
-    def text(self, figure: float | None) -> str:
-        """A figure with the digits that mean something."""
-        if figure is None:
+    def text(self, loss: float | None) -> str:
+        """Return a loss with the digits that mean something."""
+        if loss is None:
             return "-"
-        return f"{figure:.3f}" if self.is_bits else f"{figure:.4g}"
+        return f"{loss:.3f}" if self.is_bits else f"{loss:.4g}"
 
 
-BITS = Measure("bits", "bits_per_sample", "bits/sample", "audio", "hours_of_audio")
-SQUARED_ERROR = Measure("squared_error", "squared_error", "squared error", "series", "points_heard")
-ABSOLUTE_ERROR = Measure("absolute_error", "absolute_error", "absolute error", "series", "points_heard")
-MEASURES = (BITS, SQUARED_ERROR, ABSOLUTE_ERROR)
+BITS = Measure("bits/sample", "bits/sample", "audio", "bits_per_sample", "hours_of_audio")
+SQUARED_ERROR = Measure("squared error", "squared error", "series", "squared_error", "points_seen")
+ABSOLUTE_ERROR = Measure("absolute error", "absolute error", "series", "absolute_error", "points_seen")
+MEASURES = {measure.name: measure for measure in (BITS, SQUARED_ERROR, ABSOLUTE_ERROR)}
 
 
 def measure_of(config: Config) -> Measure:
@@ -56,18 +56,14 @@ def measure_of(config: Config) -> Measure:
 
 
 def measure_in(entry: Mapping[str, Any], unit: str = BITS.unit) -> Measure:
-    """What the figures of a line of ``metrics.jsonl``, or facts for ``--json``, are measured in, by their names.
+    """Return what the losses of a line of ``metrics.jsonl``, or of facts for ``--json``, are.
 
     Args:
         entry: the line or the facts.
         unit: of bits/sample, with the classes where they are not the usual ones.
     """
-
-    def is_in(measure: Measure) -> bool:
-        key, fact = measure.key, measure.fact
-        return any(name in entry for name in (f"train_{key}", f"validation_{key}", f"best_{fact}", f"all_{fact}"))
-
-    found = next(filter(is_in, MEASURES), BITS)
+    of_facts = (each for each in MEASURES.values() if f"best_{each.fact}" in entry or f"all_{each.fact}" in entry)
+    found = MEASURES[entry["loss_unit"]] if "loss_unit" in entry else next(of_facts, BITS)
     return replace(found, unit=unit) if found.is_bits else found
 
 

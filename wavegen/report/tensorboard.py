@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.evaluation.measure import measure_in
 from wavegen.training.observer import Observer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-STEP_SCALARS = ("learning_rate", "gradient_norm", "targets_per_second")
+STEP_SCALARS = ("train_loss", "learning_rate", "gradient_norm", "targets_per_second")
 
 EVERY_STEPS = 10
 
@@ -41,14 +40,13 @@ class TensorBoardObserver(Observer):
         """Write the step's scalars, now and then."""
         if entry["step"] % EVERY_STEPS:
             return
-        for name in (f"train_{measure_in(entry).key}", *STEP_SCALARS):
+        for name in STEP_SCALARS:
             if entry[name] is not None:
                 self._scalar(f"training/{name}", entry[name], entry["step"])
 
     def on_validation(self, entry: dict[str, Any]) -> None:
         """Write the figures and the baselines."""
-        measure = measure_in(entry)
-        self._scalar(f"validation/{measure.fact}", entry[f"validation_{measure.key}"], entry["step"])
+        self._scalar("validation/loss", entry["validation_loss"], entry["step"])
         for name, figure in entry["baselines"].items():
             self._scalar(f"baselines/{name.replace(' ', '_')}", figure, entry["step"])
         self._writer.flush()

@@ -114,7 +114,7 @@ class TrainingDisplay(Observer):
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
         self._train: float | None = None
         self._held_out = ""
-        self._best = progress.best_bits
+        self._best = progress.best_loss
         self._has_doubted = False  # of too little held-out audio
 
     def close(self) -> None:
@@ -124,14 +124,14 @@ class TrainingDisplay(Observer):
     def on_step(self, entry: dict[str, Any]) -> None:
         """Move the bar."""
         measure = measure_in(entry)
-        figure = entry[f"train_{measure.key}"]
+        figure = entry["train_loss"]
         if figure is None:
             self.bar.say(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
             self._train = figure if self._train is None else 0.98 * self._train + 0.02 * figure
         train = "" if self._train is None else f"train {measure.text(self._train)}"
         rate = f"{entry['targets_per_second'] / 1000:.0f}k targets/s"
-        heard = f"{entry[measure.heard]:.2f} h heard" if measure.is_bits else f"{entry[measure.heard]:,} points"
+        heard = f"{entry['hours_of_audio']:.2f} h heard" if measure.is_bits else f"{entry['points_seen']:,} points"
         skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
         self.bar.move_to(
             entry["step"], " | ".join(filter(None, (train, self._held_out, self._classes, rate, heard, skipped)))
@@ -141,7 +141,7 @@ class TrainingDisplay(Observer):
         """Print the figures beside the trivial baselines."""
         self.bar.describe("training")
         measure = measure_in(entry)
-        figure = entry[f"validation_{measure.key}"]
+        figure = entry["validation_loss"]
         self._held_out = f"held-out {measure.text(figure)}"
         best = math.isfinite(figure) and (self._best is None or figure < self._best)
         self._best = figure if best else self._best

@@ -34,6 +34,26 @@ BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # the upper half of a float32
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+# How older versions called losses in ``metrics.jsonl`` and in checkpoints: by their units.
+_LOSSES = {"bits": "bits/sample", "squared_error": "squared error", "absolute_error": "absolute error"}
+_OLD_LOSSES = {f"{split}_{name}": split for split in ("train", "validation", "held_out") for name in _LOSSES}
+_RENAMED = {
+    **{old: f"{split}_loss" for old, split in _OLD_LOSSES.items()},
+    "best_bits": "best_loss",
+    "hours_heard": "hours_of_audio",
+    "points_heard": "points_seen",
+}
+
+
+def with_current_keys(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of ``metrics.jsonl``, or the metrics of a checkpoint, under today's keys."""
+    current = {_RENAMED.get(key, key): value for key, value in metrics.items()}
+    if found := next((old for old in metrics if old in _OLD_LOSSES), None):
+        current["loss_unit"] = _LOSSES[found.removeprefix(f"{_OLD_LOSSES[found]}_")]
+    if isinstance(validation := current.get("validation"), dict):
+        current["validation"] = with_current_keys(validation)
+    return current
+
 
 @dataclass
 class Checkpoint:
@@ -177,7 +197,7 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
         average=groups["average"],
         moments=(groups["moment1"], groups["moment2"]),
         manifest=document.manifest,
-        metrics=document.metrics,
+        metrics=with_current_keys(document.metrics),
         versions=document.versions,
     )
 

@@ -93,17 +93,17 @@ def read_history(path: Path) -> History:
     since: list[float] = []  # the training figure since the last validation
     for entry in RunFolder(path).metrics():
         history.measure = measure = measure_in(entry)
-        if f"train_{measure.key}" in entry:
-            figure = finite(entry[f"train_{measure.key}"])
+        if "train_loss" in entry:
+            figure = finite(entry["train_loss"])
             history.steps.append(entry["step"])
             history.train.append(figure)
             history.learning_rates.append(finite(entry.get("learning_rate")))
             history.speeds.append(finite(entry.get("targets_per_second")))
-            history.heard.append(entry[measure.heard])
+            history.heard.append(entry["hours_of_audio"] if measure.is_bits else entry["points_seen"])
             history.seconds.append(entry["seconds"])
             history.skipped = entry["skipped"]
             since += [] if figure is None else [figure]
-        elif f"validation_{measure.key}" in entry:
+        elif "validation_loss" in entry:
             history.validations.append(
                 {
                     **validation_facts(entry),
@@ -125,8 +125,8 @@ def validation_facts(entry: dict[str, Any]) -> dict[str, Any]:
     held_out = "held_out_seconds" if measure.is_bits else "held_out_points"
     return {
         "step": entry["step"],
-        measure.fact: finite(entry[f"validation_{measure.key}"]),
-        f"all_{measure.fact}": finite(entry.get(f"held_out_{measure.key}")),
+        measure.fact: finite(entry["validation_loss"]),
+        f"all_{measure.fact}": finite(entry.get("held_out_loss")),
         f"baselines_{measure.fact}": {name: finite(each) for name, each in entry.get("baselines", {}).items()},
         held_out: entry.get(held_out),
         "all_held_out_seconds": entry.get("all_held_out_seconds"),

@@ -21,10 +21,9 @@ from typing import Any
 
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.output_file import write_atomically
-from wavegen.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, with_current_keys
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-RENAMED_KEYS: dict[str, str] = {"hours_of_audio": "hours_of_audio"}  # of metrics.jsonl, as older versions wrote them
 _STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
 SHIPPED_NAME = "demo"
 SHIPPED_MODEL = Path(__file__).parents[1] / "models" / f"{SHIPPED_NAME}.safetensors"
@@ -197,7 +196,7 @@ class RunFolder:
                 except ValueError:
                     continue
                 if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-                    yield {RENAMED_KEYS.get(str(key), str(key)): value for key, value in entry.items()}
+                    yield with_current_keys(entry)
 
     def prepare(self, config_yaml: str, step: int) -> None:
         """Make the folder ready to go on from a step: its configuration, and metrics and checkpoints up to there.

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.windows import Batch, Tape
-from wavegen.evaluation.measure import unit_of_loss
+from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network
 from wavegen.series.baselines import fit_linear_forecast
 from wavegen.series.corpus import Normalization, Series, build_normalization
@@ -82,7 +82,8 @@ class SeriesTask:
 
     def __init__(self, config: Config, corpus: Corpus[Series]) -> None:
         self.settings, self.output, self.corpus = config.training, config.output, corpus
-        self.normalization, self.unit = build_normalization(config), unit_of_loss(config)
+        self.normalization = build_normalization(config)
+        self.measure, self.loss_scale = measure_of(config), unit_of_loss(config)
 
     def windows(self, network: Network) -> SeriesWindows:
         """Return the windows to train on."""
@@ -96,9 +97,9 @@ class SeriesTask:
             self.output.horizon,
         )
 
-    def amount(self, targets: int) -> float:
-        """In points."""
-        return targets
+    def amount(self, targets: int) -> dict[str, float]:
+        """Return the number of forecasts."""
+        return {"points_seen": targets}
 
     def held_out(self, seconds: float | None) -> list[Series]:  # noqa: ARG002
         """Return all held-out series."""
@@ -116,7 +117,7 @@ class SeriesTask:
         """Return each series's summed errors in the units of the data."""
         normalized = [self.normalization.normalize(series.values) for series in clips]
         errors = model_errors(network, normalized, self.output.horizon, self.output.error, heard)
-        return [each.total * self.unit for each in errors]
+        return [each.total * self.loss_scale for each in errors]
 
     def baselines(self, clips: Sequence[Series]) -> dict[str, float]:  # noqa: ARG002 (always all)
         """Errors of all held-out series in the units of the data."""

@@ -274,7 +274,7 @@ class Generating(Model):
     def held_out_bits(self) -> float | None:
         """Bits/sample on held-out audio at the last validation; None if there was none."""
         validation = self.checkpoint.metrics.get("validation") or {}
-        bits: float | None = validation.get("held_out_bits", validation.get("validation_bits"))
+        bits: float | None = validation.get("held_out_loss", validation.get("validation_loss"))
         return bits
 
     @property

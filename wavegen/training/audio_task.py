@@ -18,6 +18,7 @@ from wavegen.data.windows import WindowStream
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
+from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network
 from wavegen.training.audition import audition
 
@@ -35,6 +36,7 @@ class AudioTask:
 
     def __init__(self, config: Config, corpus: Corpus[Clip], quantizer: Quantizer) -> None:
         self.settings, self.corpus, self.quantizer = config.training, corpus, quantizer
+        self.measure, self.loss_scale = measure_of(config), unit_of_loss(config)
         self.sample_rate_hz, self.following = config.audio.sample_rate_hz, config.data.following
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None
@@ -53,9 +55,9 @@ class AudioTask:
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
         )
 
-    def amount(self, targets: int) -> float:
-        """In hours."""
-        return targets / self.sample_rate_hz / 3600
+    def amount(self, targets: int) -> dict[str, float]:
+        """Return the hours of audio."""
+        return {"hours_of_audio": targets / self.sample_rate_hz / 3600}
 
     def held_out(self, seconds: float | None) -> list[ScoredClip]:
         """The clips; one that is cut short is conditioned as a whole."""

@@ -15,7 +15,7 @@ class Progress:
         updates: optimizer updates made.
         targets: predictions trained on.
         seconds: of training, interruptions left out.
-        best_bits: lowest validation figure so far; of series an error, and no bits.
+        best_loss: lowest validation loss so far.
         best_step: when that was.
         validation: the last validation's line.
         precision_costs: what lower precisions of these averaged weights cost, in bits/sample; measured at the end.
@@ -27,7 +27,7 @@ class Progress:
     updates: int = 0
     targets: int = 0
     seconds: float = 0.0
-    best_bits: float | None = None
+    best_loss: float | None = None
     best_step: int | None = None
     validation: dict[str, Any] = field(default_factory=dict)
     precision_costs: dict[str, float] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.reading import build_quantizer, read_recordings, with_labels
 from wavegen.data.windows import Batch
+from wavegen.evaluation.measure import Measure
 from wavegen.model.network import Network
 
 Scored = TypeVar("Scored")  # a held-out clip, or series, as the task scores it
@@ -28,13 +29,21 @@ class Windows(Protocol):
 
 
 class Task(Protocol[Scored]):
-    """What to train on, how to score what is held out, and what there is to hear."""
+    """What to train on, how to score what is held out, and what there is to listen to.
+
+    Attributes:
+        measure: what its losses are called.
+        loss_scale: the factor from the loss of a training step to the unit of ``measure``.
+    """
+
+    measure: Measure
+    loss_scale: float
 
     def windows(self, network: Network) -> Windows:
         """The windows to train on."""
 
-    def amount(self, targets: int) -> float:
-        """How much so many targets are, in the unit of ``Measure.heard``."""
+    def amount(self, targets: int) -> dict[str, float]:
+        """Return how much has been trained on, as a line of ``metrics.jsonl`` has it."""
 
     def held_out(self, seconds: float | None) -> list[Scored]:
         """Held-out clips until so many seconds are together, the last one cut short; without a limit all of them."""

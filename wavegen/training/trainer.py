@@ -21,7 +21,6 @@ from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
 from wavegen.device import torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
-from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network, load_weights
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
@@ -73,13 +72,12 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
         self.optimizer = Optimizer(model, settings)
-        self.measure, self.unit = measure_of(config), unit_of_loss(config)
         self.task = build_task(config, corpus)
         self.windows = self.task.windows(model)
         self.backend = build_backend(config, model, group)
         self.progress = Progress(processes=group.size)
         self.stop_request = StopRequest()
-        self.validator = Validator(self.task, self.measure.key, group, self.stop_request, self._on_validation_progress)
+        self.validator = Validator(self.task, group, self.stop_request, self._on_validation_progress)
         self._non_finite_streak = 0
         self._reported: set[str] = set()  # problems of observers
 
@@ -151,7 +149,7 @@ class Trainer:
             parameter.grad = gradient
         limit = settings.gradient_clip if settings.gradient_clip is not None else math.inf
         norm = clip_gradients(self.model.parameters(), limit)
-        figure = loss * self.unit
+        figure = loss * self.task.loss_scale
         finite = math.isfinite(figure) and math.isfinite(norm)
         if finite:
             self.optimizer.step(factor)
@@ -180,11 +178,12 @@ class Trainer:
         progress = self.progress
         entry = {
             "step": progress.step,
-            f"train_{self.measure.key}": figure if finite else None,
+            "train_loss": figure if finite else None,
+            "loss_unit": self.task.measure.name,
             "learning_rate": rate,
             "gradient_norm": norm if finite else None,
             "targets_per_second": n_targets / seconds,
-            self.measure.heard: self.task.amount(progress.targets),
+            **self.task.amount(progress.targets),
             "seconds": progress.seconds,
             "skipped": progress.step - progress.updates,
         }
@@ -222,7 +221,7 @@ class Trainer:
         """Score held-out audio with the averaged weights, and keep them if they are the best so far."""
         began, progress = time.perf_counter(), self.progress
         validation = self.validator.validate(self.average, self.settings.validation_seconds)
-        figure, best = validation.figure, (progress.best_bits, progress.best_step)
+        figure, best = validation.figure, (progress.best_loss, progress.best_step)
         improved = math.isfinite(figure) and (best[0] is None or figure < best[0])
         if last:
             progress.precision_costs = self.validator.precision_costs(self.average, validation.clips, figure)
@@ -232,10 +231,10 @@ class Trainer:
         progress.validation = entry
         progress.seconds += time.perf_counter() - began
         if improved:
-            progress.best_bits, progress.best_step = figure, progress.step
+            progress.best_loss, progress.best_step = figure, progress.step
             saved = self._try(lambda: self._save_best(self.checkpoint()))
             if not self.group.broadcast(saved):  # all have the same best: they act on it together
-                progress.best_bits, progress.best_step = best  # the next one may be saved
+                progress.best_loss, progress.best_step = best  # the next one may be saved
         self._write_metrics(entry)
         self._notify(lambda observer: observer.on_validation(entry))
 

@@ -37,7 +37,6 @@ class Validator:
 
     Args:
         task: that is trained on.
-        key: of the measure.
         group: the processes that share the work; all of them have to call each method.
         stop_request: ends the scoring on all processes when one is asked to stop.
         on_progress: called with (predictions scored, predictions in all) of this process.
@@ -46,12 +45,11 @@ class Validator:
     def __init__(
         self,
         task: Task[Any],
-        key: str,
         group: Group,
         stop_request: StopRequest,
         on_progress: Callable[[int, int], None],
     ) -> None:
-        self.task, self.key, self.group = task, key, group
+        self.task, self.group = task, group
         self.stop_request, self.on_progress = stop_request, on_progress
 
     def validate(self, network: Network, seconds: float | None) -> Validation:
@@ -66,7 +64,7 @@ class Validator:
         """
         clips = self.task.held_out(seconds)
         figure = self.figure(network, clips)
-        facts: dict[str, Any] = {f"validation_{self.key}": figure}
+        facts: dict[str, Any] = {"validation_loss": figure, "loss_unit": self.task.measure.name}
         if self.group.is_main:
             facts["baselines"] = self.task.baselines(clips)
         return Validation(figure, clips, facts | self.task.length(clips))

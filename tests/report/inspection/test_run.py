@@ -40,7 +40,7 @@ def make_checkpoint(step, validation, steps=2000):
         updates=step - 2,
         targets=step * 7200,
         seconds=step * 0.5,
-        best_bits=validation and 3.9,
+        best_loss=validation and 3.9,
         best_step=validation and 600,
         validation=validation or {},
     )
@@ -253,9 +253,11 @@ def test_run_of_which_every_step_was_skipped(tmp_path, preset, measure):
     run = RunFolder(tmp_path / "run")
     run.create(load_config(preset).to_yaml())
     for step in (1, 2, 3):
-        entry = {"step": step, f"train_{measure.key}": None, measure.heard: 0.0, "skipped": step}
+        entry = {"step": step, "train_loss": None, "loss_unit": measure.name, measure.heard: 0.0, "skipped": step}
         run.append_metrics({**entry, "gradient_norm": None, "targets_per_second": 1e4, "seconds": step * 0.5})
-    run.append_metrics({"step": 3, f"validation_{measure.key}": math.nan, "baselines": {"uniform": math.nan}})
+    run.append_metrics(
+        {"step": 3, "validation_loss": math.nan, "loss_unit": measure.name, "baselines": {"uniform": math.nan}}
+    )
     facts, text = inspected(run.path, "run")
     assert (facts["step"], facts["skipped_steps"], facts["recent_steps"]) == (3, 3, 0)
     assert facts[f"best_{measure.fact}"] is facts[f"recent_train_{measure.fact}"] is None

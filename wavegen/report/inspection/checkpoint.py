@@ -81,7 +81,7 @@ def training_state(checkpoint: Checkpoint) -> dict[str, Any]:
         measure.heard: heard / checkpoint.config.audio.sample_rate_hz / 3600 if measure.is_bits else heard,
         "minutes_trained": metrics.get("seconds", 0.0) / 60,
         "skipped_steps": checkpoint.step - metrics.get("updates", checkpoint.step),
-        f"best_{measure.fact}": finite(metrics.get("best_bits")),
+        f"best_{measure.fact}": finite(metrics.get("best_loss")),
         "best_step": metrics.get("best_step"),
         "last_validation": validation_facts(metrics["validation"]) if metrics.get("validation") else None,
     }
