@@ -257,7 +257,7 @@ def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
 def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices, tmp_path):
     """The last frames before the cut hear what comes after it, as they do in evaluation."""
     training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
-    whole, cut = training.task.held_out(None)[0], training.material.held_out(0.11)[0]
+    whole, cut = training.task.held_out(None)[0], training.task.held_out(0.11)[0]
     assert (len(whole.classes), len(cut.classes)) == (2000, 440)
     np.testing.assert_array_equal(cut.condition.frames[:11], whole.condition.frames[:11])
     for rows, expected in zip(cut.condition.rows(0, 440), whole.condition.rows(0, 440), strict=True):
