@@ -20,7 +20,7 @@ import typer
 
 from command_line import COMMAND, Process, n_steps, run_alone, run_interpreter, wait_until, wavegen
 from trainings import assert_same_state, newest
-from wavegen.audio.signal import Preparation, load_waveform
+from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.cli import app
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.audio.conditions import ClipCondition
 from wavegen.config import parse_config
+from wavegen.data.conditioning import ClipCondition
 from wavegen.model.building import build_model
 from wavegen.model.conditioning import Condition
 from wavegen.model.fused.stack import FusedStack

@@ -13,7 +13,7 @@ import soundfile
 
 import wavegen
 from recordings import write_tones
-from wavegen.audio.signal import Preparation, load_waveform
+from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.errors import UsageError
 from wavegen.runs.checkpoint import save_checkpoint
 from wavegen.sampling.verdict import Fault, Verdict

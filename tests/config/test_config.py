@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wavegen.audio.signal import Preparation
+from wavegen.audio.waveform import Preparation, build_preparation
 from wavegen.config import (
     DEFAULT_PRESET,
     Config,
@@ -22,7 +22,6 @@ from wavegen.config import (
 )
 from wavegen.config.loading import MOVED_KEYS
 from wavegen.config.yaml_source import parse_yaml
-from wavegen.data.reading import build_preparation
 from wavegen.errors import (
     AudioError,
     CheckpointError,

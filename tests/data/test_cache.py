@@ -13,10 +13,11 @@ import torch
 
 from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import Preparation, load_waveform
+from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data import cache as cache_module
 from wavegen.data import cache_index
-from wavegen.data.cache import ClipCache, ClipSettings, StoredClip, cache_folder
+from wavegen.data.cache import ClipCache, ClipSettings, StoredClip
+from wavegen.data.cache_index import cache_folder
 from wavegen.errors import DataError, UsageError
 
 RATE = 16000

@@ -9,7 +9,7 @@ import soundfile
 
 from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import Preparation, load_waveform
+from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data import cache as cache_module
 from wavegen.data.cache import ClipCache
 from wavegen.data.corpus import TAIL, manifest_differences

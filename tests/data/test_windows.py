@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from clips import NumberedClip, numbered_clips
-from wavegen.audio.conditions import ClipCondition
-from wavegen.audio.features import MIDDLE, SPREAD
+from wavegen.audio.mel import MIDDLE, SPREAD
+from wavegen.data.conditioning import ClipCondition
 from wavegen.data.windows import Batch, WindowStream
 from wavegen.errors import DataError
 

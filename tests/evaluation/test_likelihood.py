@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.audio.conditions import ClipCondition
+from wavegen.data.conditioning import ClipCondition
 from wavegen.evaluation import likelihood as module
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.model.conditioning import Condition

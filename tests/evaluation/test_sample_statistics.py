@@ -8,7 +8,7 @@ import pytest
 from scipy.linalg import sqrtm
 from scipy.signal import butter, sosfiltfilt
 
-from wavegen.audio.signal import Preparation, load_waveform
+from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.evaluation.sample_statistics import (
     Moments,
     RecordingStatistics,

@@ -15,10 +15,10 @@ import pytest
 import soundfile
 
 from command_line import has_ended, wait_until, wavegen
-from wavegen.audio import decoding
-from wavegen.audio.files import decode, probe
+from wavegen.audio import decoder
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import Preparation, load_waveform
+from wavegen.audio.read import decode, probe
+from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.errors import AudioError
 
@@ -27,11 +27,11 @@ SETTINGS = ClipSettings(Preparation(RATE), Quantizer("mu_law", 256))
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 WHAT_IS_SAID = {
-    "crash": "it made the decoder crash, SIGSEGV",
-    "abort": "it made the decoder crash, SIGABRT",
-    "kill": "the decoder was killed, perhaps for want of memory",
-    "hang": "the decoder got stuck in it and was stopped after 1 s",
-    "sleep": "the decoder got stuck in it and was stopped after 1 s",
+    "crash": "it crashes the decoder, SIGSEGV",
+    "abort": "it crashes the decoder, SIGABRT",
+    "kill": "the decoder was killed, perhaps for lack of memory",
+    "hang": "the decoder hung on it and was stopped after 1 s",
+    "sleep": "the decoder hung on it and was stopped after 1 s",
     "swell": "MemoryError",
 }
 
@@ -43,11 +43,11 @@ def noise(n_samples, channels=1, seed=0):
 @pytest.fixture
 def bad_decoder(monkeypatch):
     """Decoders that crash, hang and take too much memory, and a limit of a second for each answer."""
-    decoding.end_decoders()
+    decoder.shut_down_decoders()
     monkeypatch.setenv("PYTHONPATH", f"{PROGRAMS / 'bad_soundfile'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setattr(decoding, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(decoder, "ANSWER_SECONDS", 1.0)
     yield
-    decoding.end_decoders()
+    decoder.shut_down_decoders()
 
 
 def some_recordings(folder, names):
@@ -75,9 +75,9 @@ def test_what_the_decoder_was_killed_over_is_tried_again(bad_decoder, tmp_path, 
     """The system may have been short of memory; but what crashes the decoder does so every time."""
     paths = some_recordings(tmp_path / "audio", ["kill at once.wav", "kill later.wav", "crash later.wav"])
     cache = ClipCache(tmp_path / "cache")
-    assert all("the decoder " in reason for reason in cache.prepare(paths, SETTINGS))
+    assert all("the decoder" in reason for reason in cache.prepare(paths, SETTINGS))
     monkeypatch.delenv("PYTHONPATH")
-    decoding.end_decoders()
+    decoder.shut_down_decoders()
     *good, bad = cache.prepare(paths, SETTINGS)
     assert [clip.n_samples for clip in good] == [3000, 3000]
     assert "SIGSEGV" in bad
@@ -87,7 +87,7 @@ def test_training_goes_on_without_what_crashes_the_decoder(bad_decoder, home, tm
     some_recordings(tmp_path / "audio", ["a.wav", "crash later.wav", "b.flac"])
     said = wavegen("train", tmp_path / "audio", "--config", home / "tiny.yaml", "--run", tmp_path / "run").stderr
     assert "crash later.wav" in said
-    assert "it made the decoder crash, SIGSEGV" in " ".join(said.split())
+    assert "it crashes the decoder, SIGSEGV" in " ".join(said.split())
     assert "done: " in said
 
 
@@ -200,7 +200,7 @@ def test_the_same_folder_is_trained_on(odd_folder, home, tmp_path):
 def test_what_a_low_rate_would_make_too_long_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_bytes(wav(bytes(2000), rate_hz=100))
     assert len(load_waveform(tmp_path / "a.wav", Preparation(RATE)).waveform) == 160_000
-    monkeypatch.setattr("wavegen.audio.signal.MAX_FRAMES", 159_999)
+    monkeypatch.setattr("wavegen.audio.waveform.MAX_FRAMES", 159_999)
     with pytest.raises(AudioError, match=r"a\.wav: 0\.0 hours, by the 100 Hz of its header, are more than fit into"):
         load_waveform(tmp_path / "a.wav", Preparation(RATE))
 

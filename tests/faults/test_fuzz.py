@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import Preparation
+from wavegen.audio.waveform import Preparation
 from wavegen.config import load_config
 from wavegen.data.cache import ClipCache, ClipSettings, StoredClip
 from wavegen.errors import UsageError

@@ -13,7 +13,7 @@ import pytest
 
 from command_line import COMMAND, run_interpreter, wavegen
 from recordings import write_tones
-from wavegen.audio import decoding
+from wavegen.audio import decoder
 
 ROOT = Path(__file__).parents[2]
 NO_NETWORK = ROOT / "tests" / "programs" / "no_network"
@@ -22,7 +22,7 @@ NO_NETWORK = ROOT / "tests" / "programs" / "no_network"
 @pytest.fixture
 def no_network(monkeypatch):
     """Sockets that refuse, in this process and in every interpreter that it starts, such as decoders."""
-    decoding.end_decoders()
+    decoder.shut_down_decoders()
     for name in ("connect", "connect_ex", "sendto", "bind"):
         monkeypatch.setattr(socket.socket, name, getattr(socket.socket, name))
     for name in ("getaddrinfo", "gethostbyname", "create_connection"):
@@ -30,7 +30,7 @@ def no_network(monkeypatch):
     runpy.run_path(str(NO_NETWORK / "sitecustomize.py"))
     monkeypatch.setenv("PYTHONPATH", f"{NO_NETWORK}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     yield
-    decoding.end_decoders()
+    decoder.shut_down_decoders()
 
 
 def test_the_network_is_refused_here_and_in_a_new_interpreter(no_network):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.audio.conditions import ClipCondition, rows_of_stretches
 from wavegen.config import load_config
+from wavegen.data.conditioning import ClipCondition, join_segments
 from wavegen.model.building import build_model
 from wavegen.model.conditioning import Condition, triangle
 from wavegen.model.fused import stack as fused
@@ -258,7 +258,7 @@ def test_windows_at_any_offset_are_the_clips_own(random_model):
         torch.testing.assert_close(added(first, stop), whole[first:stop])
     torch.testing.assert_close(added(-20, 3), torch.cat([whole[:1].expand(20, -1), whole[:3]]))
     torch.testing.assert_close(added(-9, -4), whole[:1].expand(5, -1))
-    joined = rows_of_stretches([(clip, 70, 79), (clip, -3, 20)], n_rows=12, length=40)
+    joined = join_segments([(clip, 70, 79), (clip, -3, 20)], n_rows=12, length=40)
     both = model.gate_rows(Condition.of([joined], torch.device("cpu"))).of_block(1, 40)
     torch.testing.assert_close(both[:9], whole[70:])
     torch.testing.assert_close(both[9:32], torch.cat([whole[:1].expand(3, -1), whole[:20]]))

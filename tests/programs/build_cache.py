@@ -11,7 +11,7 @@ from pathlib import Path
 import torch  # noqa: F401 (before the fork: building needs it, and imports it late)
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import Preparation
+from wavegen.audio.waveform import Preparation
 from wavegen.data.cache import ClipCache, ClipSettings
 
 folder, cache, killed_at, n_processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])

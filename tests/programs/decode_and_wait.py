@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from wavegen.audio import decoding, files
+from wavegen.audio import decoder, read
 
-files.decode(Path(sys.argv[1]))
-print(decoding._idle[0]._process.pid, flush=True)
+read.decode(Path(sys.argv[1]))
+print(decoder._idle[0]._process.pid, flush=True)
 time.sleep(100)

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from wavegen.audio.writer import AudioWriter
+from wavegen.audio.write import AudioWriter
 from wavegen.errors import AudioError
 
 what, target = sys.argv[1:]

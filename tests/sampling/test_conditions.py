@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
+from wavegen.data.conditioning import ClipCondition
 from wavegen.model.conditioning import Condition
 from wavegen.model.mixtures import GaussianMixture, LogisticMixture
 from wavegen.model.network import load_weights

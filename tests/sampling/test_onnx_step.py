@@ -11,8 +11,8 @@ import soundfile
 import torch
 
 from command_line import wavegen
-from wavegen.audio.conditions import ClipCondition
 from wavegen.config import load_config
+from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.mixtures import MEAN_UNIT

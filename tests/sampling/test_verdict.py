@@ -10,7 +10,7 @@ import soundfile
 
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import Preparation
+from wavegen.audio.waveform import Preparation
 from wavegen.sampling.verdict import MOST_FRAMES, Fault, Verdict, in_words, remedy, unpredictable_db
 
 RATE_HZ = 16000

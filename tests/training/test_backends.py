@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.audio.conditions import ConditionRows
 from wavegen.config import load_config
+from wavegen.data.conditioning import ConditionTable
 from wavegen.data.windows import Batch
 from wavegen.device import torch_threads
 from wavegen.errors import TrainingError
@@ -33,7 +33,7 @@ def conditioned(batch, steps):
     rng, size = np.random.default_rng(1), len(batch.inputs)
     labels = np.eye(3, dtype=np.float32)[rng.integers(3, size=(size, 7))]
     frames = rng.standard_normal((size, 7, 4)).astype(np.float32)
-    rows = ConditionRows(labels, frames, rng.integers(14, size=(size, steps)))
+    rows = ConditionTable(labels, frames, rng.integers(14, size=(size, steps)))
     return replace(batch, condition=rows)
 
 

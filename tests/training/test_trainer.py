@@ -11,8 +11,8 @@ import torch
 from recordings import write_tones
 from trainings import ON_CPU, RATE_HZ, TINY, assert_same_state, begin, go_on, newest
 from wavegen.audio.levels import RecordingProfile
+from wavegen.audio.quantize import build_quantizer
 from wavegen.config import load_config, override
-from wavegen.data.reading import build_quantizer
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights

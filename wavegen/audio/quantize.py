@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from wavegen.config import Config
 
 Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -103,3 +106,8 @@ class Quantizer:
         y = 2.0 * position / (self.classes - 1) - 1.0
         magnitude = np.expm1(np.abs(y) * math.log(self.classes)) / (self.classes - 1)
         return np.copysign(magnitude, y)
+
+
+def build_quantizer(config: Config) -> Quantizer:
+    """The companding that a configuration names."""
+    return Quantizer(config.quantization.kind, config.quantization.classes)

@@ -37,8 +37,7 @@ def inspect(
     ] = False,
 ) -> None:
     """Show what something is."""
-    from wavegen.data.cache import ClipCache
-    from wavegen.data.housekeeping import drop
+    from wavegen.data.cache_index import cache_folder, remove_unused
     from wavegen.output_file import check_writable
     from wavegen.report.inspection import inspect_paths
     from wavegen.report.page import SampleRequest, check_page, write_page
@@ -65,5 +64,5 @@ def inspect(
     if drop_cache:
         if inspection.kind != "folder":
             raise UsageError(f"--drop-cache: expected one folder of recordings, found {paths[0]}: a {inspection.kind}")
-        dropped = drop(ClipCache(), Path(paths[0]))
+        dropped = remove_unused(cache_folder(), Path(paths[0]))
         print_notice(f"dropped from the cache: {dropped.n_files:,} files, {dropped.n_bytes / 1e6:.1f} MB")

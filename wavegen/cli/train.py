@@ -87,7 +87,7 @@ def train(
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train, and say how it goes."""
     from wavegen.cli.hints import forecast_command, generate_command, resume_command
-    from wavegen.data.reading import build_conditioner
+    from wavegen.data.conditioning import build_conditioner
     from wavegen.evaluation.measure import measure_of
     from wavegen.report.observers import run_observers
     from wavegen.report.terminal import TrainingDisplay

@@ -10,11 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavegen.config.disagreements import LENGTHS, contradictions, disagreements
-from wavegen.config.explanation import explain
+from wavegen.config.cross_checks import LENGTHS, check_consistency, conflicting_keys
 from wavegen.config.presets import DEFAULT_PRESET, find_config
 from wavegen.config.schema import KEYS_OF_KINDS, Config, LayerConfig, ModelConfig, foreign_keys, json_schema
-from wavegen.config.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml
+from wavegen.config.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, show
 from wavegen.errors import ConfigError
 
 # What training did before there were these keys.
@@ -30,6 +29,8 @@ MOVED_KEYS: dict[KeyPath, KeyPath] = {
     ("data", "scale"): ("series", "scale"),
 }
 MOST_PROBLEMS = 50  # are explained at once
+
+Tree = Mapping[str, Any]  # a JSON Schema, or a part of one
 
 
 def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Config:
@@ -122,7 +123,7 @@ def validate(source: YamlSource) -> Config:
         ConfigError: with every problem found, in the document's order.
     """
     _move_old_keys(source)
-    problems = contradictions(source)
+    problems = conflicting_keys(source)
     config = None
     # a section with all its keys commented out is an empty one
     tree = {section: {} if keys is None else keys for section, keys in source.tree.items()}
@@ -135,7 +136,7 @@ def validate(source: YamlSource) -> Config:
             key, message = explain(json_schema(), known, source, detail["loc"], detail["type"])
             problems.setdefault(key, message)
     if config is not None:
-        problems = {**disagreements(config), **problems}
+        problems = {**check_consistency(config), **problems}
     if config is None or problems:
         lines = [f"{source.where(key)}: {'.'.join(key)}: {problems[key]}" for key in source.in_order(problems)]
         raise ConfigError(lines)
@@ -185,3 +186,92 @@ def _layer_differences(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[s
 
 def _in_words(layer: Mapping[str, Any]) -> str:
     return f"{{{', '.join(f'{key}: {value}' for key, value in layer.items())}}}"
+
+
+def explain(
+    schema: Tree, known: Mapping[str, list[str]], source: YamlSource, loc: Sequence[int | str], kind: str
+) -> tuple[KeyPath, str]:
+    """One of pydantic's errors as the key it belongs to and a sentence.
+
+    Args:
+        schema: the JSON Schema of a configuration.
+        known: the keys of each section, and of a ``layer``.
+        source: the document.
+        loc: pydantic's place.
+        kind: pydantic's name of the error.
+    """
+    node, key = _walk_schema(schema, loc)
+    found = source.value(key)
+    if kind == "extra_forbidden":
+        return key, "unknown key" + _suggest(key, known)
+    return key, f"expected {_describe(node)}, found {show(found)}"
+
+
+def _walk_schema(root: Tree, loc: Sequence[int | str]) -> tuple[Tree, KeyPath]:
+    """Follow an error's location to what the schema has there, and to the key that a user wrote.
+
+    What pydantic adds for unions is left out.
+    """
+    node = root
+    key: KeyPath = ()
+    for part in loc:
+        here = _resolve(root, node)
+        if "properties" in here:
+            node = here["properties"].get(part, {})
+        elif isinstance(part, int) and "properties" in _resolve(root, here.get("items", {})):
+            node = here["items"]
+        else:
+            break
+        key = (*key, str(part))
+    return _resolve(root, node), key
+
+
+def _resolve(root: Tree, node: Tree) -> Tree:
+    reference = node.get("$ref")
+    return root["$defs"][reference.rsplit("/", 1)[1]] if reference else node
+
+
+def _describe(schema: Tree) -> str:
+    """What a JSON schema allows, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_describe(option) for option in schema["anyOf"])
+    if "const" in schema:  # older pydantics give an enum of one beside it
+        return str(schema["const"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    kind = schema.get("type", "object")  # a section of a list is a reference, without a type
+    if kind in ("integer", "number"):
+        return ("a whole number" if kind == "integer" else "a number") + _describe_range(schema)
+    if kind == "array":
+        return f"a list of {schema.get('minItems', 0)} or more, each {_describe(schema['items'])}"
+    words = {"string": "text", "null": "null", "boolean": "true or false", "object": "a section of keys"}
+    return words[str(kind)]
+
+
+def _describe_range(schema: Tree) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}" if high < 10**6 else f", {low:g} or more, up to {high}"
+    parts = [
+        *([f"{low:g} or more"] if low is not None else []),
+        *([f"above {above:g}"] if above is not None else []),
+        *([f"at most {high:g}"] if high is not None else []),
+        *([f"below {below:g}"] if below is not None else []),
+    ]
+    return " " + " and ".join(parts) if parts else ""
+
+
+def _suggest(key: KeyPath, tree: Mapping[str, list[str]]) -> str:
+    """The nearest known key: in the same section first, then anywhere."""
+    tree = dict(tree)
+    of_layers = tree.pop("layer")
+    here = of_layers if len(key) > 2 else list(tree) if len(key) == 1 else tree[key[0]]
+    everywhere = {name: section for section, names in tree.items() for name in names}
+    near = difflib.get_close_matches(key[-1], here, n=1)
+    if near and key[-1] not in everywhere:
+        return f"; did you mean '{near[0]}'?"
+    far = difflib.get_close_matches(key[-1], list(everywhere), n=1, cutoff=0.75)
+    if far:
+        return f"; did you mean '{far[0]}' of the section '{everywhere[far[0]]}'?"
+    return f"; known here: {', '.join(here)}"

@@ -134,6 +134,14 @@ def write_yaml(tree: dict[str, Any]) -> str:
     return text
 
 
+def show(value: Any) -> str:
+    """A value as YAML has it, or the beginning of it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:

@@ -25,8 +25,17 @@ from pathlib import Path
 import numpy as np
 
 from wavegen.audio.quantize import Classes, Quantizer
-from wavegen.audio.signal import Preparation, load_waveform
-from wavegen.data.cache_index import CacheIndex, Outcome, Row, errors_explained, open_index, path_key
+from wavegen.audio.waveform import Preparation, load_waveform
+from wavegen.data.cache_index import (
+    CacheIndex,
+    Outcome,
+    Row,
+    cache_folder,
+    clip_path,
+    explain_cache_errors,
+    open_index,
+    path_key,
+)
 from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import printable
@@ -71,7 +80,7 @@ class StoredClip:
         dtype: how they are stored: one or two bytes each.
         content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
         n_samples: their number, 1 or more.
-        source_seconds, missing_seconds, trimmed_seconds, peak: as `wavegen.audio.signal.LoadedAudio`.
+        source_seconds, missing_seconds, trimmed_seconds, peak: as `wavegen.audio.waveform.LoadedAudio`.
     """
 
     path: Path
@@ -130,7 +139,7 @@ class ClipCache:
         Raises:
             DataError: the cache cannot be written, or is damaged.
         """
-        with errors_explained(self.folder):
+        with explain_cache_errors(self.folder):
             for part in ("clips", "partial"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
         with open_index(self.folder, make=True) as index:
@@ -162,17 +171,12 @@ class ClipCache:
 
     def _stored_clip(self, outcome: Outcome, settings: ClipSettings) -> StoredClip | None:
         """The clip that the index knows; None if its file is missing or cut off."""
-        clip = StoredClip(self.clip_path(outcome[0], settings.key), settings.dtype, *outcome)
+        clip = StoredClip(clip_path(self.folder, outcome[0], settings.key), settings.dtype, *outcome)
         try:
             whole = clip.path.stat().st_size == clip.n_samples * settings.dtype.itemsize
         except FileNotFoundError:
             return None
         return clip if whole else None
-
-    def clip_path(self, content_hash: str, settings_key: str) -> Path:
-        """Where the classes of a file with this content are kept."""
-        name = hashlib.sha256(f"{content_hash} {settings_key}".encode()).hexdigest()
-        return Path(f"{self.folder}/clips/{name[:2]}/{name[:40]}.classes")  # one join: there are very many
 
     def _prepare_new(
         self, paths: Sequence[Path], settings: ClipSettings
@@ -242,14 +246,14 @@ class ClipCache:
 
     def _decode(self, path: Path, content_hash: str, settings: ClipSettings) -> StoredClip:
         audio = load_waveform(path, settings.preparation)
-        clip_path = self.clip_path(content_hash, settings.key)
-        with errors_explained(self.folder):
+        target = clip_path(self.folder, content_hash, settings.key)
+        with explain_cache_errors(self.folder):
             partial = self.folder / "partial" / uuid.uuid4().hex
             partial.write_bytes(settings.quantizer.encode(audio.waveform).tobytes())
-            clip_path.parent.mkdir(exist_ok=True)
-            partial.replace(clip_path)
+            target.parent.mkdir(exist_ok=True)
+            partial.replace(target)
         return StoredClip(
-            path=clip_path,
+            path=target,
             dtype=settings.dtype,
             content_hash=content_hash,
             n_samples=len(audio.waveform),
@@ -264,19 +268,3 @@ class ClipCache:
         for partial in (self.folder / "partial").iterdir():
             if partial.stat().st_mtime < oldest:
                 partial.unlink(missing_ok=True)
-
-
-def cache_folder() -> Path:
-    """Where the cache lies: $WAVEGEN_CACHE, else $XDG_CACHE_HOME/wavegen, else ~/.cache/wavegen.
-
-    Raises:
-        UsageError: none is set and there is no home folder.
-    """
-    if chosen := os.environ.get("WAVEGEN_CACHE"):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "wavegen"
-    try:
-        return Path.home() / ".cache" / "wavegen"
-    except RuntimeError as error:
-        raise UsageError("no home folder to keep the cache in; set WAVEGEN_CACHE to a folder") from error

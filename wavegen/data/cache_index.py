@@ -1,15 +1,18 @@
-"""The index of the decode-once cache: what became of each file, for each of the settings it was decoded with."""
+"""The index of the decode-once cache: the result of each file, for each of the settings it was decoded with."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from wavegen.errors import DataError
+from wavegen.errors import DataError, UsageError
 from wavegen.text import printable
 
 BUSY_SECONDS = 60.0
@@ -90,9 +93,31 @@ class CacheIndex:
         return self.connection.execute(query).fetchall()
 
 
+def cache_folder() -> Path:
+    """Where the cache lies: $WAVEGEN_CACHE, else $XDG_CACHE_HOME/wavegen, else ~/.cache/wavegen.
+
+    Raises:
+        UsageError: none is set and there is no home folder.
+    """
+    if chosen := os.environ.get("WAVEGEN_CACHE"):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "wavegen"
+    try:
+        return Path.home() / ".cache" / "wavegen"
+    except RuntimeError as error:
+        raise UsageError("no home folder to keep the cache in; set WAVEGEN_CACHE to a folder") from error
+
+
 def index_path(cache: Path) -> Path:
-    """Where the index of the cache in a folder lies."""
+    """Return where the index of the cache in a folder lies."""
     return cache / "index-1.sqlite3"
+
+
+def clip_path(cache: Path, content_hash: str, settings: str) -> Path:
+    """Return where the classes of files with this content and these settings lie."""
+    name = hashlib.sha256(f"{content_hash} {settings}".encode()).hexdigest()
+    return Path(f"{cache}/clips/{name[:2]}/{name[:40]}.classes")  # one join: this is called for every file
 
 
 @contextmanager
@@ -104,16 +129,16 @@ def open_index(cache: Path, make: bool = False) -> Iterator[CacheIndex]:
         make: what the index lacks of its tables.
 
     Raises:
-        DataError: as ``errors_explained``, whatever is done while it is open.
+        DataError: as ``explain_cache_errors``, whatever is done while it is open.
     """
-    with errors_explained(cache), closing(sqlite3.connect(index_path(cache), timeout=BUSY_SECONDS)) as connection:
+    with explain_cache_errors(cache), closing(sqlite3.connect(index_path(cache), timeout=BUSY_SECONDS)) as connection:
         if make:
             connection.executescript(SCHEMA)
         yield CacheIndex(connection)
 
 
 @contextmanager
-def errors_explained(cache: Path) -> Iterator[None]:
+def explain_cache_errors(cache: Path) -> Iterator[None]:
     """Turn what goes wrong with the cache in a folder into one line.
 
     Raises:
@@ -140,3 +165,66 @@ def _below(folder: Path) -> tuple[bytes, bytes]:
     """The range of path keys of a folder's files, for BELOW."""
     key = path_key(folder).rstrip(b"/")
     return key + b"/", key + bytes([ord("/") + 1])
+
+
+@dataclass(frozen=True)
+class CachedFiles:
+    """Size of what the cache holds of some files.
+
+    Attributes:
+        n_files: audio files.
+        n_bytes: of their classes.
+    """
+
+    n_files: int
+    n_bytes: int
+
+
+def cached_bytes_of(cache: Path, folder: Path) -> CachedFiles:
+    """Return how much the cache holds of the files in a folder and below it.
+
+    Raises:
+        DataError: the cache is damaged.
+    """
+    clips = _clips_of(cache, folder)
+    return CachedFiles(len({path for path, _ in clips}), sum(_size(clip) for clip in {clip for _, clip in clips}))
+
+
+def cache_bytes(cache: Path) -> int:
+    """Return the size of the whole cache."""
+    return sum(_size(path) for path in cache.rglob("*"))
+
+
+def remove_unused(cache: Path, folder: Path) -> CachedFiles:
+    """Remove what only the files in a folder and below it use; a training that uses them now has to be started again.
+
+    Returns:
+        What the cache held of them.
+
+    Raises:
+        DataError: the cache is damaged or cannot be written.
+    """
+    if not index_path(cache).is_file():
+        return CachedFiles(0, 0)
+    before, clips = cached_bytes_of(cache, folder), {clip for _, clip in _clips_of(cache, folder)}
+    with open_index(cache) as index:
+        index.forget(folder)
+        for clip in clips - {clip_path(cache, *content) for content in index.contents()}:  # other folders' copies stay
+            clip.unlink(missing_ok=True)
+    return before
+
+
+def _clips_of(cache: Path, folder: Path) -> list[tuple[bytes, Path]]:
+    """Return each file below a folder that the index knows, and where its classes are."""
+    if not index_path(cache).is_file():
+        return []
+    with open_index(cache, make=True) as index:
+        return [(path, clip_path(cache, *content)) for path, *content in index.below(folder)]
+
+
+def _size(path: Path) -> int:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

@@ -6,19 +6,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from wavegen.audio.finding import READABLE, SERIES_ENDINGS, find_files
-from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import INAUDIBLE, MISSING_SECONDS, Level, Preparation
+from wavegen.audio.decoder import shut_down_decoders
+from wavegen.audio.find import READABLE, SERIES_ENDINGS, find_files
+from wavegen.audio.quantize import Classes, Quantizer, build_quantizer
+from wavegen.audio.waveform import INAUDIBLE, MISSING_SECONDS, Level, Preparation, build_preparation
+from wavegen.config import Config
 from wavegen.data.cache import ClipCache, ClipSettings, Progress, StoredClip
+from wavegen.data.conditioning import list_labels
 from wavegen.data.corpus import TAIL, Clip, Corpus
-from wavegen.data.listing import File, list_files, look_up
-from wavegen.data.split import split_clips
-from wavegen.errors import DataError
+from wavegen.data.split import File, list_files, look_up, split_clips
+from wavegen.errors import DataError, UsageError
 from wavegen.text import list_first, pluralize, printable
 
 Labels = Literal["none", "subfolders"]
 
+MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
 LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
+
+
+def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[Clip]:
+    """Read the recordings that a configuration names.
+
+    Args:
+        config: with ``data.folder``.
+        progress: called with (files done, files in all).
+
+    Raises:
+        UsageError: the configuration names no folder, or there is none.
+        DataError: it holds nothing to train on.
+    """
+    if config.data.folder is None:
+        raise UsageError("expected a folder of recordings: wavegen train DIR, or data.folder in the configuration")
+    corpus = build_corpus(
+        Path(config.data.folder),
+        preparation=build_preparation(config),
+        quantizer=build_quantizer(config),
+        validation=config.data.validation,
+        labels=config.data.labels,
+        cache=ClipCache(),
+        progress=progress,
+    )
+    shut_down_decoders()  # what follows may take days
+    return corpus
 
 
 def build_corpus(
@@ -82,6 +111,41 @@ def build_corpus(
         n_ignored=n_ignored,
         notes=(*notes, *(_loose_files(used) if labels == "subfolders" else []), *_warnings(clips, preparation.level)),
     )
+
+
+def with_labels(config: Config, corpus: Corpus[Clip]) -> Config:
+    """Return the configuration with its model's labels, in their order: those of the corpus, or those given.
+
+    Raises:
+        DataError: the corpus has a label that is not among those given, or too many.
+    """
+    if config.data.labels == "none":
+        return config
+    if config.data.label_names == "auto":
+        if len(corpus.labels) > MOST_LABELS:
+            raise DataError(
+                f"{corpus.folder}: expected at most {MOST_LABELS:,} sub-folders as labels, found {len(corpus.labels):,}"
+            )
+        return config.with_values("data", label_names=list(corpus.labels))
+    if strange := [name for name in corpus.labels if name not in config.data.label_names]:
+        raise DataError(
+            f"{corpus.folder}: expected the labels {list_labels(config.data.label_names)}, found "
+            f"{list_labels(strange)} besides; start a new run, with --init-from to keep what was learnt"
+        )
+    return config
+
+
+def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
+    """The clips' classes until so many samples are together, the last clip cut short; all of them without a limit."""
+    taken: list[Classes] = []
+    n_taken = 0
+    for clip in clips:
+        if limit is not None and n_taken >= limit:
+            break
+        classes = clip.classes()
+        taken.append(classes if limit is None else classes[: limit - n_taken])
+        n_taken += len(taken[-1])
+    return taken
 
 
 def _loose_files(files: Sequence[File]) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition, ConditionRows, Stretch, rows_of_stretches, stacked
+from wavegen.data.conditioning import ClipCondition, ConditionTable, Segment, join_segments, stack_tables
 from wavegen.errors import DataError
 
 
@@ -58,7 +58,7 @@ class Batch:
     inputs: npt.NDArray[Any]
     targets: npt.NDArray[Any]
     is_real: npt.NDArray[np.bool_]
-    condition: ConditionRows | None = None
+    condition: ConditionTable | None = None
     first: int = 0
 
 
@@ -220,7 +220,7 @@ class WindowStream(Tape, Generic[Source]):
         field, length = self.receptive_field, self.receptive_field + self.window_targets
         samples = np.full((count, length), self.silence, dtype=np.int64)
         is_real = np.zeros((count, length), dtype=np.bool_)
-        seen: list[list[Stretch]] = [[] for _ in range(count)]
+        seen: list[list[Segment]] = [[] for _ in range(count)]
         for row in range(count):
             for piece in self.pieces(first + row):
                 clip, stop = self.clips[piece.clip], piece.begin + piece.length
@@ -232,7 +232,7 @@ class WindowStream(Tape, Generic[Source]):
                     seen[row].append((self.condition_of(clip), piece.begin, stop))
         condition = None
         if self.condition_of is not None:  # a step predicts the sample after its input
-            rows = stacked([rows_of_stretches(stretches, self._table_rows, length) for stretches in seen])
+            rows = stack_tables([join_segments(stretches, self._table_rows, length) for stretches in seen])
             condition = rows._replace(row_of=np.ascontiguousarray(rows.row_of[:, 1:]))
         # where the silence is negative, what is no target is a class all the same
         return Batch(samples[:, :-1], np.maximum(samples[:, field:], 0), is_real[:, field:], condition, first)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
+from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import DataError
 from wavegen.evaluation.baselines import Baselines
 from wavegen.evaluation.baselines import clip_bits as baseline_clip_bits

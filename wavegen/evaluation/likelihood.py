@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition
+from wavegen.data.conditioning import ClipCondition
 from wavegen.device import one_thread_each, torch_threads
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import Network

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from wavegen.audio.conditions import list_labels
-from wavegen.audio.signal import INAUDIBLE
+from wavegen.audio.quantize import build_quantizer
+from wavegen.audio.waveform import INAUDIBLE, build_preparation
 from wavegen.config import Config, TrainingConfig
+from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.data.corpus import Corpus
-from wavegen.data.reading import build_conditioner, build_preparation, build_quantizer
 from wavegen.device import describe_device
 from wavegen.model.network import Network
 from wavegen.report.inspection.config import block_in_words, output_in_words

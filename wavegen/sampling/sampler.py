@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import UsageError
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines.engine import ClassArray, Engine

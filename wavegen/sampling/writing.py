@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from wavegen.audio.quantize import Floats
-from wavegen.audio.writer import AudioWriter
+from wavegen.audio.write import AudioWriter
 from wavegen.errors import UsageError
 
 MOST_CLIPS = 500  # all are open at once, and systems allow a thousand

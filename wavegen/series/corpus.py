@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.finding import SERIES_ENDINGS, FoundAudio, find_files
+from wavegen.audio.find import SERIES_ENDINGS, FoundAudio, find_files
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, Split
-from wavegen.data.listing import File, list_files, look_up
-from wavegen.data.split import split_clips
+from wavegen.data.split import File, list_files, look_up, split_clips
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, read_series
 from wavegen.series.synthetic import N_TRAIN, N_VALIDATION, make_sine_mixtures
@@ -202,7 +201,7 @@ def _sine_mixtures(n_points: int) -> Values:
 
 
 def find_series(folder: Path) -> FoundAudio:
-    """List the files of series in a folder; as ``wavegen.audio.finding.find_files``."""
+    """List the files of series in a folder; as ``wavegen.audio.find.find_files``."""
     return find_files(folder, SERIES_ENDINGS, frozenset(), "series (.npy, .csv)")
 
 

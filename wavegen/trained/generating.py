@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition, list_labels
-from wavegen.audio.features import Frames, clip_frames
 from wavegen.audio.levels import RecordingProfile
+from wavegen.audio.mel import Frames, clip_frames
 from wavegen.audio.quantize import Floats
+from wavegen.data.conditioning import ClipCondition, list_labels
 from wavegen.device import available_cores
 from wavegen.errors import UsageError
 from wavegen.model.truncation import Truncation
@@ -242,7 +242,7 @@ class Generating(Model):
         return clip_frames(self.conditioner.mel, self.quantizer, self.quantizer.encode(mono(waveform)))
 
     def read_mel(self, path: str | Path) -> Frames:
-        """A ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.features``.
+        """A ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.mel``.
 
         Raises:
             UsageError: the file is not there, its frames do not follow the model's convention, or it takes none.

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import Conditioner, parse_label
-from wavegen.audio.quantize import Floats
-from wavegen.audio.signal import load_waveform
+from wavegen.audio.quantize import Floats, build_quantizer
+from wavegen.audio.waveform import build_preparation, load_waveform
 from wavegen.config import Config
+from wavegen.data.conditioning import Conditioner, build_conditioner, parse_label
 from wavegen.data.corpus import Corpus
-from wavegen.data.reading import build_conditioner, build_preparation, build_quantizer
 from wavegen.device import choose_device
 from wavegen.errors import DataError, UsageError
 from wavegen.model.outputs import build_distribution

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition, list_labels
-from wavegen.audio.finding import find_audio
+from wavegen.audio.find import find_audio
 from wavegen.audio.quantize import Floats
-from wavegen.audio.signal import Preparation, load_waveform
-from wavegen.data.reading import first_samples
+from wavegen.audio.waveform import Preparation, load_waveform
+from wavegen.data.conditioning import ClipCondition, list_labels
+from wavegen.data.recordings import first_samples
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config
+from wavegen.data.conditioning import ClipCondition, build_conditioner
 from wavegen.data.corpus import Clip, Corpus, by_content
-from wavegen.data.reading import build_conditioner, first_samples
+from wavegen.data.recordings import first_samples
 from wavegen.data.windows import WindowStream
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip

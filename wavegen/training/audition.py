@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition
 from wavegen.audio.quantize import Quantizer
+from wavegen.data.conditioning import ClipCondition
 from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import list_labels
 from wavegen.config import Config, differences
-from wavegen.data.reading import build_conditioner
+from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.errors import ModelError
 from wavegen.model.shapes import condition_columns, fold_weight_norm, parameter_shapes, with_gains
 from wavegen.runs.checkpoint import Arrays, Checkpoint

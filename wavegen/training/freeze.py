@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from wavegen.audio.conditions import ClipCondition, rows_of_stretches, stacked
+from wavegen.audio.quantize import build_quantizer
 from wavegen.config import Config
+from wavegen.data.conditioning import ClipCondition, build_conditioner, join_segments, stack_tables
 from wavegen.data.corpus import Corpus
-from wavegen.data.reading import build_conditioner, build_quantizer
 from wavegen.data.windows import Batch
 from wavegen.errors import TrainingError
 from wavegen.evaluation.likelihood import model_bits
@@ -259,7 +259,7 @@ class Trial:
         condition, steps = noise_condition(self.config, inputs.shape[1]), inputs.shape[1]
         rows = None
         if condition is not None:
-            rows = stacked([rows_of_stretches([(condition, 0, steps)], condition.most_rows(steps, 1), steps)] * size)
+            rows = stack_tables([join_segments([(condition, 0, steps)], condition.most_rows(steps, 1), steps)] * size)
         return Batch(inputs, targets, np.ones(targets.shape, dtype=np.bool_), rows)
 
 

@@ -8,9 +8,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.quantize import build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
-from wavegen.data.reading import build_quantizer, read_recordings, with_labels
+from wavegen.data.recordings import read_recordings, with_labels
 from wavegen.data.windows import Batch
 from wavegen.evaluation.measure import Measure
 from wavegen.model.network import Network

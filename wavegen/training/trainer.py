@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavegen.audio.writer import AudioWriter
+from wavegen.audio.write import AudioWriter
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wavegen.audio.files import AudioInfo, read_blocks
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.signal import MISSING_SECONDS, to_mono
+from wavegen.audio.read import AudioInfo, read_blocks
+from wavegen.audio.waveform import MISSING_SECONDS, to_mono
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.inspection.level import LevelMeter
 from wavegen.report.inspection.quantization import QuantizationMeter

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from wavegen.audio.conditions import list_labels
 from wavegen.audio.levels import RecordingProfile
+from wavegen.data.conditioning import list_labels
 from wavegen.evaluation.measure import Measure, measure_in, measure_of
 from wavegen.report.inspection.config import network_facts, network_table
 from wavegen.report.inspection.inspection import Inspection

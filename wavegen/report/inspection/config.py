@@ -7,9 +7,9 @@ from collections import Counter
 from itertools import groupby
 from typing import Any
 
-from wavegen.audio.conditions import list_labels
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config, LayerConfig, ModelConfig, load_config
+from wavegen.data.conditioning import list_labels
 from wavegen.report.inspection.inspection import Inspection
 from wavegen.report.tables import Table, facts, file_size, minutes
 from wavegen.text import printable

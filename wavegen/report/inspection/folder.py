@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from wavegen.audio.files import AudioInfo, probe
-from wavegen.audio.finding import find_audio
+from wavegen.audio.find import find_audio
+from wavegen.audio.read import AudioInfo, probe
 from wavegen.config import load_config
 from wavegen.data.cache import ClipCache
-from wavegen.data.housekeeping import Kept, cache_bytes, kept_of
+from wavegen.data.cache_index import CachedFiles, cache_bytes, cached_bytes_of
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.report.inspection.audio import describe_encoding
 from wavegen.report.inspection.inspection import Inspection, Progress
@@ -66,10 +66,10 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, hear: bool
     seconds = {name: heard[name].seconds if hear else header.seconds for name, header in usable.items()}
     known = sorted(length for length in seconds.values() if length is not None)
     formats = _group(usable, seconds)
-    cache, kept = None, Kept(0, 0)
+    cache, kept = None, CachedFiles(0, 0)
     with contextlib.suppress(DataError, UsageError):  # headers can be read without one
         cache = ClipCache()
-        kept = kept_of(cache, folder)
+        kept = cached_bytes_of(cache.folder, folder)
     values = {
         "kind": "folder",
         "path": str(folder),
@@ -180,11 +180,11 @@ def _tables(
     return tables
 
 
-def _cached(kept: Kept, cache: ClipCache | None) -> str | None:
+def _cached(kept: CachedFiles, cache: ClipCache | None) -> str | None:
     """What was decoded before; --drop-cache frees it."""
     if cache is None or not kept.n_files:
         return None
-    whole = f"{file_size(cache_bytes(cache))} in all at {printable(cache.folder)}"
+    whole = f"{file_size(cache_bytes(cache.folder))} in all at {printable(cache.folder)}"
     return f"{pluralize(kept.n_files, 'file')} decoded, {file_size(kept.n_bytes)} (of {whole})"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.files import AudioInfo, Floats
+from wavegen.audio.read import AudioInfo, Floats
 
 PIECE_SECONDS = 0.01  # level is followed in pieces of this length
 SILENCE_DB = 60.0  # below the loudest piece: what librosa, and so `audio.trim_db`, takes for silence by default

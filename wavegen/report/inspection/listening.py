@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.files import read_blocks
-from wavegen.audio.signal import MISSING_SECONDS
+from wavegen.audio.read import read_blocks
+from wavegen.audio.waveform import MISSING_SECONDS
 from wavegen.errors import AudioError, UsageError
 from wavegen.report.inspection.inspection import Progress
 from wavegen.report.inspection.level import SILENCE_DB, LevelMeter

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.files import Floats
 from wavegen.audio.quantize import Quantizer
+from wavegen.audio.read import Floats
 from wavegen.report.inspection.level import energy
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.finding import SERIES_ENDINGS, find_audio
+from wavegen.audio.find import SERIES_ENDINGS, find_audio
 from wavegen.errors import DataError
 from wavegen.report.inspection.inspection import Inspection, Progress
 from wavegen.report.tables import Table, facts, first_rows

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from wavegen.audio.files import Floats
+from wavegen.audio.read import Floats
 from wavegen.report.page.charts import SIZE, Axis
 from wavegen.report.page.markup import Markup, tag
 from wavegen.report.page.samples import Sound

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.files import Floats
+from wavegen.audio.read import Floats
 from wavegen.errors import AudioError, UsageError, WavegenError
 from wavegen.report.inspection.inspection import Progress
 
@@ -128,8 +128,8 @@ def read_auditions(run: Path, names: Sequence[str]) -> tuple[list[Sound], list[s
     Returns:
         The auditions, and why some are missing.
     """
-    from wavegen.audio.files import decode
-    from wavegen.audio.signal import to_mono
+    from wavegen.audio.read import decode
+    from wavegen.audio.waveform import to_mono
 
     last = len(names) - 1
     chosen = sorted({round(i * last / (MOST_AUDITIONS - 1)) for i in range(MOST_AUDITIONS)}) if names else []

@@ -85,9 +85,9 @@ def audio_figure(source: Path) -> Figure:
     Raises:
         AudioError, UsageError: the file cannot be read.
     """
-    from wavegen.audio.files import read_blocks
     from wavegen.audio.quantize import Quantizer
-    from wavegen.audio.signal import to_mono
+    from wavegen.audio.read import read_blocks
+    from wavegen.audio.waveform import to_mono
     from wavegen.report.inspection.quantization import QuantizationMeter
     from wavegen.text import printable
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition
+from wavegen.data.conditioning import ClipCondition
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.conditions import ClipCondition
+from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import Distribution, Softmax
 from wavegen.model.shapes import ACTIVATIONS
 from wavegen.model.truncation import Truncation

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wavegen.audio.conditions import ClipCondition
+from wavegen.data.conditioning import ClipCondition
 from wavegen.model.conditioning import Condition
 from wavegen.model.layers import ResidualBlock, activate
 from wavegen.model.network import Network

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavegen.audio.conditions import ClipCondition
+from wavegen.data.conditioning import ClipCondition
 from wavegen.device import torch_threads
 from wavegen.model.network import Network
 from wavegen.model.truncation import Truncation

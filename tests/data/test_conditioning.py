@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from wavegen.audio.conditions import Conditioner, list_labels, parse_label
-from wavegen.audio.features import MelSpectrogram, clip_frames
+from wavegen.audio.mel import MelSpectrogram, clip_frames
 from wavegen.audio.quantize import Quantizer
+from wavegen.data.conditioning import Conditioner, list_labels, parse_label
 from wavegen.errors import DataError, UsageError
 
 QUANTIZER = Quantizer("mu_law", 256)

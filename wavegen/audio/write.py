@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.files import Floats
-from wavegen.audio.finding import suffix
+from wavegen.audio.find import suffix
+from wavegen.audio.read import Floats
 from wavegen.errors import AudioError, UsageError
 from wavegen.output_file import already_exists, check_writable
 from wavegen.text import printable

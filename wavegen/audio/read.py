@@ -1,4 +1,4 @@
-"""Read audio files: headers, and samples block by block. See `wavegen.audio.decoding` for who decodes."""
+"""Read audio files: headers, and samples block by block. See `wavegen.audio.decoder` for who decodes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.decoding import Decoder, DecoderError, borrow_decoder
-from wavegen.audio.finding import NEEDS_CONVERSION, ffmpeg_command, suffix
+from wavegen.audio.decoder import Decoder, DecoderError, acquire_decoder
+from wavegen.audio.find import NEEDS_CONVERSION, ffmpeg_command, suffix
 from wavegen.errors import AudioError, UsageError
 from wavegen.text import describe_kind, printable
 
@@ -70,7 +70,7 @@ def probe(path: Path) -> AudioInfo:
         AudioError: it is not audio that libsndfile reads.
     """
     _check_file(path)
-    with borrow_decoder() as decoder:
+    with acquire_decoder() as decoder:
         return _open_audio(path, decoder, 0)[0]
 
 
@@ -148,7 +148,7 @@ def _open_audio(path: Path, decoder: Decoder, n_values: int) -> tuple[AudioInfo,
 def _decode(path: Path) -> Iterator[AudioInfo | Floats]:
     """First what the header says, then the blocks; whoever drops the iterator gives the decoder back."""
     where = printable(path)
-    with borrow_decoder() as decoder:
+    with acquire_decoder() as decoder:
         info, samples = _open_audio(path, decoder, BLOCK_VALUES)
         yield info
         max_frames = min(MAX_FRAMES, MAX_SECONDS * info.rate_hz)

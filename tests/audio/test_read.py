@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavegen.audio.files import AudioInfo, decode, probe, read_blocks
-from wavegen.audio.finding import find_audio
-from wavegen.audio.writer import AudioWriter
+from wavegen.audio.find import find_audio
+from wavegen.audio.read import AudioInfo, decode, probe, read_blocks
+from wavegen.audio.write import AudioWriter
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import printable
 
@@ -312,7 +312,7 @@ def test_files_beyond_the_limit_are_refused(tmp_path, monkeypatch):
     (tmp_path / "days.wav").write_bytes(wav_header(200_000, rate_hz=1) + bytes(200_000))
     with pytest.raises(AudioError, match=r"days\.wav: longer than 24\.0 hours; cut it into shorter files: ffmpeg -i"):
         decode(tmp_path / "days.wav")
-    monkeypatch.setattr("wavegen.audio.files.MAX_FRAMES", 99_999)
+    monkeypatch.setattr("wavegen.audio.read.MAX_FRAMES", 99_999)
     soundfile.write(tmp_path / "long.wav", noise(100_000), RATE)
     with pytest.raises(AudioError, match=r"long\.wav: longer than 0\.0 hours"):
         decode(tmp_path / "long.wav")

@@ -18,13 +18,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.features import Frames, MelSpectrogram, clip_frames, normalized
-from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.audio.mel import Frames, MelSpectrogram, clip_frames, normalized
+from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
+from wavegen.config import Config
 from wavegen.errors import DataError, UsageError
 from wavegen.text import list_first, printable
 
 
-class ConditionRows(NamedTuple):
+class ConditionTable(NamedTuple):
     """A table of conditions, and which of its rows each step sees; a batch of them has B in front of all.
 
     Attributes:
@@ -54,17 +55,19 @@ class ClipCondition:
     hop_length: int = 1
     upsampling: int = 1
 
-    def rows(self, first: int, stop: int) -> ConditionRows:
+    def rows(self, first: int, stop: int) -> ConditionTable:
         """The conditions of the samples first .. stop - 1, which may lie before the clip."""
         if self.frames is None:
             labels = None if self.label is None else self.label[None]
-            return ConditionRows(labels, None, np.zeros(stop - first, np.int64))
+            return ConditionTable(labels, None, np.zeros(stop - first, np.int64))
         within = np.clip(np.arange(first, stop), 0, len(self.frames) * self.hop_length - 1)
         frame, inside = np.divmod(within, self.hop_length)
         begin = int(frame[0])
         frames = self.padded_frames(begin, int(frame[-1]) + 1)
         index = (frame - begin + 1) * self.upsampling + inside // (self.hop_length // self.upsampling)
-        return ConditionRows(None if self.label is None else np.repeat(self.label[None], len(frames), 0), frames, index)
+        return ConditionTable(
+            None if self.label is None else np.repeat(self.label[None], len(frames), 0), frames, index
+        )
 
     @property
     def rows_per_frame(self) -> int:
@@ -83,10 +86,10 @@ class ClipCondition:
         return normalized(self.frames[begin : int(places[-1]) + 1])[places - begin]
 
 
-Stretch = tuple[ClipCondition, int, int]  # of a clip: from one of its samples to another
+Segment = tuple[ClipCondition, int, int]  # of a clip: from one of its samples to another
 
 
-def rows_of_stretches(stretches: Sequence[Stretch], n_rows: int, length: int) -> ConditionRows:
+def join_segments(stretches: Sequence[Segment], n_rows: int, length: int) -> ConditionTable:
     """The conditions of stretches of clips that follow each other.
 
     Args:
@@ -106,14 +109,14 @@ def rows_of_stretches(stretches: Sequence[Stretch], n_rows: int, length: int) ->
         return np.pad(np.concatenate(known), ((0, n_rows - begin), (0, 0))) if known else None
 
     steps = np.concatenate(index)
-    return ConditionRows(
+    return ConditionTable(
         table([part.labels for part in parts]),
         table([part.frames for part in parts]),
         np.pad(steps, (0, length - len(steps)), mode="edge"),
     )
 
 
-def stacked(sequences: Sequence[ConditionRows]) -> ConditionRows:
+def stack_tables(sequences: Sequence[ConditionTable]) -> ConditionTable:
     """Conditions of equal size side by side, as a batch."""
 
     def stack(arrays: Sequence[Floats | None]) -> Floats | None:
@@ -121,7 +124,7 @@ def stacked(sequences: Sequence[ConditionRows]) -> ConditionRows:
         return np.stack(known) if known else None
 
     labels, frames = stack([one.labels for one in sequences]), stack([one.frames for one in sequences])
-    return ConditionRows(labels, frames, np.stack([one.row_of for one in sequences]))
+    return ConditionTable(labels, frames, np.stack([one.row_of for one in sequences]))
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,30 @@ class Conditioner:
         if label not in self.labels:
             raise DataError(f"the label {label!r} is none of this model's: {list_labels(self.labels)}")
         return np.array([name == label for name in self.labels], np.float32)
+
+
+def build_conditioner(config: Config) -> Conditioner:
+    """How the clips of the model that a configuration describes are conditioned.
+
+    As long as the labels are not known (``data.label_names: auto``), one stands for all, without a name.
+    """
+    names = config.data.label_names
+    mel = config.mel
+    return Conditioner(
+        labels=tuple([""] * config.n_labels if names == "auto" else names[: config.n_labels]),
+        mel=None
+        if mel.n_mels is None
+        else MelSpectrogram(
+            sample_rate_hz=config.audio.sample_rate_hz,
+            n_mels=mel.n_mels,
+            n_fft=mel.n_fft,
+            hop_length=mel.hop_length,
+            f_min=mel.f_min,
+            f_max=config.audio.sample_rate_hz / 2 if mel.f_max is None else mel.f_max,
+        ),
+        upsampling=mel.upsampling,
+        quantizer=build_quantizer(config),
+    )
 
 
 def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:

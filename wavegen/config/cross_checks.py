@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from wavegen.config.explanation import show
 from wavegen.config.schema import KEYS_OF_KINDS, AudioConfig, Config, foreign_keys
-from wavegen.config.yaml_source import KeyPath, YamlSource
+from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
 MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings hear each of so many often enough
 LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 
 
-def contradictions(source: YamlSource) -> dict[KeyPath, str]:
+def conflicting_keys(source: YamlSource) -> dict[KeyPath, str]:
     """What is wrong in a document although each key by itself is right."""
     problems = _foreign(source) | dict.fromkeys(source.repeated, "this key was already given; remove one")
     names = source.value(("data", "label_names"))
@@ -33,7 +32,7 @@ def _foreign(source: YamlSource) -> dict[KeyPath, str]:
     }
 
 
-def disagreements(config: Config) -> dict[KeyPath, str]:
+def check_consistency(config: Config) -> dict[KeyPath, str]:
     """What is wrong in one key because of another."""
     return {
         **_class_disagreements(config),

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchaudio
 
-from wavegen.audio.features import FLOOR, LOWEST, ClipFrames, MelSpectrogram, clip_frames, normalized
+from wavegen.audio.mel import FLOOR, LOWEST, ClipFrames, MelSpectrogram, clip_frames, normalized
 from wavegen.audio.quantize import Quantizer
 from wavegen.errors import UsageError
 

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from wavegen.audio.files import MAX_FRAMES, Floats, read_blocks
+from wavegen.audio.read import MAX_FRAMES, Floats, read_blocks
 from wavegen.errors import AudioError
 from wavegen.text import printable
+
+if TYPE_CHECKING:
+    from wavegen.config import Config
 
 Level = Literal["keep", "peak", "rms"]
 
@@ -78,6 +81,22 @@ class Preparation:
         return waveform
 
 
+def build_preparation(config: Config) -> Preparation:
+    """Return the preparation of the recordings that a configuration trains on.
+
+    Clips with mel spectrograms are never cut: what is made of a spectrogram is as long as its recording.
+    """
+    audio, whole = config.audio, config.mel.n_mels is not None
+    return Preparation(
+        audio.sample_rate_hz,
+        audio.remove_dc,
+        None if whole else audio.trim_db,
+        None if whole else audio.pause_seconds,
+        audio.level,
+        audio.max_gain_db,
+    )
+
+
 @dataclass(frozen=True)
 class LoadedAudio:
     """A file as a model hears it, and what happened on the way.
@@ -105,7 +124,7 @@ def load_waveform(path: Path, preparation: Preparation) -> LoadedAudio:
         preparation: the model's.
 
     Raises:
-        UsageError, AudioError: as `wavegen.audio.files.read_blocks`, or it is too long at the model's rate, or its own
+        UsageError, AudioError: as `wavegen.audio.read.read_blocks`, or it is too long at the model's rate, or its own
             is none of audio.
     """
     info, blocks = read_blocks(path)

@@ -7,7 +7,7 @@ import soundfile
 import torch
 import torchaudio
 
-from wavegen.audio.signal import (
+from wavegen.audio.waveform import (
     FADE_SECONDS,
     PEAK_LEVEL,
     RMS_LEVEL,

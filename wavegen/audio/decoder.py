@@ -1,0 +1,269 @@
+"""Decode audio in processes of their own: a file that crashes the decoder, or hangs it, fails alone, with a reason.
+
+The two ends of the pipe are in this module. It is run by its path as the decoder process and imports nothing else of
+wavegen, and numpy only on the asking side: the process starts in a quarter of a second. A request on its standard input
+is a letter, a number and a path's length in four bytes each, and the path:
+
+    H 0 path     read the header
+    D n path     decode, n values at a time
+
+Answers on its standard output are a letter, the length of what follows, and that. They come as fast as they are read:
+
+    h  {"rate_hz", "channels", "frames", "container", "encoding"}
+    s  float32 samples of all channels, interleaved; one answer for each block
+    e  {"code", "text"}: libsndfile's error number, if it has one, and its message; the last answer about this file
+    .  the end; the last answer about this file
+
+When the pipe breaks, the exit status of the process tells why.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+COMMAND = [sys.executable, "-P", __file__]
+REQUEST = struct.Struct("<cII")
+ANSWER = struct.Struct("<cI")
+ANSWER_SECONDS = 60.0  # for opening a file, or for 1.5 seconds of stereo: a decoder that takes longer hangs
+MEMORY_BYTES = 2 << 30  # of addresses: headers lie about what they need
+PIPE_BYTES = 1 << 20  # the decoder may be ahead by this much: a block and more
+MOST_LEFT = 20  # unread answers that are skipped; where there are more, starting another process is quicker
+
+
+class DecoderError(Exception):
+    """The decoder refused a file.
+
+    Args:
+        text: the reason.
+        code: libsndfile's error number, if it has one.
+        lasting: it would refuse the file again.
+    """
+
+    def __init__(self, text: str, code: int | None = None, lasting: bool = True) -> None:
+        super().__init__(text)
+        self.code, self.lasting = code, lasting
+
+
+class Decoder:
+    """A process that decodes one file after the other."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [*COMMAND, str(ANSWER_SECONDS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # decoders print much about a damaged file
+            pipesize=PIPE_BYTES,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,  # the terminal's Ctrl-C does not reach it: it ends with this process
+        )
+        self._done = True  # with the last file
+        self._in_step = True  # no answer is read in part
+
+    def decode(self, path: Path, n_values: int) -> tuple[dict[str, Any], Iterator[npt.NDArray[np.float32]]]:
+        """Open a file.
+
+        Args:
+            path: of the file.
+            n_values: samples of all channels together in a block; 0 reads the header alone.
+
+        Returns:
+            The header, as ``header_of``; and an iterator of blocks of interleaved samples, decoded on demand.
+
+        Raises:
+            DecoderError: the file cannot be opened, or (while iterating) it is damaged.
+        """
+        where = os.fsencode(path.absolute())
+        assert self._process.stdin is not None
+        self._done = self._in_step = False
+        with suppress(BrokenPipeError):  # nothing will be received either
+            self._process.stdin.write(REQUEST.pack(b"D" if n_values else b"H", n_values, len(where)) + where)
+            self._process.stdin.flush()
+        self._in_step = True
+        _, header = self._receive()
+        return json.loads(header), self._samples()
+
+    def _samples(self) -> Iterator[npt.NDArray[np.float32]]:
+        import numpy as np
+
+        while (answer := self._receive())[0] != b".":
+            yield np.frombuffer(answer[1], np.float32)
+
+    def finish(self) -> bool:
+        """Leave the file; return whether the process can be used for another one."""
+        with suppress(DecoderError):
+            for _ in range(MOST_LEFT):
+                if self._done or not self._in_step:
+                    break
+                self._receive()
+        return self._done and self._in_step
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _receive(self) -> tuple[bytes, bytearray]:
+        """Read the next answer.
+
+        Raises:
+            DecoderError: the answer is an error, or the process has ended.
+        """
+        self._in_step = False
+        kind, n = ANSWER.unpack(self._receive_bytes(ANSWER.size))
+        content = self._receive_bytes(n)
+        self._in_step, self._done = True, kind in b".e"
+        if kind == b"e":
+            raise DecoderError(**json.loads(content))
+        return kind, content
+
+    def _receive_bytes(self, n: int) -> bytearray:
+        assert self._process.stdout is not None
+        content = bytearray(n)
+        if self._process.stdout.readinto(content) < n:  # type: ignore[attr-defined]
+            raise self._describe_exit()
+        return content
+
+    def _describe_exit(self) -> DecoderError:
+        code = self._process.wait()
+        if code == -signal.SIGKILL:  # sent by the system, not caused by the file
+            return DecoderError("the decoder was killed, perhaps for lack of memory", lasting=False)
+        if code == -signal.SIGALRM:
+            return DecoderError(f"the decoder hung on it and was stopped after {ANSWER_SECONDS:g} s")
+        if code < 0:
+            return DecoderError(f"it crashes the decoder, {signal.Signals(-code).name}")
+        return DecoderError(f"the decoder ended with exit code {code}")
+
+
+_idle: list[Decoder] = []
+_parents: list[Decoder] = []
+_lock = threading.Lock()
+
+
+@contextmanager
+def acquire_decoder() -> Iterator[Decoder]:
+    """Lend a decoder for one file: one that is idle, or a new one."""
+    with _lock:
+        decoder = _idle.pop() if _idle else None
+    decoder = decoder or Decoder()
+    usable = False
+    try:
+        try:
+            yield decoder
+        finally:
+            usable = decoder.finish()
+    finally:
+        if usable:
+            with _lock:
+                _idle.append(decoder)
+        else:
+            decoder.end()
+
+
+def shut_down_decoders() -> None:
+    """End the idle decoder processes."""
+    with _lock:
+        ended = list(_idle)
+        _idle.clear()
+    for decoder in ended:
+        decoder.end()
+
+
+def _forget_decoders() -> None:
+    """In a forked process, leave the decoders to the parent; in a list, for Popen's destructor polls the process."""
+    global _idle, _lock, _parents
+    _parents, _idle, _lock = _idle, [], threading.Lock()
+
+
+# --- the decoder process -------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Answer requests until the pipe is closed."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else ANSWER_SECONDS
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    while len(request := requests.read(REQUEST.size)) == REQUEST.size:
+        kind, n_values, length = REQUEST.unpack(request)
+        steps = answers_about(requests.read(length), n_values if kind == b"D" else 0)
+        while True:
+            signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal kills the process, wherever it hangs
+            step = next(steps, None)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if step is None:
+                break
+            answer, content = step
+            answers.write(ANSWER.pack(answer, len(content)))
+            answers.write(content)
+        answers.flush()
+
+
+def answers_about(path: bytes, n_values: int) -> Iterator[tuple[bytes, bytes | memoryview]]:
+    """Yield the answers to one request; with 0 values the header alone."""
+    try:
+        with open_forward(path) as source:
+            yield b"h", json.dumps(header_of(source)).encode()
+            n_frames = max(1, n_values // source.channels) if n_values else 0
+            block = bytearray(4 * n_frames * source.channels)
+            while n_frames and (count := source.buffer_read_into(block, dtype="float32")):
+                yield b"s", memoryview(block)[: 4 * count * source.channels]
+    except Exception as error:
+        text = getattr(error, "error_string", None) or f"{type(error).__name__}: {error}"
+        yield b"e", json.dumps({"code": getattr(error, "code", None), "text": text}).encode()
+    else:
+        yield b".", b""
+
+
+def limit(what: int, most: int) -> None:
+    """Lower a limit of this process, where the system allows it."""
+    soft, hard = resource.getrlimit(what)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(what, (most if soft == resource.RLIM_INFINITY else min(soft, most), hard))
+
+
+def open_forward(path: bytes) -> Any:
+    """Open a file as a soundfile.SoundFile that is read from front to back."""
+    import soundfile
+
+    class ForwardOnly(soundfile.SoundFile):  # type: ignore[misc]
+        """Soundfile seeks after each block, and fails at the end of a FLAC whose header knows no length."""
+
+        def seekable(self) -> bool:
+            return False
+
+    return ForwardOnly(path)
+
+
+def header_of(source: Any) -> dict[str, Any]:
+    """Return an open file's header."""
+    return {
+        "rate_hz": source.samplerate,
+        "channels": source.channels,
+        "frames": source.frames,
+        "container": source.format,
+        "encoding": source.subtype,
+    }
+
+
+if __name__ == "__main__":
+    main()
+else:
+    atexit.register(shut_down_decoders)
+    os.register_at_fork(after_in_child=_forget_decoders)
