@@ -32,7 +32,7 @@ import torch.utils.tensorboard
 
 import wavegen.cli
 from wavegen.__main__ import main
-from wavegen.report.pictures import draw_audio
+from wavegen.report.plots.audio import draw_audio
 from wavegen.sampling.engines.numba_fused import compile_kernel
 
 PR_CAPBSET_DROP = 24

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import soundfile
 
-from wavegen.report.inspection import inspect_path
+from wavegen.inspect import inspect_path
+from wavegen.report.inspected import tables_of
 from wavegen.report.tables import print_tables
 
 RATE = 16000
@@ -24,14 +25,14 @@ def write(path, waveform, rate_hz=RATE, subtype=None):
 
 def text_of(inspection):
     file = io.StringIO()
-    print_tables(inspection.tables, file)
+    print_tables(tables_of(inspection), file)
     return file.getvalue()
 
 
 def inspected(path, kind):
     """The facts, after a trip through strict JSON, and the printed tables."""
     inspection = inspect_path(str(path))
-    facts = json.loads(json.dumps(inspection.facts, allow_nan=False))
-    assert facts == inspection.facts
+    facts = json.loads(json.dumps(inspection.as_dict(), allow_nan=False))
+    assert facts == inspection.as_dict()
     assert inspection.kind == facts["kind"] == kind
     return facts, text_of(inspection)

@@ -466,23 +466,27 @@ def test_inspect_knows_everything_that_the_tool_touches(home, tmp_path):
     assert (tmp_path / "folder.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_inspect_drops_what_was_decoded(home, tmp_path):
+def test_cache_frees_what_was_decoded(home, tmp_path):
     folder = shutil.copytree(home / "recordings", tmp_path / "copied")
     environment = {"WAVEGEN_CACHE": str(tmp_path / "cache")}
     wavegen("train", folder, "--config", home / "tiny.yaml", "--run", tmp_path / "run", "--steps", "1", **environment)
     assert " decoded, " in wavegen("inspect", folder, **environment).stdout
-    assert "dropped from the cache: " in wavegen("inspect", folder, "--drop-cache", **environment).stderr
+    shown = wavegen("cache", folder, **environment).stdout
+    assert f"{tmp_path / 'cache'}" in shown
+    assert "this folder" in shown
+    assert "freed: " in wavegen("cache", folder, "--free", **environment).stderr
+    assert "this folder  0 files, 0 bytes" in wavegen("cache", folder, **environment).stdout
     assert " decoded, " not in wavegen("inspect", folder, **environment).stdout
-    assert "expected one folder" in wavegen("inspect", "small", "--drop-cache", exit_code=2, **environment).stderr
+    assert "this folder" not in wavegen("cache", **environment).stdout
 
 
-def test_inspect_compares_runs_and_writes_a_page(home, tmp_path):
+def test_inspect_compares_runs_and_report_writes_a_page(home, tmp_path):
     run = home / "runs" / "recordings"
     compared = json.loads(wavegen("inspect", run, run, "--json", "--plot", tmp_path / "two.png").stdout)
     assert len(compared["runs"]) == 2
     assert compared["differences"] == {}
     page = tmp_path / "run.html"
-    arguments = ["inspect", run, "--html", page, "--sample-seconds", "0.1", "--temperatures", "0.5,1"]
+    arguments = ["report", run, "-o", page, "--sample-seconds", "0.1", "--temperatures", "0.5,1"]
     assert "written: " in wavegen(*arguments).stderr
     assert page.read_text(encoding="utf-8").count("<audio") == 3  # and the run's audition
     written = page.stat().st_mtime_ns
@@ -651,15 +655,14 @@ WRONG_CALLS = {
     "existing picture": (["inspect", "small", "--plot", "old.png"], 2, "old.png: already exists"),
     "picture into nowhere": (["inspect", "small", "--plot", "no/a.png"], 2, "the folder no does not exist"),
     "comparison with no run": (["inspect", "runs/recordings", "small"], 2, "small: expected a run to compare"),
-    "page about no run": (["inspect", "recordings", "--html", "a.html"], 2, "--html: expected a run, found none at"),
-    "page about two runs": (
-        ["inspect", "runs/recordings", "runs/recordings", "--html", "a.html"],
-        2,
-        "--html: expected one run, found 2 paths",
-    ),
+    "page about no run": (["report", "recordings", "-o", "a.html"], 2, "expected a run folder, found none at"),
+    "cache of no folder": (["cache", "small"], 2, "small: expected a folder of recordings, found none"),
+    "cache of nothing": (["cache", "--free"], 2, "--free: expected a folder of recordings"),
+    "page by its old option": (["inspect", "runs/recordings", "--html", "a.html"], 2, "use: wavegen report RUN -o"),
+    "cache by its old option": (["inspect", "recordings", "--drop-cache"], 2, "use: wavegen cache DIR --free"),
     "listening to a run": (["inspect", "runs/recordings", "--listen"], 2, "--listen: expected one folder"),
     "no temperature": (
-        ["inspect", "runs/recordings", "--html", "a.html", "--temperatures", "hot"],
+        ["report", "runs/recordings", "--temperatures", "hot"],
         2,
         "--temperatures: expected numbers",
     ),

@@ -54,7 +54,7 @@ MOMENT += ["threads=1", "precision=float32"]
 SMALLER = [
     (r"^wavegen train(?!.*--resume)", "wavegen train " + " ".join(f"--set training.{value}" for value in MOMENT)),
     (r"^wavegen generate", "wavegen generate --seconds 0.1"),
-    (r"^wavegen inspect(?=.*--html)", "wavegen inspect --sample-seconds 0.1"),
+    (r"^wavegen report", "wavegen report --sample-seconds 0.1"),
     (r"(training.batch_size=auto)", r"\1 --set model.cycles=1 --set model.dilation_cycle=4"),  # 16,384 samples a step
     (r"--minutes \d+", "--steps 2"),
     (r"--best-of 8", "--best-of 2"),
@@ -270,7 +270,7 @@ def run_processes(call):
 def make_room(call):
     """Remove what a call would have to overwrite."""
     words = shlex.split(call)
-    for option in ("-o", "--plot", "--html", "--csv"):
+    for option in ("-o", "--plot", "--csv"):
         if option in words:
             Path(words[words.index(option) + 1]).unlink(missing_ok=True)
     if "train" in words and "--resume" not in words:

@@ -26,11 +26,14 @@ ALLOWED = {
     "series": {"output_file", "config", "audio", "data", "model", "sampling", "evaluation"},
     "runs": {"output_file", "config", "model", "sampling", "evaluation"},
     "training": {"runs", "series", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
-    "report": {"output_file", "bench", "runs", "sampling", "series", "trained"}
-    | {"config", "device", "audio", "data", "model", "evaluation", "training"},
+    "inspect": {"runs", "series", "config", "device", "audio", "data", "model", "evaluation", "training"},
+    "report": {"inspect", "output_file", "runs", "series", "trained"}
+    | {"config", "device", "audio", "data", "model", "evaluation", "training", "__version__"},
     "bench": {"config", "vectors", "device", "model", "sampling", "training"},
     "trained": {"runs", "series", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
     "cli": {
+        "audio",
+        "inspect",
         "output_file",
         "bench",
         "config",

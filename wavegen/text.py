@@ -1,4 +1,4 @@
-"""Words for messages: how they count, list and name things."""
+"""Words for messages: how they count, list, name and measure things."""
 
 from __future__ import annotations
 
@@ -49,3 +49,22 @@ def describe_kind(path: Path) -> str:
         stat.S_IFDIR: "a folder",
     }
     return f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration: 4.2 s, 3:07 min, 5:12 h."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+
+
+def format_bytes(n_bytes: int) -> str:
+    """Return the size of a file: 812 bytes, 83.2 KiB, 310 MiB, 1.2 GiB."""
+    if n_bytes < 1024:
+        return f"{n_bytes} bytes"
+    power, unit = next((p, u) for p, u in ((1, "KiB"), (2, "MiB"), (3, "GiB")) if n_bytes < 1023.5 * 1024**p or p == 3)
+    size = n_bytes / 1024**power
+    return f"{size:.1f} {unit}" if size < 99.95 else f"{size:,.0f} {unit}"

@@ -82,12 +82,24 @@ REFUSED = {
         "csv": [*TARGETS, "existing.csv", "run", "a.json"],
         "overwrite": [["--csv", "folder"], ["--csv", "nowhere/a.csv"]],
     },
+    "forecast": {
+        "source": [*PLACES, "folder"],
+        "series": ["nowhere.csv", "", LONG_TEXT, "recordings/0.wav"],
+        "output": [*TARGETS, "a.json", "run"],
+        "steps": [*WHOLE, "0"],
+        "device": DEVICES,
+        "overwrite": [["-o", "folder"]],
+    },
     "inspect": {
         "paths": [*PLACES, "smal"],
         "listen": [["run"], ["small"], ["nowhere"]],
         "as_json": [["nowhere"]],
         "plot": [*TARGETS, "existing.png", "a.jpg", "run"],
-        "html": [*TARGETS, "a.png", "run"],
+        "overwrite": [["run.png", "--plot", "folder"]],
+    },
+    "report": {
+        "run": [*PLACES, "folder", "smal", "recordings/0.wav"],
+        "output": [*TARGETS, "a.png", "run"],
         "temperatures": [
             *(text for text in NUMBERS if text != "1,5"),
             "-1",
@@ -99,8 +111,11 @@ REFUSED = {
             ",".join(["1"] * 1000),
         ],
         "sample_seconds": [*NUMBERS, "-1", "nan", "inf", "1e300"],
-        "overwrite": [["run.png", "--plot", "folder"]],
-        "drop_cache": [["small"], ["run"], ["nowhere"], ["recordings", "recordings"], ["recordings/0.wav"]],
+        "overwrite": [["-o", "folder"]],
+    },
+    "cache": {
+        "folder": ["", "nowhere", "small", "recordings/0.wav", LONG_TEXT],
+        "free": [[], ["nowhere"], ["recordings/0.wav"], ["small"]],
     },
     "bench": {
         "source": PLACES,
@@ -123,7 +138,10 @@ USUAL = {  # what else it takes to get as far as the option
     "train": {"folder": "recordings", "--config": "tiny.yaml", "--run": "new"},
     "generate": {"source": "run", "--output": "new.wav", "--seconds": "0.1"},
     "evaluate": {"source": "run"},
+    "forecast": {"source": "run", "series": "series.csv"},
     "inspect": {"paths": "run"},
+    "report": {"run": "run", "--output": "new.html"},
+    "cache": {},
     "bench": {},
     "export": {"source": "run", "--output": "new.safetensors"},
     "config": {},
@@ -131,8 +149,6 @@ USUAL = {  # what else it takes to get as far as the option
 NEEDS = {
     ("evaluate", "label"): ["recordings/0.wav"],
     **{("evaluate", name): ["--samples"] for name in ("clips", "seconds", "seed")},
-    ("inspect", "temperatures"): ["--html", "new.html"],
-    ("inspect", "sample_seconds"): ["--html", "new.html"],
 }
 COMMANDS = typer.main.get_command(app).commands
 
@@ -238,7 +254,10 @@ MISSING = [
     ["evaluate"],
     ["inspect"],
     ["inspect", "run", "recordings"],
-    ["inspect", "run", "run", "--html", "new.html"],
+    ["inspect", "run", "--html", "new.html"],
+    ["report"],
+    ["report", "run", "run"],
+    ["cache", "--free"],
     ["bench", "run", "--config", "small"],
     ["bench", "run", "--set", "model.cycles=1"],
     ["config", "small", "--schema"],

@@ -78,7 +78,7 @@ COMMANDS = {
     "exporting": ["export", "run", "-o", "new.safetensors"],
     "exporting a step": ["export", "run", "-o", "new.onnx"],
     "measuring": ["bench", "--config", "tiny.yaml"],
-    "a page": ["inspect", "run", "--html", "new.html", "--sample-seconds", "1"],
+    "a page": ["report", "run", "-o", "new.html", "--sample-seconds", "1"],
     "a picture": ["inspect", "recordings", "--listen", "--plot", "new.png"],
 }
 LONG_SECONDS = 0.7  # enough for commands that have no end, or a far one

@@ -54,7 +54,7 @@ def test_nothing_is_fetched_from_training_to_a_page(no_network, home, tmp_path):
         ["train", "--run", run, "--resume", "--steps", "8"],
         ["generate", run, "-o", tmp_path / "new.wav", "--seconds", "0.2"],
         ["inspect", recordings, "--listen", "--plot", tmp_path / "folder.png"],
-        ["inspect", run, "--html", tmp_path / "page.html", "--sample-seconds", "0.2"],
+        ["report", run, "-o", tmp_path / "page.html", "--sample-seconds", "0.2"],
         ["evaluate", run, "--summary"],
     ):
         wavegen(*arguments, **cache)

@@ -2,7 +2,8 @@ import io
 
 import pytest
 
-from wavegen.report.tables import Table, facts, file_size, first_rows, minutes, print_tables
+from wavegen.report.tables import Table, facts, first_rows, print_tables
+from wavegen.text import format_bytes, format_duration
 
 CURVE = Table(
     "3 validations (bits/sample)",
@@ -119,7 +120,7 @@ def test_text_that_looks_like_markup_is_printed_as_it_is():
     ],
 )
 def test_minutes(seconds, text):
-    assert minutes(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -136,4 +137,4 @@ def test_minutes(seconds, text):
     ],
 )
 def test_file_size(n_bytes, text):
-    assert file_size(n_bytes) == text
+    assert format_bytes(n_bytes) == text

@@ -14,10 +14,11 @@ from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
 from wavegen.config import load_config
 from wavegen.errors import DataError, ModelError, UsageError
 from wavegen.evaluation.evaluation import score_clips, total
-from wavegen.report.inspection import inspect_path
+from wavegen.inspect import inspect_path
+from wavegen.report.inspected import tables_of
 from wavegen.report.page import build_page
-from wavegen.report.page.samples import SampleRequest, generate_samples
 from wavegen.report.plan import plan_tables
+from wavegen.report.samples import SampleRequest, generate_samples
 from wavegen.report.tables import print_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
@@ -382,8 +383,8 @@ def test_memory_counts_what_conditions_add():
 def shown(path):
     inspection = inspect_path(str(path))
     console = io.StringIO()
-    print_tables(inspection.tables, console)
-    return inspection.facts, " ".join(console.getvalue().split())
+    print_tables(tables_of(inspection), console)
+    return inspection.as_dict(), " ".join(console.getvalue().split())
 
 
 def test_inspect_and_the_plan_show_labels_and_spectrograms(voices, tmp_path):

@@ -10,8 +10,8 @@ from trainings import RATE_HZ, assert_same_state, begin, go_on, newest
 from wavegen.bench.training import measure_training
 from wavegen.config import load_config
 from wavegen.errors import UsageError
-from wavegen.report.inspection import inspect_path
-from wavegen.report.pictures.inspected import draw
+from wavegen.inspect import inspect_path
+from wavegen.report.inspected import draw, tables_of
 from wavegen.report.plan import plan_tables
 from wavegen.training.memory import training_bytes
 from wavegen.training.settling import settle
@@ -96,7 +96,7 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
     file.write_text(config.to_yaml())
     inspection = inspect_path(str(file))
     words = {"stack": "1 x conv, 1 x max pool, 1 x concatenate, 1 x conv", "gru": "1 x gru"}[kind]
-    shown = [cell for table in inspection.tables for row in table.rows for cell in row]
+    shown = [cell for table in tables_of(inspection) for row in table.rows for cell in row]
     assert words in shown
     draw(inspection, tmp_path / "network.png")
     assert (tmp_path / "network.png").read_bytes().startswith(b"\x89PNG")

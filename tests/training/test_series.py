@@ -5,14 +5,15 @@ import pytest
 
 import wavegen
 from trainings import assert_same_state, begin, go_on, newest
+from wavegen.cli.progress import TrainingDisplay
 from wavegen.config import load_config
 from wavegen.errors import UsageError
-from wavegen.report.comparison import compare_runs
-from wavegen.report.inspection import inspect_path
-from wavegen.report.page import SampleRequest, build_page
-from wavegen.report.pictures import draw
-from wavegen.report.tensorboard import TensorBoardObserver
-from wavegen.report.terminal import TrainingDisplay
+from wavegen.inspect import inspect_path
+from wavegen.inspect.comparison import compare_runs
+from wavegen.report.inspected import draw, tables_of
+from wavegen.report.observers import TensorBoardObserver
+from wavegen.report.page import build_page
+from wavegen.report.samples import SampleRequest
 from wavegen.runs.history import read_history
 from wavegen.runs.run_folder import RunFolder
 from wavegen.series.scores import all_series, score_series
@@ -130,17 +131,17 @@ def test_reports_call_an_error_an_error(sines, tmp_path, capsys):
     history = read_history(run)
     assert (len(history.train), len(history.validations)) == (40, 2)
     inspection = inspect_path(str(run))
-    facts = inspection.facts
-    assert facts["best_squared_error"] == training.progress.best_loss
-    assert facts["points_seen"] == training.progress.targets
+    facts = inspection.as_dict()
+    assert facts["best_loss"] == training.progress.best_loss
+    assert facts["seen"] == training.progress.targets
     assert facts["network"]["horizon"] == 2
-    assert facts["baselines_squared_error"].keys() == {"last value", "linear"}
+    assert facts["baselines"].keys() == {"last value", "linear"}
     page = build_page(inspection, SampleRequest((), 0.0), lambda done, total: None)
     checkpoint = inspect_path(str(run / "checkpoints" / "best.safetensors"))
     comparison = compare_runs([run, run])
-    assert comparison.facts["bits_comparable"]
-    everything = f"{facts} {checkpoint.facts} {comparison.facts['runs']} {said}"
-    tables = [*inspection.tables, *checkpoint.tables, *comparison.tables]
+    assert comparison.losses_comparable
+    everything = f"{facts} {checkpoint.as_dict()} {comparison.as_dict()['runs']} {said}"
+    tables = [*tables_of(inspection), *tables_of(checkpoint), *tables_of(comparison)]
     everything += " ".join(f"{t.title} {t.columns} {t.rows} {t.more}" for t in tables)
     for word in ("bits/sample", "bits_per_sample", " Hz", "of audio", "held-out audio", "mu_law classes"):
         assert word not in everything
@@ -158,7 +159,7 @@ def test_series_that_never_change_are_shown_although_all_errors_are_0(tmp_path):
     np.save(tmp_path / "still" / "1.npy", np.full((3, 40), 5.0))
     begin(config_of(tmp_path / "still", "training.steps=2"), tmp_path / "run").fit()
     run = inspect_path(str(tmp_path / "run"))
-    assert run.facts["best_squared_error"] == 0.0
+    assert run.best_loss == 0.0
     assert "At step 2 held-out series have 0 squared error" in build_page(run, SampleRequest((), 0.0), print)
     draw(run, tmp_path / "run.png")
     checkpoint = inspect_path(str(tmp_path / "run" / "checkpoints" / "best.safetensors"))

@@ -1,6 +1,6 @@
 """The command line: parse, call, print; a module for each command. What a command does is done elsewhere."""
 
-from wavegen.cli import bench, config, evaluate, export, forecast, generate, inspect, train
+from wavegen.cli import bench, cache, config, evaluate, export, forecast, generate, inspect, report, train
 from wavegen.cli.app import Command, app
 
 __all__ = ["app"]
@@ -11,8 +11,10 @@ for command in (  # in the order of --help
     forecast.forecast,
     evaluate.evaluate,
     inspect.inspect,
+    report.report,
     bench.bench,
     export.export,
     config.config,
+    cache.cache,
 ):
-    app.command(cls=Command)(command)
+    app.command(cls=inspect.InspectCommand if command is inspect.inspect else Command)(command)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.cli.console import print_notice
-from wavegen.report.terminal import ProgressBar
+from wavegen.cli.progress import ProgressBar
 from wavegen.sampling.verdict import Fault, Verdict, in_words, remedy
 from wavegen.sampling.writing import write_clip, write_clips
 from wavegen.text import pluralize

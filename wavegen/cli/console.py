@@ -52,7 +52,7 @@ def _finite(document: Any) -> Any:
 
 def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
     """Return a progress callback that shows a bar from its first call to its last."""
-    from wavegen.report.terminal import ProgressBar
+    from wavegen.cli.progress import ProgressBar
 
     bars: list[ProgressBar] = []
 

@@ -106,9 +106,9 @@ def _evaluate_samples(
     """Compare new clips, or those of files, with the training's recordings; print the figures, and draw them."""
     import numpy as np
 
-    from wavegen.report.pictures.audio import draw_beside
-    from wavegen.report.sample_tables import SampleComparison
-    from wavegen.report.terminal import ProgressBar
+    from wavegen.cli.progress import ProgressBar
+    from wavegen.report.plots.audio import draw_beside
+    from wavegen.report.scores import SampleComparison
 
     progress = data_progress()
     recordings = trained.recording_statistics(progress)
@@ -139,10 +139,10 @@ def _sound_scores(
     trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
 ) -> tuple[Document, list[Table], list[Row]]:
     """The scores of a model of sound, for programs, for people, and as rows."""
+    from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.evaluation import score_clips
     from wavegen.report.score_files import sound_document, sound_rows
     from wavegen.report.scores import clip_table, cost_tables, label_tables, summary_table
-    from wavegen.report.terminal import ProgressBar
 
     if label is not None and not paths:
         raise UsageError("--label: expected AUDIO to score beside it; held-out clips have their own labels")
@@ -168,10 +168,10 @@ def _series_scores(
     trained: TrainedModel, paths: Sequence[Path], test: bool, summary: bool
 ) -> tuple[Document, list[Table], list[Row]]:
     """The scores of a model of series, for programs, for people, and as rows."""
+    from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.measure import measure_of
     from wavegen.report.score_files import series_document, series_rows
     from wavegen.report.scores import series_tables
-    from wavegen.report.terminal import ProgressBar
     from wavegen.series.scores import score_series
 
     series = trained.series_to_score(paths, test, print_notice)

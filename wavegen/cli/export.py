@@ -19,11 +19,11 @@ def export(
 ) -> None:
     """Write a model for use: averaged weights and configuration alone, or one step of sampling for ONNX."""
     from wavegen.output_file import check_writable, write_output
-    from wavegen.report.tables import file_size
     from wavegen.runs.checkpoint import load_checkpoint, save_checkpoint
     from wavegen.runs.export import for_use, goes_to_onnx
     from wavegen.runs.run_folder import find_checkpoint
     from wavegen.sampling.onnx_step import onnx_step
+    from wavegen.text import format_bytes
 
     path = Path(output)
     to_onnx = goes_to_onnx(path, precision)
@@ -33,4 +33,4 @@ def export(
         write_output(path, onnx_step(checkpoint.average, checkpoint.config))
     else:
         save_checkpoint(for_use(checkpoint, precision), path)
-    print_notice(f"written: {output}, {file_size(path.stat().st_size)}, averaged weights in {precision}")
+    print_notice(f"written: {output}, {format_bytes(path.stat().st_size)}, averaged weights in {precision}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wavegen.data.corpus import TAIL, Corpus, by_content
+if TYPE_CHECKING:
+    from wavegen.data.corpus import Corpus
 
 
 def resume_command(run: Path) -> str:
@@ -29,6 +30,8 @@ def generate_command(run: Path, labels: tuple[str, ...], takes_mel: bool, corpus
         takes_mel: the model is conditioned on mel spectrograms: those of a held-out recording, the auditions' one.
         corpus: the recordings.
     """
+    from wavegen.data.corpus import TAIL, by_content
+
     clip = by_content(corpus.validation or corpus.train)[0]
     words = ["wavegen", "generate", str(run)]
     if labels:

@@ -87,10 +87,10 @@ def train(
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train, and say how it goes."""
     from wavegen.cli.hints import forecast_command, generate_command, resume_command
+    from wavegen.cli.progress import TrainingDisplay
     from wavegen.data.conditioning import build_conditioner
     from wavegen.evaluation.measure import measure_of
     from wavegen.report.observers import run_observers
-    from wavegen.report.terminal import TrainingDisplay
     from wavegen.sampling.verdict import in_words
     from wavegen.training.distributed import ProcessDied
     from wavegen.training.signals import Interrupted

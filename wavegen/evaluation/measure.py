@@ -19,15 +19,13 @@ class Measure:
         name: in files.
         unit: behind a number; with the classes where they are not the usual ones.
         material: what a model of this measure is trained on.
-        fact: in facts for ``--json``, behind ``best_`` and the like.
-        heard: the key of how much of it was trained on.
+        key: in the scores of ``evaluate --json`` and ``--csv``.
     """
 
     name: str
     unit: str
     material: str
-    fact: str
-    heard: str
+    key: str
 
     @property
     def is_bits(self) -> bool:
@@ -41,9 +39,9 @@ class Measure:
         return f"{loss:.3f}" if self.is_bits else f"{loss:.4g}"
 
 
-BITS = Measure("bits/sample", "bits/sample", "audio", "bits_per_sample", "hours_of_audio")
-SQUARED_ERROR = Measure("squared error", "squared error", "series", "squared_error", "points_seen")
-ABSOLUTE_ERROR = Measure("absolute error", "absolute error", "series", "absolute_error", "points_seen")
+BITS = Measure("bits/sample", "bits/sample", "audio", "bits_per_sample")
+SQUARED_ERROR = Measure("squared error", "squared error", "series", "squared_error")
+ABSOLUTE_ERROR = Measure("absolute error", "absolute error", "series", "absolute_error")
 MEASURES = {measure.name: measure for measure in (BITS, SQUARED_ERROR, ABSOLUTE_ERROR)}
 
 
@@ -55,16 +53,9 @@ def measure_of(config: Config) -> Measure:
     return SQUARED_ERROR if config.output.error == "squared" else ABSOLUTE_ERROR
 
 
-def measure_in(entry: Mapping[str, Any], unit: str = BITS.unit) -> Measure:
-    """Return what the losses of a line of ``metrics.jsonl``, or of facts for ``--json``, are.
-
-    Args:
-        entry: the line or the facts.
-        unit: of bits/sample, with the classes where they are not the usual ones.
-    """
-    of_facts = (each for each in MEASURES.values() if f"best_{each.fact}" in entry or f"all_{each.fact}" in entry)
-    found = MEASURES[entry["loss_unit"]] if "loss_unit" in entry else next(of_facts, BITS)
-    return replace(found, unit=unit) if found.is_bits else found
+def measure_in(entry: Mapping[str, Any]) -> Measure:
+    """Return what the losses of a line of ``metrics.jsonl`` are; of bits/sample, the classes are not known there."""
+    return MEASURES[entry.get("loss_unit", BITS.name)]
 
 
 def unit_of_loss(config: Config) -> float:

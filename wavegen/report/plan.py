@@ -1,4 +1,4 @@
-"""What a training says before it starts: data, model, device, memory."""
+"""The plan of a training, printed before it starts: data, model, device, memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from wavegen.config import Config, TrainingConfig
 from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.data.corpus import Corpus
 from wavegen.device import describe_device
+from wavegen.inspect.config import describe_block, describe_output
 from wavegen.model.network import Network
-from wavegen.report.inspection.config import block_in_words, output_in_words
-from wavegen.report.tables import ROWS, Table, facts, minutes
-from wavegen.text import printable
+from wavegen.report.tables import ROWS, Table, facts
+from wavegen.text import format_duration, printable
 from wavegen.training.memory import training_bytes
 
 ENOUGH = (  # seconds of audio to train on: rules of thumb
@@ -31,7 +31,7 @@ ENOUGH = (  # seconds of audio to train on: rules of thumb
 def plan_tables(
     config: Config, corpus: Corpus[Any], model: Network, device: torch.device, run: Path, processes: int = 1
 ) -> list[Table]:
-    """The tables that tell a user what the training will do."""
+    """Return the tables of what a training will do."""
     return [
         data_table(corpus, None if config.is_series else config.audio.sample_rate_hz),
         *([] if config.is_series else [_preparation_table(config, corpus)]),
@@ -51,7 +51,7 @@ def data_table(corpus: Corpus[Any], rate: int | None) -> Table:
 
     def row(name: str, clips: tuple[Any, ...]) -> tuple[str, str, str]:
         n_samples = sum(clip.n_samples for clip in clips)
-        return name, f"{len(clips):,}", f"{n_samples:,}" if rate is None else minutes(n_samples / rate)
+        return name, f"{len(clips):,}", f"{n_samples:,}" if rate is None else format_duration(n_samples / rate)
 
     rows = [row("train", corpus.train), row("validation", corpus.validation)]
     if corpus.unusable:
@@ -70,7 +70,7 @@ def _preparation_table(config: Config, corpus: Corpus[Any]) -> Table:
     pauses = f", pauses shortened to {prepared.pause_seconds:g} s" if prepared.pause_seconds else ""
     return facts(
         "Preparation",
-        silence=f"{minutes(cut)} cut: ends{pauses}, {prepared.trim_db:g} dB below each clip's loudest part"
+        silence=f"{format_duration(cut)} cut: ends{pauses}, {prepared.trim_db:g} dB below each clip's loudest part"
         if prepared.trim_db is not None
         else "kept",
         level=f"{prepared.level} of each clip{spread}" if prepared.level != "keep" else "kept",
@@ -107,7 +107,7 @@ def _model_table(config: Config, model: Network) -> Table:
         mel_spectrograms=str(mel) if mel is not None else None,
         sound=None if config.is_series else f"{rate:,} Hz, {build_quantizer(config)}",
         values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.is_series else None,
-        output=output_in_words(config),
+        output=describe_output(config),
     )
 
 
@@ -115,7 +115,7 @@ def _kind(config: Config) -> str:
     shape = config.model
     if shape.kind == "wavenet":
         kind = f"wavenet, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels"
-        otherwise = block_in_words(config)
+        otherwise = describe_block(config)
         return f"{kind}, {otherwise}" if otherwise else kind
     if shape.kind == "stack":
         return f"stack, {len(shape.layers)} layers"
@@ -146,7 +146,7 @@ def _passes(config: Config, corpus: Corpus[Any], targets: int) -> str:
     seconds = n_samples / config.audio.sample_rate_hz
     times = int(config.training.steps or 0) * targets / max(1, n_samples)
     enough = next(words for least, words in ENOUGH if seconds >= least)
-    return f"{minutes(seconds)}, {enough}; {times:.1f} passes over it"
+    return f"{format_duration(seconds)}, {enough}; {times:.1f} passes over it"
 
 
 def _backend(training: TrainingConfig) -> str:

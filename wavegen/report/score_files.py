@@ -49,12 +49,12 @@ def sound_document(
 def _together(scores: Sequence[Score], sample_rate_hz: int) -> Document:
     figures = total(scores).as_dict(sample_rate_hz)
     del figures["name"]
-    return {"n_clips": len(scores), **figures, **comparison(scores).as_dict(BITS.fact)}
+    return {"n_clips": len(scores), **figures, **comparison(scores).as_dict(BITS.key)}
 
 
 def series_document(scores: Sequence[SeriesScore], measure: Measure) -> Document:
     """The errors of all series together and of each."""
-    key = measure.fact
+    key = measure.key
     return {
         "measure": key,
         "series": len(scores),
@@ -83,7 +83,7 @@ def sound_rows(scores: Sequence[Score], sample_rate_hz: int) -> list[Row]:
 
 def series_rows(scores: Sequence[SeriesScore], measure: Measure) -> list[Row]:
     """A row for each series."""
-    key = measure.fact
+    key = measure.key
     shown = (key, "next_value", "next_value_at_end")
 
     def row(score: SeriesScore) -> Row:

@@ -1,21 +1,27 @@
-"""Scores as tables."""
+"""Tables of scores: bits/sample, errors of forecasts, sample statistics."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
 from wavegen.evaluation.interval import Comparison
 from wavegen.evaluation.measure import Measure
-from wavegen.report.inspection.checkpoint import THIS_MODEL, too_little
-from wavegen.report.tables import Table, first_rows, minutes
+from wavegen.evaluation.sample_statistics import SampleFigures
+from wavegen.report.models import too_little_text
+from wavegen.report.tables import Table, first_rows
+from wavegen.runs.history import THIS_MODEL
 from wavegen.series.scores import Errors, SeriesScore, all_series
 from wavegen.series.scores import comparison as series_comparison
-from wavegen.text import pluralize, printable
+from wavegen.text import format_duration, pluralize, printable
 
 MOST_SERIES = 20  # in a table
 BEST_BASELINE = "best baseline"
+SAMPLES = "these clips"
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"
 
@@ -28,13 +34,13 @@ def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quant
     compared = comparison(scores)
     estimates = {THIS_MODEL: compared.model, **compared.baselines}
     return Table(
-        f"bits/sample of {pluralize(len(scores), 'clip')}, {minutes(seconds)}, {quantizer} (lower is better)",
+        f"bits/sample of {pluralize(len(scores), 'clip')}, {format_duration(seconds)}, {quantizer} (lower is better)",
         ("", "bits/sample", MARGIN, *_minus_columns(compared, "this model minus it")),
         [
             (name, _bits(each.figure), _bits(each.margin), *_minus(compared, name, _bits, _bits))
             for name, each in estimates.items()
         ],
-        "; ".join(filter(None, [MARGIN_IN_WORDS.format("clips"), too_little(seconds)])),
+        "; ".join(filter(None, [MARGIN_IN_WORDS.format("clips"), too_little_text(seconds)])),
     )
 
 
@@ -42,7 +48,7 @@ def label_tables(scores: Sequence[Score], sample_rate_hz: int) -> list[Table]:
     """Bits/sample of each label; no table where there are not several."""
 
     def row(label: str, those: Sequence[Score]) -> tuple[str, ...]:
-        compared, length = comparison(those), minutes(total(those).n_samples / sample_rate_hz)
+        compared, length = comparison(those), format_duration(total(those).n_samples / sample_rate_hz)
         best = min((each.figure for each in compared.baselines.values()), default=None)
         own = compared.model
         return printable(label), f"{len(those):,}", length, _bits(own.figure), _bits(own.margin), _bits(best)
@@ -59,7 +65,7 @@ def clip_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
     def row(score: Score) -> tuple[str, str, str, str]:
         best = min(score.baseline_bits.values(), default=None)
         baseline = "" if best is None else f"{best / score.n_samples:.3f}"
-        name, length = printable(score.name), minutes(score.n_samples / sample_rate_hz)
+        name, length = printable(score.name), format_duration(score.n_samples / sample_rate_hz)
         return name, length, f"{score.bits_per_sample:.3f}", baseline
 
     return Table("Each clip", ("clip", "length", THIS_MODEL, BEST_BASELINE), [row(score) for score in scores])
@@ -79,7 +85,7 @@ def series_tables(scores: Sequence[SeriesScore], measure: Measure, summary: bool
     horizon = len(everything.errors.by_horizon)
 
     def row(name: str, errors: Errors) -> tuple[str, ...]:
-        figures, each = errors.as_dict(measure.fact), estimates[name]
+        figures, each = errors.as_dict(measure.key), estimates[name]
         next_values = measure.text(figures["next_value"]), measure.text(figures["next_value_at_end"])
         return (
             name,
@@ -134,3 +140,63 @@ def _bits(figure: float | None) -> str:
 
 def _rough(figure: float | None) -> str:
     return "-" if figure is None else f"{figure:.2g}"
+
+
+@dataclass(frozen=True)
+class SampleComparison:
+    """Figures of clips, and of what they are compared with.
+
+    Args:
+        samples: the clips' figures.
+        references: of recordings and impostors, by name; the recordings first.
+    """
+
+    samples: SampleFigures
+    references: dict[str, SampleFigures]
+
+    @property
+    def likeness(self) -> float | None:
+        """Return how far the score has come from the better impostor's, 0, to that of other recordings, 1.
+
+        None where an impostor is no worse than other recordings.
+        """
+        recordings, *impostors = (figures.score for figures in self.references.values())
+        if min(impostors) <= recordings:
+            return None
+        return (min(impostors) - self.samples.score) / (min(impostors) - recordings)
+
+    def table(self) -> Table:
+        """Return the figures as a table; each column is explained in the guide on measuring."""
+        rows = {SAMPLES: self.samples, **self.references}
+        columns = ("", "score", "95% interval", "loud", "levels apart", "silent", "first sound", "centroid")
+        return Table(
+            f"Sample statistics of {pluralize(self.samples.n_clips, 'clip')}, {format_duration(self.samples.seconds)} "
+            "(lower scores are better)",
+            columns,
+            [(name, *_cells(figures)) for name, figures in rows.items()],
+            "the recordings are too few or too uniform to tell: an impostor scores as well"
+            if self.likeness is None
+            else f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'",
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the figures for ``--json``."""
+        return {
+            "samples": asdict(self.samples),
+            "likeness": self.likeness,
+            "references": {name: asdict(figures) for name, figures in self.references.items()},
+        }
+
+
+def _cells(figures: SampleFigures) -> tuple[str, ...]:
+    interval = "-" if figures.interval is None else "{:.0f} to {:.0f}".format(*figures.interval)
+    first = "none" if math.isinf(figures.first_sound_seconds) else f"{figures.first_sound_seconds:.1f} s"
+    return (
+        f"{figures.score:.0f}",
+        interval,
+        f"{figures.loud_db:.1f} dB",
+        f"{figures.level_distance_db:.1f} dB",
+        f"{100 * figures.silent_share:.1f}%",
+        first,
+        f"{figures.centroid_hz:,.0f} Hz",
+    )

@@ -1,4 +1,4 @@
-"""Tables for people: calm, aligned, as narrow as the terminal."""
+"""Tables for the terminal."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
-
-from wavegen.evaluation.measure import Measure
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -36,14 +34,14 @@ class Table:
 
 
 def facts(title: str, **values: object) -> Table:
-    """A table of named values; underscores in the names become spaces, None values are left out."""
+    """Return a table of named values; underscores in the names become spaces, None values are left out."""
     return Table(
         title, (), [(name.replace("_", " "), str(value)) for name, value in values.items() if value is not None]
     )
 
 
 def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int = ROWS) -> Table:
-    """A table of at most `limit` rows that says how many more there are."""
+    """Return a table of at most ``limit`` rows that says how many more there are."""
     left_out = len(rows) - limit
     return Table(title, columns, rows[:limit], f"and {left_out:,} more" if left_out > 0 else "")
 
@@ -71,7 +69,7 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
 
 
 def _draw(table: Table, width: int) -> RichTable:
-    """The table for a terminal of so many characters. Texts break where they must, numbers never."""
+    """Lay a table out for a terminal of so many characters. Texts break where they must, numbers never."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -101,27 +99,3 @@ def _draw(table: Table, width: int) -> RichTable:
 
 def _is_numeric(cells: Sequence[str]) -> bool:
     return all(_NUMBER.fullmatch(cell) for cell in cells)
-
-
-def minutes(seconds: float) -> str:
-    """A duration as people say it: 4.2 s, 3:07 min, 5:12 h."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    seconds = round(seconds)
-    if seconds < 3600:
-        return f"{seconds // 60}:{seconds % 60:02d} min"
-    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
-
-
-def heard_in_words(measure: Measure, heard: float) -> str:
-    """How much a training has heard, given in the unit of `measure.heard`."""
-    return f"{minutes(3600 * heard)} of audio" if measure.is_bits else f"{heard:,.0f} points"
-
-
-def file_size(n_bytes: int) -> str:
-    """A file's size: 812 bytes, 83.2 KiB, 310 MiB, 1.2 GiB."""
-    if n_bytes < 1024:
-        return f"{n_bytes} bytes"
-    power, unit = next((p, u) for p, u in ((1, "KiB"), (2, "MiB"), (3, "GiB")) if n_bytes < 1023.5 * 1024**p or p == 3)
-    size = n_bytes / 1024**power
-    return f"{size:.1f} {unit}" if size < 99.95 else f"{size:,.0f} {unit}"

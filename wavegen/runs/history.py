@@ -1,4 +1,4 @@
-"""What a run's `metrics.jsonl` says: every step and every validation."""
+"""The history of a training: every step and every validation that ``metrics.jsonl`` holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,60 @@ from typing import Any
 from wavegen.evaluation.measure import BITS, Measure, measure_in
 from wavegen.runs.run_folder import RunFolder
 
-RECENT_STEPS = 100  # whose mean smooths the training figure and the speed
+RECENT_STEPS = 100  # their mean smooths the training loss and the speed
+THIS_MODEL = "this model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """A validation, and the training up to it.
+
+    Attributes:
+        step: of the training.
+        loss: on held-out clips, in the unit of ``measure``; None where it was not finite.
+        baselines: the same of the trivial baselines, on the same clips.
+        held_out_seconds, all_held_out_seconds: of the audio that was scored, and of all that is held out.
+        held_out_points: of the series that were scored.
+        train_loss: mean of the training loss since the validation before; None in a checkpoint, which has no history.
+        seen: what was trained on by then, as ``TrainingState.seen``.
+        minutes_trained: by then.
+        measure: what the losses are.
+    """
+
+    step: int
+    loss: float | None
+    baselines: dict[str, float | None]
+    held_out_seconds: float | None = None
+    all_held_out_seconds: float | None = None
+    held_out_points: int | None = None
+    train_loss: float | None = None
+    seen: float | None = None
+    minutes_trained: float | None = None
+    measure: Measure = BITS
+
+    @classmethod
+    def from_entry(cls, entry: dict[str, Any], **training: Any) -> Validation:
+        """Read a validation's line of ``metrics.jsonl``.
+
+        Runs of older versions have a second loss in the last one, on all held-out audio, and baselines of the same:
+        those two compare.
+        """
+        loss = entry.get("held_out_loss")
+        return cls(
+            step=entry["step"],
+            loss=finite(entry["validation_loss"] if loss is None else loss),
+            baselines={name: finite(each) for name, each in entry.get("baselines", {}).items()},
+            held_out_seconds=entry.get("held_out_seconds") if loss is None else None,
+            all_held_out_seconds=entry.get("all_held_out_seconds"),
+            held_out_points=entry.get("held_out_points"),
+            measure=measure_in(entry),
+            **training,
+        )
+
+    def ranking(self) -> list[tuple[str, float | None]]:
+        """Return the model, as ``THIS_MODEL``, among the trivial baselines; the worst first."""
+        models = {**self.baselines, THIS_MODEL: self.loss}
+        return sorted(models.items(), key=lambda item: -math.inf if item[1] is None else -item[1])
 
 
 @dataclass
@@ -21,25 +74,24 @@ class History:
 
     Attributes:
         steps: their numbers; the lists below run parallel.
-        train: the figure of each step's batch; None where it was not finite.
+        train: the loss of each step's batch; None where it was not finite.
         learning_rates: of each step.
         speeds: targets per second of each step.
-        heard: up to each step, in the unit of `measure.heard`.
+        seen: up to each step, as ``TrainingState.seen``.
         seconds: of training, up to each step.
         skipped: steps so far whose loss was not finite.
-        validations: as `validation_facts`, with the training's mean since the validation before, and what was heard
-            and the minutes trained by then.
-        measure: what the figures are.
+        validations: every one.
+        measure: what the losses are.
     """
 
     steps: list[int] = field(default_factory=list)
     train: list[float | None] = field(default_factory=list)
     learning_rates: list[float | None] = field(default_factory=list)
     speeds: list[float | None] = field(default_factory=list)
-    heard: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     skipped: int = 0
-    validations: list[dict[str, Any]] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)
     measure: Measure = BITS
 
     @property
@@ -48,20 +100,24 @@ class History:
         return self.steps[-1] if self.steps else 0
 
     @property
-    def best(self) -> dict[str, Any] | None:
-        """The validation with the lowest figure."""
-        return min(self.scored, key=lambda each: float(each[self.measure.fact]), default=None)
+    def minutes_trained(self) -> float:
+        """Minutes of training so far."""
+        return self.seconds[-1] / 60 if self.seconds else 0.0
 
     @property
-    def scored(self) -> list[dict[str, Any]]:
-        """The validations that have a finite figure."""
-        return [each for each in self.validations if each[self.measure.fact] is not None]
+    def scored(self) -> list[tuple[Validation, float]]:
+        """The validations that have a finite loss, each with its loss."""
+        return [(each, each.loss) for each in self.validations if each.loss is not None]
+
+    @property
+    def best(self) -> Validation | None:
+        """The validation with the lowest loss."""
+        return min(self.scored, key=lambda item: item[1], default=(None, 0.0))[0]
 
     @property
     def recent(self) -> list[float]:
-        """The training figure of the last steps, those left out that were not finite."""
-        last = deque((figure for figure in self.train if figure is not None), maxlen=RECENT_STEPS)
-        return list(last)
+        """The training loss of the last steps where it was finite."""
+        return list(deque((loss for loss in self.train if loss is not None), maxlen=RECENT_STEPS))
 
     @property
     def recent_speeds(self) -> list[float]:
@@ -75,14 +131,8 @@ class History:
 
     @property
     def baselines(self) -> dict[str, float]:
-        """The trivial baselines on the audio that every validation hears, the highest first.
-
-        The last validation of a finished run hears all held-out audio besides, and its baselines are those of all:
-        they stand in only where there is no other.
-        """
-        fact = self.measure.fact
-        usual = [each for each in self.validations if each[f"all_{fact}"] is None]
-        figures = (usual or self.validations)[-1][f"baselines_{fact}"] if self.validations else {}
+        """The trivial baselines on what every validation scores, the highest first."""
+        figures = self.validations[-1].baselines if self.validations else {}
         known = {name: figure for name, figure in figures.items() if figure is not None}
         return dict(sorted(known.items(), key=lambda item: -item[1]))
 
@@ -90,49 +140,27 @@ class History:
 def read_history(path: Path) -> History:
     """Read the metrics of a run's folder; there need not be any yet."""
     history = History()
-    since: list[float] = []  # the training figure since the last validation
+    since: list[float] = []  # the training loss since the last validation
     for entry in RunFolder(path).metrics():
-        history.measure = measure = measure_in(entry)
+        history.measure = measure_in(entry)
         if "train_loss" in entry:
-            figure = finite(entry["train_loss"])
+            loss = finite(entry["train_loss"])
             history.steps.append(entry["step"])
-            history.train.append(figure)
+            history.train.append(loss)
             history.learning_rates.append(finite(entry.get("learning_rate")))
             history.speeds.append(finite(entry.get("targets_per_second")))
-            history.heard.append(entry["hours_of_audio"] if measure.is_bits else entry["points_seen"])
+            history.seen.append(entry["hours_of_audio"] if history.measure.is_bits else entry["points_seen"])
             history.seconds.append(entry["seconds"])
             history.skipped = entry["skipped"]
-            since += [] if figure is None else [figure]
+            since += [] if loss is None else [loss]
         elif "validation_loss" in entry:
-            history.validations.append(
-                {
-                    **validation_facts(entry),
-                    f"train_{measure.fact}": fmean(since) if since else None,
-                    measure.heard: history.heard[-1] if history.steps else 0.0,
-                    "minutes_trained": history.seconds[-1] / 60 if history.steps else 0.0,
-                }
-            )
+            seen = history.seen[-1] if history.seen else 0.0
+            trained = {"train_loss": fmean(since) if since else None, "minutes_trained": history.minutes_trained}
+            history.validations.append(Validation.from_entry(entry, seen=seen, **trained))
             since = []
     return history
 
 
-def validation_facts(entry: dict[str, Any]) -> dict[str, Any]:
-    """A validation's line of `metrics.jsonl`.
-
-    In runs of older versions the last one has a second figure, on all held-out audio, and baselines of the same.
-    """
-    measure = measure_in(entry)
-    held_out = "held_out_seconds" if measure.is_bits else "held_out_points"
-    return {
-        "step": entry["step"],
-        measure.fact: finite(entry["validation_loss"]),
-        f"all_{measure.fact}": finite(entry.get("held_out_loss")),
-        f"baselines_{measure.fact}": {name: finite(each) for name, each in entry.get("baselines", {}).items()},
-        held_out: entry.get(held_out),
-        "all_held_out_seconds": entry.get("all_held_out_seconds"),
-    }
-
-
 def finite(value: float | None) -> float | None:
-    """The value, or None where it is not finite: JSON has no word for that."""
+    """Return the value, or None where it is not finite: JSON has no word for that."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,60 @@
+"""What a training says while it goes on."""
+
+import pytest
+
+from wavegen.audio.quantize import Quantizer
+from wavegen.cli import progress
+from wavegen.cli.progress import TrainingDisplay
+from wavegen.training.progress import Progress
+
+STEP = {"step": 1, "train_loss": 9.5, "targets_per_second": 20_000.0, "hours_of_audio": 0.5, "skipped": 0}
+VALIDATION = {"step": 1, "validation_loss": 9.25, "baselines": {"uniform": 16.0}}
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "classes"),
+    [
+        (Quantizer("mu_law", 256), ""),
+        (Quantizer("linear", 65536), "in 65,536 linear classes"),
+        (Quantizer("mu_law", 1024), "in 1,024 mu-law classes"),
+        (Quantizer("linear", 256), "in 256 linear classes"),
+    ],
+    ids=str,
+)
+def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, classes, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)  # this is no terminal: the bar is a line
+    display = TrainingDisplay(10, Progress(), quantizer.unit)
+    display.on_validation(VALIDATION)
+    display.on_step(STEP)
+    display.close()
+    line, bar = capsys.readouterr().err.splitlines()
+    unit = f"bits/sample {classes}".strip()
+    assert line == f"step 1: 9.250 {unit} (best so far); baselines: uniform 16.000"
+    beside = f"{classes} | " if classes else ""
+    assert f"train 9.500 | held-out 9.250 | {beside}20k targets/s | 0.50 h of audio" in bar
+
+
+def test_a_figure_that_is_no_number_is_not_the_best(capsys):
+    display = TrainingDisplay(10, Progress(), "bits/sample")
+    for bits in (float("nan"), 9.5, 9.75, 9.25):
+        display.on_validation(VALIDATION | {"validation_loss": bits})
+    display.close()
+    said = capsys.readouterr().err.splitlines()
+    assert ["(best so far)" in line for line in said] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(29.9, 1), (30.0, 0)])
+def test_a_figure_on_little_audio_is_doubted_once(seconds, times, capsys):
+    display = TrainingDisplay(100, Progress(), "bits/sample")
+    for step in (10, 20):
+        display.on_validation(
+            {
+                "step": step,
+                "validation_loss": 3.0,
+                "baselines": {},
+                "held_out_seconds": seconds,
+                "all_held_out_seconds": 60,
+            }
+        )
+    display.close()
+    assert capsys.readouterr().err.count("less than 30 s of audio: nothing follows from this figure") == times

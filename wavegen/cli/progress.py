@@ -1,0 +1,183 @@
+"""Progress of long work: a bar on a terminal, a line every half minute elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from wavegen.audio.levels import RecordingProfile
+from wavegen.evaluation.measure import Measure, measure_in
+from wavegen.report.models import held_out_text, too_little_text
+from wavegen.runs.history import Validation
+from wavegen.sampling.verdict import Fault, Verdict, in_words
+from wavegen.text import format_duration
+from wavegen.training.observer import Observer
+
+if TYPE_CHECKING:
+    from wavegen.training.progress import Progress
+
+LINE_EVERY_SECONDS = 30.0  # where there is no terminal
+
+
+class ProgressBar:
+    """A count that grows towards a total, on standard error.
+
+    Args:
+        what: is going on.
+        total: where the count ends; None where it does not.
+        initial: where it begins.
+        unit: of the count.
+        file: where to draw; standard error by default.
+    """
+
+    def __init__(
+        self, what: str, total: int | None, initial: int = 0, unit: str = "", file: TextIO | None = None
+    ) -> None:
+        self.what, self.total, self.count, self.unit = what, total, initial, unit
+        self.file = file or sys.stderr
+        self.is_terminal = self.file.isatty()
+        self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
+        self._bar = tqdm(
+            desc=what,
+            total=total,
+            initial=initial,
+            unit=unit,
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=self.file,
+            disable=not self.is_terminal,
+            leave=False,
+        )
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def move_to(self, count: int, note: str = "") -> None:
+        """Show a new count, with a note beside it."""
+        self._note = note or self._note
+        if self._note:
+            self._bar.set_postfix_str(self._note, refresh=False)
+        self._bar.update(count - self.count)
+        self.count = count
+        if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"{self.what}: {self._in_words()}" + (f", {self._note}" if self._note else ""))
+
+    def rate(self) -> float:
+        """Counts per second so far."""
+        return (self.count - self._initial) / max(1e-9, time.monotonic() - self._began)
+
+    def describe(self, what: str) -> None:
+        """Show what is going on just now, on a terminal."""
+        self._bar.set_description(what)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.is_terminal:
+            self._bar.write(text, file=self.file)
+        else:
+            print(text, file=self.file, flush=True)
+
+    def _in_words(self) -> str:
+        if self.total is None:
+            return f"{self.count:,} {self.unit}"
+        done = self.count - self._initial
+        left = (time.monotonic() - self._began) / max(1, done) * (self.total - self.count)
+        return f"{self.count:,} of {self.total:,} {self.unit}, {format_duration(left)} left"
+
+
+class TrainingDisplay(Observer):
+    """Tells a training's user what happens.
+
+    Args:
+        total_steps: of the training.
+        progress: what it has behind it.
+        unit: of its figures: bits/sample, and in which classes.
+    """
+
+    def __init__(self, total_steps: int, progress: Progress, unit: str) -> None:
+        self._unit, self._progress = unit, progress
+        self.audition_faults: list[Fault] | None = None  # of the last audition, once there is one
+        self._classes = unit.removeprefix("bits/sample").strip()  # beside the bar, where they are not the usual ones
+        self.bar = ProgressBar("training", total_steps, progress.step, "step")
+        self._train: float | None = None
+        self._held_out = ""
+        self._best = progress.best_loss
+        self._has_doubted = False  # of too little held-out audio
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.bar.__exit__(None, None, None)
+
+    def on_step(self, entry: dict[str, Any]) -> None:
+        """Move the bar."""
+        measure = measure_in(entry)
+        figure = entry["train_loss"]
+        if figure is None:
+            self.bar.say(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
+        else:
+            self._train = figure if self._train is None else 0.98 * self._train + 0.02 * figure
+        train = "" if self._train is None else f"train {measure.text(self._train)}"
+        rate = f"{entry['targets_per_second'] / 1000:.0f}k targets/s"
+        seen = f"{entry['hours_of_audio']:.2f} h of audio" if measure.is_bits else f"{entry['points_seen']:,} points"
+        skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
+        self.bar.move_to(
+            entry["step"], " | ".join(filter(None, (train, self._held_out, self._classes, rate, seen, skipped)))
+        )
+
+    def on_validation(self, entry: dict[str, Any]) -> None:
+        """Print the figures beside the trivial baselines."""
+        self.bar.describe("training")
+        measure = measure_in(entry)
+        figure = entry["validation_loss"]
+        self._held_out = f"held-out {measure.text(figure)}"
+        best = math.isfinite(figure) and (self._best is None or figure < self._best)
+        self._best = figure if best else self._best
+        train = "" if self._train is None else f", train {measure.text(self._train)}"
+        self.bar.say(
+            f"step {entry['step']:,}: {measure.text(figure)} {self._unit}{held_out_text(Validation.from_entry(entry))}"
+            f"{' (best so far)' if best else ''}{train}; baselines: "
+            f"{baselines_in_words(measure, entry['baselines'])}"
+        )
+        if (doubt := too_little_text(entry.get("held_out_seconds"))) and not self._has_doubted:
+            self._has_doubted = True
+            self.bar.say(doubt)
+
+    def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+        """Say that there is something to hear."""
+        self.bar.describe("training")
+        self.audition_faults = self._judge(waveform, sample_rate_hz)
+        verdict = f": {in_words(self.audition_faults)}" if self.audition_faults else ""
+        self.bar.say(f"step {step:,}: audition {path}, {format_duration(len(waveform) / sample_rate_hz)}{verdict}")
+
+    def _judge(self, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> list[Fault]:
+        stored = self._progress.recordings
+        verdict = Verdict(sample_rate_hz, 1, None if stored is None else RecordingProfile.from_dict(stored))
+        verdict.update(waveform[None])
+        return verdict.faults()
+
+    def on_wait(self, what: str, done: int, total: int) -> None:
+        """Show what the training is at."""
+        self.bar.describe(f"{what} {100 * done // total}%")
+
+    def on_notice(self, text: str) -> None:
+        """Print a line."""
+        self.bar.say(text)
+
+
+def baselines_in_words(measure: Measure, baselines: dict[str, float]) -> str:
+    """The trivial baselines in a line."""
+    return ", ".join(f"{name} {measure.text(figure)}" for name, figure in baselines.items())

@@ -1,0 +1,117 @@
+"""Look at anything that wavegen reads or writes: a module for each kind of thing, which returns typed facts."""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from wavegen.config import preset_names
+from wavegen.errors import UsageError
+from wavegen.inspect.facts import Facts, Progress
+from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAME, is_run
+from wavegen.text import printable
+
+__all__ = ["Facts", "Progress", "inspect_path", "inspect_paths"]
+
+
+def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, decode: bool = False) -> Facts:
+    """Inspect one path, or compare the runs at several.
+
+    Args:
+        paths: one of anything, or runs.
+        progress: as ``inspect_path``.
+        decode: decode every file of a folder, and measure its levels.
+
+    Raises:
+        UsageError: one of several is no run, or there is something else than a folder to decode.
+        WavegenError: as ``inspect_path``.
+    """
+    if decode and not (len(paths) == 1 and Path(paths[0]).is_dir() and not is_run(Path(paths[0]))):
+        found = f"{len(paths)} paths" if len(paths) > 1 else printable(paths[0])
+        raise UsageError(f"--listen: expected one folder of recordings, found {found}")
+    if len(paths) == 1:
+        return inspect_path(paths[0], progress, decode=decode)
+
+    from wavegen.inspect.comparison import compare_runs
+
+    for path in paths:
+        if not is_run(Path(path)):
+            raise UsageError(f"{printable(path)}: expected a run to compare with the others, found none there")
+    return compare_runs([Path(path) for path in paths])
+
+
+def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = False) -> Facts:
+    """Inspect what is at a path.
+
+    A folder with `config.yaml` and `checkpoints/` is a run, one of .npy and .csv files without audio has series, any
+    other is a folder of recordings. A file that ends in .safetensors is a checkpoint, one in .yaml or .yml a
+    configuration, one in .npy or .csv has series, any other is audio. Where nothing is at the
+    path, it may be a preset's name; `demo`, a preset's too, is the model that wavegen ships.
+
+    Args:
+        path: of a file or a folder, or a name.
+        progress: called with (done, in all): files of a folder, samples of an audio file.
+        decode: decode every file of a folder, and measure its levels.
+
+    Raises:
+        UsageError: there is nothing at the path, or it is no file and no folder.
+        ConfigError: a configuration is wrong.
+        CheckpointError: a checkpoint is damaged, or none of wavegen.
+        AudioError: a file is not audio that libsndfile reads, or damaged.
+        DataError: a folder cannot be listed.
+    """
+    from wavegen.inspect.series import holds_series, inspect_series
+
+    place = Path(path)
+    try:
+        mode = place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return _inspect_name(path)
+    except OSError as error:
+        raise UsageError(f"{printable(path)}: cannot be read ({error.strerror})") from None
+    if stat.S_ISDIR(mode):
+        if is_run(place):
+            from wavegen.inspect.run import inspect_run
+
+            return inspect_run(place)
+        if holds_series(place):
+            if decode:
+                raise UsageError(f"--listen: expected a folder of recordings, found one of series: {printable(path)}")
+            return inspect_series(place, progress)
+        from wavegen.inspect.folder import inspect_folder
+
+        return inspect_folder(place, progress, decode=decode)
+    if place.suffix.lower() == ".safetensors":
+        from wavegen.inspect.checkpoint import inspect_checkpoint
+
+        return inspect_checkpoint(place)
+    if place.suffix.lower() in (".yaml", ".yml"):
+        from wavegen.inspect.config import inspect_config
+
+        return inspect_config(path)
+    if holds_series(place):
+        return inspect_series(place, progress)
+    from wavegen.inspect.audio import inspect_audio
+
+    return inspect_audio(place, progress)
+
+
+def _inspect_name(name: str) -> Facts:
+    """Inspect the shipped model or a preset, where no file has that name."""
+    presets = preset_names()
+    if name == SHIPPED_NAME:
+        from wavegen.inspect.checkpoint import inspect_checkpoint
+
+        return inspect_checkpoint(SHIPPED_MODEL)
+    if name in presets:
+        from wavegen.inspect.config import inspect_config
+
+        return inspect_config(name)
+    near = difflib.get_close_matches(name, presets, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else ""
+    raise UsageError(
+        f"{printable(name)}: nothing there; expected a folder of recordings, an audio file, a run folder, "
+        f"a checkpoint (.safetensors), a configuration (.yaml) or a preset ({', '.join(presets)}){meant}"
+    )

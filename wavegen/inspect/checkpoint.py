@@ -1,0 +1,143 @@
+"""A checkpoint: how far its training is, how good the model is, and what it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavegen.audio.levels import RecordingProfile
+from wavegen.config import Config
+from wavegen.evaluation.measure import Measure, measure_of
+from wavegen.inspect.config import NetworkFacts, inspect_network
+from wavegen.inspect.facts import Facts
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.history import Validation, finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """How far a training is, and its held-out losses.
+
+    Attributes:
+        total_steps: None where only its minutes are known yet.
+        seen: what was trained on so far, passes over the same counted again: hours of audio, or points of series.
+        skipped_steps: whose loss was not finite.
+        best_loss, best_step: of the validation with the lowest loss.
+        last_validation: None before the first.
+        measure: what the losses are.
+    """
+
+    step: int
+    total_steps: int | None
+    seen: float
+    minutes_trained: float
+    skipped_steps: int
+    best_loss: float | None
+    best_step: int | None
+    last_validation: Validation | None
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One part of a corpus; its length in minutes of audio, or points of series."""
+
+    clips: int
+    minutes: float | None
+    points: int | None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a model was trained and validated on.
+
+    Attributes:
+        folder: None where it is not known.
+        held_out_hash: losses compare between runs where the held-out clips, and so their hash, are the same.
+        labels: of the clips, in alphabetical order.
+    """
+
+    folder: str | None
+    train: SplitFacts
+    validation: SplitFacts
+    held_out_hash: str | None
+    labels: list[str]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> DataFacts:
+        """Sum up the manifest of a checkpoint."""
+        config, manifest = checkpoint.config, checkpoint.manifest
+        splits = {}
+        for split in ("train", "validation"):
+            lengths = [clip["n_samples"] for clip in manifest if clip["split"] == split]
+            minutes = None if config.is_series else sum(lengths) / config.audio.sample_rate_hz / 60
+            splits[split] = SplitFacts(len(lengths), minutes, sum(lengths) if config.is_series else None)
+        held_out = sorted((clip["content_hash"], clip["n_samples"]) for clip in manifest if clip["split"] != "train")
+        return cls(
+            folder=config.data_source,
+            train=splits["train"],
+            validation=splits["validation"],
+            held_out_hash=hashlib.sha256(repr(held_out).encode()).hexdigest()[:16] if held_out else None,
+            labels=sorted({clip["label"] for clip in manifest if clip.get("label") is not None}),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts(TrainingState, Facts):
+    """A checkpoint.
+
+    Attributes:
+        for_use_only: averaged weights alone; no training resumes from it.
+        versions: of the packages that wrote it.
+        recordings: what the prepared recordings are like; None in files of older versions.
+        data: None where the checkpoint does not know its clips.
+    """
+
+    kind = "checkpoint"
+    path: str
+    file_bytes: int
+    for_use_only: bool
+    versions: dict[str, str]
+    recordings: RecordingProfile | None
+    network: NetworkFacts
+    data: DataFacts | None
+    config: Config
+
+
+def inspect_checkpoint(path: Path) -> CheckpointFacts:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged, none of wavegen, or of another version.
+    """
+    checkpoint = load_checkpoint(path)
+    recordings = checkpoint.metrics.get("recordings")
+    return CheckpointFacts(
+        path=str(path),
+        file_bytes=path.stat().st_size,
+        for_use_only=checkpoint.is_for_use_only,
+        versions=dict(checkpoint.versions),
+        recordings=None if recordings is None else RecordingProfile.from_dict(recordings),
+        network=inspect_network(checkpoint.config),
+        data=DataFacts.of(checkpoint) if checkpoint.manifest else None,
+        config=checkpoint.config,
+        **vars(training_state(checkpoint)),
+    )
+
+
+def training_state(checkpoint: Checkpoint) -> TrainingState:
+    """Read how far a training is from its checkpoint."""
+    metrics, measure = checkpoint.metrics, measure_of(checkpoint.config)
+    n_targets = metrics.get("targets", 0)
+    return TrainingState(
+        step=checkpoint.step,
+        total_steps=checkpoint.config.training.steps,
+        seen=n_targets / checkpoint.config.audio.sample_rate_hz / 3600 if measure.is_bits else n_targets,
+        minutes_trained=metrics.get("seconds", 0.0) / 60,
+        skipped_steps=checkpoint.step - metrics.get("updates", checkpoint.step),
+        best_loss=finite(metrics.get("best_loss")),
+        best_step=metrics.get("best_step"),
+        last_validation=Validation.from_entry(metrics["validation"]) if metrics.get("validation") else None,
+        measure=measure,
+    )

@@ -1,0 +1,203 @@
+"""A configuration: its values, and the network and the training that they describe."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wavegen.config import Config, LayerConfig, ModelConfig, load_config
+from wavegen.inspect.facts import Facts
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """A layer between the input and the output; recurrent layers have no taps."""
+
+    name: str
+    kernel_size: int | None
+    dilation: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """Size and reach of a network.
+
+    Attributes:
+        parameters_by_part: by the names of its parts.
+        layers: the lowest first.
+        residual_blocks, dilations: of a WaveNet.
+        has_memory: a prediction depends on all of the past; the receptive field is then what precedes a window.
+        multiply_adds_per_sample: in generation.
+        sample_rate_hz, quantization, classes: None for series; losses in bits/sample compare where they agree.
+        horizon: values in a forecast; None for audio.
+        output: the output distribution, in words.
+        block: in what the blocks differ from the paper's, in words; empty for nothing.
+        labels: in the model's order; ``auto`` where no folder has been seen yet; None for a model without labels.
+        mel: the section ``mel`` of the configuration; None for a model without spectrograms.
+    """
+
+    parameters: int
+    parameters_by_part: dict[str, int]
+    kind: str
+    layers: list[LayerFacts]
+    residual_blocks: int | None
+    dilations: list[int] | None
+    has_memory: bool
+    receptive_field_samples: int
+    receptive_field_ms: float | None
+    multiply_adds_per_sample: int
+    sample_rate_hz: int | None
+    quantization: Literal["mu_law", "linear"] | None
+    classes: int | None
+    horizon: int | None
+    output: str
+    block: str
+    labels: list[str] | str | None
+    mel: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """What a training step sees and takes.
+
+    Attributes:
+        windows, window_targets: of a batch, and predictions in each; context comes on top.
+        audio_seconds_per_step, audio_hours_in_all: None for series.
+        steps, minutes: one of them is known; the steps of a number of minutes are measured at the start.
+        memory_bytes, memory_precision: an estimate, above what the libraries take.
+    """
+
+    windows: int
+    window_targets: int
+    targets_per_step: int
+    audio_seconds_per_step: float | None
+    steps: int | None
+    audio_hours_in_all: float | None
+    minutes: float | None
+    memory_bytes: int
+    memory_precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFacts(Facts):
+    """A configuration, complete and checked."""
+
+    kind = "config"
+    path: str
+    config: Config
+    network: NetworkFacts
+    training: TrainingFacts
+
+
+def inspect_config(source: str) -> ConfigFacts:
+    """Resolve a configuration and build its network, without its weights.
+
+    Args:
+        source: a file or a preset's name.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    config = load_config(source)
+    return ConfigFacts(path=source, config=config, network=inspect_network(config), training=_inspect_training(config))
+
+
+def inspect_network(config: Config) -> NetworkFacts:
+    """Build the network that a configuration describes, and measure it."""
+    import torch
+
+    from wavegen.model.building import build_model
+
+    with torch.device("meta"):  # shapes without memory
+        model = build_model(config)
+    shape, is_audio = config.model, not config.is_series
+    parts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        parts[name.partition(".")[0]] += parameter.numel()
+    return NetworkFacts(
+        parameters=model.n_parameters,
+        parameters_by_part=dict(parts),
+        kind=shape.kind,
+        layers=_layers(shape),
+        residual_blocks=len(shape.dilations) if shape.kind == "wavenet" else None,
+        dilations=list(shape.dilations) if shape.kind == "wavenet" else None,
+        has_memory=model.has_memory,
+        receptive_field_samples=model.receptive_field,
+        receptive_field_ms=1000 * model.receptive_field / config.audio.sample_rate_hz if is_audio else None,
+        multiply_adds_per_sample=model.multiply_adds,
+        sample_rate_hz=config.audio.sample_rate_hz if is_audio else None,
+        quantization=config.quantization.kind if is_audio else None,
+        classes=config.quantization.classes if is_audio else None,
+        horizon=None if is_audio else config.output.horizon,
+        output=describe_output(config),
+        block=describe_block(config),
+        labels=None if config.data.labels == "none" else config.data.label_names,
+        mel=None if config.mel.n_mels is None else config.mel.model_dump(),
+    )
+
+
+def _layers(model: ModelConfig) -> list[LayerFacts]:
+    if model.kind == "wavenet":
+        return [LayerFacts("block", model.kernel_size, dilation) for dilation in model.dilations]
+    if model.kind == "stack":
+        return [_layer(layer) for layer in model.layers]
+    return [LayerFacts(model.kind, None, None)] * model.recurrent_layers
+
+
+def _layer(layer: LayerConfig) -> LayerFacts:
+    has_taps = layer.kind in ("conv", "average_pool", "max_pool")
+    return LayerFacts(
+        layer.kind.replace("_", " "), layer.kernel_size if has_taps else 1, layer.dilation if has_taps else 1
+    )
+
+
+def describe_output(config: Config) -> str:
+    """Return the output distribution in words."""
+    output = config.output
+    if output.kind == "softmax":
+        return "softmax"
+    if output.kind == "regression":
+        values = f"{output.horizon} values" if output.horizon > 1 else "value"
+        return f"the next {values}, by {output.error} error"
+    shape = output.kind.removesuffix("_mixture").replace("gaussian", "Gaussian")
+    return (
+        f"one {shape} distribution"
+        if output.components == 1
+        else f"mixture of {output.components} {shape} distributions"
+    )
+
+
+def describe_block(config: Config) -> str:
+    """Return in what the blocks differ from the paper's; empty for nothing."""
+    model = config.model
+    parts = [
+        None if model.activation == "gated" else {"relu": "ReLU", "tanh": "tanh"}[model.activation] + " without a gate",
+        None if model.bias else "no biases",
+        "weight norm" if model.weight_norm else None,
+        f"dropout {model.dropout:g}" if model.dropout else None,
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _inspect_training(config: Config) -> TrainingFacts:
+    from wavegen.device import choose_device
+    from wavegen.training.memory import training_bytes
+    from wavegen.training.settling import settle
+
+    config = settle(config, choose_device("cpu" if config.training.backend == "fused" else "auto"))
+    settings = config.training
+    per_step = int(settings.batch_size) * settings.window_targets
+    seconds = None if config.is_series else per_step / config.audio.sample_rate_hz
+    precision = "bfloat16" if settings.precision == "bfloat16" else "float32"
+    return TrainingFacts(
+        windows=int(settings.batch_size),
+        window_targets=settings.window_targets,
+        targets_per_step=per_step,
+        audio_seconds_per_step=seconds,
+        steps=settings.steps,
+        audio_hours_in_all=None if settings.steps is None or seconds is None else settings.steps * seconds / 3600,
+        minutes=settings.minutes,
+        memory_bytes=training_bytes(config, precision),
+        memory_precision=precision,
+    )

@@ -1,0 +1,284 @@
+"""Levels of recordings: peak, loudness, clipping, DC offset, silence; and which files sound the same."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.read import AudioInfo, Floats, read_blocks
+from wavegen.audio.waveform import MISSING_SECONDS
+from wavegen.errors import AudioError, UsageError
+from wavegen.inspect.facts import Progress
+from wavegen.text import printable
+
+PIECE_SECONDS = 0.01  # silence is found in pieces of this length
+SILENCE_DB = 60.0  # below the loudest piece: librosa's default, and so that of `audio.trim_db`
+CLIPPED_SHARE = 1e-4  # a normalized file reaches full scale once or twice without being clipped
+DC_OFFSET = 0.01  # of full scale
+MAX_WORKERS = 8
+
+# The largest amplitude of telephone companding is below 1 (ITU-T G.711, tables 1a and 2a).
+LARGEST = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Levels of one file, all channels together.
+
+    Attributes:
+        peak_dbfs, rms_dbfs: None where every sample is 0.
+        dc_offset: of the channel that has most, in parts of full scale.
+        clipped_samples, clipped_share: samples at full scale.
+        silence_threshold_db: how far below the loudest 10 ms a piece counts as silence.
+        leading_silence_seconds, trailing_silence_seconds: all of a silent file is leading.
+        silent_share: of the whole file.
+    """
+
+    peak_dbfs: float | None
+    rms_dbfs: float | None
+    dc_offset: float
+    clipped_samples: int
+    clipped_share: float
+    silence_threshold_db: float
+    leading_silence_seconds: float
+    trailing_silence_seconds: float
+    silent_share: float
+
+
+class LevelMeter:
+    """Measures levels block by block, in memory that grows by 800 bytes for a second of audio.
+
+    Args:
+        info: the header of the file.
+
+    Attributes:
+        n_frames: samples per channel so far.
+    """
+
+    def __init__(self, info: AudioInfo) -> None:
+        self.n_frames = 0
+        self._rate_hz = info.rate_hz
+        self._full_scale = _full_scale(info)
+        self._peak = 0.0
+        self._n_clipped = 0
+        self._sums = np.zeros(info.channels)
+        self._piece_length = max(1, round(PIECE_SECONDS * info.rate_hz))
+        self._energies: list[npt.NDArray[np.float64]] = []  # sums of squares, a number for each whole piece
+        self._rest: Floats = np.empty((0, info.channels), dtype=np.float32)  # the piece that is not whole yet
+
+    def update(self, block: Floats) -> None:
+        """Add a (T, channels) block."""
+        magnitude = np.abs(block)
+        self.n_frames += len(block)
+        self._peak = max(self._peak, float(magnitude.max()))
+        self._n_clipped += int(np.count_nonzero(magnitude >= self._full_scale))
+        self._sums += block.sum(axis=0, dtype=np.float64)
+        joined = np.concatenate([self._rest, block])
+        n_whole = len(joined) // self._piece_length * self._piece_length
+        # (n_whole, channels) -> (pieces, samples of a piece in all channels)
+        self._energies.append(energy(joined[:n_whole].reshape(-1, self._piece_length * block.shape[1])))
+        self._rest = joined[n_whole:]
+
+    def levels(self) -> Levels:
+        """Return the levels of all blocks."""
+        rest = [energy(self._rest.reshape(1, -1))] if len(self._rest) else []
+        energies = np.concatenate([*self._energies, *rest])
+        n_values = self.n_frames * len(self._sums)
+        means = self._sums / self.n_frames
+        return Levels(
+            decibels(self._peak),
+            decibels(math.sqrt(float(energies.sum()) / n_values)),
+            float(means[np.argmax(np.abs(means))]),
+            self._n_clipped,
+            self._n_clipped / n_values,
+            SILENCE_DB,
+            *self._silence(energies),
+        )
+
+    def _silence(self, energies: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+        """Return seconds of silence at the start and at the end, and the silent share of the whole."""
+        lengths = np.full(len(energies), self._piece_length)
+        lengths[-1] = len(self._rest) or self._piece_length
+        powers = energies / lengths
+        is_loud = powers > powers.max() * 10 ** (-SILENCE_DB / 10)
+        loud = np.flatnonzero(is_loud)
+        if not len(loud):
+            return self.n_frames / self._rate_hz, 0.0, 1.0
+        start, end = int(loud[0]) * self._piece_length, (int(loud[-1]) + 1) * self._piece_length
+        silent_share = float(lengths[~is_loud].sum() / lengths.sum())
+        return start / self._rate_hz, max(0, self.n_frames - end) / self._rate_hz, silent_share
+
+
+@dataclass(frozen=True)
+class ClipLevels:
+    """A file that was decoded from its first sample to its last.
+
+    Attributes:
+        seconds: decoded.
+        missing_seconds: how much more its header claims.
+        levels: of all channels.
+        sound_hash: of the samples: equal for files of the same sound, whatever their names and tags.
+    """
+
+    seconds: float
+    missing_seconds: float
+    levels: Levels
+    sound_hash: str
+
+    def warnings(self, original: str | None) -> list[str]:
+        """Return what is odd about the file.
+
+        Args:
+            original: another file that sounds the same.
+        """
+        levels, found = self.levels, []
+        if levels.peak_dbfs is None:
+            found.append("silent from end to end")
+        if levels.clipped_share >= CLIPPED_SHARE:
+            found.append(f"clipped: {levels.clipped_share:.2%} of its samples are at full scale")
+        if abs(levels.dc_offset) >= DC_OFFSET:
+            found.append(f"DC offset {levels.dc_offset:+.3f}")
+        if self.missing_seconds > MISSING_SECONDS:
+            found.append(f"{self.missing_seconds:.2f} s less than its header says")
+        if original is not None:
+            found.append(f"the same as {printable(original)}")
+        return found
+
+
+def measure_clips(folder: Path, names: Sequence[str], progress: Progress | None) -> dict[str, ClipLevels | str]:
+    """Decode files, as many at once as there are processors, block by block.
+
+    Returns:
+        For each name its levels, or why it cannot be used.
+    """
+    measured: dict[str, ClipLevels | str] = {}
+    pool = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1), "levels")
+    try:
+        for name, clip in zip(names, pool.map(lambda name: _measure_clip(folder / name), names), strict=True):
+            measured[name] = clip
+            if progress:
+                progress(len(measured), len(names))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return measured
+
+
+def _measure_clip(path: Path) -> ClipLevels | str:
+    try:
+        info, blocks = read_blocks(path)
+        meter, digest = LevelMeter(info), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
+        for block in blocks:
+            meter.update(block)
+            digest.update(np.ascontiguousarray(block).data)
+    except (AudioError, UsageError) as error:
+        return str(error).removeprefix(f"{printable(path)}: ")
+    except MemoryError:
+        return "needs more memory than there is; cut it into shorter files"
+    seconds = meter.n_frames / info.rate_hz
+    return ClipLevels(seconds, max(0.0, (info.seconds or 0.0) - seconds), meter.levels(), digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The lowest, the median and the highest of some values."""
+
+    lowest: float
+    median: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Spread | None:
+        """Return the spread of the values that are known."""
+        known = [value for value in values if value is not None]
+        return cls(min(known), median(known), max(known)) if known else None
+
+
+@dataclass(frozen=True)
+class FolderLevels:
+    """Levels of all files of a folder together, and how many files are odd.
+
+    Attributes:
+        silent_share: of all audio, the part that lies ``silence_threshold_db`` below its file's loudest.
+        damaged_files: shorter than their header says.
+        duplicates: groups of files with the same samples; the first of each is taken for the original.
+        warnings: for each odd file what is odd.
+        seconds: of all files.
+        distinct_seconds: the same without copies.
+    """
+
+    peak_dbfs: Spread | None
+    rms_dbfs: Spread | None
+    clipped_files: int
+    full_scale_samples: int
+    dc_offset_files: int
+    silent_files: int
+    silence_threshold_db: float
+    silent_share: float | None
+    damaged_files: int
+    duplicates: list[list[str]]
+    warnings: dict[str, list[str]]
+    files: int
+    seconds: float
+    distinct_seconds: float
+
+    @classmethod
+    def of(cls, clips: Mapping[str, ClipLevels]) -> FolderLevels:
+        """Sum up the levels of the files that can be used, by their names."""
+        levels = [clip.levels for clip in clips.values()]
+        seconds = sum(clip.seconds for clip in clips.values())
+        groups = _duplicates(clips)
+        originals = {name: group[0] for group in groups for name in group[1:]}
+        warnings = {name: clip.warnings(originals.get(name)) for name, clip in sorted(clips.items())}
+        return cls(
+            peak_dbfs=Spread.of([each.peak_dbfs for each in levels]),
+            rms_dbfs=Spread.of([each.rms_dbfs for each in levels]),
+            clipped_files=sum(each.clipped_share >= CLIPPED_SHARE for each in levels),
+            full_scale_samples=sum(each.clipped_samples for each in levels),
+            dc_offset_files=sum(abs(each.dc_offset) >= DC_OFFSET for each in levels),
+            silent_files=sum(each.peak_dbfs is None for each in levels),
+            silence_threshold_db=SILENCE_DB,
+            silent_share=sum(clip.seconds * clip.levels.silent_share for clip in clips.values()) / seconds
+            if seconds
+            else None,
+            damaged_files=sum(clip.missing_seconds > MISSING_SECONDS for clip in clips.values()),
+            duplicates=groups,
+            warnings={name: found for name, found in warnings.items() if found},
+            files=len(clips),
+            seconds=seconds,
+            distinct_seconds=seconds - sum(clips[name].seconds for name in originals),
+        )
+
+
+def _duplicates(clips: Mapping[str, ClipLevels]) -> list[list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, clip in clips.items():
+        groups[clip.sound_hash].append(name)
+    return sorted(names for names in groups.values() if len(names) > 1)
+
+
+def _full_scale(info: AudioInfo) -> float:
+    """Return the magnitude from which on a sample counts as clipped."""
+    if info.encoding.startswith("PCM_") and info.bits is not None:
+        return 1.0 - 2.0 ** (1 - info.bits)  # the largest positive sample; the negative one is 1
+    return LARGEST.get(info.encoding, 1.0)
+
+
+def energy(rows: Floats) -> npt.NDArray[np.float64]:
+    """Return the sum of squares of each row of (n, T) samples."""
+    energies: npt.NDArray[np.float64] = np.square(rows, dtype=np.float64).sum(axis=1)
+    return energies
+
+
+def decibels(amplitude: float) -> float | None:
+    """Return an amplitude in dB of full scale; None for 0."""
+    return 20 * math.log10(amplitude) if amplitude > 0 else None

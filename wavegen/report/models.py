@@ -1,0 +1,312 @@
+"""Tables of models: what ``inspect`` finds in configurations, checkpoints and runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from wavegen.audio.levels import RecordingProfile
+from wavegen.audio.quantize import Quantizer
+from wavegen.data.conditioning import list_labels
+from wavegen.evaluation.measure import Measure
+from wavegen.inspect.checkpoint import CheckpointFacts, DataFacts, SplitFacts, TrainingState
+from wavegen.inspect.comparison import ComparisonFacts
+from wavegen.inspect.config import ConfigFacts, NetworkFacts, TrainingFacts
+from wavegen.inspect.run import CheckpointFile, RunFacts
+from wavegen.report.tables import ROWS, Table, facts
+from wavegen.runs.history import Validation
+from wavegen.text import format_bytes, format_duration, pluralize, printable
+
+FEWEST_SECONDS = 30.0  # of held-out audio: a loss on less changes more from clip to clip than from model to model
+
+
+def config_tables(found: ConfigFacts) -> list[Table]:
+    """Return the tables of a configuration: every key, the network, and a training step."""
+    settings = [
+        (f"{section}.{key}", as_yaml(value))
+        for section, pairs in found.config.model_dump().items()
+        for key, value in pairs.items()
+    ]
+    return [Table(printable(found.path), (), settings), network_table(found.network), _step_table(found.training)]
+
+
+def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
+    """Return the tables of a checkpoint."""
+    summary = facts(
+        printable(found.path),
+        holds="averaged weights alone, for use" if found.for_use_only else None,
+        **_state(found),
+        skipped_steps=found.skipped_steps or None,
+        recordings=None if found.recordings is None else _recordings(found.recordings),
+        written_by=", ".join(f"{name} {version}" for name, version in found.versions.items()),
+        file_size=format_bytes(found.file_bytes),
+    )
+    data = [data_table(found.data)] if found.data else []
+    return [summary, network_table(found.network), *data, *_ranking_tables(found)]
+
+
+def run_tables(found: RunFacts) -> list[Table]:
+    """Return the tables of a run."""
+    measure, recent, saved = found.measure, found.recent_train_loss, found.newest_checkpoint_step
+    state = _state(found)
+    summary = facts(
+        printable(found.path),
+        **{name: state.pop(name) for name in ("step", "trained_on", "time")},
+        speed=None
+        if found.targets_per_second is None
+        else f"{found.targets_per_second:,.0f} targets/s, median of the last {_steps(found.timed_steps)}",
+        train=None
+        if recent is None
+        else f"{measure.text(recent)} {measure.unit}, mean of the last {_steps(found.recent_steps)}",
+        **state,
+        skipped_steps=found.skipped_steps or None,
+        checkpoint=None
+        if saved == found.step
+        else "none yet"
+        if saved is None
+        else f"step {saved:,}; --resume continues from there",
+        damaged="\n".join(map(printable, found.damaged_checkpoints)) or None,
+        auditions=(f"{len(found.auditions)}, the last is {found.auditions[-1]}" if found.auditions else "none yet")
+        if measure.is_bits
+        else None,
+    )
+    return [
+        summary,
+        network_table(found.network),
+        *([data_table(found.data)] if found.data else []),
+        *([_curve_table(found)] if found.validations else []),
+        *_ranking_tables(found),
+        *([_checkpoints_table(found.checkpoints)] if found.checkpoints else []),
+    ]
+
+
+def comparison_tables(found: ComparisonFacts) -> list[Table]:
+    """Return the tables of several runs: their figures, and where their configurations differ."""
+    measure, runs = found.runs[0].measure, found.runs
+    unit = measure.name
+    best = min((run.best_loss for run in runs if run.best_loss is not None), default=None)
+
+    def best_loss(run: RunFacts) -> str:
+        is_best = found.losses_comparable and run.best_loss is not None and run.best_loss == best
+        return measure.text(run.best_loss) + (" best" if is_best else "")
+
+    def count(key: str) -> Callable[[RunFacts], str]:
+        return lambda run: "-" if getattr(run, key) is None else f"{getattr(run, key):,.0f}"
+
+    rows: list[tuple[str, Callable[[RunFacts], str]]] = [
+        (f"best held-out {unit}", best_loss),
+        *([("in classes", lambda run: resolution(run.network).partition(" classes")[0])] if measure.is_bits else []),
+        ("at step", count("best_step")),
+        ("best baseline", lambda run: measure.text(min(run.baselines.values(), default=None))),
+        ("steps", count("step")),
+        ("of", count("total_steps")),
+        ("trained on", lambda run: seen_text(measure, run.seen).removesuffix(" of audio")),
+        ("time", lambda run: format_duration(60 * run.minutes_trained)),
+        ("targets/s", count("targets_per_second")),
+        ("parameters", lambda run: f"{run.network.parameters:,}"),
+        ("receptive field", lambda run: _receptive_field(run.network)),
+        ("multiply-adds a sample", lambda run: f"{run.network.multiply_adds_per_sample:,}"),
+    ]
+    reasons = "; ".join(found.not_comparable_because)
+    figures = Table(
+        pluralize(len(runs), "run"),
+        ("", *found.names),
+        [(name, *(show(run) for run in runs)) for name, show in rows],
+        f"{unit} do not compare: {reasons}" if reasons else "",
+    )
+    if not found.differences:
+        return [figures, Table("configuration", (), [("", "the same in all")])]
+    differences = [(key, *map(as_yaml, values)) for key, values in found.differences.items()]
+    return [figures, Table("configuration, where it differs", ("key", *found.names), differences)]
+
+
+def network_table(network: NetworkFacts) -> Table:
+    """Return the table of a network."""
+    runs = [(name, len(list(same))) for name, same in groupby(layer.name for layer in network.layers)]
+    layers = ", ".join(f"{count} x {name}" for name, count in runs) or "none"
+    labels = network.labels
+    return facts(
+        "network",
+        parameters=f"{network.parameters:,}",
+        receptive_field=_receptive_field(network),
+        layers=layers + (f": {network.block}" if network.block else ""),
+        sound=None if network.classes is None else f"{network.sample_rate_hz:,} Hz, {resolution(network)}",
+        output=network.output,
+        labels=None
+        if labels is None
+        else "the sub-folders of the recordings"
+        if isinstance(labels, str)
+        else f"{len(labels)}: {list_labels(labels)}",
+        mel_spectrograms=_mel(network),
+        generation=f"{network.multiply_adds_per_sample:,} multiply-adds a sample",
+    )
+
+
+def data_table(data: DataFacts) -> Table:
+    """Return the table of what a model was trained on."""
+
+    def length(split: SplitFacts) -> str:
+        if split.minutes is None:
+            return f"{split.clips:,} series, {split.points:,} points"
+        return f"{pluralize(split.clips, 'clip')}, {format_duration(60 * split.minutes)}"
+
+    return facts(
+        "data",
+        folder=None if data.folder is None else printable(data.folder),
+        trained_on=length(data.train),
+        held_out=length(data.validation),
+        labels=f"{len(data.labels)}: {list_labels(data.labels)}" if data.labels else None,
+    )
+
+
+def _ranking_tables(state: TrainingState) -> list[Table]:
+    """Return the model among the trivial baselines, once it was validated."""
+    validation, measure = state.last_validation, state.measure
+    if validation is None:
+        return []
+    rows = [(name, measure.text(loss)) for name, loss in validation.ranking()]
+    return [Table(ranking_title(validation, measure), ("model", measure.unit), rows)]
+
+
+def ranking_title(validation: Validation, measure: Measure) -> str:
+    """Return the title of a model's ranking among the trivial baselines."""
+    return f"step {validation.step:,}, {measure.unit}{held_out_text(validation)}"
+
+
+def _curve_table(found: RunFacts) -> Table:
+    measure, n_all = found.measure, len(found.validations)
+    rows = [
+        (
+            f"{each.step:,}",
+            measure.text(each.train_loss),
+            measure.text(each.loss),
+            seen_text(measure, each.seen or 0.0).removesuffix(" of audio"),
+            "best" if each.step == found.best_step else "",
+        )
+        for each in _choose_validations(found.validations, found.best_step)
+    ]
+    some = "validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
+    return Table(f"{some} ({measure.unit})", ("step", "train", "held-out", "trained on", ""), rows)
+
+
+def _choose_validations(validations: Sequence[Validation], best_step: int | None) -> list[Validation]:
+    """Choose as many validations as a table has rows, evenly spread, with the first, the last and the best."""
+    last = len(validations) - 1
+    if last < ROWS:
+        return list(validations)
+    chosen = {round(i * last / (ROWS - 2)) for i in range(ROWS - 1)}
+    chosen |= {i for i, each in enumerate(validations) if each.step == best_step}
+    return [validations[i] for i in sorted(chosen)]
+
+
+def _checkpoints_table(checkpoints: Sequence[CheckpointFile]) -> Table:
+    rows = [
+        (Path(each.file).name, "-" if each.step is None else f"{each.step:,}", format_bytes(each.bytes))
+        for each in checkpoints
+    ]
+    return Table("checkpoints", ("file", "step", "size"), rows)
+
+
+def _step_table(training: TrainingFacts) -> Table:
+    seconds, hours = training.audio_seconds_per_step, training.audio_hours_in_all
+    return facts(
+        "training",
+        windows_in_a_step=f"{training.windows} x {training.window_targets:,} targets, context on top",
+        one_step=f"{training.targets_per_step:,} targets" + ("" if seconds is None else f", {seconds:.2f} s of audio"),
+        whole_training=f"{training.minutes:g} minutes; the steps are measured at the start"
+        if training.steps is None
+        else f"{training.steps:,} steps" + ("" if hours is None else f", {format_duration(3600 * hours)} of audio"),
+        memory=f"about {format_bytes(training.memory_bytes)} ({training.memory_precision}), above the libraries' own",
+    )
+
+
+# --- texts -------------------------------------------------------------------------------------------------------
+
+
+def _state(state: TrainingState) -> dict[str, str]:
+    """Return how far a training is, and its last and best held-out loss, by name."""
+    measure, last = state.measure, state.last_validation
+    words = {
+        "step": step_text(state.step, state.total_steps),
+        "trained_on": seen_text(measure, state.seen),
+        "time": format_duration(60 * state.minutes_trained),
+        "held-out": "no validation yet",
+    }
+    if last is not None:
+        unit = f"{measure.unit}{held_out_text(last)}"
+        words["held-out"] = f"{measure.text(last.loss)} {unit} at step {last.step:,}"
+        if state.best_loss is not None:
+            words["best"] = f"{measure.text(state.best_loss)} {measure.unit} at step {state.best_step:,}"
+    return words
+
+
+def step_text(step: int, total: int | None) -> str:
+    """Return how far a training is: 1,000 of 2,000 (50%)."""
+    return f"{step:,}" if total is None else f"{step:,} of {total:,} ({step / total:.0%})"
+
+
+def seen_text(measure: Measure, seen: float) -> str:
+    """Return what a training has seen, given as ``TrainingState.seen``: 7:30 min of audio, 1,000 points."""
+    return f"{format_duration(3600 * seen)} of audio" if measure.is_bits else f"{seen:,.0f} points"
+
+
+def held_out_text(validation: Validation) -> str:
+    """Return what a validation scored, to follow a loss."""
+    if validation.held_out_points is not None:
+        return f" on {validation.held_out_points:,} points of held-out series"
+    seconds, everything = validation.held_out_seconds, validation.all_held_out_seconds
+    if seconds is None:
+        return ""
+    if everything is None or everything - seconds < 0.05:
+        return f" on {format_duration(seconds)} of held-out audio"
+    return f" on {format_duration(seconds)} of the {format_duration(everything)} held out"
+
+
+def too_little_text(seconds: float | None) -> str:
+    """Return a warning about a loss on so much held-out audio; empty where it is enough or not known."""
+    if seconds is None or seconds >= FEWEST_SECONDS:
+        return ""
+    return f"less than {FEWEST_SECONDS:.0f} s of audio: nothing follows from this figure"
+
+
+def resolution(network: NetworkFacts) -> str:
+    """Return what values a sample can have: bits/sample compare only where this is the same."""
+    assert network.quantization is not None
+    assert network.classes is not None
+    return str(Quantizer(network.quantization, network.classes))
+
+
+def as_yaml(value: Any) -> str:
+    """Return the value of a key on one line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _recordings(profile: RecordingProfile) -> str:
+    shortest, middle, longest = map(format_duration, profile.clip_seconds)
+    return (
+        f"{profile.whole.loud_db:.0f} dB where loud, {100 * profile.whole.silent_share:.0f}% silent, spectral centroid "
+        f"{profile.whole.centroid_hz:,.0f} Hz, clips of {shortest} to {longest}, median {middle}"
+    )
+
+
+def _receptive_field(network: NetworkFacts) -> str:
+    reach = f"{network.receptive_field_samples:,} points"
+    if network.receptive_field_ms is not None:
+        reach = f"{network.receptive_field_samples:,} samples ({network.receptive_field_ms:.1f} ms)"
+    return f"all of the past; {reach} before a window's first target" if network.has_memory else reach
+
+
+def _mel(network: NetworkFacts) -> str | None:
+    mel = network.mel
+    if mel is None or network.sample_rate_hz is None:
+        return None
+    hop = mel["hop_length"]
+    rows = "each repeated" if mel["upsampling"] == 1 else f"{mel['upsampling']} learned steps in each"
+    return f"{mel['n_mels']} bands, {network.sample_rate_hz / hop:.4g} frames a second of {hop} samples, {rows}"
+
+
+def _steps(count: int) -> str:
+    return "step" if count == 1 else f"{count} steps"

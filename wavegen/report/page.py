@@ -1,0 +1,237 @@
+"""The page about a run: one HTML file without scripts that needs no network, to read, to play and to send."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wavegen import __version__
+from wavegen.config import Config
+from wavegen.inspect.facts import Progress
+from wavegen.inspect.run import RunFacts
+from wavegen.output_file import write_output
+from wavegen.report.models import data_table, network_table, ranking_title, resolution, seen_text, step_text
+from wavegen.report.samples import SampleRequest, Sound, generate_samples, read_auditions
+from wavegen.runs.history import THIS_MODEL, History, Validation
+from wavegen.text import format_duration, printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_ROWS = 100  # of the table of validations
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A matplotlib figure as an SVG image, with the text that stands for it."""
+
+    source: str
+    words: str
+
+    @classmethod
+    def of(cls, figure: Figure, words: str) -> Plot:
+        """Render a figure. As an image of its own its identifiers cannot clash with those of others."""
+        from wavegen.report.plots.figure import to_svg
+
+        return cls(_data_uri("image/svg+xml", to_svg(figure)), words)
+
+
+@dataclass(frozen=True)
+class Player:
+    """A clip to play, with its waveform and its spectrogram."""
+
+    name: str
+    source: str
+    seconds: float
+    plot: Plot
+
+    @classmethod
+    def of(cls, sound: Sound) -> Player:
+        """Encode a clip as a 16-bit WAV file.
+
+        FLAC is half as large, but Chromium (156) cannot play one of a single frame, which a short audition is.
+        """
+        import soundfile
+
+        from wavegen.report.plots.audio import small_figure
+
+        file = io.BytesIO()
+        soundfile.write(file, np.clip(sound.waveform, -1.0, 1.0), sound.rate_hz, format="WAV", subtype="PCM_16")
+        figure, words = small_figure(sound.waveform, sound.rate_hz)
+        plot = Plot.of(figure, f"Waveform and spectrogram of {sound.name}: {words}")
+        return cls(sound.name, _data_uri("audio/wav", file.getvalue()), len(sound.waveform) / sound.rate_hz, plot)
+
+
+def write_page(found: RunFacts, target: Path, request: SampleRequest, progress: Progress) -> int:
+    """Write the page about a run.
+
+    Args:
+        found: the run.
+        target: of the HTML file.
+        request: the new samples to generate.
+        progress: called with (samples made, samples in all).
+
+    Returns:
+        The page's bytes.
+
+    Raises:
+        CheckpointError, ModelError: there is a checkpoint to generate from, and it is damaged.
+        WavegenError: the page cannot be written.
+    """
+    content = build_page(found, request, progress).encode("utf-8")
+    write_output(target, content)
+    return len(content)
+
+
+def build_page(found: RunFacts, request: SampleRequest, progress: Progress) -> str:
+    """Return the page as text; arguments as ``write_page``."""
+    from jinja2 import Environment, StrictUndefined
+
+    run, is_audio = Path(found.path), found.measure.is_bits
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+    samples, origin = generate_samples(run, request, progress) if is_audio else ([], "")
+    auditions, problems = read_auditions(run, found.auditions)
+    n_all = len(found.auditions)
+    some = "All" if len(auditions) == n_all else f"{len(auditions)} of the {n_all}"
+    note = f"{some} that the training left, with one seed: they compare." if auditions else "There are none yet."
+    return template.render(
+        name=printable(run.absolute().name),
+        path=printable(found.path),
+        is_audio=is_audio,
+        tiles=_tiles(found),
+        verdict=verdict(found.last_validation),
+        origin=origin,
+        samples=[Player.of(sound) for sound in samples],
+        auditions_note=" ".join([note, *map(printable, problems)]),
+        auditions=[Player.of(sound) for sound in auditions],
+        plots=_plots(found),
+        validations=_validations(found.history),
+        n_validations=len(found.history.validations),
+        data=None if found.data is None else data_table(found.data).rows,
+        network=network_table(found.network).rows,
+        configuration=_configuration(found.config),
+        command=printable(_command(found)),
+        version=__version__,
+        made=datetime.now(UTC),
+    )
+
+
+def _tiles(found: RunFacts) -> list[tuple[str, str, str]]:
+    """Return the figures that one asks for first: name, value, unit."""
+    measure, network, speed = found.measure, found.network, found.targets_per_second
+    best_unit = measure.unit if found.best_loss is None else f"{measure.unit}, step {found.best_step:,}"
+    reach = f"{network.receptive_field_samples:,}"
+    return [
+        ("best held-out", measure.text(found.best_loss), best_unit),
+        ("step", f"{found.step:,}", step_text(found.step, found.total_steps).partition(" ")[2]),
+        ("trained on", seen_text(measure, found.seen), ""),
+        ("time trained", format_duration(60 * found.minutes_trained), ""),
+        ("speed", "-" if speed is None else f"{speed:,.0f}", "targets/s"),
+        ("parameters", f"{network.parameters:,}", ""),
+        ("receptive field", reach, "points")
+        if network.receptive_field_ms is None
+        else ("receptive field", f"{network.receptive_field_ms:.0f} ms", f"{reach} samples"),
+        ("forecast", network.output, "")
+        if network.sample_rate_hz is None
+        else ("sound", f"{network.sample_rate_hz / 1000:g} kHz", resolution(network)),
+    ]
+
+
+def verdict(validation: Validation | None) -> str:
+    """Return in a sentence or two how good the model is."""
+    if validation is None:
+        return "It was not validated yet: how good the model is, is not known."
+    measure = validation.measure
+    known = {name: loss for name, loss in validation.ranking() if loss is not None}
+    own = known.pop(THIS_MODEL, None)
+    if own is None:
+        return f"The last validation, at step {validation.step:,}, has no finite loss: the training has failed."
+    costs = f"held-out {measure.material} {'costs' if measure.is_bits else 'have'} {measure.text(own)} {measure.unit}"
+    figure = f"At step {validation.step:,} {costs} (lower is better)."
+    better = sorted((loss, name) for name, loss in known.items() if loss <= own)
+    if not known:
+        return figure
+    if not better:
+        best, name = min((loss, name) for name, loss in known.items())
+        return f"{figure} That beats every trivial baseline; the best of them is {name} with {measure.text(best)}."
+    beaten = ", ".join(name for name, loss in known.items() if loss > own) or "none of the trivial baselines"
+    still = ", ".join(f"{name} ({measure.text(loss)})" for loss, name in better)
+    return f"{figure} That beats {beaten}; still better: {still}."
+
+
+def _plots(found: RunFacts) -> list[Plot]:
+    """Return the curves of the training, and the model among the baselines."""
+    from wavegen.report.plots.curves import ranking_figure, run_figure, smooth
+
+    history, measure, validation = found.history, found.measure, found.last_validation
+    _, train = smooth(history.steps, history.train)
+    if not train:
+        return []
+    words = f"Training loss from {train[0]:.3g} to {train[-1]:.3g} {measure.unit}."
+    if scored := [measure.text(loss) for _, loss in history.scored]:
+        words += f" Held-out loss from {scored[0]} to {scored[-1]}."
+    plots = [Plot.of(run_figure("", history, measure.unit), words)]
+    ranked = [] if validation is None else [(name, loss) for name, loss in validation.ranking() if loss is not None]
+    if validation is not None and ranked:
+        title = ranking_title(validation, measure)
+        words = ", ".join(f"{name} {measure.text(loss)}" for name, loss in ranked)
+        plots.append(Plot.of(ranking_figure(title[0].upper() + title[1:], measure, ranked), f"{title}: {words}"))
+    return plots
+
+
+def _validations(history: History) -> list[tuple[str, ...]]:
+    """Return rows for the last validation and others before it, evenly spread."""
+    entries, measure, best = history.validations, history.measure, history.best
+    every = max(1, -(-len(entries) // MOST_ROWS))
+    return [
+        (
+            f"{each.step:,}",
+            measure.text(each.train_loss),
+            measure.text(each.loss) + (" (best)" if best and each.step == best.step else ""),
+            seen_text(measure, each.seen or 0.0),
+            format_duration(60 * (each.minutes_trained or 0.0)),
+        )
+        for i, each in enumerate(entries)
+        if (len(entries) - 1 - i) % every == 0
+    ]
+
+
+def _configuration(config: Config) -> list[tuple[str, list[tuple[str, str, bool, str]]]]:
+    """Return each section with its keys: key, value, whether it differs from the default, and its meaning."""
+    defaults, sections = Config().model_dump(), []
+    for name, values in config.model_dump().items():
+        described = getattr(getattr(Config.model_fields.get(name), "annotation", None), "model_fields", {})
+        rows = []
+        for key, value in values.items():
+            default = defaults.get(name, {}).get(key)
+            meaning = [described[key].description] if key in described and described[key].description else []
+            meaning += [f"default: {_as_yaml(default)}"] if value != default else []
+            rows.append((key, _as_yaml(value), value != default, "; ".join(meaning)))
+        sections.append((name, rows))
+    return sections
+
+
+def _command(found: RunFacts) -> str:
+    """Return the command that makes more of it."""
+    if not found.measure.is_bits:
+        return shlex.join(["wavegen", "forecast", found.path, "series.csv"])
+    given: Sequence[str] = () if found.network.mel is None else ("--mel-from", "recording.wav")
+    return shlex.join(["wavegen", "generate", found.path, *given, "-o", "new.wav"])
+
+
+def _as_yaml(value: Any) -> str:
+    return printable(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,142 @@
+"""Plots of a folder of recordings: how its files are distributed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wavegen.inspect.folder import FileFacts, FolderFacts
+from wavegen.report.plots.figure import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    format_thousands,
+    new_figure,
+    tidy,
+    title,
+)
+from wavegen.text import format_duration, pluralize, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BINS = 40
+MOST_BARS = 8
+WIDE_RANGE = 30.0  # from the shortest to the longest: from here on the scale is logarithmic
+LENGTH_TICKS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36000.0)
+LENGTH_NAMES = ("10 ms", "100 ms", "1 s", "10 s", "1 min", "10 min", "1 h", "10 h")
+
+
+def folder_figure(found: FolderFacts) -> Figure:
+    """Draw lengths and rates by the headers, and levels and silence where the files were decoded.
+
+    Args:
+        found: with one usable file or more.
+    """
+    files = found.files
+    levels = [file.level for file in files if file.level]
+    figure = new_figure(10, 7.5 if levels else 4.2)
+    axes = list(np.ravel(figure.subplots(2, 3) if levels else figure.subplots(1, 2)))
+    known = [file.seconds for file in files if file.seconds]
+    figure.suptitle(
+        f"{printable(found.path)}: {pluralize(len(files), 'file')}, {format_duration(sum(known))}",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+        parse_math=False,
+    )
+    _draw_lengths(axes[0], known)
+    _draw_rates(axes[1], files)
+    if levels:
+        loud = [each for each in levels if each.peak_dbfs is not None]
+        silence = [100 * each.silent_share for each in levels]
+        _draw_histogram(axes[2], silence, "silence in a file (%)", GREEN, (0.0, 5.0))
+        title(axes[2], "silence")
+        _draw_histogram(axes[3], [each.peak_dbfs or 0.0 for each in loud], "peak (dBFS)", VERMILION)
+        title(axes[3], f"peaks; {sum(each.clipped_samples > 0 for each in levels):,} with full-scale samples")
+        _draw_histogram(axes[4], [each.rms_dbfs or 0.0 for each in loud], "RMS level (dBFS)", PURPLE)
+        title(axes[4], "loudness")
+        offsets = [100 * each.dc_offset for each in loud]
+        _draw_histogram(axes[5], offsets, "DC offset (% of full scale)", BLUE, (-1.0, 1.0))
+        title(axes[5], "DC offset")
+    return figure
+
+
+def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
+    title(axes, "clip lengths")
+    axes.set(ylabel="files")
+    if not seconds:
+        axes.text(0.5, 0.5, "no header says", transform=axes.transAxes, ha="center")
+        return
+    shortest, longest = min(seconds), max(seconds)
+    if longest > WIDE_RANGE * shortest:
+        edges = np.geomspace(shortest, longest, BINS + 1)
+        edges[-1] *= 1 + 1e-9
+        axes.hist(seconds, bins=list(edges), color=BLUE)
+        axes.set_xscale("log")
+        axes.set_xticks(LENGTH_TICKS, LENGTH_NAMES)
+        axes.minorticks_off()
+        axes.set_xlim(shortest / 1.1, longest * 1.1)
+        axes.set_xlabel("length (logarithmic)")
+        tidy(axes)
+        return
+    unit, divisor = ("ms", 0.001) if longest < 1 else ("s", 1.0) if longest < 120 else ("min", 60.0)
+    _draw_histogram(axes, [length / divisor for length in seconds], f"length ({unit})", BLUE)
+
+
+def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
+    """Draw how many files have each rate and number of channels."""
+    from matplotlib.ticker import MaxNLocator
+
+    counts = Counter((file.rate_hz, file.channels) for file in files)
+    shown = counts.most_common(MOST_BARS)
+    names = [f"{rate:,} Hz, {_channels(channels)}" for (rate, channels), _ in shown]
+    numbers = [count for _, count in shown]
+    if left_out := len(files) - sum(numbers):
+        names.append("others")
+        numbers.append(left_out)
+    bars = axes.barh(names, numbers, color=ORANGE, height=0.6)
+    axes.bar_label(bars, [f"{number:,}" for number in numbers], padding=3)
+    axes.set(xlabel="files", xlim=(0, 1.2 * max(numbers)), ylim=(max(5, len(names)) - 0.5, -0.5))
+    axes.tick_params(axis="y", length=0)
+    tidy(axes, "x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.xaxis.set_major_formatter(format_thousands)
+    title(axes, "rates and channels")
+
+
+def _draw_histogram(
+    axes: Axes, values: Sequence[float], label: str, colour: str, shown: tuple[float, ...] = ()
+) -> None:
+    """Draw how many files have which value.
+
+    Args:
+        axes: to draw into.
+        values: one for each file.
+        label: of the value, with its unit.
+        colour: of the bars.
+        shown: values that the scale holds in any case, so that tiny differences look tiny.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if values:
+        lowest, highest = min(*values, *shown, values[0]), max(*values, *shown, values[0])
+        if highest - lowest < 0.01 * max(abs(highest), 0.1):
+            margin = max(0.5, 0.05 * abs(highest))
+            lowest, highest = lowest - margin, highest + margin
+        axes.hist(values, bins=min(BINS, 8 + len(values) // 4), range=(lowest, highest), color=colour)
+        axes.set_xlim(lowest, highest)
+    axes.set(xlabel=label, ylabel="files")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.yaxis.set_major_formatter(format_thousands)
+    tidy(axes)
+
+
+def _channels(n: int) -> str:
+    return {1: "mono", 2: "stereo"}.get(n, f"{n} channels")

@@ -1,0 +1,150 @@
+"""Audio for the page about a run: new samples of its model, and the auditions that its training wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavegen.audio.read import Floats
+from wavegen.errors import AudioError, UsageError, WavegenError
+from wavegen.inspect.facts import Progress
+
+MOST_AUDITIONS = 6
+AUDITION_SECONDS = 10.0  # of each: a page is to be sent to friends
+SEED = 0
+MOST_SAMPLES = 20
+LONGEST_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A clip of the page.
+
+    Attributes:
+        name: its heading.
+        waveform: (T,) float32 in [-1, 1].
+        rate_hz: its sample rate.
+    """
+
+    name: str
+    waveform: Floats
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """The new samples that the page has.
+
+    Attributes:
+        temperatures: of one sample each.
+        seconds: length of each; 0 for no samples.
+    """
+
+    temperatures: tuple[float, ...]
+    seconds: float
+
+    @classmethod
+    def parse(cls, temperatures: str, seconds: float) -> SampleRequest:
+        """Read the command line's options.
+
+        Raises:
+            UsageError: they are out of their range.
+        """
+        try:
+            numbers = tuple(float(text) for text in temperatures.split(","))
+        except ValueError:
+            numbers = (-1.0,)
+        if not all(0 <= number < float("inf") for number in numbers):
+            raise UsageError(f"--temperatures: expected numbers, 0 or more, such as 0.7,1; found '{temperatures}'")
+        if len(numbers) > MOST_SAMPLES:
+            raise UsageError(f"--temperatures: expected at most {MOST_SAMPLES} numbers, found {len(numbers)}")
+        if not 0 <= seconds <= LONGEST_SECONDS:
+            raise UsageError(f"--sample-seconds: expected 0 to {LONGEST_SECONDS:g}, found {seconds:g}")
+        return cls(numbers if seconds > 0 else (), seconds)
+
+
+def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> tuple[list[Sound], str]:
+    """Generate a sample at each temperature from a run's best checkpoint, all after silence and with the same seed.
+
+    Returns:
+        The samples, and a sentence on where they come from or why there are none.
+
+    Raises:
+        CheckpointError, ModelError: the checkpoint is damaged.
+    """
+    from wavegen.runs.run_folder import find_checkpoint
+    from wavegen.trained import load
+
+    if not request.temperatures:
+        return [], "None were asked for."
+    try:
+        checkpoint = find_checkpoint(run)
+    except UsageError:
+        return [], "There is no checkpoint yet to generate from."
+    model = load(checkpoint)
+    rate = model.sample_rate_hz
+    n_samples = max(1, round(request.seconds * rate))
+    conditions: dict[str, Any] = {}
+    recording = ""
+    if model.conditioner.mel is not None:
+        try:
+            clip = model.held_out()[0]
+        except WavegenError as error:
+            return [], f"This model makes sound of mel spectrograms, and there is no recording to take one of: {error}"
+        assert clip.condition is not None
+        n_samples = min(n_samples, len(clip.classes))
+        conditions["mel"], recording = clip.condition.frames, f" of the mel spectrogram of {clip.name}"
+        if clip.condition.label is not None:
+            conditions["labels"] = [dict(zip(model.labels, clip.condition.label.tolist(), strict=True))]
+    n_all = n_samples * len(request.temperatures)
+    sounds = []
+    n_made = 0
+    for temperature in request.temperatures:
+        blocks = []
+        for block in model.stream(n_samples / rate, temperature=temperature, seed=SEED, **conditions):
+            blocks.append(block[0])
+            n_made += block.shape[1]
+            progress(n_made, n_all)
+        sounds.append(Sound(f"Temperature {temperature:g}", np.concatenate(blocks), rate))
+    doubt = model.doubt()
+    if model.labels and not conditions:
+        recording = f" as {model.labels[0]}"
+    origin = f"Generated from silence{recording} by {checkpoint.name} (step {model.checkpoint.step:,}), seed {SEED}."
+    return sounds, f"{origin} Note: {doubt}." if doubt else origin
+
+
+def read_auditions(run: Path, names: Sequence[str]) -> tuple[list[Sound], list[str]]:
+    """Read a run's auditions: a few, evenly spread, with the first and the last.
+
+    Args:
+        run: its folder.
+        names: of the files in it, in order.
+
+    Returns:
+        The auditions, and why some are missing.
+    """
+    from wavegen.audio.read import decode
+    from wavegen.audio.waveform import to_mono
+
+    last = len(names) - 1
+    chosen = sorted({round(i * last / (MOST_AUDITIONS - 1)) for i in range(MOST_AUDITIONS)}) if names else []
+    sounds, problems = [], []
+    for name in (names[i] for i in chosen):
+        try:
+            frames, rate = decode(run / name)
+        except (AudioError, UsageError) as error:
+            problems.append(str(error))
+            continue
+        step = re.search(r"\d+", Path(name).stem)
+        title = f"After {int(step[0]):,} steps" if step else Path(name).stem
+        waveform = to_mono(frames)
+        longest = round(AUDITION_SECONDS * rate)
+        if len(waveform) > longest:
+            title += f" (the first {AUDITION_SECONDS:g} s of {len(waveform) / rate:.1f} s)"
+        sounds.append(Sound(title, waveform[:longest], rate))
+    return sounds, problems
