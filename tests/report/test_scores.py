@@ -128,14 +128,14 @@ def test_csv_has_a_line_for_each_clip():
 
 
 def test_csv_has_a_line_for_each_series():
-    rows = read(csv_text(series_rows(SERIES, SQUARED_ERROR)))
+    rows = read(csv_text(series_rows(SERIES)))
     assert rows[1] == {
         "name": "b",
         "n_positions": "3",
-        "squared_error": "4.0",
+        "error": "4.0",
         "next_value": "4.0",
         "next_value_at_end": "4.0",
-        "squared_error of last value": "8.0",
+        "error of last value": "8.0",
         "trained_on": "false",
     }
 
@@ -161,6 +161,6 @@ def test_json_has_no_numbers_that_are_not_finite(figure, capsys):
     assert document["clips"][0]["bits_per_sample"] == 3.0
     print_json(series_document([SERIES[0], series_score("c", figure, 1.0)], SQUARED_ERROR))
     document = json.loads(capsys.readouterr().out, parse_constant=refuse)
-    assert document["squared_error"] is document["minus_baselines"]["last value"]["interval_95"] is None
+    assert document["error"] is document["minus_baselines"]["last value"]["interval_95"] is None
     print_json([{"share_of_limit": figure, "batch": 1}])
     assert json.loads(capsys.readouterr().out) == [{"share_of_limit": None, "batch": 1}]

@@ -57,14 +57,14 @@ def test_evaluate_scores_held_out_test_and_given_series(place):
     held_out = json.loads(wavegen("evaluate", "runs/waves", "--json", cwd=place).stdout)
     entries = [json.loads(line) for line in (place / "runs/waves/metrics.jsonl").read_text().splitlines()]
     *_, last = (entry for entry in entries if "validation_loss" in entry)
-    assert held_out["squared_error"] == pytest.approx(last["validation_loss"], rel=1e-5)
+    assert held_out["error"] == pytest.approx(last["validation_loss"], rel=1e-5)
     assert (held_out["series"], held_out["positions"], len(held_out["by_horizon"])) == (2000, 2000 * 17, 3)
     assert held_out["next_value"] == held_out["by_horizon"][0]
-    baselines = {name: each["squared_error"] for name, each in held_out["baselines"].items()}
+    baselines = {name: each["error"] for name, each in held_out["baselines"].items()}
     assert baselines == pytest.approx(last["baselines"])
     assert baselines["linear"] < baselines["last value"]
     test = json.loads(wavegen("evaluate", "runs/waves", "--test", "--json", cwd=place).stdout)
-    assert (test["series"], test["squared_error"] != held_out["squared_error"]) == (1000, True)
+    assert (test["series"], test["error"] != held_out["error"]) == (1000, True)
     np.save(place / "long.npy", np.sin(np.arange(200.0)))
     given = wavegen("evaluate", "runs/waves", "long.npy", "prime.csv", cwd=place, exit_code=0)
     assert "1 series, 197 positions" in given.stdout
@@ -82,11 +82,11 @@ def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place):
     document, rows = json.loads(done.stdout), list(csv.DictReader((place / "scores.csv").read_text().splitlines()))
     assert [row["name"] for row in rows] == ["good.npy", "other.npy"]
     for row, series in zip(rows, document["clips"], strict=True):
-        assert (int(row["n_positions"]), float(row["squared_error"])) == (57, series["squared_error"])
-        assert float(row["squared_error of linear"]) == series["baselines"]["linear"]["squared_error"]
+        assert (int(row["n_positions"]), float(row["error"])) == (57, series["error"])
+        assert float(row["error of linear"]) == series["baselines"]["linear"]["error"]
         assert (row["trained_on"], series["trained_on"]) == ("false", False)
     low, high = document["interval_95"]
-    assert low < document["squared_error"] < high
+    assert low < document["error"] < high
     assert document["minus_baselines"].keys() == {"last value", "linear"}
     refused = wavegen("evaluate", "runs/waves", "good.npy", "--csv", "scores.csv", cwd=place, exit_code=2)
     assert "scores.csv: already exists" in refused.stderr

@@ -121,10 +121,10 @@ def test_together_every_position_counts_the_same():
     named = [ScoredSeries(f"{i}", each) for i, each in enumerate(values)]
     errors = [Errors.of(np.full((len(each) - HORIZON, HORIZON), 1.0 + i)) for i, each in enumerate(values)]
     scored = score_series(named, errors, None, HORIZON, "squared")
-    everything = all_series(scored).as_dict("squared_error")
+    everything = all_series(scored).as_dict()
     assert everything["positions"] == 7 + 22 + 1
-    assert everything["squared_error"] == pytest.approx((7 * 1 + 22 * 2 + 1 * 3) / 30)
-    assert everything["by_horizon"] == pytest.approx([everything["squared_error"]] * HORIZON)
+    assert everything["error"] == pytest.approx((7 * 1 + 22 * 2 + 1 * 3) / 30)
+    assert everything["by_horizon"] == pytest.approx([everything["error"]] * HORIZON)
     assert everything["next_value_at_end"] == pytest.approx((1 + 2 + 3) / 3)
     last = everything["baselines"]["last value"]
     changes = np.concatenate([np.diff(each[: 1 - HORIZON]) for each in values])

@@ -26,7 +26,7 @@ from wavegen.trained import load
 from wavegen.training import audio_task
 from wavegen.training.memory import training_bytes
 from wavegen.training.settling import settle
-from wavegen.training.task import read_corpus
+from wavegen.training.task_registry import read_corpus
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
 MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]
@@ -49,7 +49,7 @@ def tiny(folder, *overrides):
 
 
 def held_out_bits(training):
-    return training.validator.figure(training.average, training.task.held_out(None))
+    return training.validator.figure(training.average, training.task.validation_clips(None))
 
 
 # --- frozen ------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
 def test_a_clip_that_validation_cuts_short_is_conditioned_as_a_whole(voices, tmp_path):
     """The last frames before the cut hear what comes after it, as they do in evaluation."""
     training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
-    whole, cut = training.task.held_out(None)[0], training.task.held_out(0.11)[0]
+    whole, cut = training.task.validation_clips(None)[0], training.task.validation_clips(0.11)[0]
     assert (len(whole.classes), len(cut.classes)) == (2000, 440)
     np.testing.assert_array_equal(cut.condition.frames[:11], whole.condition.frames[:11])
     for rows, expected in zip(cut.condition.rows(0, 440), whole.condition.rows(0, 440), strict=True):

@@ -191,7 +191,7 @@ def test_every_validation_scores_the_same_part_and_the_baselines_with_it(sines, 
     assert everything > 1
     for entry in entries:
         assert (entry["held_out_seconds"], entry["all_held_out_seconds"]) == (pytest.approx(0.7), everything)
-    part = training.task.held_out(0.7)
+    part = training.task.validation_clips(0.7)
     assert entries[1]["baselines"] == training.task.baselines(part)
     assert entries[1]["validation_loss"] == pytest.approx(training.validator.figure(training.average, part))
 
@@ -256,7 +256,7 @@ def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(sines
     said = []
     training = begin(second, tmp_path / "new", said, tmp_path / "first")
     assert not any("fresh" in line for line in said)
-    clips = training.task.held_out(None)
+    clips = training.task.validation_clips(None)
     best = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     old = begin(first, tmp_path / "again")
     load_weights(old.average, best.average)
@@ -533,7 +533,7 @@ def test_a_checkpoint_knows_what_the_recordings_are_like(sines, tmp_path, stop_a
     training = begin(tiny_config(sines), tmp_path / "run")
     stop_after(training, step=5)
     stored = newest(tmp_path / "run").metrics["recordings"]
-    assert stored == training.task.profile()
+    assert stored == training.task.recording_profile()
     profile = RecordingProfile.from_dict(stored)
     assert profile.whole.centroid_hz == pytest.approx(210, rel=0.1)
     assert profile.clip_seconds == [0.5, 0.5, 0.5]

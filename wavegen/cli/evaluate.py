@@ -180,7 +180,7 @@ def _series_scores(
         errors = trained.score_series(series, lambda n: bar.move_to(bar.count + n))
     scores = score_series(series, errors, linear, trained.config.output.horizon, trained.config.output.error)
     measure = measure_of(trained.config)
-    return series_document(scores, measure), series_tables(scores, measure, summary), series_rows(scores, measure)
+    return series_document(scores, measure), series_tables(scores, measure, summary), series_rows(scores)
 
 
 def _say(document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Which window is item i of the training stream: a pure function of (seed, i).
+"""The windows of a training: item i of the stream is a pure function of (seed, i).
 
 An epoch lays the clips end to end in a shuffled order. Some stand behind a receptive field of silence: a model learns
 from them how a clip begins. The others follow the clip before, so that a model learns what comes after an end; without

@@ -9,7 +9,7 @@ from typing import Any
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
-from wavegen.evaluation.measure import BITS, Measure
+from wavegen.evaluation.measure import Measure
 from wavegen.series.scores import SeriesScore, all_series
 from wavegen.series.scores import comparison as series_comparison
 from wavegen.text import printable
@@ -49,18 +49,17 @@ def sound_document(
 def _together(scores: Sequence[Score], sample_rate_hz: int) -> Document:
     figures = total(scores).as_dict(sample_rate_hz)
     del figures["name"]
-    return {"n_clips": len(scores), **figures, **comparison(scores).as_dict(BITS.key)}
+    return {"n_clips": len(scores), **figures, **comparison(scores).as_dict("bits_per_sample")}
 
 
 def series_document(scores: Sequence[SeriesScore], measure: Measure) -> Document:
-    """The errors of all series together and of each."""
-    key = measure.key
+    """Return the errors of all series together and of each."""
     return {
-        "measure": key,
+        "loss_unit": measure.name,
         "series": len(scores),
-        **all_series(scores).as_dict(key),
-        **series_comparison(scores).as_dict(key),
-        "clips": [{**score.as_dict(key), "trained_on": score.trained_on} for score in scores],
+        **all_series(scores).as_dict(),
+        **series_comparison(scores).as_dict("error"),
+        "clips": [{**score.as_dict(), "trained_on": score.trained_on} for score in scores],
     }
 
 
@@ -81,18 +80,16 @@ def sound_rows(scores: Sequence[Score], sample_rate_hz: int) -> list[Row]:
     ]
 
 
-def series_rows(scores: Sequence[SeriesScore], measure: Measure) -> list[Row]:
-    """A row for each series."""
-    key = measure.key
-    shown = (key, "next_value", "next_value_at_end")
+def series_rows(scores: Sequence[SeriesScore]) -> list[Row]:
+    """Return a row for each series."""
 
     def row(score: SeriesScore) -> Row:
-        own = score.errors.as_dict(key)
+        own = score.errors.as_dict()
         return {
             "name": _cell(score.name),
             "n_positions": score.errors.n_positions,
-            **{figure: own[figure] for figure in shown},
-            **{f"{key} of {name}": errors.mean for name, errors in score.baselines.items()},
+            **{key: own[key] for key in ("error", "next_value", "next_value_at_end")},
+            **{f"error of {name}": errors.mean for name, errors in score.baselines.items()},
             "trained_on": _yes_or_no(score.trained_on),
         }
 

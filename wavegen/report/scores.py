@@ -85,7 +85,7 @@ def series_tables(scores: Sequence[SeriesScore], measure: Measure, summary: bool
     horizon = len(everything.errors.by_horizon)
 
     def row(name: str, errors: Errors) -> tuple[str, ...]:
-        figures, each = errors.as_dict(measure.key), estimates[name]
+        figures, each = errors.as_dict(), estimates[name]
         next_values = measure.text(figures["next_value"]), measure.text(figures["next_value_at_end"])
         return (
             name,

@@ -1,4 +1,4 @@
-"""Series of numbers in files: ``.npy`` arrays and ``.csv`` tables, read and written."""
+"""Read and write series of numbers: ``.npy`` arrays and ``.csv`` tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Values = npt.NDArray[np.float64]
 
 
 class SeriesFile(NamedTuple):
-    """What a file holds.
+    """The series of a file.
 
     Attributes:
         series: (T,) each, by its name in the file: a column's heading, or a row's number; "" where it is the only one.
@@ -39,11 +39,11 @@ class SeriesFile(NamedTuple):
 
 
 class _UnusableError(Exception):
-    """What is wrong in a file.
+    """A file that cannot be used.
 
     Args:
         what: was expected and found.
-        line: where, of a text; None for the whole file.
+        line: of a text file; None for the whole file.
     """
 
     def __init__(self, what: str, line: int | None = None) -> None:
@@ -90,7 +90,7 @@ def _check_size(name: str, values: Values) -> None:
 def _read_npy(path: Path) -> SeriesFile:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):  # numpy's words speak of its own options
+    except (ValueError, EOFError):  # numpy's message is about its own options
         raise _UnusableError(
             "expected an array of numbers, as numpy.save writes it, found none: it is cut short, or holds objects"
         ) from None
@@ -128,11 +128,6 @@ def _read_csv(path: Path) -> SeriesFile:
         if len(row) != width:
             expected = f"{pluralize(width, 'column')}, parted by {delimiter!r} as in line {rows[0][0]}"
             raise _UnusableError(f"expected {expected}, found {len(row)}", line)
-    if delimiter == "," and (split := _split_decimal([row for _, row in rows])):
-        raise _UnusableError(
-            f"expected columns of numbers, found '{split}', which may be {split.replace(',', '.')}; "
-            "write decimal points, or name both columns in a first line"
-        )
     has_header = _has_header([row for _, row in rows])
     headings = rows[0][1] if has_header else [""] * width
     names = _distinct([heading or f"column {i}" for i, heading in enumerate(headings, start=1)])
@@ -149,7 +144,7 @@ def _read_csv(path: Path) -> SeriesFile:
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line names the columns: words above numbers, or above dates; numbers alone are values."""
+    """Return whether the first line names the columns: words above numbers, or above dates."""
     if len(rows) < 2:
         return False
     columns = list(zip(*rows, strict=True))
@@ -162,19 +157,12 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     return words_above_numbers and not any(_number(cell) is not None for cell in rows[0])
 
 
-def _split_decimal(rows: Sequence[Sequence[str]]) -> str | None:
-    """A number with a decimal comma, if every line looks like one: whole numbers, one as nobody writes it (0,041)."""
-    if not all(len(row) == 2 and re.fullmatch(r"[+-]?\d+", row[0]) and row[1].isdecimal() for row in rows):
-        return None
-    return next((",".join(row) for row in rows if row[0] == "-0" or (row[1][0] == "0" and len(row[1]) > 1)), None)
-
-
 def _has_digit(cell: str) -> bool:
     return any(map(str.isdigit, cell))
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names with a number behind those that come again."""
+    """Return the names, with a number behind those that come again."""
     distinct: list[str] = []
     for name in names:
         numbered = (f"{name} ({i})" for i in count(2))

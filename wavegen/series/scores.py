@@ -1,4 +1,4 @@
-"""How far off forecasts of series are: a model's and those of the trivial baselines, at every position.
+"""Errors of forecasts: a model's and those of the trivial baselines, at every position.
 
 Position p of a series x[0..T-1] has seen x[0..p] and forecasts x[p+1] ... x[p+horizon]; p goes from 0 to
 T - 1 - horizon. Nothing is forecast before the first value.
@@ -46,7 +46,7 @@ class ScoredSeries(NamedTuple):
 
 @dataclass(frozen=True)
 class Errors:
-    """How far off the forecasts of some series are.
+    """Summed errors of the forecasts of some series.
 
     Args:
         n_positions: at which was forecast.
@@ -62,7 +62,7 @@ class Errors:
 
     @classmethod
     def of(cls, errors: Values) -> Errors:
-        """Those of one series.
+        """Sum up the errors of one series.
 
         Args:
             errors: (positions, horizon).
@@ -78,7 +78,7 @@ class Errors:
         )
 
     def times(self, factor: float) -> Errors:
-        """In other units."""
+        """Return the errors in other units."""
         return Errors(self.n_positions, self.by_horizon * factor, self.n_ends, self.first_at_end * factor)
 
     @property
@@ -91,11 +91,11 @@ class Errors:
         """Over all positions and horizons."""
         return self.total / self.n_positions
 
-    def as_dict(self, key: str) -> dict[str, Any]:
-        """The means, for ``--json``."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the means, for ``--json``."""
         by_horizon = (self.by_horizon / self.n_positions).tolist()
         return {
-            key: self.mean,
+            "error": self.mean,
             "by_horizon": by_horizon,
             "next_value": by_horizon[0],
             "next_value_at_end": self.first_at_end / self.n_ends,
@@ -103,13 +103,13 @@ class Errors:
 
 
 def errors_of(forecasts: Values, truth: Values, kind: str) -> Values:
-    """Squared or absolute errors, elementwise."""
+    """Return squared or absolute errors, elementwise."""
     difference = forecasts - truth
     return np.square(difference) if kind == "squared" else np.abs(difference)
 
 
 def ahead(values: Values, horizon: int) -> Values:
-    """(T - horizon, horizon): the next values of every position."""
+    """Return the next values of every position, (T - horizon, horizon)."""
     return sliding_window_view(values, horizon)[1:]
 
 
@@ -120,7 +120,7 @@ def model_errors(
     kind: str,
     scored: Callable[[int], None] | None = None,
 ) -> list[Errors]:
-    """The errors of a network's forecasts.
+    """Compute the errors of a network's forecasts.
 
     Args:
         network: in the precision to score in.
@@ -147,7 +147,7 @@ def model_errors(
 
 
 def _alike(series: Sequence[npt.NDArray[np.float32]], context: int) -> Iterator[list[int]]:
-    """Series of the same length, as many as may be seen at a time."""
+    """Yield the numbers of series of the same length, as many as a network may see at a time."""
     order = sorted(range(len(series)), key=lambda i: len(series[i]))
     for length, same in groupby(order, key=lambda i: len(series[i])):
         group, size = list(same), max(1, ROWS // (length + context))
@@ -156,7 +156,7 @@ def _alike(series: Sequence[npt.NDArray[np.float32]], context: int) -> Iterator[
 
 
 def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
-    """A network's forecasts at every position of some series, a stretch of positions at a time.
+    """Compute a network's forecasts at every position of some series, a stretch of positions at a time.
 
     Args:
         network: on its device.
@@ -193,7 +193,7 @@ def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
 
 
 def baseline_errors(linear: LinearForecast | None, values: Values, horizon: int, kind: str) -> dict[str, Errors]:
-    """The errors of the trivial baselines on a series, in its units; the simplest first."""
+    """Return the errors of the trivial baselines on a series, in its units; the simplest first."""
     truth = ahead(values, horizon)
     forecasts = {"last value": values[: len(truth), None]}
     if linear is not None:
@@ -203,7 +203,7 @@ def baseline_errors(linear: LinearForecast | None, values: Values, horizon: int,
 
 @dataclass(frozen=True)
 class SeriesScore:
-    """How good the forecasts of a series are.
+    """The errors on a series, or on all of them together.
 
     Args:
         name: of the series.
@@ -217,20 +217,20 @@ class SeriesScore:
     baselines: dict[str, Errors]
     trained_on: bool | None = None
 
-    def as_dict(self, key: str) -> dict[str, Any]:
-        """The figures, for ``--json``; ``key`` names the error."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures, for ``--json``."""
         return {
             "name": self.name,
             "positions": self.errors.n_positions,
-            **self.errors.as_dict(key),
-            "baselines": {name: errors.as_dict(key) for name, errors in self.baselines.items()},
+            **self.errors.as_dict(),
+            "baselines": {name: errors.as_dict() for name, errors in self.baselines.items()},
         }
 
 
 def score_series(
     series: Sequence[ScoredSeries], errors: Sequence[Errors], linear: LinearForecast | None, horizon: int, kind: str
 ) -> list[SeriesScore]:
-    """A model's errors beside those of the trivial baselines.
+    """Put a model's errors beside those of the trivial baselines.
 
     Args:
         series: that were scored.
@@ -246,7 +246,7 @@ def score_series(
 
 
 def all_series(scores: Sequence[SeriesScore]) -> SeriesScore:
-    """All series as one: every position counts the same.
+    """Sum the scores of all series: every position counts the same.
 
     Raises:
         DataError: there is none.
@@ -262,7 +262,7 @@ def all_series(scores: Sequence[SeriesScore]) -> SeriesScore:
 
 
 def comparison(scores: Sequence[SeriesScore]) -> Comparison:
-    """The mean error of all series, over positions and horizons, with 95% confidence intervals over series."""
+    """Return the mean error of all series, over positions and horizons, with 95% intervals over series."""
     return compare(
         [score.errors.total for score in scores],
         {name: [score.baselines[name].total for score in scores] for name in scores[0].baselines},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -15,7 +15,14 @@ from wavegen.data.windows import Batch, Tape
 from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network
 from wavegen.series.baselines import fit_linear_forecast
-from wavegen.series.corpus import Normalization, Series, build_normalization
+from wavegen.series.corpus import (
+    Normalization,
+    Progress,
+    Series,
+    build_normalization,
+    read_corpus,
+    with_normalization,
+)
 from wavegen.series.files import Values
 from wavegen.series.scores import baseline_errors, model_errors
 
@@ -76,14 +83,39 @@ class SeriesTask:
     """Series of numbers as ``wavegen.training.task.Task``; every validation scores all that are held out.
 
     Args:
-        config: frozen.
+        config: complete.
         corpus: of series.
     """
+
+    fewest_steps: ClassVar[int] = 0
+    tries_bfloat16: ClassVar[bool] = False  # small errors of large values are lost in 8 bits of mantissa
 
     def __init__(self, config: Config, corpus: Corpus[Series]) -> None:
         self.settings, self.output, self.corpus = config.training, config.output, corpus
         self.normalization = build_normalization(config)
         self.measure, self.loss_scale = measure_of(config), unit_of_loss(config)
+
+    @staticmethod
+    def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Series]:
+        """Read or make the series that a configuration names."""
+        return read_corpus(config, progress)
+
+    @staticmethod
+    def with_corpus(config: Config, corpus: Corpus[Series]) -> Config:
+        """Return the configuration with the offset and scale of its corpus."""
+        return with_normalization(config, corpus)
+
+    @staticmethod
+    def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
+        """Return a batch of normally distributed values."""
+        shape = (n_windows, network.receptive_field - 1 + window_targets, config.output.horizon)
+        values = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        is_real = np.ones((n_windows, window_targets), dtype=np.bool_)
+        return Batch(values[:, :, 0], values[:, -window_targets:], is_real)
+
+    @staticmethod
+    def measure_overhead(config: Config, corpus: Corpus[Series], network: Network, batch: Batch) -> None:
+        """Return None: a validation always scores all series, at the speed of training, and there are no auditions."""
 
     def windows(self, network: Network) -> SeriesWindows:
         """Return the windows to train on."""
@@ -97,15 +129,15 @@ class SeriesTask:
             self.output.horizon,
         )
 
-    def amount(self, targets: int) -> dict[str, float]:
+    def trained_on(self, n_targets: int) -> dict[str, float]:
         """Return the number of forecasts."""
-        return {"points_seen": targets}
+        return {"points_seen": n_targets}
 
-    def held_out(self, seconds: float | None) -> list[Series]:  # noqa: ARG002
+    def validation_clips(self, seconds: float | None) -> list[Series]:  # noqa: ARG002
         """Return all held-out series."""
         return by_content(self.corpus.validation)
 
-    def length(self, clips: Sequence[Series]) -> dict[str, float]:
+    def validation_length(self, clips: Sequence[Series]) -> dict[str, float]:
         """Return the number of forecasts."""
         return {"held_out_points": sum(map(self.n_predictions, clips))}
 
@@ -113,14 +145,14 @@ class SeriesTask:
         """Return the number of positions that are followed by enough values."""
         return clip.n_samples - self.output.horizon
 
-    def costs(self, network: Network, clips: Sequence[Series], heard: Callable[[int], None]) -> list[float]:
+    def summed_losses(self, network: Network, clips: Sequence[Series], scored: Callable[[int], None]) -> list[float]:
         """Return each series's summed errors in the units of the data."""
         normalized = [self.normalization.normalize(series.values) for series in clips]
-        errors = model_errors(network, normalized, self.output.horizon, self.output.error, heard)
+        errors = model_errors(network, normalized, self.output.horizon, self.output.error, scored)
         return [each.total * self.loss_scale for each in errors]
 
-    def baselines(self, clips: Sequence[Series]) -> dict[str, float]:  # noqa: ARG002 (always all)
-        """Errors of all held-out series in the units of the data."""
+    def baselines(self, clips: Sequence[Series]) -> dict[str, float]:  # noqa: ARG002
+        """Return the errors on all held-out series, which are what every validation scores."""
         return self._baselines
 
     @cached_property
@@ -132,8 +164,8 @@ class SeriesTask:
         n_positions = sum(errors["linear"].n_positions for errors in each)
         return {name: sum(e[name].total for e in each) / n_positions for name in each[0]}
 
-    def profile(self) -> None:
-        """There is nothing to hear."""
+    def recording_profile(self) -> None:
+        """Return None: there is no sound."""
 
     def audition(self, *_: Any) -> None:
-        """There is nothing to hear."""
+        """Return None: there is nothing to listen to."""

@@ -97,7 +97,7 @@ class Model:
             DataError: it holds nothing to train on.
         """
         if self._corpus is None:
-            from wavegen.training.task import read_corpus
+            from wavegen.training.task_registry import read_corpus
 
             self._corpus = read_corpus(self.config, progress)
         return self._corpus

@@ -1,48 +1,92 @@
-"""Training on recordings."""
+"""Training on recordings: their windows, bits/sample of held-out ones, and auditions."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
-from wavegen.audio.quantize import Quantizer
+from wavegen.audio.quantize import Quantizer, build_quantizer
 from wavegen.config import Config
-from wavegen.data.conditioning import ClipCondition, build_conditioner
+from wavegen.data.conditioning import ClipCondition, build_conditioner, join_segments, stack_tables
 from wavegen.data.corpus import Clip, Corpus, by_content
-from wavegen.data.recordings import first_samples
-from wavegen.data.windows import WindowStream
+from wavegen.data.recordings import first_samples, read_recordings, with_labels
+from wavegen.data.windows import Batch, WindowStream
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.evaluation.measure import measure_of, unit_of_loss
 from wavegen.model.network import Network
-from wavegen.training.audition import audition
+from wavegen.sampling.engines import build_engine
+from wavegen.sampling.sampler import Request, Sampler
+from wavegen.training.task import Overhead, Progress
 
 MOST_AUDITIONED = 4  # labels, one behind the other
+TIMED_SAMPLES = 200  # of an audition
 
 
 class AudioTask:
-    """Recordings as ``wavegen.training.task.Task``; the measure is bits/sample.
+    """Recordings as ``wavegen.training.task.Task``.
 
     Args:
-        config: frozen.
+        config: complete.
         corpus: of recordings.
-        quantizer: the model's companding.
     """
 
-    def __init__(self, config: Config, corpus: Corpus[Clip], quantizer: Quantizer) -> None:
-        self.settings, self.corpus, self.quantizer = config.training, corpus, quantizer
+    fewest_steps: ClassVar[int] = 200  # with fewer, a model hardly leaves the noise that it begins with
+    tries_bfloat16: ClassVar[bool] = True
+
+    def __init__(self, config: Config, corpus: Corpus[Clip]) -> None:
+        self.settings, self.corpus, self.quantizer = config.training, corpus, build_quantizer(config)
         self.measure, self.loss_scale = measure_of(config), unit_of_loss(config)
         self.sample_rate_hz, self.following = config.audio.sample_rate_hz, config.data.following
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None
 
+    @staticmethod
+    def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Clip]:
+        """Read the recordings that a configuration names."""
+        return read_recordings(config, progress)
+
+    @staticmethod
+    def with_corpus(config: Config, corpus: Corpus[Clip]) -> Config:
+        """Return the configuration with the labels of its corpus."""
+        return with_labels(config, corpus)
+
+    @staticmethod
+    def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
+        """Return a batch of random classes under a random condition."""
+        rng = np.random.default_rng(0)
+        n_inputs = network.receptive_field - 1 + window_targets
+        inputs = rng.integers(network.classes, size=(n_windows, n_inputs))
+        targets = rng.integers(network.classes, size=(n_windows, window_targets))
+        condition = noise_condition(config, n_inputs)
+        rows = None
+        if condition is not None:
+            table_rows = condition.most_rows(n_inputs, 1)
+            rows = stack_tables([join_segments([(condition, 0, n_inputs)], table_rows, n_inputs)] * n_windows)
+        return Batch(inputs, targets, np.ones(targets.shape, dtype=np.bool_), rows)
+
+    @staticmethod
+    def measure_overhead(config: Config, corpus: Corpus[Clip], network: Network, batch: Batch) -> Overhead:
+        """Time a second of scoring, and a second of an audition."""
+        settings, rate = config.training, config.audio.sample_rate_hz
+        held_out = sum(clip.n_samples for clip in corpus.validation) / rate
+        scored = held_out if settings.validation_seconds is None else min(held_out, settings.validation_seconds)
+        return Overhead(
+            held_out,
+            scored,
+            scoring_seconds=_scoring_seconds(config, network, batch),
+            audition_seconds=_sampling_seconds(config, network) * rate if settings.audition_every else 0.0,
+        )
+
     def windows(self, network: Network) -> WindowStream[Clip]:
-        """Windows of the recordings, under their conditions."""
+        """Return windows of the recordings, under their conditions."""
         return WindowStream(
             self.corpus.train,
             network.receptive_field,
@@ -55,12 +99,12 @@ class AudioTask:
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
         )
 
-    def amount(self, targets: int) -> dict[str, float]:
+    def trained_on(self, n_targets: int) -> dict[str, float]:
         """Return the hours of audio."""
-        return {"hours_of_audio": targets / self.sample_rate_hz / 3600}
+        return {"hours_of_audio": n_targets / self.sample_rate_hz / 3600}
 
-    def held_out(self, seconds: float | None) -> list[ScoredClip]:
-        """The clips; one that is cut short is conditioned as a whole."""
+    def validation_clips(self, seconds: float | None) -> list[ScoredClip]:
+        """Return the clips; one that is cut short is conditioned as a whole."""
         limit = None if seconds is None else max(1, round(seconds * self.sample_rate_hz))
         clips = by_content(self.corpus.validation)
         return [
@@ -68,38 +112,38 @@ class AudioTask:
             for clip, classes in zip(clips, first_samples(clips, limit), strict=False)
         ]
 
-    def length(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        """In seconds: of these clips, and of all that is held out."""
+    def validation_length(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
+        """Return the seconds of these clips, and of all that is held out."""
         n_held_out = sum(clip.n_samples for clip in self.corpus.validation)
         lengths = {"held_out_seconds": sum(map(self.n_predictions, clips)), "all_held_out_seconds": n_held_out}
         return {name: n_samples / self.sample_rate_hz for name, n_samples in lengths.items()}
 
     def n_predictions(self, clip: ScoredClip) -> int:
-        """One for each sample."""
+        """Return the number of samples."""
         return len(clip.classes)
 
-    def costs(self, network: Network, clips: Sequence[ScoredClip], heard: Callable[[int], None]) -> list[float]:
-        """In bits."""
+    def summed_losses(
+        self, network: Network, clips: Sequence[ScoredClip], scored: Callable[[int], None]
+    ) -> list[float]:
+        """Return the bits of each clip."""
         classes, conditions = [clip.classes for clip in clips], [clip.condition for clip in clips]
-        return model_bits(network, classes, self.quantizer.silence, heard, conditions)
+        return model_bits(network, classes, self.quantizer.silence, scored, conditions)
 
     def baselines(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        """In bits/sample of the same clips."""
+        """Return bits/sample of the same clips."""
         if self._fitted is None:
             self._fitted = fit_baselines(first_samples(self.corpus.train, FITTED_SAMPLES), self.quantizer.classes)
         return baseline_bits(self._fitted, [clip.classes for clip in clips], self.quantizer)
 
-    def profile(self) -> dict[str, Any] | None:
+    def recording_profile(self) -> dict[str, Any] | None:
         """Measure half an hour of the training clips, as decoded from their classes."""
         rate = self.sample_rate_hz
         clips = first_samples(by_content(self.corpus.train), round(MOST_SECONDS * rate))
         profile = RecordingProfile.of([self.quantizer.decode(clip) for clip in clips], rate)
         return None if profile is None else profile.as_dict()
 
-    def audition(
-        self, network: Network, seconds: float, seed: int, progress: Callable[[int, int], None]
-    ) -> npt.NDArray[np.float32]:
-        """The first labels one behind the other, or what a vocoder makes of a held-out recording."""
+    def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
+        """Generate from silence: the first labels one behind the other, or the mel frames of a held-out recording."""
         rate = self.sample_rate_hz
         conditions: list[ClipCondition] = []
         if self.conditioner.mel is not None:
@@ -114,3 +158,67 @@ class AudioTask:
         condition = self.conditioner.of_clip(clip.classes(), clip.label)
         assert condition is not None
         return condition
+
+
+def audition(
+    model: Network,
+    quantizer: Quantizer,
+    sample_rate_hz: int,
+    seconds: float,
+    seed: int,
+    progress: Progress,
+    conditions: Sequence[ClipCondition] = (),
+) -> npt.NDArray[np.float32]:
+    """Generate a clip from silence; in a conditioned model one for each of some conditions, one behind the other.
+
+    Args:
+        model: with the weights to listen to.
+        quantizer: the model's companding.
+        sample_rate_hz: the model's rate.
+        seconds: length of the clip, or of all of them.
+        seed: of the draws; the same at every audition, so that they compare.
+        progress: called with (samples made, samples in all).
+        conditions: of a conditioned model: one or more.
+
+    Returns:
+        (T,) the waveform.
+    """
+    count = max(1, len(conditions))
+    n_samples = max(1, round(seconds * sample_rate_hz / count))
+    sampler = Sampler(build_engine("auto", model), quantizer)
+    blocks: list[npt.NDArray[np.float32]] = []
+    for block in sampler.stream(Request(n_samples=n_samples, count=count, seed=seed, conditions=conditions or None)):
+        blocks.append(block)
+        progress(sum(block.size for block in blocks), n_samples * count)
+    # (count, T) -> (count T,): the clips one behind the other
+    return np.concatenate(blocks, axis=1).reshape(-1)
+
+
+def noise_condition(config: Config, n_samples: int) -> ClipCondition | None:
+    """Return the condition of a clip of noise; None in a model without conditions."""
+    conditioner = build_conditioner(config)
+    noise = np.random.default_rng(1).integers(config.quantization.classes, size=n_samples)
+    return conditioner.of_clip(noise, conditioner.labels[0] if conditioner.labels else None)
+
+
+def _scoring_seconds(config: Config, network: Network, batch: Batch) -> float:
+    """Return the time to score one second of much audio: the stretches of several clips keep all threads busy."""
+    rate, silence = config.audio.sample_rate_hz, build_quantizer(config).silence
+    clips = [batch.inputs[0][:rate]] * (2 * torch.get_num_threads())
+    conditions = [noise_condition(config, len(clip)) for clip in clips]
+    model_bits(network, clips[:1], silence, None, conditions[:1])
+    began = time.perf_counter()
+    model_bits(network, clips, silence, None, conditions)
+    return (time.perf_counter() - began) * rate / sum(map(len, clips))
+
+
+def _sampling_seconds(config: Config, network: Network) -> float:
+    """Return the time to generate one sample; the first half warms up."""
+    sampler = Sampler(build_engine("auto", network), build_quantizer(config))
+    condition = noise_condition(config, 2 * TIMED_SAMPLES)
+    request = Request(n_samples=2 * TIMED_SAMPLES, conditions=None if condition is None else [condition])
+    chunks = sampler.stream(request, chunk=TIMED_SAMPLES)
+    next(chunks)
+    began = time.perf_counter()
+    next(chunks)
+    return (time.perf_counter() - began) / TIMED_SAMPLES

@@ -20,7 +20,7 @@ from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.freeze import fit_schedule, freeze
 from wavegen.training.observer import Observer
 from wavegen.training.settling import runs_in_slices
-from wavegen.training.task import read_corpus, with_corpus
+from wavegen.training.task_registry import read_corpus, with_corpus
 from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]

@@ -33,7 +33,7 @@ from wavegen.training.optimizer import Optimizer, clip_gradients
 from wavegen.training.progress import Progress
 from wavegen.training.schedule import schedule_factor
 from wavegen.training.signals import Interrupted, StopRequest
-from wavegen.training.task import build_task
+from wavegen.training.task_registry import build_task
 from wavegen.training.validation import Validator
 
 # So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
@@ -95,7 +95,7 @@ class Trainer:
         with self.stop_request, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
             try:
                 if self.group.is_main:  # at every start: the recordings may be others
-                    self.progress.recordings = self.task.profile()
+                    self.progress.recordings = self.task.recording_profile()
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
                 coming = self._prepare(pool, self.progress.step)
@@ -183,7 +183,7 @@ class Trainer:
             "learning_rate": rate,
             "gradient_norm": norm if finite else None,
             "targets_per_second": n_targets / seconds,
-            **self.task.amount(progress.targets),
+            **self.task.trained_on(progress.targets),
             "seconds": progress.seconds,
             "skipped": progress.step - progress.updates,
         }

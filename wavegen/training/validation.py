@@ -62,12 +62,12 @@ class Validator:
         Raises:
             Interrupted: a process was asked to stop.
         """
-        clips = self.task.held_out(seconds)
+        clips = self.task.validation_clips(seconds)
         figure = self.figure(network, clips)
         facts: dict[str, Any] = {"validation_loss": figure, "loss_unit": self.task.measure.name}
         if self.group.is_main:
             facts["baselines"] = self.task.baselines(clips)
-        return Validation(figure, clips, facts | self.task.length(clips))
+        return Validation(figure, clips, facts | self.task.validation_length(clips))
 
     def figure(self, network: Network, clips: Sequence[Any]) -> float:
         """What a network costs for each prediction; it does not depend on the number of processes.
@@ -78,7 +78,7 @@ class Validator:
         own = clips[self.group.rank :: self.group.size]
         total, done = sum(map(self.task.n_predictions, own)), 0
 
-        def heard(n_predictions: int) -> None:
+        def scored(n_predictions: int) -> None:
             nonlocal done
             done += n_predictions
             self.on_progress(done, total)
@@ -86,7 +86,7 @@ class Validator:
 
         costs: list[float] | None = None
         with suppress(Interrupted):  # here; all stop together
-            costs = self.task.costs(network, own, heard)
+            costs = self.task.summed_losses(network, own, scored)
         by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
         for rank, theirs in enumerate(self.group.gather(costs)):
             if theirs is None:
