@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from wavegen.bench.textbook import TextbookWaveNet
 from wavegen.config import parse_config
 from wavegen.data.conditioning import ClipCondition
-from wavegen.model.building import build_model
+from wavegen.model.building import build_model, parameter_shapes
 from wavegen.model.conditioning import Condition
 from wavegen.model.fused.stack import FusedStack
 from wavegen.model.mixtures import LogisticMixture
 from wavegen.model.network import load_weights
-from wavegen.model.shapes import parameter_shapes
-from wavegen.model.textbook import TextbookWaveNet
 from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.packing import rounded_weights
@@ -142,7 +141,7 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
     engine = build_engine("numba", model, precision)
     exact = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     model = folded(model)
-    rounded = rounded_weights(exact, model.dilations, model.distribution, precision)
+    rounded = rounded_weights(exact, precision)
     load_weights(model, {name: array.copy() for name, array in rounded.items()})
     engine.start(past)
     expected = teacher_forced(model, past, classes, None)

@@ -1,6 +1,7 @@
 """The house rules: which part may use which, and that importing a part stays light."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -53,18 +54,20 @@ ALLOWED = {
 LIGHT = ("wavegen", "wavegen.cli", "wavegen.errors")
 
 
-def imports(module):
-    """The parts of wavegen that a module imports, wherever in it."""
+def imported(module):
+    """The names that a module imports from wavegen, wherever in it: in functions too, and for types alone."""
     for node in ast.walk(ast.parse(module.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "wavegen" and len(parts) > 1:
-                yield parts[1]
+        yield from (name for name in names if name.startswith("wavegen."))
+
+
+def imports(module):
+    """The parts of wavegen that a module imports."""
+    return {name.split(".")[1] for name in imported(module)} - {"__version__"}
 
 
 def part_of(module):
@@ -72,6 +75,11 @@ def part_of(module):
 
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def name_of(path):
+    parts = path.with_suffix("").relative_to(PACKAGE.parent).parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def import_alone(*names):
@@ -85,8 +93,21 @@ def test_dependencies_point_one_way(module):
     assert set(imports(module)) - {part, "errors", "text"} <= ALLOWED[part]
 
 
-def test_no_module_imports_itself_in_a_circle():
-    names = [".".join(path.with_suffix("").relative_to(PACKAGE.parent).parts) for path in MODULES]
+def test_no_modules_import_each_other_in_a_circle():
+    """Inside a package neither; but for the version, and for what ``import wavegen`` offers."""
+    names = {name_of(path) for path in MODULES} - {"wavegen"}
+    graph = {}
+    for path in MODULES:
+        targets = {name if name in names else name.rpartition(".")[0] for name in imported(path)}
+        graph[name_of(path)] = targets & names
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_every_module_can_be_imported_first():
+    names = [name_of(path) for path in MODULES]
     for first in LIGHT:
         import_alone(first)
     import_alone(*names[::-1])

@@ -82,7 +82,7 @@ data:
 @pytest.mark.parametrize(
     ("line", "expected", "found"),
     [
-        ("model.kind: transformer", "one of wavenet, stack, gru, lstm", "'transformer'"),
+        ("model.kind: transformer", "one of wavenet, stack", "'transformer'"),
         ("model.cycles: two", "a whole number from 1 to 20", "'two'"),
         ("model.cycles: 2.0", "a whole number from 1 to 20", "2.0"),
         ("model.cycles: true", "a whole number from 1 to 20", "true"),
@@ -225,7 +225,7 @@ def test_an_override_reaches_into_a_section_with_all_keys_commented_out():
 @pytest.mark.parametrize("value", ["[wavenet]", "{wavenet: 1}"])
 def test_a_kind_that_is_no_name_is_a_problem_like_others(value):
     (problem,) = problems("", f"model.kind={value}")
-    assert problem.startswith(f"--set model.kind={value}: model.kind: expected one of wavenet, stack, gru, lstm")
+    assert problem.startswith(f"--set model.kind={value}: model.kind: expected one of wavenet, stack")
 
 
 @pytest.mark.parametrize("override", ["", "model", "cycles=3", "model.cycles", "model.=3", ".cycles=3", "a.b.c=1"])
@@ -523,10 +523,10 @@ def test_a_document_full_of_mistakes_is_answered_in_few_lines_and_comparisons(te
 
 
 def test_a_configuration_has_the_keys_of_its_kind_alone():
-    config = read("model: {kind: gru, recurrent_channels: 7}")
+    config = read("model: {kind: stack, layers: [{kind: gru, channels: 7}]}")
     assert config.to_yaml().split("model:\n")[1].split("output:")[0] == (
-        "  kind: gru\n  input: embedding\n  embedding_channels: 32\n  recurrent_channels: 7\n"
-        "  recurrent_layers: 1\n  context: 512\n"
+        "  kind: stack\n  input: embedding\n  embedding_channels: 32\n  layers:\n  - kind: gru\n    channels: 7\n"
+        "  context: 512\n"
     )
     assert parse_config(config.to_yaml(), "again") == config
 
@@ -534,28 +534,58 @@ def test_a_configuration_has_the_keys_of_its_kind_alone():
 @pytest.mark.parametrize(
     ("kind", "key", "owners"),
     [
-        ("gru", "cycles: 2", "wavenet"),
-        ("lstm", "layers: [{kind: max_pool}]", "stack"),
+        ("stack", "layers: [{kind: max_pool}]\n  cycles: 2", "wavenet"),
+        ("wavenet", "context: 7", "stack"),
         ("wavenet", "layers: []", "stack"),
     ],
 )
 def test_a_key_of_another_kind_is_refused(kind, key, owners):
-    name = key.split(":")[0]
+    name, line = key.split("\n  ")[-1].split(":")[0], 3 + key.count("\n")
     assert problems(f"model:\n  kind: {kind}\n  {key}\n") == [
-        f"my.yaml:3: model.{name}: this is no key of model.kind {kind}, but of {owners}; remove it"
+        f"my.yaml:{line}: model.{name}: this is no key of model.kind {kind}, but of {owners}; remove it"
     ]
 
 
 def test_another_kind_by_set_leaves_the_keys_of_the_old_one_behind():
-    config = load_config("paper", ["model.kind=lstm", "model.context=9"])
-    assert (config.model.kind, config.model.context) == ("lstm", 9)
+    config = load_config("paper", ["model.kind=stack", "model.layers=[{kind: lstm, channels: 4}]", "model.context=9"])
+    assert (config.model.kind, config.model.context) == ("stack", 9)
     assert "cycles" not in config.model_dump()["model"]
 
 
+def test_recurrent_networks_in_the_keys_of_earlier_versions_are_stacks():
+    found = read(
+        "model:\n  kind: lstm\n  recurrent_channels: 6\n  recurrent_layers: 2\n  context: 9\n  input: scalar\n"
+    )
+    layers = "[{kind: lstm, channels: 6}, {kind: lstm, channels: 6}]"
+    assert found == read(f"model: {{kind: stack, layers: {layers}, context: 9, input: scalar}}")
+    assert load_config("rnn", ["model.kind=lstm"]).model.layers[0].kind == "lstm"
+    assert load_config("small", ["model.kind=gru", "model.recurrent_channels=3"]).model.layers[0].channels == 3
+
+
+@pytest.mark.parametrize("key", ["layers: [{kind: max_pool}]", "recurrent_layers: two", "recurrent_layers: 0"])
+def test_what_no_earlier_version_had_is_refused_with_the_line_to_write(key):
+    assert problems(f"model:\n  kind: gru\n  {key}\n") == [
+        "my.yaml:2: model.kind: expected wavenet or stack, found 'gru', which is a layer of a stack; write kind: stack "
+        "and layers: [{kind: gru, channels: 256}]"
+    ]
+
+
+def test_the_width_of_a_recurrent_network_of_an_earlier_version_is_checked_as_a_layers():
+    (problem,) = problems("model: {kind: gru, recurrent_channels: 0}")
+    assert problem.startswith("my.yaml:1: model.layers.0.channels: expected a whole number from 1 to 8192")
+
+
+def test_steps_that_fill_a_state_need_a_layer_that_has_one():
+    (problem,) = problems("model:\n  kind: stack\n  layers: [{kind: max_pool}]\n  context: 9\n")
+    assert problem == "my.yaml:4: model.context: expected a layer of kind rnn, gru, lstm with it, found none; remove it"
+
+
 def test_the_keys_that_kinds_differ_in_are_differences():
-    lines = differences(load_config("small"), load_config("small", ["model.kind=gru"]))
-    assert "model.kind: wavenet -> gru" in lines
-    assert "model.context: not there -> 512" in lines
+    lines = differences(
+        load_config("small"), load_config("small", ["model.kind=stack", "model.layers=[{kind: max_pool}]"])
+    )
+    assert "model.kind: wavenet -> stack" in lines
+    assert "model.embedding_channels: not there -> 32" in lines
 
 
 CONV, POOL, DENSE = "{kind: conv, channels: 6, name: a}", "{kind: max_pool}", "{kind: dense, channels: 4}"
@@ -585,27 +615,34 @@ def test_a_stack_has_layers():
 
 @pytest.mark.parametrize("text", ["data: {labels: subfolders}", "mel: {n_mels: 80}"])
 def test_other_kinds_take_no_conditions(text):
-    (problem,) = problems(f"model: {{kind: lstm}}\n{text}\n")
-    assert "with model.kind lstm, which takes no conditions, found" in problem
+    (problem,) = problems(f"model: {{kind: stack, layers: [{{kind: max_pool}}]}}\n{text}\n")
+    assert "with model.kind stack, which takes no conditions, found" in problem
 
 
 @pytest.mark.parametrize("text", ["backend: fused", "activation_checkpointing: true"])
 def test_what_is_made_for_wavenets_is_refused_elsewhere(text):
-    (problem,) = problems(f"model: {{kind: gru}}\ntraining: {{{text}}}\n")
+    (problem,) = problems(f"model: {{kind: stack, layers: [{{kind: max_pool}}]}}\ntraining: {{{text}}}\n")
     assert problem.startswith("my.yaml:2: training.")
-    assert "with model.kind gru" in problem
+    assert "with model.kind stack" in problem
 
 
 @pytest.mark.parametrize(
     ("layer", "problem"),
     [
         ("{kind: conv}", "channels: expected a whole number, as conv needs, found none"),
-        ("{kind: conve, channels: 3}", "kind: expected one of conv, dense, average_pool, max_pool, concatenate, add, "),
+        (
+            "{kind: conve, channels: 3}",
+            "kind: expected one of conv, dense, rnn, gru, lstm, average_pool, max_pool, concatenate, add, ",
+        ),
         ("{kind: conv, channels: 3, dilatoin: 2}", "dilatoin: unknown key; did you mean 'dilation'?"),
         ("{kind: conv, channels: 0}", "channels: expected a whole number from 1 to 8192 or null, found 0"),
         ("{kind: dense, channels: 3, dilation: 2}", "dilation: dense has no such key; remove it"),
         ("{kind: max_pool, activation: relu}", "activation: max_pool has no such key; remove it"),
         ("{kind: conv, channels: 3, source: a}", "source: conv has no such key; remove it"),
+        ("{kind: lstm}", "channels: expected a whole number, as lstm needs, found none"),
+        ("{kind: gru, channels: 3, activation: relu}", "activation: gru has no such key; remove it"),
+        ("{kind: rnn, channels: 3, dilation: 2}", "dilation: rnn has no such key; remove it"),
+        ("{kind: gru, channels: 3, layer_norm: true}", "layer_norm: gru has no such key; remove it"),
         ("{kind: add, source: b}", "source: expected the name of a layer below (input, a), found 'b'"),
         ("{kind: concatenate}", "source: expected the name of a layer below (input, a), found none"),
         ("{kind: add, source: input}", "source: expected a layer of 6 channels, as the layer below has, found 'input'"),

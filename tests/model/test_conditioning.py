@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from wavegen.bench.textbook import TextbookWaveNet
 from wavegen.config import load_config
 from wavegen.data.conditioning import ClipCondition, join_segments
-from wavegen.model.building import build_model
+from wavegen.model.building import build_model, parameter_shapes
 from wavegen.model.conditioning import Condition, triangle
 from wavegen.model.fused import stack as fused
 from wavegen.model.fused.stack import FusedStack
-from wavegen.model.shapes import parameter_shapes
-from wavegen.model.textbook import TextbookWaveNet
 
 KINDS = {
     "labels": {"n_labels": 3, "label_channels": 4},

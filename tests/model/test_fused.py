@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from wavegen.bench.textbook import TextbookWaveNet
 from wavegen.model.fused import stack as fused
 from wavegen.model.fused.stack import FusedStack
-from wavegen.model.textbook import TextbookWaveNet
 
 SHAPES = [
     {},

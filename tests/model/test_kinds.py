@@ -1,4 +1,4 @@
-"""Stacks and recurrent networks, held to plain transcriptions of what they are."""
+"""Stacks of layers, recurrent ones among them, held to plain transcriptions of what they are."""
 
 from itertools import pairwise
 
@@ -10,9 +10,7 @@ from torch.nn import functional as F
 
 from wavegen.config import load_config, parse_config
 from wavegen.evaluation.likelihood import CHUNK_TARGETS, model_bits
-from wavegen.model.building import build_model
-from wavegen.model.outputs import build_distribution
-from wavegen.model.shapes import parameter_shapes
+from wavegen.model.building import build_distribution, build_model
 from wavegen.model.stack import NOTHING
 
 STACK = """
@@ -31,20 +29,43 @@ model:
     - {{kind: concatenate, source: high}}
 quantization: {{classes: 16}}
 """
-RECURRENT = "model: {{kind: {kind}, recurrent_channels: 6, recurrent_layers: {layers}, context: 9, input: {entry}}}\n"
+RECURRENT = "model: {{kind: stack, layers: [{layers}], context: 9, input: {entry}}}\n"
+MIXED = """
+model:
+  kind: stack
+  embedding_channels: 5
+  context: 7
+  layers:
+    - {kind: conv, channels: 6, kernel_size: 3, dilation: 2, activation: relu, name: low}
+    - {kind: rnn, channels: 4, layer_norm: true}
+    - {kind: average_pool, kernel_size: 2, dilation: 3}
+    - {kind: concatenate, source: low}
+    - {kind: lstm, channels: 5}
+    - {kind: dense, channels: 7, activation: tanh}
+    - {kind: rnn, channels: 7, name: high}
+    - {kind: add, source: high}
+quantization: {classes: 16}
+"""
 
 
 def stack_config(entry="embedding"):
     return parse_config(STACK.format(entry=entry), "stack.yaml")
 
 
-def recurrent_config(kind, entry="embedding", layers=2):
-    return parse_config(
-        RECURRENT.format(kind=kind, entry=entry, layers=layers) + "quantization: {classes: 16}", "rnn.yaml"
-    )
+def recurrent_config(kind, entry="embedding", n_layers=2, more=""):
+    layers = ", ".join([f"{{kind: {kind}, channels: 6{more}}}"] * n_layers)
+    return parse_config(RECURRENT.format(layers=layers, entry=entry) + "quantization: {classes: 16}", "rnn.yaml")
 
 
-KINDS = {"stack": stack_config(), "gru": recurrent_config("gru"), "lstm": recurrent_config("lstm", "scalar", 1)}
+RECURRENT_KINDS = {
+    "rnn": recurrent_config("rnn", "one_hot"),
+    "normalized rnn": recurrent_config("rnn", more=", layer_norm: true"),
+    "gru": recurrent_config("gru"),
+    "lstm": recurrent_config("lstm", "scalar", 1),
+    "mixed": parse_config(MIXED, "mixed.yaml"),
+}
+KINDS = {"stack": stack_config(), **RECURRENT_KINDS}
+every_recurrent_kind = pytest.mark.parametrize("config", RECURRENT_KINDS.values(), ids=RECURRENT_KINDS.keys())
 
 
 def random_network(config, seed=0):
@@ -139,16 +160,15 @@ def test_strides_are_dilations():
     torch.testing.assert_close(model(clip)[:, ::every], strided[:, : len(range(0, 10 * every + 1, every))])
 
 
-# --- recurrent networks ------------------------------------------------------------------------------------------
+# --- recurrent layers --------------------------------------------------------------------------------------------
 
 
-def gru_by_hand(model, rows):
+def gru_by_hand(cell, rows):
     """One layer of Cho et al., 2014, as torch's documentation writes it; rows (T, C) to states (T, H)."""
-    layer = model.recurrent
-    h, states = torch.zeros(layer.hidden_size), []
+    h, states = torch.zeros(cell.hidden_size), []
     for x in rows:
-        given = (layer.weight_ih_l0 @ x + layer.bias_ih_l0).chunk(3)
-        kept = (layer.weight_hh_l0 @ h + layer.bias_hh_l0).chunk(3)
+        given = (cell.weight_ih_l0 @ x + cell.bias_ih_l0).chunk(3)
+        kept = (cell.weight_hh_l0 @ h + cell.bias_hh_l0).chunk(3)
         reset, update = torch.sigmoid(given[0] + kept[0]), torch.sigmoid(given[1] + kept[1])
         h = (1 - update) * torch.tanh(given[2] + reset * kept[2]) + update * h
         states.append(h)
@@ -156,37 +176,48 @@ def gru_by_hand(model, rows):
 
 
 def test_a_gru_is_its_equations():
-    model = random_network(recurrent_config("gru", layers=1))
+    model = random_network(recurrent_config("gru", n_layers=1))
     clip = classes((1, 30), seed=6)
-    states = gru_by_hand(model, model.input(clip[0]))
-    torch.testing.assert_close(model(clip)[0], model.output(states)[model.context - 1 :], atol=1e-5, rtol=1e-5)
+    states = gru_by_hand(model.layers[0].cell, model.input(clip[0]))
+    torch.testing.assert_close(model(clip)[0], model.output(states)[8:], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_a_state_can_be_carried_on(kind):
-    model = random_network(recurrent_config(kind))
-    clip = classes((3, 40), seed=7)
-    whole, _ = model.advance(clip, None)
-    first, state = model.advance(clip[:, :17], None)
-    rest, _ = model.advance(clip[:, 17:], state)
-    torch.testing.assert_close(torch.cat([first, rest], dim=1), whole)
+def test_an_rnn_normalizes_its_state_before_its_tanh():
+    model = random_network(recurrent_config("rnn", n_layers=1, more=", layer_norm: true"))
+    cell, norm, h, states = model.layers[0].cell, model.layers[0].norm, torch.zeros(6), []
+    clip = classes((1, 30), seed=6)
+    for x in model.input(clip[0]):
+        a = cell.weight_ih_l0 @ x + cell.bias_ih_l0 + cell.weight_hh_l0 @ h + cell.bias_hh_l0
+        h = torch.tanh((a - a.mean()) / (a.var(correction=0) + norm.eps).sqrt() * norm.weight + norm.bias)
+        states.append(h)
+    torch.testing.assert_close(model(clip)[0], model.output(torch.stack(states))[8:], atol=1e-5, rtol=1e-5)
 
 
-# --- both --------------------------------------------------------------------------------------------------------
+@every_recurrent_kind
+def test_a_state_can_be_carried_on(config):
+    model = random_network(config)
+    clip = classes((3, 60), seed=7)
+    whole, _ = model.advance(clip)
+    first, state = model.advance(clip[:, :27])
+    second, state = model.advance(clip[:, 27:28], state)
+    rest, _ = model.advance(clip[:, 28:], state)
+    torch.testing.assert_close(torch.cat([first, second, rest], dim=1), whole)
 
 
-@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
-def test_shapes_are_known_without_the_network(config):
-    shapes = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
-    assert parameter_shapes(config) == shapes
+@every_recurrent_kind
+def test_a_prediction_depends_on_all_of_the_past_and_on_no_future(config):
+    model = random_network(config)
+    clip = classes((1, 60), seed=8)
+    for place in (0, 30, 58):
+        other = clip.clone()
+        other[0, place] = (clip[0, place] + 7) % 16
+        differs = (model(clip) != model(other)).any(dim=-1)[0]
+        first = max(place - (model.receptive_field - 1), 0)
+        assert not differs[:first].any()
+        assert differs[first:].any()
 
 
-@pytest.mark.parametrize("preset", ["rnn", "dense-skips"])
-def test_shapes_of_presets_are_known_without_the_network(preset):
-    for overrides in ([], ["model.input=scalar"], ["model.input=one_hot"]):
-        config = load_config(preset, overrides)
-        shapes = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
-        assert parameter_shapes(config) == shapes
+# --- all ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
@@ -216,11 +247,11 @@ def test_a_clip_after_a_past_costs_what_it_adds(config):
     assert model_bits(model, [clip], 8, past=past)[0] == pytest.approx(both - alone, rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_clips_scored_side_by_side_are_as_if_alone(kind, monkeypatch):
+@every_recurrent_kind
+def test_clips_scored_side_by_side_are_as_if_alone(config, monkeypatch):
     """Shorter and longer than a chunk, and empty; every sample is told of once."""
     monkeypatch.setattr("wavegen.evaluation.likelihood.CHUNK_TARGETS", 50)
-    model = random_network(KINDS[kind])
+    model = random_network(config)
     clips = [classes((length,), length).numpy() for length in (120, 7, 0, 50, 333)]
     heard = []
     together = model_bits(model, clips, 8, heard.append)

@@ -103,9 +103,7 @@ def test_lower_precision_rounds_the_weights_alone(random_model, kind, precision)
     past, classes, conditions = some((5, model.receptive_field), 2), some((5, 60), 3), conditions_of(kind, 5)
     engine = build_engine("numba", model, precision)
     exact = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    load_weights(
-        model, {k: v.copy() for k, v in rounded_weights(exact, model.dilations, model.distribution, precision).items()}
-    )
+    load_weights(model, {k: v.copy() for k, v in rounded_weights(exact, precision).items()})
     engine.start(past, conditions)
     expected = teacher_forced(model, past, classes, conditions)
     np.testing.assert_allclose(engine.force(classes), expected, atol=TOLERANCE)
@@ -230,9 +228,9 @@ def test_a_step_leaves_what_is_added_where_it_is(random_model):
     engine = build_engine("torch", random_model(**KINDS["both"]))
     engine.start(some((2, engine.receptive_field), 1), conditions_of("both", 2))
     (group,) = engine.groups
-    before = [tensor.data_ptr() for tensor in group.steps.added]
+    before = [tensor.data_ptr() for tensor in group.step.added]
     engine.generate(np.full((2, 60), 0.4), Truncation())
-    assert [tensor.data_ptr() for tensor in group.steps.added] == before
+    assert [tensor.data_ptr() for tensor in group.step.added] == before
 
 
 @pytest.mark.gpu

@@ -297,13 +297,13 @@ def test_a_step_leaves_its_buffers_where_they_are(random_model):
     (group,) = engine.groups
 
     def addresses():
-        state = (*group.steps.state, group.steps.z, group.last, group.uniform, group.finite)
+        state = (*group.step.buffers, group.step.z, group.last, group.uniform, group.finite)
         return [tensor.data_ptr() for tensor in state]
 
     before = addresses()
     engine.generate(np.full((2, 20), 0.4), Truncation(0.9, top_k=5, top_p=0.9))
     assert addresses() == before
-    assert int(group.steps.steps) == 20
+    assert int(group.step.steps) == 20
 
 
 # --- on a GPU ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Stacks and recurrent networks, sample by sample: every engine that runs them against one pass over the whole clip."""
+"""Stacks of layers, recurrent ones among them, step by step: each engine against one pass over the clip."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,13 @@ KINDS = {
     "stack": "model:\n  kind: stack" + LAYERS,
     "scalar stack": "model:\n  kind: stack\n  input: scalar" + LAYERS,
     "one tap": "model: {kind: stack, layers: [{kind: dense, channels: 6, activation: tanh}]}\n",
-    "gru": "model: {kind: gru, recurrent_channels: 6, recurrent_layers: 2, context: 9}\n",
-    "lstm": "model: {kind: lstm, recurrent_channels: 6, context: 9, input: one_hot}\n",
+    "gru": "model: {kind: stack, layers: [{kind: gru, channels: 6}, {kind: gru, channels: 6}], context: 9}\n",
+    "lstm": "model: {kind: stack, layers: [{kind: lstm, channels: 6}], context: 9, input: one_hot}\n",
+    "rnn, one step of context": "model: {kind: stack, layers: [{kind: rnn, channels: 6}], context: 1}\n",
+    "mixed": "model:\n  kind: stack\n  context: 9"
+    + LAYERS
+    + "    - {kind: rnn, channels: 5, layer_norm: true}\n    - {kind: conv, channels: 5, dilation: 3}\n"
+    + "    - {kind: lstm, channels: 4}\n    - {kind: concatenate, source: low}\n",
 }
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -100,7 +105,7 @@ def test_a_clip_depends_on_neither_chunks_nor_count(kind):
     assert np.array_equal(one[0], many[0])
 
 
-@pytest.mark.parametrize("kind", ["gru", "lstm"])
+@pytest.mark.parametrize("kind", ["gru", "lstm", "mixed"])
 def test_a_memory_hears_all_of_the_prime(kind):
     model = random_network(kind)
     primes = np.repeat(some((1, 24), 5), 2, axis=0)
@@ -111,21 +116,30 @@ def test_a_memory_hears_all_of_the_prime(kind):
     assert not np.array_equal(first, second)
 
 
+def test_a_long_past_is_heard_in_stretches(monkeypatch):
+    monkeypatch.setattr("wavegen.model.stack.PRIME_STEPS", 7)
+    model = random_network("mixed")
+    past, classes = past_of(model, some((3, 80), 1)), some((3, 5), 2)
+    engine = build_engine("torch", model)
+    engine.start(past)
+    np.testing.assert_allclose(engine.force(classes), teacher_forced(model, past, classes), atol=1e-4)
+
+
 @every_kind
 def test_a_step_leaves_its_buffers_where_they_are(kind):
     """What a CUDA graph needs, for it holds addresses."""
     engine = build_engine("torch", random_network(kind))
     engine.start(past_of(engine.model, some((2, 5), 6)))
     (group,) = engine.groups
-    before = [tensor.data_ptr() for tensor in group.steps.state]
+    before = [tensor.data_ptr() for tensor in group.step.buffers]
     engine.generate(np.full((2, 20), 0.4), Truncation())
-    assert [tensor.data_ptr() for tensor in group.steps.state] == before
+    assert [tensor.data_ptr() for tensor in group.step.buffers] == before
 
 
 def test_the_fused_engine_is_for_wavenets():
-    assert choose_engine("auto", "cpu", kind="gru") == "torch"
-    with pytest.raises(UsageError, match="--engine numba runs WaveNets, and this model is a gru; give --engine torch"):
-        choose_engine("numba", "cpu", kind="gru")
+    assert choose_engine("auto", "cpu", kind="stack") == "torch"
+    with pytest.raises(UsageError, match="runs WaveNets, and this model is a stack; give --engine torch"):
+        choose_engine("numba", "cpu", kind="stack")
     with pytest.raises(UsageError, match="has float32 only"):
         choose_engine("auto", "cpu", "int8", kind="stack")
 

@@ -10,11 +10,11 @@ import torch
 from command_line import run_interpreter
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
-from wavegen.model.building import build_model
+from wavegen.model.building import build_model, parameter_shapes
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
 from wavegen.model.network import load_weights
 from wavegen.model.outputs import OUTPUT_KINDS, Softmax
-from wavegen.model.shapes import ACTIVATIONS, check_weights, parameter_shapes
+from wavegen.model.shapes import ACTIVATIONS, check_weights
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import build_engine, choose_engine
 from wavegen.sampling.engines.fused_kernel import (
@@ -106,7 +106,7 @@ def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, 
     model = random_model(residual_channels=20, gate_channels=18, dilations=[1, 2, 4])
     engine = build_engine("numba", model, precision)
     exact = weights_of(model)
-    rounded = rounded_weights(exact, model.dilations, model.distribution, precision)
+    rounded = rounded_weights(exact, precision)
     for name, array in rounded.items():
         if name.endswith(("bias", "input.weight")):
             np.testing.assert_array_equal(array, exact[name])

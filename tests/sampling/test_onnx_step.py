@@ -136,7 +136,7 @@ def test_the_metadata_say_what_a_program_has_to_know(form):
 @pytest.mark.parametrize(
     ("preset", "text"),
     [
-        ("rnn", r"^ONNX: expected a WaveNet to export, found a gru$"),
+        ("rnn", r"^ONNX: expected a WaveNet to export, found a stack$"),
         ("dense-skips", r"^ONNX: expected a WaveNet to export, found a stack$"),
         ("vocoder", r"^ONNX: expected a WaveNet without mel spectrograms to export, found a vocoder$"),
     ],

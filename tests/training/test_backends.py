@@ -246,8 +246,8 @@ def test_the_configuration_chooses():
 def test_a_recurrent_networks_slices_side_by_side_are_the_whole_batch(kind, slices, threads):
     from wavegen.model.building import build_model
 
-    shape = ["recurrent_channels=12", "recurrent_layers=2", "context=20"]
-    config = load_config("rnn", [f"model.kind={kind}", *(f"model.{key}" for key in shape)])
+    layers = f"model.layers=[{', '.join([f'{{kind: {kind}, channels: 12}}'] * 2)}]"
+    config = load_config("rnn", [layers, "model.context=20"])
     torch.manual_seed(0)
     model, rng = build_model(config), np.random.default_rng(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Stacks and recurrent networks are trained, resumed, scored and shown as WaveNets are."""
+"""Stacks of layers, recurrent ones among them, are trained, resumed, scored and shown as WaveNets are."""
 
 import numpy as np
 import pytest
@@ -34,11 +34,17 @@ STACK = [
     "model.layers=[{kind: conv, channels: 12, dilation: 1, activation: relu, name: a}, {kind: max_pool, dilation: 2},"
     " {kind: concatenate, source: a}, {kind: conv, channels: 12, dilation: 4, activation: tanh}]",
 ]
+TWO_LSTM = "{kind: lstm, channels: 256}, {kind: lstm, channels: 256}"
 KINDS = {
     "stack": STACK,
     "stack, nadam": [*STACK, "training.optimizer=nadam"],
-    "gru": ["model.kind=gru", "model.recurrent_channels=12", "model.context=20"],
-    "lstm": ["model.kind=lstm", "model.recurrent_channels=12", "model.recurrent_layers=2", "model.context=20"],
+    "gru": ["model.kind=stack", "model.layers=[{kind: gru, channels: 12}]", "model.context=20"],
+    "lstm": [
+        "model.kind=stack",
+        "model.layers=[{kind: conv, channels: 12, kernel_size: 3}, {kind: lstm, channels: 12},"
+        " {kind: rnn, channels: 12, layer_norm: true}]",
+        "model.context=20",
+    ],
 }
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +109,7 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
     training = begin(config, tmp_path / "run")
     tables = plan_tables(training.config, training.corpus, training.model, torch.device("cpu"), tmp_path)
     said = {row[0]: row[1] for table in tables for row in table.rows}
-    assert said["kind"] == {"stack": "stack, 4 layers", "gru": "gru, 1 x 12 channels"}[kind]
+    assert said["kind"] == {"stack": "stack, 4 layers", "gru": "stack, 1 layer"}[kind]
     assert said["receptive field"].startswith({"stack": "8 samples", "gru": "all of the past, in training"}[kind])
 
 
@@ -112,7 +118,9 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
     ("preset", "overrides"),
     [
         ("rnn", []),
-        pytest.param("rnn", ["model.kind=lstm", "model.recurrent_layers=2"], marks=pytest.mark.slow),
+        pytest.param(
+            "rnn", ["model.layers=[{kind: lstm, channels: 256}, {kind: lstm, channels: 256}]"], marks=pytest.mark.slow
+        ),
         ("dense-skips", []),
     ],
     ids=str,

@@ -109,7 +109,7 @@ def _rows(
     rate = config.audio.sample_rate_hz
     plans: list[tuple[str, Precision, int, int]] = [
         ("numba", precision, clips, threads)
-        for precision in (PRECISIONS if config.model.kind == "wavenet" else ())
+        for precision in (PRECISIONS if model.runs_fused else ())
         for threads in thread_counts(cores)
         for clips in sorted({*CLIPS, cores})
         if clips >= threads
@@ -127,7 +127,7 @@ def _rows(
             )
             limit = speed / (clips / step_seconds)
         yield Row("generate", engine, precision, clips, threads, speed, speed / rate, limit)
-    for backend, training_precision, threads, recompute in ways_to_train(config.model.kind, cores):
+    for backend, training_precision, threads, recompute in ways_to_train(model.runs_fused, cores):
         if backend == "fused" and config.model.dropout:  # which it has none of
             continue
         notice(f"train: {backend}, {training_precision}, {threads} threads")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
     trial = Trial(settle(config, cpu), cpu)
     seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(precision, STEPS)
     peak = _memory("VmHWM")
-    products = _products_seconds(trial, precision, threads) if config.model.kind == "wavenet" else None
+    products = _products_seconds(trial, precision, threads)
     targets = trial.n_targets
     return TrainingSpeed(
         windows=len(trial.batch.targets),
@@ -112,12 +112,10 @@ def _textbook_seconds(trial: Trial) -> float:
     """The median time of a step of the textbook's layout, in float32."""
     import torch
 
-    from wavegen.model.textbook import TextbookWaveNet
-    from wavegen.model.wavenet import WaveNet
+    from wavegen.bench.textbook import TextbookWaveNet
     from wavegen.training.backends import slices_of
 
-    assert isinstance(trial.model, WaveNet)
-    model = TextbookWaveNet(trial.model)
+    model = TextbookWaveNet(cast("WaveNet", trial.model))  # of which alone it is measured
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     inputs, targets, _, condition = slices_of(trial.batch, 1)[0]
     seconds = []
@@ -146,35 +144,13 @@ def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
 
 
 def _product_rows(trial: Trial) -> dict[tuple[int, int], int]:
-    from wavegen.model.wavenet import WaveNet
-
-    assert isinstance(trial.model, WaveNet)
-    rows = product_rows(trial.model, *trial.batch.targets.shape)
+    rows = trial.model.product_rows(*trial.batch.targets.shape)
     conditioning, condition = trial.model.conditioning, trial.batch.condition
     if conditioning is not None and condition is not None:
         table = condition.frames if condition.frames is not None else condition.labels
         assert table is not None
         outputs, inputs = conditioning.projection.shape
         rows[inputs, outputs] = table.shape[0] * table.shape[1] * conditioning.rows_per_frame
-    return rows
-
-
-def product_rows(model: WaveNet, windows: int, window_targets: int) -> dict[tuple[int, int], int]:
-    """How many rows go through the products of each size, (inputs, outputs), in one forward pass."""
-    rows: dict[tuple[int, int], int] = {}
-
-    def count(n_inputs: int, n_outputs: int, n: int) -> None:
-        rows[n_inputs, n_outputs] = rows.get((n_inputs, n_outputs), 0) + n
-
-    steps, targets = model.receptive_field - 1 + window_targets, windows * window_targets
-    for block in model.residual_blocks:
-        steps -= block.conv.reach
-        taps, doubled, channels = block.conv.weight.shape
-        count(taps * channels, doubled, windows * steps)
-        if block.residual is not None:
-            count(block.residual.in_features, block.residual.out_features, windows * steps)
-    for layer in (model.skip, model.head, model.output):
-        count(layer.in_features, layer.out_features, targets)
     return rows
 
 
@@ -222,9 +198,9 @@ def thread_counts(cores: int) -> tuple[int, ...]:
     return (1,) if cores == 1 else (1, cores)
 
 
-def ways_to_train(kind: str, cores: int) -> Iterator[tuple[str, str, int, bool]]:
+def ways_to_train(is_wavenet: bool, cores: int) -> Iterator[tuple[str, str, int, bool]]:
     """What ``wavegen bench`` measures of a kind of model: backend, precision, threads, activation checkpointing."""
-    if kind != "wavenet":
+    if not is_wavenet:
         for threads in thread_counts(cores):
             yield "torch", "float32", threads, False
         return

@@ -1,8 +1,10 @@
 """The YAML configuration: its schema, presets, overrides, and errors that name file, line, key and remedy."""
 
 from wavegen.config.loading import (
+    Config,
     apply_overrides,
     differences,
+    json_schema,
     load_config,
     override,
     parse_config,
@@ -10,7 +12,7 @@ from wavegen.config.loading import (
     validate,
 )
 from wavegen.config.presets import DEFAULT_PRESET, preset_names, preset_summaries, preset_text, presets_folder
-from wavegen.config.schema import Config, DataConfig, LayerConfig, ModelConfig, TrainingConfig, json_schema
+from wavegen.config.schema import DataConfig, LayerConfig, ModelConfig, TrainingConfig
 
 __all__ = [
     "DEFAULT_PRESET",

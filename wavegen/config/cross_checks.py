@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wavegen.config.schema import KEYS_OF_KINDS, AudioConfig, Config, foreign_keys
+from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, Sections, foreign_keys
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
 MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings hear each of so many often enough
@@ -10,7 +10,7 @@ LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 
 
 def conflicting_keys(source: YamlSource) -> dict[KeyPath, str]:
-    """What is wrong in a document although each key by itself is right."""
+    """Return what is wrong in a document although each key by itself is right, by key."""
     problems = _foreign(source) | dict.fromkeys(source.repeated, "this key was already given; remove one")
     names = source.value(("data", "label_names"))
     if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
@@ -32,18 +32,18 @@ def _foreign(source: YamlSource) -> dict[KeyPath, str]:
     }
 
 
-def check_consistency(config: Config) -> dict[KeyPath, str]:
-    """What is wrong in one key because of another."""
+def check_consistency(config: Sections) -> dict[KeyPath, str]:
+    """Return what is wrong in one key because of another, by key."""
     return {
-        **_class_disagreements(config),
-        **_mel_disagreements(config),
-        **_kind_disagreements(config),
-        **_dropout_disagreements(config),
-        **_series_disagreements(config),
+        **_class_conflicts(config),
+        **_mel_conflicts(config),
+        **_kind_conflicts(config),
+        **_dropout_conflicts(config),
+        **_series_conflicts(config),
     }
 
 
-def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
+def _mel_conflicts(config: Sections) -> dict[KeyPath, str]:
     """Keys of the spectrograms that do not go together, or not with the sample rate."""
     mel, rate = config.mel, config.audio.sample_rate_hz
     problems: dict[KeyPath, str] = {}
@@ -68,7 +68,7 @@ def _mel_disagreements(config: Config) -> dict[KeyPath, str]:
     return problems
 
 
-def _series_disagreements(config: Config) -> dict[KeyPath, str]:
+def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
     """Keys that do not go together with series of numbers, or with sound."""
     data, series, audio = config.data, config.series, config.audio
     if not config.is_series:
@@ -109,7 +109,7 @@ def _series_disagreements(config: Config) -> dict[KeyPath, str]:
     return problems
 
 
-def _dropout_disagreements(config: Config) -> dict[KeyPath, str]:
+def _dropout_conflicts(config: Sections) -> dict[KeyPath, str]:
     """Keys that do not go together with dropout."""
     if not config.model.dropout or config.training.backend != "fused":
         return {}
@@ -117,7 +117,7 @@ def _dropout_disagreements(config: Config) -> dict[KeyPath, str]:
     return {("training", "backend"): found + "found 'fused'"}
 
 
-def _kind_disagreements(config: Config) -> dict[KeyPath, str]:
+def _kind_conflicts(config: Sections) -> dict[KeyPath, str]:
     """Keys that do not go together with the kind of model."""
     kind, training = config.model.kind, config.training
     problems: dict[KeyPath, str] = {}
@@ -142,7 +142,7 @@ def _kind_disagreements(config: Config) -> dict[KeyPath, str]:
     return problems
 
 
-def _layer_problems(config: Config) -> dict[KeyPath, str]:
+def _layer_problems(config: Sections) -> dict[KeyPath, str]:
     """The first thing that is wrong with a stack's layers."""
     model = config.model
     if not model.layers:
@@ -152,16 +152,19 @@ def _layer_problems(config: Config) -> dict[KeyPath, str]:
     width = known["input"]
     for i, layer in enumerate(model.layers):
         where = ("model", "layers", str(i))
-        joins, has_channels = layer.kind in ("concatenate", "add"), layer.kind in ("conv", "dense")
+        joins, recurs = layer.kind in ("concatenate", "add"), layer.kind in RECURRENT
+        has_channels, is_linear = recurs or layer.kind in ("conv", "dense"), layer.kind in ("conv", "dense")
         if has_channels and layer.channels is None:
             return {(*where, "channels"): f"expected a whole number, as {layer.kind} needs, found none"}
         if joins and layer.source not in known:
             found = "none" if layer.source is None else f"'{layer.source}'"
             return {(*where, "source"): f"expected the name of a layer below ({', '.join(known)}), found {found}"}
         useless = [
-            *([] if has_channels else ["channels", "activation"]),
+            *([] if has_channels else ["channels"]),
+            *([] if is_linear else ["activation"]),
             *([] if joins else ["source"]),
-            *(["kernel_size", "dilation"] if joins or layer.kind == "dense" else []),
+            *(["kernel_size", "dilation"] if joins or recurs or layer.kind == "dense" else []),
+            *([] if layer.kind == "rnn" else ["layer_norm"]),
         ]
         if given := [key for key in useless if key in layer.model_fields_set]:
             return {(*where, given[0]): f"{layer.kind} has no such key; remove it"}
@@ -176,10 +179,12 @@ def _layer_problems(config: Config) -> dict[KeyPath, str]:
             if layer.name in known:
                 return {(*where, "name"): f"expected another name than those below, found '{layer.name}' again"}
             known[layer.name] = width
+    if "context" in model.model_fields_set and not model.has_memory:
+        return {("model", "context"): f"expected a layer of kind {', '.join(RECURRENT)} with it, found none; remove it"}
     return {}
 
 
-def _class_disagreements(config: Config) -> dict[KeyPath, str]:
+def _class_conflicts(config: Sections) -> dict[KeyPath, str]:
     """Keys that do not go together with the number of classes."""
     classes = config.n_classes
     problems: dict[KeyPath, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from pydantic import ValidationError
 
 from wavegen.config.cross_checks import LENGTHS, check_consistency, conflicting_keys
 from wavegen.config.presets import DEFAULT_PRESET, find_config
-from wavegen.config.schema import KEYS_OF_KINDS, Config, LayerConfig, ModelConfig, foreign_keys, json_schema
-from wavegen.config.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, show
+from wavegen.config.schema import KEYS_OF_KINDS, LayerConfig, ModelConfig, Sections, foreign_keys
+from wavegen.config.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, show, write_yaml
 from wavegen.errors import ConfigError
 
 # What training did before there were these keys.
@@ -28,9 +29,45 @@ MOVED_KEYS: dict[KeyPath, KeyPath] = {
     ("data", "offset"): ("series", "offset"),
     ("data", "scale"): ("series", "scale"),
 }
+# What earlier files have where today a stack has recurrent layers.
+OLD_RECURRENT_KINDS, OLD_RECURRENT_KEYS = ("gru", "lstm"), ("recurrent_channels", "recurrent_layers")
+MOST_OLD_RECURRENT_LAYERS = 20
 MOST_PROBLEMS = 50  # are explained at once
 
 Tree = Mapping[str, Any]  # a JSON Schema, or a part of one
+
+
+class Config(Sections):
+    """The whole configuration."""
+
+    def with_values(self, section: str, **values: Any) -> Config:
+        """Copy it with other values of some keys of one section.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        tree = self.model_dump()
+        tree[section].update(values)
+        return validate(YamlSource("the configuration", tree))
+
+    def as_frozen(self, frozen: Config) -> Config:
+        """Copy it with what another configuration has in place of every ``auto``."""
+        config = self
+        for section in ("training", "data", "series"):
+            given, decided = (getattr(each, section).model_dump() for each in (self, frozen))
+            open_ = [key for key, value in given.items() if value == "auto" and key != "folder"]  # one may be named so
+            config = config.with_values(section, **{key: decided[key] for key in open_})
+        return config
+
+    def to_yaml(self) -> str:
+        """Write the complete configuration as YAML that ``load_config`` reads back to an equal one."""
+        return write_yaml(self.model_dump())
+
+
+@cache
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file, with each key's description, range and default."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
 def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Config:
@@ -108,8 +145,9 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
                 if ("training", other) not in overridden:  # the document's length gives way, another override stays
                     section.pop(other, None)
             overridden.add(path)
-            if path == ("model", "kind") and isinstance(value, str) and value in KEYS_OF_KINDS:
-                source.tree[path[0]] = {key: kept for key, kept in section.items() if key not in foreign_keys(value)}
+            if path == ("model", "kind") and isinstance(value, str) and value in (*KEYS_OF_KINDS, *OLD_RECURRENT_KINDS):
+                foreign = foreign_keys(value) if value in KEYS_OF_KINDS else foreign_keys("stack") | {"layers"}
+                source.tree[path[0]] = {key: kept for key, kept in section.items() if key not in foreign}
         source.places[path] = where
     if problems:
         raise ConfigError(problems)
@@ -123,6 +161,7 @@ def validate(source: YamlSource) -> Config:
         ConfigError: with every problem found, in the document's order.
     """
     _move_old_keys(source)
+    _translate_recurrent(source)
     problems = conflicting_keys(source)
     config = None
     # a section with all its keys commented out is an empty one
@@ -155,6 +194,23 @@ def _move_old_keys(source: YamlSource) -> None:
             target[key] = given.pop(old[1])
             if place := source.places.pop(old, None):
                 source.places[section, key] = place
+
+
+def _translate_recurrent(source: YamlSource) -> None:
+    """Write a recurrent network in the keys of before there were recurrent layers as the stack that it is."""
+    section = source.tree.get("model")
+    if not isinstance(section, dict) or section.get("kind") not in OLD_RECURRENT_KINDS:
+        return
+    kind, others = section["kind"], {key: value for key, value in section.items() if key not in OLD_RECURRENT_KEYS}
+    channels, depth = section.get("recurrent_channels", 256), section.get("recurrent_layers", 1)
+    if "layers" in section or type(depth) is not int or not 1 <= depth <= MOST_OLD_RECURRENT_LAYERS:
+        raise ConfigError(
+            [
+                f"{source.where(('model', 'kind'))}: model.kind: expected wavenet or stack, found '{kind}', which is a "
+                f"layer of a stack; write kind: stack and layers: [{{kind: {kind}, channels: 256}}]"
+            ]
+        )
+    source.tree["model"] = {**others, "kind": "stack", "layers": [{"kind": kind, "channels": channels}] * depth}
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,18 +14,15 @@ from pydantic import (
     model_validator,
 )
 
-from wavegen.config.yaml_source import YamlSource, write_yaml
-
 # Keys of the section `model` that only some kinds have.
 KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
     "wavenet": (
         *("cycles", "dilation_cycle", "kernel_size", "residual_channels", "gate_channels", "skip_channels"),
         *("head_channels", "label_channels", "activation", "bias", "dropout", "weight_norm"),
     ),
-    "stack": ("embedding_channels", "layers"),
-    "gru": ("embedding_channels", "recurrent_channels", "recurrent_layers", "context"),
-    "lstm": ("embedding_channels", "recurrent_channels", "recurrent_layers", "context"),
+    "stack": ("embedding_channels", "layers", "context"),
 }
+RECURRENT = ("rnn", "gru", "lstm")  # kinds of layers that have a state
 
 
 def foreign_keys(kind: str) -> set[str]:
@@ -120,15 +116,17 @@ class MelConfig(Section):
 class LayerConfig(Section):
     """A layer of a stack."""
 
-    kind: Literal["conv", "dense", "average_pool", "max_pool", "concatenate", "add"] = Field(
-        description="a causal dilated convolution, a 1x1 layer, causal dilated pooling, or a join with an earlier layer"
+    kind: Literal["conv", "dense", "rnn", "gru", "lstm", "average_pool", "max_pool", "concatenate", "add"] = Field(
+        description="a causal dilated convolution, a 1x1 layer, a recurrent layer, causal dilated pooling, or a join "
+        "with an earlier layer"
     )
     name: str | None = Field(None, min_length=1, description="for layers above to join with")
-    channels: int | None = Field(None, ge=1, le=8192, description="filters of conv and dense")
+    channels: int | None = Field(None, ge=1, le=8192, description="of conv and dense, and of a recurrent state")
     kernel_size: int = Field(2, ge=1, le=1024, description="taps of conv and of pooling")
     dilation: int = Field(1, ge=1, le=1 << 20, description="steps between taps")
     activation: Literal["none", "relu", "tanh", "sigmoid"] = Field("none", description="of conv and dense")
     source: str | None = Field(None, min_length=1, description="the layer that concatenate and add join with")
+    layer_norm: bool = Field(False, description="of rnn: layer normalization of its state before the tanh")
 
     @model_serializer(mode="wrap")
     def _given_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -146,9 +144,9 @@ class LayerConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network: a WaveNet (van den Oord et al., 2016), a plain stack of layers, or a recurrent network."""
+    """The network: a WaveNet (van den Oord et al., 2016), or a stack of layers."""
 
-    kind: Literal["wavenet", "stack", "gru", "lstm"] = Field("wavenet", description="the kind of model")
+    kind: Literal["wavenet", "stack"] = Field("wavenet", description="the kind of model")
     cycles: int = Field(2, ge=1, le=20, description="how often the dilation cycle repeats")
     dilation_cycle: (
         Annotated[int, Field(ge=1, le=20)]
@@ -171,15 +169,20 @@ class ModelConfig(Section):
     )
     embedding_channels: int = Field(32, ge=1, le=8192, description="width of an embedding before other kinds of model")
     layers: list[LayerConfig] = Field([], max_length=1000, description="of a stack, the lowest first")
-    recurrent_channels: int = Field(256, ge=1, le=8192, description="width of each recurrent layer")
-    recurrent_layers: int = Field(1, ge=1, le=20, description="recurrent layers, one above the other")
-    context: int = Field(512, ge=1, le=1 << 20, description="steps that are heard before a window's first prediction")
+    context: int = Field(
+        512, ge=1, le=1 << 20, description="steps before a window's first prediction that fill recurrent layers' states"
+    )
 
     @model_serializer(mode="wrap")
     def _own_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A dump holds the keys of its kind alone."""
-        foreign = foreign_keys(self.kind)
+        """A dump holds the keys of its kind alone; ``context`` where a layer has a state."""
+        foreign = foreign_keys(self.kind) | (set() if self.has_memory else {"context"})
         return {key: value for key, value in dump(self).items() if key not in foreign}
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a layer carries a state along, so that a prediction depends on all of the past."""
+        return any(layer.kind in RECURRENT for layer in self.layers)
 
     @property
     def conv_channels(self) -> int:
@@ -263,8 +266,8 @@ class TrainingConfig(Section):
         return values
 
 
-class Config(Section):
-    """The whole configuration."""
+class Sections(Section):
+    """All sections, each right by itself; ``Config`` is what is right as a whole."""
 
     audio: AudioConfig = Field(default_factory=AudioConfig)
     quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
@@ -296,34 +299,3 @@ class Config(Section):
         if self.data.labels == "none":
             return 0
         return 1 if self.data.label_names == "auto" else len(self.data.label_names)
-
-    def with_values(self, section: str, **values: Any) -> Config:
-        """A copy in which some keys of one section have other values.
-
-        Raises:
-            ConfigError: a value is not allowed.
-        """
-        from wavegen.config.loading import validate  # which knows the schema
-
-        tree = self.model_dump()
-        tree[section].update(values)
-        return validate(YamlSource("the configuration", tree))
-
-    def as_frozen(self, frozen: Config) -> Config:
-        """A copy in which every ``auto`` is what another configuration has there."""
-        config = self
-        for section in ("training", "data", "series"):
-            given, decided = (getattr(each, section).model_dump() for each in (self, frozen))
-            open_ = [key for key, value in given.items() if value == "auto" and key != "folder"]  # one may be named so
-            config = config.with_values(section, **{key: decided[key] for key in open_})
-        return config
-
-    def to_yaml(self) -> str:
-        """The complete configuration as YAML that ``load_config`` reads back to an equal one."""
-        return write_yaml(self.model_dump())
-
-
-@cache
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a configuration file, with each key's description, range and default."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}

@@ -14,9 +14,7 @@ import numpy.typing as npt
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import one_thread_each, torch_threads
 from wavegen.model.conditioning import Condition
-from wavegen.model.network import Network
-from wavegen.model.recurrent import Recurrent
-from wavegen.model.wavenet import BlockStack, WaveNet
+from wavegen.model.network import Forward, Network, State
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,13 +56,13 @@ def model_bits(
     if past is not None:
         before = np.concatenate([before, past])
     model.eval()
-    if isinstance(model, Recurrent):
+    if model.has_memory:
         return _remembering_bits(model, clips, before, heard)
     before = before[-field:]
     jobs = [(i, begin) for i, clip in enumerate(clips) for begin in range(0, len(clip), CHUNK_TARGETS)]
-    stacks: SimpleQueue[BlockStack | None] = SimpleQueue()
-    for stack in _stacks(model, max(1, min(torch.get_num_threads(), len(jobs)))):
-        stacks.put(stack)
+    scorers: SimpleQueue[Forward] = SimpleQueue()
+    for scorer in model.scorers(max(1, min(torch.get_num_threads(), len(jobs)))):
+        scorers.put(scorer)
 
     def nats(job: tuple[int, int]) -> tuple[float, int]:
         clip, begin = clips[job[0]], job[1]
@@ -75,14 +73,14 @@ def model_bits(
         if seen is not None:  # a step predicts the sample after its input
             stop = min(begin + CHUNK_TARGETS, len(clip))
             condition = Condition.of([seen.rows(begin - field + 1, stop)], next(model.parameters()).device)
-        stack = stacks.get()
+        scorer = scorers.get()
         try:
-            return _nats(model, window, stack, condition), len(window) - field
+            return _nats(model, scorer, window, condition), len(window) - field
         finally:
-            stacks.put(stack)
+            scorers.put(scorer)
 
     totals = [0.0] * len(clips)
-    pool = one_thread_each(stacks.qsize(), "scoring")
+    pool = one_thread_each(scorers.qsize(), "scoring")
     with torch_threads(1):  # for each stretch, even a single one: a clip's figure does not depend on its neighbours
         try:
             for (i, _), (loss, n_samples) in zip(jobs, pool.map(nats, jobs), strict=True):
@@ -94,29 +92,13 @@ def model_bits(
     return totals
 
 
-def _stacks(model: Network, n_threads: int) -> Sequence[BlockStack | None]:
-    """A way to compute a WaveNet's blocks for each thread that scores; None for the network as it is."""
-    import torch
-
-    from wavegen.model.fused.stack import FusedStack
-
-    if not isinstance(model, WaveNet):
-        return [None] * n_threads
-    weight = model.skip.weight
-    if weight.device.type == "cpu" and weight.dtype == torch.float32:
-        blocks, skip = model.residual_blocks, model.skip
-        return [FusedStack(blocks, skip, torch.float32, forward_only=True) for _ in range(n_threads)]
-    return [model.stack]
-
-
-def _nats(model: Network, window: Tensor, stack: BlockStack | None, condition: Condition | None) -> float:
+def _nats(model: Network, scorer: Forward, window: Tensor, condition: Condition | None) -> float:
     """The sum of the losses of a window's targets, which come after a receptive field of past."""
     import torch
 
     window = window.to(next(model.parameters()).device)
-    options = {} if stack is None else {"stack": stack}
     with torch.no_grad():
-        parameters = model(window[None, :-1], condition, **options)[0]
+        parameters = scorer(window[None, :-1], condition)[0]
         losses = model.distribution.loss(parameters, window[model.receptive_field :])
     return float(losses.double().sum())
 
@@ -124,12 +106,12 @@ def _nats(model: Network, window: Tensor, stack: BlockStack | None, condition: C
 class _Listener:
     """Goes through a clip with a network that remembers all of it, chunk by chunk."""
 
-    def __init__(self, model: Recurrent, clip: npt.NDArray[np.integer], before: npt.NDArray[np.int64]) -> None:
+    def __init__(self, model: Network, clip: npt.NDArray[np.integer], before: npt.NDArray[np.int64]) -> None:
         import torch
 
         self.model, self.clip = model, clip
         self.begin, self.nats = 0, 0.0
-        self.state: tuple[Tensor, ...] | None = None
+        self.state: State | None = None
         self.past = torch.from_numpy(before)[None].to(next(model.parameters()).device)
 
     def go_on(self) -> int:
@@ -140,8 +122,10 @@ class _Listener:
         targets = torch.from_numpy(clip).to(self.past.device)
         with torch.no_grad():
             inputs = torch.cat([self.past, targets[None, :-1]], dim=1)
-            parameters, self.state = self.model.advance(inputs, self.state, self.past.shape[1] - 1)
-            self.nats += float(self.model.distribution.loss(parameters[0], targets).double().sum())
+            parameters, self.state = self.model.advance(inputs, self.state)
+            # predictions of a past, (1, T + n, n_parameters), are not scored
+            losses = self.model.distribution.loss(parameters[0, parameters.shape[1] - len(clip) :], targets)
+            self.nats += float(losses.double().sum())
         self.past = targets[None, -1:]
         self.begin += len(clip)
         return len(clip)
@@ -152,7 +136,7 @@ class _Listener:
 
 
 def _remembering_bits(
-    model: Recurrent,
+    model: Network,
     clips: Sequence[npt.NDArray[np.integer]],
     before: npt.NDArray[np.int64],
     heard: Callable[[int], None] | None,

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from wavegen.config import Config, LayerConfig, ModelConfig, load_config
+from wavegen.config import Config, load_config
 from wavegen.inspect.facts import Facts
 
-
-@dataclass(frozen=True)
-class LayerFacts:
-    """A layer between the input and the output; recurrent layers have no taps."""
-
-    name: str
-    kernel_size: int | None
-    dilation: int | None
+if TYPE_CHECKING:
+    from wavegen.model.network import LayerFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +105,18 @@ def inspect_network(config: Config) -> NetworkFacts:
 
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
-    shape, is_audio = config.model, not config.is_series
+    is_audio, layers = not config.is_series, model.layer_facts()
+    dilations = [layer.dilation for layer in layers if layer.name == "block" and layer.dilation is not None]
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         parts[name.partition(".")[0]] += parameter.numel()
     return NetworkFacts(
         parameters=model.n_parameters,
         parameters_by_part=dict(parts),
-        kind=shape.kind,
-        layers=_layers(shape),
-        residual_blocks=len(shape.dilations) if shape.kind == "wavenet" else None,
-        dilations=list(shape.dilations) if shape.kind == "wavenet" else None,
+        kind=model.kind,
+        layers=layers,
+        residual_blocks=len(dilations) or None,
+        dilations=dilations or None,
         has_memory=model.has_memory,
         receptive_field_samples=model.receptive_field,
         receptive_field_ms=1000 * model.receptive_field / config.audio.sample_rate_hz if is_audio else None,
@@ -134,21 +129,6 @@ def inspect_network(config: Config) -> NetworkFacts:
         block=describe_block(config),
         labels=None if config.data.labels == "none" else config.data.label_names,
         mel=None if config.mel.n_mels is None else config.mel.model_dump(),
-    )
-
-
-def _layers(model: ModelConfig) -> list[LayerFacts]:
-    if model.kind == "wavenet":
-        return [LayerFacts("block", model.kernel_size, dilation) for dilation in model.dilations]
-    if model.kind == "stack":
-        return [_layer(layer) for layer in model.layers]
-    return [LayerFacts(model.kind, None, None)] * model.recurrent_layers
-
-
-def _layer(layer: LayerConfig) -> LayerFacts:
-    has_taps = layer.kind in ("conv", "average_pool", "max_pool")
-    return LayerFacts(
-        layer.kind.replace("_", " "), layer.kernel_size if has_taps else 1, layer.dilation if has_taps else 1
     )
 
 

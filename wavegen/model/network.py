@@ -1,10 +1,11 @@
-"""What every kind of model is to the rest: a network that predicts each sample from those before it."""
+"""The protocol that every kind of model implements: a network that predicts each sample from those before it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy.typing as npt
 import torch
@@ -15,15 +16,98 @@ from wavegen.model.layers import EmbeddingInput, OneHotInput
 from wavegen.model.outputs import Distribution
 from wavegen.model.shapes import check_weights
 
+State = tuple[Tensor, ...]  # what a network carries from one stretch of a clip to the next
+Forward = Callable[[Tensor, Condition | None], Tensor]  # as `Network.forward`
+
+
+class SliceShape(NamedTuple):
+    """A slice of a training batch, as far as its memory depends on it.
+
+    Attributes:
+        windows: in the slice.
+        targets: of each window.
+        word: bytes of a number in the matrix products: 4 or 2.
+        fused: computed by the fused backend, not by autograd.
+        recompute: activation checkpointing.
+        dropout: whether blocks' outputs are left out.
+        condition_rows: that the condition of a window has; 0 without conditions.
+    """
+
+    windows: int
+    targets: int
+    word: int
+    fused: bool
+    recompute: bool
+    dropout: bool
+    condition_rows: int
+
+
+def _same(matrices: Tensor) -> Tensor:
+    return matrices
+
+
+class MatrixGroup(NamedTuple):
+    """Parameters of one shape that Muon moves, each of which is one matrix or several.
+
+    Attributes:
+        parameters: n of them, all of one shape.
+        cut: from (n, *shape) to (m, rows, columns).
+        join: the inverse.
+        scale: of the updates.
+    """
+
+    parameters: list[Tensor]
+    cut: Callable[[Tensor], Tensor] = _same
+    join: Callable[[Tensor], Tensor] = _same
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What `wavegen inspect` shows of a layer between the input and the output.
+
+    Attributes:
+        name: of its kind.
+        kernel_size: taps; None for a recurrent layer, which sees all of the past.
+        dilation: steps between taps; None likewise.
+    """
+
+    name: str
+    kernel_size: int | None
+    dilation: int | None
+
+
+class QueueStep(Protocol):
+    """A network as a dense network that takes one sample at a time, for some streams side by side.
+
+    A convolution needs its own inputs of dilation, 2 dilation, ... steps ago. Each keeps the last ``reach`` of them in
+    a ring buffer, so that the cost of a sample does not depend on the receptive field (Le Paine et al., 2016, "Fast
+    Wavenet Generation Algorithm"). A recurrent layer keeps its state. All that a step changes lies in buffers that
+    never move, so that a step can be captured as a CUDA graph.
+    """
+
+    @property
+    def buffers(self) -> tuple[Tensor, ...]:
+        """All tensors that a step changes."""
+
+    @property
+    def gate_bias(self) -> Tensor | None:
+        """(B, blocks, outputs of a convolution) what conditions add in the next step: to be filled before it."""
+
+    def __call__(self, newest: Tensor) -> Tensor:
+        """Feed the newest sample of each stream, (B,); the next one's distribution's parameters, (B, n) float32."""
+
 
 class Network(nn.Module, ABC):
     """A model of sound, teacher-forced.
 
     Args:
-        classes: levels of the input.
+        classes: levels of the input; 0 where it is a series of values.
         distribution: of a sample, whose parameters the network puts out.
     """
 
+    kind: ClassVar[str]  # its name in the configuration
+    runs_fused: ClassVar[bool] = False  # by the fused engine, and by the fused training backend
     input: nn.Module
 
     def __init__(self, classes: int, distribution: Distribution) -> None:
@@ -31,6 +115,8 @@ class Network(nn.Module, ABC):
         self.classes = classes
         self.distribution = distribution
         self.conditioning: Conditioning | None = None
+
+    # --- what it is ---------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -43,7 +129,7 @@ class Network(nn.Module, ABC):
         return False
 
     def padding(self, silence: int) -> int:
-        """The class that stands before a clip's start, given that of silence."""
+        """Return the class that stands before a clip's start, given that of silence."""
         return silence
 
     @property
@@ -68,6 +154,16 @@ class Network(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.dim() > 1 and p not in left_out)
 
     @abstractmethod
+    def describe(self) -> str:
+        """Say in a few words what kind of network it is, and how large."""
+
+    @abstractmethod
+    def layer_facts(self) -> list[LayerFacts]:
+        """Describe each layer between the input and the output, the lowest first."""
+
+    # --- computing ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
     def forward(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
         """Predict every next sample from true past samples (teacher forcing).
 
@@ -82,6 +178,50 @@ class Network(nn.Module, ABC):
         Raises:
             ValueError: T is less than the receptive field, or a condition is missing.
         """
+
+    def advance(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Predict as ``forward``, in stretches: each begins where the one before it ended.
+
+        Args:
+            inputs: (B, T); in the first stretch T >= receptive_field.
+            state: that the stretch before returned; None in the first.
+
+        Returns:
+            (B, T, n_parameters), in the first stretch (B, T - receptive_field + 1, n_parameters); and the state.
+        """
+        seen = inputs if state is None else torch.cat([state[0], inputs], dim=1)
+        return self(seen), (seen[:, seen.shape[1] - (self.receptive_field - 1) :],)
+
+    @abstractmethod
+    def queue_step(self, past: Tensor, condition: Condition | None = None) -> QueueStep:
+        """Build the step that continues some streams.
+
+        Args:
+            past: (B, T) classes, the newest last, T >= receptive_field; with a memory all that a stream has heard.
+            condition: of a conditioned network: what the steps of the past saw.
+        """
+
+    def scorers(self, n: int) -> Sequence[Forward]:
+        """Return up to n functions that compute ``forward`` without gradients, to be used by a thread each."""
+        return [self] * n
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def matrix_groups(self) -> list[MatrixGroup]:
+        """Return the matrices between the first layer and the last, which Muon moves."""
+
+    @abstractmethod
+    def activation_bytes(self, part: SliceShape) -> int:
+        """Estimate what training keeps of a slice of a batch until its backward pass, in bytes."""
+
+    def dropout_shapes(self, n_steps: int) -> list[tuple[int, int]]:  # noqa: ARG002
+        """Return (steps, channels) of each output that dropout acts on, for a window of so many input steps."""
+        return []
+
+    def product_rows(self, windows: int, targets: int) -> dict[tuple[int, int], int]:  # noqa: ARG002
+        """Count the rows of each matrix product, (inputs, outputs), of a forward pass; empty if not measured."""
+        return {}
 
     def check_length(self, steps: int) -> None:
         """Make sure that there are enough inputs for one prediction.

@@ -13,8 +13,6 @@ from wavegen.model.truncation import Truncation
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from wavegen.config import Config
-
 OutputKind = Literal["softmax", "logistic_mixture", "gaussian_mixture", "regression"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")  # of sound
 
@@ -69,21 +67,6 @@ class Distribution(Protocol):
         Raises:
             UsageError: as ``check``.
         """
-
-
-def build_distribution(config: Config) -> Distribution:
-    """The output distribution that a configuration names."""
-    output, classes = config.output, config.quantization.classes
-    if output.kind == "softmax":
-        return Softmax(classes)
-    if output.kind == "regression":
-        from wavegen.model.regression import Regression
-
-        return Regression(output.horizon, output.error)
-    from wavegen.model.mixtures import GaussianMixture, LogisticMixture
-
-    mixture = LogisticMixture if output.kind == "logistic_mixture" else GaussianMixture
-    return mixture(classes, output.components)
 
 
 @dataclass(frozen=True)

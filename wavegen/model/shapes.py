@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy.typing as npt
 
 from wavegen.config import Config
 from wavegen.errors import ModelError
-from wavegen.model.outputs import Distribution, build_distribution
+from wavegen.model.outputs import Distribution
 
 Shape = tuple[int, ...]
 
+OLD_RECURRENT_NAME = re.compile(r"recurrent\.(?P<parameter>\w+)_l(?P<layer>\d+)")
 ACTIVATIONS = ("gated", "relu", "tanh")
 
 
@@ -22,57 +24,9 @@ def output_has_bias(bias: bool, distribution: Distribution) -> bool:
     return bias or distribution.kind != "softmax"
 
 
-def parameter_shapes(config: Config) -> dict[str, Shape]:
-    """What ``build_model(config)`` has, name by name."""
-    if config.model.kind == "wavenet":
-        return _wavenet_shapes(config)
-    return _stack_shapes(config) if config.model.kind == "stack" else _recurrent_shapes(config)
-
-
-def _raw_input(config: Config) -> tuple[dict[str, Shape], int]:
-    """The input's parameters and its width, in the kinds whose own first layer has the weights."""
-    classes, width = config.n_classes, config.model.embedding_channels
-    if config.model.input == "embedding":
-        return {"input.weight": (classes, width)}, width
-    return {}, classes if config.model.input == "one_hot" else 1
-
-
-def layer_widths(config: Config) -> list[int]:
-    """Channels of a stack's input, and of each layer's output."""
-    widths = [_raw_input(config)[1]]
-    named = {"input": widths[0]}
-    for layer in config.model.layers:
-        widths.append(layer.width(widths[-1], named.get(layer.source or "", 0)))
-        if layer.name is not None:
-            named[layer.name] = widths[-1]
-    return widths
-
-
-def _stack_shapes(config: Config) -> dict[str, Shape]:
-    shapes, widths = _raw_input(config)[0], layer_widths(config)
-    for i, layer in enumerate(config.model.layers):
-        if layer.channels is not None:
-            taps = layer.kernel_size if layer.kind == "conv" else 1
-            shapes[f"layers.{i}.weight"] = (taps, layer.channels, widths[i])
-            shapes[f"layers.{i}.bias"] = (layer.channels,)
-    n_parameters = build_distribution(config).n_parameters
-    return {**shapes, "output.weight": (n_parameters, widths[-1]), "output.bias": (n_parameters,)}
-
-
-def _recurrent_shapes(config: Config) -> dict[str, Shape]:
-    shapes, width = _raw_input(config)
-    channels, n_parameters = config.model.recurrent_channels, build_distribution(config).n_parameters
-    gates = (4 if config.model.kind == "lstm" else 3) * channels
-    for layer in range(config.model.recurrent_layers):
-        shapes[f"recurrent.weight_ih_l{layer}"] = (gates, channels if layer else width)
-        shapes[f"recurrent.weight_hh_l{layer}"] = (gates, channels)
-        shapes[f"recurrent.bias_ih_l{layer}"] = shapes[f"recurrent.bias_hh_l{layer}"] = (gates,)
-    return {**shapes, "output.weight": (n_parameters, channels), "output.bias": (n_parameters,)}
-
-
-def _wavenet_shapes(config: Config) -> dict[str, Shape]:
+def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shape]:
+    """Return the shape of each of a WaveNet's parameters by name."""
     model, classes = config.model, config.n_classes
-    distribution = build_distribution(config)
     residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
     convolved = model.conv_channels
     entry: dict[str, dict[str, Shape]] = {
@@ -105,6 +59,12 @@ def _wavenet_shapes(config: Config) -> dict[str, Shape]:
             shapes[f"{layer}.direction"] = shape
             shapes[f"{layer}.gain"] = (shape[-2] * (len(dilations) if layer == "skip" else 1),)
     return shapes
+
+
+def current_name(name: str) -> str:
+    """Return the name of today for a parameter's name in a file, where recurrent layers were no layers of a stack."""
+    old = OLD_RECURRENT_NAME.fullmatch(name)
+    return name if old is None else f"layers.{old['layer']}.cell.{old['parameter']}_l0"
 
 
 def condition_columns(config: Config) -> dict[str, int]:

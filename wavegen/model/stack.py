@@ -1,18 +1,19 @@
-"""A plain stack of causal layers, with joins: textbooks' simplified WaveNets, and DenseNets in one dimension.
+"""A plain stack of causal layers, with joins: textbooks' simplified WaveNets, one-dimensional DenseNets, GRU, LSTM.
 
 The rows are time-major, as in ``wavegen.model.layers``. A fully connected layer over a clip's steps is a convolution
 with one tap. A strided layer followed by others is the same function, at the steps that it keeps, as one without a
 stride followed by layers of a larger dilation: a layer's dilation is the product of the strides below it.
 
-Padding is zeros, as those texts have it: before a clip's start the input and every layer's output are 0. The class
-that stands there is negative.
+Before a clip's start the input and every layer's output are 0, as those texts have it: the class that stands there is
+negative. In a stack with recurrent layers silence stands there instead, and their state starts from zero ``context``
+steps before the first prediction.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -20,103 +21,245 @@ from torch import Tensor, nn
 
 from wavegen.config import LayerConfig
 from wavegen.model.conditioning import Condition
-from wavegen.model.network import Network
+from wavegen.model.network import LayerFacts, MatrixGroup, Network, SliceShape, State
 from wavegen.model.outputs import Distribution
 
 NOTHING = -1  # the class that stands before a clip's start
+PRIME_STEPS = 4096  # of the past go through recurrent layers at a time
 ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
-class TapLayer(nn.Module, ABC):
+class StackLayer(nn.Module, ABC):
+    """A layer of a stack.
+
+    Args:
+        width: channels of its output.
+    """
+
+    reach = 0  # steps of past that an output sees beside its own: a stretch without a state is so much shorter then
+    has_memory = False
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    @abstractmethod
+    def facts(self) -> LayerFacts:
+        """Describe the layer."""
+
+    @abstractmethod
+    def kept_numbers(self) -> int:
+        """Count the numbers that autograd keeps of each row."""
+
+    def matrix_groups(self) -> list[MatrixGroup]:
+        """Return the matrices that Muon moves."""
+        return []
+
+
+class TapLayer(StackLayer):
     """A layer of which each output is made of some steps of its input.
 
     Args:
+        width: channels of its output.
         kernel_size: steps that an output is made of.
         dilation: steps between them.
     """
 
-    def __init__(self, kernel_size: int, dilation: int) -> None:
-        super().__init__()
+    def __init__(self, width: int, kernel_size: int, dilation: int) -> None:
+        super().__init__(width)
         self.kernel_size, self.dilation = kernel_size, dilation
-
-    @property
-    def reach(self) -> int:
-        """How many steps of past one output sees."""
-        return (self.kernel_size - 1) * self.dilation
+        self.reach = (kernel_size - 1) * dilation
 
     def forward(self, rows: Tensor, batch: int) -> Tensor:
         """Map (T * batch, C) time-major rows to ((T - reach) * batch, C') rows."""
         n_rows = len(rows) - self.reach * batch
+        # tap j of output t is input t - (kernel_size - 1 - j) dilation: (T - reach) * batch rows from j dilation on
         starts = [tap * self.dilation * batch for tap in range(self.kernel_size)]
         return self.combine([rows[start : start + n_rows] for start in starts])
 
     @abstractmethod
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
-        """The outputs (N, C') of their taps, (N, C) each, the oldest first."""
+        """Compute outputs (N, C') from their taps, (N, C) each, the oldest first."""
 
 
 class ConvLayer(TapLayer):
     """A causal dilated convolution and its activation, with Glorot's first weights (Glorot and Bengio, 2010, eq. 16).
 
+        y[t] = activation(b + sum_j W[j] x[t - (kernel_size - 1 - j) dilation])
+
     Args:
         in_channels: of the layer below.
-        out_channels: filters.
-        kernel_size: taps.
-        dilation: steps between taps.
-        activation: by its name.
+        layer: channels, taps, dilation and activation; of a dense layer one tap.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int, activation: str) -> None:
-        super().__init__(kernel_size, dilation)
-        self.weight = nn.Parameter(torch.empty(kernel_size, out_channels, in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        bound = (6.0 / (kernel_size * (in_channels + out_channels))) ** 0.5
+    def __init__(self, in_channels: int, layer: LayerConfig) -> None:
+        assert layer.channels is not None  # the configuration's checks see to it
+        super().__init__(layer.channels, layer.kernel_size if layer.kind == "conv" else 1, layer.dilation)
+        self.kind, self.is_linear = layer.kind, layer.activation == "none"
+        self.weight = nn.Parameter(torch.empty(self.kernel_size, self.width, in_channels))  # (taps, C', C)
+        self.bias = nn.Parameter(torch.zeros(self.width))
+        bound = (6.0 / (self.kernel_size * (in_channels + self.width))) ** 0.5
         nn.init.uniform_(self.weight, -bound, bound)
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = ACTIVATIONS[layer.activation]()
 
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
         """See ``TapLayer``."""
         result: Tensor = self.bias
         for tap, weight in zip(taps, self.weight, strict=True):
-            result = torch.addmm(result, tap, weight.t())
+            result = torch.addmm(result, tap, weight.t())  # (N, C) x (C, C') -> (N, C'), added to the taps before
         activated: Tensor = self.activation(result)
         return activated
+
+    def facts(self) -> LayerFacts:
+        """See ``StackLayer``."""
+        return LayerFacts(self.kind, self.kernel_size, 1 if self.kind == "dense" else self.dilation)
+
+    def kept_numbers(self) -> int:
+        """See ``StackLayer``: what the zeros before a clip leave of the output, and what the activation needs."""
+        return self.width * (1 if self.is_linear else 2)
+
+    def matrix_groups(self) -> list[MatrixGroup]:
+        """See ``StackLayer``: the taps side by side are one matrix, (C', taps C)."""
+        taps, outputs, inputs = self.weight.shape
+
+        def cut(stacked: Tensor) -> Tensor:  # (1, taps, C', C) -> (1, C', taps C)
+            return stacked.transpose(1, 2).reshape(1, outputs, taps * inputs)
+
+        def join(matrices: Tensor) -> Tensor:  # the inverse
+            return matrices.view(1, outputs, taps, inputs).transpose(1, 2)
+
+        return [MatrixGroup([self.weight], cut, join)]
 
 
 class PoolLayer(TapLayer):
     """The mean or the maximum of some steps of each channel.
 
     Args:
-        kernel_size: steps that are pooled.
-        dilation: steps between them.
-        kind: which of the two.
+        width: channels.
+        layer: steps that are pooled, steps between them, and which of the two.
     """
 
-    def __init__(self, kernel_size: int, dilation: int, kind: Literal["average_pool", "max_pool"]) -> None:
-        super().__init__(kernel_size, dilation)
-        self.kind = kind
+    def __init__(self, width: int, layer: LayerConfig) -> None:
+        super().__init__(width, layer.kernel_size, layer.dilation)
+        self.is_maximum = layer.kind == "max_pool"
 
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
         """See ``TapLayer``."""
-        together = torch.stack(list(taps))
-        return together.amax(dim=0) if self.kind == "max_pool" else together.mean(dim=0)
+        together = torch.stack(list(taps))  # (taps, N, C)
+        return together.amax(dim=0) if self.is_maximum else together.mean(dim=0)
+
+    def facts(self) -> LayerFacts:
+        """See ``StackLayer``."""
+        return LayerFacts("max pool" if self.is_maximum else "average pool", self.kernel_size, self.dilation)
+
+    def kept_numbers(self) -> int:
+        """See ``StackLayer``: a maximum's gradient needs all taps and the result."""
+        return self.width * (1 + (self.kernel_size + 1 if self.is_maximum else 0))
 
 
-class JoinLayer(nn.Module):
+class RecurrentLayer(StackLayer):
+    """A recurrent layer, torch's: RNN (Elman, 1990), GRU (Cho et al., 2014) or LSTM (Hochreiter and Schmidhuber, 1997).
+
+        rnn:  h[t] = tanh(LN(W x[t] + b + U h[t - 1] + c))       LN: layer normalization (Ba et al., 2016), if wanted
+
+    Args:
+        in_channels: of the layer below.
+        layer: width of the state, which of the three, and layer normalization.
+    """
+
+    has_memory = True
+
+    def __init__(self, in_channels: int, layer: LayerConfig) -> None:
+        assert layer.channels is not None  # the configuration's checks see to it
+        super().__init__(layer.channels)
+        self.kind, classes = layer.kind, {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+        self.cell = classes[layer.kind](in_channels, self.width)
+        self.norm = nn.LayerNorm(self.width) if layer.layer_norm else None
+        self.n_states = 2 if layer.kind == "lstm" else 1  # h, and an LSTM's c
+
+    @property
+    def n_gates(self) -> int:
+        """Matrices that are one above the other in each weight."""
+        return len(self.cell.weight_hh_l0) // self.width
+
+    def initialize(self) -> None:
+        """Give the matrices Glorot's first weights, and biases of 0."""
+        for name, parameter in self.cell.named_parameters():
+            if name.startswith("weight"):
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(self, rows: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Map (T, B, C) to (T, B, C') from a state: (1, B, C') each, h and of an LSTM c; None for zeros."""
+        if not len(rows):  # which torch refuses
+            zeros = rows.new_zeros(1, rows.shape[1], self.width)
+            return rows.new_zeros(0, rows.shape[1], self.width), state or (zeros,) * self.n_states
+        if self.norm is not None:
+            return self._normalized(rows, state)
+        given = state[0] if state is not None and len(state) == 1 else state
+        h, after = self.cell(rows, given)
+        return h, (after,) if isinstance(after, Tensor) else after
+
+    def _normalized(self, rows: Tensor, state: State | None) -> tuple[Tensor, State]:
+        cell, norm = self.cell, self.norm
+        assert norm is not None
+        given = nn.functional.linear(rows, cell.weight_ih_l0, cell.bias_ih_l0)  # (T, B, C) -> (T, B, C'), all at once
+        h = given.new_zeros(given.shape[1:]) if state is None else state[0][0]  # (B, C')
+        states = []
+        for x in given:
+            h = torch.tanh(norm(x + nn.functional.linear(h, cell.weight_hh_l0, cell.bias_hh_l0)))
+            states.append(h)
+        return torch.stack(states), (h[None],)
+
+    def facts(self) -> LayerFacts:
+        """See ``StackLayer``."""
+        return LayerFacts(self.kind, None, None)
+
+    def kept_numbers(self) -> int:
+        """See ``StackLayer``: the gates, their products, and the state before and after."""
+        return self.width * (self.n_gates + 3)
+
+    def matrix_groups(self) -> list[MatrixGroup]:
+        """See ``StackLayer``: each gate's part of W and of U is a matrix of its own."""
+        return [self._group(weight) for name, weight in self.cell.named_parameters() if name.startswith("weight")]
+
+    def _group(self, weight: Tensor) -> MatrixGroup:
+        def cut(stacked: Tensor) -> Tensor:  # (1, gates C', C) -> (gates, C', C)
+            return stacked.view(-1, self.width, weight.shape[1])
+
+        def join(matrices: Tensor) -> Tensor:  # the inverse
+            return matrices.reshape(1, *weight.shape)
+
+        return MatrixGroup([weight], cut, join)
+
+
+class JoinLayer(StackLayer):
     """Joins the layer below with an earlier one.
 
     Args:
+        width: channels of the result.
         source: the earlier layer's place: 0 is the input, 1 the first layer.
         kind: concatenate their channels (DenseNet, Huang et al., 2017), the earlier one's first, or add them up.
     """
 
-    def __init__(self, source: int, kind: Literal["concatenate", "add"]) -> None:
-        super().__init__()
+    def __init__(self, width: int, source: int, kind: Literal["concatenate", "add"]) -> None:
+        super().__init__(width)
         self.source, self.kind = source, kind
 
     def forward(self, earlier: Tensor, below: Tensor) -> Tensor:
-        """Join (N, C) and (N, C') rows."""
+        """Join (N, C) and (N', C') rows where both have some: the last min(N, N')."""
+        n_rows = min(len(earlier), len(below))
+        earlier, below = earlier[len(earlier) - n_rows :], below[len(below) - n_rows :]
         return torch.cat([earlier, below], dim=-1) if self.kind == "concatenate" else earlier + below
+
+    def facts(self) -> LayerFacts:
+        """See ``StackLayer``."""
+        return LayerFacts(self.kind, 1, 1)
+
+    def kept_numbers(self) -> int:
+        """See ``StackLayer``: what the zeros before a clip leave of the output."""
+        return self.width
 
 
 class Stack(Network):
@@ -127,8 +270,11 @@ class Stack(Network):
         entry: what a class becomes before it enters the lowest layer.
         width: channels that it has then.
         layers: the lowest first; valid.
+        context: with recurrent layers: steps from their empty state to a window's first prediction.
         distribution: of a sample, whose parameters the network puts out.
     """
+
+    kind = "stack"
 
     def __init__(
         self,
@@ -137,6 +283,7 @@ class Stack(Network):
         entry: nn.Module,
         width: int,
         layers: Sequence[LayerConfig],
+        context: int,
         distribution: Distribution,
     ) -> None:
         super().__init__(classes, distribution)
@@ -145,92 +292,209 @@ class Stack(Network):
         widths, places = [width], {"input": 0}
         for i, layer in enumerate(layers, start=1):
             source = places.get(layer.source or "", 0)
-            self.layers.append(_build_layer(layer, widths[-1], source))
+            self.layers.append(_build_layer(layer, widths[-1], layer.width(widths[-1], widths[source]), source))
             widths.append(layer.width(widths[-1], widths[source]))
             if layer.name is not None:
                 places[layer.name] = i
+        for built in self.stack_layers:
+            if isinstance(built, RecurrentLayer):
+                built.initialize()
         self.output = nn.Linear(widths[-1], distribution.n_parameters)
         nn.init.xavier_uniform_(self.output.weight)
         distribution.initialize(self.output)
+        self.warm_up = context - 1 if self.has_memory else 0  # first predictions after an empty state: not used
+
+    # --- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def stack_layers(self) -> list[StackLayer]:
+        """The layers, the lowest first."""
+        return [layer for layer in self.layers if isinstance(layer, StackLayer)]
+
+    @property
+    def has_memory(self) -> bool:
+        """See ``Network``."""
+        return any(layer.has_memory for layer in self.stack_layers)
 
     @property
     def receptive_field(self) -> int:
         """See ``Network``."""
         seen = [0]  # steps of past that the input and each layer's output need
-        for layer in self.layers:
-            if isinstance(layer, JoinLayer):
-                seen.append(max(seen[-1], seen[layer.source]))
-            elif isinstance(layer, TapLayer):
-                seen.append(seen[-1] + layer.reach)
-        return 1 + seen[-1]
+        for layer in self.stack_layers:
+            needed = max(seen[-1], seen[layer.source]) if isinstance(layer, JoinLayer) else seen[-1] + layer.reach
+            seen.append(needed)
+        return 1 + seen[-1] + self.warm_up
 
-    def padding(self, silence: int) -> int:  # noqa: ARG002
+    def padding(self, silence: int) -> int:
         """See ``Network``."""
-        return NOTHING
+        return silence if self.has_memory else NOTHING
 
     @property
     def before_series(self) -> float:
         """See ``Network``."""
-        return math.nan
+        return 0.0 if self.has_memory else math.nan
+
+    def describe(self) -> str:
+        """See ``Network``."""
+        return f"stack, {len(self.layers)} layer{'s' if len(self.layers) > 1 else ''}"
+
+    def layer_facts(self) -> list[LayerFacts]:
+        """See ``Network``."""
+        return [layer.facts() for layer in self.stack_layers]
+
+    def matrix_groups(self) -> list[MatrixGroup]:
+        """See ``Network``: without an embedding the lowest convolution is the first layer."""
+        groups, is_inner = [], bool(list(self.input.parameters()))
+        for layer in self.stack_layers:
+            if is_inner or layer.has_memory:
+                groups += layer.matrix_groups()
+            is_inner = is_inner or isinstance(layer, ConvLayer)
+        return groups
+
+    def activation_bytes(self, part: SliceShape) -> int:
+        """See ``Network``: autograd's, in float32, and the logits with their log-softmax and its gradient."""
+        targets = part.windows * part.targets
+        rows = targets + part.windows * (self.receptive_field - 1)
+        of_output = targets * (part.word + 8) * self.distribution.n_parameters
+        return of_output + rows * 4 * sum(layer.kept_numbers() for layer in self.stack_layers)
+
+    # --- computing ----------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:  # noqa: ARG002
-        """See ``Network``; inputs are negative (or not a number, in a series) before a clip's start."""
+        """See ``Network``; without a memory inputs are negative (in a series not a number) before a clip's start."""
         self.check_length(inputs.shape[1])
-        rows: Tensor = self.output(self._outputs(inputs)[-1])
-        return rows.view(-1, len(inputs), rows.shape[-1]).transpose(0, 1)
+        return self.advance(inputs)[0]
 
-    def enter(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The lowest layer's input.
+    def advance(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """See ``Network``."""
+        top, after = self._through(inputs, state)
+        unused = 0 if state else self.warm_up
+        rows: Tensor = self.output(top[unused * len(inputs) :])
+        # (n * B, n_parameters) -> (B, n, n_parameters)
+        return rows.view(-1, len(inputs), rows.shape[-1]).transpose(0, 1), after
+
+    def queue_step(self, past: Tensor, condition: Condition | None = None) -> StackStep:  # noqa: ARG002
+        """See ``Network``."""
+        state: State | None = None
+        if not self.has_memory:
+            past = past[:, past.shape[1] - self.receptive_field :]
+        heard = past[:, :-1]
+        # the first stretch fills the queues of all layers with taps, so it is no shorter than they are
+        first = max(PRIME_STEPS, self.receptive_field - 1)
+        for begin in (0, *range(first, heard.shape[1], PRIME_STEPS)):
+            end = begin + (PRIME_STEPS if begin else first)
+            state = self._through(heard[:, begin:end], state)[1]
+        return StackStep(self, len(past), state or ())
+
+    def embed(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the lowest layer's input.
 
         Args:
             inputs: (N,).
 
         Returns:
-            (N, C) rows, and (N, 1) 0 where they lie before a clip's start, else 1.
+            (N, C) rows; and (N, 1), 0 where they lie before a clip's start, else 1: None with a memory, which hears
+            silence there.
         """
+        if self.has_memory:
+            return self.input(inputs).to(self.output.weight.dtype), None
         is_there = inputs >= 0 if self.classes else ~inputs.isnan()
         rows: Tensor = self.input(torch.where(is_there, inputs, 0)).to(self.output.weight.dtype)
         there = is_there[:, None].to(rows.dtype)
         return rows * there, there
 
-    def queues(self, inputs: Tensor) -> list[Tensor]:
-        """What the queue of every layer with taps holds after these inputs.
+    def _through(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Compute the uppermost layer's rows, as far as the past reaches that the inputs and the state hold.
 
         Args:
-            inputs: (B, T), T >= receptive_field - 1.
+            inputs: (B, T).
+            state: that the stretch before left: for each layer with taps (reach, B, C), the last rows of what it was
+                given, oldest first; for each recurrent layer its h, of an LSTM its c too; None for an empty one.
 
         Returns:
-            For each of them (reach, B, C): the last ``reach`` rows of what it was given, oldest first.
+            (T * B, C), without a state fewer; and the state after them.
         """
-        batch = len(inputs)
-        outputs = self._outputs(inputs[:, inputs.shape[1] - (self.receptive_field - 1) :])
-        return [
-            below[len(below) - layer.reach * batch :].view(layer.reach, batch, below.shape[1])
-            for layer, below in zip(self.layers, outputs, strict=False)
-            if isinstance(layer, TapLayer)
+        batch, before, after = len(inputs), list(state or ()), list[Tensor]()
+        entered, there = self.embed(inputs.t().reshape(-1))  # (T * B, C) time-major
+        outputs = [entered]
+        for layer in self.stack_layers:
+            below = outputs[-1]
+            if isinstance(layer, JoinLayer):
+                h = layer(outputs[layer.source], below)
+            elif isinstance(layer, RecurrentLayer):
+                known = None if state is None else tuple(before.pop(0) for _ in range(layer.n_states))
+                rows, own = layer(below.view(-1, batch, below.shape[1]), known)  # (T, B, C)
+                h = rows.flatten(0, 1)
+                after += own
+            else:
+                if state is not None:
+                    below = torch.cat([before.pop(0).flatten(0, 1), below])  # (reach * B, C) rows go before
+                after.append(below[len(below) - layer.reach * batch :].view(layer.reach, batch, below.shape[1]))
+                h = layer(below, batch)
+            outputs.append(h if there is None else h * there[len(there) - len(h) :])
+        return outputs[-1], tuple(after)
+
+
+class StackStep:
+    """Implements ``QueueStep``.
+
+    Args:
+        model: the network.
+        batch: streams.
+        state: that their past left.
+    """
+
+    gate_bias = None
+
+    def __init__(self, model: Stack, batch: int, state: State) -> None:
+        self.model, self.batch = model, batch
+        self.state = [tensor.clone() for tensor in state]
+        self.steps = torch.zeros((), dtype=torch.int64, device=model.output.weight.device)
+        taps = [layer for layer in model.stack_layers if isinstance(layer, TapLayer)]
+        self.offsets = [
+            torch.arange(layer.kernel_size - 1, device=self.steps.device) * layer.dilation for layer in taps
         ]
 
-    def _outputs(self, inputs: Tensor) -> list[Tensor]:
-        """The entered input and all layers' outputs, (steps * B, C) each, as far as their past reaches."""
-        batch = len(inputs)
-        entered, there = self.enter(inputs.t().reshape(-1))
-        outputs = [entered]
-        for layer in self.layers:
+    @property
+    def buffers(self) -> tuple[Tensor, ...]:
+        """See ``QueueStep``."""
+        return (*self.state, self.steps)
+
+    def __call__(self, newest: Tensor) -> Tensor:
+        """See ``QueueStep``."""
+        entered, there = self.model.embed(newest)  # (B, C)
+        outputs, state, offsets = [entered], iter(self.state), iter(self.offsets)
+        for layer in self.model.stack_layers:
+            below = outputs[-1]
             if isinstance(layer, JoinLayer):
-                earlier, below = outputs[layer.source], outputs[-1]
-                n_rows = min(len(earlier), len(below))
-                h = layer(earlier[len(earlier) - n_rows :], below[len(below) - n_rows :])
+                h = layer(outputs[layer.source], below)
+            elif isinstance(layer, RecurrentLayer):
+                own = [next(state) for _ in range(layer.n_states)]
+                rows, after = layer(below[None], tuple(own))  # (1, B, C)
+                for buffer, value in zip(own, after, strict=True):
+                    buffer.copy_(value)
+                h = rows[0]
             else:
-                h = layer(outputs[-1], batch)
-            outputs.append(h * there[len(there) - len(h) :])
-        return outputs
+                assert isinstance(layer, TapLayer)
+                h = layer.combine([*self._pushed(next(state), next(offsets), below), below])
+            outputs.append(h if there is None else h * there)
+        self.steps += 1
+        parameters: Tensor = self.model.output(outputs[-1])
+        return parameters.float()
+
+    def _pushed(self, ring: Tensor, offsets: Tensor, newest: Tensor) -> tuple[Tensor, ...]:
+        """Read the older taps, (B, C) each, from a ring (reach, B, C), then put the newest row over the oldest."""
+        if not len(ring):
+            return ()
+        slots = (self.steps + offsets) % len(ring)  # offset 0 is the oldest
+        taps = ring.index_select(0, slots).unbind()
+        ring.index_copy_(0, slots[:1], newest[None])
+        return taps
 
 
-def _build_layer(layer: LayerConfig, width: int, source: int) -> nn.Module:
-    if layer.kind == "conv" or layer.kind == "dense":
-        assert layer.channels is not None
-        taps = layer.kernel_size if layer.kind == "conv" else 1
-        return ConvLayer(width, layer.channels, taps, layer.dilation, layer.activation)
+def _build_layer(layer: LayerConfig, below: int, width: int, source: int) -> StackLayer:
     if layer.kind == "concatenate" or layer.kind == "add":
-        return JoinLayer(source, layer.kind)
-    return PoolLayer(layer.kernel_size, layer.dilation, layer.kind)
+        return JoinLayer(width, source, layer.kind)
+    builders: dict[str, Callable[[int, LayerConfig], StackLayer]] = {"conv": ConvLayer, "dense": ConvLayer}
+    builders |= {"average_pool": PoolLayer, "max_pool": PoolLayer}
+    return builders.get(layer.kind, RecurrentLayer)(below, layer)

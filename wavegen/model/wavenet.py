@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from wavegen.model.conditioning import Condition, Conditioning, GateRows
-from wavegen.model.layers import Dropped, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput
-from wavegen.model.network import Network
+from wavegen.model.layers import Dropped, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput, activate
+from wavegen.model.network import Forward, LayerFacts, MatrixGroup, Network, SliceShape
 from wavegen.model.outputs import Distribution
 from wavegen.model.shapes import output_has_bias
-from wavegen.model.weight_norm import normalize
+from wavegen.model.weight_norm import NormedConv, NormedLinear, trained_matrix
+
+HEAD_ROWS = 4096  # so many targets' logits exist at a time in the fused backend, in the cache
 
 BlockStack = Callable[[Tensor, int, GateRows | None], Tensor]  # a way to compute the residual blocks
 
@@ -43,6 +46,9 @@ class WaveNet(Network):
         activation: of each block, one of ``wavegen.model.shapes.ACTIVATIONS``.
         weight_norm: see ``wavegen.model.weight_norm``.
     """
+
+    kind = "wavenet"
+    runs_fused = True
 
     def __init__(
         self,
@@ -90,7 +96,23 @@ class WaveNet(Network):
             else None
         )
         if weight_norm:
-            normalize(self)
+            self._normalize()
+
+    def _normalize(self) -> None:
+        """Put the blocks' layers, the skips and the head under weight normalization."""
+        for block in self.residual_blocks:
+            block.conv = NormedConv(block.conv)
+            if block.residual is not None:
+                block.residual = NormedLinear(block.residual)
+        self.skip = NormedLinear(self.skip, parts=len(self.blocks))
+        self.head = NormedLinear(self.head)
+
+    # --- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def residual_blocks(self) -> list[ResidualBlock]:
+        """The blocks in order."""
+        return [block for block in self.blocks if isinstance(block, ResidualBlock)]
 
     @property
     def receptive_field(self) -> int:
@@ -102,17 +124,49 @@ class WaveNet(Network):
         """The dilation of every block, in order."""
         return [block.conv.dilation for block in self.residual_blocks]
 
-    def forward(self, inputs: Tensor, condition: Condition | None = None, stack: BlockStack | None = None) -> Tensor:
+    def describe(self) -> str:
+        """See ``Network``."""
+        channels = self.residual_blocks[0].conv.weight.shape[2]
+        return f"wavenet, {len(self.blocks)} blocks, {channels} residual channels"
+
+    def layer_facts(self) -> list[LayerFacts]:
+        """See ``Network``."""
+        return [LayerFacts("block", block.conv.kernel_size, block.conv.dilation) for block in self.residual_blocks]
+
+    # --- computing ----------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        inputs: Tensor,
+        condition: Condition | None = None,
+        stack: BlockStack | None = None,
+        recompute: bool = False,
+        dropped: Dropped | None = None,
+    ) -> Tensor:
         """See ``Network``: as one convolution.
 
         Args:
             inputs: as ``Network``'s.
             condition: likewise.
             stack: another way to compute the residual blocks; None for the blocks as they are.
+            recompute: activation checkpointing, of the blocks as they are.
+            dropped: outputs of blocks that are left out, likewise.
         """
         batch = len(inputs)
-        rows = self.predict((stack or self.stack)(self.embed(inputs), batch, self.gate_rows(condition)))
+        way = stack or partial(self.stack, recompute=recompute, dropped=dropped)
+        rows = self.predict(way(self.embed(inputs), batch, self.gate_rows(condition)))
+        # (n * B, n_parameters) time-major -> (B, n, n_parameters)
         return rows.view(-1, batch, rows.shape[-1]).transpose(0, 1)
+
+    def scorers(self, n: int) -> Sequence[Forward]:
+        """See ``Network``: on a CPU the fused blocks, a workspace for each thread."""
+        from wavegen.model.fused.stack import FusedStack
+
+        weight = self.skip.weight
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            return [self]
+        blocks = [FusedStack(self.residual_blocks, self.skip, torch.float32, forward_only=True) for _ in range(n)]
+        return [partial(self, stack=stack) for stack in blocks]
 
     def embed(self, inputs: Tensor) -> Tensor:
         """The first block's input.
@@ -183,6 +237,10 @@ class WaveNet(Network):
             parameters: Tensor = self.output(hidden.to(self.output.weight.dtype))
         return parameters
 
+    def queue_step(self, past: Tensor, condition: Condition | None = None) -> WaveNetStep:
+        """See ``Network``."""
+        return WaveNetStep(self, past, condition)
+
     def queues(self, inputs: Tensor, condition: Condition | None = None) -> list[Tensor]:
         """What every block's queue holds after these inputs: one parallel pass instead of a step per sample.
 
@@ -195,7 +253,7 @@ class WaveNet(Network):
         """
         batch, steps = inputs.shape
         inputs = inputs[:, steps - (self.receptive_field - 1) :]
-        h = self.input(inputs.t().reshape(-1))
+        h = self.input(inputs.t().reshape(-1))  # (T * B, residual_channels)
         rows = self.gate_rows(condition)
         held = []
         for i, block in enumerate(self.residual_blocks):
@@ -206,7 +264,164 @@ class WaveNet(Network):
                 _, h = block(h, batch, added)
         return held
 
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def matrix_groups(self) -> list[MatrixGroup]:
+        """See ``Network``: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
+        blocks = self.residual_blocks
+        depth = len(blocks)
+        taps, convolved, channels = trained_matrix(blocks[0].conv).shape
+        parts = 2 if self.activation == "gated" else 1  # filter and gate are matrices of their own
+        gates, skips = convolved // parts, self.skip.out_features
+
+        def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, parts G, C) -> (parts n, G, taps C)
+            apart = stacked.view(-1, taps, parts, gates, channels)
+            return apart.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
+
+        def join_convolutions(matrices: Tensor) -> Tensor:  # the inverse
+            apart = matrices.reshape(-1, parts, gates, taps, channels)
+            return apart.permute(0, 3, 1, 2, 4).reshape(-1, taps, convolved, channels)
+
+        def cut_skips(stacked: Tensor) -> Tensor:  # (1, S, depth G) -> (depth, S, G)
+            return stacked.view(skips, depth, gates).transpose(0, 1)
+
+        def join_skips(matrices: Tensor) -> Tensor:  # the inverse
+            return matrices.transpose(0, 1).reshape(1, skips, depth * gates)
+
+        def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth parts G, channels) -> (depth parts, G, channels)
+            return stacked.view(depth * parts, gates, -1)
+
+        def join_projection(matrices: Tensor) -> Tensor:  # the inverse
+            return matrices.reshape(1, depth * convolved, -1)
+
+        projections = [] if self.conditioning is None else [self.conditioning.projection]
+        residuals = [trained_matrix(block.residual) for block in blocks if block.residual is not None]
+        return [
+            MatrixGroup([trained_matrix(block.conv) for block in blocks], cut_convolutions, join_convolutions),
+            *([MatrixGroup(residuals)] if residuals else []),
+            # outputs of skips are added up
+            MatrixGroup([trained_matrix(self.skip)], cut_skips, join_skips, scale=depth**-0.5),
+            MatrixGroup([trained_matrix(self.head)]),
+            *(MatrixGroup([projection], cut_projection, join_projection) for projection in projections),
+        ]
+
+    def dropout_shapes(self, n_steps: int) -> list[tuple[int, int]]:
+        """See ``Network``: each block's z."""
+        shapes = []
+        for block in self.residual_blocks:
+            n_steps -= block.conv.reach
+            shapes.append((n_steps, block.n_outputs))
+        return shapes
+
+    def product_rows(self, windows: int, targets: int) -> dict[tuple[int, int], int]:
+        """See ``Network``: all but those of the conditions."""
+        rows: dict[tuple[int, int], int] = {}
+
+        def count(n_inputs: int, n_outputs: int, n: int) -> None:
+            rows[n_inputs, n_outputs] = rows.get((n_inputs, n_outputs), 0) + n
+
+        shapes = self.dropout_shapes(self.receptive_field - 1 + targets)
+        for block, (steps, _) in zip(self.residual_blocks, shapes, strict=True):
+            taps, outputs, channels = block.conv.weight.shape
+            count(taps * channels, outputs, windows * steps)
+            if block.residual is not None:
+                count(block.residual.in_features, block.residual.out_features, windows * steps)
+        for layer in (self.skip, self.head, self.output):
+            count(layer.in_features, layer.out_features, windows * targets)
+        return rows
+
+    def activation_bytes(self, part: SliceShape) -> int:
+        """See ``Network``."""
+        first = self.residual_blocks[0]
+        residual, convolved, depth = first.conv.weight.shape[2], first.conv.out_channels, len(self.blocks)
+        steps = self.receptive_field - 1 + part.targets
+        block_rows = part.windows * sum(n for n, _ in self.dropout_shapes(steps))
+        targets = part.windows * part.targets
+        # what conditions add to the gates, its gradient, and for the fused backend their sum with the biases
+        copies, n_mels = 3 if part.fused else 2, 0 if self.conditioning is None else self.conditioning.n_mels
+        of_conditions = part.windows * part.condition_rows * 4 * (copies * depth * convolved + 2 * n_mels)
+        if part.fused:
+            of_blocks = block_rows * part.word * (residual + (0 if part.recompute else convolved))
+            of_stream = part.windows * steps * residual * (4 + 4 + 4)  # h; the input layer's result and its gradient
+            of_skips = targets * part.word * (depth * first.n_outputs + 3 * self.skip.out_features)
+            of_output = self.distribution.n_parameters * (2 * part.word + 12)
+            of_head = min(targets, HEAD_ROWS) * (of_output + 4 * part.word * self.head.out_features)
+            return of_blocks + of_stream + of_skips + of_head + of_conditions
+        # autograd keeps of a block's row: h, its copies in the products' precision (one for each tap), tanh and
+        # sigmoid, and z
+        inputs = first.conv.kernel_size * part.word * residual if part.word == 2 else 0
+        inside = 2 * part.word * first.n_outputs if self.activation == "gated" else 0  # of others it is z itself
+        if part.dropout and self.activation != "gated":
+            inside = part.word * first.n_outputs  # z before and after
+        row = 4 * residual + part.word * first.n_outputs + (0 if part.recompute else inputs + inside)
+        row += first.n_outputs if part.dropout else 0  # the mask
+        # of a target: concatenated z, skips, head, logits, their log-softmax and its gradient
+        target = part.word * (depth * first.n_outputs + 2 * self.skip.out_features + 2 * self.head.out_features)
+        target += (part.word + 8) * self.distribution.n_parameters
+        return block_rows * row + targets * target + of_conditions
+
+
+class WaveNetStep:
+    """Implements ``QueueStep``.
+
+    Args:
+        model: the network; weights under normalization are folded here, once.
+        past: (B, T) classes, the newest last, T >= receptive_field.
+        condition: of a conditioned network: what the steps of the past saw.
+    """
+
+    def __init__(self, model: WaveNet, past: Tensor, condition: Condition | None) -> None:
+        self.model, self.blocks = model, [_DenseBlock(block) for block in model.residual_blocks]
+        # (reach, B, residual_channels) rings, oldest first
+        self.queues = [held.clone() for held in model.queues(past[:, :-1], condition)]
+        # what conditions add to each block's convolution: views of one buffer, (B, blocks, outputs of a convolution)
+        self.gate_bias: Tensor | None = None
+        self.added: list[Tensor] = []
+        if condition is not None:
+            self.gate_bias = model.skip.weight.new_zeros(len(past), len(self.blocks), len(self.blocks[0].bias))
+            self.added = list(self.gate_bias.unbind(dim=1))
+        # every block writes its z (B, G) into its slice of (B, blocks G): the sum of skips is one product
+        self.z = self.queues[0].new_empty(len(past), model.skip.in_features)
+        self.slices = self.z.chunk(len(self.blocks), dim=-1)
+        # slot (steps + offset) mod reach, for all taps of all blocks at once; that of tap 0 is the oldest
+        self.steps = torch.zeros((), dtype=torch.int64, device=past.device)
+        self.offsets = torch.tensor([block.offsets for block in self.blocks], device=past.device)  # (blocks, taps - 1)
+        self.reaches = torch.tensor([[block.reach] for block in self.blocks], device=past.device)  # (blocks, 1)
+
     @property
-    def residual_blocks(self) -> list[ResidualBlock]:
-        """The blocks in order."""
-        return [block for block in self.blocks if isinstance(block, ResidualBlock)]
+    def buffers(self) -> tuple[Tensor, ...]:
+        """See ``QueueStep``."""
+        return (*self.queues, self.steps)
+
+    def __call__(self, newest: Tensor) -> Tensor:
+        """See ``QueueStep``."""
+        model = self.model
+        h = model.input(newest)  # (B, R)
+        slots = (self.steps + self.offsets) % self.reaches  # (blocks, taps - 1)
+        for i, (block, queue, z, taps) in enumerate(zip(self.blocks, self.queues, self.slices, slots, strict=True)):
+            # W * h: the newest tap is h itself, (B, R) x (R, 2G); the older ones are rows of the ring
+            gates = torch.addmm(block.bias, h, block.taps[-1])
+            if self.added:
+                gates += self.added[i]
+            for slot, tap in zip(taps.chunk(len(taps)), block.taps, strict=False):
+                gates.addmm_(queue.index_select(0, slot)[0], tap)
+            queue.index_copy_(0, taps[:1], h[None])  # over the oldest, which no later step reads
+            activate(gates, model.activation, out=z)
+            if block.residual is not None:
+                h = torch.addmm(h, z, block.residual)  # h <- h + Wr z
+        self.steps += 1
+        logits: Tensor = model.output(torch.relu(model.head(torch.relu(model.skip(self.z)))))
+        return logits.float()
+
+
+class _DenseBlock:
+    """A residual block as a dense layer: its weights, laid out for one step."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        conv, weight = block.conv, block.conv.weight.detach()
+        self.reach = conv.reach
+        self.bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+        self.taps = [matrix.t().contiguous() for matrix in weight.unbind(dim=0)]  # (R, 2G) each, the oldest first
+        # tap j reads (kernel_size - 1 - j) * dilation steps back: that many steps after the oldest held
+        self.offsets = [tap * conv.dilation for tap in range(conv.kernel_size - 1)]
+        self.residual = None if block.residual is None else block.residual.weight.detach().t().contiguous()  # (G, R)

@@ -10,15 +10,14 @@ layer is left as it is: it begins with zeros, which have no direction.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wavegen.model.layers import CausalConv
 
-if TYPE_CHECKING:
-    from wavegen.model.wavenet import WaveNet
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def normalized(direction: Tensor, gain: Tensor) -> Tensor:
@@ -94,25 +93,15 @@ def _take_over(layer: NormedConv | NormedLinear, plain: CausalConv | nn.Linear, 
     layer.bias = plain.bias
 
 
-def normalize(model: WaveNet) -> None:
-    """Put the blocks' layers, the skips and the head under weight normalization."""
-    for block in model.residual_blocks:
-        block.conv = NormedConv(block.conv)
-        if block.residual is not None:
-            block.residual = NormedLinear(block.residual)
-    model.skip = NormedLinear(model.skip, parts=len(model.blocks))
-    model.head = NormedLinear(model.head)
-
-
 def trained_matrix(layer: CausalConv | nn.Linear) -> Tensor:
     """The parameter that a layer's matrix comes from: its direction, or its weight itself."""
     return layer.direction if isinstance(layer, NormedConv | NormedLinear) else layer.weight
 
 
 @torch.no_grad()
-def folded(model: WaveNet) -> WaveNet:
-    """The same function with plain weights: the model itself if it has no others, or else a copy."""
-    if not isinstance(model.skip, NormedLinear):
+def folded(model: Model) -> Model:
+    """Return the same function with plain weights: the model itself if it has no others, or else a copy."""
+    if not any(isinstance(layer, NormedConv | NormedLinear) for layer in model.modules()):
         return model
     plain = deepcopy(model)
     for module in plain.modules():

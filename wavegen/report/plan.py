@@ -99,7 +99,7 @@ def _model_table(config: Config, model: Network) -> Table:
     names, mel = conditioner.labels, conditioner.mel
     return facts(
         "Model",
-        kind=_kind(config),
+        kind=", ".join(filter(None, [model.describe(), describe_block(config)])),
         parameters=f"{model.n_parameters:,}",
         receptive_field=("all of the past, in training at least " if model.has_memory else "")
         + (f"{field:,} points" if config.is_series else f"{field:,} samples, {1000 * field / rate:.0f} ms"),
@@ -109,17 +109,6 @@ def _model_table(config: Config, model: Network) -> Table:
         values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.is_series else None,
         output=describe_output(config),
     )
-
-
-def _kind(config: Config) -> str:
-    shape = config.model
-    if shape.kind == "wavenet":
-        kind = f"wavenet, {len(shape.dilations)} blocks, {shape.residual_channels} residual channels"
-        otherwise = describe_block(config)
-        return f"{kind}, {otherwise}" if otherwise else kind
-    if shape.kind == "stack":
-        return f"stack, {len(shape.layers)} layers"
-    return f"{shape.kind}, {shape.recurrent_layers} x {shape.recurrent_channels} channels"
 
 
 def _training_table(config: Config, corpus: Corpus[Any], device: torch.device, run: Path, processes: int) -> Table:

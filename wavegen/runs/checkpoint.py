@@ -26,6 +26,7 @@ from pydantic import BaseModel, Field
 from wavegen import __version__
 from wavegen.config import Config, parse_frozen
 from wavegen.errors import CheckpointError, ConfigError
+from wavegen.model.shapes import current_name
 from wavegen.output_file import write_atomically
 
 FORMAT_VERSION = 1
@@ -189,7 +190,7 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
         group, _, name = key.partition("/")
         if group in ("weights", "average") and array.dtype.kind != "f":
             raise CheckpointError(f"{path}: expected floating-point numbers, found {array.dtype} in {_word(key)}")
-        groups.setdefault(group, {})[name] = array
+        groups.setdefault(group, {})[current_name(name)] = array
     return Checkpoint(
         config=config,
         step=document.step,

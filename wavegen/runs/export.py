@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from wavegen.config import Config
 from wavegen.errors import UsageError
-from wavegen.model.shapes import check_weights, parameter_shapes
+from wavegen.model.building import parameter_shapes
+from wavegen.model.shapes import check_weights
 from wavegen.runs.checkpoint import BFLOAT16, Checkpoint
 from wavegen.text import printable
 

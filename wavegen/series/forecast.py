@@ -28,8 +28,6 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
     """
     import torch
 
-    from wavegen.model.recurrent import Recurrent
-
     field = network.receptive_field
     heard = np.concatenate([np.full(field - 1, network.before_series, dtype=np.float32), values])
     device, made, state = next(network.parameters()).device, np.empty(0, dtype=np.float32), None
@@ -37,13 +35,13 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
     with torch.no_grad():
         while len(made) < steps:
             inputs = torch.from_numpy(heard)[None].to(device)
-            if isinstance(network, Recurrent):
-                parameters, state = network.advance(inputs, state, len(heard) - 1)
+            if network.has_memory:
+                parameters, state = network.advance(inputs, state)
             else:
                 parameters = network(inputs[:, -field:])
             news = parameters[0, -1].float().cpu().numpy()
             made = np.concatenate([made, news])
-            heard = news if isinstance(network, Recurrent) else np.concatenate([heard[-field:], news])
+            heard = news if network.has_memory else np.concatenate([heard[-field:], news])
     if not np.isfinite(made).all():
         raise not_finite()
     return made[:steps]

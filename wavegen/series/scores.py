@@ -167,8 +167,6 @@ def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[np
     """
     import torch
 
-    from wavegen.model.recurrent import Recurrent
-
     device, field = next(network.parameters()).device, network.receptive_field
     before = np.full((len(values), field - 1), network.before_series, dtype=np.float32)
     inputs = torch.from_numpy(np.concatenate([before, values], axis=1)).to(device)
@@ -178,12 +176,8 @@ def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[np
     with torch.no_grad():
         for begin in range(0, values.shape[1], stretch):
             end = min(begin + stretch, values.shape[1])
-            if isinstance(network, Recurrent):  # what it heard before is in its state
-                first = 0 if state is None else begin + field - 1
-                unwanted = field - 1 if state is None else 0
-                forecasts, state = network.advance(inputs[:, first : end + field - 1], state, unwanted)
-            else:
-                forecasts = network(inputs[:, begin : end + field - 1])
+            first = 0 if state is None else begin + field - 1
+            forecasts, state = network.advance(inputs[:, first : end + field - 1], state)
             yield _array(forecasts)
 
 

@@ -18,8 +18,8 @@ from wavegen.data.conditioning import Conditioner, build_conditioner, parse_labe
 from wavegen.data.corpus import Corpus
 from wavegen.device import choose_device
 from wavegen.errors import DataError, UsageError
-from wavegen.model.outputs import build_distribution
-from wavegen.model.shapes import check_weights, parameter_shapes
+from wavegen.model.building import build_distribution, parameter_shapes
+from wavegen.model.shapes import check_weights
 from wavegen.runs.checkpoint import Checkpoint
 
 if TYPE_CHECKING:

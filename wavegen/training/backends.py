@@ -11,9 +11,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 import torch
@@ -28,15 +27,12 @@ from wavegen.model.conditioning import Condition
 from wavegen.model.fused.stack import FusedStack
 from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
-from wavegen.model.recurrent import Recurrent
-from wavegen.model.wavenet import WaveNet
+from wavegen.model.wavenet import HEAD_ROWS, WaveNet
 from wavegen.training.distributed import ALONE, Group, explain_distributed_errors
 from wavegen.training.dropout import Dropout
 from wavegen.training.settling import runs_in_slices
 
 Slice = tuple[Tensor, Tensor, Tensor, Condition | None]  # inputs, targets, is_real, condition of some windows
-
-HEAD_ROWS = 4096  # so many targets' logits exist at a time, in the cache
 
 
 class Backend(Protocol):
@@ -63,9 +59,8 @@ def build_backend(config: Config, model: Network, group: Group = ALONE) -> Backe
     settings = config.training
     slices, recompute = -(-int(settings.accumulation) // group.size), settings.activation_checkpointing
     if settings.backend == "fused":
-        assert isinstance(model, WaveNet)  # the configuration's checks see to it
-        return FusedBackend(model, settings.precision, slices, recompute, int(settings.threads), group)
-    if isinstance(model, Recurrent) and runs_in_slices(config, next(model.parameters()).device):
+        return FusedBackend(cast(WaveNet, model), settings.precision, slices, recompute, int(settings.threads), group)
+    if runs_in_slices(config, next(model.parameters()).device):
         return RecurrentBackend(model, settings.precision, slices, int(settings.threads), group)
     dropout = Dropout(settings.seed, config.model.dropout) if config.model.dropout else None
     return TorchBackend(model, settings.precision, slices, recompute, settings.backend == "compile", group, dropout)
@@ -123,7 +118,7 @@ class TorchBackend:
         *parts, last = slices_of(batch, self.slices)
         for part in (*parts, last):
             items, n_steps, dropped = range(item, item + len(part[0])), batch.inputs.shape[1], None
-            if self.dropout is not None and isinstance(self.model, WaveNet):
+            if self.dropout is not None:
                 dropped = self.dropout.of_items(self.model, items, n_steps, device)
             item = items.stop
             with self._talking(part is last):
@@ -161,10 +156,7 @@ class _SummedLoss(nn.Module):
         dropped: Dropped | None = None,
     ) -> Tensor:
         """The sum of the losses of some windows' real targets."""
-        options = {}
-        if self.recompute or dropped is not None:
-            assert isinstance(self.model, WaveNet)  # the configuration's checks see to it
-            options = {"stack": partial(self.model.stack, recompute=self.recompute, dropped=dropped)}
+        options = {"recompute": self.recompute, "dropped": dropped} if self.recompute or dropped is not None else {}
         with autocast(inputs.device, self.precision):
             parameters = self.model(inputs, condition, **options)
         return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()
@@ -210,12 +202,12 @@ class SlicedBackend(ABC):
 
 
 class RecurrentBackend(SlicedBackend):
-    """A recurrent network differentiated by autograd, a slice on each thread.
+    """A network with recurrent layers differentiated by autograd, a slice on each thread.
 
     Its steps are too small to be shared: two threads that share each take twice as long as two with a slice each.
     """
 
-    def __init__(self, model: Recurrent, precision: str, slices: int, threads: int, group: Group = ALONE) -> None:
+    def __init__(self, model: Network, precision: str, slices: int, threads: int, group: Group = ALONE) -> None:
         super().__init__(precision, slices, threads, group)
         self.parameters = list(model.parameters())
         self.loss = _SummedLoss(model, precision, recompute=False)

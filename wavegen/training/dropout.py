@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from wavegen.model.layers import Dropped
-from wavegen.model.wavenet import WaveNet
+from wavegen.model.network import Network
 
 LEVELS = 1 << 16  # a draw is one of so many: the rate is met to within 1/131,072
 
@@ -26,7 +26,7 @@ class Dropout:
     seed: int
     rate: float
 
-    def of_items(self, model: WaveNet, items: Sequence[int], n_steps: int, device: torch.device) -> Dropped:
+    def of_items(self, model: Network, items: Sequence[int], n_steps: int, device: torch.device) -> Dropped:
         """What is left out of some windows.
 
         Args:
@@ -38,10 +38,8 @@ class Dropout:
         Returns:
             A mask for each block, in its output's time-major rows.
         """
-        blocks = model.residual_blocks
-        steps = n_steps - np.cumsum([block.conv.reach for block in blocks])
         threshold = round(self.rate * LEVELS)
-        masks = [np.empty((n, len(items), block.n_outputs), np.bool_) for n, block in zip(steps, blocks, strict=True)]
+        masks = [np.empty((n, len(items), channels), np.bool_) for n, channels in model.dropout_shapes(n_steps)]
         for column, item in enumerate(items):
             # a key of its own: epochs are shuffled by (seed, number) without one
             sequence = np.random.SeedSequence(self.seed, spawn_key=(item,))

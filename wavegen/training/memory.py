@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING
 
 from wavegen.config import Config
 from wavegen.model.building import build_model
-from wavegen.model.network import Network
-from wavegen.model.recurrent import Recurrent
-from wavegen.model.shapes import layer_widths
-from wavegen.model.wavenet import WaveNet
+from wavegen.model.network import SliceShape
 
 if TYPE_CHECKING:
     import torch
@@ -87,89 +84,30 @@ def training_bytes(config: Config, precision: str) -> int:
     with torch.device("meta"):
         model = build_model(config)
     training = config.training
-    size = -(-int(training.batch_size) // int(training.accumulation))
-    word = 2 if precision == "bfloat16" else 4
+    is_fused, word = training.backend == "fused", 2 if precision == "bfloat16" else 4
+    part = SliceShape(
+        windows=-(-int(training.batch_size) // int(training.accumulation)),
+        targets=training.window_targets,
+        word=word,
+        fused=is_fused,
+        recompute=training.activation_checkpointing,
+        dropout=config.model.dropout > 0,
+        condition_rows=_condition_rows(config, model.receptive_field - 1 + training.window_targets),
+    )
     parameters = 4 * PARAMETER_COPIES * model.n_parameters
-    side_by_side = min(int(training.threads), int(training.accumulation))
-    if not isinstance(model, WaveNet):
-        slices = side_by_side if isinstance(model, Recurrent) else 1
-        return int(ALLOCATOR_SLACK * (parameters + slices * _other_bytes(config, model, size, word))) + WORKING_BYTES
-    if training.backend == "fused":
+    side_by_side = min(int(training.threads), int(training.accumulation)) if is_fused or model.has_memory else 1
+    activations = side_by_side * model.activation_bytes(part)
+    if is_fused:
         gradients = 4 * (side_by_side + 1) * model.n_parameters
-        activations = side_by_side * _fused_bytes(config, model, size, word)
-        products = PRODUCT_BYTES if precision == "bfloat16" else 0
-        return int(parameters + gradients + activations) + WORKING_BYTES + products
-    return int(ALLOCATOR_SLACK * (parameters + _torch_bytes(config, model, size, word))) + WORKING_BYTES
+        return parameters + gradients + activations + WORKING_BYTES + (PRODUCT_BYTES if word == 2 else 0)
+    return int(ALLOCATOR_SLACK * (parameters + activations)) + WORKING_BYTES
 
 
-def _condition_bytes(config: Config, model: WaveNet, size: int) -> int:
-    """Of one slice: what conditions add to the gates, its gradient, and for the fused backend their sum with biases."""
-    n_mels, steps = config.mel.n_mels, model.receptive_field - 1 + config.training.window_targets
-    if not config.n_labels and n_mels is None:
-        return 0
-    rows = 2 if n_mels is None else (steps // config.mel.hop_length + 8) * config.mel.upsampling
-    shape = config.model
-    copies = 3 if config.training.backend == "fused" else 2
-    return size * rows * 4 * (copies * len(shape.dilations) * shape.conv_channels + 2 * (n_mels or 0))
-
-
-def _block_rows(config: Config, model: WaveNet) -> int:
-    """Rows that all blocks put out, for one window."""
-    rows, steps = 0, model.receptive_field - 1 + config.training.window_targets
-    for block in model.residual_blocks:
-        steps -= block.conv.reach
-        rows += steps
-    return rows
-
-
-def _fused_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
-    """Of one slice: what ``wavegen.model.fused`` allocates, and the head's stretch."""
-    from wavegen.training.backends import HEAD_ROWS
-
-    shape, targets = config.model, size * config.training.window_targets
-    rows = size * (model.receptive_field - 1 + config.training.window_targets)
-    of_blocks = size * _block_rows(config, model) * word * shape.residual_channels
-    if not config.training.activation_checkpointing:
-        of_blocks += size * _block_rows(config, model) * word * shape.conv_channels
-    of_stream = rows * shape.residual_channels * (4 + 4 + 4)  # the stream; the input layer's result and its gradient
-    of_skips = targets * word * (len(shape.dilations) * shape.gate_channels + 3 * shape.skip_channels)
-    of_output = model.distribution.n_parameters * (2 * word + 12)
-    of_head = min(targets, HEAD_ROWS) * (of_output + 4 * word * shape.head_channels)
-    return of_blocks + of_stream + of_skips + of_head + _condition_bytes(config, model, size)
-
-
-def _torch_bytes(config: Config, model: WaveNet, size: int, word: int) -> int:
-    """Of one slice: what autograd keeps."""
-    shape = config.model
-    # a row of a block: h, its copies in the product's precision (one for each tap), tanh and sigmoid, and z
-    copies = shape.kernel_size * word * shape.residual_channels if word == 2 else 0
-    inside = 2 * word * shape.gate_channels if shape.activation == "gated" else 0  # of others it is z itself
-    if shape.dropout and shape.activation != "gated":
-        inside = word * shape.gate_channels  # z before and after
-    kept = 0 if config.training.activation_checkpointing else copies + inside
-    row = 4 * shape.residual_channels + word * shape.gate_channels + kept
-    row += shape.gate_channels if shape.dropout else 0  # the mask
-    # a target: concatenated z, skips, head, logits, their log-softmax and its gradient
-    target = word * (len(shape.dilations) * shape.gate_channels + 2 * shape.skip_channels + 2 * shape.head_channels)
-    target += (word + 8) * model.distribution.n_parameters
-    of_rows = size * (_block_rows(config, model) * row + config.training.window_targets * target)
-    return of_rows + _condition_bytes(config, model, size)
-
-
-def _other_bytes(config: Config, model: Network, size: int, word: int) -> int:
-    """Of one slice: what autograd keeps of a stack or a recurrent network."""
-    targets = size * config.training.window_targets
-    rows = targets + size * (model.receptive_field - 1)
-    of_output = targets * (word + 8) * model.distribution.n_parameters
-    if isinstance(model, Recurrent):
-        gates = 4 if config.model.kind == "lstm" else 3
-        kept = gates + 3  # of each step and layer: the gates, the products, the state before and after
-        return of_output + rows * 4 * kept * config.model.recurrent_channels * config.model.recurrent_layers
-    kept = 0  # of each layer what the zeros before a clip leave of its output, and what its own gradient needs
-    for shape, width in zip(config.model.layers, layer_widths(config)[1:], strict=True):
-        of_maximum = shape.kernel_size + 1 if shape.kind == "max_pool" else 0
-        kept += width * (1 + of_maximum + (shape.activation != "none"))
-    return of_output + rows * 4 * kept
+def _condition_rows(config: Config, steps: int) -> int:
+    """Rows that the condition of a window has."""
+    if config.mel.n_mels is not None:
+        return (steps // config.mel.hop_length + 8) * config.mel.upsampling
+    return 2 if config.n_labels else 0
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -12,8 +12,7 @@ gains, which do not decay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from wavegen.config import TrainingConfig
-from wavegen.model.network import Network
-from wavegen.model.recurrent import Recurrent
-from wavegen.model.stack import ConvLayer, Stack
-from wavegen.model.wavenet import WaveNet
-from wavegen.model.weight_norm import trained_matrix
+from wavegen.model.network import MatrixGroup, Network
 from wavegen.runs.checkpoint import Arrays
 
 MUON_MOMENTUM = 0.95
@@ -46,7 +41,7 @@ class Optimizer:
 
     def __init__(self, model: Network, settings: TrainingConfig) -> None:
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-        self.groups = _matrix_groups(model) if settings.optimizer == "muon" else []
+        self.groups = [_Muon(group) for group in model.matrix_groups()] if settings.optimizer == "muon" else []
         self.matrix_rate, self.rate = settings.matrix_learning_rate, settings.learning_rate
         self.weight_decay = settings.weight_decay
         grouped = {parameter for group in self.groups for parameter in group.parameters}
@@ -122,34 +117,22 @@ def _momentum_product(nadam: torch.optim.NAdam, updates: int) -> Tensor:
     return product
 
 
-@dataclass
-class _MatrixGroup:
-    """Parameters of one shape, each of which is one matrix or several.
+class _Muon:
+    """Moves the matrices of one group, with a momentum for each parameter."""
 
-    Args:
-        parameters: all of one shape.
-        cut: from (n, *shape) to (m, rows, columns).
-        join: the inverse.
-        scale: of the updates.
-    """
-
-    parameters: list[Tensor]
-    cut: Callable[[Tensor], Tensor]
-    join: Callable[[Tensor], Tensor]
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
+    def __init__(self, group: MatrixGroup) -> None:
+        self.group, self.parameters = group, group.parameters
         self.momentum = torch.zeros_like(torch.stack([parameter.detach() for parameter in self.parameters]))
 
     def step(self, rate: float, weight_decay: float) -> None:
         """Move along the orthogonalized momentum, with Nesterov's look ahead."""
         gradients = torch.stack([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         self.momentum.lerp_(gradients, 1.0 - MUON_MOMENTUM)
-        direction = orthogonalized(self.cut(gradients.lerp_(self.momentum, MUON_MOMENTUM)))
+        direction = orthogonalized(self.group.cut(gradients.lerp_(self.momentum, MUON_MOMENTUM)))
         rows, columns = direction.shape[1:]
-        size = rate * self.scale * max(1.0, rows / columns) ** 0.5
+        size = rate * self.group.scale * max(1.0, rows / columns) ** 0.5
         torch._foreach_mul_(self.parameters, 1.0 - rate * weight_decay)
-        torch._foreach_add_(self.parameters, list(self.join(direction).unbind()), alpha=-size)
+        torch._foreach_add_(self.parameters, list(self.group.join(direction).unbind()), alpha=-size)
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
@@ -174,88 +157,6 @@ def orthogonalized(matrices: Tensor) -> Tensor:
         x = a * x + torch.baddbmm(square, square, square, beta=b, alpha=c) @ x
     result: Tensor = x.mT if tall else x
     return result
-
-
-def _matrix_groups(model: Network) -> list[_MatrixGroup]:
-    """The matrices between the first layer and the last."""
-    if isinstance(model, WaveNet):
-        return _groups_of_wavenet(model)
-    if isinstance(model, Stack):
-        layers = [layer for layer in model.layers if isinstance(layer, ConvLayer)]
-        inner = layers if list(model.input.parameters()) else layers[1:]
-        return [_convolutions(layer.weight) for layer in inner]
-    assert isinstance(model, Recurrent)
-    width = model.recurrent.hidden_size
-    matrices = [weight for name, weight in model.recurrent.named_parameters() if name.startswith("weight")]
-    return [_stacked_matrices(weight, width) for weight in matrices]
-
-
-def _convolutions(weight: Tensor) -> _MatrixGroup:
-    """A convolution's taps side by side: one matrix of (outputs, taps * inputs)."""
-    taps, outputs, inputs = weight.shape
-
-    def cut(stacked: Tensor) -> Tensor:
-        return stacked.transpose(1, 2).reshape(1, outputs, taps * inputs)
-
-    def join(matrices: Tensor) -> Tensor:
-        return matrices.view(1, outputs, taps, inputs).transpose(1, 2)
-
-    return _MatrixGroup([weight], cut, join)
-
-
-def _stacked_matrices(weight: Tensor, rows: int) -> _MatrixGroup:
-    """Matrices of so many rows, one above the other."""
-
-    def cut(stacked: Tensor) -> Tensor:
-        return stacked.view(-1, rows, weight.shape[1])
-
-    def join(matrices: Tensor) -> Tensor:
-        return matrices.reshape(1, *weight.shape)
-
-    return _MatrixGroup([weight], cut, join)
-
-
-def _groups_of_wavenet(model: WaveNet) -> list[_MatrixGroup]:
-    """A WaveNet's matrices: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
-    blocks = model.residual_blocks
-    depth = len(blocks)
-    taps, convolved, channels = trained_matrix(blocks[0].conv).shape
-    parts = 2 if model.activation == "gated" else 1  # filter and gate are matrices of their own
-    gates, skips = convolved // parts, model.skip.out_features
-
-    def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, parts G, C) -> (parts n, G, taps C)
-        apart = stacked.view(-1, taps, parts, gates, channels)
-        return apart.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
-
-    def join_convolutions(matrices: Tensor) -> Tensor:
-        apart = matrices.reshape(-1, parts, gates, taps, channels)
-        return apart.permute(0, 3, 1, 2, 4).reshape(-1, taps, convolved, channels)
-
-    def cut_skips(stacked: Tensor) -> Tensor:  # (1, S, depth G) -> (depth, S, G)
-        return stacked.view(skips, depth, gates).transpose(0, 1)
-
-    def join_skips(matrices: Tensor) -> Tensor:
-        return matrices.transpose(0, 1).reshape(1, skips, depth * gates)
-
-    def same(matrices: Tensor) -> Tensor:
-        return matrices
-
-    def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth parts G, channels) -> (depth parts, G, channels)
-        return stacked.view(depth * parts, gates, -1)
-
-    def join_projection(matrices: Tensor) -> Tensor:
-        return matrices.reshape(1, depth * convolved, -1)
-
-    projections = [] if model.conditioning is None else [model.conditioning.projection]
-    residuals = [trained_matrix(block.residual) for block in blocks if block.residual is not None]
-    return [
-        _MatrixGroup([trained_matrix(block.conv) for block in blocks], cut_convolutions, join_convolutions),
-        *([_MatrixGroup(residuals, same, same)] if residuals else []),
-        # outputs of skips are added up
-        _MatrixGroup([trained_matrix(model.skip)], cut_skips, join_skips, scale=depth**-0.5),
-        _MatrixGroup([trained_matrix(model.head)], same, same),
-        *(_MatrixGroup([projection], cut_projection, join_projection) for projection in projections),
-    ]
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.floating]:

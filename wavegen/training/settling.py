@@ -65,7 +65,7 @@ def _fitting_batch(config: Config, device: torch.device, group: Group) -> int:
 
 def runs_in_slices(config: Config, device: torch.device) -> bool:
     """Whether slices of a batch are computed side by side, each by one thread; the backend is decided."""
-    of_recurrent = config.model.kind in ("gru", "lstm") and config.training.backend == "torch" and device.type == "cpu"
+    of_recurrent = config.model.has_memory and config.training.backend == "torch" and device.type == "cpu"
     return of_recurrent or config.training.backend == "fused"
 
 

@@ -9,7 +9,6 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from wavegen.model.network import Network, load_weights
-from wavegen.model.wavenet import WaveNet
 from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
@@ -110,12 +109,12 @@ class Validator:
 
 def in_lower_precisions(network: Network) -> Iterator[tuple[str, Network]]:
     """A network as each lower precision has it; only the fused engine has some, and only for WaveNets of sound."""
-    if not isinstance(network, WaveNet) or not network.classes:
+    if not network.runs_fused or not network.classes:
         return
     exact = folded(network)  # it is plain weights that are rounded
     weights = {name: parameter.detach().cpu().numpy() for name, parameter in exact.named_parameters()}
     for precision in PRECISIONS:
         if precision != "float32":
             rounded = deepcopy(exact)
-            load_weights(rounded, rounded_weights(weights, rounded.dilations, rounded.distribution, precision))
+            load_weights(rounded, rounded_weights(weights, precision))
             yield precision, rounded

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
+    from wavegen.model.wavenet import WaveNet
     from wavegen.sampling.engines.engine import Engine
     from wavegen.sampling.engines.packing import Precision
 
@@ -49,19 +50,16 @@ def build_engine(name: str, model: Network, precision: Precision = "float32", th
     Raises:
         UsageError: as ``choose_engine``.
     """
-    from wavegen.model.wavenet import WaveNet
     from wavegen.model.weight_norm import folded
 
-    kind = "wavenet" if isinstance(model, WaveNet) else type(model).__name__.lower()
-    chosen = choose_engine(name, next(model.parameters()).device.type, precision, kind)
-    if isinstance(model, WaveNet):
-        model = folded(model)
+    chosen = choose_engine(name, next(model.parameters()).device.type, precision, model.kind)
+    model = folded(model)
     if chosen == "numba":
-        assert isinstance(model, WaveNet)
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 
+        wavenet = cast("WaveNet", model)  # no other kind is chosen for
         weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-        return NumbaFusedEngine(weights, model.dilations, model.distribution, precision, threads, model.activation)
+        return NumbaFusedEngine(weights, wavenet.dilations, model.distribution, precision, threads, wavenet.activation)
     if chosen == "torch":
         from wavegen.sampling.engines.torch_queue import TorchQueueEngine
 

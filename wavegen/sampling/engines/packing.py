@@ -147,20 +147,17 @@ def pack(
     )
 
 
-def rounded_weights(
-    weights: Mapping[str, Array], dilations: Sequence[int], distribution: Distribution, precision: Precision
-) -> dict[str, Array]:
-    """The same weights as a precision rounds them, by the names of a network without weight normalization."""
-    network = pack(weights, dilations, distribution, precision)
-    kernel, channels = (int(n) for n in network.shape[:2])
+def rounded_weights(weights: Mapping[str, Array], precision: Precision) -> dict[str, Array]:
+    """Round a WaveNet's weights as a precision does, by the names of a network without weight normalization."""
     rounded = fold_weight_norm(weights)
-    for block in range(len(dilations)):
-        taps = network.matrices[2 * block].reshape(kernel, channels, -1)
-        rounded[f"blocks.{block}.conv.weight"] = taps.transpose(0, 2, 1)
-        if block + 1 < len(dilations):
-            rounded[f"blocks.{block}.residual.weight"] = network.matrices[2 * block + 1].T
-    for name, matrix in zip(("skip", "head", "output"), network.matrices[-3:], strict=True):
-        rounded[f"{name}.weight"] = matrix.T
+    for name, array in rounded.items():
+        layer, _, part = name.rpartition(".")
+        if part == "weight" and layer.startswith(("blocks.", "skip", "head", "output")):
+            # (taps, outputs, inputs) -> (taps inputs, outputs); of the others (outputs, inputs) -> (inputs, outputs)
+            taps = array if array.ndim == 3 else array[None]
+            matrix = _pack_product(taps.transpose(0, 2, 1).reshape(-1, taps.shape[1]), precision)[0]
+            back = matrix.reshape(len(taps), -1, taps.shape[1]).transpose(0, 2, 1)
+            rounded[name] = back if array.ndim == 3 else back[0]
     return rounded
 
 

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import torch_threads
+from wavegen.model.conditioning import Condition
 from wavegen.model.network import Network
 from wavegen.model.truncation import Truncation
+from wavegen.sampling.engines.ahead import RowsAhead
 from wavegen.sampling.engines.engine import ClassArray, not_finite
-from wavegen.sampling.engines.steps import Steps, steps_of
-
-Draw = Callable[[Tensor, Tensor, Truncation], Tensor]
 
 # Streams run in groups of a fixed width, the last one padded: a matrix product's rounding depends on its shape, and
 # a clip's audio must not depend on how many are made beside it. Eight cost a CPU little more than one.
@@ -35,7 +34,7 @@ class TorchQueueEngine:
     def __init__(self, model: Network, capture: bool | None = None) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
-        self.steps_of = steps_of(self.model)
+        self.width = GROUP_WIDTH.get(self.device.type, 8)
         self.capture = self.device.type == "cuda" if capture is None else capture
         self.groups: list[_Group] = []
         self.n_streams = 0
@@ -50,39 +49,36 @@ class TorchQueueEngine:
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
-        width = GROUP_WIDTH.get(self.device.type, 8)
         self.n_streams = len(past)
         newest = past if self.model.has_memory else past[:, -self.receptive_field :]
-        padded = torch.from_numpy(np.pad(newest, ((0, -len(past) % width), (0, 0)), mode="edge")).to(self.device)
+        padded = self._padded(newest)  # (groups * width, T)
         seen = [] if conditions is None else [*conditions, *[conditions[-1]] * (len(padded) - len(past))]
         self.groups = [
-            _Group(
-                self.steps_of(rows, seen[i * width : (i + 1) * width]),
-                rows[:, -1],
-                self.model.distribution.draw,
-                self.capture,
-            )
-            for i, rows in enumerate(padded.chunk(len(padded) // width))
+            _Group(self.model, rows, seen[i * self.width : (i + 1) * self.width], self.capture)
+            for i, rows in enumerate(torch.split(padded, self.width))
         ]
 
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
-        return self._gather([group.generate(u, truncation) for group, u in self._deal(uniforms)])
+        return self._merge_streams([group.generate(u, truncation) for group, u in self._split_streams(uniforms)])
 
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
-        logits: npt.NDArray[np.float32] = self._gather([group.force(rows) for group, rows in self._deal(classes)])
+        parts = [group.force(rows) for group, rows in self._split_streams(classes)]
+        logits: npt.NDArray[np.float32] = self._merge_streams(parts)
         return logits
 
-    def _deal(self, rows: npt.NDArray[np.float64] | ClassArray) -> list[tuple[_Group, Tensor]]:
-        """Give each group its rows, padded to its width."""
-        width = GROUP_WIDTH.get(self.device.type, 8)
-        padded = np.pad(rows, ((0, -len(rows) % width), (0, 0)), mode="edge")
-        return list(zip(self.groups, torch.from_numpy(padded).to(self.device).chunk(len(self.groups)), strict=True))
+    def _padded(self, rows: npt.NDArray[np.float64] | ClassArray) -> Tensor:
+        """Repeat the last stream until all groups are full."""
+        return torch.from_numpy(np.pad(rows, ((0, -len(rows) % self.width), (0, 0)), mode="edge")).to(self.device)
 
-    def _gather(self, parts: list[Tensor]) -> npt.NDArray:  # type: ignore[type-arg]
+    def _split_streams(self, rows: npt.NDArray[np.float64] | ClassArray) -> list[tuple[_Group, Tensor]]:
+        """Give each group its rows, (width, n)."""
+        return list(zip(self.groups, torch.split(self._padded(rows), self.width), strict=True))
+
+    def _merge_streams(self, parts: list[Tensor]) -> npt.NDArray:  # type: ignore[type-arg]
         return torch.cat(parts)[: self.n_streams].cpu().numpy()
 
 
@@ -90,24 +86,32 @@ class _Group:
     """Streams that run side by side, in buffers that never move: a step can be captured once and replayed.
 
     Args:
-        steps: the network, a step at a time.
-        last: (B,) the newest sample of each stream: known, but not yet fed.
-        draw: the network's distribution's.
+        model: the network.
+        past: (B, T) classes; the newest of them is known, but not yet fed.
+        conditions: of each stream, counted from the first sample that is made; empty in a network without conditions.
         capture: replay the step as a CUDA graph.
     """
 
-    def __init__(self, steps: Steps, last: Tensor, draw: Draw, capture: bool) -> None:
-        self.steps, self.draw, self.capture = steps, draw, capture
-        self.last = last.clone()
+    def __init__(self, model: Network, past: Tensor, conditions: Sequence[ClipCondition], capture: bool) -> None:
+        self.draw, self.capture = model.distribution.draw, capture
+        self.ahead: RowsAhead | None = None
+        before = None
+        if conditions:
+            # a step of the past at t predicts the sample at t + 1, so that the newest, -1, is not among them
+            before = Condition.of([each.rows(2 - past.shape[1], 1) for each in conditions], past.device)
+            weights = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
+            self.ahead = RowsAhead(weights, conditions)
+        self.step = model.queue_step(past, before)
+        self.last = past[:, -1].clone()
         self.n_made = 0
-        self.uniform = torch.zeros(len(last), dtype=torch.float64, device=last.device)
-        self.finite = torch.ones((), dtype=torch.bool, device=last.device)
+        self.uniform = torch.zeros(len(past), dtype=torch.float64, device=past.device)
+        self.finite = torch.ones((), dtype=torch.bool, device=past.device)
         self.graphs: dict[Truncation, torch.cuda.CUDAGraph] = {}
 
     def generate(self, uniforms: Tensor, truncation: Truncation) -> Tensor:
         advance = self._captured(truncation) if self.capture else partial(self._advance, truncation)
         drawn = []
-        for u, _ in zip(uniforms.unbind(dim=1), self._conditions(uniforms.shape[1]), strict=True):
+        for u, _ in zip(uniforms.unbind(dim=1), self._conditioned(uniforms.shape[1]), strict=True):
             self.uniform.copy_(u)
             advance()
             drawn.append(self.last.clone())
@@ -117,25 +121,34 @@ class _Group:
 
     def force(self, classes: Tensor) -> Tensor:
         logits = []
-        for sample, _ in zip(classes.unbind(dim=1), self._conditions(classes.shape[1]), strict=True):
-            logits.append(self.steps.step(self.last))
+        for sample, _ in zip(classes.unbind(dim=1), self._conditioned(classes.shape[1]), strict=True):
+            logits.append(self.step(self.last))
             self.last.copy_(sample)
         forced = torch.stack(logits, dim=1)
         if not bool(torch.isfinite(forced).all()):
             raise not_finite()
         return forced
 
-    def _conditions(self, n: int) -> Iterator[None]:
-        """Have each of the next samples conditioned before it is made."""
+    def _conditioned(self, n: int) -> Iterator[None]:
+        """Before each of the next n samples put what it is conditioned on where the step finds it."""
         first = self.n_made
         self.n_made += n
-        return self.steps.conditioned(first, n)
+        if self.ahead is None or self.step.gate_bias is None:
+            yield from [None] * n
+            return
+        for piece in self.ahead.pieces(first, n):
+            # (tables, R, blocks, outputs) -> (B, R, blocks, outputs): each stream's own table
+            table = torch.from_numpy(piece.table[self.ahead.table_of]).to(self.step.gate_bias)
+            for i, row in enumerate(piece.row_of):
+                if i == 0 or row != piece.row_of[i - 1]:
+                    self.step.gate_bias.copy_(table[:, row])
+                yield
 
     def _captured(self, truncation: Truncation) -> Callable[[], None]:
         """The step as a CUDA graph: its hundred kernels are launched as one."""
         if truncation not in self.graphs:
             # libraries set themselves up in their first calls, which a graph cannot hold; what these change is undone
-            state = (*self.steps.state, self.last, self.finite)
+            state = (*self.step.buffers, self.last, self.finite)
             before = [tensor.clone() for tensor in state]
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
@@ -153,6 +166,6 @@ class _Group:
 
     def _advance(self, truncation: Truncation) -> None:
         """Draw the next sample of every stream."""
-        logits = self.steps.step(self.last)
+        logits = self.step(self.last)
         self.finite.logical_and_(torch.isfinite(logits).all())
         self.last.copy_(self.draw(logits, self.uniform, truncation))
