@@ -1,6 +1,7 @@
 """``wavegen export``: a model for use alone, and what can and cannot be done with it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,15 @@ def test_a_float32_export_is_the_model_itself(call, home, tmp_path):
     np.testing.assert_array_equal(exported.generate(0.1, seed=3), model.generate(0.1, seed=3))
     call("export", tmp_path / "model.safetensors", "-o", tmp_path / "again.safetensors")
     assert content_hash(tmp_path / "again.safetensors") == content_hash(tmp_path / "model.safetensors")
+
+
+def test_weight_normalization_is_folded(call, tmp_path):
+    source = Path(__file__).parent / "data/format_1/weight_norm.safetensors"
+    call("export", source, "-o", tmp_path / "model.safetensors")
+    exported, trained = wavegen.load(tmp_path / "model.safetensors", "cpu"), wavegen.load(source, "cpu")
+    assert not exported.config.model.weight_norm
+    assert not [name for name in exported.checkpoint.average if name.endswith((".direction", ".gain"))]
+    np.testing.assert_array_equal(exported.generate(0.02, seed=1), trained.generate(0.02, seed=1))
 
 
 def test_a_training_starts_from_it(exported, call, tmp_path):

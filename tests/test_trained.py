@@ -17,7 +17,7 @@ from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.errors import UsageError
 from wavegen.runs.checkpoint import save_checkpoint
 from wavegen.sampling.verdict import Fault, Verdict
-from wavegen.training.observer import Observer
+from wavegen.training.progress import Observer
 
 RATE_HZ = 8000
 TINY = ["audio.sample_rate_hz=8000", "model.cycles=1", "model.dilation_cycle=4", "model.residual_channels=8"]

@@ -10,6 +10,7 @@ import torch
 from wavegen.config import load_config
 from wavegen.model.building import build_model
 from wavegen.runs.run_folder import RunFolder
+from wavegen.training.plan import resolve_plan
 from wavegen.training.process_group import process_group
 from wavegen.training.task_registry import read_corpus
 from wavegen.training.trainer import Trainer
@@ -24,7 +25,8 @@ with process_group("cpu") as group:
         corpus, run = read_corpus(config), RunFolder(out / backend)
         if group.is_main:
             run.create(config.to_yaml())
-        trainer = Trainer(config, corpus, model, run, [], group)
+        plan = resolve_plan(config, corpus, group.device, print, group)
+        trainer = Trainer(plan, corpus, model, run, [], group)
         trainer.fit()
         if group.is_main:
             np.savez(out / f"{backend}.npz", **{n: p.detach().numpy() for n, p in model.named_parameters()})

@@ -12,7 +12,7 @@ from wavegen.config import load_config, override
 from wavegen.model.building import build_model
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
-from wavegen.training.settling import settle
+from wavegen.training.plan import resolve_plan
 from wavegen.training.task_registry import read_corpus, with_corpus
 
 
@@ -22,9 +22,9 @@ def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypat
     (folder / "bad\x1b[2J.wav").write_bytes(b"no audio")
     config = load_config("small", ["training.precision=float32"]).with_values("data", folder=str(folder))
     file, cpu = io.StringIO(), torch.device("cpu")
-    print_tables(
-        plan_tables(settle(config, cpu), read_corpus(config), build_model(config), cpu, tmp_path / "run\x1b[1m"), file
-    )
+    corpus = read_corpus(config)
+    plan = resolve_plan(config, corpus, cpu, print)
+    print_tables(plan_tables(plan, corpus, build_model(config), cpu, tmp_path / "run\x1b[1m"), file)
     assert "\x1b" not in file.getvalue()
     assert all(name in file.getvalue() for name in (r"loud\x1b[31m", r"bad\x1b[2J.wav"))
 
@@ -34,7 +34,8 @@ def preparation_of(folder, *overrides):
     config = override(load_config("small").with_values("data", folder=str(folder)), ["training.precision=float32"])
     config = override(config, list(overrides))
     cpu = torch.device("cpu")
-    tables = plan_tables(settle(config, cpu), read_corpus(config), build_model(config), cpu, folder / "run")
+    corpus = read_corpus(config)
+    tables = plan_tables(resolve_plan(config, corpus, cpu, print), corpus, build_model(config), cpu, folder / "run")
     assert [table.title for table in tables].index("Preparation") == 1
     (table,) = (table for table in tables if table.title == "Preparation")
     return dict(table.rows)
@@ -71,6 +72,6 @@ def test_the_plan_says_what_was_left_as_it_is(tmp_path):
 def test_the_plan_of_series_has_no_preparation():
     config, cpu = load_config("book-simple", ["series.points=20"]), torch.device("cpu")
     corpus = read_corpus(config)
-    config = settle(with_corpus(config, corpus), cpu)
-    titles = [table.title for table in plan_tables(config, corpus, build_model(config), cpu, Path("run"))]
+    plan = resolve_plan(with_corpus(config, corpus), corpus, cpu, print)
+    titles = [table.title for table in plan_tables(plan, corpus, build_model(plan.config), cpu, Path("run"))]
     assert "Preparation" not in titles

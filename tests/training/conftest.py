@@ -2,7 +2,7 @@
 
 import pytest
 
-from wavegen.training.observer import Observer
+from wavegen.training.progress import Observer
 from wavegen.training.signals import Interrupted
 
 

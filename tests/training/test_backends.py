@@ -17,7 +17,7 @@ from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
 from wavegen.model.mixtures import GaussianMixture, LogisticMixture
 from wavegen.training.backends import FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
-from wavegen.training.settling import settle
+from wavegen.training.plan import resolve_compute
 
 
 @pytest.fixture
@@ -237,8 +237,8 @@ def test_the_configuration_chooses():
     cpu = torch.device("cpu")
     cases = [("small", "auto", FusedBackend), ("small", "fused", FusedBackend), ("small", "torch", TorchBackend)]
     for preset, name, kind in (*cases, ("rnn", "auto", RecurrentBackend), ("dense-skips", "auto", TorchBackend)):
-        config = settle(load_config(preset, [f"training.backend={name}", "training.precision=float32"]), cpu)
-        assert isinstance(build_backend(config, build_model(config)), kind)
+        config = load_config(preset, [f"training.backend={name}", "training.precision=float32"])
+        assert isinstance(build_backend(config, resolve_compute(config, cpu), build_model(config)), kind)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])

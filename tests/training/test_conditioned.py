@@ -25,7 +25,7 @@ from wavegen.runs.run_folder import RunFolder
 from wavegen.trained import load
 from wavegen.training import audio_task
 from wavegen.training.memory import training_bytes
-from wavegen.training.settling import settle
+from wavegen.training.plan import resolve_compute
 from wavegen.training.task_registry import read_corpus
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
@@ -363,15 +363,15 @@ def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices, tmp_path
 def test_minutes_are_measured_under_conditions(voices, tmp_path, keys):
     config = load_config("small", [f"data.folder={voices}", *TINY[:-4], *keys, "training.minutes=0.15"])
     training = begin(config, tmp_path / "run")
-    assert training.total_steps > 1
+    assert training.plan.steps > 1
     assert read_corpus(training.config).labels == ("anna", "carl")
 
 
 def test_memory_counts_what_conditions_add():
     sizes = []
     for keys in ([], LABELS, ["mel.n_mels=80"], ["mel.n_mels=80", "mel.upsampling=200"]):
-        config = settle(load_config("paper", [*keys, "training.threads=1"]), torch.device("cpu"))
-        sizes.append(training_bytes(config, "float32"))
+        config = load_config("paper", [*keys, "training.threads=1"])
+        sizes.append(training_bytes(config, resolve_compute(config, torch.device("cpu"))))
     assert sizes == sorted(sizes)
     assert sizes[1] < 1.01 * sizes[0]
     assert sizes[3] > 2 * sizes[0], "a row for each sample takes its room"
@@ -401,7 +401,7 @@ def test_inspect_and_the_plan_show_labels_and_spectrograms(voices, tmp_path):
     assert "labels 2: anna, carl" in text
     console = io.StringIO()
     run = training.run.path
-    print_tables(plan_tables(training.config, training.corpus, training.model, torch.device("cpu"), run), console)
+    print_tables(plan_tables(training.plan, training.corpus, training.model, torch.device("cpu"), run), console)
     said = " ".join(console.getvalue().split())
     assert "labels 2: anna, carl" in said
     assert "6 bands from 0 to 2000 Hz, windows of 128 samples, a frame every 40 samples at 4,000 Hz" in said

@@ -13,7 +13,7 @@ from wavegen.model.building import build_model
 from wavegen.model.layers import activate
 from wavegen.training.backends import FusedBackend, TorchBackend, build_backend
 from wavegen.training.dropout import Dropout
-from wavegen.training.settling import settle
+from wavegen.training.plan import resolve_compute
 
 CPU = torch.device("cpu")
 N_STEPS = 50
@@ -90,13 +90,14 @@ def dropping(*overrides):
 
 
 def test_auto_takes_the_torch_backend_and_fused_is_refused():
-    config = settle(dropping(), CPU)
-    assert config.training.backend == "torch"
-    backend = build_backend(config, build_model(config))
+    config = dropping()
+    compute = resolve_compute(config, CPU)
+    assert compute.backend == "torch"
+    backend = build_backend(config, compute, build_model(config))
     assert isinstance(backend, TorchBackend)
     assert backend.dropout == Dropout(config.training.seed, 0.1)
     problem = r"training\.backend: expected auto, torch or compile with model\.dropout 0\.1, .* found 'fused'"
     with pytest.raises(ConfigError, match=problem):
         dropping("training.backend=fused")
-    plain = settle(load_config("small"), CPU)
-    assert isinstance(build_backend(plain, build_model(plain)), FusedBackend)
+    plain = load_config("small")
+    assert isinstance(build_backend(plain, resolve_compute(plain, CPU), build_model(plain)), FusedBackend)

@@ -7,15 +7,15 @@ import torch
 from wavegen.bench.training import measure_training
 from wavegen.config import load_config
 from wavegen.errors import UsageError
-from wavegen.training import memory, settling
+from wavegen.training import memory, plan
 from wavegen.training.memory import training_bytes
-from wavegen.training.settling import settle
+from wavegen.training.plan import resolve_compute
 
 CPU = torch.device("cpu")
 
 
-def settled(*overrides, device=CPU):
-    return settle(load_config("small", [f"training.{one}" for one in overrides]), device)
+def resolved(*overrides, device=CPU):
+    return resolve_compute(load_config("small", [f"training.{one}" for one in overrides]), device)
 
 
 @pytest.mark.parametrize(
@@ -31,37 +31,37 @@ def settled(*overrides, device=CPU):
     ],
 )
 def test_slices_are_equal_and_one_for_each_thread(threads, batch, window, slices):
-    config = settled(f"threads={threads}", f"batch_size={batch}", f"window_targets={window}")
-    assert config.training.accumulation == slices
+    compute = resolved(f"threads={threads}", f"batch_size={batch}", f"window_targets={window}")
+    assert compute.accumulation == slices
 
 
 def test_more_slices_than_windows_are_windows():
-    assert settled("batch_size=4", "accumulation=9").training.accumulation == 4
+    assert resolved("batch_size=4", "accumulation=9").accumulation == 4
 
 
 def test_the_torch_backend_takes_a_batch_whole():
-    assert settled("backend=torch", "threads=2").training.accumulation == 1
-    assert settled(device=torch.device("cuda")).training.backend == "torch"
+    assert resolved("backend=torch", "threads=2").accumulation == 1
+    assert resolved(device=torch.device("cuda")).backend == "torch"
 
 
 def test_the_fused_backend_is_refused_on_a_gpu():
     with pytest.raises(UsageError, match=r"fused runs on a CPU, not on cuda; choose auto"):
-        settled("backend=fused", device=torch.device("cuda"))
+        resolved("backend=fused", device=torch.device("cuda"))
 
 
-def test_nothing_is_left_to_settle():
-    config = settled("batch_size=auto", "threads=auto")
-    left = [key for key, value in config.training.model_dump().items() if value == "auto"]
-    assert left == ["precision"]  # is measured
-    assert settle(config, CPU) == config
+def test_a_configuration_that_holds_a_resolution_resolves_to_it():
+    config = load_config("small", ["training.batch_size=auto", "training.threads=auto"])
+    compute = resolve_compute(config, CPU)
+    assert "auto" not in compute.settings().values()
+    assert resolve_compute(config.with_values("training", **compute.settings()), CPU) == compute
 
 
 @pytest.mark.parametrize(
     ("free", "window", "size"), [(1 << 40, 2048, 8), (1 << 40, 1000, 16), (1 << 40, 100_000, 1), (400_000_000, 2048, 1)]
 )
 def test_an_automatic_batch_fits(monkeypatch, free, window, size):
-    monkeypatch.setattr(settling, "free_bytes", lambda _: free)
-    assert settled("batch_size=auto", f"window_targets={window}").training.batch_size == size
+    monkeypatch.setattr(plan, "free_bytes", lambda _: free)
+    assert resolved("batch_size=auto", f"window_targets={window}").batch_size == size
 
 
 def test_memory_that_is_free_is_known():
@@ -93,8 +93,8 @@ def test_the_estimate_follows_what_the_blocks_keep():
     sizes = ["training.batch_size=1", "training.threads=1", "training.accumulation=1", "training.backend=torch"]
 
     def estimated(backend, *overrides):
-        config = settle(load_config("small", [*sizes, f"training.backend={backend}", *overrides]), CPU)
-        return training_bytes(config, "float32")
+        config = load_config("small", [*sizes, f"training.backend={backend}", *overrides])
+        return training_bytes(config, resolve_compute(config, CPU))
 
     config = load_config("small", sizes)
     rows = sum(2048 + 1022 - reach for reach in np.cumsum(config.model.dilations).tolist())
@@ -125,7 +125,8 @@ def test_the_estimate_is_near_the_measured_peak(precision, recompute, windows, t
     config = load_config("small", [*batch, "training.threads=2"])
     measured = measure_training(config, "fused", precision, 2, recompute)
     changes = {"precision": precision, "activation_checkpointing": recompute}
-    estimated = training_bytes(settle(config.with_values("training", **changes), CPU), precision)
+    config = config.with_values("training", **changes)
+    estimated = training_bytes(config, resolve_compute(config, CPU))
     assert measured.peak_bytes is not None
     assert estimated == pytest.approx(measured.peak_bytes, rel=0.25)
     assert measured.share_of_products > 0

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from wavegen.training.schedule import schedule_factor
+from wavegen.training.optimizer import schedule_factor
 
 
 def rates(total_steps, warmup_steps, schedule):

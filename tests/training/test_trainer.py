@@ -20,11 +20,11 @@ from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training import audio_task, backends
 from wavegen.training.distributed import Group
-from wavegen.training.ema import update_ema
-from wavegen.training.freeze import Trial
-from wavegen.training.observer import Observer
+from wavegen.training.optimizer import update_ema
+from wavegen.training.progress import Observer
 from wavegen.training.signals import Interrupted
 from wavegen.training.start import resume_run, start_run
+from wavegen.training.trial import Trial
 
 
 @pytest.fixture
@@ -385,17 +385,17 @@ def resumed_with(run, *overrides):
 
 def test_resuming_with_minutes_adds_them(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
-    assert resumed_with(tmp_path / "run", "minutes=0.001").total_steps == 11, "there is always time for a step"
+    assert resumed_with(tmp_path / "run", "minutes=0.001").plan.steps == 11, "there is always time for a step"
     assert "steps: 11" in (tmp_path / "run" / "config.yaml").read_text()
     longer = resumed_with(tmp_path / "run", "minutes=0.3")
-    assert longer.total_steps > 12
+    assert longer.plan.steps > 12
     assert longer.config.training.minutes is None
 
 
 def test_resuming_with_minutes_and_steps_ends_at_the_fewer(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
-    assert resumed_with(tmp_path / "run", "minutes=1", "steps=13").total_steps == 13
-    assert resumed_with(tmp_path / "run", "minutes=0.001", "steps=1000").total_steps == 11
+    assert resumed_with(tmp_path / "run", "minutes=1", "steps=13").plan.steps == 13
+    assert resumed_with(tmp_path / "run", "minutes=0.001", "steps=1000").plan.steps == 11
     with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 5"):
         resumed_with(tmp_path / "run", "minutes=1", "steps=5")
 
@@ -468,10 +468,10 @@ def known_speed(monkeypatch):
 
 @pytest.mark.parametrize(("steps", "fewer"), [(50, True), (10**6, False)])
 def test_of_steps_and_minutes_the_fewer_count(sines, tmp_path, known_speed, steps, fewer):
-    alone = begin(tiny_config(sines, *minutes(1)), tmp_path / "alone").total_steps
+    alone = begin(tiny_config(sines, *minutes(1)), tmp_path / "alone").plan.steps
     assert 300 < alone < 600
     both = begin(tiny_config(sines, f"training.steps={steps}", "training.minutes=1"), tmp_path / "both")
-    assert both.total_steps == (steps if fewer else alone)
+    assert both.plan.steps == (steps if fewer else alone)
     assert both.config.training.minutes is None
 
 
@@ -482,11 +482,11 @@ def test_minutes_leave_most_of_the_time_to_steps(tmp_path, known_speed, number):
     looks += ["data.validation=0.5", "training.validation_seconds=10"]
     training = begin(tiny_config(folder, *looks, *minutes(number)), tmp_path / "run")
     settings = training.settings
-    assert training.total_steps * 0.1 >= 0.8 * number * 60
+    assert training.plan.steps * 0.1 >= 0.8 * number * 60
     assert 0.5 <= settings.audition_seconds < 4
     assert 1 <= settings.validation_seconds < 10
-    looked = training.total_steps / 100 * (0.2 * settings.validation_seconds + settings.audition_seconds)
-    assert training.total_steps * 0.1 + looked <= number * 60
+    looked = training.plan.steps / 100 * (0.2 * settings.validation_seconds + settings.audition_seconds)
+    assert training.plan.steps * 0.1 + looked <= number * 60
 
 
 def test_checks_are_shortened_no_further_than_sensible_and_the_minutes_are_kept(tmp_path, known_speed):
@@ -495,7 +495,7 @@ def test_checks_are_shortened_no_further_than_sensible_and_the_minutes_are_kept(
     looks = ["training.validate_every=20", "training.audition_every=20", "training.audition_seconds=0.3"]
     training = begin(tiny_config(folder, *looks, "data.validation=0.5", *minutes(3)), tmp_path / "run")
     assert (training.settings.validation_seconds, training.settings.audition_seconds) == (1.0, 0.3)
-    assert 100 < training.total_steps * (0.1 + (0.2 + 0.3) / 20) <= 180
+    assert 100 < training.plan.steps * (0.1 + (0.2 + 0.3) / 20) <= 180
 
 
 def test_minutes_leave_what_fits_as_it_is(sines, tmp_path, known_speed):

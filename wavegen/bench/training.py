@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from wavegen.model.wavenet import WaveNet
-    from wavegen.training.freeze import Trial
+    from wavegen.training.trial import Trial
 
 STEPS = 3
 PRODUCT_REPEATS = 15
@@ -78,8 +78,8 @@ def measure_training(config: Config, backend: str, precision: str, threads: int,
 def _measure(config_yaml: str, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
     import torch
 
-    from wavegen.training.freeze import Trial
-    from wavegen.training.settling import settle
+    from wavegen.training.plan import resolve_compute
+    from wavegen.training.trial import Trial
 
     cpu = torch.device("cpu")
     torch.set_num_threads(threads)
@@ -94,8 +94,9 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
     )
     before = _memory("VmRSS")
     _forget_peak()
-    trial = Trial(settle(config, cpu), cpu)
-    seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(precision, STEPS)
+    compute = resolve_compute(config, cpu)
+    trial = Trial(config, compute, cpu)
+    seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(compute.precision, STEPS)
     peak = _memory("VmHWM")
     products = _products_seconds(trial, precision, threads)
     targets = trial.n_targets

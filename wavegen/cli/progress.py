@@ -19,7 +19,7 @@ from wavegen.report.models import held_out_text, too_little_text
 from wavegen.runs.history import Validation
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.text import format_duration
-from wavegen.training.observer import Observer
+from wavegen.training.progress import Observer
 
 if TYPE_CHECKING:
     from wavegen.training.progress import Progress

@@ -69,13 +69,13 @@ def train(
         given.append(f"data.folder={json.dumps(str(Path(folder).absolute()))}")
     with process_group(device) as group:
         say, progress = (print_notice, data_progress()) if group.is_main else (ignore_text, None)
-        run_folder = group.all_or_none(lambda: _run_folder(folder, run, config, given, resume, init_from))
+        run_folder = group.on_main(lambda: _run_folder(folder, run, config, given, resume, init_from))
         again = group.is_restart(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else _requested(config, given)
             trainer = resume_run(run_folder, requested, accept_changes, group, [], say, progress)
         else:
-            settings = group.all_or_none(lambda: load_settings(config, given))
+            settings = group.on_main(lambda: load_settings(config, given))
             source = None if init_from is None else Path(init_from)
             trainer = start_run(settings, run_folder, group, [], say, progress, source)
         if group.is_main:
@@ -96,7 +96,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.training.signals import Interrupted
 
     _print_plan(trainer, run_folder)
-    display = TrainingDisplay(trainer.total_steps, trainer.progress, measure_of(trainer.config).unit)
+    display = TrainingDisplay(trainer.plan.steps, trainer.progress, measure_of(trainer.config).unit)
     trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()
@@ -172,5 +172,5 @@ def _run_folder(
 def _print_plan(trainer: Trainer, run: RunFolder) -> None:
     from wavegen.report.plan import plan_tables
 
-    tables = plan_tables(trainer.config, trainer.corpus, trainer.model, trainer.device, run.path, trainer.group.size)
+    tables = plan_tables(trainer.plan, trainer.corpus, trainer.model, trainer.device, run.path, trainer.group.size)
     print_tables(tables, sys.stderr)

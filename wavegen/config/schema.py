@@ -244,7 +244,7 @@ class TrainingConfig(Section):
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="on a CPU")
     seed: int = Field(0, ge=0, lt=1 << 63, description="of weights and windows")
     timeout_seconds: float = Field(
-        600.0, gt=0, le=10**6, description="on several processes: one that is silent for so long is taken for lost"
+        600.0, gt=0, le=10**6, description="seconds without a response before a process is considered dead"
     )
     validate_every: int = Field(500, ge=1, le=10**9, description="steps between validations")
     validation_seconds: float | None = Field(

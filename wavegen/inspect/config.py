@@ -163,21 +163,20 @@ def describe_block(config: Config) -> str:
 def _inspect_training(config: Config) -> TrainingFacts:
     from wavegen.device import choose_device
     from wavegen.training.memory import training_bytes
-    from wavegen.training.settling import settle
+    from wavegen.training.plan import resolve_compute
 
-    config = settle(config, choose_device("cpu" if config.training.backend == "fused" else "auto"))
+    compute = resolve_compute(config, choose_device("cpu" if config.training.backend == "fused" else "auto"))
     settings = config.training
-    per_step = int(settings.batch_size) * settings.window_targets
+    per_step = compute.batch_size * settings.window_targets
     seconds = None if config.is_series else per_step / config.audio.sample_rate_hz
-    precision = "bfloat16" if settings.precision == "bfloat16" else "float32"
     return TrainingFacts(
-        windows=int(settings.batch_size),
+        windows=compute.batch_size,
         window_targets=settings.window_targets,
         targets_per_step=per_step,
         audio_seconds_per_step=seconds,
         steps=settings.steps,
         audio_hours_in_all=None if settings.steps is None or seconds is None else settings.steps * seconds / 3600,
         minutes=settings.minutes,
-        memory_bytes=training_bytes(config, precision),
-        memory_precision=precision,
+        memory_bytes=training_bytes(config, compute),
+        memory_precision=compute.precision,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.training.observer import Observer
+from wavegen.training.progress import Observer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

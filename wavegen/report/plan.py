@@ -10,7 +10,7 @@ import torch
 
 from wavegen.audio.quantize import build_quantizer
 from wavegen.audio.waveform import INAUDIBLE, build_preparation
-from wavegen.config import Config, TrainingConfig
+from wavegen.config import Config
 from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.data.corpus import Corpus
 from wavegen.device import describe_device
@@ -19,6 +19,7 @@ from wavegen.model.network import Network
 from wavegen.report.tables import ROWS, Table, facts
 from wavegen.text import format_duration, printable
 from wavegen.training.memory import training_bytes
+from wavegen.training.plan import Plan
 
 ENOUGH = (  # seconds of audio to train on: rules of thumb
     (3600, "plenty"),
@@ -29,15 +30,16 @@ ENOUGH = (  # seconds of audio to train on: rules of thumb
 
 
 def plan_tables(
-    config: Config, corpus: Corpus[Any], model: Network, device: torch.device, run: Path, processes: int = 1
+    plan: Plan, corpus: Corpus[Any], model: Network, device: torch.device, run: Path, processes: int = 1
 ) -> list[Table]:
     """Return the tables of what a training will do."""
+    config = plan.config
     return [
         data_table(corpus, None if config.is_series else config.audio.sample_rate_hz),
         *([] if config.is_series else [_preparation_table(config, corpus)]),
         *_trouble_tables(corpus),
         _model_table(config, model),
-        _training_table(config, corpus, device, run, processes),
+        _training_table(plan, corpus, device, run, processes),
     ]
 
 
@@ -111,34 +113,33 @@ def _model_table(config: Config, model: Network) -> Table:
     )
 
 
-def _training_table(config: Config, corpus: Corpus[Any], device: torch.device, run: Path, processes: int) -> Table:
-    training = config.training
-    targets = int(training.batch_size) * training.window_targets
-    memory = training_bytes(config, training.precision)
+def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int) -> Table:
+    config, compute = plan.config, plan.compute
+    targets = compute.batch_size * config.training.window_targets
+    memory = training_bytes(config, compute)
     return facts(
         "Training",
         run=printable(run),
-        device=(f"{processes} processes, each on " if processes > 1 else "")
-        + describe_device(device, int(training.threads) if training.threads != "auto" else None),
-        precision=training.precision,
-        backend=_backend(training),
-        steps=f"{training.steps:,} of {training.batch_size} x {training.window_targets:,} targets"
+        device=(f"{processes} processes, each on " if processes > 1 else "") + describe_device(device, compute.threads),
+        precision=compute.precision,
+        backend=_backend(plan),
+        steps=f"{plan.steps:,} of {compute.batch_size} x {config.training.window_targets:,} targets"
         + ("" if config.is_series else f" ({targets / config.audio.sample_rate_hz:.1f} s of audio each)"),
-        audio=_passes(config, corpus, targets) if not config.is_series else None,
+        audio=_passes(plan, corpus, targets) if not config.is_series else None,
         memory=f"about {memory / 2**30:.1f} GiB",
     )
 
 
-def _passes(config: Config, corpus: Corpus[Any], targets: int) -> str:
+def _passes(plan: Plan, corpus: Corpus[Any], targets: int) -> str:
     """Say how much audio there is, whether that is little, and how many times the training passes over it."""
     n_samples = sum(clip.n_samples for clip in corpus.train)
-    seconds = n_samples / config.audio.sample_rate_hz
-    times = int(config.training.steps or 0) * targets / max(1, n_samples)
+    seconds = n_samples / plan.config.audio.sample_rate_hz
+    times = plan.steps * targets / max(1, n_samples)
     enough = next(words for least, words in ENOUGH if seconds >= least)
     return f"{format_duration(seconds)}, {enough}; {times:.1f} passes over it"
 
 
-def _backend(training: TrainingConfig) -> str:
-    slices = int(training.accumulation)
+def _backend(plan: Plan) -> str:
+    slices, recompute = plan.compute.accumulation, plan.config.training.activation_checkpointing
     extra = f", {slices} slices of the batch" if slices > 1 else ""
-    return f"{training.backend}{extra}{', activation checkpointing' if training.activation_checkpointing else ''}"
+    return f"{plan.compute.backend}{extra}{', activation checkpointing' if recompute else ''}"

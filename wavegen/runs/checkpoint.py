@@ -82,12 +82,12 @@ class Checkpoint:
 
     @property
     def is_for_use_only(self) -> bool:
-        """Whether no training can go on from here."""
+        """Whether no training can be resumed from it."""
         return not self.weights
 
 
 class _Document(BaseModel):
-    """The metadata's shape."""
+    """The schema of the metadata."""
 
     step: int = Field(ge=0)
     config: str = Field(max_length=LARGEST_CONFIG)
@@ -97,7 +97,9 @@ class _Document(BaseModel):
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write atomically: a temporary file in the same folder, fsync, rename. A kill leaves the old file or the new.
+    """Write a checkpoint atomically: a temporary file in the same folder, fsync, rename.
+
+    A kill leaves the old file or the new one.
 
     Raises:
         CheckpointError: the file cannot be written; what was there before stays.
@@ -165,7 +167,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def widened(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Numbers of ``BFLOAT16`` as float32; others as they are."""
+    """Return numbers of ``BFLOAT16`` as float32, others as they are."""
     return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32) if array.dtype == BFLOAT16 else array
 
 
@@ -204,12 +206,12 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
 
 
 def _word(text: object) -> str:
-    """What a file says, on a terminal: short, and its control characters escaped."""
+    """Return text from a file as a terminal may show it: short, its control characters escaped."""
     return repr(str(text)[:60])[1:-1]
 
 
 def _serialized(tensors: Arrays, metadata: dict[str, str]) -> bytes:
-    """A safetensors file."""
+    """Return the bytes of a safetensors file."""
     from safetensors.numpy import save
 
     narrow = [name for name, array in tensors.items() if array.dtype == BFLOAT16]
@@ -218,7 +220,7 @@ def _serialized(tensors: Arrays, metadata: dict[str, str]) -> bytes:
 
 
 def _with_bfloat16(path: Path, narrow: list[str]) -> Arrays:
-    """The tensors of a safetensors file of which some are bfloat16, a type that its reader for NumPy refuses."""
+    """Return the tensors of a file of which some are bfloat16, a type that safetensors' reader for NumPy refuses."""
     from safetensors.numpy import load
 
     tensors: Arrays = load(_renamed(path.read_bytes(), narrow, "U16"))
@@ -226,7 +228,7 @@ def _with_bfloat16(path: Path, narrow: list[str]) -> Arrays:
 
 
 def _renamed(content: bytes, names: list[str], dtype: str) -> bytes:
-    """A safetensors file in which some tensors' numbers are said to be of another type, as wide."""
+    """Return a safetensors file whose header calls some tensors' type by another name, of the same width."""
     begin = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:begin])
     for name in names:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from wavegen.config import Config
 from wavegen.errors import UsageError
 from wavegen.model.building import parameter_shapes
-from wavegen.model.shapes import check_weights
+from wavegen.model.shapes import check_weights, fold_weight_norm
 from wavegen.runs.checkpoint import BFLOAT16, Checkpoint
 from wavegen.text import printable
 
@@ -20,7 +20,7 @@ EXPORT_PRECISIONS = ("float32", "bfloat16")
 
 
 def goes_to_onnx(path: Path, precision: str) -> bool:
-    """Whether a file's name asks for a step in ONNX, and not for a checkpoint.
+    """Return whether a file's name asks for a step in ONNX, and not for a checkpoint.
 
     Raises:
         UsageError: it asks for neither, or there is no such precision of what it asks for.
@@ -34,9 +34,10 @@ def goes_to_onnx(path: Path, precision: str) -> bool:
 
 
 def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
-    """What ``generate``, ``evaluate``, ``inspect`` and ``--init-from`` need of a checkpoint.
+    """Return what ``generate``, ``evaluate``, ``inspect`` and ``--init-from`` need of a checkpoint.
 
-    The manifest of clips is left out, and with it the paths of the folder and of a list of held-out clips.
+    Weight normalization is folded into plain weights. The manifest of clips is left out, and with it the paths of the
+    folder and of a list of held-out clips.
 
     Args:
         checkpoint: of a training.
@@ -48,6 +49,7 @@ def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
     """
     _check_precision(precision)
     check_weights(checkpoint.average, parameter_shapes(checkpoint.config))
+    checkpoint = fold_checkpoint(checkpoint)
     average = dict(checkpoint.average)
     if precision == "bfloat16":
         average = {name: _narrowed(array) if array.ndim > 1 else array for name, array in average.items()}
@@ -55,6 +57,14 @@ def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
     if isinstance(config.data.validation, str):
         config = config.with_values("data", validation=Config().data.validation)
     return replace(checkpoint, config=config, weights={}, average=average, moments=({}, {}), manifest=[])
+
+
+def fold_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the same model with plain averaged weights where a training has directions and gains; needs no torch."""
+    if not checkpoint.config.model.weight_norm:
+        return checkpoint
+    config = checkpoint.config.with_values("model", weight_norm=False)
+    return replace(checkpoint, config=config, average=fold_weight_norm(checkpoint.average))
 
 
 def _check_precision(precision: str) -> None:

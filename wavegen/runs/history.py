@@ -162,5 +162,5 @@ def read_history(path: Path) -> History:
 
 
 def finite(value: float | None) -> float | None:
-    """Return the value, or None where it is not finite: JSON has no word for that."""
+    """Return the value, or None where it is not finite: JSON cannot hold that."""
     return value if value is not None and math.isfinite(value) else None

@@ -80,12 +80,12 @@ class RunFolder:
         write_atomically(self.config_file, config_yaml.encode())
 
     def numbered_checkpoints(self) -> list[tuple[int, Path]]:
-        """The step and the path of each numbered checkpoint, oldest first."""
+        """Return the step and the path of each numbered checkpoint, oldest first."""
         files = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
         return sorted((int(match[1]), path) for path in files if (match := _STEP_FILE.fullmatch(path.name)))
 
     def step_checkpoints(self) -> list[Path]:
-        """The numbered checkpoints, oldest first."""
+        """Return the numbered checkpoints, oldest first."""
         return [path for _, path in self.numbered_checkpoints()]
 
     def save(self, checkpoint: Checkpoint, keep_last: int) -> Path:
@@ -113,14 +113,14 @@ class RunFolder:
         save_checkpoint(checkpoint, self.best_checkpoint)
 
     def audition_file(self, step: int) -> Path:
-        """Where the audition of a step is written."""
+        """Return the file for the audition of a step."""
         return self.auditions / f"step-{step:08d}.wav"
 
     def load_newest(self) -> tuple[Checkpoint, list[str]]:
-        """The newest checkpoint that is whole.
+        """Load the newest checkpoint that is whole.
 
         Returns:
-            It, and a sentence for each newer one that is damaged.
+            The checkpoint, and a sentence for each newer one that is damaged.
 
         Raises:
             UsageError: the folder has no checkpoint, or it is one itself; or the newest is for use only.
@@ -166,7 +166,7 @@ class RunFolder:
         return None if was_full else problem
 
     def _write_lines(self) -> str | None:
-        """Write the lines that are kept, all or none; a sentence if the disk is full."""
+        """Write the lines that are kept, all or none; return a sentence if the disk is full."""
         if not self._unwritten:
             return None
         try:
@@ -186,7 +186,7 @@ class RunFolder:
         return None
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; what a kill cut short, or a fault of the disk left, is left out."""
+        """Yield the lines of ``metrics.jsonl``; what a kill or a fault of the disk damaged is left out."""
         if not self.metrics_file.is_file():
             return
         with self.metrics_file.open(encoding="utf-8", errors="replace") as file:
@@ -199,7 +199,7 @@ class RunFolder:
                     yield with_current_keys(entry)
 
     def prepare(self, config_yaml: str, step: int) -> None:
-        """Make the folder ready to go on from a step: its configuration, and metrics and checkpoints up to there.
+        """Make the folder ready to resume at a step: its configuration, and metrics and checkpoints up to there.
 
         Newer checkpoints, which are damaged, are renamed to ``*.damaged``: they must not count among the newest.
 
@@ -217,7 +217,7 @@ class RunFolder:
             ) from None
 
     def cut_metrics(self, step: int) -> None:
-        """Leave out of ``metrics.jsonl`` what came after a step."""
+        """Cut ``metrics.jsonl`` back to a step."""
         kept = [entry for entry in self.metrics() if entry["step"] <= step]
         write_atomically(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
@@ -232,7 +232,7 @@ def run_of(source: str) -> RunFolder:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a path is a run's folder."""
+    """Return whether a path is a run's folder."""
     try:
         return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
     except (OSError, ValueError):
@@ -240,7 +240,7 @@ def is_run(path: Path) -> bool:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a path means: a run's best, else its newest; or the file itself.
+    """Return the checkpoint that a path stands for: a run's best, else its newest; or the file itself.
 
     The bare name ``demo`` means the model that wavegen ships, unless a run or a file of that name is there.
 

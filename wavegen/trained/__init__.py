@@ -13,7 +13,7 @@ from wavegen.trained.generating import SamplingOptions
 from wavegen.trained.model import Label
 from wavegen.trained.scoring import Scoring
 from wavegen.trained.series import Forecasting
-from wavegen.training.observer import Observer
+from wavegen.training.progress import Observer
 
 __all__ = ["Label", "SamplingOptions", "TrainedModel", "load", "train"]
 

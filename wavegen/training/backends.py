@@ -1,7 +1,10 @@
 """The ways to compute a step's loss and gradients; they give the same numbers but for rounding.
 
-A batch is worked through in slices, whose gradients are added in order: gradient accumulation. Slicing changes
-nothing, because the loss is a sum over targets divided by their number in the whole batch.
+    L = (1 / N) sum over real targets of -ln p(x[t] | x[<t])        N: the real targets of the whole batch, all ranks
+
+Because N does not depend on who computes a term, a batch may be cut into slices whose gradients are added (gradient
+accumulation), and slices may go to other ranks: the sum is the same. They are added in order, so that its rounding is
+the same too, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -28,15 +31,16 @@ from wavegen.model.fused.stack import FusedStack
 from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
 from wavegen.model.wavenet import HEAD_ROWS, WaveNet
+from wavegen.training.compute import Compute
 from wavegen.training.distributed import ALONE, Group, explain_distributed_errors
 from wavegen.training.dropout import Dropout
-from wavegen.training.settling import runs_in_slices
 
-Slice = tuple[Tensor, Tensor, Tensor, Condition | None]  # inputs, targets, is_real, condition of some windows
+# Of b windows: inputs (b, context + T), targets (b, T), is_real (b, T), and their condition.
+Slice = tuple[Tensor, Tensor, Tensor, Condition | None]
 
 
 class Backend(Protocol):
-    """Computes gradients of one model."""
+    """A way to compute the gradients of one model."""
 
     def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
         """Differentiate the loss of a batch.
@@ -46,28 +50,34 @@ class Backend(Protocol):
             n_targets: what the sum of the losses is divided by: the real targets of the whole batch.
 
         Returns:
-            The negative log-likelihood in nats, summed over the whole batch's real targets and divided by
-            ``n_targets``; and its gradient for each of ``model.parameters()``.
+            L in nats, of the whole batch, and its gradient for each of ``model.parameters()``, in their order.
 
         Raises:
             ProcessDied: another process does not respond.
         """
 
 
-def build_backend(config: Config, model: Network, group: Group = ALONE) -> Backend:
-    """The backend that a frozen configuration names, for a model on its device."""
-    settings = config.training
-    slices, recompute = -(-int(settings.accumulation) // group.size), settings.activation_checkpointing
-    if settings.backend == "fused":
-        return FusedBackend(cast(WaveNet, model), settings.precision, slices, recompute, int(settings.threads), group)
-    if runs_in_slices(config, next(model.parameters()).device):
-        return RecurrentBackend(model, settings.precision, slices, int(settings.threads), group)
-    dropout = Dropout(settings.seed, config.model.dropout) if config.model.dropout else None
-    return TorchBackend(model, settings.precision, slices, recompute, settings.backend == "compile", group, dropout)
+def build_backend(config: Config, compute: Compute, model: Network, group: Group = ALONE) -> Backend:
+    """Build the backend of a plan, for a model on its device.
+
+    Args:
+        config: of the model.
+        compute: of all processes together.
+        model: whose gradients are taken.
+        group: the processes that share each step.
+    """
+    own, recompute = compute.share(group.size), config.training.activation_checkpointing
+    if compute.backend == "fused":
+        return FusedBackend(cast(WaveNet, model), own.precision, own.accumulation, recompute, own.threads, group)
+    if compute.side_by_side:
+        return RecurrentBackend(model, own.precision, own.accumulation, own.threads, group)
+    dropout = Dropout(config.training.seed, config.model.dropout) if config.model.dropout else None
+    is_compiled = compute.backend == "compile"
+    return TorchBackend(model, own.precision, own.accumulation, recompute, is_compiled, group, dropout)
 
 
 class TorchBackend:
-    """The model as it is written, differentiated by autograd, on any device.
+    """A model as it is written, differentiated by autograd, on any device.
 
     Args:
         model: whose gradients are taken.
@@ -94,9 +104,9 @@ class TorchBackend:
         if compiled:
             self.loss.compile()
         if group.size > 1:
-            # Looking for unused parameters keeps it from ordering its messages anew after the first step: sums of three
-            # and more would then be rounded differently after a resume. Where there are none it warns about that, in
-            # C++: so there is one, outside of the model.
+            # find_unused_parameters keeps DDP from regrouping its buckets after the first step: sums of three ranks and
+            # more would then be rounded differently after a resume. Where every parameter is used DDP warns about it,
+            # in C++: so there is an unused one, outside of the model.
             self.loss.register_parameter("unused", nn.Parameter(next(model.parameters()).new_zeros(1)))
             self.loss = DistributedDataParallel(self.loss, process_group=group.channel, find_unused_parameters=True)
 
@@ -121,15 +131,16 @@ class TorchBackend:
             if self.dropout is not None:
                 dropped = self.dropout.of_items(self.model, items, n_steps, device)
             item = items.stop
-            with self._talking(part is last):
+            with self._all_reducing(part is last):  # DDP sums what the slices before have left in `grad` too
                 loss = self._loss(_moved(part, device), dropped) / n_targets
-                (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # DDP divides by the size
-            nats += float(loss.detach())
+                # DDP averages over ranks; L is a sum, so each rank's part is multiplied by their number first
+                (loss * self.group.size).backward()  # type: ignore[no-untyped-call]
+            nats += float(loss.detach())  # note: on a GPU this waits for the slice
         return self.group.all_reduce_sum(nats), [p.grad for p in self.model.parameters() if p.grad is not None]
 
     @contextmanager
-    def _talking(self, wanted: bool) -> Iterator[None]:
-        """Add up the processes' gradients in this backward pass, or not yet."""
+    def _all_reducing(self, wanted: bool) -> Iterator[None]:
+        """Sum the ranks' gradients in this backward pass, or not yet."""
         if not isinstance(self.loss, DistributedDataParallel):
             yield
         elif not wanted:
@@ -141,7 +152,7 @@ class TorchBackend:
 
 
 class _SummedLoss(nn.Module):
-    """A model with its loss, as one module that DistributedDataParallel and ``torch.compile`` can take hold of."""
+    """A model with its loss, as one module: DistributedDataParallel and ``torch.compile`` each wrap a module."""
 
     def __init__(self, model: Network, precision: str, recompute: bool) -> None:
         super().__init__()
@@ -155,17 +166,18 @@ class _SummedLoss(nn.Module):
         condition: Condition | None,
         dropped: Dropped | None = None,
     ) -> Tensor:
-        """The sum of the losses of some windows' real targets."""
+        """Return the sum of the losses of some windows' real targets, in nats."""
         options = {"recompute": self.recompute, "dropped": dropped} if self.recompute or dropped is not None else {}
         with autocast(inputs.device, self.precision):
-            parameters = self.model(inputs, condition, **options)
+            parameters = self.model(inputs, condition, **options)  # (b, T, P), P numbers of each distribution
+        # the loss in float32, outside of autocast; `where` and not a product: 0 * inf would be nan
         return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()
 
 
 class SlicedBackend(ABC):
-    """The slices of a batch side by side on a CPU, each computed by one thread from beginning to end.
+    """A backend that computes the slices of a batch side by side on a CPU, each on one thread from beginning to end.
 
-    Slices are added in order: the result does not depend on the number of threads.
+    Threads that shared each product would wait for each other after every one; with a slice each they meet once a step.
 
     Args:
         precision: of the matrix products, float32 or bfloat16.
@@ -186,19 +198,19 @@ class SlicedBackend(ABC):
             work = deque(self.pool.submit(self.of_slice, part, n_targets) for part in parts)
             try:
                 nats, total = work.popleft().result()
-                while work:  # in order, each let go of as soon as it is added
+                while work:  # in the order of the batch, whichever is done first; each is freed once it is added
                     loss, gradients = work.popleft().result()
                     nats += loss
                     total = _add(total, gradients)
             finally:
                 for one in work:
                     one.cancel()
-                wait(work)  # after an error or Ctrl-C: nobody computes in these buffers any more
+                wait(work)  # after an error or Ctrl-C: no thread computes in these buffers any more
         return self.group.all_reduce_gradients(nats, total)
 
     @abstractmethod
     def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
-        """The loss and the gradients of some windows; called by several threads at a time."""
+        """Return the loss and the gradients of some windows; several threads call it at a time."""
 
 
 class RecurrentBackend(SlicedBackend):
@@ -219,7 +231,13 @@ class RecurrentBackend(SlicedBackend):
 
 
 class FusedBackend(SlicedBackend):
-    """The residual blocks as one operation in the core's cache, the head in stretches.
+    """A backend for WaveNets: the residual blocks as one operation in the core's cache, the head in stretches.
+
+    Autograd sees three pieces, which meet at two tensors, so that each can be differentiated by what is best for it:
+
+        h    = embed(x), g = V c           autograd
+        skip = blocks(h, g)                ``wavegen.model.fused``: its own backward pass
+        L    = loss(head(skip))            autograd, ``HEAD_ROWS`` targets at a time
 
     Args:
         model: on the CPU.
@@ -236,7 +254,8 @@ class FusedBackend(SlicedBackend):
         super().__init__(precision, slices, threads, group)
         self.model, self.recompute = model, recompute
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self.stacks: SimpleQueue[dict[int, FusedStack]] = SimpleQueue()  # each thread's workspaces, by windows
+        # Workspaces by number of windows, a dictionary for each thread: allocated once, as large as the activations.
+        self.stacks: SimpleQueue[dict[int, FusedStack]] = SimpleQueue()
         for _ in range(self.threads):
             self.stacks.put({})
         keep_freed_memory()
@@ -256,8 +275,12 @@ class FusedBackend(SlicedBackend):
         if size not in stacks:
             stacks[size] = FusedStack(model.residual_blocks, model.skip, self.dtype, self.recompute)
         with autocast(inputs.device, self.precision):
+            # Phase 1, blocks: (b, context + T) classes -> (T b, S) summed skips, time-major: row t b + i is target t of
+            # window i
             skip = stacks[size](model.embed(inputs), size, model.gate_rows(condition))
+            # Phase 2, head: L and dL/dskip, (T b, S); targets (b, T) -> (T b,) in the same order
             nats, dskip, dhead = self._head(skip.detach(), targets.t().reshape(-1), is_real.t().reshape(-1), n_targets)
+        # Phase 3, back through the blocks: dL/dw = (dskip/dw)^T dL/dskip for all that lies below the skips
         modules = [model.input, *model.blocks, model.skip, *([model.conditioning] if model.conditioning else [])]
         below = [parameter for module in modules for parameter in module.parameters()]
         gradients = dict(zip(below, torch.autograd.grad(skip, below, dskip), strict=True)) | dhead
@@ -266,13 +289,23 @@ class FusedBackend(SlicedBackend):
     def _head(
         self, skip: Tensor, targets: Tensor, is_real: Tensor, n_targets: int
     ) -> tuple[float, Tensor, dict[nn.Parameter, Tensor]]:
-        """The loss, and its gradients with respect to the summed skips and the head's parameters."""
+        """Differentiate the head and the loss, stretch by stretch: all logits at once would not fit the cache.
+
+        Args:
+            skip: (T b, S) summed skips.
+            targets: (T b,) classes.
+            is_real: (T b,) bool.
+            n_targets: N.
+
+        Returns:
+            L of these targets, dL/dskip, and the gradients of the head's parameters.
+        """
         parameters = [*self.model.head.parameters(), *self.model.output.parameters()]
         dskip, nats, total = torch.empty_like(skip), 0.0, None
         for first in range(0, len(skip), HEAD_ROWS):
             rows = slice(first, first + HEAD_ROWS)
-            here = skip[rows].requires_grad_()
-            losses = self.model.distribution.loss(self.model.predict(here), targets[rows])
+            here = skip[rows].requires_grad_()  # (R, S), R = HEAD_ROWS or what is left
+            losses = self.model.distribution.loss(self.model.predict(here), targets[rows])  # (R,)
             loss = torch.where(is_real[rows], losses, 0.0).sum() / n_targets
             dskip[rows], *gradients = torch.autograd.grad(loss, [here, *parameters])
             total = _add(total, gradients)
@@ -282,7 +315,7 @@ class FusedBackend(SlicedBackend):
 
 
 def slices_of(batch: Batch, n: int) -> list[Slice]:
-    """Cut a batch into at most n parts of (nearly) equal size."""
+    """Cut a batch into at most n slices, along its windows, whose sizes differ by one at most."""
     whole = (batch.inputs, batch.targets, batch.is_real, *(batch.condition or (None, None, None)))
     parts = [_split(array, min(n, len(batch.inputs))) for array in whole]
     return [
@@ -296,7 +329,7 @@ def _split(array: npt.NDArray[Any] | None, n: int) -> Sequence[Any]:
 
 
 def _moved(part: Slice, device: torch.device) -> Slice:
-    """A slice on a device."""
+    """Copy a slice to a device."""
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
@@ -308,7 +341,7 @@ def _moved(part: Slice, device: torch.device) -> Slice:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:
-    """Where matrix products run in the precision."""
+    """Return the context in which matrix products run in the precision."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 

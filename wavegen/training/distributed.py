@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wavegen.device import is_out_of_memory
 from wavegen.errors import TrainingError, UsageError, WavegenError
 
 if TYPE_CHECKING:
@@ -232,8 +233,6 @@ ALONE = Group()
 @contextmanager
 def explain_distributed_errors() -> Iterator[None]:
     """Turn PyTorch's message about a process that is gone into one line."""
-    from wavegen.training.memory import is_out_of_memory
-
     try:
         yield
     except RuntimeError as error:

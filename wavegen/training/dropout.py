@@ -1,4 +1,4 @@
-"""Which of a block's outputs a training step leaves out (dropout: Srivastava et al., 2014)."""
+"""Dropout of the blocks' outputs, as a function of the seed and the window (Srivastava et al., 2014)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ import torch
 from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
 
-LEVELS = 1 << 16  # a draw is one of so many: the rate is met to within 1/131,072
+LEVELS = 1 << 16  # of a draw, 2 bytes: the rate is met to within 1/131,072
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """What is left out of each window: a pure function of (seed, item), so that slices and processes change nothing.
+    """The masks of each window: a pure function of (seed, item), so that slices, ranks and resuming change nothing.
+
+        z <- z mask / (1 - rate),   mask ~ Bernoulli(1 - rate)        for each step and channel of each block's output z
 
     Args:
         seed: of the training.
-        rate: the share that is left out; what stays is divided by the share that stays.
+        rate: the share of zeros.
     """
 
     seed: int
     rate: float
 
     def of_items(self, model: Network, items: Sequence[int], n_steps: int, device: torch.device) -> Dropped:
-        """What is left out of some windows.
+        """Draw the masks of some windows.
 
         Args:
-            model: whose blocks' outputs it is.
+            model: whose blocks' outputs are masked.
             items: the windows' numbers in the training stream.
             n_steps: of each window's input.
             device: of the model.
@@ -41,11 +43,12 @@ class Dropout:
         threshold = round(self.rate * LEVELS)
         masks = [np.empty((n, len(items), channels), np.bool_) for n, channels in model.dropout_shapes(n_steps)]
         for column, item in enumerate(items):
-            # a key of its own: epochs are shuffled by (seed, number) without one
+            # (seed, item) as a spawn key: epochs are shuffled by (seed, number) without one, and shall not share draws
             sequence = np.random.SeedSequence(self.seed, spawn_key=(item,))
             random = np.random.Generator(np.random.Philox(sequence))
-            for mask in masks:
+            for mask in masks:  # (steps, windows, channels), time-major as the blocks' rows
                 draws = random.integers(LEVELS, size=(len(mask), mask.shape[2]), dtype=np.uint16)
                 mask[:, column] = draws >= threshold
+        # (steps, windows, channels) -> (steps windows, channels)
         kept = [torch.from_numpy(mask).flatten(0, 1).to(device, non_blocking=True) for mask in masks]
         return Dropped(kept, LEVELS / (LEVELS - threshold))

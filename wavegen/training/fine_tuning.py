@@ -1,4 +1,4 @@
-"""Starting from another network's averaged weights: what fits, what is new, and what is left behind.
+"""Fine-tuning: start from another network's averaged weights, as far as they fit.
 
 Conditions may differ. A row of the labels' embedding belongs to a label by its name, and of the projection's columns
 some belong to labels and some to mel frames: what both networks have is taken over, piece by piece. A new piece of the
@@ -32,13 +32,13 @@ SAME_SHAPES_OTHER_MEANING = (
 
 
 def check_source(name: str, source: Checkpoint, config: Config, notice: Callable[[str], None]) -> None:
-    """Make sure that a network can start from another one's averaged weights, and say what does not come from there.
+    """Make sure that a network can start from another one's averaged weights, and report what does not come from it.
 
     Args:
-        name: what to call the other one.
+        name: of the other one, for messages.
         source: the other one.
         config: of the new network, with its labels.
-        notice: is told what was kept, what is new and what is left behind.
+        notice: called with what was kept, what is new and what is not used.
 
     Raises:
         ModelError: it is of another kind, or a piece that both have is of another shape.
@@ -75,10 +75,10 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
 
 
 def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
-    """A network's own first weights, with another one's averaged weights in place of the pieces that both have.
+    """Return a network's own first weights, with another one's averaged weights in place of the pieces that both have.
 
     Args:
-        source: the other one; `check_source` has looked at it.
+        source: the other one, checked by ``check_source``.
         own: of the new network.
         config: of the new network.
     """
@@ -94,7 +94,7 @@ def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
 
 
 def _match_weight_norm(source: Checkpoint, config: Config) -> Arrays:
-    """A network's averaged weights, with directions and gains where the new network has them, and nowhere else."""
+    """Return a network's averaged weights, as directions and gains where the new network has these."""
     plain = fold_weight_norm(source.average)
     return with_gains(plain, parameter_shapes(config)) if config.model.weight_norm else plain
 
@@ -112,7 +112,7 @@ def _report_copied(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str
 
 
 def _pieces(weights: Arrays, config: Config) -> Arrays:
-    """Weights by name, the projection cut into the columns of each kind of condition."""
+    """Return weights by name, the projection cut into the columns of each kind of condition."""
     pieces = dict(weights)
     if PROJECTION in pieces:
         projection, first = pieces.pop(PROJECTION), 0
@@ -127,10 +127,10 @@ def _columns(kind: str) -> str:
 
 
 def _tensor(piece: str) -> str:
-    """The name of the tensor that a piece belongs to."""
+    """Return the name of the tensor that a piece belongs to."""
     return piece.partition(" (")[0]
 
 
 def _each(piece: str, array: npt.NDArray[Any]) -> tuple[int, ...]:
-    """A piece's shape, or that of one label's row."""
+    """Return a piece's shape, or that of one label's row."""
     return array.shape[1:] if piece == LABELS else array.shape

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wavegen.config import Config
 from wavegen.model.building import build_model
 from wavegen.model.network import SliceShape
+from wavegen.training.compute import Compute
 
 if TYPE_CHECKING:
     import torch
@@ -66,15 +67,15 @@ def _given_back(folder: Path) -> int:
     return 0
 
 
-def training_bytes(config: Config, precision: str) -> int:
+def training_bytes(config: Config, compute: Compute) -> int:
     """Peak memory of a training step, above that of the imported libraries.
 
     What is kept of each layer until the backward pass, the logits with their softmax and its gradient, and all copies
     of the parameters.
 
     Args:
-        config: settled.
-        precision: of the matrix products, float32 or bfloat16.
+        config: of the training.
+        compute: how each step is computed.
 
     Returns:
         Bytes.
@@ -83,10 +84,10 @@ def training_bytes(config: Config, precision: str) -> int:
 
     with torch.device("meta"):
         model = build_model(config)
+    is_fused, word = compute.backend == "fused", 2 if compute.precision == "bfloat16" else 4
     training = config.training
-    is_fused, word = training.backend == "fused", 2 if precision == "bfloat16" else 4
     part = SliceShape(
-        windows=-(-int(training.batch_size) // int(training.accumulation)),
+        windows=-(-compute.batch_size // compute.accumulation),
         targets=training.window_targets,
         word=word,
         fused=is_fused,
@@ -95,25 +96,16 @@ def training_bytes(config: Config, precision: str) -> int:
         condition_rows=_condition_rows(config, model.receptive_field - 1 + training.window_targets),
     )
     parameters = 4 * PARAMETER_COPIES * model.n_parameters
-    side_by_side = min(int(training.threads), int(training.accumulation)) if is_fused or model.has_memory else 1
-    activations = side_by_side * model.activation_bytes(part)
+    at_a_time = min(compute.threads, compute.accumulation) if compute.side_by_side else 1
+    activations = at_a_time * model.activation_bytes(part)
     if is_fused:
-        gradients = 4 * (side_by_side + 1) * model.n_parameters
+        gradients = 4 * (at_a_time + 1) * model.n_parameters
         return parameters + gradients + activations + WORKING_BYTES + (PRODUCT_BYTES if word == 2 else 0)
     return int(ALLOCATOR_SLACK * (parameters + activations)) + WORKING_BYTES
 
 
 def _condition_rows(config: Config, steps: int) -> int:
-    """Rows that the condition of a window has."""
+    """Return the rows that the condition of a window has."""
     if config.mel.n_mels is not None:
         return (steps // config.mel.hop_length + 8) * config.mel.upsampling
     return 2 if config.n_labels else 0
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory could not be had, on whichever device."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -1,6 +1,7 @@
-"""The optimizer: Muon for the matrices between the first layer and the last, AdamW for everything else.
+"""The optimizer, its schedule and the running average of the weights.
 
-Or AdamW or NAdam (Dozat, 2016) for all.
+Muon for the matrices between the first layer and the last, AdamW for everything else; or AdamW or NAdam (Dozat, 2016)
+for all.
 
 Muon (K. Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) takes the momentum of a matrix's gradient
 and makes all its singular values about 1 before it is applied, so that directions which are rarely seen are learnt as
@@ -12,7 +13,9 @@ gains, which do not decay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +27,8 @@ from wavegen.model.network import MatrixGroup, Network
 from wavegen.runs.checkpoint import Arrays
 
 MUON_MOMENTUM = 0.95
-# p(s) = a s + b s^3 + c s^5 sends singular values in (0, 1] to about 1 when it is applied five times (Jordan et al.)
+# p(s) = a s + b s^3 + c s^5 sends singular values in (0, 1] to about 1 when it is applied five times. The coefficients
+# maximize the slope a at 0, so that small values grow fastest (Jordan et al., "Muon", 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 ADAM_BETAS = (0.9, 0.99)
@@ -32,7 +36,10 @@ NADAM_EPSILON = 1e-7
 
 
 class Optimizer:
-    """Updates a model's parameters from their gradients.
+    """Update a model's parameters from their gradients.
+
+        AdamW, NAdam   w <- w - rate (m / (sqrt(v) + eps) + decay w)
+        Muon           w <- w - rate (scale orthogonalized(m) + decay w)
 
     Args:
         model: whose parameters are updated in place.
@@ -45,14 +52,17 @@ class Optimizer:
         self.matrix_rate, self.rate = settings.matrix_learning_rate, settings.learning_rate
         self.weight_decay = settings.weight_decay
         grouped = {parameter for group in self.groups for parameter in group.parameters}
+        # Decay is for matrices between layers. Biases, gains and the tables that describe a class, a label or a frame
+        # are free: a row that is seldom looked up would decay at every step, and be learnt at few.
         entry = set(model.input.parameters())
-        if model.conditioning is not None:  # what describes a label or a frame; the projection is a matrix like others
+        if model.conditioning is not None:  # the projection is a matrix like others
             entry |= set(model.conditioning.parameters()) - {model.conditioning.projection}
         rest = [parameter for parameter in model.parameters() if parameter not in grouped]
         decayed = [p for p in rest if p.dim() > 1 and p not in entry]
         free = [p for p in rest if p.dim() <= 1 or p in entry]
         adam_groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
         self.adam: torch.optim.Optimizer
+        # lr is set at each step; `fused` updates all parameters in one pass over their memory
         if settings.optimizer == "nadam":
             self.adam = torch.optim.NAdam(adam_groups, lr=1.0, eps=NADAM_EPSILON, decoupled_weight_decay=True)
         else:
@@ -74,7 +84,10 @@ class Optimizer:
     # --- state --------------------------------------------------------------------------------------------------
 
     def moments(self) -> tuple[Arrays, Arrays]:
-        """The first and the second moment of each parameter that has one, copied."""
+        """Return the first and the second moment of each parameter that has one, copied.
+
+        AdamW and NAdam have both; Muon's momentum is a first moment without a second.
+        """
         first: Arrays = {}
         second: Arrays = {}
         for parameter, state in self.adam.state.items():
@@ -86,7 +99,7 @@ class Optimizer:
         return first, second
 
     def restore(self, moments: tuple[Arrays, Arrays], updates: int) -> None:
-        """Take over what ``moments`` returned after so many updates, but not another kind of optimizer's."""
+        """Restore what ``moments`` returned after so many updates; what another kind of optimizer left is ignored."""
         in_adam = {parameter for group in self.adam.param_groups for parameter in group["params"]}
         for parameter, name in self.names.items():
             if parameter in in_adam and name in moments[1]:
@@ -106,7 +119,7 @@ class Optimizer:
 
 
 def _momentum_product(nadam: torch.optim.NAdam, updates: int) -> Tensor:
-    """The product of NAdam's momentum schedule over so many updates, rounded as it rounds it.
+    """Return the product of NAdam's momentum schedule over so many updates, rounded as it rounds it.
 
     mu[t] = beta1 (1 - 0.96^(t decay) / 2)        (Dozat, 2016, as torch.optim.NAdam has it)
     """
@@ -126,10 +139,14 @@ class _Muon:
 
     def step(self, rate: float, weight_decay: float) -> None:
         """Move along the orthogonalized momentum, with Nesterov's look ahead."""
+        # (n, *shape): parameters of one shape are one batch of matrix products
         gradients = torch.stack([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        # m <- mu m + (1 - mu) g, then Nesterov's look ahead: the direction is mu m + (1 - mu) g again
         self.momentum.lerp_(gradients, 1.0 - MUON_MOMENTUM)
         direction = orthogonalized(self.group.cut(gradients.lerp_(self.momentum, MUON_MOMENTUM)))
         rows, columns = direction.shape[1:]
+        # An orthogonal matrix of more rows than columns has entries of mean square 1/rows: sqrt(rows / columns) gives
+        # outputs of all shapes a change of the same size (Jordan et al.)
         size = rate * self.group.scale * max(1.0, rows / columns) ** 0.5
         torch._foreach_mul_(self.parameters, 1.0 - rate * weight_decay)
         torch._foreach_add_(self.parameters, list(self.group.join(direction).unbind()), alpha=-size)
@@ -149,11 +166,13 @@ def orthogonalized(matrices: Tensor) -> Tensor:
         (n, rows, columns); zero where a matrix is zero.
     """
     a, b, c = NEWTON_SCHULZ
+    # X X^T is the smaller square matrix when X is wide
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
+    # the Frobenius norm bounds the largest singular value: all are in (0, 1]; of a zero matrix 1e-12 keeps 0
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-12)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        square = x @ x.mT
+        square = x @ x.mT  # (n, r, r), r = min(rows, columns)
         x = a * x + torch.baddbmm(square, square, square, beta=b, alpha=c) @ x
     result: Tensor = x.mT if tall else x
     return result
@@ -166,5 +185,48 @@ def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
-    """Scale all gradients so that their norm is the limit at most; returns the norm that they had."""
+    """Scale all gradients so that their norm is the limit at most: g <- g min(1, limit / |g|); return the norm |g|."""
     return float(torch.nn.utils.clip_grad_norm_(list(parameters), limit))
+
+
+def schedule_factor(
+    step: int, *, warmup_steps: int, total_steps: int, schedule: Literal["cosine", "constant"]
+) -> float:
+    """Return a step's share of the peak learning rates: a linear warm-up, then half a cosine down to 0, or constant.
+
+        warm-up  (step + 1) / (warmup_steps + 1)
+        cosine   (1 + cos(pi p)) / 2,   p = (step + 1/2 - warmup_steps) / (total_steps - warmup_steps)
+
+    Args:
+        step: from 0.
+        warmup_steps: length of the warm-up.
+        total_steps: where the cosine ends.
+        schedule: what follows the warm-up.
+
+    Returns:
+        A number in (0, 1]; never exactly 0, so that the last step still counts.
+    """
+    warmup = min(1.0, (step + 1) / (warmup_steps + 1))
+    if schedule == "constant":
+        return warmup
+    progress = min(1.0, max(0.0, (step + 0.5 - warmup_steps) / max(1, total_steps - warmup_steps)))
+    # cos^2(pi p / 2) = (1 + cos(pi p)) / 2, but does not round to 0 at the end of a long training
+    return warmup * math.cos(0.5 * math.pi * progress) ** 2
+
+
+@torch.no_grad()
+def update_ema(average: Network, model: Network, decay: float, updates: int) -> None:
+    """Move the averaged weights towards the trained ones.
+
+        average[n] = sum_i decay^(n-i) w[i] / sum_i decay^(n-i)        (bias-corrected, as Adam's moments:
+                                                                        Kingma and Ba, 2015, section 3)
+
+    Args:
+        average: moved in place; validation, auditions and everything after training use it.
+        model: the trained weights after this update.
+        decay: of the weights' age, in updates.
+        updates: n, counted from 1.
+    """
+    # average[n] = average[n-1] + share (w[n] - average[n-1]): the first update takes the weights as they are (share 1)
+    share = (1.0 - decay) / (1.0 - decay**updates) if decay > 0 else 1.0
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)

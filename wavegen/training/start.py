@@ -1,4 +1,8 @@
-"""Starting a training, and going on with one: from a configuration and a folder to a trainer that is ready."""
+"""Start a training, or resume one: configuration -> corpus -> plan -> trainer.
+
+Rank 0 plans, and one broadcast gives the others its plan and the weights. Whatever can be wrong is found before a file
+is written.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,12 @@ from wavegen.data.corpus import Corpus, manifest_differences
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
-from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint
 from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
-from wavegen.training.freeze import fit_schedule, freeze
-from wavegen.training.observer import Observer
-from wavegen.training.settling import runs_in_slices
+from wavegen.training.plan import Plan, resolve_plan, runs_side_by_side, shortened_warmup
+from wavegen.training.progress import Observer
 from wavegen.training.task_registry import read_corpus, with_corpus
 from wavegen.training.trainer import Trainer
 
@@ -28,8 +31,8 @@ DataProgress = Callable[[int, int], None]
 
 FEWEST_STEPS = 200  # of sound; with fewer, a model hardly leaves the noise that it begins with
 
-# What may differ between a run and the wish to go on with it, without being asked twice: another length is the
-# ordinary case, and how often things are looked at or kept changes nothing in the training.
+# What may differ between a run and the request to resume it without --accept-changes: another length is the ordinary
+# case, and how often a training is validated or saved changes nothing in it.
 HARMLESS = {
     f"training.{key}"
     for key in (
@@ -44,61 +47,8 @@ HARMLESS = {
         "timeout_seconds",
     )
 }
-# What decides a network's shape, or what goes into it and comes out.
+# What decides a network's shape, or the meaning of its inputs and outputs.
 OF_THE_NETWORK = ("model.", "quantization.", "output.", "mel.", "data.label", "audio.sample_rate_hz")
-
-
-def _begin(
-    config: Config,
-    corpus: Corpus[Any],
-    run: RunFolder,
-    group: Group,
-    observers: Sequence[Observer],
-    notice: Notice,
-    source: Checkpoint | None = None,
-) -> Trainer:
-    """Begin a training: freeze its configuration and make its run folder.
-
-    Args:
-        config: as the user gave it.
-        corpus: what to train and validate on.
-        run: does not exist yet.
-        group: the processes that share the work.
-        observers: are told what happens.
-        notice: is told what the user should know.
-        source: whose averaged weights to start from; None for fresh ones.
-
-    Raises:
-        UsageError: the run folder has something in it.
-    """
-    config = fit_schedule(_frozen(group.all_or_none(lambda: with_corpus(config, corpus)), corpus, group, notice))
-    if not config.is_series and int(config.training.steps or 0) < FEWEST_STEPS:
-        notice(
-            f"{config.training.steps:,} steps are too few to learn much: expect noise; give more --minutes or --steps"
-        )
-    torch.manual_seed(config.training.seed)
-    model = build_model(config)
-    own = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    load_weights(model, group.broadcast(own if source is None else weights_from(source, own, config)))
-    group.all_or_none(lambda: run.create(config.to_yaml()) if group.is_main else None)
-    group.mark_started()
-    group.set_timeout(config.training.timeout_seconds)
-    return Trainer(config, corpus, model.to(group.device), run, observers, group)
-
-
-def _frozen(config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -> Config:
-    """The configuration with everything decided, by rank 0 for all."""
-    assert group.device is not None
-    device = group.device
-    frozen = group.all_or_none(lambda: freeze(config, corpus, device, notice, group) if group.is_main else None)
-    return group.broadcast(frozen) or config
-
-
-def _shared_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus[Any]:
-    """The recordings, decoded by one process of each machine, the same for all."""
-    corpus = group.first_on_each_machine(lambda: read_corpus(config, progress))
-    group.check_same("recordings", repr(corpus.manifest()))
-    return corpus
 
 
 def start_run(
@@ -110,15 +60,15 @@ def start_run(
     progress: DataProgress | None = None,
     init_from: Path | None = None,
 ) -> Trainer:
-    """Begin a training from a configuration alone; everything that can be wrong is looked at before a file is made.
+    """Begin a training.
 
     Args:
-        config: names the folder of recordings, among the rest.
+        config: as the user gave it; names the folder of recordings, among the rest.
         run: a folder that does not exist yet.
         group: the processes that share the work.
-        observers: are told what happens.
-        notice: is told what the user should know.
-        progress: of reading the corpus.
+        observers: called with what happens.
+        notice: called with messages for the user.
+        progress: of reading the corpus: called with (files done, files in all).
         init_from: a run or a checkpoint whose averaged weights to start from; of its conditions what matches.
 
     Raises:
@@ -133,10 +83,22 @@ def start_run(
         return None if init_from is None else load_checkpoint(find_checkpoint(init_from))
 
     source = group.all_or_none(lambda: look() if group.is_main else None)
-    corpus = _shared_corpus(config, group, progress)
-    config = group.all_or_none(lambda: with_corpus(config, corpus))
-    group.all_or_none(lambda: None if source is None else check_source(f"{init_from}", source, config, notice))
-    return _begin(config, corpus, run, group, observers, notice, source)
+    corpus = _read_corpus(config, group, progress)
+
+    def plan_start() -> tuple[Plan, Arrays]:
+        complete = with_corpus(config, corpus)
+        if source is not None:
+            check_source(f"{init_from}", source, complete, notice)
+        plan = resolve_plan(complete, corpus, _device(group), notice, group)
+        plan = plan.with_training(warmup_steps=shortened_warmup(config.training.warmup_steps, plan.steps))
+        if plan.steps < FEWEST_STEPS and not config.is_series:
+            notice(f"{plan.steps:,} steps are too few to learn much: expect noise; give more --minutes or --steps")
+        weights = _first_weights(plan.config, source)
+        run.create(plan.config.to_yaml())
+        return plan, weights
+
+    plan, weights = group.on_main(plan_start)
+    return _build_trainer(plan, weights, corpus, run, group, observers)
 
 
 def resume_run(
@@ -148,34 +110,81 @@ def resume_run(
     notice: Notice,
     progress: DataProgress | None = None,
 ) -> Trainer:
-    """Go on with a run from its newest whole checkpoint.
+    """Resume a run from its newest whole checkpoint.
 
     Args:
         run: the run's folder.
-        requested: what the call asks for, given what was frozen.
-        accept_changes: go on although the configuration or the folder differs from what was frozen.
+        requested: from the stored configuration to the one that the call asks for; called on rank 0.
+        accept_changes: resume although the configuration or the folder differs from what was stored.
         group: the processes that share the work.
-        observers: are told what happens.
-        notice: is told what the user should know.
-        progress: of reading the corpus.
+        observers: called with what happens.
+        notice: called with messages for the user.
+        progress: of reading the corpus: called with (files done, files in all).
 
     Raises:
         UsageError: there is nothing to resume, or something differs; the message lists what.
         CheckpointError: no checkpoint is whole.
     """
-    newest = group.broadcast(group.all_or_none(lambda: run.load_newest() if group.is_main else None))
-    assert newest is not None
-    checkpoint, damaged = newest
-    for sentence in damaged:
-        notice(sentence)
-    config, changes = group.all_or_none(lambda: _requested_changes(run, checkpoint, requested))
-    corpus = _shared_corpus(config, group, progress)
-    changes += manifest_differences(checkpoint.manifest, corpus.manifest())
-    group.all_or_none(lambda: None if accept_changes else _raise_on_changes(run, changes))
-    config = group.all_or_none(lambda: with_corpus(config, corpus))
-    for change in changes:
-        notice(f"changed: {change}")
-    return _restored(checkpoint, config, corpus, run, group, observers, notice)
+
+    def look() -> tuple[Checkpoint, Config, list[str]]:
+        checkpoint, damaged = run.load_newest()
+        for sentence in damaged:
+            notice(sentence)
+        return checkpoint, *_requested_changes(run, checkpoint, requested)
+
+    checkpoint, config, changes = group.on_main(look)
+    corpus = _read_corpus(config, group, progress)
+
+    def plan_rest() -> Plan:
+        all_changes = changes + manifest_differences(checkpoint.manifest, corpus.manifest())
+        if not accept_changes:
+            _raise_on_changes(run, all_changes)
+        complete = with_corpus(config, corpus)
+        for change in all_changes:
+            notice(f"changed: {change}")
+        plan = _resumed_plan(checkpoint, complete, corpus, group, notice)
+        _check_steps(run, plan.steps, checkpoint)  # minutes have become steps
+        run.prepare(plan.config.to_yaml(), checkpoint.step)
+        return plan
+
+    plan = group.on_main(plan_rest)
+    trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group, observers)
+    trainer.restore(checkpoint)
+    then = "" if plan.config.training.schedule == "constant" else "; the learning rate falls to 0 at the last one"
+    notice(f"resumed at step {checkpoint.step:,} of {plan.steps:,}{then}")
+    return trainer
+
+
+def _read_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus[Any]:
+    """Read the corpus, which one process of each machine decodes; it has to be the same for all."""
+    corpus = group.first_on_each_machine(lambda: read_corpus(config, progress))
+    group.check_same("recordings", repr(corpus.manifest()))
+    return corpus
+
+
+def _build_trainer(
+    plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group, observers: Sequence[Observer]
+) -> Trainer:
+    group.mark_started()
+    group.set_timeout(plan.config.training.timeout_seconds)
+    model = build_model(plan.config)
+    load_weights(model, weights)
+    return Trainer(plan, corpus, model.to(_device(group)), run, observers, group)
+
+
+def _first_weights(config: Config, source: Checkpoint | None) -> Arrays:
+    """Draw a network's first weights from the seed, and replace what another network has."""
+    torch.manual_seed(config.training.seed)
+    own = {name: parameter.detach().numpy() for name, parameter in build_model(config).named_parameters()}
+    return own if source is None else weights_from(source, own, config)
+
+
+def _device(group: Group) -> torch.device:
+    assert group.device is not None  # ``process_group`` sets it
+    return group.device
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------
 
 
 def _raise_on_changes(run: RunFolder, changes: list[str]) -> None:
@@ -189,16 +198,16 @@ def _raise_on_changes(run: RunFolder, changes: list[str]) -> None:
 def _requested_changes(
     run: RunFolder, checkpoint: Checkpoint, requested: Callable[[Config], Config]
 ) -> tuple[Config, list[str]]:
-    """The configuration to go on with, and what in it is not as it was frozen."""
-    frozen = checkpoint.config
-    config = requested(frozen).as_frozen(frozen)
-    warmup = frozen.training.warmup_steps
-    shortened = fit_schedule(config.with_values("training", steps=frozen.training.steps)).training.warmup_steps
-    if shortened == warmup or (config.training.warmup_steps > warmup and checkpoint.step >= warmup):
+    """Return the configuration to resume with, and what in it differs from the stored one."""
+    stored = checkpoint.config
+    config = requested(stored).as_frozen(stored)
+    warmup, wanted = stored.training.warmup_steps, config.training.warmup_steps
+    shortened = shortened_warmup(wanted, stored.training.steps or 0)
+    if shortened == warmup or (wanted > warmup and checkpoint.step >= warmup):
         # the start shortened the same request, or the warm-up is over
         config = config.with_values("training", warmup_steps=warmup)
-    _check_steps(run, config, checkpoint)
-    changes = [line for line in differences(frozen, config) if line.partition(":")[0] not in HARMLESS]
+    _check_steps(run, config.training.steps, checkpoint)
+    changes = [line for line in differences(stored, config) if line.partition(":")[0] not in HARMLESS]
     if impossible := [line for line in changes if line.startswith(OF_THE_NETWORK)]:
         raise UsageError(
             f"{run.path}: these keys cannot change within a run: {'; '.join(impossible)}; "
@@ -207,52 +216,36 @@ def _requested_changes(
     return config, changes
 
 
-def _check_steps(run: RunFolder, config: Config, checkpoint: Checkpoint) -> None:
-    """Make sure that a training does not end before the step that it goes on from."""
-    steps = config.training.steps
+def _check_steps(run: RunFolder, steps: int | None, checkpoint: Checkpoint) -> None:
+    """Make sure that a training does not end before the step that it resumes at."""
     if steps is not None and steps < checkpoint.step:
         raise UsageError(
             f"{run.path}: is already at step {checkpoint.step:,}; expected more steps than that, found {steps:,}"
         )
 
 
-def _restored(
-    checkpoint: Checkpoint,
-    config: Config,
-    corpus: Corpus[Any],
-    run: RunFolder,
-    group: Group,
-    observers: Sequence[Observer],
-    notice: Notice,
-) -> Trainer:
-    assert group.device is not None
-    device = group.device
+def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -> Plan:
+    """Plan the rest of a training: what was decided stays, unless the processes or the device are others."""
+    stored, device, anew = checkpoint.config.training, _device(group), dict[str, Any]()
     if checkpoint.metrics.get("processes", 1) != group.size:
-        frozen = checkpoint.config.training
-        keys = ("threads", "accumulation") if runs_in_slices(checkpoint.config, device) else ()
-        kept = {key: getattr(frozen, key) for key in keys}
-        anew = [key for key, value in kept.items() if getattr(config.training, key) == value]
-        notice(f"on {group.size} processes now{': chosen anew: ' if anew else ''}{' and '.join(anew)}")
-        config = config.with_values("training", **dict.fromkeys(anew, "auto"))
+        # with slices side by side these decide how many there are, and with it what is rounded when they are added
+        deciding = ("threads", "accumulation") if runs_side_by_side(config, stored.backend, device) else ()
+        keys = [key for key in deciding if getattr(config.training, key) == getattr(stored, key)]
+        notice(f"on {group.size} processes now{': chosen anew: ' if keys else ''}{' and '.join(keys)}")
+        anew |= dict.fromkeys(keys, "auto")
     if config.training.backend == "fused" and device.type != "cpu":
         notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen anew")
-        config = config.with_values("training", backend="auto", accumulation="auto")
+        anew |= {"backend": "auto", "accumulation": "auto"}
     most_steps, is_additional = config.training.steps, config.training.minutes is not None
     if is_additional:  # minutes on top of what was trained; --steps is the total all the same
-        config = config.with_values("training", steps=None)
-    config = _frozen(config, corpus, group, notice)
-    if is_additional:
-        steps, frozen = checkpoint.step + int(config.training.steps or 0), checkpoint.config.training
+        anew["steps"] = None
+    plan = resolve_plan(config.with_values("training", **anew), corpus, device, notice, group)
+    if not is_additional:
+        return plan
+    steps = checkpoint.step + plan.steps
+    return plan.with_training(
+        steps=min(steps, most_steps or steps),
         # what is validated on stays: figures before and after compare
-        kept = {key: getattr(frozen, key) for key in ("validation_seconds", "audition_seconds")}
-        config = config.with_values("training", steps=min(steps, most_steps or steps), **kept)
-    group.all_or_none(lambda: _check_steps(run, config, checkpoint))  # minutes have become steps
-    group.all_or_none(lambda: run.prepare(config.to_yaml(), checkpoint.step) if group.is_main else None)
-    group.mark_started()
-    group.set_timeout(config.training.timeout_seconds)
-    model = build_model(config).to(device)
-    trainer = Trainer(config, corpus, model, run, observers, group)
-    trainer.restore(checkpoint)
-    then = "" if config.training.schedule == "constant" else "; the learning rate falls to 0 at the last one"
-    notice(f"resumed at step {checkpoint.step:,} of {trainer.total_steps:,}{then}")
-    return trainer
+        validation_seconds=stored.validation_seconds,
+        audition_seconds=stored.audition_seconds,
+    )

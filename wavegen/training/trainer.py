@@ -16,28 +16,23 @@ import torch
 from torch import Tensor
 
 from wavegen.audio.write import AudioWriter
-from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
-from wavegen.device import torch_threads
+from wavegen.device import is_out_of_memory, torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.model.network import Network, load_weights
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.backends import build_backend
 from wavegen.training.distributed import ALONE, Group, ProcessDied, RemoteError
-from wavegen.training.ema import update_ema
-from wavegen.training.memory import is_out_of_memory
-from wavegen.training.observer import Observer
-from wavegen.training.optimizer import Optimizer, clip_gradients
-from wavegen.training.progress import Progress
-from wavegen.training.schedule import schedule_factor
+from wavegen.training.optimizer import Optimizer, clip_gradients, schedule_factor, update_ema
+from wavegen.training.plan import Plan
+from wavegen.training.progress import Observer, Progress
 from wavegen.training.signals import Interrupted, StopRequest
 from wavegen.training.task_registry import build_task
 from wavegen.training.validation import Validator
 
-# So many steps in a row without a finite loss are no accident: every window of a small corpus can hold a bad sample
-# once, but a network that has diverged does not come back.
+# A single bad recording makes a few losses infinite. A network that has diverged does not come back.
 LARGEST_NON_FINITE_STREAK = 20
 
 
@@ -45,36 +40,33 @@ class Trainer:
     """One training of one model on one corpus.
 
     Args:
-        config: frozen: no value is ``auto``, steps and labels are known.
+        plan: all decisions of the training.
         corpus: training and validation clips.
         model: with its first weights, on the device.
         run: an existing folder.
-        observers: are told what happens.
+        observers: called with what happens.
         group: the processes that share the work.
     """
 
     def __init__(
         self,
-        config: Config,
+        plan: Plan,
         corpus: Corpus[Any],
         model: Network,
         run: RunFolder,
         observers: Sequence[Observer] = (),
         group: Group = ALONE,
     ) -> None:
-        settings = config.training
-        if settings.steps is None:
-            raise ValueError("expected a frozen configuration, found no steps")
-        self.config, self.settings, self.total_steps = config, settings, settings.steps
+        self.plan, self.config, self.settings = plan, plan.config, plan.config.training
         self.corpus, self.run, self.observers = corpus, run, observers
         self.group = group
         self.model = model
         self.device = next(model.parameters()).device
         self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
-        self.optimizer = Optimizer(model, settings)
-        self.task = build_task(config, corpus)
+        self.optimizer = Optimizer(model, self.settings)
+        self.task = build_task(self.config, corpus)
         self.windows = self.task.windows(model)
-        self.backend = build_backend(config, model, group)
+        self.backend = build_backend(self.config, plan.compute, model, group)
         self.progress = Progress(processes=group.size)
         self.stop_request = StopRequest()
         self.validator = Validator(self.task, group, self.stop_request, self._on_validation_progress)
@@ -89,10 +81,10 @@ class Trainer:
         Raises:
             Interrupted: after Ctrl-C or SIGTERM; the state is saved.
             ProcessDied: another process of this training is gone; the state is saved.
-            CheckpointError: the first or the last checkpoint, or an interruption's, cannot be written.
-            TrainingError: the loss is not finite again and again; the last good checkpoint stays.
+            CheckpointError: the first or the last checkpoint, or that of an interruption, cannot be written.
+            TrainingError: the loss was not finite many times in a row; the last good checkpoint stays.
         """
-        with self.stop_request, torch_threads(int(self.settings.threads)), ThreadPoolExecutor(1, "windows") as pool:
+        with self.stop_request, torch_threads(self.plan.compute.threads), ThreadPoolExecutor(1, "windows") as pool:
             try:
                 if self.group.is_main:  # at every start: the recordings may be others
                     self.progress.recordings = self.task.recording_profile()
@@ -100,10 +92,10 @@ class Trainer:
                     self._save()  # so that a run can be resumed from its first moment on
                 coming = self._prepare(pool, self.progress.step)
                 while True:
-                    with suppress(Interrupted):  # here; all stop together
+                    with suppress(Interrupted):  # of this process; all stop together, below
                         self._run_scheduled()
                     self._check_stop_request()
-                    if self.progress.step >= self.total_steps:
+                    if self.progress.step >= self.plan.steps:
                         break
                     batch, n_targets = coming.result()
                     coming = self._prepare(pool, self.progress.step + 1)  # while this one is trained on
@@ -122,28 +114,33 @@ class Trainer:
             raise Interrupted(stop_signal)
 
     def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
-        return pool.submit(self._batch, step * int(self.settings.batch_size))
+        return pool.submit(self._batch, step * self.plan.compute.batch_size)
 
     def _batch(self, first: int) -> tuple[Batch, int]:
-        """This process's windows of a batch, and the number of real targets in all of it."""
-        size = int(self.settings.batch_size)
+        """Return this process's windows of a batch, and the number of real targets in all of it.
+
+        Window i of step s is window s batch_size + i of the stream, whoever computes it: resuming needs the step alone.
+        """
+        size = self.plan.compute.batch_size
         own = self.group.share(size)
         n_targets = self.windows.n_targets(first, size)
         if own:
             return self.windows.batch(first + own.start, len(own)), n_targets
-        idle = self.windows.batch(first, 1)  # more processes than windows: this one keeps the others company
+        # more processes than windows: this one computes a window that does not count, as every rank has to all-reduce
+        idle = self.windows.batch(first, 1)
         return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real), idle.condition, first), n_targets
 
     def _step(self, batch: Batch, n_targets: int) -> None:
-        """One optimizer step on one batch."""
+        """Make one optimizer step on one batch."""
         began = time.perf_counter()
         settings, progress = self.settings, self.progress
         factor = schedule_factor(
             progress.step,
             warmup_steps=settings.warmup_steps,
-            total_steps=self.total_steps,
+            total_steps=self.plan.steps,
             schedule=settings.schedule,
         )
+        # L = (1 / n_targets) sum of -ln p over the whole batch, and dL/dw; the same on all ranks
         loss, gradients = self._gradients(batch, max(1, n_targets))
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
@@ -151,7 +148,7 @@ class Trainer:
         norm = clip_gradients(self.model.parameters(), limit)
         figure = loss * self.task.loss_scale
         finite = math.isfinite(figure) and math.isfinite(norm)
-        if finite:
+        if finite:  # otherwise nothing moves: one nan in a moment would stay for good
             self.optimizer.step(factor)
             progress.updates += 1
             progress.targets += n_targets
@@ -202,7 +199,7 @@ class Trainer:
 
     def _run_scheduled(self) -> None:
         """Validate, audition and save where this step asks for it and it was not done before an interruption."""
-        step, settings, last = self.progress.step, self.settings, self.progress.step >= self.total_steps
+        step, settings, last = self.progress.step, self.settings, self.progress.step >= self.plan.steps
         if step == 0:
             return
         validate = (step % settings.validate_every == 0 or last) and bool(self.corpus.validation)
@@ -233,7 +230,7 @@ class Trainer:
         if improved:
             progress.best_loss, progress.best_step = figure, progress.step
             saved = self._try(lambda: self._save_best(self.checkpoint()))
-            if not self.group.broadcast(saved):  # all have the same best: they act on it together
+            if not self.group.broadcast(saved):  # only rank 0 saves, and all ranks keep the same best
                 progress.best_loss, progress.best_step = best  # the next one may be saved
         self._write_metrics(entry)
         self._notify(lambda observer: observer.on_validation(entry))
@@ -288,7 +285,7 @@ class Trainer:
             self._notice(problem)
 
     def _try(self, write: Callable[[], object]) -> bool:
-        """Write a checkpoint on the way; a failure is told, and training goes on: the next save may succeed."""
+        """Write a checkpoint on the way; a failure is reported, and training continues: the next save may succeed."""
         try:
             write()
         except CheckpointError as error:
@@ -316,7 +313,7 @@ class Trainer:
     # --- state --------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
-        """The whole state, as arrays."""
+        """Return the whole state, as arrays."""
         return Checkpoint(
             config=self.config,
             step=self.progress.step,
@@ -329,7 +326,7 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over the state of a checkpoint of the same model.
+        """Restore the state of a checkpoint of the same model.
 
         Raises:
             CheckpointError: its tensors do not fit the model.

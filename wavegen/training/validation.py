@@ -1,4 +1,4 @@
-"""Validation: what held-out clips cost, computed by all processes of a training together."""
+"""Validation: the loss of held-out clips, computed by all processes of a training together."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from wavegen.training.task import Task
 
 
 class Validation(NamedTuple):
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
-        figure: what a prediction costs on average.
-        clips: that it was found on.
+        figure: the mean loss of a prediction.
+        clips: that were scored.
         facts: for ``metrics.jsonl``.
     """
 
@@ -32,7 +32,7 @@ class Validation(NamedTuple):
 
 
 class Validator:
-    """Scores held-out clips; each process takes its share of them.
+    """Score held-out clips, of which each process takes its share.
 
     Args:
         task: that is trained on.
@@ -69,7 +69,7 @@ class Validator:
         return Validation(figure, clips, facts | self.task.validation_length(clips))
 
     def figure(self, network: Network, clips: Sequence[Any]) -> float:
-        """What a network costs for each prediction; it does not depend on the number of processes.
+        """Return a network's mean loss; it does not depend on the number of processes.
 
         Raises:
             Interrupted: a process was asked to stop.
@@ -84,9 +84,10 @@ class Validator:
             self.stop_request.check()
 
         costs: list[float] | None = None
-        with suppress(Interrupted):  # here; all stop together
+        with suppress(Interrupted):  # of this process; all stop together, below
             costs = self.task.summed_losses(network, own, scored)
-        by_clip = [0.0] * len(clips)  # in the order of the clips: the sum does not depend on the processes
+        # added in the order of the clips, so that the sum is rounded the same on any number of ranks
+        by_clip = [0.0] * len(clips)
         for rank, theirs in enumerate(self.group.gather(costs)):
             if theirs is None:
                 raise Interrupted(self.stop_request.signal_number or signal.SIGTERM)
@@ -94,7 +95,7 @@ class Validator:
         return sum(by_clip) / sum(map(self.task.n_predictions, clips))
 
     def precision_costs(self, network: Network, clips: Sequence[Any], figure: float) -> dict[str, float]:
-        """How many bits/sample each lower precision of sampling adds.
+        """Return how many bits/sample each lower precision of sampling adds.
 
         Args:
             network: in float32.
@@ -108,7 +109,7 @@ class Validator:
 
 
 def in_lower_precisions(network: Network) -> Iterator[tuple[str, Network]]:
-    """A network as each lower precision has it; only the fused engine has some, and only for WaveNets of sound."""
+    """Yield a network in each lower precision; only the fused engine has some, and only for WaveNets of sound."""
     if not network.runs_fused or not network.classes:
         return
     exact = folded(network)  # it is plain weights that are rounded
