@@ -24,8 +24,8 @@ demo: $(INSTALLED)  ## train on the shipped recordings for minutes, write new au
 	$(RUN)/wavegen evaluate demo/run --summary
 	$(RUN)/wavegen generate demo/run -o demo/new.wav --seconds 5 --seed 1 --best-of 4
 	$(RUN)/wavegen inspect demo/new.wav --plot demo/new.png
-	@$(RUN)/python -c 'import pathlib, sys, wavegen; model = wavegen.load("demo/run"); \
-		(clip,) = model.read_clips([pathlib.Path("demo/new.wav")], print); \
+	@$(RUN)/python -c 'import soundfile, sys, wavegen; model = wavegen.load("demo/run"); \
+		clip = soundfile.read("demo/new.wav", dtype="float32")[0]; \
 		sys.exit("; ".join(map(str, model.faults(clip))) or 0)'
 	@echo
 	@echo 'new sound:      demo/new.wav'

@@ -20,11 +20,11 @@ import typer
 
 from command_line import COMMAND, Process, n_steps, run_alone, run_interpreter, wait_until, wavegen
 from trainings import assert_same_state, newest
+from wavegen.api import load
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.cli import app
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
-from wavegen.trained import load
 
 TINY_YAML = """
 audio:
@@ -194,10 +194,13 @@ def test_generate_one_shots(home, tmp_path):
     assert len(list(tmp_path.glob("many-*.wav"))) == 3
     prime = home / "recordings" / "clip 1.flac"
     for more, words in [
-        (["--best-of", "2"], "--one-shot: expected a finite --seconds and neither --best-of nor --with-prime"),
+        (
+            ["--best-of", "2"],
+            "--one-shot: expected a finite --seconds, and no --best-of, --prime, --mel or --mel-from beside",
+        ),
         (["--seconds", "inf"], "--one-shot: expected a finite --seconds"),
         (["--prime", prime, "--with-prime"], "--one-shot: expected a finite --seconds"),
-        (["--prime", prime], "--one-shot: begins after silence; leave out --prime, --mel and --mel-from"),
+        (["--prime", prime], "--one-shot: expected a finite --seconds"),
     ]:
         assert words in wavegen(*new, tmp_path / "none.wav", *more, exit_code=2).stderr
     assert not (tmp_path / "none.wav").exists()
@@ -276,7 +279,14 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
 def test_generate_hands_all_options_on(home, tmp_path):
     model = load(home / "runs" / "recordings", "cpu")
     recording = home / "recordings" / "clip 1.flac"
-    options = {"count": 2, "seed": 3, "temperature": 0.2, "top_k": 20, "top_p": 0.7, "prime": model.read(recording)}
+    options = {
+        "count": 2,
+        "seed": 3,
+        "temperature": 0.2,
+        "top_k": 20,
+        "top_p": 0.7,
+        "prime": model.load_clip(recording),
+    }
     words = [f"--{name.replace('_', '-')}={recording if name == 'prime' else value}" for name, value in options.items()]
     wavegen("generate", home / "runs/recordings", "--seconds", "0.1", "-o", tmp_path / "new.wav", *words)
     written = np.stack([soundfile.read(file, dtype="float32")[0] for file in sorted(tmp_path.glob("new-*.wav"))])
@@ -746,7 +756,7 @@ def voices(tmp_path_factory):
 def test_generate_by_label(voices, tmp_path):
     new = ["generate", voices / "labels", "--seconds", "0.1", "--seed", "0", "-o"]
     done = wavegen(*new, tmp_path / "default.wav")
-    assert "label: anna; --label chooses another" in done.stderr
+    assert "label: anna (the default; the model knows anna, bert)" in done.stderr
     wavegen(*new, tmp_path / "clip.wav", "--label", "anna", "--label", "anna=0.4,bert=0.6", "--count", "3")
     clips = [soundfile.read(tmp_path / f"clip-{i}.wav")[0] for i in (1, 2, 3)]
     assert np.array_equal(clips[0], soundfile.read(tmp_path / "default.wav")[0])
@@ -791,7 +801,7 @@ def test_evaluate_under_conditions(voices, tmp_path):
     shutil.copy(voices / "recordings" / "bert" / "0.wav", other)
     done = wavegen("evaluate", voices / "labels", other, exit_code=2)
     assert f"error: {other}: expected it in a folder named as one of this model's labels, anna, bert" in done.stderr
-    assert "say which with --label NAME" in done.stderr
+    assert "give the label of all files instead" in done.stderr
     wavegen("evaluate", voices / "labels", other, "--label", "bert")
     mixed = json.loads(wavegen("evaluate", voices / "labels", other, "--label", "anna=0.3,bert=0.7", "--json").stdout)
     assert [clip["label"] for clip in mixed["clips"]] == ["anna=0.3,bert=0.7"]

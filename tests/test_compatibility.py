@@ -35,7 +35,7 @@ def logits_of(model, classes, conditions):
 def test_a_checkpoint_gives_the_logits_that_it_gave(kind, expected):
     model = wavegen.load(OLD / f"{kind}.safetensors", "cpu")
     label = {"low": 0.25, "high": 0.75} if kind == "labels" else None
-    mel = model.mel_of(expected["mel/waveform"]) if kind == "mel" else None
+    mel = model.mel_spectrogram(expected["mel/waveform"]) if kind == "mel" else None
     condition = model.conditioner.to_generate(label, mel)
     found = logits_of(model, expected[f"{kind}/classes"], condition and [condition])
     np.testing.assert_allclose(found, expected[f"{kind}/logits"], atol=1e-4)

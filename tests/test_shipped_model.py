@@ -54,7 +54,7 @@ def test_it_is_the_small_presets_network():
 
 def test_it_makes_sound_without_a_word_of_doubt():
     model = wavegen.load("demo")
-    assert model.doubt() is None
+    assert model.undertrained_warning() is None
     clips = model.generate(2, count=2, seed=1)
     assert clips.shape == (2, 32000)
     assert np.isfinite(clips).all()
@@ -64,7 +64,7 @@ def test_it_makes_sound_without_a_word_of_doubt():
 
 def test_it_predicts_speech_that_it_never_heard():
     model = wavegen.load("demo")
-    bits = [model.score(model.read(SPEECH / f"{name}.flac")) for name in HELD_OUT]
+    bits = [model.score(model.load_clip(SPEECH / f"{name}.flac")) for name in HELD_OUT]
     assert max(bits) < ORDER_2_MARKOV
     assert np.mean(bits) < ORDER_2_MARKOV - 1
 

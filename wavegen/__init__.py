@@ -1,10 +1,11 @@
 """wavegen: train a WaveNet on a folder of recordings and generate new raw audio from it.
 
+    import soundfile
     import wavegen
 
-    model = wavegen.train("my_recordings", wavegen.load_config("small", ["training.minutes=30"]))
-    model = wavegen.load("runs/my_recordings")
-    clip = model.generate(seconds=5, temperature=1.03)[0]        # (T,) float32 at model.sample_rate_hz
+    model = wavegen.load("demo")          # or wavegen.train("my_recordings"), or wavegen.load("runs/my_recordings")
+    clip = model.generate(seconds=2, temperature=1.03)[0]          # (T,) float32 in [-1, 1]
+    soundfile.write("new.wav", clip, model.sample_rate_hz)
 
 Importing the package is light; torch is imported when one of its names is used.
 """
@@ -15,22 +16,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wavegen.api import TrainedModel as TrainedModel
+    from wavegen.api import load as load
+    from wavegen.api import train as train
     from wavegen.config import Config as Config
     from wavegen.config import load_config as load_config
     from wavegen.errors import WavegenError as WavegenError
-    from wavegen.trained import TrainedModel as TrainedModel
-    from wavegen.trained import load as load
-    from wavegen.trained import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "config",
-    "TrainedModel": "trained",
+    "TrainedModel": "api",
     "WavegenError": "errors",
-    "load": "trained",
+    "load": "api",
     "load_config": "config",
-    "train": "trained",
+    "train": "api",
 }
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavegen.errors import UsageError
+from wavegen.errors import ParameterError
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
         name: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UsageError: no such device here.
+        ParameterError: no such device here.
     """
     import torch
 
@@ -37,11 +37,13 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
-        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, found '{name}'")
+        raise ParameterError("device", f"expected auto, cpu, cuda or cuda:N, found '{name}'")
     if kind == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= n_devices:
-            raise UsageError(f"--device {name}: this machine has {n_devices} CUDA devices that torch can use; try cpu")
+            raise ParameterError(
+                "device", f"this machine has {n_devices} CUDA devices that torch can use", name, {"device": "cpu"}
+            )
     return torch.device(name)
 
 

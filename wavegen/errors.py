@@ -7,6 +7,7 @@
      |- ModelError          weights or logits are not finite, or do not fit together
      |- TrainingError       training cannot go on
      `- UsageError          exit code 2: the call itself is wrong
+         |- ParameterError  a parameter is out of its range, or not for this model; carries its name
          `- ConfigError     a configuration is wrong; carries every problem found
 
 Messages are one line: where, what was expected, what was found, what to do.
@@ -14,7 +15,7 @@ Messages are one line: where, what was expected, what was found, what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 
 class WavegenError(Exception):
@@ -56,6 +57,33 @@ class UsageError(WavegenError):
     """The call is wrong: an option's value, a combination, a missing or existing path."""
 
     exit_code = 2
+
+
+class ParameterError(UsageError):
+    """A parameter is out of its range, or not for this model: ``top_k: expected ..., found ...``.
+
+    The text names parameters as Python does. ``worded`` gives it with other names: those of the command line's options.
+
+    Args:
+        parameter: its name.
+        problem: what was expected, and what was found.
+        value: the parameter's, where the problem is that very value.
+        give: parameters, each with a value that would solve the problem.
+    """
+
+    def __init__(
+        self, parameter: str, problem: str, value: object = None, give: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(parameter, problem, value, give)
+        self.parameter, self.problem, self.value, self.give = parameter, problem, value, give or {}
+
+    def __str__(self) -> str:
+        return self.worded(lambda name, value: name if value is None else f"{name}={value!r}")
+
+    def worded(self, name: Callable[[str, object], str]) -> str:
+        """Return the message; ``name`` writes a parameter and its value, or a parameter alone where that is None."""
+        remedy = " or ".join(name(*each) for each in self.give.items())
+        return f"{name(self.parameter, self.value)}: {self.problem}" + (f"; give {remedy}" if remedy else "")
 
 
 class ConfigError(UsageError):

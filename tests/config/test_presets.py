@@ -38,8 +38,8 @@ def test_trains_and_generates(name, recordings, tmp_path):
     config = wavegen.load_config(name, MOMENT)
     model = wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
     assert model.labels == (("anna", "bert") if config.data.labels == "subfolders" else ())
-    recording = model.read(recordings / "anna" / "0.wav")
-    given = {"mel": model.mel_of(recording)} if config.mel.n_mels is not None else {}
+    recording = model.load_clip(recordings / "anna" / "0.wav")
+    given = {"mel": model.mel_spectrogram(recording)} if config.mel.n_mels is not None else {}
     clips = model.generate(0.01, count=2, **given)
     assert clips.shape == (2, 160)
     assert model.score(recording, label="bert" if model.labels else None) > 0
@@ -103,6 +103,6 @@ def test_the_textbooks_model_trains_and_forecasts_without_a_folder(tmp_path):
     config = wavegen.load_config("book-simple", ["training.steps=20"])
     assert wavegen.load_config("book-simple").training.steps == -(-10 * 7000 // 32)
     model = wavegen.train(config=config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
-    (first, *_) = model.held_out_series()
+    (first, *_) = model.series.held_out_series()
     assert model.forecast(first.values).shape == (10,)
     assert not (tmp_path / "run" / "auditions").exists()

@@ -35,7 +35,7 @@ def test_labels_are_mixed_by_weight(text, weights):
 
 @pytest.mark.parametrize("text", ["anna=", "anna=x", "=1", "anna=1,", "anna=1,bert", ",=", "anna=1,anna=2"])
 def test_what_is_no_label_says_what_is_expected(text):
-    with pytest.raises(UsageError, match="--label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '"):
+    with pytest.raises(UsageError, match="label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '"):
         parse_label(text)
 
 
@@ -46,16 +46,16 @@ def test_a_known_name_may_have_any_signs_in_it():
 @pytest.mark.parametrize(
     ("conditioner", "label", "frames", "text"),
     [
-        (SPEAKERS, {"dora": 1.0}, None, "--label: no such label 'dora'; this model knows anna, bert, carl"),
-        (SPEAKERS, None, None, "--label: expected one of anna, bert, carl, found none"),
-        (SPEAKERS, {"anna": -1.0, "bert": 2.0}, None, "--label: expected weights of 0 or more and not all 0"),
-        (SPEAKERS, {"anna": 0.0}, None, "--label: expected weights of 0 or more and not all 0"),
-        (SPEAKERS, {"anna": float("nan")}, None, "--label: expected weights of 0 or more and not all 0"),
-        (SPEAKERS, {"anna": float("inf")}, None, "--label: expected weights of 0 or more and not all 0"),
-        (SPEAKERS, {"anna": 1.0}, FRAMES, "--mel: this model is not conditioned on mel spectrograms; leave it out"),
-        (VOCODER, {"anna": 1.0}, FRAMES, "--label: this model has no labels; leave it out"),
-        (VOCODER, None, None, "expected --mel-from AUDIO or --mel FILE.npy, found neither"),
-        (PLAIN, {"anna": 1.0}, None, "--label: this model has no labels; leave it out"),
+        (SPEAKERS, {"dora": 1.0}, None, "label: no such label 'dora'; this model knows anna, bert, carl"),
+        (SPEAKERS, None, None, "label: expected one of anna, bert, carl, found none"),
+        (SPEAKERS, {"anna": -1.0, "bert": 2.0}, None, "label: expected weights of 0 or more and not all 0"),
+        (SPEAKERS, {"anna": 0.0}, None, "label: expected weights of 0 or more and not all 0"),
+        (SPEAKERS, {"anna": float("nan")}, None, "label: expected weights of 0 or more and not all 0"),
+        (SPEAKERS, {"anna": float("inf")}, None, "label: expected weights of 0 or more and not all 0"),
+        (SPEAKERS, {"anna": 1.0}, FRAMES, "mel: this model is not conditioned on mel spectrograms; leave it out"),
+        (VOCODER, {"anna": 1.0}, FRAMES, "label: this model has no labels; leave it out"),
+        (VOCODER, None, None, "mel: expected mel frames, which this model makes sound of, found none"),
+        (PLAIN, {"anna": 1.0}, None, "label: this model has no labels; leave it out"),
     ],
 )
 def test_what_is_missing_or_too_much_is_a_wrong_call(conditioner, label, frames, text):

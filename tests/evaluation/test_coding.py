@@ -140,7 +140,7 @@ def decoded(words, n_samples, predictor):
 )
 def test_coding_held_out_clips_takes_the_bits_that_evaluate_says(request, which, n_clips, n_samples, engine):
     model = request.getfixturevalue(which)
-    held_out = [clip._replace(classes=clip.classes[:n_samples]) for clip in model.held_out()[:n_clips]]
+    held_out = [clip._replace(classes=clip.classes[:n_samples]) for clip in model.clips.held_out()[:n_clips]]
     clips = np.stack([clip.classes for clip in held_out]).astype(np.int64)
     assert clips.shape == (n_clips, n_samples)
 

@@ -153,13 +153,13 @@ def test_without_temperature_the_lowest_of_equals_is_taken():
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"temperature": -0.5}, "--temperature: expected a number, 0 or more, found -0.5"),
-        ({"temperature": math.nan}, "--temperature: expected a number, 0 or more, found nan"),
-        ({"temperature": math.inf}, "--temperature: expected a number, 0 or more, found inf"),
-        ({"top_k": 0}, "--top-k: expected a whole number, 1 or more, up to 65536, found 0"),
-        ({"top_p": 0.0}, "--top-p: expected a number above 0 and at most 1, found 0"),
-        ({"top_p": 1.5}, "--top-p: expected a number above 0 and at most 1, found 1.5"),
-        ({"top_p": math.nan}, "--top-p: expected a number above 0 and at most 1, found nan"),
+        ({"temperature": -0.5}, "temperature: expected a number, 0 or more, found -0.5"),
+        ({"temperature": math.nan}, "temperature: expected a number, 0 or more, found nan"),
+        ({"temperature": math.inf}, "temperature: expected a number, 0 or more, found inf"),
+        ({"top_k": 0}, "top_k: expected a whole number, 1 or more, up to 65536, found 0"),
+        ({"top_p": 0.0}, "top_p: expected a number above 0 and at most 1, found 0"),
+        ({"top_p": 1.5}, "top_p: expected a number above 0 and at most 1, found 1.5"),
+        ({"top_p": math.nan}, "top_p: expected a number above 0 and at most 1, found nan"),
     ],
 )
 def test_a_value_out_of_range_is_a_wrong_call(values, text):

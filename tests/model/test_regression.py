@@ -72,7 +72,7 @@ def test_the_loss_is_the_mean_over_the_horizon(error, expected):
 
 
 def test_there_is_no_draw():
-    with pytest.raises(UsageError, match="--temperature, --top-k, --top-p: not with a model of series"):
+    with pytest.raises(UsageError, match="temperature, top_k and top_p: not with a model of series"):
         Regression(1).check(Truncation())
 
 

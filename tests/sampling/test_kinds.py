@@ -138,7 +138,7 @@ def test_a_step_leaves_its_buffers_where_they_are(kind):
 
 def test_the_fused_engine_is_for_wavenets():
     assert choose_engine("auto", "cpu", kind="stack") == "torch"
-    with pytest.raises(UsageError, match="runs WaveNets, and this model is a stack; give --engine torch"):
+    with pytest.raises(UsageError, match="engine='numba': it runs WaveNets, and this model is a stack"):
         choose_engine("numba", "cpu", kind="stack")
     with pytest.raises(UsageError, match="has float32 only"):
         choose_engine("auto", "cpu", "int8", kind="stack")

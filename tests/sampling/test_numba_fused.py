@@ -245,9 +245,12 @@ def test_a_large_dilation_costs_no_more_work_per_sample(random_model):
 def test_only_what_was_asked_for_is_used():
     assert choose_engine("auto", "cpu") == "numba"
     assert choose_engine("auto", "cuda") == "torch"
-    with pytest.raises(UsageError, match="--engine numba runs on the CPU, not on cuda"):
+    with pytest.raises(
+        UsageError,
+        match="engine='numba': it runs on the CPU, and the device is cuda; give device='cpu' or",
+    ):
         choose_engine("numba", "cuda")
-    with pytest.raises(UsageError, match="--precision int8: the torch engine has float32 only"):
+    with pytest.raises(UsageError, match="precision='int8': the torch engine has float32 only"):
         choose_engine("torch", "cpu", "int8")
-    with pytest.raises(UsageError, match="--precision: expected one of auto, float32, bfloat16, int8, found 'int4'"):
+    with pytest.raises(UsageError, match="precision: expected one of auto, float32, bfloat16, int8, found 'int4'"):
         choose_engine("auto", "cpu", "int4")

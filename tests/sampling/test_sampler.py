@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.errors import ModelError, UsageError
+from wavegen.errors import ModelError
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.sampler import Request, Sampler
@@ -173,26 +173,3 @@ def test_the_threads_are_given_back_after_an_error(random_model):
     with pytest.raises(ModelError):
         audio(model, Request(10), name="torch")
     assert torch.get_num_threads() == 2
-
-
-# --- errors ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ({"n_samples": 0}, "expected a length of one sample or more, found 0"),
-        ({"n_samples": -5}, "expected a length of one sample or more, found -5"),
-        ({"n_samples": 1, "count": 0}, "--count: expected a whole number, 1 or more, found 0"),
-        ({"n_samples": 1, "seed": -1}, "--seed: expected a whole number from 0 to 2^64 - 1, found -1"),
-        (
-            {"n_samples": 1, "seed": 2**64},
-            "--seed: expected a whole number from 0 to 2^64 - 1, found 18446744073709551616",
-        ),
-    ],
-)
-def test_a_request_out_of_range_is_a_wrong_call(values, text):
-    with pytest.raises(UsageError) as caught:
-        Request(**values)
-    assert str(caught.value) == text
-    assert caught.value.exit_code == 2

@@ -11,7 +11,7 @@ import soundfile
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation
-from wavegen.sampling.verdict import MOST_FRAMES, Fault, Verdict, in_words, remedy, unpredictable_db
+from wavegen.sampling.verdict import MOST_FRAMES, Fault, Verdict, in_words, unpredictable_db
 
 RATE_HZ = 16000
 SPEECH = sorted((Path(__file__).parent.parent / "data" / "speech").glob("*.flac"))
@@ -241,19 +241,6 @@ def test_a_profile_survives_a_checkpoint():
     assert RecordingProfile.from_dict(stored) == profile()
     clip = 0.05 * of_speech(5)
     assert faults(clip, recordings=RecordingProfile.from_dict(stored)) == faults(clip, recordings=profile())
-
-
-# --- what to do about it --------------------------------------------------------------------------------------------
-
-
-def test_the_remedy_cools_what_is_loud_and_trains_what_is_undertrained():
-    quiet, noise = Fault("level", "quiet", 2.0), Fault("noise", "3.0 s of noise from 0.0 s on", 3.0)
-    assert remedy([noise]) == "lower --temperature, or try --best-of 8, or train longer"
-    assert remedy([noise], is_best=True) == "lower --temperature, or train longer"
-    assert remedy([quiet]) == "try --best-of 8, or train longer"
-    assert remedy([quiet, noise], is_best=True) == "train longer"
-    assert remedy([noise], is_undertrained=True) == "train longer"
-    assert in_words([quiet, noise]) == "quiet; 3.0 s of noise from 0.0 s on"
 
 
 def test_recordings_that_begin_with_digital_silence_have_a_profile_to_judge_by():

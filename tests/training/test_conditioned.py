@@ -11,6 +11,7 @@ import torch
 
 from recordings import write_tones
 from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
+from wavegen.api import load
 from wavegen.config import load_config
 from wavegen.errors import DataError, ModelError, UsageError
 from wavegen.evaluation.evaluation import score_clips, total
@@ -22,7 +23,6 @@ from wavegen.report.samples import SampleRequest, generate_samples
 from wavegen.report.tables import print_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
-from wavegen.trained import load
 from wavegen.training import audio_task
 from wavegen.training.memory import training_bytes
 from wavegen.training.plan import resolve_compute
@@ -221,7 +221,7 @@ def test_each_label_sounds_like_its_recordings(voices, tmp_path):
     clips = trained.generate(1.0, count=2, labels=["anna", "carl"], temperature=0.6)
     assert pitch_hz(clips[0]) == pytest.approx(400, abs=20)
     assert pitch_hz(clips[1]) == pytest.approx(150, abs=20)
-    recording = trained.read(voices / "anna" / "0.wav")
+    recording = trained.load_clip(voices / "anna" / "0.wav")
     assert trained.score(recording, label="anna") < trained.score(recording, label="carl") - 0.1
 
 
@@ -232,8 +232,8 @@ def test_a_vocoder_follows_the_spectrogram(tmp_path):
     begin(tiny(folder, *keys, "training.steps=300", "training.ema_decay=0.95"), tmp_path / "run").fit()
     trained = load(tmp_path / "run", "cpu")
     for hz in (300, 700):
-        recording = trained.read(folder / str(hz) / "0.wav")
-        made = trained.generate(mel=trained.mel_of(recording), temperature=0.5)
+        recording = trained.load_clip(folder / str(hz) / "0.wav")
+        made = trained.generate(mel=trained.mel_spectrogram(recording), temperature=0.5)
         assert made.shape == (1, len(recording))
         assert pitch_hz(made[0]) == pytest.approx(hz, abs=30)
 
@@ -243,14 +243,15 @@ def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
     training = begin(tiny(voices, *keys, "training.steps=30", "training.learning_rate=0.02"), tmp_path / "run")
     training.fit()
     trained = load(training.run.step_checkpoints()[-1], "cpu")
-    clips = trained.held_out()
+    clips = trained.clips.held_out()
     scores = score_clips(trained.network, clips, trained.quantizer, None, lambda n: None)
     assert total(scores).bits_per_sample == pytest.approx(training.progress.validation["validation_loss"], abs=1e-4)
     files = [voices / clip.name for clip in clips]
     said = []
-    again = score_clips(trained.network, trained.read_all(files, said.append), trained.quantizer, None, lambda n: None)
+    again = trained.clips.load(files, said.append)
+    again = score_clips(trained.network, again, trained.quantizer, None, lambda n: None)
     assert [score.bits for score in again] == pytest.approx([score.bits for score in scores])
-    whole = trained.read_all([voices], said.append)
+    whole = trained.clips.load([voices], said.append)
     labels = {Path(clip.name).parent.name: clip.condition.label.tolist() for clip in whole}
     assert labels == {"anna": [1, 0], "carl": [0, 1]}
 
@@ -271,19 +272,19 @@ def test_a_file_without_a_known_label_has_to_be_given_one(voices, tmp_path):
     strange = tmp_path / "strange.wav"
     strange.write_bytes((voices / "anna" / "0.wav").read_bytes())
     where = rf"{strange}: expected it in a folder named as one of this model's labels, anna, carl, found it in"
-    with pytest.raises(UsageError, match=rf"{where} '{tmp_path.name}'; say which with --label NAME"):
-        trained.read_all([strange], print)
+    with pytest.raises(UsageError, match=rf"{where} '{tmp_path.name}'; give the label of all files instead"):
+        trained.clips.load([strange], print)
     (voices / "anna" / "inside").mkdir()
-    (clip,) = trained.read_all([voices / "anna" / "inside" / ".." / "0.wav"], print)
+    (clip,) = trained.clips.load([voices / "anna" / "inside" / ".." / "0.wav"], print)
     assert clip.condition.label.tolist() == [1, 0]
     for label, weights in (("carl", [0, 1]), ("anna=3,carl=1", [0.75, 0.25]), ({"anna": 0.5}, [1, 0])):
-        (clip,) = trained.read_all([strange], print, label=label)
+        (clip,) = trained.clips.load([strange], print, trained.generator.label_weights(label))
         assert clip.condition.label.tolist() == weights
-    recording = trained.read(strange)
+    recording = trained.load_clip(strange)
     assert trained.score(recording, "anna=0.5,carl=0.5") != trained.score(recording, "anna")
-    with pytest.raises(UsageError, match="--label: no such label 'dora'; this model knows anna, carl"):
-        trained.read_all([strange], print, label="anna=0.5,dora=0.5")
-    with pytest.raises(UsageError, match="--label: expected one of anna, carl, found none"):
+    with pytest.raises(UsageError, match="label: no such label 'dora'; this model knows anna, carl"):
+        trained.clips.load([strange], print, {"anna": 0.5, "dora": 0.5})
+    with pytest.raises(UsageError, match="label: expected one of anna, carl, found none"):
         trained.score(recording)
 
 
@@ -322,7 +323,7 @@ def test_generating_goes_through_the_labels_or_mixes_them(voices, tmp_path):
     trained = load(tmp_path / "run", "cpu")
     said = []
     by_default = trained.generate(0.05, count=3, notice=said.append)
-    assert said[0] == "label: anna, carl; --label chooses another"
+    assert said[0] == "label: anna, carl (the default; the model knows anna, carl)"
     in_turn = trained.generate(0.05, count=3, labels=["anna", "carl"])
     np.testing.assert_array_equal(by_default, in_turn)
     np.testing.assert_array_equal(trained.generate(0.05, labels=["anna"])[0], in_turn[0])
@@ -334,28 +335,28 @@ def test_generating_goes_through_the_labels_or_mixes_them(voices, tmp_path):
     np.testing.assert_array_equal(mixed[1], in_turn[1])
     with pytest.raises(UsageError, match="no such label 'dora'; this model knows anna, carl"):
         trained.generate(0.05, labels=["dora"])
-    with pytest.raises(UsageError, match="--label: expected at most one for each clip, found 2 for 1"):
+    with pytest.raises(UsageError, match="labels: expected at most one for each clip, found 2 for 1"):
         trained.generate(0.05, labels=["anna", "carl"])
 
 
 def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices, tmp_path):
     begin(tiny(voices, *MEL), tmp_path / "run").fit()
     trained = load(tmp_path / "run", "cpu")
-    recording = trained.read(voices / "anna" / "0.wav")
-    frames = trained.mel_of(recording)[:]
+    recording = trained.load_clip(voices / "anna" / "0.wav")
+    frames = trained.mel_spectrogram(recording)[:]
     np.save(tmp_path / "frames.npy", frames)
-    expected = trained.generate(mel=trained.mel_of(recording))
+    expected = trained.generate(mel=trained.mel_spectrogram(recording))
     assert expected.shape == (1, 2000)
     np.testing.assert_array_equal(trained.generate(mel=frames), expected)
-    np.testing.assert_array_equal(trained.generate(mel=trained.read_mel(tmp_path / "frames.npy")), expected)
+    np.testing.assert_array_equal(trained.generate(mel=trained.load_mel(tmp_path / "frames.npy")), expected)
     np.testing.assert_array_equal(trained.generate(0.1, mel=frames)[0], expected[0, :400])
-    assert trained.generate(mel=trained.mel_of(recording[:1990])).shape == (1, 1990)
-    assert trained.generate(mel=trained.mel_of(recording[:1990])[:].tolist()).shape == (1, 2000)
-    with pytest.raises(UsageError, match=r"--seconds: expected at most 0\.5 s, as the mel frames go, found 0\.6"):
+    assert trained.generate(mel=trained.mel_spectrogram(recording[:1990])).shape == (1, 1990)
+    assert trained.generate(mel=trained.mel_spectrogram(recording[:1990])[:].tolist()).shape == (1, 2000)
+    with pytest.raises(UsageError, match=r"seconds: expected at most 0\.5 s, as the mel frames go, found 0\.6"):
         trained.generate(0.6, mel=frames)
     with pytest.raises(UsageError, match=r"mel: expected mel frames \(F, 6\), found \(6, 50\); transpose them"):
         trained.generate(mel=frames.T)
-    with pytest.raises(UsageError, match=r"makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE"):
+    with pytest.raises(UsageError, match=r"^mel: expected mel frames, which this model makes sound of, found none$"):
         trained.generate(0.1)
 
 

@@ -74,12 +74,12 @@ def test_learns_generates_and_scores(kind, tones, tmp_path):
     longer = ["training.steps=60", "training.validate_every=60", "training.audition_every=60"]
     config = config_of(kind, tones, *longer)
     model = wavegen.train(tones, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
-    clip = model.read(tones / "3.wav")
+    clip = model.load_clip(tones / "3.wav")
     assert model.score(clip) < 6.5
     assert model.generate(0.05, count=2, prime=clip[:500]).shape == (2, 200)
     assert (tmp_path / "run" / "auditions" / "step-00000060.wav").exists()
     assert model.precision_costs == {}
-    with pytest.raises(UsageError, match="--engine numba runs WaveNets"):
+    with pytest.raises(UsageError, match="engine='numba': it runs WaveNets"):
         model.generate(0.05, engine="numba")
     assert np.array_equal(model.generate(0.02, seed=3), wavegen.load(tmp_path / "run").generate(0.02, seed=3))
 

@@ -72,9 +72,9 @@ def test_it_learns_and_says_so_in_the_datas_own_units(kind, error, sines, tmp_pa
     assert len(train) == 200
     assert np.mean(train[-20:]) < 0.5 * np.mean(train[:5])
     model = wavegen.load(tmp_path / "run", "cpu")
-    series = model.held_out_series()
-    linear = model.fit_linear_forecast(print)
-    scores = score_series(series, model.score_series(series), linear, 2, error)
+    series = model.series.held_out_series()
+    linear = model.series.fit_linear_forecast(print)
+    scores = score_series(series, model.series.score_series(series), linear, 2, error)
     everything = all_series(scores)
     last = training.progress.validation
     assert min(figures(tmp_path / "run", "validation_loss")) == pytest.approx(everything.errors.mean, rel=1e-5)
@@ -179,9 +179,7 @@ def test_a_model_of_series_makes_no_sound(sines, tmp_path):
         lambda: model.generate(seconds=1),
         lambda: model.score(np.zeros(10)),
         lambda: model.faults(np.zeros(10)),
-        lambda: model.read_all([sines], print),
-        model.held_out,
-        lambda: model.fit_baselines(print),
+        lambda: model.clips,
     ]
     for call in calls:
         with pytest.raises(UsageError, match="expected a model of sound, found a model of series of numbers"):
@@ -192,7 +190,7 @@ def test_a_model_of_series_makes_no_sound(sines, tmp_path):
     for wrong, complaint in (([np.nan], "series of finite numbers"), ([], "found the shape"), (3.0, "found the shape")):
         with pytest.raises(UsageError, match=complaint):
             model.forecast(wrong)
-    with pytest.raises(UsageError, match=r"--steps: expected a whole number from 1 to 100,000, found 0"):
+    with pytest.raises(UsageError, match=r"steps: expected a whole number from 1 to 100,000, found 0"):
         model.forecast(rows, steps=0)
 
 
@@ -200,9 +198,7 @@ def test_a_model_of_sound_forecasts_nothing():
     model = wavegen.load("demo", device="cpu")
     calls = [
         lambda: model.forecast(np.zeros(10)),
-        lambda: model.series_to_score([], False, print),
-        model.held_out_series,
-        lambda: model.fit_linear_forecast(print),
+        lambda: model.series,
     ]
     for call in calls:
         with pytest.raises(UsageError, match="expected a model of series of numbers, found a model of sound"):
@@ -212,5 +208,5 @@ def test_a_model_of_sound_forecasts_nothing():
 def test_minutes_of_made_up_series_need_no_folder(tmp_path):
     config = load_config("book-simple", ["training.steps=2", "series.points=12", "output.horizon=1"])
     model = wavegen.train(config=config, run=tmp_path / "run", device="cpu")
-    assert len(model.held_out_series()) == 2000
-    assert len(model.series_to_score([], True, print)) == 1000
+    assert len(model.series.held_out_series()) == 2000
+    assert len(model.series.series_to_score([], True, print)) == 1000

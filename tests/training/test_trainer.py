@@ -148,10 +148,10 @@ def test_overfits_a_sine_and_continues_it_with_its_frequency(tmp_path):
     )
     begin(config, tmp_path / "run").fit()
 
-    from wavegen.trained import load
+    from wavegen.api import load
 
     trained = load(tmp_path / "run")
-    clip = trained.read(folder / "0.wav")
+    clip = trained.load_clip(folder / "0.wav")
     assert trained.score(clip) < 0.5
     continued = trained.generate(1.0, prime=clip, temperature=0.5)[0]
     spectrum = np.abs(np.fft.rfft(continued * np.hanning(len(continued))))
@@ -163,12 +163,12 @@ def test_last_validation_is_what_evaluation_gives(sines, tmp_path):
     training = begin(config, tmp_path / "run")
     training.fit()
 
+    from wavegen.api import load
     from wavegen.evaluation.evaluation import score_clips, total
-    from wavegen.trained import load
 
     trained = load(training.run.step_checkpoints()[-1])
-    clips = trained.held_out()
-    baselines = trained.fit_baselines(print)
+    clips = trained.clips.held_out()
+    baselines = trained.clips.fit_baselines(print)
     scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: None)
     last = training.progress.validation
     assert last["step"] == 30
@@ -212,7 +212,7 @@ def test_auditions_are_of_the_averaged_weights(sines, tmp_path):
     training = begin(config, tmp_path / "run")
     training.fit()
 
-    from wavegen.trained import load
+    from wavegen.api import load
 
     heard, _ = soundfile.read(training.run.audition_file(10), dtype="float32")
     made = load(training.run.step_checkpoints()[-1]).generate(0.2, precision="float32")[0]

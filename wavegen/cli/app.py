@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
 from wavegen.cli.console import print_error, shorten_path
-from wavegen.errors import UsageError, WavegenError
+from wavegen.errors import ParameterError, UsageError, WavegenError
 
 
 class Commands(TyperGroup):
@@ -26,7 +26,7 @@ class Commands(TyperGroup):
         except WavegenError as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            print_error(str(error))
+            print_error(error.worded(as_option) if isinstance(error, ParameterError) else str(error))
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             _drop_standard_output()
@@ -52,6 +52,12 @@ class Command(TyperCommand):
                 name = max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.metavar
                 raise UsageError(f"{name}: expected a value, found an empty one")
         return super().invoke(ctx)
+
+
+def as_option(parameter: str, value: object) -> str:
+    """Return the option that sets a parameter of the library."""
+    name = "--label" if parameter == "labels" else f"--{parameter.replace('_', '-')}"
+    return name if value is None else f"{name} {value}"
 
 
 def _drop_standard_output() -> None:

@@ -25,9 +25,9 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure how fast this machine generates and trains."""
+    from wavegen.api import load
     from wavegen.bench.rows import measure
     from wavegen.device import processor_name
-    from wavegen.trained import load
 
     if source is not None and (config is not None or overrides):
         raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from wavegen.cli.console import print_notice
 from wavegen.cli.progress import ProgressBar
-from wavegen.sampling.verdict import Fault, Verdict, in_words, remedy
+from wavegen.sampling.candidates import BestCandidate
+from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.sampling.writing import write_clip, write_clips
 from wavegen.text import pluralize
-from wavegen.trained.choosing import Choice
 
 Floats = npt.NDArray[np.float32]
 
@@ -97,14 +97,15 @@ class ClipWriter:
         print_notice(f"{names}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
         self._print_verdicts([judge(clip) for clip in clips], is_best=True)  # one-shots have no other candidates
 
-    def write_choices(self, choices: Iterable[Choice]) -> None:
+    def write_best(self, candidates: Iterable[BestCandidate]) -> None:
         """Write each clip when the best of its candidates is found."""
         done = 0
         with self._begun():
             try:
-                for path, choice in zip(self.paths, choices, strict=True):
-                    self._write([choice.waveform[None]], [path], lambda _: None)
-                    self.bar.say(f"{_name(path)}: {choice}")
+                for path, best in zip(self.paths, candidates, strict=True):
+                    self._write([best.waveform[None]], [path], lambda _: None)
+                    advice = f"; {remedy(best.faults, self.is_undertrained, is_best=True)}" if best.faults else ""
+                    self.bar.say(f"{_name(path)}: {best}{advice}")
                     done += 1
             except (KeyboardInterrupt, SystemExit):
                 print_notice(f"stopped; {done} of {len(self.paths)} clips are written")
@@ -135,3 +136,18 @@ class ClipWriter:
 
 def _name(path: str) -> str:
     return "standard output" if path == "-" else path
+
+
+def remedy(faults: Iterable[Fault], is_undertrained: bool = False, is_best: bool = False) -> str:
+    """Return what a user can do about faults of a clip.
+
+    Args:
+        faults: one or more.
+        is_undertrained: the model is known to need more training, which no other setting replaces.
+        is_best: the clip is the best of several already.
+    """
+    if is_undertrained:
+        return "train longer"
+    loud = {"clipping", "noise"}
+    cooler = ["lower --temperature"] if {fault.kind for fault in faults} <= loud else []
+    return ", or ".join([*cooler, *(["try --best-of 8"] * (not is_best)), "train longer"])

@@ -13,9 +13,9 @@ from wavegen.cli.options import Device, Json, Source, given_options, refuse
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
+    from wavegen.api import TrainedModel
     from wavegen.report.score_files import Document, Row
     from wavegen.report.tables import Table
-    from wavegen.trained import TrainedModel
 
 
 def evaluate(
@@ -63,8 +63,8 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --csv or --plot.")] = False,
 ) -> None:
     """Score audio in bits/sample, or forecasts of series, beside trivial baselines fitted on the training split."""
+    from wavegen.api import load
     from wavegen.output_file import check_writable
-    from wavegen.trained import load
 
     if csv == "-" and as_json:
         raise UsageError("--csv - and --json: both go to standard output; give one of them, or a file")
@@ -107,19 +107,21 @@ def _evaluate_samples(
     import numpy as np
 
     from wavegen.cli.progress import ProgressBar
+    from wavegen.evaluation.clips import load_unprepared
     from wavegen.report.plots.audio import draw_beside
     from wavegen.report.scores import SampleComparison
+    from wavegen.sampling.options import samples_in
 
     progress = data_progress()
-    recordings = trained.recording_statistics(progress)
-    if not paths and (warning := trained.doubt()):
+    recordings = trained.clips.recording_statistics(progress)
+    if not paths and (warning := trained.undertrained_warning()):
         print_notice(warning)
     if paths:
-        waveforms = trained.read_clips(paths, print_notice)
+        waveforms = load_unprepared(paths, trained.sample_rate_hz, print_notice)
     elif one_shot:
-        waveforms = trained.one_shots(seconds, count=clips, seed=seed, notice=print_notice)
+        waveforms = trained.generate_one_shots(seconds, count=clips, seed=seed, notice=print_notice)
     else:
-        with ProgressBar("generating", clips * trained.n_samples(seconds), unit="sample") as bar:
+        with ProgressBar("generating", clips * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
             blocks = []
             for block in trained.stream(seconds, count=clips, seed=seed, notice=print_notice):
                 blocks.append(block)
@@ -149,10 +151,10 @@ def _sound_scores(
     if label is not None and not trained.labels:
         raise UsageError("--label: this model has no labels; leave it out")
     progress = data_progress()
-    clips = (
-        trained.read_all(paths, print_notice, label, progress) if paths else trained.held_out(progress, print_notice)
-    )
-    baselines = trained.fit_baselines(print_notice, progress)
+    weights = None if label is None else trained.generator.label_weights(label)
+    loader = trained.clips
+    clips = loader.load(paths, print_notice, weights, progress) if paths else loader.held_out(progress, print_notice)
+    baselines = loader.fit_baselines(print_notice, progress)
     with ProgressBar("scoring", sum(len(clip.classes) for clip in clips), unit="sample") as bar:
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: bar.move_to(bar.count + n))
     rate, costs = trained.sample_rate_hz, trained.precision_costs
@@ -174,10 +176,10 @@ def _series_scores(
     from wavegen.report.scores import series_tables
     from wavegen.series.scores import score_series
 
-    series = trained.series_to_score(paths, test, print_notice)
-    linear = trained.fit_linear_forecast(print_notice)
+    series = trained.series.series_to_score(paths, test, print_notice)
+    linear = trained.series.fit_linear_forecast(print_notice)
     with ProgressBar("scoring", None, unit="position") as bar:
-        errors = trained.score_series(series, lambda n: bar.move_to(bar.count + n))
+        errors = trained.series.score_series(series, lambda n: bar.move_to(bar.count + n))
     scores = score_series(series, errors, linear, trained.config.output.horizon, trained.config.output.error)
     measure = measure_of(trained.config)
     return series_document(scores, measure), series_tables(scores, measure, summary), series_rows(scores)

@@ -37,8 +37,8 @@ def forecast(
 
     wavegen forecast runs/waves series.csv ; wavegen forecast runs/waves series.npy --steps 25 -o ahead.npy
     """
+    from wavegen.api import load
     from wavegen.series.files import check_output, read_series, write_series
-    from wavegen.trained import load
 
     check_output(output, overwrite)
     trained = load(source, device)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from wavegen.cli.console import print_notice
 from wavegen.cli.hints import forecast_command
-from wavegen.cli.options import Device, Source, given_options
+from wavegen.cli.options import CHOICE, CONDITIONING, MACHINE, SOUND, Device, Source, given_options
 from wavegen.errors import UsageError
 
+if TYPE_CHECKING:
+    from wavegen.api import TrainedModel
+    from wavegen.audio.mel import Frames
+
 DEFAULT_OUTPUT = "generated.wav"
+DEFAULT_SECONDS = "5"
 SEEDS = 1_000_000  # that are drawn: few digits, to be typed again
 
 
@@ -26,108 +31,183 @@ def generate(
             "-o",
             "--output",
             metavar="FILE",
-            help="wav, flac or ogg; - is standard output.  [default: generated.wav, or the next free name]",
+            help="File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or the next "
+            "free name]",
             show_default=False,
+            rich_help_panel=SOUND,
         ),
     ] = DEFAULT_OUTPUT,
     seconds: Annotated[
         str | None,
-        typer.Option(help="Length of each clip; inf goes on until stopped.  [default: 5, or that of the mel]"),
+        typer.Option(
+            help="Length of each clip; inf generates until stopped.  [default: 5, or the length of the mel frames]",
+            rich_help_panel=SOUND,
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(help="Clips, made side by side and numbered.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Above 1 wilder, below 1 tamer, 0 always the likeliest.")] = 1.0,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the k likeliest classes only; of a softmax.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest that reach this; of a softmax.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed gives the same audio.  [default: a new one, printed]")
+    count: Annotated[
+        int, typer.Option(help="Number of clips, generated side by side into numbered files.", rich_help_panel=SOUND)
+    ] = 1,
+    one_shot: Annotated[
+        bool,
+        typer.Option(
+            "--one-shot", help="End each clip where its sound has faded: hits and notes.", rich_help_panel=SOUND
+        ),
+    ] = False,
+    prime: Annotated[
+        str | None,
+        typer.Option(metavar="AUDIO", help="Recording to continue.", rich_help_panel=SOUND),
+    ] = None,
+    with_prime: Annotated[
+        bool,
+        typer.Option("--with-prime", help="Write the recording before its continuation.", rich_help_panel=SOUND),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=SOUND)
+    ] = False,
+    steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # that wavegen forecast has now
+    temperature: Annotated[
+        float,
+        typer.Option(
+            help="Randomness: above 1 wilder, below 1 tamer, 0 always the likeliest class.", rich_help_panel=CHOICE
+        ),
+    ] = 1.0,
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="Draw among the k likeliest classes, softmax outputs only.", rich_help_panel=CHOICE),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Nucleus sampling threshold, softmax outputs only.", rich_help_panel=CHOICE),
     ] = None,
     best_of: Annotated[
         int,
-        typer.Option(help="Candidates for each clip: the faulty are dropped, the rest ranked by likelihood."),
+        typer.Option(
+            help="Candidates for each clip; faulty ones are dropped, the most typical one is written.",
+            rich_help_panel=CHOICE,
+        ),
     ] = 1,
-    prime: Annotated[str | None, typer.Option(metavar="AUDIO", help="A recording to continue.")] = None,
-    steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # that wavegen forecast has now
-    with_prime: Annotated[bool, typer.Option("--with-prime", help="Write the recording before its continuation.")] = (
-        False
-    ),
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Random seed; the same seed gives the same audio.  [default: a new one, printed]",
+            rich_help_panel=CHOICE,
+        ),
+    ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Sound like a label, or a mix a=0.7,b=0.3; again for the next clip."),
+        typer.Option(
+            metavar="NAME",
+            help="Label to sound like, or a mix such as a=0.7,b=0.3; repeat it for further clips.",
+            rich_help_panel=CONDITIONING,
+        ),
     ] = None,
-    one_shot: Annotated[
-        bool,
-        typer.Option("--one-shot", help="One hit or note in each clip, which ends where it has faded."),
-    ] = False,
     mel_from: Annotated[
-        str | None, typer.Option(metavar="AUDIO", help="Make this recording anew from its mel spectrogram.")
+        str | None,
+        typer.Option(
+            metavar="AUDIO", help="Recording to generate anew from its mel spectrogram.", rich_help_panel=CONDITIONING
+        ),
     ] = None,
-    mel: Annotated[str | None, typer.Option(metavar="FILE.npy", help="Make sound of these mel frames.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, numba, torch or reference")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16 or int8.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="That share the clips.  [default: all cores]")] = None,
+    mel: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.npy", help="Mel frames (F, n_mels) to generate from.", rich_help_panel=CONDITIONING),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Sampling engine: auto, numba, torch or reference.", rich_help_panel=MACHINE)
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="Precision of the weights: auto, float32, bfloat16 or int8.", rich_help_panel=MACHINE),
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads; clips are distributed over them.  [default: all cores]", rich_help_panel=MACHINE
+        ),
+    ] = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Generate new audio."""
+    """Generate new audio from a trained model."""
     import numpy as np
 
+    from wavegen.api import load
     from wavegen.cli.clips import ClipWriter
+    from wavegen.sampling.options import samples_in
     from wavegen.sampling.writing import free_output, output_paths
-    from wavegen.trained import SamplingOptions, load
 
     given = given_options(context)
-    trained = load(source, device)
-    if trained.is_series:
+    model = load(source, device)
+    if model.is_series:
         _refuse_series(source, prime, output if "output" in given else None, steps)
     if steps is not None:
         raise UsageError("--steps: only wavegen forecast has it; give --seconds for sound")
+    length = _parse_seconds(seconds or DEFAULT_SECONDS)
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
-    length = _seconds(seconds or "5")
-    if mel is not None and mel_from is not None:
-        raise UsageError("--mel and --mel-from: expected one of them, found both")
+    if one_shot and (length is None or best_of > 1 or prime is not None or mel is not None or mel_from is not None):
+        raise UsageError(
+            "--one-shot: expected a finite --seconds, and no --best-of, --prime, --mel or --mel-from beside it"
+        )
     if "output" not in given and not overwrite:
         output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
     if seed is None:
         seed = secrets.randbelow(SEEDS)
         print_notice(f"seed: {seed}")
-    doubt = trained.doubt()
-    if doubt:
-        print_notice(doubt)
-    rate = trained.sample_rate_hz
-    past = None if prime is None else trained.read_prime(Path(prime))
-    frames = None if mel is None else trained.read_mel(mel)
-    if mel_from is not None:
-        frames = trained.mel_of(trained.read(Path(mel_from)))
+    warning = model.undertrained_warning()
+    if warning:
+        print_notice(warning)
+    past = None if prime is None else model.load_prime(Path(prime))
+    frames = _mel_frames(model, mel, mel_from)
     if frames is not None and (seconds is None or length is None):
-        length = frames.n_samples / rate
-    options = SamplingOptions(
-        count=count,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        prime=past,
-        labels=label or (),
-        mel=frames,
-        engine=engine,
-        precision=precision,
-        threads=threads,
+        length = frames.n_samples / model.sample_rate_hz
+    options: dict[str, Any] = {
+        "count": count,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "prime": past,
+        "labels": label or (),
+        "mel": frames,
+        "engine": engine,
+        "precision": precision,
+        "threads": threads,
+        "notice": print_notice,
+    }
+    n_samples = None if length is None else samples_in(length, model.sample_rate_hz)
+    writer = ClipWriter(
+        paths,
+        model.sample_rate_hz,
+        before=past if with_prime and past is not None else np.zeros(0, np.float32),
+        overwrite=overwrite,
+        n_samples=n_samples,
+        n_made=None if n_samples is None else n_samples * count * best_of,
+        verdict=model.verdict(len(paths)),
+        is_undertrained=warning is not None,
     )
-    before = past if with_prime and past is not None else np.zeros(0, np.float32)
-    n_samples = None if length is None else trained.n_samples(length)
-    n_made = None if n_samples is None else n_samples * count * best_of
-    verdict = trained.verdict(len(paths))
-    writer = ClipWriter(paths, rate, before, overwrite, n_samples, n_made, verdict, is_undertrained=doubt is not None)
-    if one_shot:
-        if length is None or best_of > 1 or with_prime:
-            raise UsageError("--one-shot: expected a finite --seconds and neither --best-of nor --with-prime")
-        writer.write_one_shots(trained.one_shots(length, notice=print_notice, **options), trained.faults)
+    if one_shot and length is not None:
+        writer.write_one_shots(model.generate_one_shots(length, **options), model.faults)
     elif best_of == 1:
-        writer.write_stream(trained.stream(length, notice=print_notice, **options))
+        writer.write_stream(model.stream(length, **options))
     else:
-        writer.write_choices(trained.choose(length, best_of, made=writer.made, notice=print_notice, **options))
+        writer.write_best(model.generate_best(length, best_of, progress=writer.made, **options))
+
+
+def _mel_frames(model: TrainedModel, mel: str | None, mel_from: str | None) -> Frames | None:
+    """Load the mel frames of ``--mel`` or ``--mel-from``."""
+    if mel is not None and mel_from is not None:
+        raise UsageError("--mel and --mel-from: expected one of them, found both")
+    if mel is not None:
+        return model.load_mel(mel)
+    if mel_from is not None:
+        if model.conditioner.mel is None:
+            raise UsageError("--mel-from: this model is not conditioned on mel spectrograms; leave it out")
+        return model.mel_spectrogram(model.load_clip(mel_from))
+    if model.conditioner.mel is not None:
+        raise UsageError(
+            "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"
+        )
+    return None
 
 
 def _refuse_series(source: str, prime: str | None, output: str | None, steps: int | None) -> NoReturn:
@@ -140,8 +220,8 @@ def _refuse_series(source: str, prime: str | None, output: str | None, steps: in
     )
 
 
-def _seconds(text: str) -> float | None:
-    """A length, or None for one without end."""
+def _parse_seconds(text: str) -> float | None:
+    """Return a length, or None for one without end."""
     try:
         return None if float(text) == float("inf") else float(text)
     except ValueError:

@@ -11,13 +11,15 @@ from wavegen.errors import UsageError
 if TYPE_CHECKING:
     from wavegen.config import Config
 
+SOUND, CHOICE, CONDITIONING, MACHINE = "Sound", "Choice", "Conditioning", "Machine"  # groups of options in --help
+
 Source = Annotated[
     str,
     typer.Argument(
         metavar="RUN|CHECKPOINT", help="A run folder, a checkpoint, or the word demo: the model that wavegen ships."
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key: model.residual_channels=64")
 ]

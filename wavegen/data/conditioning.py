@@ -21,7 +21,7 @@ import numpy.typing as npt
 from wavegen.audio.mel import Frames, MelSpectrogram, clip_frames, normalized
 from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
 from wavegen.config import Config
-from wavegen.errors import DataError, UsageError
+from wavegen.errors import DataError, ParameterError
 from wavegen.text import list_first, printable
 
 
@@ -178,11 +178,9 @@ class Conditioner:
             UsageError: something is missing, not for this model, or there is no such label.
         """
         if frames is not None and self.mel is None:
-            raise UsageError("--mel: this model is not conditioned on mel spectrograms; leave it out")
+            raise ParameterError("mel", "this model is not conditioned on mel spectrograms; leave it out")
         if frames is None and self.mel is not None:
-            raise UsageError(
-                "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"
-            )
+            raise ParameterError("mel", "expected mel frames, which this model makes sound of, found none")
         known = None if frames is None or self.mel is None else self.mel.checked(frames, "mel")
         return self._condition(self._mixed(label), known)
 
@@ -193,16 +191,16 @@ class Conditioner:
 
     def _mixed(self, label: Mapping[str, float] | None) -> Floats | None:
         if label and not self.labels:
-            raise UsageError("--label: this model has no labels; leave it out")
+            raise ParameterError("label", "this model has no labels; leave it out")
         if not self.labels:
             return None
         if not label:
-            raise UsageError(f"--label: expected one of {list_labels(self.labels)}, found none")
+            raise ParameterError("label", f"expected one of {list_labels(self.labels)}, found none")
         if unknown := [name for name in label if name not in self.labels]:
-            raise UsageError(f"--label: no such label '{unknown[0]}'; this model knows {list_labels(self.labels)}")
+            raise ParameterError("label", f"no such label '{unknown[0]}'; this model knows {list_labels(self.labels)}")
         total = sum(label.values())
         if not all(0 <= weight < np.inf for weight in label.values()) or not 0 < total < np.inf:
-            raise UsageError(f"--label: expected weights of 0 or more and not all 0, found {dict(label)}")
+            raise ParameterError("label", f"expected weights of 0 or more and not all 0, found {dict(label)}")
         return np.array([label.get(name, 0.0) / total for name in self.labels], np.float32)
 
     def _weights_of(self, label: str | None) -> Floats | None:
@@ -254,7 +252,7 @@ def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:
         except ValueError:
             name = ""
         if again or not name:
-            raise UsageError(f"--label: expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '{text}'")
+            raise ParameterError("label", f"expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '{text}'")
     return weights
 
 

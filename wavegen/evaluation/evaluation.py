@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -14,8 +14,9 @@ from wavegen.errors import DataError
 from wavegen.evaluation.baselines import Baselines
 from wavegen.evaluation.baselines import clip_bits as baseline_clip_bits
 from wavegen.evaluation.interval import Comparison, compare
-from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.network import Network
+
+if TYPE_CHECKING:
+    from wavegen.model.network import Network
 
 
 class ScoredClip(NamedTuple):
@@ -26,7 +27,7 @@ class ScoredClip(NamedTuple):
         classes: (T,); of a series the values as the network sees them.
         condition: of a conditioned model: what the clip is conditioned on.
         label: of a model with labels: the clip's, or a mix of several.
-        trained_on: whether the training heard it; None where that is not known.
+        trained_on: whether the training used it; None where that is not known.
     """
 
     name: str
@@ -92,6 +93,8 @@ def score_clips(
     Raises:
         DataError: there is no sample to score.
     """
+    from wavegen.evaluation.likelihood import model_bits
+
     if not any(len(clip.classes) for clip in clips):
         raise DataError("expected audio to score, found none")
     return [

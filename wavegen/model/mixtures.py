@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wavegen.errors import UsageError
+from wavegen.errors import ParameterError
 from wavegen.model.outputs import OutputKind, at_least_float32
 from wavegen.model.truncation import Truncation
 
@@ -71,11 +71,12 @@ class Mixture(ABC):
         return logits.logsumexp(dim=-1) - (logits + log_mass).logsumexp(dim=-1)
 
     def check(self, truncation: Truncation) -> None:
-        for option, value in (("--top-k", truncation.top_k), ("--top-p", truncation.top_p)):
+        for name, value in (("top_k", truncation.top_k), ("top_p", truncation.top_p)):
             if value is not None:
-                raise UsageError(
-                    f"{option}: not with this model, whose output is a {self.kind.replace('_', ' ')}: it ranks no "
-                    "classes; give a lower --temperature instead"
+                raise ParameterError(
+                    name,
+                    f"not with this model, whose output is a {self.kind.replace('_', ' ')}: it ranks no classes; lower "
+                    "the temperature instead",
                 )
 
     def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:

@@ -56,8 +56,7 @@ class Regression:
     def check(self, truncation: Truncation) -> NoReturn:  # noqa: ARG002 (as all distributions have it)
         """Refuse: a forecast is no draw."""
         raise UsageError(
-            "--temperature, --top-k, --top-p: not with a model of series, which forecasts and draws nothing; leave "
-            "them out"
+            "temperature, top_k and top_p: not with a model of series, which draws nothing; leave them out"
         )
 
     def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:  # noqa: ARG002

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wavegen.errors import UsageError
+from wavegen.errors import ParameterError
 
 MOST_CLASSES = 1 << 16  # of any model
 
@@ -22,7 +22,7 @@ class Truncation:
     Among equals the lower class is kept first.
 
     Raises:
-        UsageError: a value is out of its range.
+        ParameterError: a value is out of its range.
     """
 
     temperature: float = 1.0
@@ -31,8 +31,10 @@ class Truncation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise UsageError(f"--temperature: expected a number, 0 or more, found {self.temperature:g}")
+            raise ParameterError("temperature", f"expected a number, 0 or more, found {self.temperature:g}")
         if self.top_k is not None and not 1 <= self.top_k <= MOST_CLASSES:
-            raise UsageError(f"--top-k: expected a whole number, 1 or more, up to {MOST_CLASSES}, found {self.top_k}")
+            raise ParameterError(
+                "top_k", f"expected a whole number, 1 or more, up to {MOST_CLASSES}, found {self.top_k}"
+            )
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UsageError(f"--top-p: expected a number above 0 and at most 1, found {self.top_p:g}")
+            raise ParameterError("top_p", f"expected a number above 0 and at most 1, found {self.top_p:g}")

@@ -77,8 +77,8 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
     Raises:
         CheckpointError, ModelError: the checkpoint is damaged.
     """
+    from wavegen.api import load
     from wavegen.runs.run_folder import find_checkpoint
-    from wavegen.trained import load
 
     if not request.temperatures:
         return [], "None were asked for."
@@ -93,7 +93,7 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
     recording = ""
     if model.conditioner.mel is not None:
         try:
-            clip = model.held_out()[0]
+            clip = model.clips.held_out()[0]
         except WavegenError as error:
             return [], f"This model makes sound of mel spectrograms, and there is no recording to take one of: {error}"
         assert clip.condition is not None
@@ -111,7 +111,7 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
             n_made += block.shape[1]
             progress(n_made, n_all)
         sounds.append(Sound(f"Temperature {temperature:g}", np.concatenate(blocks), rate))
-    doubt = model.doubt()
+    doubt = model.undertrained_warning()
     if model.labels and not conditions:
         recording = f" as {model.labels[0]}"
     origin = f"Generated from silence{recording} by {checkpoint.name} (step {model.checkpoint.step:,}), seed {SEED}."

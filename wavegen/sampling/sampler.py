@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.data.conditioning import ClipCondition
-from wavegen.errors import UsageError
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines.engine import ClassArray, Engine
 from wavegen.sampling.uniforms import uniforms
@@ -20,7 +19,7 @@ CHUNK_SAMPLES = 1600  # a tenth of a second at 16 kHz: what Ctrl-C waits for, an
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate.
+    """What to generate, in samples and classes of one model; ``Generator.prepare`` makes one of checked options.
 
     Args:
         n_samples: length of each clip; None goes on without end.
@@ -30,9 +29,6 @@ class Request:
         truncation: temperature, top-k, top-p.
         prime: (T,) classes that every clip continues; None begins from silence, as the clips of a corpus do.
         conditions: of a conditioned model: each clip's.
-
-    Raises:
-        UsageError: a value is out of its range.
     """
 
     n_samples: int | None
@@ -42,14 +38,6 @@ class Request:
     prime: npt.NDArray[np.integer] | None = None
     conditions: Sequence[ClipCondition] | None = None
     numbers: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.n_samples is not None and self.n_samples < 1:
-            raise UsageError(f"expected a length of one sample or more, found {self.n_samples}")
-        if self.count < 1:
-            raise UsageError(f"--count: expected a whole number, 1 or more, found {self.count}")
-        if not 0 <= self.seed < 1 << 64:
-            raise UsageError(f"--seed: expected a whole number from 0 to 2^64 - 1, found {self.seed}")
 
 
 class Sampler:

@@ -6,7 +6,7 @@ absolute rules that hold for any recording: clipping and runaway noise; without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -207,18 +207,3 @@ def unpredictable_db(pieces: Floats) -> npt.NDArray[np.float64]:
 def in_words(faults: Sequence[Fault]) -> str:
     """Return faults on a line."""
     return "; ".join(map(str, faults))
-
-
-def remedy(faults: Iterable[Fault], is_undertrained: bool = False, is_best: bool = False) -> str:
-    """Return what a user can do about faults of a clip.
-
-    Args:
-        faults: one or more.
-        is_undertrained: the model is known to need more training, which no other setting replaces.
-        is_best: the clip is the best of several already.
-    """
-    if is_undertrained:
-        return "train longer"
-    loud = {"clipping", "noise"}
-    cooler = ["lower --temperature"] if {fault.kind for fault in faults} <= loud else []
-    return ", or ".join([*cooler, *(["try --best-of 8"] * (not is_best)), "train longer"])

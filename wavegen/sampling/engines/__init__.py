@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
-from wavegen.errors import UsageError
+import numpy.typing as npt
+
+from wavegen.errors import ParameterError
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
+    from wavegen.model.outputs import Distribution
     from wavegen.model.wavenet import WaveNet
     from wavegen.sampling.engines.engine import Engine
     from wavegen.sampling.engines.packing import Precision
@@ -26,44 +31,90 @@ def choose_engine(name: str, device_type: str, precision: str = "float32", kind:
         kind: of the model; the numba engine runs WaveNets.
 
     Raises:
-        UsageError: there is no such engine or precision, or not on this device.
+        ParameterError: there is no such engine or precision, or not on this device.
     """
     if precision not in PRECISIONS:
-        raise UsageError(f"--precision: expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
+        raise ParameterError("precision", f"expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
     if name == "auto":
         name = "numba" if device_type == "cpu" and kind == "wavenet" else "torch"
     if name not in ENGINES:
-        raise UsageError(f"--engine: expected one of auto, {', '.join(ENGINES)}, found '{name}'")
+        raise ParameterError("engine", f"expected one of auto, {', '.join(ENGINES)}, found '{name}'")
     if name == "numba" and device_type != "cpu":
-        raise UsageError(f"--engine numba runs on the CPU, not on {device_type}; give --device cpu or --engine torch")
+        remedy = {"device": "cpu", "engine": "torch"}
+        raise ParameterError("engine", f"it runs on the CPU, and the device is {device_type}", name, remedy)
     if name == "numba" and kind != "wavenet":
-        raise UsageError(f"--engine numba runs WaveNets, and this model is a {kind}; give --engine torch")
+        raise ParameterError("engine", f"it runs WaveNets, and this model is a {kind}", name, {"engine": "torch"})
     if name != "numba" and precision != "float32":
-        remedy = "give --engine numba" if kind == "wavenet" else f"leave it out for a {kind}"
-        raise UsageError(f"--precision {precision}: the {name} engine has float32 only; {remedy}")
+        remedy = {"engine": "numba"} if kind == "wavenet" else {"precision": "float32"}
+        raise ParameterError("precision", f"the {name} engine has float32 only", precision, remedy)
     return name
 
 
-def build_engine(name: str, model: Network, precision: Precision = "float32", threads: int = 1) -> Engine:
-    """The engine of that name for a model, on the model's device.
+@dataclass(frozen=True)
+class EngineSource:
+    """A model as engines are built from it: the fused engine takes arrays and needs no torch, the others a network.
+
+    Args:
+        kind: of the model: wavenet, stack, gru, ...
+        device_type: cpu or cuda.
+        distribution: of a sample.
+        weights: returns the arrays by parameter name, weight norm folded.
+        network: returns the network in float32 on its device.
+        dilations: of a WaveNet's blocks.
+        activation: of a WaveNet's blocks.
+    """
+
+    kind: str
+    device_type: str
+    distribution: Distribution
+    weights: Callable[[], Mapping[str, npt.NDArray[Any]]]
+    network: Callable[[], Network]
+    dilations: Sequence[int] = ()
+    activation: str = "gated"
+
+    @classmethod
+    def of(cls, model: Network) -> EngineSource:
+        """Return the source of a network."""
+        from wavegen.model.weight_norm import folded
+
+        device_type, plain = next(model.parameters()).device.type, folded(model)
+
+        def weights() -> dict[str, npt.NDArray[Any]]:
+            return {name: parameter.detach().numpy() for name, parameter in plain.named_parameters()}
+
+        source = cls(model.kind, device_type, model.distribution, weights, lambda: plain)
+        if model.kind != "wavenet":
+            return source
+        wavenet = cast("WaveNet", model)
+        return replace(source, dilations=wavenet.dilations, activation=wavenet.activation)
+
+
+def build_engine(
+    name: str, model: Network | EngineSource, precision: Precision = "float32", threads: int = 1
+) -> Engine:
+    """Build the engine of that name for a model, on the model's device.
+
+    Args:
+        name: auto or one of ``ENGINES``.
+        model: to run.
+        precision: of the weights.
+        threads: that the fused engine distributes streams over.
 
     Raises:
-        UsageError: as ``choose_engine``.
+        ParameterError: as ``choose_engine``.
     """
-    from wavegen.model.weight_norm import folded
-
-    chosen = choose_engine(name, next(model.parameters()).device.type, precision, model.kind)
-    model = folded(model)
+    source = model if isinstance(model, EngineSource) else EngineSource.of(model)
+    chosen = choose_engine(name, source.device_type, precision, source.kind)
     if chosen == "numba":
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 
-        wavenet = cast("WaveNet", model)  # no other kind is chosen for
-        weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-        return NumbaFusedEngine(weights, wavenet.dilations, model.distribution, precision, threads, wavenet.activation)
+        return NumbaFusedEngine(
+            source.weights(), source.dilations, source.distribution, precision, threads, source.activation
+        )
     if chosen == "torch":
         from wavegen.sampling.engines.torch_queue import TorchQueueEngine
 
-        return TorchQueueEngine(model)
+        return TorchQueueEngine(source.network())
     from wavegen.sampling.engines.reference import ReferenceEngine
 
-    return ReferenceEngine(model)
+    return ReferenceEngine(source.network())

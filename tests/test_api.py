@@ -13,9 +13,12 @@ import soundfile
 
 import wavegen
 from recordings import write_tones
+from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.errors import UsageError
+from wavegen.evaluation.clips import load_unprepared
 from wavegen.runs.checkpoint import save_checkpoint
+from wavegen.sampling.candidates import rank_candidates
 from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.training.progress import Observer
 
@@ -53,16 +56,20 @@ LENGTH = 0.3
 
 
 def candidates_of(model, monkeypatch, best_of, **options):
-    """The choices, and what each was chosen from."""
+    """The best candidates, and what each was chosen from."""
     seen = []
-    best = model._best
-    monkeypatch.setattr(model, "_best", lambda candidates: (seen.append(list(candidates)), best(candidates))[1])
-    return list(model.choose(LENGTH, best_of, **options)), seen
+
+    def rank(candidates, typical_bits):
+        seen.append(list(candidates))
+        return rank_candidates(candidates, typical_bits)
+
+    monkeypatch.setattr("wavegen.sampling.candidates.rank_candidates", rank)
+    return list(model.generate_best(LENGTH, best_of, **options)), seen
 
 
 def test_the_first_candidate_is_the_clip_as_generated(model):
     plain = model.generate(LENGTH, count=3, seed=5)
-    alone = [choice.waveform for choice in model.choose(LENGTH, 1, count=3, seed=5)]
+    alone = [choice.waveform for choice in model.generate_best(LENGTH, 1, count=3, seed=5)]
     np.testing.assert_array_equal(alone, plain)
 
 
@@ -71,7 +78,7 @@ def test_candidates_differ_and_do_not_depend_on_the_count(model, monkeypatch):
     sounds = [one.classes for candidates in seen for one in candidates]
     assert len(np.unique(sounds, axis=0)) == 21
     monkeypatch.undo()
-    two = list(model.choose(LENGTH, 7, count=2, seed=5))
+    two = list(model.generate_best(LENGTH, 7, count=2, seed=5))
     for one, other in zip(two, three, strict=False):
         assert (one.number, one.bits_per_sample) == (other.number, other.bits_per_sample)
         np.testing.assert_array_equal(one.waveform, other.waveform)
@@ -79,7 +86,7 @@ def test_candidates_differ_and_do_not_depend_on_the_count(model, monkeypatch):
 
 def test_the_most_typical_likelihood_is_chosen(model, monkeypatch):
     told = []
-    (choice,), ((candidates),) = candidates_of(model, monkeypatch, 20, temperature=1.5, made=told.append)
+    (choice,), ((candidates),) = candidates_of(model, monkeypatch, 20, temperature=1.5, progress=told.append)
     bits = [one.bits_per_sample for one in candidates]
     assert choice.typical_bits == model.held_out_bits
     assert abs(choice.bits_per_sample - choice.typical_bits) == min(abs(one - choice.typical_bits) for one in bits)
@@ -90,8 +97,8 @@ def test_the_most_typical_likelihood_is_chosen(model, monkeypatch):
 
 
 def test_after_a_prime_the_continuation_alone_is_scored(model, recordings):
-    past = model.read(recordings / "0.wav")[:700]
-    (choice,) = model.choose(LENGTH, 2, prime=past)
+    past = model.load_clip(recordings / "0.wav")[:700]
+    (choice,) = model.generate_best(LENGTH, 2, prime=past)
     whole = np.concatenate([past, choice.waveform])
     added = len(whole) * model.score(whole) - len(past) * model.score(past)
     assert choice.bits_per_sample == pytest.approx(added / len(choice.waveform), rel=1e-4)
@@ -102,9 +109,9 @@ def test_faulty_candidates_are_dropped(model, monkeypatch):
     (first,), _ = candidates_of(model, monkeypatch, 6)
     faulty = {first.number - 1: [Fault("noise", "1.0 s of noise from 0.0 s on", 1.0)]}
     monkeypatch.setattr(Verdict, "faults", lambda _, clip=0: faulty.get(clip, []))
-    (second,) = model.choose(LENGTH, 6)
+    (second,) = model.generate_best(LENGTH, 6)
     faulty[second.number - 1] = [Fault("silence", "silence from end to end", 10.0)]
-    (third,) = model.choose(LENGTH, 6)
+    (third,) = model.generate_best(LENGTH, 6)
     assert len({first.number, second.number, third.number}) == 3
     assert third.faults == []
     assert str(third).endswith("; dropped 2: noise in 1, silence in 1")
@@ -112,12 +119,11 @@ def test_faulty_candidates_are_dropped(model, monkeypatch):
 
 def test_of_faulty_candidates_alone_the_least_faulty_is_kept(model, monkeypatch):
     monkeypatch.setattr(Verdict, "faults", lambda _, clip=0: [Fault("noise", f"noise {clip}", [3.0, 1.0, 2.0][clip])])
-    (choice,) = model.choose(LENGTH, 3)
+    (choice,) = model.generate_best(LENGTH, 3)
     assert choice.number == 2
     assert str(choice).startswith(
         "all 3 candidates are faulty (noise in 3); number 2, the least faulty, is kept: noise 1; "
     )
-    assert str(choice).endswith("; train longer"), "the model is hardly trained"
 
 
 def test_a_model_that_fell_silent_is_found_out(model):
@@ -125,7 +131,7 @@ def test_a_model_that_fell_silent_is_found_out(model):
     average = {name: weight.copy() for name, weight in model.checkpoint.average.items()}
     average["output.bias"][model.quantizer.silence] += 1000
     silent = wavegen.TrainedModel(replace(model.checkpoint, average=average), "cpu")
-    (choice,) = silent.choose(2.5, 3)
+    (choice,) = silent.generate_best(2.5, 3)
     assert choice.bits_per_sample == pytest.approx(0, abs=1e-6)
     assert choice.faults == silent.faults(choice.waveform) == [Fault("silence", "silence from end to end", 10.0)]
     assert len(choice.dropped) == 3
@@ -134,19 +140,23 @@ def test_a_model_that_fell_silent_is_found_out(model):
 @pytest.mark.parametrize(
     ("seconds", "best_of", "text"),
     [
-        (1, 0, "--best-of: expected a whole number from 1 to 1,024, found 0"),
-        (1, 1025, "--best-of: expected a whole number from 1 to 1,024, found 1025"),
-        (None, 2, "--best-of: expected clips of some length, found --seconds inf"),
-        (100, 1024, "--best-of 1024: expected clips of at most 33 s, for all candidates of one are held in memory"),
+        (1, 0, "best_of: expected a whole number from 1 to 1,024, found 0"),
+        (1, 1025, "best_of: expected a whole number from 1 to 1,024, found 1025"),
+        (None, 2, "best_of: expected clips of finite length, found clips without end"),
+        (
+            100,
+            1024,
+            "best_of=1024: expected clips of at most 33 s, all candidates of one are held in memory",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_from_is_refused(model, seconds, best_of, text):
     with pytest.raises(UsageError, match=text):
-        model.choose(seconds, best_of)
+        model.generate_best(seconds, best_of)
 
 
 def test_continues_and_scores_what_it_reads(model, recordings):
-    waveform = model.read(recordings / "0.wav")
+    waveform = model.load_clip(recordings / "0.wav")
     assert waveform.shape == (RATE_HZ,)
     assert 0 < model.score(waveform) < 20
     assert not np.array_equal(model.generate(0.1, prime=waveform), model.generate(0.1))
@@ -154,7 +164,7 @@ def test_continues_and_scores_what_it_reads(model, recordings):
 
 def test_says_when_it_scores_what_it_was_trained_on(model, recordings):
     said = []
-    clips = model.read_all([recordings], said.append)
+    clips = model.clips.load([recordings], said.append)
     (warning,) = said
     names = "; ".join(str(recordings / f"{i}.wav") for i in range(3))
     assert warning == f"3 of 3 clips were trained on, and the figures are not of held-out audio: {names}"
@@ -168,7 +178,7 @@ def test_knows_what_it_was_trained_on_in_another_format_and_under_another_name(m
     soundfile.write(tmp_path / "changed.wav", samples, rate_hz)
     soundfile.write(tmp_path / "shorter.wav", samples[:-1], rate_hz)
     said = []
-    clips = model.read_all([tmp_path], said.append)
+    clips = model.clips.load([tmp_path], said.append)
     found = {Path(clip.name).name: clip.trained_on for clip in clips}
     assert found == {"converted.flac": True, "changed.wav": False, "shorter.wav": False}
     where = tmp_path / "converted.flac"
@@ -178,15 +188,15 @@ def test_knows_what_it_was_trained_on_in_another_format_and_under_another_name(m
 def test_without_its_folder_it_knows_the_same_bytes_and_exported_nothing(model, recordings, tmp_path):
     shutil.copy(recordings / "0.wav", tmp_path / "copy.wav")
     elsewhere = replace(model.checkpoint, config=model.config.with_values("data", folder=str(tmp_path / "gone")))
-    (clip,) = wavegen.TrainedModel(elsewhere, "cpu").read_all([tmp_path / "copy.wav"], lambda text: None)
+    (clip,) = wavegen.TrainedModel(elsewhere, "cpu").clips.load([tmp_path / "copy.wav"], lambda text: None)
     assert clip.trained_on is True
     exported = wavegen.TrainedModel(replace(model.checkpoint, weights={}, manifest=[]), "cpu")
-    (clip,) = exported.read_all([tmp_path / "copy.wav"], pytest.fail)
+    (clip,) = exported.clips.load([tmp_path / "copy.wav"], pytest.fail)
     assert clip.trained_on is None
 
 
 def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(model, recordings, tmp_path):
-    assert [clip.trained_on for clip in model.held_out(notice=pytest.fail)] == [False] * 3
+    assert [clip.trained_on for clip in model.clips.held_out(notice=pytest.fail)] == [False] * 3
     shutil.copytree(recordings, tmp_path / "more")
     samples, rate_hz = soundfile.read(recordings / "0.wav", dtype="int16")
     soundfile.write(tmp_path / "more" / "held.flac", samples, rate_hz)
@@ -194,7 +204,7 @@ def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(model, 
     config = wavegen.load_config("small", [*TINY, *SHORT, f"data.validation={tmp_path / 'held.txt'}"])
     trained = wavegen.train(tmp_path / "more", config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
     said = []
-    assert {clip.name: clip.trained_on for clip in trained.held_out(notice=said.append)} == {
+    assert {clip.name: clip.trained_on for clip in trained.clips.held_out(notice=said.append)} == {
         "2.wav": False,
         "held.flac": True,
     }
@@ -204,15 +214,22 @@ def test_held_out_ends_were_not_trained_on_but_a_held_out_conversion_was(model, 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"seconds": float("nan")}, "--seconds: expected a number above 0"),
-        ({"seconds": 1e-5}, "--seconds 1e-05: shorter than one sample at 8,000 Hz"),
-        ({"seconds": 1, "threads": 0}, "--threads: expected a whole number, 1 or more, up to 1024, found 0"),
-        ({"seconds": 1, "threads": 2, "engine": "torch"}, "--threads: the torch engine runs on one thread"),
+        ({"seconds": float("nan")}, "seconds: expected a number above 0"),
+        ({"seconds": None}, "seconds: expected a length, found none"),
+        (
+            {"seconds": 1, "threads": 2, "engine": "torch"},
+            "threads: the torch engine runs on one thread",
+        ),
+        ({"seconds": 1, "temprature": 2}, "unknown keyword 'temprature'; did you mean 'temperature'?"),
     ],
 )
 def test_options_out_of_range_are_refused(model, options, text):
-    with pytest.raises(UsageError, match=text):
+    with pytest.raises(UsageError, match=f"^{re.escape(text)}"):
         model.generate(**options)
+
+
+def test_says_what_it_is(model):
+    assert re.fullmatch(r"<TrainedModel wavenet, 8,000 Hz, 60 steps, \d\.\d{3} bits/sample held out>", repr(model))
 
 
 @pytest.mark.parametrize("waveform", [[], [[0.0, 0.1]], [np.nan]])
@@ -245,6 +262,13 @@ def test_the_readmes_example_runs(recordings, tmp_path, monkeypatch):
     assert names["clips"].shape == (4, 0.2 * RATE_HZ)
     assert names["bits"] > 0
     assert (tmp_path / "runs" / "my_recordings" / "config.yaml").is_file()
+
+
+def test_the_example_in_the_packages_docstring_writes_a_file(tmp_path, monkeypatch):
+    example = "\n".join(re.findall(r"^    (.*)", wavegen.__doc__, re.MULTILINE))
+    monkeypatch.chdir(tmp_path)
+    exec(example.replace("seconds=2", "seconds=0.1"), {})
+    assert soundfile.info(tmp_path / "new.wav").frames == 1600
 
 
 def test_tells_its_observers(recordings, tmp_path):
@@ -294,20 +318,20 @@ def quiet_recording(tmp_path):
 
 
 def test_recordings_are_prepared_as_in_training(model, quiet_recording):
-    waveform = model.read(quiet_recording)
+    waveform = model.load_clip(quiet_recording)
     assert len(waveform) < 1.3 * RATE_HZ
     assert np.abs(waveform).max() == pytest.approx(10 ** (-1 / 20), rel=1e-3)
 
 
 def test_a_prime_keeps_its_silence(model, quiet_recording):
-    waveform = model.read_prime(quiet_recording)
+    waveform = model.load_prime(quiet_recording)
     assert len(waveform) == 5 * RATE_HZ
     assert np.abs(waveform).max() == pytest.approx(10 ** (-1 / 20), rel=1e-3)
     assert np.abs(waveform[:RATE_HZ]).max() < 0.05
 
 
 def test_clips_to_compare_are_as_they_are(model, quiet_recording):
-    (clip,) = model.read_clips([quiet_recording], pytest.fail)
+    (clip,) = load_unprepared([quiet_recording], RATE_HZ, pytest.fail)
     np.testing.assert_array_equal(clip, load_waveform(quiet_recording, Preparation(RATE_HZ)).waveform)
 
 
@@ -322,12 +346,15 @@ def test_an_old_checkpoint_leaves_recordings_as_they_are(model, quiet_recording,
     monkeypatch.undo()
     old = wavegen.load(tmp_path / "old.safetensors", "cpu")
     expected = load_waveform(quiet_recording, Preparation(RATE_HZ)).waveform
-    np.testing.assert_array_equal(old.read(quiet_recording), expected)
-    np.testing.assert_array_equal(old.read_prime(quiet_recording), expected)
+    np.testing.assert_array_equal(old.load_clip(quiet_recording), expected)
+    np.testing.assert_array_equal(old.load_prime(quiet_recording), expected)
     assert old.config.data.following == 0
-    assert old.recordings is None
+    assert "recordings" not in old.checkpoint.metrics
     assert [fault.kind for fault in old.faults(np.zeros(3 * RATE_HZ))] == ["dead silence"]
-    assert model.recordings.clip_seconds == [pytest.approx(0.9, abs=0.05)] * 3
+    assert (
+        RecordingProfile.from_dict(model.checkpoint.metrics["recordings"]).clip_seconds
+        == [pytest.approx(0.9, abs=0.05)] * 3
+    )
 
 
 def test_the_package_has_no_other_names():

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.data.corpus import TAIL
-from wavegen.errors import DataError, UsageError, WavegenError
+from wavegen.config import Config
+from wavegen.data.training_clips import TrainingClipIndex, TrainingClips
+from wavegen.errors import DataError, ParameterError, UsageError, WavegenError
+from wavegen.evaluation.clips import warn_of_trained_on
 from wavegen.evaluation.measure import unit_of_loss
 from wavegen.series.baselines import LinearForecast, fit_linear_forecast
 from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
 from wavegen.series.scores import Errors, ScoredSeries
 from wavegen.text import printable
-from wavegen.trained.heard import Heard, warning
-from wavegen.trained.model import Model
+
+if TYPE_CHECKING:
+    from wavegen.model.network import Network
 
 MOST_STEPS = 100_000  # of a forecast
 
 
-class Forecasting(Model):
-    """The part of a trained model that is for series; all of it raises ``UsageError`` on a model of sound."""
+class Forecaster:
+    """Forecasts and scores series with a trained model.
+
+    Args:
+        config: of the training.
+        network: with the weights to use, on its device.
+        training: the series of the training.
+    """
+
+    def __init__(self, config: Config, network: Network, training: TrainingClips) -> None:
+        self.config, self.network, self.training = config, network, training
 
     def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
         """How a series goes on.
@@ -39,13 +52,12 @@ class Forecasting(Model):
         """
         from wavegen.series.forecast import forecast
 
-        self.check_kind(True, "forecast")
         steps = self.config.output.horizon if steps is None else steps
         values = np.asarray(series, dtype=np.float64)
         if values.ndim not in (1, 2) or not values.size or not np.isfinite(values).all():
             raise UsageError(f"expected series of finite numbers, (T,) or (N, T), found the shape {values.shape}")
         if not 1 <= steps <= MOST_STEPS:
-            raise UsageError(f"--steps: expected a whole number from 1 to {MOST_STEPS:,}, found {steps}")
+            raise ParameterError("steps", f"expected a whole number from 1 to {MOST_STEPS:,}, found {steps}")
         normalization = build_normalization(self.config)
         rows = [forecast(self.network, normalization.normalize(row), steps) for row in np.atleast_2d(values)]
         forecasts = normalization.denormalize(np.stack(rows))
@@ -60,7 +72,6 @@ class Forecasting(Model):
         """
         from wavegen.series.scores import model_errors
 
-        self.check_kind(True, "score_series")
         output, normalization = self.config.output, build_normalization(self.config)
         seen = [normalization.normalize(each.values) for each in series]
         unit = unit_of_loss(self.config)
@@ -72,13 +83,14 @@ class Forecasting(Model):
         Raises:
             DataError: it held out none, or they are not there any more.
         """
-        self.check_kind(True, "held_out_series")
-        heard = Heard(self.checkpoint.manifest)
+        held_out, index = self.training.of_split("validation"), self._index()
         return [
             ScoredSeries(
-                each.name, each.values, not each.name.endswith(TAIL) and heard.has(each.content_hash, each.values)
+                each.name,
+                each.values,
+                None if index is None else index.contains_held_out(each.name, each.content_hash, each.values),
             )
-            for each in self.remembered(None, "validation")
+            for each in held_out
         ]
 
     def series_to_score(self, paths: Sequence[Path], test: bool, notice: Callable[[str], None]) -> list[ScoredSeries]:
@@ -93,7 +105,6 @@ class Forecasting(Model):
             UsageError: ``test`` without synthetic series, or together with paths; a path is not there.
             DataError: there is no series to score.
         """
-        self.check_kind(True, "series_to_score")
         if test:
             if self.config.series.synthetic is None:
                 raise UsageError("--test: only runs on synthetic series (series.synthetic) have it; give files instead")
@@ -101,20 +112,18 @@ class Forecasting(Model):
                 raise UsageError("--test: expected no files beside it; give one of the two")
             return [ScoredSeries(*each, False) for each in synthetic_test_series(self.config.series.points)]
         series = self._read_all(paths, notice) if paths else self.held_out_series()
-        if text := warning(series, "series", "series"):
-            notice(text)
+        warn_of_trained_on(series, "series", "series", notice)
         return series
 
     def _read_all(self, paths: Sequence[Path], notice: Callable[[str], None]) -> list[ScoredSeries]:
         """The series of some files and folders; what cannot be used is told and left out."""
-        heard = None if self.checkpoint.is_for_use_only else Heard(self.checkpoint.manifest)
-        series = []
+        index, series = self._index(), []
         for each in series_in(paths, self.config.output.horizon):
             if isinstance(each, str):
                 notice(each)
             else:
                 name, values = each
-                trained_on = None if heard is None else heard.has(hash_of(values), values)
+                trained_on = None if index is None else index.contains(hash_of(values), values)
                 series.append(ScoredSeries(name, values, trained_on))
         if not series:
             where = ", ".join(map(printable, paths))
@@ -123,10 +132,14 @@ class Forecasting(Model):
 
     def fit_linear_forecast(self, notice: Callable[[str], None]) -> LinearForecast | None:
         """The linear forecast, fitted on the training split; None, and a notice, where that is gone."""
-        self.check_kind(True, "fit_linear_forecast")
         try:
-            series = self.remembered(None, "train")
+            series = self.training.of_split("train")
         except WavegenError as error:
             notice(f"no linear forecast, it needs the training's series: {error}")
             return None
         return fit_linear_forecast([each.values for each in series], self.config.output.horizon)
+
+    def _index(self) -> TrainingClipIndex | None:
+        """Return what tells the training's series, by their values alone; None for an exported model."""
+        manifest = self.training.manifest
+        return None if manifest is None else TrainingClipIndex(manifest)

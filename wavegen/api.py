@@ -1,0 +1,478 @@
+"""What ``import wavegen`` offers: load or train a model, generate and score audio with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.levels import RecordingProfile
+from wavegen.audio.mel import Frames, clip_frames
+from wavegen.audio.quantize import Floats, build_quantizer
+from wavegen.audio.waveform import build_preparation, load_waveform
+from wavegen.config import DEFAULT_PRESET, Config, load_config
+from wavegen.data.conditioning import build_conditioner
+from wavegen.data.corpus import Corpus
+from wavegen.data.training_clips import TrainingClips
+from wavegen.device import choose_device
+from wavegen.errors import ParameterError, UsageError
+from wavegen.model.building import build_distribution, parameter_shapes
+from wavegen.model.shapes import check_weights
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
+from wavegen.sampling.candidates import BestCandidate, CandidateSearch
+from wavegen.sampling.engines import EngineSource
+from wavegen.sampling.generator import Generator
+from wavegen.sampling.one_shot import cut_one_shots
+from wavegen.sampling.options import Label, SamplingOptions, as_mono
+from wavegen.sampling.verdict import Fault, Verdict
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavegen.evaluation.clips import ClipLoader
+    from wavegen.model.network import Network
+    from wavegen.sampling.sampler import Request, Sampler
+    from wavegen.series.forecaster import Forecaster
+    from wavegen.training.progress import Observer
+
+__all__ = ["Label", "SamplingOptions", "TrainedModel", "load", "train"]
+
+FEW_STEPS = 1000  # a model that was never validated is taken for undertrained below
+CPU_DEVICES = ("auto", "cpu")  # need no torch unless an engine does
+
+
+class TrainedModel:
+    """A network with a checkpoint's averaged weights: generates and scores sound, forecasts series.
+
+    What is for models of sound raises ``UsageError`` on a model of series, and the other way round.
+
+    Attributes:
+        checkpoint: what was loaded.
+        config: of the training.
+        labels: that the model knows; none in a model without.
+        sample_rate_hz: of all audio that goes in and comes out.
+
+    Args:
+        checkpoint: of a training.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ModelError: the weights do not fit the configuration, or are not finite.
+        ParameterError: there is no such device.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        self.checkpoint, self.config, self.device_name = checkpoint, checkpoint.config, device
+        check_weights(checkpoint.average, parameter_shapes(self.config))
+        self.quantizer = build_quantizer(self.config)
+        self.distribution = build_distribution(self.config)
+        self.conditioner = build_conditioner(self.config)
+        self.preparation = build_preparation(self.config)
+        self.sample_rate_hz = self.config.audio.sample_rate_hz
+        self.labels = self.conditioner.labels
+        manifest = None if checkpoint.is_for_use_only else checkpoint.manifest
+        self.training_clips = TrainingClips(manifest, self._read_corpus)
+        if device not in CPU_DEVICES:
+            _ = self.device  # raises at once if there is none
+
+    def __repr__(self) -> str:
+        """Return kind, rate, labels and training of the model on a line."""
+        kind = "series" if self.is_series else f"{self.sample_rate_hz:,} Hz"
+        labels = f", {len(self.labels)} labels" if self.labels else ""
+        bits = "" if self.held_out_bits is None else f", {self.held_out_bits:.3f} bits/sample held out"
+        return f"<TrainedModel {self.config.model.kind}, {kind}{labels}, {self.checkpoint.step:,} steps{bits}>"
+
+    # --- generating ------------------------------------------------------------------------------------------------
+
+    def generate(self, seconds: float | None = None, **options: Any) -> Floats:
+        """Generate clips as one array.
+
+            clip = model.generate(5, temperature=1.03, seed=1)[0]
+            soundfile.write("new.wav", clip, model.sample_rate_hz)
+
+        Args:
+            seconds: length of each clip; may be left out where mel frames decide it.
+            **options: as ``SamplingOptions``.
+
+        Returns:
+            (count, T) float32 in [-1, 1].
+
+        Raises:
+            UsageError: an option is unknown, out of its range, or not for this model.
+            ModelError: the model's outputs are not finite.
+        """
+        if seconds is None and options.get("mel") is None:
+            raise ParameterError("seconds", "expected a length, found none")
+        return np.concatenate(list(self.stream(seconds, **options)), axis=1)
+
+    def stream(
+        self, seconds: float | None = None, *, notice: Callable[[str], None] | None = None, **options: Any
+    ) -> Iterator[Floats]:
+        """Generate clips block by block.
+
+        Args:
+            seconds: length; None for the length of the mel frames, or without end where there are none.
+            notice: receives which label and engine were chosen, and why.
+            **options: as ``SamplingOptions``.
+
+        Yields:
+            (count, n) float32 in [-1, 1].
+
+        Raises:
+            UsageError: an option is unknown, out of its range, or not for this model.
+            ModelError: the model's outputs are not finite.
+        """
+        sampler, request = self._prepare(seconds, options, notice=notice)
+        return sampler.stream(request)
+
+    def generate_best(
+        self,
+        seconds: float | None = None,
+        best_of: int = 8,
+        *,
+        progress: Callable[[int], None] | None = None,
+        notice: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Iterator[BestCandidate]:
+        """Generate several candidates for each clip, drop those with faults, and keep the most typical one.
+
+        It is the one whose bits/sample are nearest to those of held-out recordings, or, where these are not known or of
+        other labels and spectrograms, to the median of its candidates (see ``rank_candidates``). The first candidate is
+        the clip that ``generate`` returns for the same seed.
+
+        Args:
+            seconds: length; None for the length of the mel frames.
+            best_of: candidates for each clip, 1 to 1,024.
+            progress: called with the samples generated so far, scored ones only.
+            notice: receives which label and engine were chosen, and why.
+            **options: as ``SamplingOptions``.
+
+        Yields:
+            The best candidate of each clip.
+
+        Raises:
+            UsageError: an option is unknown, out of its range, or not for this model, or the candidates of a clip are
+                too much to hold in memory.
+            ModelError: the model's outputs are not finite.
+        """
+        sampler, request = self._prepare(seconds, options, max(1, best_of), notice)
+        typical = None if self.conditioner.is_needed else self.held_out_bits
+        search = CandidateSearch(sampler, request, self._score_classes, self.verdict, typical, self.sample_rate_hz)
+        return search.best(best_of, progress)
+
+    def generate_one_shots(
+        self, seconds: float, *, notice: Callable[[str], None] | None = None, **options: Any
+    ) -> list[Floats]:
+        """Generate clips that begin after silence and end where their sound has faded, such as a hit or a note each.
+
+        Args:
+            seconds: maximum length.
+            notice: receives which label and engine were chosen, and why.
+            **options: as ``SamplingOptions``, without a prime and mel frames.
+
+        Returns:
+            (T_i,) float32 in [-1, 1], one for each of ``count``.
+
+        Raises:
+            UsageError: an option is unknown, out of its range, or not for this model.
+            ModelError: the model's outputs are not finite.
+        """
+        for name in ("prime", "mel"):
+            if options.get(name) is not None:
+                raise ParameterError(name, "not with one-shots, which begin after silence; leave it out")
+        return cut_one_shots(self.stream(seconds, notice=notice, **options), self.sample_rate_hz)
+
+    def _prepare(
+        self,
+        seconds: float | None,
+        options: Mapping[str, Any],
+        candidates: int = 1,
+        notice: Callable[[str], None] | None = None,
+    ) -> tuple[Sampler, Request]:
+        self.check_kind(False, "generate")
+        return self.generator.prepare(seconds, SamplingOptions.from_keywords(options), candidates, notice)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """What prepares samplers."""
+        shape = self.config.model
+        # On a machine with CUDA the fused engine still serves `auto`: for that no GPU has been measured.
+        device_type = "cpu" if self.device_name in CPU_DEVICES else self.device.type
+        source = EngineSource(
+            shape.kind,
+            device_type,
+            self.distribution,
+            lambda: self.checkpoint.average,
+            lambda: self.network,
+            shape.dilations,
+            shape.activation,
+        )
+        return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
+
+    # --- judging ---------------------------------------------------------------------------------------------------
+
+    def score(self, waveform: npt.ArrayLike, label: Label | None = None) -> float:
+        """Return how well the model predicts a clip from its start, in bits/sample.
+
+        Args:
+            waveform: (T,) at the model's rate, as ``load_clip`` returns it; values outside [-1, 1] are clipped.
+            label: of the clip, for a model with labels: a name or weights of several. Mel frames are computed where the
+                model needs them.
+
+        Raises:
+            UsageError: it is not one clip of one sample or more, or the model has no such label.
+        """
+        self.check_kind(False, "score")
+        classes = self.quantizer.encode(as_mono(waveform))
+        weights = {} if label is None else self.generator.label_weights(label)
+        condition = self.conditioner.of_clip(classes, weights)
+        return self._score_classes([classes], None if condition is None else [condition])[0] / len(classes)
+
+    def _score_classes(
+        self,
+        clips: Sequence[npt.NDArray[np.integer]],
+        conditions: Sequence[Any] | None,
+        prime: npt.NDArray[np.integer] | None = None,
+    ) -> list[float]:
+        """Return the bits of each clip."""
+        from wavegen.evaluation.likelihood import model_bits
+
+        return model_bits(self.network, clips, self.quantizer.silence, None, conditions, prime)
+
+    def faults(self, waveform: npt.ArrayLike) -> list[Fault]:
+        """Return what is wrong with a generated clip, as ``wavegen generate`` warns of it.
+
+        Args:
+            waveform: (T,) at the model's rate.
+        """
+        self.check_kind(False, "faults")
+        verdict = self.verdict()
+        verdict.update(as_mono(waveform)[None])
+        return verdict.faults()
+
+    def verdict(self, count: int = 1) -> Verdict:
+        """Return a judge of so many clips that this model generates."""
+        stored = self.checkpoint.metrics.get("recordings")
+        recordings = None if stored is None else RecordingProfile.from_dict(stored)
+        return Verdict(self.sample_rate_hz, count, recordings)
+
+    def undertrained_warning(self) -> str | None:
+        """Return a sentence on why nothing good can be expected of this model, if so."""
+        if self.is_series:
+            return None  # evaluate compares its forecasts
+        bits, step = self.held_out_bits, self.checkpoint.step
+        baselines = (self.checkpoint.metrics.get("validation") or {}).get("baselines", {})
+        name = (
+            "order-2 Markov" if "order-2 Markov" in baselines else "unigram"
+        )  # of 16-bit samples no pairs are counted
+        trivial = baselines.get(name)
+        if bits is None or trivial is None:
+            return f"this model was never validated ({step:,} steps): expect noise" if step < FEW_STEPS else None
+        if bits < trivial:
+            return None
+        return (
+            f"this model is undertrained ({step:,} steps, {bits:.2f} bits/sample held out, {name} has {trivial:.2f}): "
+            "expect noise; train longer"
+        )
+
+    @property
+    def held_out_bits(self) -> float | None:
+        """Bits/sample on held-out audio at the last validation; None if there was none."""
+        validation = self.checkpoint.metrics.get("validation") or {}
+        bits: float | None = validation.get("held_out_loss", validation.get("validation_loss"))
+        return bits
+
+    @property
+    def precision_costs(self) -> dict[str, float]:
+        """What lower precisions of these weights cost in sampling, in bits/sample; empty if it was not measured."""
+        costs: dict[str, float] = self.checkpoint.metrics.get("precision_costs") or {}
+        return costs
+
+    # --- loading ---------------------------------------------------------------------------------------------------
+
+    def load_clip(self, path: str | Path) -> Floats:
+        """Load a file at the model's rate, prepared as its training data were.
+
+        Returns:
+            (T,) float32, mono.
+
+        Raises:
+            AudioError: the file cannot be used.
+            UsageError: there is no file.
+        """
+        return load_waveform(Path(path), self.preparation).waveform
+
+    def load_prime(self, path: str | Path) -> Floats:
+        """Load a file to continue: prepared as the training data were, but with all of its silence.
+
+        Returns:
+            (T,) float32, mono.
+
+        Raises:
+            AudioError, UsageError: as ``load_clip``.
+        """
+        return load_waveform(Path(path), replace(self.preparation, trim_db=None)).waveform
+
+    def mel_spectrogram(self, waveform: npt.ArrayLike) -> Frames:
+        """Return the mel frames of a recording, from which ``generate`` makes it anew.
+
+        Args:
+            waveform: (T,) at the model's rate, as ``load_clip`` returns it.
+
+        Raises:
+            UsageError: the model is not conditioned on mel spectrograms.
+        """
+        if self.conditioner.mel is None:
+            raise UsageError("this model is not conditioned on mel spectrograms")
+        return clip_frames(self.conditioner.mel, self.quantizer, self.quantizer.encode(as_mono(waveform)))
+
+    def load_mel(self, path: str | Path) -> Frames:
+        """Load a ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.mel``.
+
+        Raises:
+            UsageError: the file is not there, its frames do not follow the model's convention, or it takes none.
+        """
+        if self.conditioner.mel is None:
+            raise ParameterError("mel", "this model is not conditioned on mel spectrograms; leave it out")
+        return self.conditioner.mel.read(Path(path))
+
+    def _read_corpus(self, progress: Callable[[int, int], None] | None) -> Corpus[Any]:
+        from wavegen.training.task_registry import read_corpus
+
+        return read_corpus(self.config, progress)
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where torch runs the network."""
+        return choose_device(self.device_name)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network in torch, in float32; built when something needs it: the fused engine does not."""
+        from wavegen.model.building import build_model
+        from wavegen.model.network import load_weights
+
+        network = build_model(self.config).requires_grad_(False)
+        load_weights(network, self.checkpoint.average)
+        return network.to(self.device).eval()
+
+    @cached_property
+    def clips(self) -> ClipLoader:
+        """What loads the clips to score, from files or the training's folder."""
+        from wavegen.evaluation.clips import ClipLoader
+
+        self.check_kind(False, "clips")
+        return ClipLoader(self.preparation, self.quantizer, self.conditioner, self.training_clips)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a model of series of numbers, and not of sound."""
+        return self.config.is_series
+
+    def check_kind(self, wants_series: bool, call: str) -> None:
+        """Make sure that the model is of the kind that a call is for.
+
+        Raises:
+            UsageError: it is of the other one.
+        """
+        if self.is_series != wants_series:
+            kinds = ("a model of sound", "a model of series of numbers")
+            raise UsageError(f"{call}: expected {kinds[wants_series]}, found {kinds[self.is_series]}")
+
+    @cached_property
+    def series(self) -> Forecaster:
+        """What forecasts and scores series."""
+        from wavegen.series.forecaster import Forecaster
+
+        self.check_kind(True, "forecast")
+        return Forecaster(self.config, self.network, self.training_clips)
+
+    def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
+        """Forecast the next values of series.
+
+        Args:
+            series: (T,) one series so far, or (N, T) several, in the data's own units.
+            steps: values to forecast; the model's horizon by default. Beyond it, the forecasts are taken as known.
+
+        Returns:
+            (steps,), or (N, steps).
+
+        Raises:
+            UsageError: the series or the steps are not what is expected, or the model is one of sound.
+        """
+        return self.series.forecast(series, steps)
+
+
+def load(path: str | Path, device: str = "auto") -> TrainedModel:
+    """Load a run's best checkpoint, or a checkpoint file.
+
+    Args:
+        path: a run folder, a ``.safetensors`` file, or ``demo``, the model that wavegen ships.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UsageError: there is nothing to load at the path, or no such device.
+        CheckpointError: the checkpoint is damaged or of another version.
+        ModelError: its weights are not finite.
+    """
+    return TrainedModel(load_checkpoint(find_checkpoint(Path(path))), device)
+
+
+def train(
+    folder: str | Path | None = None,
+    config: Config | str | Path = DEFAULT_PRESET,
+    *,
+    run: str | Path | None = None,
+    device: str = "auto",
+    init_from: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+    notice: Callable[[str], None] = print,
+) -> TrainedModel:
+    """Train a model on a folder of recordings, or of series.
+
+    Args:
+        folder: of the recordings; None for the configuration's, or for synthetic series.
+        config: a configuration, a preset's name, or a YAML file.
+        run: the run folder; ``runs/`` and the folder's name by default.
+        device: auto, cpu, cuda or cuda:N.
+        init_from: a run or checkpoint to start from.
+        observers: are called as the training proceeds.
+        notice: receives what the user should know.
+
+    Returns:
+        The best model of the training.
+
+    Raises:
+        ConfigError, UsageError, DataError: an argument is wrong; the message says which.
+        TrainingError: the loss is repeatedly not finite.
+        ProcessDied: on several processes: another one died; the state is saved.
+        Interrupted: after Ctrl-C; the state is saved.
+    """
+    from wavegen.training.process_group import process_group
+    from wavegen.training.start import start_run
+
+    settings = config if isinstance(config, Config) else load_config(config)
+    if folder is not None:
+        settings = settings.with_values("data", folder=str(Path(folder).absolute()))
+    run_folder = run_of(settings.data_source or "") if run is None else RunFolder(Path(run))
+    source = None if init_from is None else Path(init_from)
+    with process_group(device) as group:
+        listeners, say = (observers, notice) if group.is_main else ((), _discard)
+        trainer = start_run(settings, run_folder, group, listeners, say, init_from=source)
+        trainer.fit()
+        best = load_checkpoint(find_checkpoint(run_folder.path)) if group.is_main else None
+        best = group.broadcast(best)
+    assert best is not None
+    return TrainedModel(best, device)
+
+
+def _discard(text: str) -> None:
+    """Take notices on ranks other than the main one, which prints them."""

@@ -1,0 +1,226 @@
+"""The clips that a model of sound is scored on: files, or what its training held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.find import find_audio
+from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.audio.waveform import Preparation, load_waveform
+from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
+from wavegen.data.recordings import first_samples
+from wavegen.data.training_clips import Progress, TrainingClips, file_hash
+from wavegen.errors import AudioError, DataError, UsageError, WavegenError
+from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
+from wavegen.evaluation.evaluation import ScoredClip
+from wavegen.evaluation.sample_statistics import PIECE_SECONDS, SILENT_AMPLITUDE, RecordingStatistics, spread
+from wavegen.text import list_first, pluralize, printable
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ClipLoader:
+    """Loads clips as a model sees them.
+
+    Args:
+        preparation: of the model's recordings.
+        quantizer: its companding.
+        conditioner: what it is conditioned on.
+        training: the clips of its training.
+    """
+
+    preparation: Preparation
+    quantizer: Quantizer
+    conditioner: Conditioner
+    training: TrainingClips
+
+    def load(
+        self,
+        paths: Sequence[Path],
+        notice: Notice,
+        label: Mapping[str, float] | None = None,
+        progress: Progress | None = None,
+    ) -> list[ScoredClip]:
+        """Load the clips of files and of folders of files; what cannot be used is reported and left out.
+
+        Args:
+            paths: files and folders.
+            notice: receives what the user should know.
+            label: of all of them, as weights by name; None takes the name of the first sub-folder on the way to a file,
+                or of its folder.
+            progress: of reading the training's folder, whose clips are known again by their samples; where it is gone,
+                by the bytes of their files alone.
+
+        Raises:
+            UsageError: there is nothing at a path, or a clip has no label that the model knows.
+            DataError: nothing can be used.
+        """
+        clips: list[ScoredClip] = []
+        for path in paths:
+            for file in _audio_files(path, notice):
+                try:
+                    classes = self.quantizer.encode(load_waveform(file, self.preparation).waveform)
+                except AudioError as error:
+                    notice(f"skipped: {error}")
+                    continue
+                own = _folder_label(file, path) if label is None else label
+                condition = self._condition(str(file), classes, own)
+                clips.append(ScoredClip(str(file), classes, condition, self._label_text(own)))
+        if not clips:
+            where = ", ".join(map(printable, paths))
+            raise DataError(f"{where}: expected audio to score, found none that can be used")
+        if index := self.training.index(progress):
+            clips = [
+                clip._replace(trained_on=index.contains(file_hash(Path(clip.name)), clip.classes)) for clip in clips
+            ]
+        warn_of_trained_on(clips, "clips", "audio", notice)
+        return clips
+
+    def held_out(self, progress: Progress | None = None, notice: Notice | None = None) -> list[ScoredClip]:
+        """Load the clips that the training held out, from its folder.
+
+        Args:
+            progress: of reading the folder.
+            notice: receives which clips were also trained on, under another name.
+
+        Raises:
+            DataError: it held out none, or the folder no longer has them.
+            UsageError: the model was exported, without a list of its clips.
+        """
+        held_out = self.training.of_split("validation", progress)
+        index = self.training.index()
+        clips = [
+            ScoredClip(
+                clip.name,
+                classes := clip.classes(),
+                self._condition(clip.name, classes, clip.label),
+                clip.label if self.conditioner.labels else None,
+                None if index is None else index.contains_held_out(clip.name, clip.content_hash, classes),
+            )
+            for clip in held_out
+        ]
+        if notice:
+            warn_of_trained_on(clips, "clips", "audio", notice)
+        return clips
+
+    def recording_statistics(self, progress: Progress | None = None) -> RecordingStatistics:
+        """Measure what the recordings of the training sound like, prepared as they were trained on.
+
+        Raises:
+            DataError: they are not there any more, or too short to compare with.
+            UsageError: the model was exported and does not know its recordings, or it is conditioned on mel frames.
+        """
+        if self.conditioner.mel is not None:
+            raise UsageError("sample statistics: not of a vocoder, whose sound follows its spectrograms")
+        rate = self.preparation.sample_rate_hz
+        clips = self.training.of_split("train", progress)
+        pieces = spread([clip.n_samples for clip in clips], round(PIECE_SECONDS * rate))
+        recordings = [self.quantizer.decode(clips[i].classes()[start:stop]) for i, start, stop in pieces]
+        recordings = [clip for clip in recordings if np.abs(clip).max() > SILENT_AMPLITUDE]
+        if len(recordings) < 2:
+            folder = self.training.corpus().folder
+            raise DataError(f"{folder}: expected two clips, or 20 s, of sound to compare with, found less")
+        return RecordingStatistics(recordings, rate)
+
+    def fit_baselines(self, notice: Notice, progress: Progress | None = None) -> Baselines | None:
+        """Fit the trivial baselines on the training split; None, and a notice, where its clips are gone."""
+        if self.training.manifest is None:
+            notice("no trivial baselines: an exported model does not know the training's recordings")
+            return None
+        try:
+            clips = self.training.of_split("train", progress)
+        except WavegenError as error:
+            notice(f"no trivial baselines, they need the training's recordings: {error}")
+            return None
+        return fit_baselines(first_samples(clips, FITTED_SAMPLES), self.quantizer.classes)
+
+    def _condition(
+        self, name: str, classes: npt.NDArray[np.integer], label: str | Mapping[str, float] | None
+    ) -> ClipCondition | None:
+        """Return the condition of a clip in a folder with the label's name, or with given weights of labels."""
+        labels = self.conditioner.labels
+        if labels and not isinstance(label, Mapping) and label not in labels:
+            raise UsageError(
+                f"{printable(name)}: expected it in a folder named as one of this model's labels, "
+                f"{list_labels(labels)}, found it in '{printable(str(label))}'; give the label of all files instead"
+            )
+        return self.conditioner.of_clip(classes, label)
+
+    def _label_text(self, label: str | Mapping[str, float]) -> str | None:
+        """Return a clip's label as text; None for a model without labels."""
+        if not self.conditioner.labels:
+            return None
+        if isinstance(label, str):
+            return label
+        return next(iter(label)) if len(label) == 1 else ",".join(f"{name}={w:g}" for name, w in label.items())
+
+
+def load_unprepared(paths: Sequence[Path], sample_rate_hz: int, notice: Notice) -> list[Floats]:
+    """Load the clips of files and folders at a rate, as they are: neither trimmed nor levelled.
+
+    Args:
+        paths: files and folders.
+        sample_rate_hz: of the waveforms.
+        notice: receives what cannot be used.
+
+    Raises:
+        UsageError: there is nothing at a path.
+        DataError: nothing can be used.
+    """
+    clips: list[Floats] = []
+    for file in (file for path in paths for file in _audio_files(path, notice)):
+        try:
+            clips.append(load_waveform(file, Preparation(sample_rate_hz)).waveform)
+        except AudioError as error:
+            notice(f"skipped: {error}")
+    if not clips:
+        raise DataError(f"{', '.join(map(printable, paths))}: expected audio, found none that can be used")
+    return clips
+
+
+class _Scored(Protocol):
+    """What is scored: a clip or a series."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def trained_on(self) -> bool | None: ...
+
+
+def warn_of_trained_on(scored: Sequence[_Scored], noun: str, material: str, notice: Notice) -> None:
+    """Report which of the clips or series to score were trained on.
+
+    Args:
+        scored: all that is scored.
+        noun: what they are, in the plural.
+        material: what they are made of.
+        notice: receives the warning, if there is one.
+    """
+    names = [printable(one.name) for one in scored if one.trained_on]
+    if names:
+        of_all = f"of {len(scored):,} {noun}"
+        what = f"{pluralize(len(names), f'{of_all} was', f'{of_all} were')} trained on"
+        notice(f"{what}, and the figures are not of held-out {material}: {list_first(names)}")
+
+
+def _audio_files(path: Path, notice: Notice) -> list[Path]:
+    """Return the file at a path, or the audio files of a folder; those that cannot be used are reported."""
+    if not path.is_dir():
+        return [path]
+    found = find_audio(path)
+    for name, reason in found.unusable:
+        notice(f"skipped: {printable(path / name)}: {reason}")
+    return [path / name for name in found.names]
+
+
+def _folder_label(file: Path, given: Path) -> str:
+    """Return a file's label as a corpus has it: the first folder on the way to it, or the folder that it lies in."""
+    inside = file.relative_to(given).parts if given.is_dir() else ()
+    return inside[0] if len(inside) > 1 else file.parent.resolve().name
