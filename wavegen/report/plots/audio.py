@@ -125,10 +125,8 @@ def draw_audio(path: Path, waveform: Floats, sample_rate_hz: int, name: str) -> 
     figure = new_figure(10, 5.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     title(above, name)
-    _draw_waveform(above, waveform, sample_rate_hz)
-    drawn = spectrogram(waveform, sample_rate_hz, COLUMNS)
-    figure.colorbar(_draw_spectrogram(below, drawn, waveform, sample_rate_hz), ax=below, **COLOUR_BAR)
-    _label_time(below, len(waveform) / sample_rate_hz)
+    mesh, _ = _draw_sound(above, below, waveform, sample_rate_hz)
+    figure.colorbar(mesh, ax=below, **COLOUR_BAR)
     write_output(path, to_png(figure))
 
 
@@ -140,12 +138,9 @@ def small_figure(waveform: Floats, sample_rate_hz: int) -> tuple[Figure, str]:
     """
     figure = new_figure(4.4, 2.8)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    drawn = spectrogram(waveform, sample_rate_hz, COLUMNS // 3)
-    _draw_waveform(above, waveform, sample_rate_hz, COLUMNS // 3)
-    _draw_spectrogram(below, drawn, waveform, sample_rate_hz)
+    _, drawn = _draw_sound(above, below, waveform, sample_rate_hz, columns=COLUMNS // 3, ticks=5)
     above.set(ylabel="", yticks=[])
     below.set_ylabel("Hz")
-    _label_time(below, len(waveform) / sample_rate_hz, ticks=5)
     return figure, f"{describe_level(waveform)}; {drawn.describe(sample_rate_hz)}"
 
 
@@ -200,25 +195,30 @@ def audio_figure(source: Path) -> Figure:
     (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.4, 1))
     wave, spectrum, level = upper.subplots(3, 1, sharex=True, height_ratios=(1, 2, 1.1))
     title(wave, f"{printable(source.name)}: {info.rate_hz:,} Hz, {len(waveform):,} samples, mono")
-    _draw_waveform(wave, waveform, info.rate_hz)
-    drawn = spectrogram(waveform, info.rate_hz, COLUMNS)
-    upper.colorbar(_draw_spectrogram(spectrum, drawn, waveform, info.rate_hz), ax=spectrum, **COLOUR_BAR)
+    mesh, _ = _draw_sound(wave, spectrum, waveform, info.rate_hz)
+    upper.colorbar(mesh, ax=spectrum, **COLOUR_BAR)
     _draw_noise(level, waveform, error, info.rate_hz, meter.facts().signal_to_noise_db)
     _label_time(level, len(waveform) / info.rate_hz)
     _draw_classes(lower.subplots(), meter.counts)
     return figure
 
 
-def _draw_waveform(axes: Axes, waveform: Floats, sample_rate_hz: int, columns: int = COLUMNS) -> None:
+def _draw_sound(
+    above: Axes, below: Axes, waveform: Floats, sample_rate_hz: int, columns: int = COLUMNS, ticks: int = 12
+) -> tuple[QuadMesh, Spectrogram]:
+    """Draw a waveform and its spectrogram."""
     seconds = len(waveform) / sample_rate_hz
     if len(waveform) <= 4 * columns:
-        axes.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, linewidth=0.7, color=BLUE)
+        above.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, linewidth=0.7, color=BLUE)
     else:
         lowest, highest = envelope(waveform, columns)
-        times = np.linspace(0.0, seconds, len(lowest))
-        axes.fill_between(times, lowest, highest, linewidth=0.5, color=BLUE)
-    axes.set(ylabel="amplitude", ylim=(-1.0, 1.0), xlim=(0.0, seconds))
-    tidy(axes, "both")
+        above.fill_between(np.linspace(0.0, seconds, len(lowest)), lowest, highest, linewidth=0.5, color=BLUE)
+    above.set(ylabel="amplitude", ylim=(-1.0, 1.0), xlim=(0.0, seconds))
+    tidy(above, "both")
+    drawn = spectrogram(waveform, sample_rate_hz, columns)
+    mesh = _draw_spectrogram(below, drawn, waveform, sample_rate_hz)
+    _label_time(below, seconds, ticks)
+    return mesh, drawn
 
 
 def _draw_spectrogram(axes: Axes, drawn: Spectrogram, waveform: Floats, sample_rate_hz: int) -> QuadMesh:

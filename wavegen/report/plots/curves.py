@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,17 +105,17 @@ def comparison_figure(histories: dict[str, History], units: dict[str, str], reas
     figure = new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
     grid = figure.subplots(len(rows), 2, sharex="col", sharey="row", squeeze=False)
     measure = next(iter(histories.values())).measure
-    seen_factor, seen_unit = 1.0, "points"
-    if measure.is_bits:
-        seen_factor, seen_unit = _time_unit(max(3600 * history.seen[-1] for history in histories.values()))
-        seen_factor *= 3600
-    trained_factor, trained_unit = _time_unit(max(history.seconds[-1] for history in histories.values()))
-    for i, (name, history) in enumerate(histories.items()):
-        left, right = grid[rows.index(units[name])]
-        validations = [each for each, _ in history.scored]
-        _draw_compared(left, seen_factor, history.seen, [each.seen or 0.0 for each in validations], i, name, history)
-        minutes = [each.minutes_trained or 0.0 for each in validations]
-        _draw_compared(right, 60 * trained_factor, [s / 60 for s in history.seconds], minutes, i, name, history)
+    hour = 3600 if measure.is_bits else 1
+    columns = (
+        (f"{measure.material} seen", {name: [hour * seen for seen in each.seen] for name, each in histories.items()}),
+        ("time trained", {name: each.seconds for name, each in histories.items()}),
+    )
+    for below, (label, places) in zip(grid.T, columns, strict=True):
+        is_time = measure.is_bits or label == "time trained"
+        factor, unit = _time_unit(max(each[-1] for each in places.values())) if is_time else (1.0, "points")
+        for i, (name, history) in enumerate(histories.items()):
+            _draw_compared(below[rows.index(units[name])], [factor * place for place in places[name]], i, name, history)
+        below[-1].set_xlabel(f"{label} ({unit})")
     for unit, (left, right) in zip(rows, grid, strict=True):
         group = [history for name, history in histories.items() if units[name] == unit]
         shared = _shared_baselines(group)
@@ -125,9 +125,6 @@ def comparison_figure(histories: dict[str, History], units: dict[str, str], reas
             axes.set_xlim(left=0)
             tidy(axes, "both")
             _draw_baselines(axes, measure, shared, span, labelled=axes is right)
-    seen = f"{measure.material} seen ({seen_unit})"
-    for axes, label in zip(grid[-1], (seen, f"time trained ({trained_unit})"), strict=True):
-        axes.set_xlabel(label)
     title(grid[0, 0], "held-out (marks), training (pale)")
     if reasons:
         figure.suptitle(f"{measure.name} do not compare: {'; '.join(reasons)}", color=VERMILION)
@@ -138,38 +135,19 @@ def comparison_figure(histories: dict[str, History], units: dict[str, str], reas
     return figure
 
 
-def _draw_compared(
-    axes: Axes,
-    factor: float,
-    steps: Sequence[float],
-    validations: Sequence[float],
-    i: int,
-    name: str,
-    history: History,
-) -> None:
-    """Draw one of several runs, the i-th.
-
-    Args:
-        axes: to draw into.
-        factor: what places are multiplied by.
-        steps: the place of each step.
-        validations: the place of each scored validation.
-        i: the number of the run, which chooses colour, marker and line.
-        name: of the run.
-        history: of the run.
-    """
+def _draw_compared(axes: Axes, places: Sequence[float], i: int, name: str, history: History) -> None:
+    """Draw the i-th of several runs, with ``places`` for its steps."""
     colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-    places, losses = smooth(steps, history.train)
-    axes.plot([factor * place for place in places], losses, color=colour, alpha=0.35, linewidth=1)
+    axes.plot(*smooth(places, history.train), color=colour, alpha=0.35, linewidth=1)
     axes.plot(
-        [factor * place for place in validations],
+        np.interp([each.step for each, _ in history.scored], history.steps, places),
         [loss for _, loss in history.scored],
         color=colour,
         linestyle=LINES[i // len(COLOURS) % len(LINES)],
         linewidth=1.8,
         marker=marker,
         markersize=5,
-        markevery=max(1, len(validations) // 15),
+        markevery=max(1, len(history.scored) // 15),
         label=name,
     )
 
@@ -197,29 +175,13 @@ def ranking_figure(name: str, measure: Measure, ranked: Sequence[tuple[str, floa
 
 def _draw_loss(axes: Axes, history: History) -> None:
     axes.plot(*smooth(history.steps, history.train), color=BLUE, linewidth=1.2, alpha=0.8, label="training")
-    axes.plot(
-        [each.step for each, _ in history.scored],
-        [loss for _, loss in history.scored],
-        color=VERMILION,
-        linewidth=1.8,
-        marker="o",
-        markersize=4,
-        label="held-out",
-    )
-    best = history.best
-    if best is not None and best.loss is not None:
-        axes.plot(
-            best.step,
-            best.loss,
-            marker="o",
-            markersize=11,
-            markerfacecolor="none",
-            markeredgecolor=VERMILION,
-            markeredgewidth=1.6,
-            linestyle="",
-            clip_on=False,
-            label=f"best: {history.measure.text(best.loss)} at step {best.step:,}",
-        )
+    steps, losses = [each.step for each, _ in history.scored], [loss for _, loss in history.scored]
+    axes.plot(steps, losses, color=VERMILION, linewidth=1.8, marker="o", markersize=4, label="held-out")
+    if losses:
+        best = int(np.argmin(losses))
+        label = f"best: {history.measure.text(losses[best])} at step {steps[best]:,}"
+        ring: dict[str, Any] = {"marker": "o", "s": 120, "facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.6}
+        axes.scatter([steps[best]], [losses[best]], clip_on=False, zorder=3, label=label, **ring)
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     tidy(axes, "both")
 

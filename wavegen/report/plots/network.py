@@ -6,28 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from wavegen.inspect.config import NetworkFacts
-from wavegen.report.plots.figure import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    format_thousands,
-    new_figure,
-    tidy,
-    title,
-)
+from wavegen.report.plots.figure import BLUE, COLOURS, VERMILION, format_thousands, new_figure, tidy, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_LINES = 150_000  # a second of drawing; larger networks are drawn by their outline only
-FEW_LINES = 2000  # they are drawn one by one, more of them as a texture
+MOST_LINES = 150_000  # a second of drawing; of larger networks the lowest layers are drawn by their outline only
 MOST_LABELS = 40
 
 Layer = tuple[str, int, int]  # name, kernel size, dilation
@@ -45,19 +32,13 @@ def network_figure(name: str, network: NetworkFacts) -> Figure:
         for layer in network.layers
         if layer.kernel_size is not None and layer.dilation is not None
     ]
-    what = f"{name}: {network.parameters:,} parameters"
-    if not layers:  # a recurrent network sees all of the past by one path
-        figure = new_figure(10, 2.4)
-        bar = figure.subplots()
-        _draw_parts(bar, network.parameters_by_part)
-        title(bar, what)
-        return figure
-    height = min(9.0, 4.0 + 0.16 * len(layers))
-    figure = new_figure(10, height + 1.3)
-    above, below = figure.subplots(2, 1, height_ratios=(height, 0.5))
-    title(above, what)
-    _draw_paths(above, layers, network.receptive_field_samples, network.receptive_field_ms)
+    height = min(9.0, 4.0 + 0.16 * len(layers)) if layers else 0.0  # a recurrent layer sees all of the past by one path
+    figure = new_figure(10, height + (1.3 if layers else 1.5))
+    *above, below = figure.subplots(2, 1, height_ratios=(height, 0.5)) if layers else [figure.subplots()]
+    for axes in above:
+        _draw_paths(axes, layers, network.receptive_field_samples, network.receptive_field_ms)
     _draw_parts(below, network.parameters_by_part)
+    title(above[0] if above else below, f"{name}: {network.parameters:,} parameters")
     return figure
 
 
@@ -65,28 +46,29 @@ def _draw_paths(axes: Axes, layers: Sequence[Layer], field: int, field_ms: float
     """Draw the paths; a stack's joins are drawn as if the longest way were the only one."""
     from matplotlib.collections import LineCollection
 
-    n_blocks = len(layers)
-    taps = [(kernel_size, dilation) for _, kernel_size, dilation in layers]
-    reach = np.cumsum([0, *[(kernel_size - 1) * dilation for kernel_size, dilation in reversed(taps)]])
-    heights = np.arange(n_blocks, -1, -1)
-    lines = _paths(taps)
-    if lines is None:
-        axes.fill_betweenx(heights, -reach, 0, color=BLUE, alpha=0.25, linewidth=0)
-    else:
-        few = len(lines) < FEW_LINES
-        axes.add_collection(
-            LineCollection(list(lines), colors=BLUE, linewidths=0.7 if few else 0.25, alpha=0.9 if few else 0.35)
-        )
+    n_layers, n_lines = len(layers), 0
+    reach = np.cumsum([0, *[(kernel_size - 1) * dilation for _, kernel_size, dilation in reversed(layers)]])
+    heights = np.arange(n_layers, -1, -1)
+    axes.fill_betweenx(heights, -reach, 0, color=BLUE, alpha=0.12, linewidth=0)
+    needed = np.array([0])  # places in the past at which a layer's output is needed, from the last layer down
+    for height, (_, kernel_size, dilation) in zip(heights, reversed(layers), strict=False):
+        inputs = needed[:, None] + np.arange(kernel_size) * dilation  # (places, taps)
+        n_lines += inputs.size
+        if n_lines > MOST_LINES:
+            break
+        ends = np.stack(np.broadcast_arrays(-needed[:, None], height, -inputs, height - 1), axis=-1)
+        # (places, taps, 4) -> (lines, both ends, time and height)
+        axes.add_collection(LineCollection(list(ends.reshape(-1, 2, 2)), colors=BLUE, linewidths=0.5, alpha=0.5))
+        needed = np.unique(inputs)
     axes.plot(-reach, heights, color=VERMILION, linewidth=1.5, marker="o", markersize=3)
-    axes.plot([0], [n_blocks], marker="o", color=VERMILION, markersize=7, clip_on=False)
-    axes.set(xlim=(-1.02 * max(1, reach[-1]), 0.02 * max(1, reach[-1])), ylim=(-0.4, n_blocks + 0.4))
-    every = -(-n_blocks // MOST_LABELS)
-    shown = range(every, n_blocks + 1, every)
+    axes.plot([0], [n_layers], marker="o", color=VERMILION, markersize=7, clip_on=False)
+    axes.set(xlim=(-1.02 * max(1, reach[-1]), 0.02 * max(1, reach[-1])), ylim=(-0.4, n_layers + 0.4))
+    shown = range(-(-n_layers // MOST_LABELS), n_layers + 1, -(-n_layers // MOST_LABELS))
     axes.set_yticks([0, *shown], ["input", *(_label(i, layers[i - 1]) for i in shown)], fontsize=8)
     axes.xaxis.set_major_formatter(format_thousands)
-    reach_in_words = f"{field:,} points" if field_ms is None else f"{field:,} samples, {field_ms:,.1f} ms"
     unit = "points" if field_ms is None else "samples"
-    axes.set_xlabel(f"{unit} before the prediction; receptive field {reach_in_words}", parse_math=False)
+    in_time = "" if field_ms is None else f", {field_ms:,.1f} ms"
+    axes.set_xlabel(f"{unit} before the prediction; receptive field {field:,} {unit}{in_time}", parse_math=False)
     tidy(axes, "x")
 
 
@@ -95,51 +77,15 @@ def _label(i: int, layer: Layer) -> str:
     return f"{name} {i}" + (f", dilation {dilation:,}" if kernel_size > 1 else "")
 
 
-def _paths(taps: Sequence[tuple[int, int]]) -> npt.NDArray[np.float64] | None:
-    """Return the connections that one prediction depends on.
-
-    Args:
-        taps: kernel size and dilation of each layer, the lowest first.
-
-    Returns:
-        (lines, 2, 2): the (time, block) of both ends; None if there are too many to draw.
-    """
-    needed = np.array([0])  # places in the past that a block's output is needed at, from the last block down
-    lines = []
-    n_lines = 0
-    for block in range(len(taps), 0, -1):
-        kernel_size, dilation = taps[block - 1]
-        n_lines += len(needed) * kernel_size
-        if n_lines > MOST_LINES:
-            return None
-        inputs = needed[:, None] + np.arange(kernel_size) * dilation
-        outputs = np.broadcast_to(needed[:, None], inputs.shape)
-        ends = (-outputs, np.full(inputs.shape, block), -inputs, np.full(inputs.shape, block - 1))
-        lines.append(np.stack([end.ravel() for end in ends], axis=1).reshape(-1, 2, 2).astype(np.float64))
-        needed = np.unique(inputs)
-    return np.concatenate(lines)
-
-
 def _draw_parts(axes: Axes, parts: dict[str, int]) -> None:
     """Draw one bar, divided by parts."""
     whole, left = sum(parts.values()), 0
-    colours = [SKY, BLUE, ORANGE, GREEN, PURPLE, VERMILION]
     for i, (name, count) in enumerate(parts.items()):
-        colour = colours[i % len(colours)]
-        axes.barh(
-            0, count, left=left, color=colour, edgecolor="white", label=f"{name}: {count:,} ({count / whole:.0%})"
-        )
+        label, colour = f"{name}: {count:,} ({count / whole:.0%})", COLOURS[(i - 1) % len(COLOURS)]
+        axes.barh(0, count, left=left, color=colour, edgecolor="white", label=label)
         left += count
     axes.set(xlim=(0, whole), ylim=(-0.6, 0.6), yticks=[])
     axes.xaxis.set_major_formatter(format_thousands)
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.9),
-        ncols=5,
-        columnspacing=1.2,
-        handlelength=1,
-        frameon=False,
-        fontsize=9,
-    )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9), ncols=5, handlelength=1, frameon=False, fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
     title(axes, "parameters")
