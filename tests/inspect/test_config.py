@@ -24,7 +24,7 @@ def test_config_file_is_resolved_and_built(tmp_path):
     network = facts["network"]
     assert network["parameters"] == model.n_parameters
     assert network["multiply_adds_per_sample"] == model.multiply_adds
-    assert network["residual_blocks"] == 6
+    assert [layer["dilation"] for layer in network["layers"]] == [1, 2, 4, 1, 2, 4]
     assert network["receptive_field_samples"] == 1 + 2 * 2 * 7
     assert network["receptive_field_ms"] == pytest.approx(29 / 8)
     training = facts["training"]
@@ -46,11 +46,11 @@ def test_config_file_is_resolved_and_built(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("", "layers 18 x block sound"),
-        ("bias: false, activation: relu", "18 x block: ReLU without a gate, no biases sound"),
+        ("", "kind wavenet, 18 blocks, 32 residual channels parameters"),
+        ("bias: false, activation: relu", "residual channels, ReLU without a gate, no biases parameters"),
         (
             "activation: tanh, weight_norm: true, dropout: 0.05",
-            "18 x block: tanh without a gate, weight norm, dropout 0.05 sound",
+            "residual channels, tanh without a gate, weight norm, dropout 0.05 parameters",
         ),
     ],
 )

@@ -9,7 +9,6 @@ import torch
 
 from recordings import write_noise, write_tones
 from wavegen.config import load_config, override
-from wavegen.model.building import build_model
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
 from wavegen.training.plan import resolve_plan
@@ -24,7 +23,7 @@ def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypat
     file, cpu = io.StringIO(), torch.device("cpu")
     corpus = read_corpus(config)
     plan = resolve_plan(config, corpus, cpu, print)
-    print_tables(plan_tables(plan, corpus, build_model(config), cpu, tmp_path / "run\x1b[1m"), file)
+    print_tables(plan_tables(plan, corpus, cpu, tmp_path / "run\x1b[1m"), file)
     assert "\x1b" not in file.getvalue()
     assert all(name in file.getvalue() for name in (r"loud\x1b[31m", r"bad\x1b[2J.wav"))
 
@@ -35,7 +34,7 @@ def preparation_of(folder, *overrides):
     config = override(config, list(overrides))
     cpu = torch.device("cpu")
     corpus = read_corpus(config)
-    tables = plan_tables(resolve_plan(config, corpus, cpu, print), corpus, build_model(config), cpu, folder / "run")
+    tables = plan_tables(resolve_plan(config, corpus, cpu, print), corpus, cpu, folder / "run")
     assert [table.title for table in tables].index("Preparation") == 1
     (table,) = (table for table in tables if table.title == "Preparation")
     return dict(table.rows)
@@ -73,5 +72,5 @@ def test_the_plan_of_series_has_no_preparation():
     config, cpu = load_config("book-simple", ["series.points=20"]), torch.device("cpu")
     corpus = read_corpus(config)
     plan = resolve_plan(with_corpus(config, corpus), corpus, cpu, print)
-    titles = [table.title for table in plan_tables(plan, corpus, build_model(plan.config), cpu, Path("run"))]
+    titles = [table.title for table in plan_tables(plan, corpus, cpu, Path("run"))]
     assert "Preparation" not in titles

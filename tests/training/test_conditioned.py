@@ -402,10 +402,10 @@ def test_inspect_and_the_plan_show_labels_and_spectrograms(voices, tmp_path):
     assert "labels 2: anna, carl" in text
     console = io.StringIO()
     run = training.run.path
-    print_tables(plan_tables(training.plan, training.corpus, training.model, torch.device("cpu"), run), console)
+    print_tables(plan_tables(training.plan, training.corpus, torch.device("cpu"), run), console)
     said = " ".join(console.getvalue().split())
     assert "labels 2: anna, carl" in said
-    assert "6 bands from 0 to 2000 Hz, windows of 128 samples, a frame every 40 samples at 4,000 Hz" in said
+    assert "6 bands, 100 frames a second of 40 samples, 4 learned steps in each" in said
 
 
 def test_a_page_has_samples_under_conditions(voices, tmp_path):

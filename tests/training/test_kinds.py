@@ -107,10 +107,10 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
     draw(inspection, tmp_path / "network.png")
     assert (tmp_path / "network.png").read_bytes().startswith(b"\x89PNG")
     training = begin(config, tmp_path / "run")
-    tables = plan_tables(training.plan, training.corpus, training.model, torch.device("cpu"), tmp_path)
+    tables = plan_tables(training.plan, training.corpus, torch.device("cpu"), tmp_path)
     said = {row[0]: row[1] for table in tables for row in table.rows}
     assert said["kind"] == {"stack": "stack, 4 layers", "gru": "stack, 1 layer"}[kind]
-    assert said["receptive field"].startswith({"stack": "8 samples", "gru": "all of the past, in training"}[kind])
+    assert said["receptive field"].startswith({"stack": "8 samples", "gru": "all of the past; "}[kind])
 
 
 @pytest.mark.parametrize(("windows", "targets"), [(16, 512), pytest.param(32, 2048, marks=pytest.mark.slow)])

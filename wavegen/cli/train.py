@@ -172,5 +172,5 @@ def _run_folder(
 def _print_plan(trainer: Trainer, run: RunFolder) -> None:
     from wavegen.report.plan import plan_tables
 
-    tables = plan_tables(trainer.plan, trainer.corpus, trainer.model, trainer.device, run.path, trainer.group.size)
+    tables = plan_tables(trainer.plan, trainer.corpus, trainer.device, run.path, trainer.group.size)
     print_tables(tables, sys.stderr)

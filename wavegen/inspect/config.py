@@ -19,14 +19,13 @@ class NetworkFacts:
 
     Attributes:
         parameters_by_part: by the names of its parts.
-        layers: the lowest first.
-        residual_blocks, dilations: of a WaveNet.
+        description: its kind, its size, and in what its blocks differ from the paper's, in words.
+        layers: between the input and the output, the lowest first.
         has_memory: a prediction depends on all of the past; the receptive field is then what precedes a window.
         multiply_adds_per_sample: in generation.
         sample_rate_hz, quantization, classes: None for series; losses in bits/sample compare where they agree.
         horizon: values in a forecast; None for audio.
         output: the output distribution, in words.
-        block: in what the blocks differ from the paper's, in words; empty for nothing.
         labels: in the model's order; ``auto`` where no folder has been seen yet; None for a model without labels.
         mel: the section ``mel`` of the configuration; None for a model without spectrograms.
     """
@@ -35,8 +34,7 @@ class NetworkFacts:
     parameters_by_part: dict[str, int]
     kind: str
     layers: list[LayerFacts]
-    residual_blocks: int | None
-    dilations: list[int] | None
+    description: str
     has_memory: bool
     receptive_field_samples: int
     receptive_field_ms: float | None
@@ -46,7 +44,6 @@ class NetworkFacts:
     classes: int | None
     horizon: int | None
     output: str
-    block: str
     labels: list[str] | str | None
     mel: dict[str, Any] | None
 
@@ -105,8 +102,7 @@ def inspect_network(config: Config) -> NetworkFacts:
 
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
-    is_audio, layers = not config.is_series, model.layer_facts()
-    dilations = [layer.dilation for layer in layers if layer.name == "block" and layer.dilation is not None]
+    is_audio = not config.is_series
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         parts[name.partition(".")[0]] += parameter.numel()
@@ -114,9 +110,8 @@ def inspect_network(config: Config) -> NetworkFacts:
         parameters=model.n_parameters,
         parameters_by_part=dict(parts),
         kind=model.kind,
-        layers=layers,
-        residual_blocks=len(dilations) or None,
-        dilations=dilations or None,
+        layers=model.layer_facts(),
+        description=", ".join(filter(None, [model.describe(), describe_block(config)])),
         has_memory=model.has_memory,
         receptive_field_samples=model.receptive_field,
         receptive_field_ms=1000 * model.receptive_field / config.audio.sample_rate_hz if is_audio else None,
@@ -126,7 +121,6 @@ def inspect_network(config: Config) -> NetworkFacts:
         classes=config.quantization.classes if is_audio else None,
         horizon=None if is_audio else config.output.horizon,
         output=describe_output(config),
-        block=describe_block(config),
         labels=None if config.data.labels == "none" else config.data.label_names,
         mel=None if config.mel.n_mels is None else config.mel.model_dump(),
     )

@@ -130,9 +130,10 @@ def network_table(network: NetworkFacts) -> Table:
     labels = network.labels
     return facts(
         "network",
+        kind=network.description,
         parameters=f"{network.parameters:,}",
         receptive_field=_receptive_field(network),
-        layers=layers + (f": {network.block}" if network.block else ""),
+        layers=layers,
         sound=None if network.classes is None else f"{network.sample_rate_hz:,} Hz, {resolution(network)}",
         output=network.output,
         labels=None

@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 
-from wavegen.audio.quantize import build_quantizer
 from wavegen.audio.waveform import INAUDIBLE, build_preparation
 from wavegen.config import Config
-from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.data.corpus import Corpus
 from wavegen.device import describe_device
-from wavegen.inspect.config import describe_block, describe_output
-from wavegen.model.network import Network
+from wavegen.inspect.config import inspect_network
+from wavegen.report.models import network_table
 from wavegen.report.tables import ROWS, Table, facts
 from wavegen.text import format_duration, printable
 from wavegen.training.memory import training_bytes
@@ -29,16 +27,14 @@ ENOUGH = (  # seconds of audio to train on: rules of thumb
 )
 
 
-def plan_tables(
-    plan: Plan, corpus: Corpus[Any], model: Network, device: torch.device, run: Path, processes: int = 1
-) -> list[Table]:
+def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int = 1) -> list[Table]:
     """Return the tables of what a training will do."""
     config = plan.config
     return [
         data_table(corpus, None if config.is_series else config.audio.sample_rate_hz),
         *([] if config.is_series else [_preparation_table(config, corpus)]),
         *_trouble_tables(corpus),
-        _model_table(config, model),
+        network_table(inspect_network(config)),
         _training_table(plan, corpus, device, run, processes),
     ]
 
@@ -95,24 +91,6 @@ def _trouble_tables(corpus: Corpus[Any]) -> list[Table]:
     return tables
 
 
-def _model_table(config: Config, model: Network) -> Table:
-    field, rate = model.receptive_field, config.audio.sample_rate_hz
-    conditioner = build_conditioner(config)
-    names, mel = conditioner.labels, conditioner.mel
-    return facts(
-        "Model",
-        kind=", ".join(filter(None, [model.describe(), describe_block(config)])),
-        parameters=f"{model.n_parameters:,}",
-        receptive_field=("all of the past, in training at least " if model.has_memory else "")
-        + (f"{field:,} points" if config.is_series else f"{field:,} samples, {1000 * field / rate:.0f} ms"),
-        labels=f"{len(names)}: {list_labels(names)}" if config.n_labels else None,
-        mel_spectrograms=str(mel) if mel is not None else None,
-        sound=None if config.is_series else f"{rate:,} Hz, {build_quantizer(config)}",
-        values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.is_series else None,
-        output=describe_output(config),
-    )
-
-
 def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int) -> Table:
     config, compute = plan.config, plan.compute
     targets = compute.batch_size * config.training.window_targets
@@ -125,13 +103,14 @@ def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: 
         backend=_backend(plan),
         steps=f"{plan.steps:,} of {compute.batch_size} x {config.training.window_targets:,} targets"
         + ("" if config.is_series else f" ({targets / config.audio.sample_rate_hz:.1f} s of audio each)"),
+        values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.is_series else None,
         audio=_passes(plan, corpus, targets) if not config.is_series else None,
         memory=f"about {memory / 2**30:.1f} GiB",
     )
 
 
 def _passes(plan: Plan, corpus: Corpus[Any], targets: int) -> str:
-    """Say how much audio there is, whether that is little, and how many times the training passes over it."""
+    """Return how much audio there is, whether that is little, and how many times the training passes over it."""
     n_samples = sum(clip.n_samples for clip in corpus.train)
     seconds = n_samples / plan.config.audio.sample_rate_hz
     times = plan.steps * targets / max(1, n_samples)

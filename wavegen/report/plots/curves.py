@@ -180,7 +180,13 @@ def _draw_loss(axes: Axes, history: History) -> None:
     if losses:
         best = int(np.argmin(losses))
         label = f"best: {history.measure.text(losses[best])} at step {steps[best]:,}"
-        ring: dict[str, Any] = {"marker": "o", "s": 120, "facecolors": "none", "edgecolors": VERMILION, "linewidths": 1.6}
+        ring: dict[str, Any] = {
+            "marker": "o",
+            "s": 120,
+            "facecolors": "none",
+            "edgecolors": VERMILION,
+            "linewidths": 1.6,
+        }
         axes.scatter([steps[best]], [losses[best]], clip_on=False, zorder=3, label=label, **ring)
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     tidy(axes, "both")

@@ -33,11 +33,12 @@ def network_figure(name: str, network: NetworkFacts) -> Figure:
         if layer.kernel_size is not None and layer.dilation is not None
     ]
     height = min(9.0, 4.0 + 0.16 * len(layers)) if layers else 0.0  # a recurrent layer sees all of the past by one path
-    figure = new_figure(10, height + (1.3 if layers else 1.5))
+    figure = new_figure(10, height + (1.3 if layers else 2.0))
     *above, below = figure.subplots(2, 1, height_ratios=(height, 0.5)) if layers else [figure.subplots()]
     for axes in above:
         _draw_paths(axes, layers, network.receptive_field_samples, network.receptive_field_ms)
     _draw_parts(below, network.parameters_by_part)
+    figure.legend(loc="outside lower center", ncols=5, handlelength=1, frameon=False, fontsize=9)
     title(above[0] if above else below, f"{name}: {network.parameters:,} parameters")
     return figure
 
@@ -86,6 +87,5 @@ def _draw_parts(axes: Axes, parts: dict[str, int]) -> None:
         left += count
     axes.set(xlim=(0, whole), ylim=(-0.6, 0.6), yticks=[])
     axes.xaxis.set_major_formatter(format_thousands)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9), ncols=5, handlelength=1, frameon=False, fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
     title(axes, "parameters")
