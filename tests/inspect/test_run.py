@@ -11,7 +11,7 @@ from inspections import RATE, inspected
 from wavegen.audio.levels import RecordingProfile
 from wavegen.config import load_config, override
 from wavegen.errors import CheckpointError
-from wavegen.evaluation.measure import BITS, SQUARED_ERROR
+from wavegen.evaluation.loss_unit import BITS, SQUARED_ERROR
 from wavegen.inspect import inspect_path, inspect_paths
 from wavegen.model.building import build_model
 from wavegen.runs.checkpoint import Checkpoint, save_checkpoint
@@ -244,22 +244,22 @@ def test_run_without_a_checkpoint_yet(tmp_path):
     assert "7.900 bits/sample, mean of the last step" in text
 
 
-@pytest.mark.parametrize(("preset", "measure"), [("small", BITS), ("book-simple", SQUARED_ERROR)])
-def test_run_of_which_every_step_was_skipped(tmp_path, preset, measure):
+@pytest.mark.parametrize(("preset", "loss_unit"), [("small", BITS), ("book-simple", SQUARED_ERROR)])
+def test_run_of_which_every_step_was_skipped(tmp_path, preset, loss_unit):
     run = RunFolder(tmp_path / "run")
     run.create(load_config(preset).to_yaml())
     for step in (1, 2, 3):
         entry = {
             "step": step,
             "train_loss": None,
-            "loss_unit": measure.name,
+            "loss_unit": loss_unit.name,
             "hours_of_audio": 0.0,
             "points_seen": 0,
             "skipped": step,
         }
         run.append_metrics({**entry, "gradient_norm": None, "targets_per_second": 1e4, "seconds": step * 0.5})
     run.append_metrics(
-        {"step": 3, "validation_loss": math.nan, "loss_unit": measure.name, "baselines": {"uniform": math.nan}}
+        {"step": 3, "validation_loss": math.nan, "loss_unit": loss_unit.name, "baselines": {"uniform": math.nan}}
     )
     facts, text = inspected(run.path, "run")
     assert (facts["step"], facts["skipped_steps"], facts["recent_steps"]) == (3, 3, 0)

@@ -11,7 +11,7 @@ import pytest
 from wavegen.audio.quantize import Quantizer
 from wavegen.cli.console import print_json
 from wavegen.evaluation.evaluation import Score
-from wavegen.evaluation.measure import SQUARED_ERROR
+from wavegen.evaluation.loss_unit import SQUARED_ERROR
 from wavegen.report.score_files import csv_text, series_document, series_rows, sound_document, sound_rows
 from wavegen.report.scores import clip_table, label_tables, series_tables, summary_table
 from wavegen.report.tables import print_tables

@@ -6,10 +6,11 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.errors import DataError
-from wavegen.evaluation.measure import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, measure_in, measure_of, unit_of_loss
+from wavegen.evaluation.loss_unit import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, loss_unit_in, loss_unit_of
 from wavegen.model.building import build_model
 from wavegen.series import baselines, scores
 from wavegen.series.baselines import fit_linear_forecast
+from wavegen.series.corpus import build_normalization
 from wavegen.series.scores import (
     Errors,
     ScoredSeries,
@@ -136,12 +137,12 @@ def test_together_every_position_counts_the_same():
 def test_figures_are_named_for_what_they_are():
     series = ["series.scale=3.0", "series.offset=0.0"]
     squared, absolute = (load_config("book-simple", [*series, f"output.error={e}"]) for e in ("squared", "absolute"))
-    assert (measure_of(load_config("small")), measure_of(squared), measure_of(absolute)) == (
+    assert (loss_unit_of(load_config("small")), loss_unit_of(squared), loss_unit_of(absolute)) == (
         BITS,
         SQUARED_ERROR,
         ABSOLUTE_ERROR,
     )
-    assert (unit_of_loss(squared), unit_of_loss(absolute)) == (9.0, 3.0)
-    assert unit_of_loss(load_config("small")) == pytest.approx(1 / np.log(2))
-    for measure in (BITS, SQUARED_ERROR, ABSOLUTE_ERROR):
-        assert measure_in({"step": 1, "train_loss": 0.5, "loss_unit": measure.name}) == measure
+    normalization = build_normalization(squared)
+    assert [normalization.error_scale(kind) for kind in ("squared", "absolute")] == [9.0, 3.0]
+    for loss_unit in (BITS, SQUARED_ERROR, ABSOLUTE_ERROR):
+        assert loss_unit_in({"step": 1, "train_loss": 0.5, "loss_unit": loss_unit.name}) == loss_unit

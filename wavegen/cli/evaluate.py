@@ -171,7 +171,7 @@ def _series_scores(
 ) -> tuple[Document, list[Table], list[Row]]:
     """The scores of a model of series, for programs, for people, and as rows."""
     from wavegen.cli.progress import ProgressBar
-    from wavegen.evaluation.measure import measure_of
+    from wavegen.evaluation.loss_unit import loss_unit_of
     from wavegen.report.score_files import series_document, series_rows
     from wavegen.report.scores import series_tables
     from wavegen.series.scores import score_series
@@ -181,8 +181,8 @@ def _series_scores(
     with ProgressBar("scoring", None, unit="position") as bar:
         errors = trained.series.score_series(series, lambda n: bar.move_to(bar.count + n))
     scores = score_series(series, errors, linear, trained.config.output.horizon, trained.config.output.error)
-    measure = measure_of(trained.config)
-    return series_document(scores, measure), series_tables(scores, measure, summary), series_rows(scores)
+    loss_unit = loss_unit_of(trained.config)
+    return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
 
 
 def _say(document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None) -> None:

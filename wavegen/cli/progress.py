@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from wavegen.audio.levels import RecordingProfile
-from wavegen.evaluation.measure import Measure, measure_in
+from wavegen.evaluation.loss_unit import LossUnit, loss_unit_in
 from wavegen.report.models import held_out_text, too_little_text
 from wavegen.runs.history import Validation
 from wavegen.sampling.verdict import Fault, Verdict, in_words
@@ -124,15 +124,15 @@ class TrainingDisplay(Observer):
 
     def on_step(self, entry: dict[str, Any]) -> None:
         """Move the bar."""
-        measure = measure_in(entry)
+        loss_unit = loss_unit_in(entry)
         figure = entry["train_loss"]
         if figure is None:
             self.bar.say(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
             self._train = figure if self._train is None else 0.98 * self._train + 0.02 * figure
-        train = "" if self._train is None else f"train {measure.text(self._train)}"
+        train = "" if self._train is None else f"train {loss_unit.format(self._train)}"
         rate = f"{entry['targets_per_second'] / 1000:.0f}k targets/s"
-        seen = f"{entry['hours_of_audio']:.2f} h of audio" if measure.is_bits else f"{entry['points_seen']:,} points"
+        seen = f"{entry['hours_of_audio']:.2f} h of audio" if loss_unit.is_bits else f"{entry['points_seen']:,} points"
         skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
         self.bar.move_to(
             entry["step"], " | ".join(filter(None, (train, self._held_out, self._classes, rate, seen, skipped)))
@@ -141,16 +141,17 @@ class TrainingDisplay(Observer):
     def on_validation(self, entry: dict[str, Any]) -> None:
         """Print the figures beside the trivial baselines."""
         self.bar.describe("training")
-        measure = measure_in(entry)
+        loss_unit = loss_unit_in(entry)
         figure = entry["validation_loss"]
-        self._held_out = f"held-out {measure.text(figure)}"
+        self._held_out = f"held-out {loss_unit.format(figure)}"
         best = math.isfinite(figure) and (self._best is None or figure < self._best)
         self._best = figure if best else self._best
-        train = "" if self._train is None else f", train {measure.text(self._train)}"
+        train = "" if self._train is None else f", train {loss_unit.format(self._train)}"
         self.bar.say(
-            f"step {entry['step']:,}: {measure.text(figure)} {self._unit}{held_out_text(Validation.from_entry(entry))}"
+            f"step {entry['step']:,}: {loss_unit.format(figure)} {self._unit}"
+            f"{held_out_text(Validation.from_entry(entry))}"
             f"{' (best so far)' if best else ''}{train}; baselines: "
-            f"{baselines_in_words(measure, entry['baselines'])}"
+            f"{baselines_in_words(loss_unit, entry['baselines'])}"
         )
         if (doubt := too_little_text(entry.get("held_out_seconds"))) and not self._has_doubted:
             self._has_doubted = True
@@ -178,6 +179,6 @@ class TrainingDisplay(Observer):
         self.bar.say(text)
 
 
-def baselines_in_words(measure: Measure, baselines: dict[str, float]) -> str:
+def baselines_in_words(loss_unit: LossUnit, baselines: dict[str, float]) -> str:
     """The trivial baselines in a line."""
-    return ", ".join(f"{name} {measure.text(figure)}" for name, figure in baselines.items())
+    return ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in baselines.items())

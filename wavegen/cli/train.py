@@ -89,14 +89,13 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.cli.hints import forecast_command, generate_command, resume_command
     from wavegen.cli.progress import TrainingDisplay
     from wavegen.data.conditioning import build_conditioner
-    from wavegen.evaluation.measure import measure_of
     from wavegen.report.observers import run_observers
     from wavegen.sampling.verdict import in_words
     from wavegen.training.distributed import ProcessDied
     from wavegen.training.signals import Interrupted
 
     _print_plan(trainer, run_folder)
-    display = TrainingDisplay(trainer.plan.steps, trainer.progress, measure_of(trainer.config).unit)
+    display = TrainingDisplay(trainer.plan.steps, trainer.progress, trainer.task.loss_unit.full_name)
     trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()

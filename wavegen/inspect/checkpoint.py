@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wavegen.audio.levels import RecordingProfile
 from wavegen.config import Config
-from wavegen.evaluation.measure import Measure, measure_of
+from wavegen.evaluation.loss_unit import LossUnit, loss_unit_of
 from wavegen.inspect.config import NetworkFacts, inspect_network
 from wavegen.inspect.facts import Facts
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
@@ -25,7 +25,7 @@ class TrainingState:
         skipped_steps: whose loss was not finite.
         best_loss, best_step: of the validation with the lowest loss.
         last_validation: None before the first.
-        measure: what the losses are.
+        loss_unit: what the losses are.
     """
 
     step: int
@@ -36,7 +36,7 @@ class TrainingState:
     best_loss: float | None
     best_step: int | None
     last_validation: Validation | None
-    measure: Measure
+    loss_unit: LossUnit
 
 
 @dataclass(frozen=True)
@@ -128,16 +128,16 @@ def inspect_checkpoint(path: Path) -> CheckpointFacts:
 
 def training_state(checkpoint: Checkpoint) -> TrainingState:
     """Read how far a training is from its checkpoint."""
-    metrics, measure = checkpoint.metrics, measure_of(checkpoint.config)
+    metrics, loss_unit = checkpoint.metrics, loss_unit_of(checkpoint.config)
     n_targets = metrics.get("targets", 0)
     return TrainingState(
         step=checkpoint.step,
         total_steps=checkpoint.config.training.steps,
-        seen=n_targets / checkpoint.config.audio.sample_rate_hz / 3600 if measure.is_bits else n_targets,
+        seen=n_targets / checkpoint.config.audio.sample_rate_hz / 3600 if loss_unit.is_bits else n_targets,
         minutes_trained=metrics.get("seconds", 0.0) / 60,
         skipped_steps=checkpoint.step - metrics.get("updates", checkpoint.step),
         best_loss=finite(metrics.get("best_loss")),
         best_step=metrics.get("best_step"),
         last_validation=Validation.from_entry(metrics["validation"]) if metrics.get("validation") else None,
-        measure=measure,
+        loss_unit=loss_unit,
     )

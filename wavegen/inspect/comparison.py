@@ -47,9 +47,9 @@ def compare_runs(paths: Sequence[Path]) -> ComparisonFacts:
         UsageError: some are of audio and some of series, or of series with another error.
     """
     runs = [inspect_run(path) for path in paths]
-    kinds = {run.measure.name: run.measure for run in runs}
+    kinds = {run.loss_unit.name: run.loss_unit for run in runs}
     if len(kinds) > 1:
-        found = " and ".join(sorted(measure.unit for measure in kinds.values()))
+        found = " and ".join(sorted(loss_unit.full_name for loss_unit in kinds.values()))
         raise UsageError(f"expected runs of one kind to compare, found some measured in {found}; give them apart")
     reasons = _reasons(runs)
     return ComparisonFacts(

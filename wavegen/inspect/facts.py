@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from wavegen.evaluation.measure import Measure
+from wavegen.evaluation.loss_unit import LossUnit
 
 Progress = Callable[[int, int], None]  # called with (done, in all)
 
@@ -29,9 +29,9 @@ class Facts:
 
 
 def _plain(value: Any) -> Any:
-    """Turn data classes and configurations into dictionaries; a measure is its unit."""
-    if isinstance(value, Measure):
-        return value.unit
+    """Turn data classes and configurations into dictionaries; a loss unit is its name."""
+    if isinstance(value, LossUnit):
+        return value.full_name
     if isinstance(value, BaseModel):
         return value.model_dump()
     if dataclasses.is_dataclass(value):

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from wavegen.config import Config, parse_frozen
 from wavegen.errors import CheckpointError, UsageError
-from wavegen.evaluation.measure import measure_of
+from wavegen.evaluation.loss_unit import loss_unit_of
 from wavegen.inspect.checkpoint import DataFacts, TrainingState, training_state
 from wavegen.inspect.config import NetworkFacts, inspect_network
 from wavegen.inspect.facts import Facts
@@ -107,7 +107,7 @@ def _state(history: History, config: Config) -> TrainingState:
         best_loss=None if best is None else best.loss,
         best_step=None if best is None else best.step,
         last_validation=history.validations[-1] if history.validations else None,
-        measure=measure_of(config),
+        loss_unit=loss_unit_of(config),
     )
 
 

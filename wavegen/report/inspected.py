@@ -80,15 +80,15 @@ def _figure(found: Facts) -> Figure:
             _require(bool(known), found.path, "it was never validated")
             assert found.last_validation is not None
             title = f"{printable(found.path)}, step {found.last_validation.step:,}"
-            return ranking_figure(title, found.measure, known)
+            return ranking_figure(title, found.loss_unit, known)
         case RunFacts():
             _require_steps(found)
-            return run_figure(printable(found.path), found.history, found.measure.unit)
+            return run_figure(printable(found.path), found.history, found.loss_unit.full_name)
         case ComparisonFacts():
             for run in found.runs:
                 _require_steps(run)
             histories = {name: run.history for name, run in zip(found.names, found.runs, strict=True)}
-            units = {name: run.measure.unit for name, run in zip(found.names, found.runs, strict=True)}
+            units = {name: run.loss_unit.full_name for name, run in zip(found.names, found.runs, strict=True)}
             return comparison_figure(histories, units, found.not_comparable_because)
     raise AssertionError(found.kind)
 

@@ -11,7 +11,7 @@ from typing import Any
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import list_labels
-from wavegen.evaluation.measure import Measure
+from wavegen.evaluation.loss_unit import LossUnit
 from wavegen.inspect.checkpoint import CheckpointFacts, DataFacts, SplitFacts, TrainingState
 from wavegen.inspect.comparison import ComparisonFacts
 from wavegen.inspect.config import ConfigFacts, NetworkFacts, TrainingFacts
@@ -50,7 +50,7 @@ def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
 
 def run_tables(found: RunFacts) -> list[Table]:
     """Return the tables of a run."""
-    measure, recent, saved = found.measure, found.recent_train_loss, found.newest_checkpoint_step
+    loss_unit, recent, saved = found.loss_unit, found.recent_train_loss, found.newest_checkpoint_step
     state = _state(found)
     summary = facts(
         printable(found.path),
@@ -60,7 +60,7 @@ def run_tables(found: RunFacts) -> list[Table]:
         else f"{found.targets_per_second:,.0f} targets/s, median of the last {_steps(found.timed_steps)}",
         train=None
         if recent is None
-        else f"{measure.text(recent)} {measure.unit}, mean of the last {_steps(found.recent_steps)}",
+        else f"{loss_unit.format(recent)} {loss_unit.full_name}, mean of the last {_steps(found.recent_steps)}",
         **state,
         skipped_steps=found.skipped_steps or None,
         checkpoint=None
@@ -70,7 +70,7 @@ def run_tables(found: RunFacts) -> list[Table]:
         else f"step {saved:,}; --resume continues from there",
         damaged="\n".join(map(printable, found.damaged_checkpoints)) or None,
         auditions=(f"{len(found.auditions)}, the last is {found.auditions[-1]}" if found.auditions else "none yet")
-        if measure.is_bits
+        if loss_unit.is_bits
         else None,
     )
     return [
@@ -85,25 +85,25 @@ def run_tables(found: RunFacts) -> list[Table]:
 
 def comparison_tables(found: ComparisonFacts) -> list[Table]:
     """Return the tables of several runs: their figures, and where their configurations differ."""
-    measure, runs = found.runs[0].measure, found.runs
-    unit = measure.name
+    loss_unit, runs = found.runs[0].loss_unit, found.runs
+    unit = loss_unit.name
     best = min((run.best_loss for run in runs if run.best_loss is not None), default=None)
 
     def best_loss(run: RunFacts) -> str:
         is_best = found.losses_comparable and run.best_loss is not None and run.best_loss == best
-        return measure.text(run.best_loss) + (" best" if is_best else "")
+        return loss_unit.format(run.best_loss) + (" best" if is_best else "")
 
     def count(key: str) -> Callable[[RunFacts], str]:
         return lambda run: "-" if getattr(run, key) is None else f"{getattr(run, key):,.0f}"
 
     rows: list[tuple[str, Callable[[RunFacts], str]]] = [
         (f"best held-out {unit}", best_loss),
-        *([("in classes", lambda run: resolution(run.network).partition(" classes")[0])] if measure.is_bits else []),
+        *([("in classes", lambda run: resolution(run.network).partition(" classes")[0])] if loss_unit.is_bits else []),
         ("at step", count("best_step")),
-        ("best baseline", lambda run: measure.text(min(run.baselines.values(), default=None))),
+        ("best baseline", lambda run: loss_unit.format(min(run.baselines.values(), default=None))),
         ("steps", count("step")),
         ("of", count("total_steps")),
-        ("trained on", lambda run: seen_text(measure, run.seen).removesuffix(" of audio")),
+        ("trained on", lambda run: seen_text(loss_unit, run.seen).removesuffix(" of audio")),
         ("time", lambda run: format_duration(60 * run.minutes_trained)),
         ("targets/s", count("targets_per_second")),
         ("parameters", lambda run: f"{run.network.parameters:,}"),
@@ -165,32 +165,32 @@ def data_table(data: DataFacts) -> Table:
 
 def _ranking_tables(state: TrainingState) -> list[Table]:
     """Return the model among the trivial baselines, once it was validated."""
-    validation, measure = state.last_validation, state.measure
+    validation, loss_unit = state.last_validation, state.loss_unit
     if validation is None:
         return []
-    rows = [(name, measure.text(loss)) for name, loss in validation.ranking()]
-    return [Table(ranking_title(validation, measure), ("model", measure.unit), rows)]
+    rows = [(name, loss_unit.format(loss)) for name, loss in validation.ranking()]
+    return [Table(ranking_title(validation, loss_unit), ("model", loss_unit.full_name), rows)]
 
 
-def ranking_title(validation: Validation, measure: Measure) -> str:
+def ranking_title(validation: Validation, loss_unit: LossUnit) -> str:
     """Return the title of a model's ranking among the trivial baselines."""
-    return f"step {validation.step:,}, {measure.unit}{held_out_text(validation)}"
+    return f"step {validation.step:,}, {loss_unit.full_name}{held_out_text(validation)}"
 
 
 def _curve_table(found: RunFacts) -> Table:
-    measure, n_all = found.measure, len(found.validations)
+    loss_unit, n_all = found.loss_unit, len(found.validations)
     rows = [
         (
             f"{each.step:,}",
-            measure.text(each.train_loss),
-            measure.text(each.loss),
-            seen_text(measure, each.seen or 0.0).removesuffix(" of audio"),
+            loss_unit.format(each.train_loss),
+            loss_unit.format(each.loss),
+            seen_text(loss_unit, each.seen or 0.0).removesuffix(" of audio"),
             "best" if each.step == found.best_step else "",
         )
         for each in _choose_validations(found.validations, found.best_step)
     ]
     some = "validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
-    return Table(f"{some} ({measure.unit})", ("step", "train", "held-out", "trained on", ""), rows)
+    return Table(f"{some} ({loss_unit.full_name})", ("step", "train", "held-out", "trained on", ""), rows)
 
 
 def _choose_validations(validations: Sequence[Validation], best_step: int | None) -> list[Validation]:
@@ -229,18 +229,18 @@ def _step_table(training: TrainingFacts) -> Table:
 
 def _state(state: TrainingState) -> dict[str, str]:
     """Return how far a training is, and its last and best held-out loss, by name."""
-    measure, last = state.measure, state.last_validation
+    loss_unit, last = state.loss_unit, state.last_validation
     words = {
         "step": step_text(state.step, state.total_steps),
-        "trained_on": seen_text(measure, state.seen),
+        "trained_on": seen_text(loss_unit, state.seen),
         "time": format_duration(60 * state.minutes_trained),
         "held-out": "no validation yet",
     }
     if last is not None:
-        unit = f"{measure.unit}{held_out_text(last)}"
-        words["held-out"] = f"{measure.text(last.loss)} {unit} at step {last.step:,}"
+        unit = f"{loss_unit.full_name}{held_out_text(last)}"
+        words["held-out"] = f"{loss_unit.format(last.loss)} {unit} at step {last.step:,}"
         if state.best_loss is not None:
-            words["best"] = f"{measure.text(state.best_loss)} {measure.unit} at step {state.best_step:,}"
+            words["best"] = f"{loss_unit.format(state.best_loss)} {loss_unit.full_name} at step {state.best_step:,}"
     return words
 
 
@@ -249,9 +249,9 @@ def step_text(step: int, total: int | None) -> str:
     return f"{step:,}" if total is None else f"{step:,} of {total:,} ({step / total:.0%})"
 
 
-def seen_text(measure: Measure, seen: float) -> str:
+def seen_text(loss_unit: LossUnit, seen: float) -> str:
     """Return what a training has seen, given as ``TrainingState.seen``: 7:30 min of audio, 1,000 points."""
-    return f"{format_duration(3600 * seen)} of audio" if measure.is_bits else f"{seen:,.0f} points"
+    return f"{format_duration(3600 * seen)} of audio" if loss_unit.is_bits else f"{seen:,.0f} points"
 
 
 def held_out_text(validation: Validation) -> str:

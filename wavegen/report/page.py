@@ -96,7 +96,7 @@ def build_page(found: RunFacts, request: SampleRequest, progress: Progress) -> s
     """Return the page as text; arguments as ``write_page``."""
     from jinja2 import Environment, StrictUndefined
 
-    run, is_audio = Path(found.path), found.measure.is_bits
+    run, is_audio = Path(found.path), found.loss_unit.is_bits
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
     samples, origin = generate_samples(run, request, progress) if is_audio else ([], "")
@@ -128,13 +128,13 @@ def build_page(found: RunFacts, request: SampleRequest, progress: Progress) -> s
 
 def _tiles(found: RunFacts) -> list[tuple[str, str, str]]:
     """Return the figures that one asks for first: name, value, unit."""
-    measure, network, speed = found.measure, found.network, found.targets_per_second
-    best_unit = measure.unit if found.best_loss is None else f"{measure.unit}, step {found.best_step:,}"
+    loss_unit, network, speed = found.loss_unit, found.network, found.targets_per_second
+    best_unit = loss_unit.full_name if found.best_loss is None else f"{loss_unit.full_name}, step {found.best_step:,}"
     reach = f"{network.receptive_field_samples:,}"
     return [
-        ("best held-out", measure.text(found.best_loss), best_unit),
+        ("best held-out", loss_unit.format(found.best_loss), best_unit),
         ("step", f"{found.step:,}", step_text(found.step, found.total_steps).partition(" ")[2]),
-        ("trained on", seen_text(measure, found.seen), ""),
+        ("trained on", seen_text(loss_unit, found.seen), ""),
         ("time trained", format_duration(60 * found.minutes_trained), ""),
         ("speed", "-" if speed is None else f"{speed:,.0f}", "targets/s"),
         ("parameters", f"{network.parameters:,}", ""),
@@ -151,21 +151,22 @@ def verdict(validation: Validation | None) -> str:
     """Return in a sentence or two how good the model is."""
     if validation is None:
         return "It was not validated yet: how good the model is, is not known."
-    measure = validation.measure
+    loss_unit = validation.loss_unit
     known = {name: loss for name, loss in validation.ranking() if loss is not None}
     own = known.pop(THIS_MODEL, None)
     if own is None:
         return f"The last validation, at step {validation.step:,}, has no finite loss: the training has failed."
-    costs = f"held-out {measure.material} {'costs' if measure.is_bits else 'have'} {measure.text(own)} {measure.unit}"
+    verb = "costs" if loss_unit.is_bits else "have"
+    costs = f"held-out {loss_unit.data} {verb} {loss_unit.format(own)} {loss_unit.full_name}"
     figure = f"At step {validation.step:,} {costs} (lower is better)."
     better = sorted((loss, name) for name, loss in known.items() if loss <= own)
     if not known:
         return figure
     if not better:
         best, name = min((loss, name) for name, loss in known.items())
-        return f"{figure} That beats every trivial baseline; the best of them is {name} with {measure.text(best)}."
+        return f"{figure} That beats every trivial baseline; the best of them is {name} with {loss_unit.format(best)}."
     beaten = ", ".join(name for name, loss in known.items() if loss > own) or "none of the trivial baselines"
-    still = ", ".join(f"{name} ({measure.text(loss)})" for loss, name in better)
+    still = ", ".join(f"{name} ({loss_unit.format(loss)})" for loss, name in better)
     return f"{figure} That beats {beaten}; still better: {still}."
 
 
@@ -173,32 +174,32 @@ def _plots(found: RunFacts) -> list[Plot]:
     """Return the curves of the training, and the model among the baselines."""
     from wavegen.report.plots.curves import ranking_figure, run_figure, smooth
 
-    history, measure, validation = found.history, found.measure, found.last_validation
+    history, loss_unit, validation = found.history, found.loss_unit, found.last_validation
     _, train = smooth(history.steps, history.train)
     if not train:
         return []
-    words = f"Training loss from {train[0]:.3g} to {train[-1]:.3g} {measure.unit}."
-    if scored := [measure.text(loss) for _, loss in history.scored]:
+    words = f"Training loss from {train[0]:.3g} to {train[-1]:.3g} {loss_unit.full_name}."
+    if scored := [loss_unit.format(loss) for _, loss in history.scored]:
         words += f" Held-out loss from {scored[0]} to {scored[-1]}."
-    plots = [Plot.of(run_figure("", history, measure.unit), words)]
+    plots = [Plot.of(run_figure("", history, loss_unit.full_name), words)]
     ranked = [] if validation is None else [(name, loss) for name, loss in validation.ranking() if loss is not None]
     if validation is not None and ranked:
-        title = ranking_title(validation, measure)
-        words = ", ".join(f"{name} {measure.text(loss)}" for name, loss in ranked)
-        plots.append(Plot.of(ranking_figure(title[0].upper() + title[1:], measure, ranked), f"{title}: {words}"))
+        title = ranking_title(validation, loss_unit)
+        words = ", ".join(f"{name} {loss_unit.format(loss)}" for name, loss in ranked)
+        plots.append(Plot.of(ranking_figure(title[0].upper() + title[1:], loss_unit, ranked), f"{title}: {words}"))
     return plots
 
 
 def _validations(history: History) -> list[tuple[str, ...]]:
     """Return rows for the last validation and others before it, evenly spread."""
-    entries, measure, best = history.validations, history.measure, history.best
+    entries, loss_unit, best = history.validations, history.loss_unit, history.best
     every = max(1, -(-len(entries) // MOST_ROWS))
     return [
         (
             f"{each.step:,}",
-            measure.text(each.train_loss),
-            measure.text(each.loss) + (" (best)" if best and each.step == best.step else ""),
-            seen_text(measure, each.seen or 0.0),
+            loss_unit.format(each.train_loss),
+            loss_unit.format(each.loss) + (" (best)" if best and each.step == best.step else ""),
+            seen_text(loss_unit, each.seen or 0.0),
             format_duration(60 * (each.minutes_trained or 0.0)),
         )
         for i, each in enumerate(entries)
@@ -223,7 +224,7 @@ def _configuration(config: Config) -> list[tuple[str, list[tuple[str, str, bool,
 
 def _command(found: RunFacts) -> str:
     """Return the command that makes more of it."""
-    if not found.measure.is_bits:
+    if not found.loss_unit.is_bits:
         return shlex.join(["wavegen", "forecast", found.path, "series.csv"])
     given: Sequence[str] = () if found.network.mel is None else ("--mel-from", "recording.wav")
     return shlex.join(["wavegen", "generate", found.path, *given, "-o", "new.wav"])

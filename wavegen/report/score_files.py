@@ -9,7 +9,7 @@ from typing import Any
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
-from wavegen.evaluation.measure import Measure
+from wavegen.evaluation.loss_unit import LossUnit
 from wavegen.series.scores import SeriesScore, all_series
 from wavegen.series.scores import comparison as series_comparison
 from wavegen.text import printable
@@ -52,10 +52,10 @@ def _together(scores: Sequence[Score], sample_rate_hz: int) -> Document:
     return {"n_clips": len(scores), **figures, **comparison(scores).as_dict("bits_per_sample")}
 
 
-def series_document(scores: Sequence[SeriesScore], measure: Measure) -> Document:
+def series_document(scores: Sequence[SeriesScore], loss_unit: LossUnit) -> Document:
     """Return the errors of all series together and of each."""
     return {
-        "loss_unit": measure.name,
+        "loss_unit": loss_unit.name,
         "series": len(scores),
         **all_series(scores).as_dict(),
         **series_comparison(scores).as_dict("error"),

@@ -10,7 +10,7 @@ from typing import Any
 from wavegen.audio.quantize import Quantizer
 from wavegen.evaluation.evaluation import Score, by_label, comparison, total
 from wavegen.evaluation.interval import Comparison
-from wavegen.evaluation.measure import Measure
+from wavegen.evaluation.loss_unit import LossUnit
 from wavegen.evaluation.sample_statistics import SampleFigures
 from wavegen.report.models import too_little_text
 from wavegen.report.tables import Table, first_rows
@@ -77,7 +77,7 @@ def cost_tables(costs: Mapping[str, float]) -> list[Table]:
     return [Table("bits/sample that a lower --precision of generate adds", (), rows)] if rows else []
 
 
-def series_tables(scores: Sequence[SeriesScore], measure: Measure, summary: bool) -> list[Table]:
+def series_tables(scores: Sequence[SeriesScore], loss_unit: LossUnit, summary: bool) -> list[Table]:
     """The model above the trivial baselines on all series together, below the worst series."""
     everything, compared = all_series(scores), series_comparison(scores)
     models = {THIS_MODEL: everything.errors, **everything.baselines}
@@ -86,17 +86,17 @@ def series_tables(scores: Sequence[SeriesScore], measure: Measure, summary: bool
 
     def row(name: str, errors: Errors) -> tuple[str, ...]:
         figures, each = errors.as_dict(), estimates[name]
-        next_values = measure.text(figures["next_value"]), measure.text(figures["next_value_at_end"])
+        next_values = loss_unit.format(figures["next_value"]), loss_unit.format(figures["next_value_at_end"])
         return (
             name,
-            measure.text(each.figure),
+            loss_unit.format(each.figure),
             _rough(each.margin),
-            *_minus(compared, name, measure.text, _rough),
+            *_minus(compared, name, loss_unit.format, _rough),
             *next_values,
         )
 
     together = Table(
-        f"{measure.unit} of {len(scores):,} series, {everything.errors.n_positions:,} positions (lower is better)",
+        f"{loss_unit.name} of {len(scores):,} series, {everything.errors.n_positions:,} positions (lower is better)",
         (
             *("", "all" if horizon == 1 else f"next {horizon}", MARGIN),
             *_minus_columns(compared, "minus it"),
@@ -112,8 +112,8 @@ def series_tables(scores: Sequence[SeriesScore], measure: Measure, summary: bool
         (
             printable(score.name),
             f"{score.errors.n_positions:,}",
-            measure.text(score.errors.mean),
-            measure.text(min(errors.mean for errors in score.baselines.values())),
+            loss_unit.format(score.errors.mean),
+            loss_unit.format(min(errors.mean for errors in score.baselines.values())),
         )
         for score in worst
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from wavegen.evaluation.measure import BITS, Measure, measure_in
+from wavegen.evaluation.loss_unit import BITS, LossUnit, loss_unit_in
 from wavegen.runs.run_folder import RunFolder
 
 RECENT_STEPS = 100  # their mean smooths the training loss and the speed
@@ -22,14 +22,14 @@ class Validation:
 
     Attributes:
         step: of the training.
-        loss: on held-out clips, in the unit of ``measure``; None where it was not finite.
+        loss: on held-out clips, in the unit of ``loss_unit``; None where it was not finite.
         baselines: the same of the trivial baselines, on the same clips.
         held_out_seconds, all_held_out_seconds: of the audio that was scored, and of all that is held out.
         held_out_points: of the series that were scored.
         train_loss: mean of the training loss since the validation before; None in a checkpoint, which has no history.
         seen: what was trained on by then, as ``TrainingState.seen``.
         minutes_trained: by then.
-        measure: what the losses are.
+        loss_unit: what the losses are.
     """
 
     step: int
@@ -41,7 +41,7 @@ class Validation:
     train_loss: float | None = None
     seen: float | None = None
     minutes_trained: float | None = None
-    measure: Measure = BITS
+    loss_unit: LossUnit = BITS
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], **training: Any) -> Validation:
@@ -58,7 +58,7 @@ class Validation:
             held_out_seconds=entry.get("held_out_seconds") if loss is None else None,
             all_held_out_seconds=entry.get("all_held_out_seconds"),
             held_out_points=entry.get("held_out_points"),
-            measure=measure_in(entry),
+            loss_unit=loss_unit_in(entry),
             **training,
         )
 
@@ -81,7 +81,7 @@ class History:
         seconds: of training, up to each step.
         skipped: steps so far whose loss was not finite.
         validations: every one.
-        measure: what the losses are.
+        loss_unit: what the losses are.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -92,7 +92,7 @@ class History:
     seconds: list[float] = field(default_factory=list)
     skipped: int = 0
     validations: list[Validation] = field(default_factory=list)
-    measure: Measure = BITS
+    loss_unit: LossUnit = BITS
 
     @property
     def step(self) -> int:
@@ -142,14 +142,14 @@ def read_history(path: Path) -> History:
     history = History()
     since: list[float] = []  # the training loss since the last validation
     for entry in RunFolder(path).metrics():
-        history.measure = measure_in(entry)
+        history.loss_unit = loss_unit_in(entry)
         if "train_loss" in entry:
             loss = finite(entry["train_loss"])
             history.steps.append(entry["step"])
             history.train.append(loss)
             history.learning_rates.append(finite(entry.get("learning_rate")))
             history.speeds.append(finite(entry.get("targets_per_second")))
-            history.seen.append(entry["hours_of_audio"] if history.measure.is_bits else entry["points_seen"])
+            history.seen.append(entry["hours_of_audio"] if history.loss_unit.is_bits else entry["points_seen"])
             history.seconds.append(entry["seconds"])
             history.skipped = entry["skipped"]
             since += [] if loss is None else [loss]

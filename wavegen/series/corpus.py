@@ -84,6 +84,10 @@ class Normalization:
         """Return values in the data's own units."""
         return np.asarray(normalized, dtype=np.float64) * self.scale + self.offset
 
+    def error_scale(self, kind: str) -> float:
+        """Return the factor from a squared or absolute error of normalized values to one in the data's own units."""
+        return self.scale * self.scale if kind == "squared" else self.scale
+
 
 def build_normalization(config: Config) -> Normalization:
     """Build the normalization of a configuration whose offset and scale are known."""

@@ -13,7 +13,6 @@ from wavegen.config import Config
 from wavegen.data.training_clips import TrainingClipIndex, TrainingClips
 from wavegen.errors import DataError, ParameterError, UsageError, WavegenError
 from wavegen.evaluation.clips import warn_of_trained_on
-from wavegen.evaluation.measure import unit_of_loss
 from wavegen.series.baselines import LinearForecast, fit_linear_forecast
 from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
 from wavegen.series.scores import Errors, ScoredSeries
@@ -74,7 +73,7 @@ class Forecaster:
 
         output, normalization = self.config.output, build_normalization(self.config)
         seen = [normalization.normalize(each.values) for each in series]
-        unit = unit_of_loss(self.config)
+        unit = normalization.error_scale(output.error)
         return [e.times(unit) for e in model_errors(self.network, seen, output.horizon, output.error, scored)]
 
     def held_out_series(self) -> list[ScoredSeries]:

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.windows import Batch, Tape
-from wavegen.evaluation.measure import measure_of, unit_of_loss
+from wavegen.evaluation.loss_unit import loss_unit_of
 from wavegen.model.network import Network
 from wavegen.series.baselines import fit_linear_forecast
 from wavegen.series.corpus import (
@@ -93,7 +93,8 @@ class SeriesTask:
     def __init__(self, config: Config, corpus: Corpus[Series]) -> None:
         self.settings, self.output, self.corpus = config.training, config.output, corpus
         self.normalization = build_normalization(config)
-        self.measure, self.loss_scale = measure_of(config), unit_of_loss(config)
+        self.loss_unit = loss_unit_of(config)
+        self.loss_scale = self.normalization.error_scale(config.output.error)
 
     @staticmethod
     def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Series]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from wavegen.data.windows import Batch, WindowStream
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.evaluation.measure import measure_of, unit_of_loss
+from wavegen.evaluation.loss_unit import loss_unit_of
 from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler
@@ -40,10 +41,11 @@ class AudioTask:
 
     fewest_steps: ClassVar[int] = 200  # with fewer, a model hardly leaves the noise that it begins with
     tries_bfloat16: ClassVar[bool] = True
+    loss_scale = 1.0 / math.log(2)  # nats to bits
 
     def __init__(self, config: Config, corpus: Corpus[Clip]) -> None:
         self.settings, self.corpus, self.quantizer = config.training, corpus, build_quantizer(config)
-        self.measure, self.loss_scale = measure_of(config), unit_of_loss(config)
+        self.loss_unit = loss_unit_of(config)
         self.sample_rate_hz, self.following = config.audio.sample_rate_hz, config.data.following
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None

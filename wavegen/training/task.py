@@ -11,7 +11,7 @@ import numpy.typing as npt
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
-from wavegen.evaluation.measure import Measure
+from wavegen.evaluation.loss_unit import LossUnit
 from wavegen.model.network import Network
 
 Scored = TypeVar("Scored")  # a held-out clip, or series, as the task scores it
@@ -50,13 +50,13 @@ class Task(Protocol[Scored]):
     Attributes:
         fewest_steps: with fewer, a model learns next to nothing.
         tries_bfloat16: ``training.precision: auto`` measures whether bfloat16 is faster.
-        measure: what its losses are called.
-        loss_scale: the factor from the loss of a training step to the unit of ``measure``.
+        loss_unit: what its losses are called.
+        loss_scale: the factor from the loss of a training step to the unit of ``loss_unit``.
     """
 
     fewest_steps: ClassVar[int]
     tries_bfloat16: ClassVar[bool]
-    measure: Measure
+    loss_unit: LossUnit
     loss_scale: float
 
     @staticmethod
@@ -118,7 +118,7 @@ class Task(Protocol[Scored]):
             scored: called with the number of predictions after each part.
 
         Returns:
-            The loss of each clip, summed over its predictions, in the unit of ``measure``.
+            The loss of each clip, summed over its predictions, in the unit of ``loss_unit``.
         """
 
     def baselines(self, clips: Sequence[Scored]) -> dict[str, float]:

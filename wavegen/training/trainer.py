@@ -176,7 +176,7 @@ class Trainer:
         entry = {
             "step": progress.step,
             "train_loss": figure if finite else None,
-            "loss_unit": self.task.measure.name,
+            "loss_unit": self.task.loss_unit.name,
             "learning_rate": rate,
             "gradient_norm": norm if finite else None,
             "targets_per_second": n_targets / seconds,

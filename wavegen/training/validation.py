@@ -63,7 +63,7 @@ class Validator:
         """
         clips = self.task.validation_clips(seconds)
         figure = self.figure(network, clips)
-        facts: dict[str, Any] = {"validation_loss": figure, "loss_unit": self.task.measure.name}
+        facts: dict[str, Any] = {"validation_loss": figure, "loss_unit": self.task.loss_unit.name}
         if self.group.is_main:
             facts["baselines"] = self.task.baselines(clips)
         return Validation(figure, clips, facts | self.task.validation_length(clips))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wavegen.evaluation.measure import Measure
+from wavegen.evaluation.loss_unit import LossUnit
 from wavegen.report.plots.figure import (
     BLUE,
     COLOURS,
@@ -56,7 +56,7 @@ def limits(histories: Sequence[History], baselines: Sequence[float]) -> tuple[fl
         shown += [value for place, value in zip(places, losses, strict=True) if place > early] or losses
     shown += sorted(baselines)[:2]
     lowest, highest = min(shown), max(shown)
-    least = 0.1 if all(history.measure.is_bits for history in histories) else 0.1 * highest or 1.0
+    least = 0.1 if all(history.loss_unit.is_bits for history in histories) else 0.1 * highest or 1.0
     margin = 0.06 * max(highest - lowest, least)
     return max(0.0, lowest - margin), highest + margin
 
@@ -76,7 +76,7 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
     _draw_loss(above, history)
     above.set_ylabel(unit)
     above.set_ylim(span)
-    _draw_baselines(above, history.measure, history.baselines, span)
+    _draw_baselines(above, history.loss_unit, history.baselines, span)
     for axes, values, label in (
         (middle, history.learning_rates, "learning rate"),
         (below, history.speeds, "targets/s"),
@@ -97,21 +97,21 @@ def comparison_figure(histories: dict[str, History], units: dict[str, str], reas
     """Draw held-out losses of several runs over what they have seen, and over the time trained; a row for each unit.
 
     Args:
-        histories: by the runs' names; each with one step or more; of one kind of measure.
+        histories: by the runs' names; each with one step or more; of one loss unit.
         units: of their losses, by the runs' names.
         reasons: why their losses do not compare, if they do not.
     """
     rows = list(dict.fromkeys(units.values()))
     figure = new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
     grid = figure.subplots(len(rows), 2, sharex="col", sharey="row", squeeze=False)
-    measure = next(iter(histories.values())).measure
-    hour = 3600 if measure.is_bits else 1
+    loss_unit = next(iter(histories.values())).loss_unit
+    hour = 3600 if loss_unit.is_bits else 1
     columns = (
-        (f"{measure.material} seen", {name: [hour * seen for seen in each.seen] for name, each in histories.items()}),
+        (f"{loss_unit.data} seen", {name: [hour * seen for seen in each.seen] for name, each in histories.items()}),
         ("time trained", {name: each.seconds for name, each in histories.items()}),
     )
     for below, (label, places) in zip(grid.T, columns, strict=True):
-        is_time = measure.is_bits or label == "time trained"
+        is_time = loss_unit.is_bits or label == "time trained"
         factor, unit = _time_unit(max(each[-1] for each in places.values())) if is_time else (1.0, "points")
         for i, (name, history) in enumerate(histories.items()):
             _draw_compared(below[rows.index(units[name])], [factor * place for place in places[name]], i, name, history)
@@ -124,10 +124,10 @@ def comparison_figure(histories: dict[str, History], units: dict[str, str], reas
         for axes in (left, right):
             axes.set_xlim(left=0)
             tidy(axes, "both")
-            _draw_baselines(axes, measure, shared, span, labelled=axes is right)
+            _draw_baselines(axes, loss_unit, shared, span, labelled=axes is right)
     title(grid[0, 0], "held-out (marks), training (pale)")
     if reasons:
-        figure.suptitle(f"{measure.name} do not compare: {'; '.join(reasons)}", color=VERMILION)
+        figure.suptitle(f"{loss_unit.name} do not compare: {'; '.join(reasons)}", color=VERMILION)
     handles = [line for left in grid[:, 0] for line in left.get_legend_handles_labels()[0]]
     legend = figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False)
     for text in legend.get_texts():
@@ -152,20 +152,20 @@ def _draw_compared(axes: Axes, places: Sequence[float], i: int, name: str, histo
     )
 
 
-def ranking_figure(name: str, measure: Measure, ranked: Sequence[tuple[str, float]]) -> Figure:
+def ranking_figure(name: str, loss_unit: LossUnit, ranked: Sequence[tuple[str, float]]) -> Figure:
     """Draw a model among the trivial baselines, as bars.
 
     Args:
         name: stands above.
-        measure: what the losses are.
+        loss_unit: what the losses are.
         ranked: (model, loss), as ``Validation.ranking``.
     """
     figure = new_figure(10, 1.4 + 0.5 * len(ranked))
     axes = figure.subplots()
     models, losses = zip(*ranked[::-1], strict=True)
     bars = axes.barh(models, losses, color=[VERMILION if model == THIS_MODEL else PALE for model in models], height=0.7)
-    axes.bar_label(bars, [measure.text(value) for value in losses], padding=4)
-    axes.set_xlabel(f"{measure.unit} of held-out {measure.material} (lower is better)")
+    axes.bar_label(bars, [loss_unit.format(value) for value in losses], padding=4)
+    axes.set_xlabel(f"{loss_unit.full_name} of held-out {loss_unit.data} (lower is better)")
     axes.set_xlim(0, 1.08 * max(losses) or 1.0)
     axes.tick_params(axis="y", length=0)
     tidy(axes, "x")
@@ -179,7 +179,7 @@ def _draw_loss(axes: Axes, history: History) -> None:
     axes.plot(steps, losses, color=VERMILION, linewidth=1.8, marker="o", markersize=4, label="held-out")
     if losses:
         best = int(np.argmin(losses))
-        label = f"best: {history.measure.text(losses[best])} at step {steps[best]:,}"
+        label = f"best: {history.loss_unit.format(losses[best])} at step {steps[best]:,}"
         ring: dict[str, Any] = {
             "marker": "o",
             "s": 120,
@@ -199,7 +199,7 @@ def _shared_baselines(histories: Sequence[History]) -> dict[str, float]:
 
 
 def _draw_baselines(
-    axes: Axes, measure: Measure, baselines: dict[str, float], span: tuple[float, float], labelled: bool = True
+    axes: Axes, loss_unit: LossUnit, baselines: dict[str, float], span: tuple[float, float], labelled: bool = True
 ) -> None:
     """Draw a line and, beside the plot, a label for each that fits in; note those that do not."""
     within = {name: figure for name, figure in baselines.items() if span[0] <= figure <= span[1]}
@@ -209,7 +209,7 @@ def _draw_baselines(
         if not labelled:
             continue
         axes.annotate(
-            f"{name} {measure.text(figure)}",
+            f"{name} {loss_unit.format(figure)}",
             (1.0, figure),
             (1.02, place),
             xycoords=("axes fraction", "data"),
