@@ -19,7 +19,7 @@ from wavegen.model.network import Network
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.engines.packing import Precision
-from wavegen.training.trial import noise_condition
+from wavegen.training.audio_task import noise_condition
 
 REPEATS = 5
 LONGEST_CLIP = 1 << 20  # samples: what conditions are there for

@@ -33,7 +33,7 @@ def bench(
         raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
     trained = None if source is None else load(source, "cpu")
     settings = load_settings(config, list(overrides or [])) if trained is None else trained.config
-    if settings.is_series:
+    if settings.output.kind == "regression":
         raise UsageError("bench: it measures models of sound, found output.kind: regression")
     machine, rows = measure(settings, None if trained is None else trained.network, print_notice)
     measured = list(rows)

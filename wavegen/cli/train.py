@@ -108,7 +108,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         raise typer.Exit(stop.exit_code) from None
     finally:
         display.close()
-    if trainer.config.is_series:
+    if trainer.config.rate_hz is None:
         typer.echo(f"done: {run_folder.path}. Go on with a series with:", err=True)
         typer.echo(f"  {forecast_command(run_folder.path)}", err=True)
         return

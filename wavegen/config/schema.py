@@ -284,6 +284,11 @@ class Sections(Section):
         return self.output.kind == "regression"
 
     @property
+    def rate_hz(self) -> int | None:
+        """Samples per second of the audio that is modelled; None for series of numbers, which have no rate."""
+        return None if self.is_series else self.audio.sample_rate_hz
+
+    @property
     def data_source(self) -> str | None:
         """The folder that is trained on, or the name of synthetic series; None where neither is given."""
         return self.series.synthetic or self.data.folder

@@ -71,8 +71,9 @@ class DataFacts:
         splits = {}
         for split in ("train", "validation"):
             lengths = [clip["n_samples"] for clip in manifest if clip["split"] == split]
-            minutes = None if config.is_series else sum(lengths) / config.audio.sample_rate_hz / 60
-            splits[split] = SplitFacts(len(lengths), minutes, sum(lengths) if config.is_series else None)
+            rate, total = config.rate_hz, sum(lengths)
+            in_minutes = SplitFacts(len(lengths), minutes=total / rate / 60, points=None) if rate else None
+            splits[split] = in_minutes or SplitFacts(len(lengths), minutes=None, points=total)
         held_out = sorted((clip["content_hash"], clip["n_samples"]) for clip in manifest if clip["split"] != "train")
         return cls(
             folder=config.data_source,

@@ -102,7 +102,7 @@ def inspect_network(config: Config) -> NetworkFacts:
 
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
-    is_audio = not config.is_series
+    is_audio = config.rate_hz is not None
     parts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         parts[name.partition(".")[0]] += parameter.numel()
@@ -162,7 +162,7 @@ def _inspect_training(config: Config) -> TrainingFacts:
     compute = resolve_compute(config, choose_device("cpu" if config.training.backend == "fused" else "auto"))
     settings = config.training
     per_step = compute.batch_size * settings.window_targets
-    seconds = None if config.is_series else per_step / config.audio.sample_rate_hz
+    seconds = None if config.rate_hz is None else per_step / config.rate_hz
     return TrainingFacts(
         windows=compute.batch_size,
         window_targets=settings.window_targets,

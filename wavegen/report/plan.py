@@ -31,8 +31,8 @@ def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path
     """Return the tables of what a training will do."""
     config = plan.config
     return [
-        data_table(corpus, None if config.is_series else config.audio.sample_rate_hz),
-        *([] if config.is_series else [_preparation_table(config, corpus)]),
+        data_table(corpus, config.rate_hz),
+        *([] if config.rate_hz is None else [_preparation_table(config, corpus)]),
         *_trouble_tables(corpus),
         network_table(inspect_network(config)),
         _training_table(plan, corpus, device, run, processes),
@@ -102,9 +102,9 @@ def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: 
         precision=compute.precision,
         backend=_backend(plan),
         steps=f"{plan.steps:,} of {compute.batch_size} x {config.training.window_targets:,} targets"
-        + ("" if config.is_series else f" ({targets / config.audio.sample_rate_hz:.1f} s of audio each)"),
-        values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.is_series else None,
-        audio=_passes(plan, corpus, targets) if not config.is_series else None,
+        + ("" if config.rate_hz is None else f" ({targets / config.rate_hz:.1f} s of audio each)"),
+        values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.rate_hz is None else None,
+        audio=None if config.rate_hz is None else _passes(plan, corpus, targets),
         memory=f"about {memory / 2**30:.1f} GiB",
     )
 

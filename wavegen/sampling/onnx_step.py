@@ -45,7 +45,7 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
     """
     if config.model.kind != "wavenet":
         raise UsageError(f"ONNX: expected a WaveNet to export, found a {config.model.kind}")
-    if config.is_series:
+    if config.output.kind == "regression":
         raise UsageError("ONNX: expected a WaveNet of sound to export, found a model of series of numbers")
     if config.mel.n_mels is not None:
         raise UsageError("ONNX: expected a WaveNet without mel spectrograms to export, found a vocoder")

@@ -16,6 +16,8 @@ from wavegen.sampling.engines import PRECISIONS
 from wavegen.training.compute import BackendName, Compute, ComputePrecision
 from wavegen.training.distributed import ALONE, Group
 from wavegen.training.memory import free_bytes, training_bytes
+from wavegen.training.task import Overhead
+from wavegen.training.task_registry import task_type
 from wavegen.training.trial import Trial
 
 # `batch_size: auto` and `accumulation: auto`
@@ -66,7 +68,7 @@ def resolve_plan(
     """Decide what a configuration leaves open: by rule where there is one, else by measuring a few steps here.
 
     Args:
-        config: as the user gave it, with what its corpus decides (``wavegen.training.task.with_corpus``).
+        config: as the user gave it, with what its corpus decides (``wavegen.training.task_registry.with_corpus``).
         corpus: to train and validate on.
         device: to train on.
         notice: called with each choice and its reason.
@@ -84,7 +86,7 @@ def resolve_plan(
         backend, reason = _choose_backend(config, compute.share(group.size), device)
         compute = replace(compute, backend=backend)
         notice(f"backend: {backend} ({reason})")
-    if settings.precision == "auto" and not config.is_series:
+    if settings.precision == "auto" and task_type(config).tries_bfloat16:
         precision, reason, step_seconds = _choose_precision(config, compute.share(group.size), device)
         compute = replace(compute, precision=precision)
         notice(f"precision: {precision} ({reason})")
@@ -126,10 +128,9 @@ def resolve_compute(config: Config, device: torch.device, group: Group = ALONE) 
             f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile, "
             "or --device cpu"
         )
-    # the fused backend is for WaveNets that make sound, and has no dropout
-    is_fused = (
-        device.type == "cpu" and config.model.kind == "wavenet" and not (config.model.dropout or config.is_series)
-    )
+    # the fused backend is for WaveNets that predict distributions, and has no dropout
+    is_fused = device.type == "cpu" and config.model.kind == "wavenet" and config.output.kind != "regression"
+    is_fused = is_fused and not config.model.dropout
     backend: BackendName = settings.backend if settings.backend != "auto" else "fused" if is_fused else "torch"
     cores = max(1, available_cores() // group.local_size)
     compute = Compute(
@@ -234,33 +235,31 @@ def _steps_in(
     settings = config.training
     trial = Trial(config, compute, device)
     step = trial.step_seconds(compute.precision, TIMED_STEPS)
-    rate = 1 if config.is_series else config.audio.sample_rate_hz
-    held_out = sum(clip.n_samples for clip in corpus.validation) / rate
-    scored = held_out if settings.validation_seconds is None else min(held_out, settings.validation_seconds)
-    if config.is_series:  # every validation scores all, as fast as it trains at the least
-        scored, scoring_second, sampled_second = held_out, step / trial.n_targets, 0.0
+    measured = task_type(config).measure_overhead(config, corpus, trial.model, trial.batch)
+    if measured is None:
+        n_held_out = sum(item.n_samples for item in corpus.validation)
+        overhead = Overhead(n_held_out, n_held_out, scoring_seconds=step / trial.n_targets, audition_seconds=0.0)
     else:
-        scoring_second = trial.scoring_seconds(rate)
-        sampled_second = trial.sampling_seconds() * rate if settings.audition_every else 0.0
+        overhead = measured
     # the last validation measures each lower precision besides, and the best checkpoint's where that is an earlier one
     last_validations = 2 * len(PRECISIONS) if config.model.kind == "wavenet" else 1
     whole, part = minutes * 60 * SAFETY, 1.0
     wanted = min(SHARE_OF_STEPS * whole, LARGEST_SHARE * (whole - STARTUP_SECONDS))  # of a minute the start is much
     while True:
         # whole = start + last validations + audition + steps (step + validation / validate_every + ...)
-        validated, auditioned = _shortened(scored, part, 1.0), _shortened(settings.audition_seconds, part, 0.5)
-        validation, audition = validated * scoring_second, auditioned * sampled_second
+        validated, auditioned = _shortened(overhead.scored, part, 1.0), _shortened(settings.audition_seconds, part, 0.5)
+        validation, audition = validated * overhead.scoring_seconds, auditioned * overhead.audition_seconds
         fixed = STARTUP_SECONDS + last_validations * validation + audition
         per_step = step + validation / settings.validate_every
         if settings.audition_every:
             per_step += audition / settings.audition_every
         steps = max(1, int((whole - fixed) / per_step))
-        if config.is_series or steps * step >= wanted or part < SMALLEST_PART:
+        if measured is None or steps * step >= wanted or part < SMALLEST_PART:
             break
         part /= 2
     return _FittingSteps(
         steps,
-        settings.validation_seconds if part == 1 or not held_out else validated,
+        settings.validation_seconds if part == 1 or not overhead.held_out else validated,
         auditioned,
         f"{step * 1000:.0f} ms a step, {fixed:.0f} s for the start, the last validation and audition",
     )

@@ -23,13 +23,11 @@ from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.plan import Plan, resolve_plan, runs_side_by_side, shortened_warmup
 from wavegen.training.progress import Observer
-from wavegen.training.task_registry import read_corpus, with_corpus
+from wavegen.training.task_registry import read_corpus, task_type, with_corpus
 from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
 DataProgress = Callable[[int, int], None]
-
-FEWEST_STEPS = 200  # of sound; with fewer, a model hardly leaves the noise that it begins with
 
 # What may differ between a run and the request to resume it without --accept-changes: another length is the ordinary
 # case, and how often a training is validated or saved changes nothing in it.
@@ -91,7 +89,7 @@ def start_run(
             check_source(f"{init_from}", source, complete, notice)
         plan = resolve_plan(complete, corpus, _device(group), notice, group)
         plan = plan.with_training(warmup_steps=shortened_warmup(config.training.warmup_steps, plan.steps))
-        if plan.steps < FEWEST_STEPS and not config.is_series:
+        if plan.steps < task_type(config).fewest_steps:
             notice(f"{plan.steps:,} steps are too few to learn much: expect noise; give more --minutes or --steps")
         weights = _first_weights(plan.config, source)
         run.create(plan.config.to_yaml())

@@ -32,9 +32,9 @@ class Overhead(NamedTuple):
     """The time that validations and auditions take beside the steps.
 
     Attributes:
-        held_out: seconds of audio that a validation can score.
-        scored: seconds that it scores by the configuration.
-        scoring_seconds: to score a second of audio.
+        held_out: what a validation can score, in seconds of audio or points of series.
+        scored: what it scores by the configuration.
+        scoring_seconds: to score a second of audio, or a point.
         audition_seconds: to generate a second of an audition.
     """
 
