@@ -16,8 +16,9 @@ from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data import cache as cache_module
 from wavegen.data import cache_index
-from wavegen.data.cache import ClipCache, ClipSettings, StoredClip
+from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.cache_index import cache_folder
+from wavegen.data.corpus import StoredClip
 from wavegen.errors import DataError, UsageError
 
 RATE = 16000
@@ -137,7 +138,7 @@ def test_a_lost_clip_is_decoded_again(cache, recordings, damage):
         clips[3].path.unlink()
     else:
         os.truncate(clips[3].path, 10)
-    with pytest.raises(DataError, match=r"this part of the cache is gone \(.*\); start again to rebuild it") as error:
+    with pytest.raises(DataError, match=r"part of the cache is missing \(.*\); start again to rebuild it") as error:
         clips[3].classes()
     assert str(error.value).count(str(clips[3].path)) == 1
     assert fingerprint(cache.prepare(recordings, SETTINGS)) == expected

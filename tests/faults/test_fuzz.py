@@ -16,7 +16,8 @@ import soundfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation
 from wavegen.config import load_config
-from wavegen.data.cache import ClipCache, ClipSettings, StoredClip
+from wavegen.data.cache import ClipCache, ClipSettings
+from wavegen.data.corpus import StoredClip
 from wavegen.errors import UsageError
 
 MINUTES = float(os.environ.get("WAVEGEN_FUZZ_MINUTES", "0"))

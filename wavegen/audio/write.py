@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.find import suffix
 from wavegen.audio.read import Floats
 from wavegen.errors import AudioError, UsageError
 from wavegen.output_file import already_exists, check_writable
@@ -74,7 +73,7 @@ class AudioWriter:
             self._sink: _WavSink | _EncodedSink
             if self._path is None:
                 self._sink = _WavSink(self._stream or sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
-            elif suffix(self._path.name) == ".wav":
+            elif self._path.suffix.lower() == ".wav":
                 file = self._path.open("wb" if self._overwrite else "xb")
                 try:
                     self._sink = _WavSink(file, self.rate_hz, 0, pipe=False)
@@ -181,7 +180,7 @@ class _EncodedSink:
     def __init__(self, path: Path, rate_hz: int, overwrite: bool) -> None:
         import soundfile
 
-        self._flac = suffix(path.name) == ".flac"
+        self._flac = path.suffix.lower() == ".flac"
         mode: Literal["w", "x"] = "w" if overwrite else "x"
         encoding = {"format": "FLAC", "subtype": "PCM_16"} if self._flac else {"format": "OGG", "subtype": "VORBIS"}
         self._file = soundfile.SoundFile(os.fsencode(path), mode, samplerate=rate_hz, channels=1, **encoding)
@@ -197,10 +196,10 @@ class _EncodedSink:
 
 def _check_target(path: Path, rate_hz: int, overwrite: bool) -> None:
     where = printable(path)
-    if suffix(path.name) not in WRITABLE:
+    if path.suffix.lower() not in WRITABLE:
         raise UsageError(f"{where}: expected a file ending in {', '.join(WRITABLE)}, or - for standard output")
     check_writable(path, overwrite, alternative="; - writes to standard output")
-    if suffix(path.name) == ".ogg" and rate_hz > MAX_OGG_RATE_HZ:
+    if path.suffix.lower() == ".ogg" and rate_hz > MAX_OGG_RATE_HZ:
         raise UsageError(f"{where}: Ogg Vorbis goes up to {MAX_OGG_RATE_HZ} Hz, the audio has {rate_hz}; use .wav")
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wavegen.audio.quantize import Classes, Quantizer
+from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data.cache_index import (
     CacheIndex,
@@ -36,8 +36,9 @@ from wavegen.data.cache_index import (
     open_index,
     path_key,
 )
+from wavegen.data.corpus import StoredClip
 from wavegen.device import one_thread_each
-from wavegen.errors import AudioError, DataError, UsageError
+from wavegen.errors import AudioError, UsageError
 from wavegen.text import printable
 
 FORMAT = 4  # raise it whenever the same file and settings would give other classes
@@ -69,45 +70,6 @@ class ClipSettings:
     def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
         """What the quantizer gives."""
         return np.dtype(np.uint8) if self.quantizer.classes <= 256 else np.dtype(np.uint16)
-
-
-@dataclass(frozen=True)
-class StoredClip:
-    """A file's classes in the cache.
-
-    Attributes:
-        path: where the classes are.
-        dtype: how they are stored: one or two bytes each.
-        content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
-        n_samples: their number, 1 or more.
-        source_seconds, missing_seconds, trimmed_seconds, peak: as `wavegen.audio.waveform.LoadedAudio`.
-    """
-
-    path: Path
-    dtype: np.dtype[np.uint8] | np.dtype[np.uint16]
-    content_hash: str
-    n_samples: int
-    source_seconds: float
-    missing_seconds: float
-    trimmed_seconds: float
-    peak: float
-
-    def classes(self) -> Classes:
-        """Map the classes into memory, read-only; the file stays open as long as the array lives.
-
-        Returns:
-            (n_samples,) uint8 or uint16.
-
-        Raises:
-            DataError: the cache was removed or changed since it was opened.
-        """
-        try:
-            return np.asarray(np.memmap(self.path, self.dtype, mode="r", shape=(self.n_samples,)))
-        except (OSError, ValueError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or error  # the path is said already
-            raise DataError(
-                f"{printable(self.path)}: this part of the cache is gone ({why}); start again to rebuild it"
-            ) from error
 
 
 class ClipCache:

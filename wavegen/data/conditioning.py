@@ -21,6 +21,7 @@ import numpy.typing as npt
 from wavegen.audio.mel import Frames, MelSpectrogram, clip_frames, normalized
 from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
 from wavegen.config import Config
+from wavegen.data.corpus import Clip
 from wavegen.errors import DataError, ParameterError
 from wavegen.text import list_first, printable
 
@@ -164,6 +165,12 @@ class Conditioner:
         frames = None if self.mel is None else clip_frames(self.mel, self.quantizer, classes)
         weights = self._mixed(label) if isinstance(label, Mapping) else self._weights_of(label)
         return self._condition(weights, frames)
+
+    def of_recording(self, clip: Clip) -> ClipCondition:
+        """Return the condition of a clip of a corpus, for a model that needs one."""
+        condition = self.of_clip(clip.classes(), clip.label)
+        assert condition is not None
+        return condition
 
     def to_generate(
         self, label: Mapping[str, float] | None, frames: npt.ArrayLike | Frames | None

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
+import numpy as np
+
 from wavegen.audio.quantize import Classes
+from wavegen.errors import DataError
 from wavegen.text import printable
 
 Split = Literal["train", "validation"]
@@ -16,19 +19,44 @@ Manifest = list[dict[str, Any]]
 TAIL = "#tail"  # marks the held-out end of a clip; no audio file's name ends so
 
 
-class Stored(Protocol):
-    """A whole decoded recording in the cache."""
+@dataclass(frozen=True)
+class StoredClip:
+    """The classes of a whole file in the cache.
 
-    @property
-    def n_samples(self) -> int:
-        """Its length."""
+    Attributes:
+        path: of the file that holds the classes and nothing else.
+        dtype: of the classes, one or two bytes each.
+        content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
+        n_samples: number of classes, 1 or more.
+        source_seconds, missing_seconds, trimmed_seconds, peak: as ``wavegen.audio.waveform.LoadedAudio``.
+    """
 
-    @property
-    def peak(self) -> float:
-        """The largest absolute value."""
+    path: Path
+    dtype: np.dtype[np.uint8] | np.dtype[np.uint16]
+    content_hash: str
+    n_samples: int
+    source_seconds: float
+    missing_seconds: float
+    trimmed_seconds: float
+    peak: float
 
     def classes(self) -> Classes:
-        """(n_samples,) classes, mapped into memory."""
+        """Map the classes into memory, read-only; the file stays open as long as the array lives.
+
+        Returns:
+            (n_samples,) uint8 or uint16.
+
+        Raises:
+            DataError: the cache was removed or changed since it was opened.
+        """
+        try:
+            return np.asarray(np.memmap(self.path, self.dtype, mode="r", shape=(self.n_samples,)))
+        except (OSError, ValueError) as error:
+            # strerror is without the path, which the message begins with
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise DataError(
+                f"{printable(self.path)}: this part of the cache is missing ({why}); start again to rebuild it"
+            ) from error
 
 
 class CorpusItem(Protocol):
@@ -82,7 +110,7 @@ class Clip:
     split: Split
     content_hash: str
     seconds: float
-    stored: Stored
+    stored: StoredClip
     start: int = 0
 
     def classes(self) -> Classes:

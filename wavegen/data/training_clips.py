@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.data.corpus import TAIL, Clip, Corpus, Manifest, Split, Stored
+from wavegen.data.corpus import TAIL, Clip, Corpus, Manifest, Split, StoredClip
 from wavegen.errors import DataError, UsageError, WavegenError
 
 Progress = Callable[[int, int], None]
@@ -77,7 +77,7 @@ class TrainingClipIndex:
 
     def __init__(self, manifest: Manifest, corpus: Iterable[Clip] = ()) -> None:
         self._hashes = _hashes(manifest, "train")
-        self._by_length: defaultdict[int, list[Stored]] = defaultdict(list)
+        self._by_length: defaultdict[int, list[StoredClip]] = defaultdict(list)
         for clip in corpus:
             if clip.split == "train" and clip.content_hash in self._hashes:
                 self._by_length[clip.stored.n_samples].append(clip.stored)

@@ -95,7 +95,7 @@ class AudioTask:
             self.settings.window_targets,
             network.padding(self.quantizer.silence),
             self.settings.seed,
-            self._condition_of if self.conditioner.is_needed else None,
+            self.conditioner.of_recording if self.conditioner.is_needed else None,
             # what a vocoder makes follows its spectrogram, not the clip before
             0.0 if self.conditioner.mel is not None else self.following,
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
@@ -110,7 +110,7 @@ class AudioTask:
         limit = None if seconds is None else max(1, round(seconds * self.sample_rate_hz))
         clips = by_content(self.corpus.validation)
         return [
-            ScoredClip(clip.name, classes, self._condition_of(clip) if self.conditioner.is_needed else None)
+            ScoredClip(clip.name, classes, self.conditioner.of_recording(clip) if self.conditioner.is_needed else None)
             for clip, classes in zip(clips, first_samples(clips, limit), strict=False)
         ]
 
@@ -150,16 +150,11 @@ class AudioTask:
         conditions: list[ClipCondition] = []
         if self.conditioner.mel is not None:
             clip = by_content(self.corpus.validation or self.corpus.train)[0]
-            conditions, seconds = [self._condition_of(clip)], min(seconds, clip.n_samples / rate)
+            conditions, seconds = [self.conditioner.of_recording(clip)], min(seconds, clip.n_samples / rate)
         else:
             labels = [{label: 1.0} for label in self.conditioner.labels[:MOST_AUDITIONED]]
             conditions = [one for label in labels if (one := self.conditioner.to_generate(label, None)) is not None]
         return audition(network, self.quantizer, rate, seconds, seed, progress, conditions)
-
-    def _condition_of(self, clip: Clip) -> ClipCondition:
-        condition = self.conditioner.of_clip(clip.classes(), clip.label)
-        assert condition is not None
-        return condition
 
 
 def audition(
