@@ -1,27 +1,35 @@
 """Vectors as values in compiled code: arithmetic, loads and stores, and that cached machine code is never stale."""
 
-import hashlib
-from pathlib import Path
+import importlib
+import sys
 
 import numpy as np
-import pytest
 from numba import njit
 
-from wavegen import vectors
-from wavegen.model.fused import kernels
-from wavegen.sampling.engines import fused_kernel, normal_quantile, vector_tiles
 from wavegen.vectors import LANES, clamp, fma, load, splat, store, where_positive
 
 
-@pytest.mark.parametrize(
-    ("compiled", "sources"),
-    [(kernels, [vectors]), (fused_kernel, [vectors, vector_tiles, normal_quantile])],
-    ids=["training", "sampling"],
-)
-def test_a_compiled_file_names_the_state_of_what_it_is_built_on(compiled, sources):
-    """numba recompiles when the file itself changes: so after a change to its sources, it has to."""
-    content = b"".join(Path(source.__file__).read_bytes() for source in sources)
-    assert hashlib.sha256(content).hexdigest()[:16] == compiled.BUILT_ON, "write this into BUILT_ON"
+def test_compiled_functions_are_compiled_again_when_what_they_are_built_on_changes(tmp_path, monkeypatch):
+    """numba's own cache notices a change of the function's file alone."""
+
+    def result(value):
+        for name in ("below", "above"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        (tmp_path / "below.py").write_text(f"from numba import njit\n\n@njit\ndef value():\n    return {value}\n")
+        importlib.invalidate_caches()
+        above = importlib.import_module("above")
+        return above.twice(), sum(above.twice.stats.cache_hits.values())
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions of a file within a second
+    (tmp_path / "above.py").write_text(
+        "import below\nfrom below import value\nfrom numba import njit\n"
+        "from wavegen.vectors import key_cache_by_sources\n\n"
+        "@njit(cache=True)\ndef twice():\n    return 2 * value()\n\nkey_cache_by_sources(globals(), below)\n"
+    )
+    assert result(1) == (2, 0)
+    assert result(1) == (2, 1)
+    assert result(2) == (4, 0)
 
 
 @njit

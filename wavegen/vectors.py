@@ -11,12 +11,16 @@ Arrays are two-dimensional and C-contiguous, float32 or bfloat16 (as uint16); th
 
 from __future__ import annotations
 
+import hashlib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
@@ -33,6 +37,23 @@ LANES = vector_lanes(FEATURES)
 ROUNDS_TO_BFLOAT16 = "+avx512bf16" in FEATURES  # in one instruction, which takes subnormal numbers for zero
 FLOAT, INT16, INT32, INT64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 VECTOR, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT32, INT16))
+
+
+def key_cache_by_sources(module: Mapping[str, Any], *sources: ModuleType) -> None:
+    """Key the disk cache of a module's compiled functions by a hash of all source files that they are built on.
+
+    numba itself recompiles a cached function only when the time or the size of its own file changes: it would go on
+    with machine code that has older versions of imported functions in it.
+
+    Args:
+        module: the ``globals()`` of a module, after its last function.
+        sources: the modules of this package that its functions are built on, beside this one.
+    """
+    files = [__file__, module["__file__"], *(str(source.__file__) for source in sources)]
+    state = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+    for function in module.values():
+        if isinstance(function, Dispatcher) and function.py_func.__module__ == module["__name__"]:
+            function._cache._cache_file._source_stamp = state  # compared with what the cached index has
 
 
 class VectorType(types.Type):

@@ -9,10 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from wavegen.vectors import LANES, clamp, fma, load, shift_exponent, splat, store, where_positive
+from wavegen.vectors import LANES, clamp, fma, key_cache_by_sources, load, shift_exponent, splat, store, where_positive
 
-# numba's cache watches this file alone: this names the state of the one it is built on (a test says when to renew it).
-BUILT_ON = "0c7486a84645d325"
 ONE = np.float32(1.0)
 # 2^r for r in [-1/2, 1/2], the polynomial of least relative error (2e-7)
 P0, P1, P2 = np.float32(0.00134043), np.float32(0.00961813), np.float32(0.05550411)
@@ -185,3 +183,6 @@ def add_matrix(total, matrix):
     for row in range(total.shape[0]):
         for c in range(0, total.shape[1], LANES):
             store(total, row, c, load(total, row, c) + load(matrix, row, c))
+
+
+key_cache_by_sources(globals())

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numba import njit
 
+from wavegen.sampling.engines import normal_quantile as quantile_module
+from wavegen.sampling.engines import vector_tiles
 from wavegen.sampling.engines.normal_quantile import normal_quantile
 from wavegen.sampling.engines.vector_tiles import (
     TILE_REGISTERS,
@@ -19,10 +21,8 @@ from wavegen.sampling.engines.vector_tiles import (
     power_of_two,
     prefetch,
 )
-from wavegen.vectors import LANES, load, store
+from wavegen.vectors import LANES, key_cache_by_sources, load, store
 
-# numba's cache watches this file alone: this names the state of those it is built on (a test says when to renew it).
-BUILT_ON = "2589aab14304010e"
 DONE, NOT_FINITE = 0, 1
 SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
 GATED, RELU, TANH = 0, 1, 2
@@ -310,3 +310,6 @@ def run(
                 for i in range(n_parameters):
                     traced[s, t, i] = output[s, i]
     return DONE
+
+
+key_cache_by_sources(globals(), quantile_module, vector_tiles)

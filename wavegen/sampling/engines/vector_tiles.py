@@ -6,8 +6,6 @@ is one chain of fused multiply-adds over the inputs in order, whatever the tile 
 that is why a stream's rounding does not depend on the others.
 
 Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output).
-
-numba's cache on disk watches ``fused_kernel.py`` alone: that file names the state of this one.
 """
 
 from __future__ import annotations
