@@ -68,23 +68,16 @@ def test_memory_that_is_free_is_known():
     assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50
 
 
-GROUPS = {  # a container of 4 GB in a part of 6 GB of the machine
-    2: {"box/memory.max": "4000000000", "memory.max": "6000000000", "box/in/memory.max": "max"},
-    1: {"memory/box/memory.limit_in_bytes": "4000000000", "memory/memory.limit_in_bytes": "6000000000"},
-}
-
-
-@pytest.mark.parametrize("version", GROUPS)
-def test_a_container_has_the_memory_that_its_limit_leaves(tmp_path, version):
-    for name, limit in GROUPS[version].items():
-        file = tmp_path / "cgroup" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{limit}\n")
-        used = file.with_name("memory.current" if version == 2 else "memory.usage_in_bytes")
-        used.write_text("3000000000\n")
-        file.with_name("memory.stat").write_text("anon 2500000000\ninactive_file 500000000\n")
+def test_a_container_has_the_memory_that_its_limit_leaves(tmp_path):
+    """A container of 4 GB in a part of 6 GB of the machine."""
+    for group, limit in {"": 6_000_000_000, "box": 4_000_000_000, "box/in": "max"}.items():
+        folder = tmp_path / "cgroup" / group
+        folder.mkdir(exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("3000000000\n")
+        (folder / "memory.stat").write_text("anon 2500000000\ninactive_file 500000000\n")
     own = tmp_path / "own"
-    own.write_text("5:cpu,cpuacct:/other\n4:memory:/box\n0::/\n" if version == 1 else "0::/box/in\n")
+    own.write_text("4:memory:/box\n0::/box/in\n")
     assert list(memory.group_bytes(tmp_path / "cgroup", own)) == [1_500_000_000, 3_500_000_000]
 
 

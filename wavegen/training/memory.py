@@ -37,32 +37,27 @@ def free_bytes(device: torch.device) -> int:
 
 
 def group_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What each limit of Linux's control groups, of which containers are made, leaves to this process.
+    """Yield what each limit of Linux's control groups (version 2), of which containers are made, leaves to this process.
 
     Args:
-        root: where the groups are.
-        own: a line ``number:controllers:group`` for each group of this process; of version 2 without controllers.
+        root: where the groups are mounted.
+        own: the file with a line ``0::/group`` for the group of this process.
     """
-    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else ():
-        _, controllers, group = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        mounted = root / controllers
-        files = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-        place = mounted / group.lstrip("/")
-        for folder in (place, *place.parents):  # each has a say
-            with contextlib.suppress(OSError, ValueError):  # not there, as seen from within; or "max"
-                limit, used = (int((folder / name).read_text(encoding="ascii")) for name in files)
-                yield limit - used + _given_back(folder)
-            if folder == mounted:
+    groups = own.read_text(encoding="utf-8").splitlines() if own.exists() else []
+    for group in (line.removeprefix("0::/") for line in groups if line.startswith("0::/")):
+        for folder in (root / group, *(root / group).parents):  # the limit of each counts
+            with contextlib.suppress(OSError, ValueError):  # none, as seen from inside a container; or "max"
+                limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+                yield limit - used + _reclaimable_bytes(folder)
+            if folder == root:
                 break
 
 
-def _given_back(folder: Path) -> int:
-    """Bytes of files that a group has read: they count as used, and are dropped as soon as memory is short."""
+def _reclaimable_bytes(folder: Path) -> int:
+    """Return the bytes of files that a group has read: they count as used, and are dropped when memory is short."""
     for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
         name, _, n_bytes = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):
+        if name == "inactive_file":
             return int(n_bytes)
     return 0
 
