@@ -7,18 +7,18 @@ from types import FrameType
 
 
 class Stopped(SystemExit):
-    """A signal asked to stop; whatever was begun is tidied up on the way out."""
+    """Raised by SIGINT and SIGTERM, so that whatever was begun is cleaned up on the way out."""
 
 
 def main() -> None:
     """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    sys.unraisablehook = _stop_later
+    sys.unraisablehook = _on_unraisable
     _prepare_streams()
-    # Threads of a parallel step that wait for each other shall sleep, not spin. Spinning is a little faster on a
-    # machine that does nothing else, and several times slower on one that does: a spinning thread keeps the core
-    # from the one that it waits for. OpenMP reads this once, before torch is imported.
+    # OpenMP threads that wait for each other shall sleep, not spin. Spinning is a little faster on an idle machine and
+    # several times slower on a busy one: a spinning thread keeps the core from the thread that it waits for. OpenMP
+    # reads this once, before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from wavegen.cli import app
@@ -36,12 +36,12 @@ def main() -> None:
             sys.exit(0 if isinstance(error, BrokenPipeError) else f"error: {error.strerror}")
         raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):  # all is done: the exit code shall say so
+        for number in (signal.SIGINT, signal.SIGTERM):  # all is done, and the exit code shall say so
             signal.signal(number, signal.SIG_IGN)
 
 
 def _prepare_streams() -> None:
-    """A closed stream goes nowhere; what a terminal's encoding has no character for is escaped."""
+    """Replace closed streams by the null device, and escape characters that a terminal's encoding lacks."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -51,29 +51,22 @@ def _prepare_streams() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Stop at once while modules are imported, when there is nothing to tidy up; else by an exception."""
+    """Stop at once while modules are imported, when there is nothing to clean up; otherwise by an exception."""
     signal.signal(number, signal.SIG_DFL)  # a second one kills
     if _importing(frame):
         _leave(128 + number)
     raise Stopped(128 + number)
 
 
-def _stop_later(ignored: "sys.UnraisableHookArgs") -> None:
-    """Stop in a moment if the signal came while an object was tidied away, where Python ignores exceptions."""
-    stop = ignored.exc_value
-    if not isinstance(stop, Stopped):
-        sys.__unraisablehook__(ignored)
-        return
-
-    def stop_now(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (signal's signature)
-        raise stop
-
-    signal.signal(signal.SIGALRM, stop_now)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
+def _on_unraisable(ignored: "sys.UnraisableHookArgs") -> None:
+    """End at once where Python would ignore the exception of a signal: in an object's destructor."""
+    if isinstance(ignored.exc_value, Stopped):
+        _leave(int(str(ignored.exc_value.code)))
+    sys.__unraisablehook__(ignored)
 
 
 def _stop_behind(error: BaseException) -> Stopped | None:
-    """The signal that an error came of, if one did: what it interrupts may fail, as a lock that is not held yet."""
+    """Return the signal that caused an error, if one did: code that it interrupts may fail on its way out."""
     behind: BaseException | None = error
     while not (behind is None or isinstance(behind, Stopped)):
         behind = behind.__context__
@@ -89,7 +82,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _leave(exit_code: int) -> None:
-    """End without the interpreter's last rites, which a signal could disturb once more."""
+    """End without the interpreter's shutdown, which a second signal could disturb."""
     os.write(2, b"stopped\n")
     os._exit(exit_code)
 

@@ -37,7 +37,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def group_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Yield what each limit of Linux's control groups (version 2), of which containers are made, leaves to this process.
+    """Yield what each limit of Linux's control groups (version 2, the base of containers) leaves to this process.
 
     Args:
         root: where the groups are mounted.
