@@ -53,7 +53,8 @@ def key_cache_by_sources(module: Mapping[str, Any], *sources: ModuleType) -> Non
     state = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
     for function in module.values():
         if isinstance(function, Dispatcher) and function.py_func.__module__ == module["__name__"]:
-            function._cache._cache_file._source_stamp = state  # compared with what the cached index has
+            # numba compares it with what the index on disk has
+            function._cache._cache_file._source_stamp = state  # type: ignore[attr-defined]
 
 
 class VectorType(types.Type):
