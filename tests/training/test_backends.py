@@ -17,7 +17,7 @@ from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
 from wavegen.model.mixtures import GaussianMixture, LogisticMixture
 from wavegen.training.backends import FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
-from wavegen.training.plan import resolve_compute
+from wavegen.training.compute import resolve_compute
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from wavegen.report.tables import print_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training import audio_task
-from wavegen.training.memory import training_bytes
-from wavegen.training.plan import resolve_compute
+from wavegen.training.compute import resolve_compute, training_bytes
 from wavegen.training.task_registry import read_corpus
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]

@@ -13,8 +13,7 @@ from wavegen.errors import UsageError
 from wavegen.inspect import inspect_path
 from wavegen.report.inspected import draw, tables_of
 from wavegen.report.plan import plan_tables
-from wavegen.training.memory import training_bytes
-from wavegen.training.plan import resolve_compute
+from wavegen.training.compute import resolve_compute, training_bytes
 
 TINY = [
     f"audio.sample_rate_hz={RATE_HZ}",

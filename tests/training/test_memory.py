@@ -7,9 +7,8 @@ import torch
 from wavegen.bench.training import measure_training
 from wavegen.config import load_config
 from wavegen.errors import UsageError
-from wavegen.training import memory, plan
-from wavegen.training.memory import training_bytes
-from wavegen.training.plan import resolve_compute
+from wavegen.training import compute as module
+from wavegen.training.compute import resolve_compute, training_bytes
 
 CPU = torch.device("cpu")
 
@@ -60,25 +59,26 @@ def test_a_configuration_that_holds_a_resolution_resolves_to_it():
     ("free", "window", "size"), [(1 << 40, 2048, 8), (1 << 40, 1000, 16), (1 << 40, 100_000, 1), (400_000_000, 2048, 1)]
 )
 def test_an_automatic_batch_fits(monkeypatch, free, window, size):
-    monkeypatch.setattr(plan, "free_bytes", lambda _: free)
+    monkeypatch.setattr(module, "free_bytes", lambda _: free)
     assert resolved("batch_size=auto", f"window_targets={window}").batch_size == size
 
 
 def test_memory_that_is_free_is_known():
-    assert 1 << 20 < memory.free_bytes(CPU) < 1 << 50
+    assert 1 << 20 < module.free_bytes(CPU) < 1 << 50
 
 
 def test_a_container_has_the_memory_that_its_limit_leaves(tmp_path):
     """A container of 4 GB in a part of 6 GB of the machine."""
-    for group, limit in {"": 6_000_000_000, "box": 4_000_000_000, "box/in": "max"}.items():
-        folder = tmp_path / "cgroup" / group
-        folder.mkdir(exist_ok=True)
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text("3000000000\n")
-        (folder / "memory.stat").write_text("anon 2500000000\ninactive_file 500000000\n")
+    limits = {"box/memory.max": "4000000000", "memory.max": "6000000000", "box/in/memory.max": "max"}
+    for name, limit in limits.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{limit}\n")
+        file.with_name("memory.current").write_text("3000000000\n")
+        file.with_name("memory.stat").write_text("anon 2500000000\ninactive_file 500000000\n")
     own = tmp_path / "own"
-    own.write_text("4:memory:/box\n0::/box/in\n")
-    assert list(memory.group_bytes(tmp_path / "cgroup", own)) == [1_500_000_000, 3_500_000_000]
+    own.write_text("5:cpu,cpuacct:/other\n0::/box/in\n")
+    assert list(module.group_bytes(tmp_path / "cgroup", own)) == [1_500_000_000, 3_500_000_000]
 
 
 def test_the_estimate_follows_what_the_blocks_keep():

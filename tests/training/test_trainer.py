@@ -21,10 +21,10 @@ from wavegen.runs.run_folder import RunFolder
 from wavegen.training import audio_task, backends
 from wavegen.training.distributed import Group
 from wavegen.training.optimizer import update_ema
+from wavegen.training.plan import Trial
 from wavegen.training.progress import Observer
 from wavegen.training.signals import Interrupted
 from wavegen.training.start import resume_run, start_run
-from wavegen.training.trial import Trial
 
 
 @pytest.fixture
@@ -462,8 +462,8 @@ def minutes(number):
 def known_speed(monkeypatch):
     """Every step takes 0.1 s; a second of audio takes 0.2 s to score and 1 s to sample."""
     monkeypatch.setattr(Trial, "step_seconds", lambda *_: 0.1)
-    monkeypatch.setattr(Trial, "scoring_seconds", lambda *_: 0.2)
-    monkeypatch.setattr(Trial, "sampling_seconds", lambda *_: 1.0 / RATE_HZ)
+    monkeypatch.setattr(audio_task, "_scoring_seconds", lambda *_: 0.2)
+    monkeypatch.setattr(audio_task, "_sampling_seconds", lambda *_: 1.0 / RATE_HZ)
 
 
 @pytest.mark.parametrize(("steps", "fewer"), [(50, True), (10**6, False)])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from wavegen.model.wavenet import WaveNet
-    from wavegen.training.trial import Trial
+    from wavegen.training.plan import Trial
 
 STEPS = 3
 PRODUCT_REPEATS = 15
@@ -78,8 +78,8 @@ def measure_training(config: Config, backend: str, precision: str, threads: int,
 def _measure(config_yaml: str, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
     import torch
 
-    from wavegen.training.plan import resolve_compute
-    from wavegen.training.trial import Trial
+    from wavegen.training.compute import resolve_compute
+    from wavegen.training.plan import Trial
 
     cpu = torch.device("cpu")
     torch.set_num_threads(threads)

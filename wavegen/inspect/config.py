@@ -156,8 +156,7 @@ def describe_block(config: Config) -> str:
 
 def _inspect_training(config: Config) -> TrainingFacts:
     from wavegen.device import choose_device
-    from wavegen.training.memory import training_bytes
-    from wavegen.training.plan import resolve_compute
+    from wavegen.training.compute import resolve_compute, training_bytes
 
     compute = resolve_compute(config, choose_device("cpu" if config.training.backend == "fused" else "auto"))
     settings = config.training

@@ -16,7 +16,7 @@ from wavegen.inspect.config import inspect_network
 from wavegen.report.models import network_table
 from wavegen.report.tables import ROWS, Table, facts
 from wavegen.text import format_duration, printable
-from wavegen.training.memory import training_bytes
+from wavegen.training.compute import training_bytes
 from wavegen.training.plan import Plan
 
 ENOUGH = (  # seconds of audio to train on: rules of thumb

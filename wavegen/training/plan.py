@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
-from wavegen.device import available_cores
-from wavegen.errors import TrainingError, UsageError
+from wavegen.errors import TrainingError
+from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS
-from wavegen.training.compute import BackendName, Compute, ComputePrecision
+from wavegen.training.backends import Backend, build_backend
+from wavegen.training.compute import BackendName, Compute, ComputePrecision, resolve_compute
 from wavegen.training.distributed import ALONE, Group
-from wavegen.training.memory import free_bytes, training_bytes
+from wavegen.training.optimizer import Optimizer, clip_gradients
 from wavegen.training.task import Overhead
 from wavegen.training.task_registry import task_type
-from wavegen.training.trial import Trial
-
-# `batch_size: auto` and `accumulation: auto`
-SHARE_OF_FREE = 0.7  # of the free memory
-AUTO_TARGETS = 16384  # in a step: what the recipe of the README was found with
-SLICE_ROWS = 32768  # in a slice of the fused backend: its stretches are long enough, and its buffers small
 
 # `backend: auto` and `precision: auto`
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding
@@ -108,78 +105,6 @@ def shortened_warmup(warmup_steps: int, steps: int) -> int:
     return min(warmup_steps, int(WARMUP_SHARE * steps))
 
 
-# --- by rule ----------------------------------------------------------------------------------------------------
-
-
-def resolve_compute(config: Config, device: torch.device, group: Group = ALONE) -> Compute:
-    """Decide by rule how steps are computed; ``precision: auto`` is float32 until it is measured.
-
-    Args:
-        config: of the training.
-        device: to train on.
-        group: the processes that share each step.
-
-    Raises:
-        UsageError: the backend is not for this device.
-    """
-    settings = config.training
-    if settings.backend == "fused" and device.type != "cpu":
-        raise UsageError(
-            f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile, "
-            "or --device cpu"
-        )
-    # the fused backend is for WaveNets that predict distributions, and has no dropout
-    is_fused = device.type == "cpu" and config.model.kind == "wavenet" and config.output.kind != "regression"
-    is_fused = is_fused and not config.model.dropout
-    backend: BackendName = settings.backend if settings.backend != "auto" else "fused" if is_fused else "torch"
-    cores = max(1, available_cores() // group.local_size)
-    compute = Compute(
-        backend=backend,
-        precision="bfloat16" if settings.precision == "bfloat16" else "float32",
-        threads=cores if settings.threads == "auto" else settings.threads,
-        batch_size=1,
-        accumulation=1,
-        side_by_side=runs_side_by_side(config, backend, device),
-    )
-    if settings.batch_size != "auto":
-        return _in_slices(replace(compute, batch_size=settings.batch_size), config, group)
-    # as many windows as make up AUTO_TARGETS, halved until a step fits into the memory
-    free = SHARE_OF_FREE * free_bytes(device) / (1 if device.type == "cuda" else group.local_size)
-    size = max(1, AUTO_TARGETS // settings.window_targets)
-    while True:
-        fitting = _in_slices(replace(compute, batch_size=size), config, group)
-        if size == 1 or training_bytes(config, replace(fitting, precision="float32")) <= free:
-            return fitting
-        size //= 2
-
-
-def runs_side_by_side(config: Config, backend: str, device: torch.device) -> bool:
-    """Whether slices of a batch are computed side by side, each by one thread: by ``fused``, and of recurrent networks.
-
-    A recurrent network's steps are too small for several threads to share.
-    """
-    is_recurrent = config.model.has_memory and backend == "torch" and device.type == "cpu"
-    return backend == "fused" or is_recurrent
-
-
-def _in_slices(compute: Compute, config: Config, group: Group) -> Compute:
-    """Cut the batch: as configured, or into equal slices, one for each thread that computes one, and none too large."""
-    settings, batch = config.training, compute.batch_size
-    if settings.accumulation != "auto":
-        return replace(compute, accumulation=min(settings.accumulation, batch))
-    if not compute.side_by_side:
-        return compute
-    wanted = group.size * compute.threads
-    if compute.backend == "fused":
-        reach = (config.model.kernel_size - 1) * sum(config.model.dilations)  # receptive field - 1
-        wanted = max(wanted, -(-batch * (reach + settings.window_targets) // SLICE_ROWS))
-    slices = min((n for n in range(1, batch + 1) if batch % n == 0 and n >= wanted), default=batch)
-    return replace(compute, accumulation=slices)
-
-
-# --- by measurement ---------------------------------------------------------------------------------------------
-
-
 def _choose_backend(config: Config, compute: Compute, device: torch.device) -> tuple[BackendName, str]:
     """Decide whether ``torch.compile`` pays, on a device without the fused backend."""
     plain = Trial(config, compute, device).step_seconds(compute.precision, TIMED_STEPS)
@@ -235,26 +160,26 @@ def _steps_in(
     settings = config.training
     trial = Trial(config, compute, device)
     step = trial.step_seconds(compute.precision, TIMED_STEPS)
-    measured = task_type(config).measure_overhead(config, corpus, trial.model, trial.batch)
-    if measured is None:
-        n_held_out = sum(item.n_samples for item in corpus.validation)
-        overhead = Overhead(n_held_out, n_held_out, scoring_seconds=step / trial.n_targets, audition_seconds=0.0)
-    else:
-        overhead = measured
+    overhead = task_type(config).measure_overhead(config, corpus, trial.model, trial.batch)
+    can_shorten = overhead is not None
+    if overhead is None:  # every validation scores all that is held out, as fast as it trains at the least
+        n_points = sum(clip.n_samples for clip in corpus.validation)
+        overhead = Overhead(n_points, n_points, step / trial.n_targets, 0.0)
     # the last validation measures each lower precision besides, and the best checkpoint's where that is an earlier one
     last_validations = 2 * len(PRECISIONS) if config.model.kind == "wavenet" else 1
     whole, part = minutes * 60 * SAFETY, 1.0
     wanted = min(SHARE_OF_STEPS * whole, LARGEST_SHARE * (whole - STARTUP_SECONDS))  # of a minute the start is much
     while True:
         # whole = start + last validations + audition + steps (step + validation / validate_every + ...)
-        validated, auditioned = _shortened(overhead.scored, part, 1.0), _shortened(settings.audition_seconds, part, 0.5)
+        validated = _shortened(overhead.scored, part, 1.0)
+        auditioned = _shortened(settings.audition_seconds, part, 0.5)
         validation, audition = validated * overhead.scoring_seconds, auditioned * overhead.audition_seconds
         fixed = STARTUP_SECONDS + last_validations * validation + audition
         per_step = step + validation / settings.validate_every
         if settings.audition_every:
             per_step += audition / settings.audition_every
         steps = max(1, int((whole - fixed) / per_step))
-        if measured is None or steps * step >= wanted or part < SMALLEST_PART:
+        if not can_shorten or steps * step >= wanted or part < SMALLEST_PART:
             break
         part /= 2
     return _FittingSteps(
@@ -268,3 +193,43 @@ def _steps_in(
 def _shortened(seconds: float, part: float, shortest: float) -> float:
     """Return a part of some seconds of audio, rounded, no shorter than sensible; what is shorter already stays."""
     return seconds if part == 1 else min(seconds, max(shortest, round(part * seconds, 1)))
+
+
+class Trial:
+    """A throw-away copy of a training on noise, to take times from; what it learns is forgotten.
+
+    Args:
+        config: of the training.
+        compute: how its steps are computed, by one process.
+        device: to train on.
+        most_targets: of its batch, which otherwise is the training's.
+    """
+
+    def __init__(self, config: Config, compute: Compute, device: torch.device, most_targets: int = 1 << 62) -> None:
+        self.config, self.compute = config, compute
+        with torch.random.fork_rng(devices=[]):  # the training's own weights are drawn as if there had been no trial
+            self.model = build_model(config).to(device)
+        window = min(config.training.window_targets, most_targets)
+        n_windows = max(1, min(compute.batch_size, most_targets // window))
+        self.batch = task_type(config).noise(config, self.model, n_windows, window)
+        self.n_targets = self.batch.is_real.size
+        self._backends: dict[ComputePrecision, Backend] = {}
+
+    def step_seconds(self, precision: ComputePrecision, steps: int) -> float:
+        """Return the median time of a step, after one that warms up when it is the precision's first."""
+        warm = precision in self._backends
+        if not warm:
+            compute = replace(self.compute, precision=precision)
+            self._backends[precision] = build_backend(self.config, compute, self.model)
+        optimizer = Optimizer(self.model, self.config.training)
+        seconds = []
+        for _ in range(steps if warm else 1 + steps):
+            began = time.perf_counter()
+            # note: the loss is a number, so on a GPU too each step is timed to its end
+            _, gradients = self._backends[precision].gradients(self.batch, self.n_targets)
+            for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            clip_gradients(self.model.parameters(), 1.0)
+            optimizer.step(factor=1e-3)
+            seconds.append(time.perf_counter() - began)
+        return float(np.median(seconds if warm else seconds[1:]))

@@ -19,9 +19,10 @@ from wavegen.model.building import build_model
 from wavegen.model.network import load_weights
 from wavegen.runs.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint
+from wavegen.training.compute import runs_side_by_side
 from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
-from wavegen.training.plan import Plan, resolve_plan, runs_side_by_side, shortened_warmup
+from wavegen.training.plan import Plan, resolve_plan, shortened_warmup
 from wavegen.training.progress import Observer
 from wavegen.training.task_registry import read_corpus, task_type, with_corpus
 from wavegen.training.trainer import Trainer
