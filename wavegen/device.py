@@ -1,4 +1,4 @@
-"""Where the arithmetic runs."""
+"""Devices, threads and memory of this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST_INT = (1 << 31) - 1
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` takes CUDA where there is one.
+    """Return the device of a name; ``auto`` takes CUDA where there is one.
 
     Args:
         name: auto, cpu, cuda or cuda:N.
@@ -49,7 +49,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Run torch on so many threads, here alone: other threads have their own number (see ``one_thread_each``)."""
+    """Run torch on n threads in this thread alone; others have their own number (see ``one_thread_each``)."""
     import torch
 
     before = torch.get_num_threads()
@@ -61,7 +61,7 @@ def torch_threads(n: int) -> Iterator[None]:
 
 
 def one_thread_each(n: int, name: str) -> ThreadPoolExecutor:
-    """A pool of n threads, each of which runs torch on itself alone; otherwise each would take all cores."""
+    """Return a pool of n threads, each of which runs torch on one core; by default each would take all cores."""
     import torch
 
     return ThreadPoolExecutor(n, name, initializer=torch.set_num_threads, initargs=(1,))
@@ -83,7 +83,7 @@ def keep_freed_memory() -> None:
 
 
 def describe_device(device: torch.device, threads: int | None = None) -> str:
-    """A device in words."""
+    """Return a device in words."""
     import torch
 
     if device.type == "cuda":
@@ -93,7 +93,7 @@ def describe_device(device: torch.device, threads: int | None = None) -> str:
 
 
 def processor_name() -> str:
-    """What this machine calls its processor."""
+    """Return the name of this machine's processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -102,12 +102,12 @@ def processor_name() -> str:
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that a device, or the system, has no memory left."""
+    """Return whether an error means that a device, or the system, has no memory left."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

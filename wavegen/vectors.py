@@ -186,7 +186,7 @@ def clamp(typingctx, vector, limit):
 
 @intrinsic
 def where_positive(typingctx, condition, vector):
-    """The numbers of a vector where a condition's are above 0 or are none, and 0 elsewhere."""
+    """Return a vector's numbers where a condition's are above 0 or NaN, and 0 elsewhere."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         zero = ir.Constant(VECTOR, [0.0] * LANES)

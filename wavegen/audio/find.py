@@ -1,4 +1,4 @@
-"""Find the audio files in a folder, and say what the others are."""
+"""Find the audio files in a folder, and the reasons why others cannot be used."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SERIES_ENDINGS = frozenset((".npy", ".csv"))  # series of numbers, see wavegen.s
 
 @dataclass(frozen=True)
 class FoundAudio:
-    """What a folder holds. Names are relative to it, with forward slashes, sorted.
+    """The files in a folder. Names are relative to it, with forward slashes, sorted.
 
     Attributes:
-        names: regular files whose ending is wanted: for audio one that libsndfile reads.
-        unusable: (name, reason) of what looks like one, or like a folder, and cannot be used.
-        n_ignored: how many entries are plainly none: text, pictures, hidden files and hidden folders.
+        names: regular files with a wanted ending: for audio one that libsndfile reads.
+        unusable: (name, reason) of entries that look like one, or like a folder, and cannot be used.
+        n_ignored: number of all other entries: text, pictures, hidden files and hidden folders.
     """
 
     names: tuple[str, ...]
@@ -49,10 +49,10 @@ def find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) 
     """List the files of some endings in a folder and all folders below; no file is opened.
 
     Args:
-        folder: to look into.
+        folder: to search.
         readable: endings of the files that are wanted, in lower case, with their dot.
-        hopeless: endings of those that would be, but cannot be read.
-        what: is expected in the folder, for errors.
+        hopeless: endings of audio in formats that cannot be read.
+        what: what the folder should hold, for errors.
 
     Links are followed. A folder that is reached twice, by a link or a loop of links, counts once, under its
     own name rather than the link's.
@@ -108,7 +108,7 @@ def find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) 
 
 
 def _is(kind: Callable[[], bool]) -> bool:
-    """Ask an entry what it is; a link to itself is nothing."""
+    """Return whether an entry is of a kind; a link to itself is of none."""
     try:
         return kind()
     except OSError:
@@ -116,12 +116,12 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 
 def suffix(name: str) -> str:
-    """A file name's ending in lower case, with its dot."""
+    """Return a file name's ending in lower case, with its dot."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a scan of 10,000 names; a Path each costs more)
 
 
 def ffmpeg_command(name: str) -> str:
-    """The reason for a format that libsndfile lacks, and what to do."""
+    """Return the reason for a format that libsndfile lacks, and the command that converts it."""
     source = printable(name)
     target = printable(Path(name).with_suffix(".flac").name)
     return f"libsndfile cannot read this format; convert it: ffmpeg -i {shlex.quote(source)} {shlex.quote(target)}"

@@ -1,4 +1,4 @@
-"""Mel spectrograms: what a vocoder makes sound of.
+"""Mel spectrograms, from which a vocoder makes sound.
 
 The convention, which is that of most neural vocoders (Tacotron 2's and HiFi-GAN's but for the padding):
 
@@ -35,10 +35,10 @@ class Frames(Protocol):
     """A clip's mel frames; a slice of them is computed or read when it is asked for."""
 
     def __len__(self) -> int:
-        """Their number."""
+        """Return their number."""
 
     def __getitem__(self, frames: slice) -> Floats:
-        """Some of them, (n, n_mels) float32."""
+        """Return some of them, (n, n_mels) float32."""
 
     @property
     def n_samples(self) -> int:
@@ -72,7 +72,7 @@ class MelSpectrogram:
         )
 
     def n_frames(self, n_samples: int) -> int:
-        """How many frames a clip has."""
+        """Return the number of frames of a clip."""
         return -(-n_samples // self.hop_length)
 
     def read(self, path: Path) -> Frames:
@@ -96,7 +96,7 @@ class MelSpectrogram:
         return self.checked(frames, str(path))
 
     def checked(self, frames: npt.ArrayLike | Frames, where: str) -> Frames:
-        """Frames of this convention: those of a clip as they are, and arrays once they are checked.
+        """Return frames of this convention: those of a clip as they are, and arrays after a check.
 
         Args:
             frames: of a clip, or (F, n_mels) as an array or nested lists.
@@ -166,13 +166,13 @@ class ClipFrames:
         hop = self.mel.hop_length
         margin = (self.mel.n_fft - hop) // 2
         begin, end = first * hop - margin, stop * hop + margin
-        heard = self.samples(max(begin, 0), min(end, self.n_samples))
+        inside = self.samples(max(begin, 0), min(end, self.n_samples))
         silence = (max(-begin, 0), max(end - self.n_samples, 0))
-        return _log_mel(self.mel)(np.pad(np.asarray(heard, np.float32), silence))
+        return _log_mel(self.mel)(np.pad(np.asarray(inside, np.float32), silence))
 
 
 def clip_frames(mel: MelSpectrogram, quantizer: Quantizer, classes: npt.NDArray[np.integer]) -> ClipFrames:
-    """The frames of a clip as the model hears it: of its quantized samples.
+    """Return the frames of a clip's quantized samples, which are what the model sees.
 
     Args:
         mel: the convention.
@@ -183,7 +183,7 @@ def clip_frames(mel: MelSpectrogram, quantizer: Quantizer, classes: npt.NDArray[
 
 
 def normalized(frames: Floats) -> Floats:
-    """Frames as the network sees them: around 0."""
+    """Return frames as the network sees them: around 0."""
     return (np.asarray(frames, np.float32) - np.float32(MIDDLE)) / np.float32(SPREAD)
 
 
@@ -211,7 +211,7 @@ class _StoredFrames:
 
 
 def _content(begin: bytes) -> str:
-    """What a file that begins like this may be, if it is no array of numbers."""
+    """Return what a file that begins like this may be, if it is no array of numbers."""
     kinds = {b"\x93NUMPY": "a damaged .npy file", b"PK": "an .npz archive", b"\x80": "a pickle, which is not loaded"}
     if b"'|O'" in begin:
         return "an array of Python objects, which are not loaded"
@@ -221,7 +221,7 @@ def _content(begin: bytes) -> str:
 
 @lru_cache(maxsize=8)
 def _log_mel(mel: MelSpectrogram) -> Callable[[Floats], Floats]:
-    """The transform of torchaudio without padding, with its window and filters made once."""
+    """Return torchaudio's transform without padding, whose window and filters are made once."""
     import torch
     from torchaudio.transforms import MelSpectrogram as Transform
 

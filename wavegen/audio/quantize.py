@@ -35,7 +35,7 @@ class Quantizer:
     classes: int = 256
 
     def __str__(self) -> str:
-        """Words for tables: two figures in bits/sample compare only where these are the same."""
+        """Return words for tables: two figures in bits/sample compare only where these are the same."""
         bits = math.log2(self.classes)
         resolution = f" ({bits:.0f} bit)" if bits.is_integer() else ""
         return f"{self.classes:,} {self.kind.replace('_', '-')} classes{resolution}"
@@ -78,7 +78,7 @@ class Quantizer:
         return classes
 
     def decode(self, classes: npt.NDArray[np.integer]) -> Floats:
-        """Give each class the amplitude at its middle.
+        """Return the amplitude in the middle of each class.
 
         Args:
             classes: (..., T) integers in [0, classes).
@@ -91,7 +91,7 @@ class Quantizer:
         return waveform
 
     def edges(self) -> npt.NDArray[np.float64]:
-        """The amplitudes between neighbouring classes: class c covers [edges[c], edges[c + 1]).
+        """Return the amplitudes between neighbouring classes: class c covers [edges[c], edges[c + 1]).
 
         Returns:
             (classes + 1,) float64, increasing; the outermost are -inf and inf: what is louder is clipped.
@@ -100,7 +100,7 @@ class Quantizer:
         return np.concatenate([[-np.inf], inner, [np.inf]])
 
     def _expand(self, position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The amplitude at a (fractional) place on the scale of classes: the inverse of the companding."""
+        """Return the amplitude at a (fractional) class, the inverse of the companding."""
         if self.kind == "linear":
             return (position - self.silence) * (2.0 / self.classes)
         y = 2.0 * position / (self.classes - 1) - 1.0
@@ -109,5 +109,5 @@ class Quantizer:
 
 
 def build_quantizer(config: Config) -> Quantizer:
-    """The companding that a configuration names."""
+    """Return the quantizer that a configuration names."""
     return Quantizer(config.quantization.kind, config.quantization.classes)

@@ -1,4 +1,4 @@
-"""Read audio files: headers, and samples block by block. See `wavegen.audio.decoder` for who decodes."""
+"""Read audio files: headers, and samples block by block. The decoder is ``wavegen.audio.decoder``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a stream whose header d
 MAX_FRAMES = 2**30  # 6.2 hours at 48 kHz, 4 GiB as float32: a clip is prepared in memory
 MAX_SECONDS = 24 * 3600  # bounds what a file of 1 Hz becomes at the model's rate
 BLOCK_VALUES = 2**16  # samples times channels that are decoded at once
-# libsndfile's error numbers; the latter, "no regular file", is what it says of an MP3 without a frame
+# libsndfile's error numbers; the latter, "no regular file", is for an MP3 without a frame
 NO_AUDIO = (1, 7)
 
 NONE = np.zeros(0, np.float32)
@@ -32,12 +32,12 @@ NONE = np.zeros(0, np.float32)
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What an audio file's header says.
+    """The header of an audio file.
 
     Attributes:
         rate_hz: samples per second.
         channels: 1 for mono.
-        frames: samples per channel; None where the header does not know.
+        frames: samples per channel; None where the header does not have it.
         container: libsndfile's name of the file format, such as "WAV" or "OGG".
         encoding: libsndfile's name of the sample format, such as "PCM_16" or "VORBIS".
     """
@@ -50,7 +50,7 @@ class AudioInfo:
 
     @property
     def seconds(self) -> float | None:
-        """Length; None where the header does not know."""
+        """Length; None where the header does not have it."""
         return None if self.frames is None else self.frames / self.rate_hz
 
     @property
@@ -109,7 +109,7 @@ def decode(path: Path) -> tuple[Floats, int]:
 
 
 def _check_file(path: Path) -> None:
-    """Say why a file cannot be audio, before a decoder has a look at it."""
+    """Check for a file that cannot be audio, before a decoder opens it."""
     where = printable(path)
     try:
         status = path.stat()
@@ -146,7 +146,7 @@ def _open_audio(path: Path, decoder: Decoder, n_values: int) -> tuple[AudioInfo,
 
 
 def _decode(path: Path) -> Iterator[AudioInfo | Floats]:
-    """First what the header says, then the blocks; whoever drops the iterator gives the decoder back."""
+    """Yield the header, then the blocks; when the iterator is closed, the decoder is free again."""
     where = printable(path)
     with acquire_decoder() as decoder:
         info, samples = _open_audio(path, decoder, BLOCK_VALUES)
@@ -182,5 +182,5 @@ def _decode(path: Path) -> Iterator[AudioInfo | Floats]:
 
 
 def _one_line(error: DecoderError) -> str:
-    """A decoder's words, without what libsndfile puts around them."""
+    """Return a decoder's message on one line, without libsndfile's prefix."""
     return printable(str(error).strip().rstrip(".").removeprefix("Error : "))

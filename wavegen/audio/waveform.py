@@ -99,12 +99,12 @@ def build_preparation(config: Config) -> Preparation:
 
 @dataclass(frozen=True)
 class LoadedAudio:
-    """A file as a model hears it, and what happened on the way.
+    """A file as a model sees it, and what its preparation changed.
 
     Attributes:
         waveform: (T,) float32, mono, at the sample rate asked for.
-        source_seconds: what was decoded.
-        missing_seconds: how much more the file's header claims; more than 0 for a file that is cut off or damaged.
+        source_seconds: length of the decoded audio.
+        missing_seconds: how much more the file's header claims: above 0 for a file that is cut off or damaged.
         trimmed_seconds: silence that was cut, at both ends and out of long pauses.
         peak: largest absolute amplitude before the level was set; above 1 it is clipped when quantized.
     """
@@ -125,7 +125,7 @@ def load_waveform(path: Path, preparation: Preparation) -> LoadedAudio:
 
     Raises:
         UsageError, AudioError: as `wavegen.audio.read.read_blocks`, or it is too long at the model's rate, or its own
-            is none of audio.
+            is not a rate of audio.
     """
     info, blocks = read_blocks(path)
     sample_rate_hz = preparation.sample_rate_hz

@@ -1,4 +1,4 @@
-"""What one core of this machine can do: how fast it reads weights, and how fast it multiplies and adds."""
+"""The limits of one core of this machine: reading weights, and multiplying and adding."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def multiply_add_rate() -> float:
 
 
 def _rate(work: Callable[[int], object]) -> float:
-    """Turns per second: enough of them for PROBE_SECONDS, the best of BEST_OF."""
+    """Return turns per second: of enough for PROBE_SECONDS, the best of BEST_OF."""
     work(1)  # compiles
     repeats, seconds = 1, 0.0
     while seconds < PROBE_SECONDS:

@@ -1,4 +1,4 @@
-"""How fast this machine generates and trains: a row for each way to do it."""
+"""Speeds of generation and training on this machine, a row for each way."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Machine:
-    """What one core can do, measured in the same run.
+    """The limits of one core, measured in the same run.
 
     Args:
         bytes_per_second: by precision, reading a buffer as large as the weights in it.
@@ -80,10 +80,10 @@ def measure(config: Config, model: Network | None, notice: Callable[[str], None]
     Args:
         config: of the model.
         model: with its weights; None for random ones.
-        notice: is told what is going on.
+        notice: called with each step of the measurement, in words.
 
     Returns:
-        What the machine can do, and an iterator of rows, each measured as it is asked for.
+        The machine's limits, and an iterator of rows, each measured when it is asked for.
     """
     if model is None:
         torch.manual_seed(0)
@@ -153,7 +153,7 @@ def _training_row(config: Config, backend: str, precision: str, threads: int, re
 def _generation_speed(
     config: Config, model: Network, name: str, precision: Precision, clips: int, threads: int
 ) -> float:
-    """Samples per second in all clips."""
+    """Return samples per second in all clips together."""
     engine = build_engine(name, model, precision, threads)
     condition = noise_condition(config, LONGEST_CLIP)
     conditions = None if condition is None else [condition] * clips

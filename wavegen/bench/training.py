@@ -1,4 +1,4 @@
-"""How fast this machine trains, in how much memory, and how near it comes to its own matrix products."""
+"""Speed and memory of training on this machine, and the share of time in its matrix products."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
 
 
 def _textbook_seconds(trial: Trial) -> float:
-    """The median time of a step of the textbook's layout, in float32."""
+    """Return the median time of a step in the textbook's layout, in float32."""
     import torch
 
     from wavegen.bench.textbook import TextbookWaveNet
@@ -132,7 +132,7 @@ def _textbook_seconds(trial: Trial) -> float:
 
 
 def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
-    """The time of all matrix products of a step, forward and backward, each shape timed by itself on all threads."""
+    """Return the time of all matrix products of a step, each shape timed by itself on all threads."""
     import torch
 
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -156,7 +156,7 @@ def _product_rows(trial: Trial) -> dict[tuple[int, int], int]:
 
 
 def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float:
-    """The time that a row takes in a product, its gradient with respect to its inputs, and that to its weights."""
+    """Return the time of a row in a product, and in its gradients with respect to inputs and weights."""
     import torch
 
     x, y = torch.randn(ROWS, n_inputs).to(dtype), torch.randn(ROWS, n_outputs).to(dtype)
@@ -173,7 +173,7 @@ def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float
 
 
 def _calls(work: Callable[[], object], n: int = 8) -> float:
-    """The mean time of a few calls."""
+    """Return the mean time of a few calls."""
     began = time.perf_counter()
     for _ in range(n):
         work()
@@ -181,7 +181,7 @@ def _calls(work: Callable[[], object], n: int = 8) -> float:
 
 
 def _memory(key: str) -> int | None:
-    """A figure of Linux's /proc/self/status in bytes."""
+    """Return a figure of Linux's /proc/self/status in bytes."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith(key + ":"):
@@ -195,12 +195,12 @@ def _forget_peak() -> None:
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
-    """How many threads are measured: one, and all."""
+    """Return the numbers of threads that are measured: one, and all."""
     return (1,) if cores == 1 else (1, cores)
 
 
 def ways_to_train(is_wavenet: bool, cores: int) -> Iterator[tuple[str, str, int, bool]]:
-    """What ``wavegen bench`` measures of a kind of model: backend, precision, threads, activation checkpointing."""
+    """Return the rows for a kind of model: backend, precision, threads, activation checkpointing."""
     if not is_wavenet:
         for threads in thread_counts(cores):
             yield "torch", "float32", threads, False

@@ -1,11 +1,11 @@
-"""Keys of a configuration that do not go together, although each is right by itself."""
+"""Cross checks: keys of a configuration that conflict although each is right by itself."""
 
 from __future__ import annotations
 
 from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, Sections, foreign_keys
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
-MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings hear each of so many often enough
+MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings have each of so many often enough
 LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 
 
@@ -143,7 +143,7 @@ def _kind_conflicts(config: Sections) -> dict[KeyPath, str]:
 
 
 def _layer_problems(config: Sections) -> dict[KeyPath, str]:
-    """The first thing that is wrong with a stack's layers."""
+    """Return the first problem of a stack's layers."""
     model = config.model
     if not model.layers:
         return {("model", "layers"): "expected one layer or more with model.kind stack, found none; see dense-skips"}

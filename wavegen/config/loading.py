@@ -1,4 +1,4 @@
-"""From YAML and overrides to a configuration, or to every problem that they have."""
+"""From YAML and overrides to a configuration, or to all of their problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wavegen.config.schema import KEYS_OF_KINDS, LayerConfig, ModelConfig, Secti
 from wavegen.config.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, show, write_yaml
 from wavegen.errors import ConfigError
 
-# What training did before there were these keys.
+# How training worked before these keys existed: the values of older checkpoints.
 BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
     "audio": {"remove_dc": False, "trim_db": None, "pause_seconds": None, "level": "keep", "max_gain_db": None},
     "data": {"following": 0.0},
@@ -66,7 +66,7 @@ class Config(Sections):
 
 @cache
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a configuration file, with each key's description, range and default."""
+    """Return the JSON Schema of a configuration file, with each key's description, range and default."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
@@ -89,7 +89,7 @@ def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = 
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
-    """A copy with single values replaced, ``section.key=value`` each.
+    """Return a copy with single values replaced, ``section.key=value`` each.
 
     Raises:
         ConfigError: with every problem found.
@@ -183,7 +183,7 @@ def validate(source: YamlSource) -> Config:
 
 
 def _move_old_keys(source: YamlSource) -> None:
-    """Give the keys of an older document their new places; one that is given under both names stays, as an error."""
+    """Move the keys of an older document to their new places; one given under both names stays, as an error."""
     for old, (section, key) in MOVED_KEYS.items():
         given = source.tree.get(old[0])
         if not isinstance(given, dict) or old[1] not in given:
@@ -214,7 +214,7 @@ def _translate_recurrent(source: YamlSource) -> None:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """The keys in which two configurations differ, a line each: ``key: old -> new``; of layers those that differ."""
+    """Return the keys in which two configurations differ, a line each: ``key: old -> new``; layers one by one."""
     before, after = old.model_dump(), new.model_dump()
     lines = []
     for section, values in after.items():
@@ -230,7 +230,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def _layer_differences(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line for each layer of a stack that was changed, added or removed, by its place in the old list or the new."""
+    """Return a line for each layer that was changed, added or removed, by its place in the old list or the new."""
     before, after = ([_in_words(layer) for layer in layers] for layers in (old, new))
     lines = []
     for what, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
@@ -247,7 +247,7 @@ def _in_words(layer: Mapping[str, Any]) -> str:
 def explain(
     schema: Tree, known: Mapping[str, list[str]], source: YamlSource, loc: Sequence[int | str], kind: str
 ) -> tuple[KeyPath, str]:
-    """One of pydantic's errors as the key it belongs to and a sentence.
+    """Return the key and a sentence for one of pydantic's errors.
 
     Args:
         schema: the JSON Schema of a configuration.
@@ -288,7 +288,7 @@ def _resolve(root: Tree, node: Tree) -> Tree:
 
 
 def _describe(schema: Tree) -> str:
-    """What a JSON schema allows, in words."""
+    """Return in words what a JSON schema allows."""
     if "anyOf" in schema:
         return " or ".join(_describe(option) for option in schema["anyOf"])
     if "const" in schema:  # older pydantics give an enum of one beside it
@@ -319,7 +319,7 @@ def _describe_range(schema: Tree) -> str:
 
 
 def _suggest(key: KeyPath, tree: Mapping[str, list[str]]) -> str:
-    """The nearest known key: in the same section first, then anywhere."""
+    """Suggest the nearest known key: in the same section first, then anywhere."""
     tree = dict(tree)
     of_layers = tree.pop("layer")
     here = of_layers if len(key) > 2 else list(tree) if len(key) == 1 else tree[key[0]]

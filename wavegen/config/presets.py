@@ -1,4 +1,4 @@
-"""The configurations that come along, by name."""
+"""The shipped configurations, by name."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ DEFAULT_PRESET = "small"
 
 
 def presets_folder() -> Path:
-    """Where the presets lie: inside the installed package, or ``configs/`` of a checkout."""
+    """Return the folder of the presets: inside the installed package, or ``configs/`` of a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "presets"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def preset_names() -> list[str]:
-    """The names that ``--config`` takes besides files."""
+    """Return the names that ``--config`` takes besides files."""
     return sorted(path.stem for path in presets_folder().glob("*.yaml"))
 
 
 def preset_text(name: str) -> str:
-    """A preset's YAML with all its comments.
+    """Return a preset's YAML with all its comments.
 
     Raises:
         UsageError: there is no such preset.
@@ -34,7 +34,7 @@ def preset_text(name: str) -> str:
 
 
 def preset_summaries() -> dict[str, str]:
-    """Each preset's name with the line that says what it is for: the comment that begins with its name."""
+    """Return each preset's name with its purpose: the comment that begins with the name."""
     summaries = {}
     for name in preset_names():
         start = f"# {name}: "
@@ -44,7 +44,7 @@ def preset_summaries() -> dict[str, str]:
 
 
 def find_config(source: str) -> Path:
-    """The file that a preset's name or a path means.
+    """Return the file of a preset's name or a path.
 
     Raises:
         UsageError: there is no such preset or file.

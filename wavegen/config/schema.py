@@ -26,7 +26,7 @@ RECURRENT = ("rnn", "gru", "lstm")  # kinds of layers that have a state
 
 
 def foreign_keys(kind: str) -> set[str]:
-    """The keys of the section ``model`` that this kind of model does not have."""
+    """Return the keys of the section ``model`` that this kind of model does not have."""
     return {key for keys in KEYS_OF_KINDS.values() for key in keys} - set(KEYS_OF_KINDS[kind])
 
 
@@ -130,7 +130,7 @@ class LayerConfig(Section):
 
     @model_serializer(mode="wrap")
     def _given_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A dump holds what was given: each kind of layer has keys of its own."""
+        """Dump the keys that were given alone: each kind of layer has keys of its own."""
         return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
     def width(self, below: int, source: int) -> int:
@@ -175,7 +175,7 @@ class ModelConfig(Section):
 
     @model_serializer(mode="wrap")
     def _own_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A dump holds the keys of its kind alone; ``context`` where a layer has a state."""
+        """Dump the keys of its kind alone; ``context`` where a layer has a state."""
         foreign = foreign_keys(self.kind) | (set() if self.has_memory else {"context"})
         return {key: value for key, value in dump(self).items() if key not in foreign}
 

@@ -35,13 +35,13 @@ class YamlSource:
     repeated: list[KeyPath] = field(default_factory=list)
 
     def where(self, key: KeyPath) -> str:
-        """The place of a key, or of the nearest enclosing one that the document has."""
+        """Return the place of a key, or of the nearest enclosing one that the document has."""
         while key and key not in self.places:
             key = key[:-1]
         return self.places.get(key, self.name)
 
     def value(self, key: KeyPath) -> Any:
-        """The value at a key; None where the document has none."""
+        """Return the value at a key; None where the document has none."""
         node: Any = self.tree
         for part in key:
             if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
@@ -51,7 +51,7 @@ class YamlSource:
         return node
 
     def in_order(self, keys: Iterable[KeyPath]) -> list[KeyPath]:
-        """Keys as the document has them; what is not in it comes first."""
+        """Return keys in the document's order; those that are not in it come first."""
         ranks = {key: rank for rank, key in enumerate(self.places)}
         return sorted(keys, key=lambda key: ranks.get(key, -1))
 
@@ -129,13 +129,13 @@ def parse_value(text: str, name: str) -> Any:
 
 
 def write_yaml(tree: dict[str, Any]) -> str:
-    """Text that ``parse_yaml`` reads back to an equal tree."""
+    """Return text that ``parse_yaml`` reads back to an equal tree."""
     text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
     return text
 
 
 def show(value: Any) -> str:
-    """A value as YAML has it, or the beginning of it."""
+    """Return a value as YAML writes it, cut to 60 characters."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     text = repr(value)
@@ -158,7 +158,7 @@ def _read(path: Path) -> str:
 
 
 def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
-    """The plain value of a node; notes the line of every key on the way."""
+    """Return the plain value of a node; the line of every key in it is noted."""
     line = node.start_mark.line + 1
     where = f"{source.name}:{line}"
     if len(key) > DEEPEST_NESTING:
@@ -181,7 +181,7 @@ def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
 
 
 def _placed(item: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
-    """An item of a list; a section among them has a place of its own."""
+    """Return an item of a list; a section among them has a place of its own."""
     if isinstance(item, yaml.MappingNode):
         source.places[key] = f"{source.name}:{item.start_mark.line + 1}"
     return _build(item, key, source)

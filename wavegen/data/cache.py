@@ -1,6 +1,6 @@
 """The decode-once cache: audio files as classes on disk, ready to be mapped into memory.
 
-    <cache>/index-1.sqlite3          per file and settings: what became of it, or why it cannot be used
+    <cache>/index-1.sqlite3          per file and settings: its clip, or why it cannot be used
     <cache>/clips/3f/3f09...classes  the classes, one or two bytes each and nothing else
     <cache>/partial/                 what is being written
 
@@ -51,7 +51,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What turns a file into classes: files and settings alike give classes alike.
+    """All that decides how a file becomes classes: equal files and settings give equal classes.
 
     Args:
         preparation: of the decoded recording.
@@ -68,7 +68,7 @@ class ClipSettings:
 
     @property
     def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
-        """What the quantizer gives."""
+        """Of the classes."""
         return np.dtype(np.uint8) if self.quantizer.classes <= 256 else np.dtype(np.uint16)
 
 
@@ -119,7 +119,7 @@ class ClipCache:
         return [outcomes[path] for path in paths]
 
     def _recall(self, index: CacheIndex, path: Path, settings: ClipSettings) -> StoredClip | str | None:
-        """What is known of an unchanged file; None if it has to be read."""
+        """Return the outcome of an unchanged file; None if it has to be read."""
         try:
             status = path.stat()
         except OSError as error:
@@ -132,7 +132,7 @@ class ClipCache:
         return known.reason or self._stored_clip(known.outcome, settings)
 
     def _stored_clip(self, outcome: Outcome, settings: ClipSettings) -> StoredClip | None:
-        """The clip that the index knows; None if its file is missing or cut off."""
+        """Return the clip of an entry of the index; None if its file is missing or cut off."""
         clip = StoredClip(clip_path(self.folder, outcome[0], settings.key), settings.dtype, *outcome)
         try:
             whole = clip.path.stat().st_size == clip.n_samples * settings.dtype.itemsize
@@ -143,7 +143,7 @@ class ClipCache:
     def _prepare_new(
         self, paths: Sequence[Path], settings: ClipSettings
     ) -> Generator[tuple[Path, StoredClip | str], None, None]:
-        """Read and decode files on all processors, and enter what became of them into the index as it comes."""
+        """Read and decode files on all processors, and enter their outcomes into the index as they come."""
         if not paths:
             return
         # One thread for each file: less contention, and classes that don't depend on the number of processors.
@@ -201,7 +201,7 @@ class ClipCache:
         )
 
     def _recall_content(self, content_hash: str, settings: ClipSettings) -> StoredClip | None:
-        """The clip of another file with the same bytes: one that was moved, copied or touched."""
+        """Return the clip of a file with the same bytes: this one was moved, copied or touched."""
         with open_index(self.folder) as index:
             outcome = index.of_content(content_hash, settings.key)
         return None if outcome is None else self._stored_clip(outcome, settings)

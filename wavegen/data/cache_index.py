@@ -35,12 +35,12 @@ Outcome = tuple[str, int, float, float, float, float]  # the columns of OUTCOME
 
 
 class KnownFile(NamedTuple):
-    """What is known of a file.
+    """An entry of the index.
 
     Attributes:
-        size, mtime_ns: when it was read.
+        size, mtime_ns: of the file when it was read.
         reason: why it cannot be used; None if it can.
-        outcome: what it gave, if it can.
+        outcome: its clip, if it can be used.
     """
 
     size: int
@@ -60,13 +60,13 @@ class CacheIndex:
         self.connection = connection
 
     def of_file(self, path: Path, settings: str) -> KnownFile | None:
-        """What is known of a file under some settings, if anything."""
+        """Return what is known of a file under some settings, if anything."""
         query = f"SELECT size, mtime_ns, reason, {OUTCOME} FROM files WHERE path = ? AND settings = ?"
         row = self.connection.execute(query, (path_key(path), settings)).fetchone()
         return None if row is None else KnownFile(row[0], row[1], row[2], row[3:])
 
     def of_content(self, content_hash: str, settings: str) -> Outcome | None:
-        """What a file with this content gave under some settings, if there was one that can be used."""
+        """Return the outcome of a usable file with this content under some settings, if there is one."""
         query = f"SELECT {OUTCOME} FROM files WHERE content_hash = ? AND settings = ? AND reason IS NULL"
         outcome: Outcome | None = self.connection.execute(query, (content_hash, settings)).fetchone()
         return outcome
@@ -78,23 +78,23 @@ class CacheIndex:
         rows.clear()
 
     def below(self, folder: Path) -> list[tuple[bytes, str, str]]:
-        """The usable files in a folder and below it: of each the path, the content's hash and the settings."""
+        """Return the usable files in a folder and below it: path, content's hash and settings of each."""
         query = f"SELECT path, content_hash, settings FROM files WHERE {BELOW} AND reason IS NULL"
         return self.connection.execute(query, _below(folder)).fetchall()
 
     def forget(self, folder: Path) -> None:
-        """Take out the files in a folder and below it."""
+        """Remove the files in a folder and below it from the index."""
         with self.connection:
             self.connection.execute(f"DELETE FROM files WHERE {BELOW}", _below(folder))
 
     def contents(self) -> list[tuple[str, str]]:
-        """What the usable files hold: hashes of contents, each with settings."""
+        """Return the contents of the usable files: hash and settings of each."""
         query = "SELECT DISTINCT content_hash, settings FROM files WHERE reason IS NULL"
         return self.connection.execute(query).fetchall()
 
 
 def cache_folder() -> Path:
-    """Where the cache lies: $WAVEGEN_CACHE, else $XDG_CACHE_HOME/wavegen, else ~/.cache/wavegen.
+    """Return the cache's folder: $WAVEGEN_CACHE, else $XDG_CACHE_HOME/wavegen, else ~/.cache/wavegen.
 
     Raises:
         UsageError: none is set and there is no home folder.
@@ -139,7 +139,7 @@ def open_index(cache: Path, make: bool = False) -> Iterator[CacheIndex]:
 
 @contextmanager
 def explain_cache_errors(cache: Path) -> Iterator[None]:
-    """Turn what goes wrong with the cache in a folder into one line.
+    """Turn errors of the cache in a folder into one line.
 
     Raises:
         DataError: it cannot be written, or is damaged.
@@ -157,12 +157,12 @@ def explain_cache_errors(cache: Path) -> Iterator[None]:
 
 
 def path_key(path: Path) -> bytes:
-    """A file's path as the index has it."""
+    """Return a file's path as the index has it."""
     return os.fsencode(path.absolute())
 
 
 def _below(folder: Path) -> tuple[bytes, bytes]:
-    """The range of path keys of a folder's files, for BELOW."""
+    """Return the range of path keys of a folder's files, for BELOW."""
     key = path_key(folder).rstrip(b"/")
     return key + b"/", key + bytes([ord("/") + 1])
 

@@ -1,4 +1,4 @@
-"""What a clip is conditioned on besides its own past: a label for all of it, mel frames along it.
+"""Conditions of a clip besides its own past: a label for all of it, mel frames along it.
 
 The network sees conditions as a table of rows and, for each step, which of them counts there. A row is a label and a
 frame; learned upsampling makes several rows of each frame, which are counted here already:
@@ -42,7 +42,7 @@ class ConditionTable(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipCondition:
-    """What one clip is conditioned on.
+    """The condition of one clip.
 
     Args:
         label: (L,) float32 weights of the labels; None for a network without them.
@@ -57,7 +57,7 @@ class ClipCondition:
     upsampling: int = 1
 
     def rows(self, first: int, stop: int) -> ConditionTable:
-        """The conditions of the samples first .. stop - 1, which may lie before the clip."""
+        """Return the conditions of the samples first .. stop - 1, which may lie before the clip."""
         if self.frames is None:
             labels = None if self.label is None else self.label[None]
             return ConditionTable(labels, None, np.zeros(stop - first, np.int64))
@@ -76,11 +76,11 @@ class ClipCondition:
         return 1 if self.frames is None else self.upsampling
 
     def most_rows(self, n_samples: int, n_stretches: int) -> int:
-        """Rows of the largest table that so many samples have in so many stretches of clips conditioned like this."""
+        """Return the rows of the largest table for n_samples in n_stretches segments of clips conditioned like this."""
         return n_stretches if self.frames is None else n_samples // self.hop_length + 4 * n_stretches
 
     def padded_frames(self, first: int, stop: int) -> Floats:
-        """The normalized frames first - 1 .. stop, (stop - first + 2, n_mels); the clip's ends are repeated."""
+        """Return the normalized frames first - 1 .. stop, (stop - first + 2, n_mels), with the clip's ends repeated."""
         assert self.frames is not None
         places = np.clip(np.arange(first - 1, stop + 1), 0, len(self.frames) - 1)
         begin = int(places[0])
@@ -91,10 +91,10 @@ Segment = tuple[ClipCondition, int, int]  # of a clip: from one of its samples t
 
 
 def join_segments(stretches: Sequence[Segment], n_rows: int, length: int) -> ConditionTable:
-    """The conditions of stretches of clips that follow each other.
+    """Join the conditions of segments of clips that follow each other.
 
     Args:
-        stretches: at least one.
+        stretches: one or more.
         n_rows: of the table, which is filled up with zeros.
         length: of ``row_of``, which is filled up with its last entry.
     """
@@ -118,7 +118,7 @@ def join_segments(stretches: Sequence[Segment], n_rows: int, length: int) -> Con
 
 
 def stack_tables(sequences: Sequence[ConditionTable]) -> ConditionTable:
-    """Conditions of equal size side by side, as a batch."""
+    """Stack tables of equal size as a batch."""
 
     def stack(arrays: Sequence[Floats | None]) -> Floats | None:
         known = [array for array in arrays if array is not None]
@@ -130,7 +130,7 @@ def stack_tables(sequences: Sequence[ConditionTable]) -> ConditionTable:
 
 @dataclass(frozen=True)
 class Conditioner:
-    """How the clips of a model are conditioned.
+    """The conditioning of a model's clips.
 
     Args:
         labels: in the model's order; none for a model without.
@@ -152,7 +152,7 @@ class Conditioner:
     def of_clip(
         self, classes: npt.NDArray[np.integer], label: str | Mapping[str, float] | None
     ) -> ClipCondition | None:
-        """The condition of a recording: its label, and its own mel frames; None for a model without any.
+        """Return the condition of a recording: its label, and its own mel frames; None for a model without any.
 
         Args:
             classes: (T,) of the recording.
@@ -175,7 +175,7 @@ class Conditioner:
     def to_generate(
         self, label: Mapping[str, float] | None, frames: npt.ArrayLike | Frames | None
     ) -> ClipCondition | None:
-        """The condition of a new clip; None for a model without any.
+        """Return the condition of a new clip; None for a model without any.
 
         Args:
             label: weights by name, which need not sum to 1; None for a model without labels.
@@ -219,7 +219,7 @@ class Conditioner:
 
 
 def build_conditioner(config: Config) -> Conditioner:
-    """How the clips of the model that a configuration describes are conditioned.
+    """Return the conditioning of the model that a configuration describes.
 
     As long as the labels are not known (``data.label_names: auto``), one stands for all, without a name.
     """

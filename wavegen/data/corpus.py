@@ -1,4 +1,4 @@
-"""A corpus: clips, what each is for and under which label, and what of the folder is not used and why."""
+"""A corpus: its clips with their splits and labels, and the files that are not used, with the reason."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Clip:
         return self.stored.classes()[self.start : self.start + self.n_samples]
 
     def part(self, name: str, split: Split, start: int, stop: int) -> Clip:
-        """The clip's samples from start to stop as a clip of their own."""
+        """Return the samples from start to stop as a clip of their own."""
         seconds = self.seconds * (stop - start) / self.n_samples
         return Clip(name, stop - start, self.label, split, self.content_hash, seconds, self.stored, start)
 
@@ -164,7 +164,7 @@ class Corpus(Generic[Item]):
         return sum(clip.n_samples for clip in self.clips)
 
     def manifest(self) -> Manifest:
-        """What a checkpoint remembers of the clips; `manifest_differences` finds what changed since."""
+        """Return what a checkpoint stores of the clips; ``manifest_differences`` finds later changes."""
         return [
             {
                 "name": clip.name,
@@ -178,12 +178,12 @@ class Corpus(Generic[Item]):
 
 
 def by_content(clips: Sequence[Item]) -> list[Item]:
-    """Clips in an order that does not depend on their names."""
+    """Sort clips by content, in an order that does not depend on their names."""
     return sorted(clips, key=lambda clip: (clip.content_hash, clip.name))
 
 
 def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
-    """Say how two manifests differ.
+    """List the differences of two manifests.
 
     Returns:
         A line for each clip that was added, removed, changed or moved; none if they agree.

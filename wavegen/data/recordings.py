@@ -136,7 +136,7 @@ def with_labels(config: Config, corpus: Corpus[Clip]) -> Config:
 
 
 def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
-    """The clips' classes until so many samples are together, the last clip cut short; all of them without a limit."""
+    """Return the classes of the first ``limit`` samples, the last clip cut short; None stands for no limit."""
     taken: list[Classes] = []
     n_taken = 0
     for clip in clips:
@@ -149,7 +149,7 @@ def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
 
 
 def _loose_files(files: Sequence[File]) -> list[str]:
-    """What the user should know of files that lie beside the sub-folders, or in a folder without any."""
+    """Return a note on files that lie beside the sub-folders, or in a folder without any."""
     loose: dict[str, list[str]] = {}
     for file in files:
         if file.is_loose:
@@ -162,7 +162,7 @@ def _loose_files(files: Sequence[File]) -> list[str]:
 
 
 def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
-    """What may be wrong with the clips although each can be used."""
+    """Return notes on what may be wrong with the clips although each can be used."""
     notes = []
     train = [clip for clip in clips if clip.split == "train"]
     held = [clip for clip in clips if clip.split == "validation" and not clip.name.endswith(TAIL)]
@@ -186,7 +186,7 @@ def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
 
 
 def _what_is_missing(stored: StoredClip) -> str:
-    """What of a file is not used; empty if all of it is."""
+    """Return which part of a file is not used; empty if all of it is."""
     if stored.missing_seconds > MISSING_SECONDS:
         return f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header says"
     return ""

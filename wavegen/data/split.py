@@ -74,10 +74,19 @@ def list_files(
     return sorted(files, key=lambda file: file.name), unusable, n_ignored
 
 
-def _label(name: str, folder: Path) -> tuple[str, bool]:
-    """The first folder on the way to a file, or the corpus folder's own name; and whether it is the latter."""
+def folder_label(name: str, folder: Path) -> str:
+    """Return a file's label: the first folder on the way to it, or else the name of the folder itself.
+
+    Args:
+        name: of the file, relative to the folder, with forward slashes.
+        folder: that is searched.
+    """
     first, slash, _ = name.partition("/")
-    return (first, False) if slash else (folder.resolve().name, True)
+    return first if slash else folder.resolve().name
+
+
+def _label(name: str, folder: Path) -> tuple[str, bool]:
+    return folder_label(name, folder), "/" not in name
 
 
 def look_up(validation: Path, folder: Path) -> Path:
@@ -113,7 +122,7 @@ def _read_names(listing: Path, folder: Path, known: Set[str]) -> set[str]:
 def split_clips(
     clips: Sequence[Item], validation: float | str | Path, folder: Path, noun: str = "file", shortest: int = 1
 ) -> tuple[list[Item], list[str]]:
-    """Hold out a share of the clips; or make sure that those held out by name are some of them, and not all.
+    """Hold out a share of the clips; or check that those held out by name are some of them, and not all.
 
     Args:
         clips: all of them, with their splits where these were given by name.

@@ -43,7 +43,7 @@ Source = TypeVar("Source", bound=ClassSource)
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step sees.
+    """The windows of a training step.
 
     Args:
         inputs: (B, receptive_field - 1 + window_targets) int64 classes.

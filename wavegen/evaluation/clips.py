@@ -15,6 +15,7 @@ from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
 from wavegen.data.recordings import first_samples
+from wavegen.data.split import folder_label
 from wavegen.data.training_clips import Progress, TrainingClips, file_hash
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
@@ -221,6 +222,7 @@ def _audio_files(path: Path, notice: Notice) -> list[Path]:
 
 
 def _folder_label(file: Path, given: Path) -> str:
-    """Return a file's label as a corpus has it: the first folder on the way to it, or the folder that it lies in."""
-    inside = file.relative_to(given).parts if given.is_dir() else ()
-    return inside[0] if len(inside) > 1 else file.parent.resolve().name
+    """Return a file's label as a corpus finds it in the folder that was given, or in the file's own folder."""
+    if given.is_dir():
+        return folder_label(file.relative_to(given).as_posix(), given)
+    return folder_label(file.name, file.parent)
