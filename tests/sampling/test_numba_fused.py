@@ -17,6 +17,7 @@ from wavegen.model.outputs import OUTPUT_KINDS, Softmax
 from wavegen.model.shapes import ACTIVATIONS, check_weights
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines import build_engine, choose_engine
+from wavegen.sampling.engines.draws import draw_from_mixture, normal_quantile
 from wavegen.sampling.engines.fused_kernel import (
     GATED,
     GAUSSIAN_MIXTURE,
@@ -24,10 +25,8 @@ from wavegen.sampling.engines.fused_kernel import (
     RELU,
     SOFTMAX,
     TANH,
-    draw_from_mixture,
     run,
 )
-from wavegen.sampling.engines.normal_quantile import normal_quantile
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
 from wavegen.sampling.uniforms import uniforms

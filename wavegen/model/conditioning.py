@@ -107,13 +107,18 @@ class Conditioning(nn.Module):
         parts = []
         if self.labels is not None and condition.labels is not None:
             parts.append(
+                # (B, R, L) x (L, label_channels), then a row for each that a mel frame is made into
                 (condition.labels.to(self.labels.dtype) @ self.labels).repeat_interleave(self.rows_per_frame, dim=1)
             )
         if condition.frames is not None:
+            # (B, R, n_mels) -> (B, upsampling R, n_mels)
             parts.append(self.upsample(condition.frames.to(self.projection.dtype)))
+        # c of every row: (B, rows, label_channels + n_mels)
         rows = torch.cat(parts, dim=-1)
         batch, n_rows, channels = rows.shape
+        # V c for all blocks at once: (B rows, channels) x (channels, blocks 2G) -> (B rows, blocks, 2G)
         table = F.linear(rows.reshape(-1, channels), self.projection).view(batch * n_rows, self.n_blocks, -1)
+        # sequence b has the rows from b n_rows on; (B, T) -> (T, B) -> (T B,), time-major as the network's rows
         begins = n_rows * torch.arange(batch, device=condition.row_of.device)
         return GateRows(table, (condition.row_of + begins[:, None]).t().reshape(-1))
 
@@ -136,6 +141,7 @@ class Conditioning(nn.Module):
         if self.interpolation is None:
             return frames
         u, n_frames = self.upsampling, frames.shape[1]
+        # (B, n_mels, R) -> (B, n_mels, u (R + 1)), each band by its own 2 u weights; the padding centres frames
         rows = F.conv_transpose1d(frames.mT, self.interpolation[:, None], stride=u, padding=u // 2, groups=self.n_mels)
         return rows[:, :, : u * n_frames].mT
 

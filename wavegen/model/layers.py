@@ -60,6 +60,7 @@ class CausalConv(nn.Module):
         weight: Tensor = self.weight
         result: Tensor | None = self.bias
         for tap in range(self.kernel_size):
+            # tap j of all outputs: the rows from j d B on, (n, C) x (C, C'), added to the taps before
             start = tap * self.dilation * batch
             inputs, matrix = rows[start : start + n_rows], weight[tap].t()
             result = inputs @ matrix if result is None else torch.addmm(result, inputs, matrix)
@@ -81,6 +82,7 @@ def activate(convolved: Tensor, activation: str, out: Tensor | None = None) -> T
         z, (n, gate_channels).
     """
     if activation == "gated":
+        # (n, 2 G) -> (n, G), (n, G)
         filter_, gate = convolved.chunk(2, dim=-1)
         return torch.mul(torch.tanh(filter_), torch.sigmoid(gate), out=out)
     if activation == "tanh":
@@ -159,6 +161,7 @@ class ResidualBlock(nn.Module):
         z = activate(convolved if added is None else convolved + added, self.activation)
         if kept is not None:
             z = z * kept * scale
+        # the rows whose whole past is there: as many as z has
         h = h[self.conv.reach * batch :]
         return z, h if self.residual is None else h + self.residual(z)
 
@@ -174,6 +177,7 @@ def class_waves(classes: int, channels: int) -> Tensor:
     Returns:
         (classes, channels), unit variance.
     """
+    # (classes, 1) * (channels,) -> (classes, channels)
     place = torch.linspace(-1.0, 1.0, classes)[:, None]
     frequencies = torch.logspace(math.log10(LOWEST_WAVE), math.log10(HIGHEST_WAVE), channels)
     return math.sqrt(2.0) * torch.sin(place * frequencies + 2 * math.pi * torch.rand(channels))

@@ -67,7 +67,9 @@ class Mixture(ABC):
         bottom, top = (targets == 0)[..., None], (targets == self.classes - 1)[..., None]
         middle = ((2 * targets + (1 - self.classes)).to(means.dtype) / self.classes)[..., None]  # of the target's bin
         inverse = (-log_scales).exp()
+        # (..., components): log of each component's mass in the target's bin
         log_mass = self._log_mass((middle - means) * inverse, inverse / self.classes, bottom, top)
+        # -log sum_k softmax(logits)[k] mass[k], as a difference of two log-sums: no mass underflows
         return logits.logsumexp(dim=-1) - (logits + log_mass).logsumexp(dim=-1)
 
     def check(self, truncation: Truncation) -> None:
@@ -91,15 +93,19 @@ class Mixture(ABC):
         if truncation.temperature == 0:
             place = means.gather(-1, logits.argmax(dim=-1, keepdim=True))
         else:
+            # (B, components), each component's share, not normalized
             p = ((logits - logits.amax(dim=-1, keepdim=True)) / truncation.temperature).exp()
             cdf = p.cumsum(dim=-1)  # (B, components), not normalized
+            # u times the whole: (B, 1)
             target = uniforms[:, None] * cdf[:, -1:]
             last_possible = (cdf < cdf[:, -1:]).sum(dim=-1, keepdim=True)
             k = (cdf <= target).sum(dim=-1, keepdim=True).minimum(last_possible)
+            # what is left of u within the component is uniform again
             own = p.gather(-1, k)
             left = ((target - (cdf.gather(-1, k) - own)) / own).clamp(SMALLEST_UNIFORM, 1.0 - SMALLEST_UNIFORM)
             scale = log_scales.gather(-1, k).exp() * truncation.temperature
             place = means.gather(-1, k) + scale * self._quantile(left)
+        # [-1, 1] -> [0, classes): the bin that the place lies in
         classes = ((place[:, 0] + 1.0) * (0.5 * self.classes)).floor()
         return classes.clamp(0, self.classes - 1).long()
 

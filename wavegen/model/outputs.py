@@ -117,6 +117,7 @@ class Softmax:
         scaled = (logits - logits.amax(dim=-1, keepdim=True)) / truncation.temperature
         if truncation.top_k is not None or truncation.top_p is not None:
             scaled = scaled.masked_fill(~_kept(scaled, truncation), float("-inf"))
+        # F(c) = sum_{i <= c} exp(l[i] - max l), not normalized: u is scaled instead
         cdf = scaled.exp().cumsum(dim=-1)  # (B, classes), not normalized
         total = cdf[:, -1:]
         drawn = torch.searchsorted(cdf, uniforms[:, None] * total, right=True)
@@ -128,6 +129,7 @@ def _kept(scaled: Tensor, truncation: Truncation) -> Tensor:
     """Which classes top-k, then top-p leave: (B, classes) bool."""
     import torch
 
+    # (B, classes): the likeliest first, among equals the lower class
     order = scaled.argsort(dim=-1, descending=True, stable=True)
     ranked = scaled.gather(-1, order)
     keep = torch.ones_like(ranked, dtype=torch.bool)
@@ -135,7 +137,9 @@ def _kept(scaled: Tensor, truncation: Truncation) -> Tensor:
         keep[:, truncation.top_k :] = False
     if truncation.top_p is not None:
         p = ranked.masked_fill(~keep, float("-inf")).softmax(dim=-1)
+        # a class stays while those before it have not reached top_p together
         keep &= p.cumsum(dim=-1) - p < truncation.top_p
+    # from ranks back to classes
     return torch.zeros_like(keep).scatter(-1, order, keep)
 
 

@@ -89,8 +89,10 @@ def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.N
         layer, _, part = name.rpartition(".")
         if part == "direction":
             direction, gain = weights[name], weights[f"{layer}.gain"]
+            # (taps, outputs, inputs) -> (outputs, taps, inputs) -> (gains, the rest): a vector for each gain
             by_output = direction.swapaxes(0, 1) if direction.ndim == 3 else direction  # outputs first
             rows = by_output.reshape(len(gain), -1)
+            # w = g v / |v|
             weight = rows * (gain / np.linalg.norm(rows, axis=1))[:, None]
             weight = weight.reshape(by_output.shape)
             plain[f"{layer}.weight"] = np.ascontiguousarray(weight.swapaxes(0, 1) if direction.ndim == 3 else weight)
@@ -108,6 +110,7 @@ def with_gains(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Sha
     for name in [name for name in shapes if name.endswith(".direction")]:
         layer = name.removesuffix(".direction")
         if (weight := parted.pop(f"{layer}.weight", None)) is not None and f"{layer}.gain" in shapes:
+            # likewise: g = |w| for each vector, v = w
             by_output = weight.swapaxes(0, 1) if weight.ndim == 3 else weight
             n_gains = shapes[f"{layer}.gain"][0]
             if by_output.size % n_gains == 0:

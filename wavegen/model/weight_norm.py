@@ -31,7 +31,9 @@ def normalized(direction: Tensor, gain: Tensor) -> Tensor:
         w, in v's shape.
     """
     if direction.dim() == 3:
+        # (taps, outputs, inputs) times (outputs, 1): all taps of an output share its gain
         return direction * (gain / lengths(direction))[:, None]
+    # (outputs, inputs) -> (outputs parts, inputs / parts): each part of an output has a gain
     return (direction.view(len(gain), -1) * (gain / lengths(direction, len(gain)))[:, None]).view(direction.shape)
 
 

@@ -23,14 +23,18 @@ TANH_SATURATES, SIGMOID_SATURATES = np.float32(26.0), np.float32(60.0)  # as pow
 @njit(cache=True, nogil=True, error_model="numpy")
 def _exp2(y, limit):
     """2^y with y clamped to +- limit: 2^n 2^r, n the nearest integer, written into the exponent's bits."""
+    # y = n + r. Adding 1.5 * 2^23 rounds y to its nearest integer n and leaves it in the low bits of the mantissa;
+    # taking it off again leaves n as a float, and r in [-1/2, 1/2].
     y = clamp(y, splat(limit))
     shifted = y + ROUNDING
     r = y - (shifted - ROUNDING)
+    # 2^r by Horner's rule, each step rounded once
     p = fma(splat(P0), r, splat(P1))
     p = fma(p, r, splat(P2))
     p = fma(p, r, splat(P3))
     p = fma(p, r, splat(P4))
     p = fma(p, r, splat(ONE))
+    # 2^n 2^r: n is added to the exponent of p
     return shift_exponent(p, shifted)
 
 
@@ -50,6 +54,7 @@ def gate_forward(gates, bias, index, z):
         for c in range(0, channels, LANES):
             f = load(gates, row, c) + load(bias, of_row, c)
             g = load(gates, row, channels + c) + load(bias, of_row, channels + c)
+            # e = e^(2 f), q = 1 + e^-g. One reciprocal serves both quotients: divisions are slow.
             e = _exp2(f * TWO_LOG2_E, TANH_SATURATES)  # tanh(f) = (e - 1) / (e + 1)
             q = _exp2(g * -LOG2_E, SIGMOID_SATURATES) + ONE  # sigmoid(g) = 1 / q
             p = e + ONE
@@ -79,10 +84,13 @@ def gate_backward(gates, dz, index, z, dgates, dbias):
         for c in range(0, channels, LANES):
             tanh, sigmoid, d = load(gates, row, c), load(gates, row, channels + c), load(dz, row, c)
             product = tanh * sigmoid
+            # z = tanh(f) s(g):  dz/df = s (1 - tanh^2),  dz/dg = tanh s (1 - s)
             df, dg = d * sigmoid * (ONE - tanh * tanh), d * product * (ONE - sigmoid)
+            # z is computed again, for the products that follow: it is kept for the skips alone
             store(z, row, c, product)
             store(dgates, row, c, df)
             store(dgates, row, channels + c, dg)
+            # dL/dbias sums over the rows that take this row of the bias
             store(dbias, of_row, c, load(dbias, of_row, c) + df)
             store(dbias, of_row, channels + c, load(dbias, of_row, channels + c) + dg)
 
@@ -130,6 +138,7 @@ def activate_backward(activated, dz, index, is_relu, z, dconvolved, dbias):
         of_row = index[row]
         for c in range(0, channels, LANES):
             a, d = load(activated, row, c), load(dz, row, c)
+            # relu: 1 where z > 0. tanh: 1 - z^2
             df = where_positive(a, d) if is_relu else d * (ONE - a * a)
             store(z, row, c, a)
             store(dconvolved, row, c, df)

@@ -99,19 +99,25 @@ class FusedStack:
         self._nothing_added = torch.zeros(1, depth, self.blocks[0].conv.out_channels)  # one row, for all
         self._all_first = np.zeros(n_rows, np.int64)
         steps = [block.conv.dilation * batch for block in self.blocks]  # rows from one tap to the next
+        # block i puts out the rows from begins[i + 1] on: those whose past is in h
         begins = np.cumsum([0, *(block.conv.reach * batch for block in self.blocks)]).tolist()
         self.n_outputs = n_rows - begins[-1]
         word = torch.empty(0, dtype=self.dtype).element_size()
         row_bytes = word * (self.kernel_size * channels + convolved)
+        # rows in a stretch: its inputs and outputs fill the cache, and no vector is cut
         length = min(n_rows, max(LANES, CACHE_BYTES // row_bytes))
 
         def buffer(rows: int, columns: int, dtype: torch.dtype = self.dtype) -> _Buffer:
             return _Buffer(torch.empty(rows, columns, dtype=dtype))
 
+        # The stream is float32 whatever the products are: h is a sum over all blocks, and so is its gradient.
         self.stream = buffer(n_rows, channels, torch.float32)  # h between the blocks, then its gradient
+        # Forward only: two inputs in turn, for a block reads one while it writes the next.
         inputs = [buffer(n_rows, channels) for _ in range(2 if self.forward_only else depth)]
         self.h = [inputs[i % len(inputs)] for i in range(depth)]  # each block's input
+        # (n_outputs, blocks G): the skips are one product over it
         self.z = buffer(self.n_outputs, depth * gates)  # each block's, side by side, where it has a skip
+        # gates of all blocks, or of one stretch where they are computed again
         kept = [buffer(length if self.recompute else n_rows, convolved) for _ in range(1 if self.recompute else depth)]
         taps, z, dz = buffer(length, self.kernel_size * channels), buffer(length, gates), buffer(length, gates)
         dgates, residual = buffer(length, convolved), buffer(length, channels)
@@ -145,22 +151,30 @@ class FusedStack:
     def forward(self, h: Tensor, weights: StackWeights) -> Tensor:
         """Run all blocks; see ``__call__``."""
         own = h.shape[1]
+        # h (T B, R) -> (T B, C), the padding 0
         self.stream.tensor[:, :own] = h
         self.stream.tensor[:, own:] = 0
+        # in the products' precision
         copy_rows(self.stream.array, 0, self.h[0].array, 0, 0)
         for i, stretches in enumerate(self.stretches):
             for s in stretches:
+                # z = tanh(Wf * h) sigmoid(Wg * h), of a stretch
                 self._gate(i, s, weights)
                 if s.skip_from < len(s.z.array):
+                    # the rows with a skip connection go into this block's columns
                     copy_rows(s.z.array, s.skip_from, self.z.array, s.skip_row, i * self.gate_channels)
                 if i + 1 < len(self.blocks):
+                    # h <- h + Wr z: (n, G) x (G, C)
                     torch.mm(s.z.tensor, weights.residual[i].t(), out=s.residual.tensor)
                     add_residual(self.stream.array, s.first, s.residual.array, self.h[i + 1].array)
+        # sum of skips: (n_outputs, blocks G) x (blocks G, S)
         return torch.addmm(weights.skip_bias, self.z.tensor, weights.skip.t())
 
     def _gate(self, i: int, s: _Stretch, weights: StackWeights) -> None:
         """Compute z of a stretch of a block's output; its gates are kept."""
+        # (n, taps C): the inputs of each tap side by side
         gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
+        # (n, taps C) x (taps C, P G)
         torch.mm(s.taps.tensor, weights.convolution[i].t(), out=s.gates.tensor)
         if self.activation == "gated":
             gate_forward(s.gates.array, weights.bias[i], self._index_of(s), s.z.array)
@@ -193,6 +207,7 @@ class FusedStack:
         dskip = dskip.to(self.dtype)
         sums = weights.zeros()
         torch.sum(dskip, dim=0, dtype=torch.float32, out=sums.skip_bias)
+        # dWs += dskip^T z: (S, n_outputs) x (n_outputs, blocks G)
         _add_product(sums.skip, dskip, self.z.tensor)
         dh = self.stream.array  # the gradient with respect to a block's output becomes that of its input, in place
         self.stream.tensor.zero_()
@@ -207,16 +222,21 @@ class FusedStack:
                     gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
                 if i < last:
                     copy_rows(s.stream.array, 0, s.residual.array, 0, 0)  # dh, in the products' precision
+                    # dz = Wr^T dh + Ws^T dskip: (n, C) x (C, G), (n, S) x (S, G)
                     torch.mm(s.residual.tensor, weights.residual[i], out=s.dz.tensor)
                 else:
                     s.dz.tensor.zero_()
                 dskip_here = dskip[s.skip_row : s.skip_row + len(s.z.array) - s.skip_from]
                 if len(dskip_here):
                     s.dz.tensor[s.skip_from :].addmm_(dskip_here, skip)
+                # through tanh and sigmoid, to the convolution's outputs
                 self._gate_backward(s, sums.bias[i])
+                # dW += dgates^T taps: (P G, n) x (n, taps C)
                 _add_product(sums.convolution[i], s.dgates.tensor, s.taps.tensor)
                 if i < last:
+                    # dWr += dh^T z: (C, n) x (n, G)
                     _add_product(sums.residual[i], s.residual.tensor, s.z.tensor)
+                # dtaps = dgates W: (n, P G) x (P G, taps C); each tap's part goes back to the row that it came from
                 torch.mm(s.dgates.tensor, weights.convolution[i], out=s.taps.tensor)
                 scatter_taps(s.taps.array, s.oldest, s.step, dh)
         return self.stream.tensor, sums

@@ -64,16 +64,21 @@ class StackWeights:
         convolution, bias, residual = [], [], []
         for weight in parameters[:depth]:
             taps, outputs, inputs = weight.shape
+            # (taps, PG, C) -> (taps, P, G, C) -> padded -> (P, G, taps, C) -> (PG, taps C): filter and gate are padded
+            # each by itself, so that both begin at a whole register
             apart = weight.view(taps, parts, outputs // parts, inputs)
             padded = F.pad(apart, (0, channels - inputs, 0, gates - outputs // parts))
             convolution.append(padded.permute(1, 2, 0, 3).reshape(parts * gates, taps * channels).to(dtype))
         for weight, added in zip(parameters[depth : 2 * depth], table.float().unbind(dim=1), strict=True):
+            # (PG,) + (N, PG) -> (N, P, G) -> padded -> (N, PG): a row of biases for each row of the conditions
             apart = (weight + added).view(len(added), parts, -1)
             bias.append(F.pad(apart, (0, gates - len(weight) // parts)).flatten(1).contiguous().numpy())
         for weight in parameters[2 * depth : -2]:
+            # Wr: (C, G), padded with zeros, which add nothing
             outputs, inputs = weight.shape
             residual.append(F.pad(weight, (0, gates - inputs, 0, channels - outputs)).to(dtype))
         skips, skip_bias = parameters[-2:]
+        # Ws: (S, blocks G) -> (S, blocks, G) -> padded -> (S, blocks G), beside the blocks' padded z
         by_block = skips.view(len(skips), depth, -1)
         skip = F.pad(by_block, (0, gates - by_block.shape[2])).flatten(1)
         return cls(convolution, bias, residual, skip.to(dtype), skip_bias.to(dtype))
@@ -90,6 +95,7 @@ class StackWeights:
 
     def table_gradient(self, widths: Widths, outputs: int) -> Tensor:
         """With respect to the table of ``of``, (N, blocks, outputs); so many has each convolution."""
+        # (N, PG) of each block -> (N, blocks, PG) -> (N, blocks, P, G) without the padding -> (N, blocks, outputs)
         totals = torch.stack([torch.from_numpy(total) for total in self.bias], dim=1)
         apart = totals.view(*totals.shape[:2], widths.parts, -1)[..., : outputs // widths.parts]
         return apart.flatten(2)
@@ -100,13 +106,17 @@ class StackWeights:
         gradients = []
         for weight, total in zip(parameters, self.convolution, strict=False):
             taps, outputs, inputs = weight.shape
+            # (PG, taps C) -> (P, G, taps, C) without the padding -> (taps, P, G, C) -> (taps, outputs, inputs)
             wide = total.view(parts, gates, taps, channels)[:, : outputs // parts, :, :inputs]
             gradients.append(wide.permute(2, 0, 1, 3).reshape(weight.shape))
         for weight, total_bias in zip(parameters[depth:], self.bias, strict=False):
+            # A bias is in every row of the conditions: (N, PG) -> (PG,) -> without the padding
             summed = torch.from_numpy(total_bias).sum(dim=0)
             gradients.append(summed.view(parts, -1)[:, : len(weight) // parts].reshape(-1))
         for weight, total in zip(parameters[2 * depth :], self.residual, strict=False):
+            # Wr's without the padding
             gradients.append(total[: weight.shape[0], : weight.shape[1]])
+        # Ws: (S, blocks G) -> (S, blocks, G) without the padding -> (S, blocks G)
         own = parameters[-2].shape[1] // depth
         by_block = self.skip.view(len(self.skip), depth, gates)[:, :, :own]
         return [*gradients, by_block.reshape(parameters[-2].shape), self.skip_bias]

@@ -44,6 +44,7 @@ class RowsAhead:
         projection = weights["conditioning.projection"]
         n_blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
         n_gates = len(projection) // n_blocks
+        # (blocks 2G, channels) -> (channels, blocks, 2G) -> padded -> (blocks, channels, 2G): a product for each block
         by_block = projection.T.reshape(-1, n_blocks, n_gates)
         wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
         self.projection = np.ascontiguousarray(wide.transpose(1, 0, 2))  # (blocks, channels, 2 gate_channels)
@@ -54,6 +55,7 @@ class RowsAhead:
         places = {key: i for i, key in enumerate(distinct)}
         self.table_of = np.array([places[id(condition)] for condition in conditions], np.int64)
         self.conditions = list(distinct.values())
+        # (L,) weights of the labels x (L, label_channels)
         self.embedded = [None if labels is None else condition.label @ labels for condition in self.conditions]
         self.upsampling, self.hop = self.conditions[0].rows_per_frame, self.conditions[0].hop_length
         self.block_frames = max(1, BLOCK_ROWS // self.upsampling)
@@ -74,6 +76,7 @@ class RowsAhead:
         length = self.block_frames * self.hop
         stop = first + n
         while first < stop:
+            # pieces end where a block of frames ends, for its rows are one product
             block, inside = divmod(first, length)
             samples = np.arange(inside, min(length, inside + stop - first))
             yield Piece(len(samples), self._table_at(block), samples // (self.hop // self.upsampling))
@@ -89,6 +92,7 @@ class RowsAhead:
     def _projected(self, rows: Array) -> Array:
         """V c for rows (R, channels), (R, blocks, 2 gate_channels)."""
         n = self.product_rows
+        # (R, channels) -> (parts, 1, n, channels), the last part padded: all products have one shape
         parts = np.pad(rows, ((0, -len(rows) % n), (0, 0))).reshape(-1, 1, n, rows.shape[1])
         projected: Array = (parts @ self.projection).transpose(0, 2, 1, 3)  # (parts, n, blocks, 2 gate_channels)
         return projected.reshape(-1, *projected.shape[2:])[: len(rows)]
@@ -105,6 +109,7 @@ class RowsAhead:
     def _padded_frames(self, i: int, block: int) -> Array:
         """The frames of a block and one on either side of them, out of those of several blocks."""
         blocks = max(1, FRAMES_AT_ONCE // self.block_frames)
+        # features are computed for several blocks at a time
         several, inside = divmod(block, blocks)
         if several != self._frames_from:
             begin, n = several * blocks * self.block_frames, blocks * self.block_frames
@@ -118,6 +123,7 @@ class RowsAhead:
         inner = frames[1:-1]
         if self.interpolation is None:
             return inner
+        # row r of frame f: x[f] w[r + u/2] + x[f -+ 1] w[r + u/2 +- u], the transposed convolution written out
         u = self.upsampling
         rows = np.empty((len(inner), u, frames.shape[1]), self.interpolation.dtype)
         for r in range(u):

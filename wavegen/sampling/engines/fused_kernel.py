@@ -6,49 +6,134 @@ computes does not depend on the others. Compiled for the host by numba, once per
 
 from __future__ import annotations
 
-import math
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
-from wavegen.sampling.engines import normal_quantile as quantile_module
+from wavegen.sampling.engines import draws as compiled_draws
 from wavegen.sampling.engines import vector_tiles
-from wavegen.sampling.engines.normal_quantile import normal_quantile
-from wavegen.sampling.engines.vector_tiles import (
-    TILE_REGISTERS,
-    TILE_STREAMS,
-    build_tile_product,
-    power_of_two,
-    prefetch,
-)
+from wavegen.sampling.engines.draws import ONE, TWO, ZERO, draw_class, draw_from_mixture, exp
+from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, TILE_STREAMS, build_tile_product, prefetch
 from wavegen.vectors import LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
 SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
 GATED, RELU, TANH = 0, 1, 2
-SMALLEST_UNIFORM = 2.0**-53
+TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)  # beyond, float32 has no digit left
+LINE = 16  # float32 numbers in a line of the processor's cache
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+class Shape(NamedTuple):
+    """The sizes of a network, R residual channels and G gate channels among them; whole numbers, as numba has them."""
+
+    kernel_size: int
+    residual_channels: int
+    gate_channels: int
+    classes: int
+    n_parameters: int
+    output: int  # SOFTMAX, LOGISTIC_MIXTURE or GAUSSIAN_MIXTURE
+    is_scalar: int  # 1: a class enters as a number, 0: as a row of a table
+    activation: int  # GATED, RELU or TANH
+
+
+class Weights(NamedTuple):
+    """A network's weights in the order in which a step reads them; see `wavegen.sampling.engines.packing`.
+
+    Attributes:
+        tiles: of all products, flat: float32, uint32 (pairs of bfloat16) or int8.
+        layers: (2 blocks + 2, 5): of the gate and the residual product of each block (the last has no residual), the
+            skips, the head and the output: where its tiles begin, inputs, outputs, where its biases begin, inputs in
+            a word.
+        bias: flat, padded to whole registers.
+        scale: flat, by output; int8's only.
+        table: (classes, R) what the input layer makes of each class; of a scalar input (2, R), its weight and bias.
+        mixture: (3,) the unit of a mixture's means, the limits of its log-scales.
+        dilations: of each block.
+        reaches: of each block: (kernel_size - 1) * dilation.
+    """
+
+    tiles: npt.NDArray[Any]
+    layers: Int64
+    bias: Float32
+    scale: Float32
+    table: Float32
+    mixture: npt.NDArray[np.float64]
+    dilations: Int64
+    reaches: Int64
+
+
+class GateBias(NamedTuple):
+    """What conditions add to each block's convolution.
+
+    Attributes:
+        table: (tables, rows, blocks, outputs of a convolution, padded); empty for nothing.
+        table_of: (S,) which table each stream takes.
+        row_of: (n,) which of its rows each sample.
+    """
+
+    table: Float32
+    table_of: Int64
+    row_of: Int64
+
+
+class Queues(NamedTuple):
+    """The ring buffers of S streams, and what is fed next.
+
+    Attributes:
+        rings: (S, sum of reaches * R): each block's last inputs.
+        begins: of each block: where its ring begins in a row.
+        oldest: of each block: the slot of its oldest input, which is the next to be overwritten.
+        newest: (S,) the newest sample, which is the next step's input.
+    """
+
+    rings: Float32
+    begins: Int64
+    oldest: Int64
+    newest: Int64
+
+
+class Work(NamedTuple):
+    """What a step computes, (S, size) each, with room for whole registers and turns of the products' loop."""
+
+    taps: Float32  # kernel_size * R: a block's inputs, the oldest first
+    h: Float32  # R: between the blocks
+    gates: Float32  # 2 G, or G: the convolution's outputs
+    z: Float32  # blocks * G: all blocks' outputs side by side
+    residual: Float32  # R
+    skip: Float32
+    head: Float32
+    output: Float32
+    p: Float32  # (classes,) of one stream at a time
+
+
+class Draws(NamedTuple):
+    """What is drawn, and how.
+
+    Attributes:
+        uniforms: (S, n) one number for each draw.
+        forced: (S, n) samples to take instead of drawing; (0, 0) to draw.
+        temperature, top_k, top_p: of the distribution.
+        drawn: (S, n) the samples, filled.
+        traced: (S, n, n_parameters) the distributions' parameters, filled; (0, 0, 0) to leave them out.
+    """
+
+    uniforms: npt.NDArray[np.float64]
+    forced: Int64
+    temperature: float
+    top_k: int
+    top_p: float
+    drawn: Int64
+    traced: Float32
+
 
 # products[streams][registers], by name because numba resolves names, not subscripts
 _product_4_4, _product_4_2, _product_4_1 = (build_tile_product(TILE_STREAMS, n) for n in (TILE_REGISTERS, 2, 1))
 _product_1_4, _product_1_2, _product_1_1 = (build_tile_product(1, n) for n in (TILE_REGISTERS, 2, 1))
-
-# exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln2/2, ln2/2]: Cephes' expf, S. Moshier; its error is below 2 ulp
-LOG2_E = np.float32(1.44269504088896341)
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
-C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
-ONE, TWO, HALF, ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.5), np.float32(0.0)
-LARGEST_EXPONENT = np.float32(87.0)
-TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _exp(x):
-    clamped = min(max(x, -LARGEST_EXPONENT), LARGEST_EXPONENT)
-    n = np.floor(clamped * LOG2_E + HALF)
-    r = clamped - n * LN2_HIGH - n * LN2_LOW
-    series = ((((C0 * r + C1) * r + C2) * r + C3) * r + C4) * r + C5
-    return (series * r * r + r + ONE) * power_of_two(np.int32(n))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -57,8 +142,8 @@ def _gate(gates, at, n, z, z_at):
     for i in range(n):
         f = min(max(gates[at + i], -TANH_SATURATES), TANH_SATURATES)
         g = min(max(gates[at + n + i], -SIGMOID_SATURATES), SIGMOID_SATURATES)
-        e = _exp(TWO * f)
-        z[z_at + i] = (e - ONE) / ((e + ONE) * (ONE + _exp(-g)))
+        e = exp(TWO * f)
+        z[z_at + i] = (e - ONE) / ((e + ONE) * (ONE + exp(-g)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -69,13 +154,22 @@ def _activate(convolved, at, n, is_relu, z, z_at):
         if is_relu:
             z[z_at + i] = max(f, ZERO)
         else:
-            e = _exp(TWO * min(max(f, -TANH_SATURATES), TANH_SATURATES))
+            e = exp(TWO * min(max(f, -TANH_SATURATES), TANH_SATURATES))
             z[z_at + i] = (e - ONE) / (e + ONE)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _multiply(weights, layer, x, x_at, x_step, bias, scale, y, y_step, n_streams):
-    """Set y = b + W x for all streams; layer = (weight_at, n_inputs, n_outputs, bias_at, inputs in a word)."""
+    """Set y = b + W x for all streams, tile by tile of up to four registers of outputs.
+
+    Args:
+        weights: all tiles.
+        layer: a row of ``Weights.layers``.
+        x: flat; stream s begins at x_at + s * x_step.
+        bias, scale: flat.
+        y: flat; stream s begins at s * y_step.
+        n_streams: S; in fours as far as they go, so that a weight is loaded once for four streams.
+    """
     at, n_inputs, n_outputs, bias_at, packing = layer[0], layer[1], layer[2], layer[3], layer[4]
     done = 0
     while done < n_outputs:
@@ -120,150 +214,85 @@ def _all_finite(x, at, n):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _draw_class(logits, at, n_classes, u, temperature, top_k, top_p, p):
-    """Draw a class as `wavegen.model.outputs.Softmax` does."""
-    best, highest = 0, logits[at]
-    for c in range(n_classes):
-        if logits[at + c] > highest:
-            best, highest = c, logits[at + c]
-    if temperature == 0.0:
-        return best
-    for c in range(n_classes):
-        distance = np.float32((logits[at + c] - highest) / temperature)
-        p[c] = _exp(distance) if distance > -LARGEST_EXPONENT else ZERO
-    if top_k < n_classes or top_p < 1.0:
-        _truncate(p, n_classes, top_k, top_p)
-    total = 0.0
-    for c in range(n_classes):
-        total += p[c]
-    target, below, last = u * total, 0.0, 0
-    for c in range(n_classes):
-        if p[c] > ZERO:
-            last = c
-            below += p[c]
-            if below > target:
-                return c
-    return last
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _truncate(p, n_classes, top_k, top_p):
-    """Set to 0 what top-k, then top-p leave out; among equals the lower class is kept first."""
-    order = np.argsort(-p[:n_classes], kind="mergesort")
-    kept = 0.0
-    for rank in range(min(top_k, n_classes)):
-        kept += p[order[rank]]
-    before = 0.0
-    for rank in range(n_classes):
-        c = order[rank]
-        if rank >= top_k or (top_p < 1.0 and before >= top_p * kept):
-            p[c] = ZERO
-        else:
-            before += p[c]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussian, u, temperature, shares):
-    """Draw a class as `wavegen.model.mixtures` does, in float64."""
-    best, highest = 0, parameters[at]
-    for k in range(components):
-        if parameters[at + k] > highest:
-            best, highest = k, parameters[at + k]
-    if temperature == 0.0:
-        place = mixture[0] * parameters[at + components + best]
-    else:
-        total, last = 0.0, 0
-        for k in range(components):
-            shares[k] = math.exp((np.float64(parameters[at + k]) - highest) / temperature)
-            total += shares[k]
-            if shares[k] > 0.0:
-                last = k
-        target, before, k = u * total, 0.0, 0
-        while k < last and before + shares[k] <= target:
-            before += shares[k]
-            k += 1
-        left = min(max((target - before) / shares[k], SMALLEST_UNIFORM), 1.0 - SMALLEST_UNIFORM)
-        log_scale = min(max(np.float64(parameters[at + 2 * components + k]), mixture[1]), mixture[2])
-        quantile = normal_quantile(left) if is_gaussian else math.log(left) - math.log1p(-left)
-        place = mixture[0] * parameters[at + components + k] + math.exp(log_scale) * temperature * quantile
-    return np.int64(math.floor(min(max((place + 1.0) * (0.5 * n_classes), 0.0), n_classes - 1.0)))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def run(
-    weights, layers, bias, scale, table, shape, mixture, dilations, reaches, added, table_of, row_of,
-    queues, queue_at, oldest, last, taps, h, gates, z, residual, skip, head, output, p,
-    uniforms, forced, temperature, top_k, top_p, drawn, traced,
-):  # fmt: skip
+def run(shape, weights, gate_bias, queues, work, draws):
     """Take all streams through n samples.
 
     Args:
-        weights, bias, scale, table, mixture: the packed model; see `PackedNetwork`.
-        layers: (2 * blocks + 2, 5) int64: gate and residual product of each block, then skip, head and output.
-        shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its kind,
-            whether the input is a scalar, the blocks' activation).
-        dilations, reaches: of each block.
-        added: (tables, R, blocks, outputs of a convolution, padded) what conditions add to it; empty for nothing.
-        table_of, row_of: which table each stream takes, and which of its rows each sample.
-        queues: (S, sum of reaches * residual_channels) each stream's ring buffers.
-        queue_at, oldest: where each block's begins, and its oldest slot.
-        last: (S,) the newest sample, which is the next step's input.
-        taps ... p: (S, ...) work space.
-        uniforms: (S, n) one number for each draw.
-        forced: (S, n) samples to take instead of drawing; (0, 0) to draw.
-        temperature, top_k, top_p: of the distribution.
-        drawn: (S, n) the samples, filled.
-        traced: (S, n, parameters) the output distribution's parameters, filled; (0, 0, 0) to leave out.
+        shape: a ``Shape``.
+        weights: ``Weights``.
+        gate_bias: a ``GateBias``.
+        queues: ``Queues``, changed.
+        work: ``Work``, changed.
+        draws: ``Draws``; ``drawn`` and ``traced`` are filled.
 
     Returns:
         DONE or NOT_FINITE.
     """
-    n_streams, n_blocks = len(last), len(dilations)
-    kernel, channels, gate_channels, n_classes = shape[0], shape[1], shape[2], shape[3]
-    n_parameters, kind, is_scalar, activation = shape[4], shape[5], shape[6] == 1, shape[7]
-    flat_queues, queue_step = queues.reshape(-1), queues.shape[1]
+    # The fields as names: a loop then reads them from registers.
+    tiles, layers, bias, scale, table = weights.tiles, weights.layers, weights.bias, weights.scale, weights.table
+    dilations, reaches = weights.dilations, weights.reaches
+    added, table_of, row_of = gate_bias.table, gate_bias.table_of, gate_bias.row_of
+    begins, oldest, newest = queues.begins, queues.oldest, queues.newest
+    taps, h, gates, z, residual = work.taps, work.h, work.gates, work.z, work.residual
+    skip, head, output, p = work.skip, work.head, work.output, work.p
+    n_streams, n_blocks = len(newest), len(dilations)
+    kernel, channels, gate_channels, n_classes = (
+        shape.kernel_size, shape.residual_channels, shape.gate_channels, shape.classes
+    )  # fmt: skip
+    n_parameters, kind, is_scalar, activation = shape.n_parameters, shape.output, shape.is_scalar == 1, shape.activation
+    # Flat views: stream s of (S, size) begins at s * size. Indices into one axis spare the compiler a multiplication.
+    flat_queues, queue_step = queues.rings.reshape(-1), queues.rings.shape[1]
     flat_taps, flat_h, flat_gates, flat_z = taps.reshape(-1), h.reshape(-1), gates.reshape(-1), z.reshape(-1)
     flat_residual, flat_skip, flat_head = residual.reshape(-1), skip.reshape(-1), head.reshape(-1)
+    # (tables * rows * blocks, outputs): row (table * rows + row) * blocks + b
     flat_output, added_rows = output.reshape(-1), added.reshape(-1, max(1, added.shape[3]))
     shares = np.empty(n_parameters, np.float64)
-    is_forced, is_traced = len(forced) > 0, len(traced) > 0
-    for t in range(uniforms.shape[1]):
+    is_forced, is_traced = len(draws.forced) > 0, len(draws.traced) > 0
+    for t in range(draws.uniforms.shape[1]):
+        # Phase 1, prefetch and input: h = embedding of x[t - 1]. What the step will read of the queues lies where it
+        # was written up to thousands of steps ago, out of the cache: all of it is asked for before it is needed.
         for s in range(n_streams):
             for b in range(n_blocks):
                 for tap in range(kernel - 1):
                     slot = (oldest[b] + tap * dilations[b]) % reaches[b]
-                    at = s * queue_step + queue_at[b] + slot * channels
-                    for line in range(0, channels, 16):
+                    at = s * queue_step + begins[b] + slot * channels
+                    for line in range(0, channels, LINE):
                         prefetch(flat_queues, at + line)
             if is_scalar:
-                place = np.float32(2 * last[s] - (n_classes - 1)) / np.float32(n_classes - 1)
+                # h = w x + b, x = (2 c - (classes - 1)) / (classes - 1), the class's place between -1 and 1
+                place = np.float32(2 * newest[s] - (n_classes - 1)) / np.float32(n_classes - 1)
                 for c in range(channels):
                     h[s, c] = place * table[0, c] + table[1, c]
             else:
                 for c in range(channels):
-                    h[s, c] = table[last[s], c]
+                    h[s, c] = table[newest[s], c]
         for b in range(n_blocks):
+            # Phase 2, taps: (kernel_size * R,) = h[t - (kernel_size - 1) d], ..., h[t - d], h[t] side by side, so that
+            # the convolution is one product. The ring holds (kernel_size - 1) d steps: tap j is j d slots after the
+            # oldest, and h[t] takes the place of the oldest, which no later step reads.
             for s in range(n_streams):
-                base = s * queue_step + queue_at[b]
+                base = s * queue_step + begins[b]
                 to = s * taps.shape[1]
                 for tap in range(kernel - 1):
                     at = base + (oldest[b] + tap * dilations[b]) % reaches[b] * channels
                     for c in range(channels):
                         flat_taps[to + c] = flat_queues[at + c]
                     to += channels
-                newest, from_h = base + oldest[b] * channels, s * h.shape[1]
+                last, from_h = base + oldest[b] * channels, s * h.shape[1]
                 for c in range(channels):
                     flat_taps[to + c] = flat_h[from_h + c]
-                    flat_queues[newest + c] = flat_h[from_h + c]
+                    flat_queues[last + c] = flat_h[from_h + c]
             oldest[b] = (oldest[b] + 1) % reaches[b]
+            # Phase 3, convolution: gates = [Wf; Wg] taps + b, and + V c of the streams' conditions (WaveNet, 2.5).
             _multiply(
-                weights, layers[2 * b], flat_taps, 0, taps.shape[1], bias, scale, flat_gates, gates.shape[1], n_streams
+                tiles, layers[2 * b], flat_taps, 0, taps.shape[1], bias, scale, flat_gates, gates.shape[1], n_streams
             )
             if len(added):
                 for s in range(n_streams):
                     row = (table_of[s] * added.shape[1] + row_of[t]) * n_blocks + b
                     for i in range(0, added.shape[3], LANES):
                         store(gates, s, i, load(gates, s, i) + load(added_rows, row, i))
+            # Phase 4, gate: z = tanh(f) sigmoid(g) (WaveNet, 2.3), into this block's place among all blocks'.
             z_at = b * gate_channels
             for s in range(n_streams):
                 at, to = s * gates.shape[1], s * z.shape[1] + z_at
@@ -271,45 +300,51 @@ def run(
                     _gate(flat_gates, at, gate_channels, flat_z, to)
                 else:
                     _activate(flat_gates, at, gate_channels, activation == RELU, flat_z, to)
+            # Phase 5, residual: h <- h + Wr z. The last block has none: nothing reads its h.
             if b + 1 < n_blocks:
                 _multiply(
-                    weights, layers[2 * b + 1], flat_z, z_at, z.shape[1], bias, scale, flat_residual, residual.shape[1],
+                    tiles, layers[2 * b + 1], flat_z, z_at, z.shape[1], bias, scale, flat_residual, residual.shape[1],
                     n_streams,
                 )  # fmt: skip
                 for s in range(n_streams):
                     from_residual, to_h = s * residual.shape[1], s * h.shape[1]
                     for c in range(channels):
                         flat_h[to_h + c] += flat_residual[from_residual + c]
+        # Phase 6, skips and head: W3 relu(W2 relu([Ws0 ... WsL] [z0; ...; zL] + b1) + b2) + b3. The sum of all blocks'
+        # skips is one product over all z, whose sums stay in registers.
         at_layer = 2 * n_blocks - 1
-        _multiply(weights, layers[at_layer], flat_z, 0, z.shape[1], bias, scale, flat_skip, skip.shape[1], n_streams)
+        _multiply(tiles, layers[at_layer], flat_z, 0, z.shape[1], bias, scale, flat_skip, skip.shape[1], n_streams)
         _rectify(flat_skip, len(flat_skip))
         at_layer += 1
         _multiply(
-            weights, layers[at_layer], flat_skip, 0, skip.shape[1], bias, scale, flat_head, head.shape[1], n_streams
+            tiles, layers[at_layer], flat_skip, 0, skip.shape[1], bias, scale, flat_head, head.shape[1], n_streams
         )
         _rectify(flat_head, len(flat_head))
         at_layer += 1
         _multiply(
-            weights, layers[at_layer], flat_head, 0, head.shape[1], bias, scale, flat_output, output.shape[1], n_streams
+            tiles, layers[at_layer], flat_head, 0, head.shape[1], bias, scale, flat_output, output.shape[1], n_streams
         )
+        # Phase 7, draw: x[t] from p(x[t] | x[<t]) and this sample's uniform number, or the sample that is given.
         for s in range(n_streams):
-            at, u = s * output.shape[1], uniforms[s, t]
+            at, u = s * output.shape[1], draws.uniforms[s, t]
             if not _all_finite(flat_output, at, n_parameters):
                 return NOT_FINITE
             if is_forced:
-                last[s] = forced[s, t]
+                newest[s] = draws.forced[s, t]
             elif kind == SOFTMAX:
-                last[s] = _draw_class(flat_output, at, n_classes, u, temperature, top_k, top_p, p)
-            else:
-                last[s] = draw_from_mixture(
-                    flat_output, at, n_parameters // 3, n_classes, mixture, kind == GAUSSIAN_MIXTURE, u,
-                    temperature, shares,
+                newest[s] = draw_class(
+                    flat_output, at, n_classes, u, draws.temperature, draws.top_k, draws.top_p, p
                 )  # fmt: skip
-            drawn[s, t] = last[s]
+            else:
+                newest[s] = draw_from_mixture(
+                    flat_output, at, n_parameters // 3, n_classes, weights.mixture, kind == GAUSSIAN_MIXTURE, u,
+                    draws.temperature, shares,
+                )  # fmt: skip
+            draws.drawn[s, t] = newest[s]
             if is_traced:
                 for i in range(n_parameters):
-                    traced[s, t, i] = output[s, i]
+                    draws.traced[s, t, i] = output[s, i]
     return DONE
 
 
-key_cache_by_sources(globals(), quantile_module, vector_tiles)
+key_cache_by_sources(globals(), vector_tiles, compiled_draws)

@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import Distribution, Softmax
-from wavegen.model.shapes import ACTIVATIONS
 from wavegen.model.truncation import Truncation
 from wavegen.sampling.engines.ahead import Piece, RowsAhead
 from wavegen.sampling.engines.engine import ClassArray, not_finite
-from wavegen.sampling.engines.fused_kernel import NOT_FINITE, run
+from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, pack, padded
 from wavegen.sampling.engines.vector_tiles import UNROLL
 from wavegen.vectors import LANES
@@ -79,7 +78,7 @@ class NumbaFusedEngine:
 
     @property
     def receptive_field(self) -> int:
-        return 1 + int(self.network.reaches.sum())
+        return self.network.receptive_field
 
     def padding(self, silence: int) -> int:
         return silence
@@ -90,6 +89,7 @@ class NumbaFusedEngine:
         self.ahead = None if conditions is None else RowsAhead(self.weights, conditions, LANES)
         self.n_made = 0
         n_groups = min(self.threads, len(past))
+        # (S, T) in parts, one for each thread: a stream's audio does not depend on the part it is in
         shares = np.array_split(past[:, -self.receptive_field :], n_groups)
         tables = np.array_split(np.zeros(len(past), np.int64) if self.ahead is None else self.ahead.table_of, n_groups)
         before = None if self.ahead is None else self.ahead.before()
@@ -124,6 +124,7 @@ class NumbaFusedEngine:
     def _run_piece(
         self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
     ) -> tuple[ClassArray, Float32]:
+        # (S, n) -> (S of each part, n)
         ends = np.cumsum([len(group.last) for group in self.groups])[:-1]
         numbers = np.split(uniforms, ends)
         takes = np.split(forced, ends) if len(forced) else [NOTHING_FORCED] * len(self.groups)
@@ -156,24 +157,26 @@ class _Streams:
     table_of: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        kernel, channels, gate = (int(n) for n in self.network.shape[:3])
-        widths = [int(n) for n in self.network.layers[-3:, 2]]  # of skip, head and output, padded
-        streams = len(self.last)
+        shape, weights = self.network.shape, self.network.weights
+        widths = [int(n) for n in weights.layers[-3:, 2]]  # of skip, head and output, padded
+        streams, depth = len(self.last), len(weights.reaches)
 
-        def room(width: int, multiple: int = LANES) -> Float32:
-            return np.zeros((streams, padded(width, multiple) + UNROLL), np.float32)
+        def room(width: int) -> Float32:
+            return np.zeros((streams, padded(width, LANES) + UNROLL), np.float32)
 
-        reaches = self.network.reaches
-        self.queue_at = np.concatenate([[0], np.cumsum(reaches)[:-1]]) * channels
-        self.oldest = np.zeros(len(reaches), np.int64)
-        self.work = (
-            room(kernel * channels),
-            room(channels),
-            room(2 * gate),
-            room(len(reaches) * gate),
-            room(channels),
-            *(room(width) for width in widths),
-            np.zeros(padded(widths[-1], LANES), np.float32),
+        # block b's ring: reach_b rows of R numbers
+        begins = np.concatenate([[0], np.cumsum(weights.reaches)[:-1]]) * shape.residual_channels
+        self.state = Queues(self.queues, begins, np.zeros(depth, np.int64), self.last)
+        self.work = Work(
+            taps=room(shape.kernel_size * shape.residual_channels),
+            h=room(shape.residual_channels),
+            gates=room(2 * shape.gate_channels),
+            z=room(depth * shape.gate_channels),
+            residual=room(shape.residual_channels),
+            skip=room(widths[0]),
+            head=room(widths[1]),
+            output=room(widths[2]),
+            p=np.zeros(padded(widths[-1], LANES), np.float32),
         )
 
     @classmethod
@@ -193,80 +196,26 @@ class _Streams:
             added: (tables, blocks, outputs of a convolution) what conditions add meanwhile; None for nothing.
         """
         rows = [None if added is None else added[i] for i in table_of]
-        held = [_queues_after(network, clip[:-1], row) for clip, row in zip(past, rows, strict=True)]
+        # (S, sum of reaches * R)
+        held = [network.queues_after(clip[:-1], row) for clip, row in zip(past, rows, strict=True)]
         return cls(network, np.stack(held), past[:, -1].astype(np.int64), table_of)
 
     def run(
         self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
     ) -> tuple[ClassArray, Float32]:
         """Take the streams through as many samples as there are uniform numbers."""
-        network, classes, n_parameters = self.network, int(self.network.shape[3]), int(self.network.shape[4])
-        drawn = np.empty(uniforms.shape, np.int64)
-        outputs = np.empty((*uniforms.shape, n_parameters), np.float32) if traced else NOTHING_TRACED
-        status = run(
-            network.weights,
-            network.layers,
-            network.bias,
-            network.scale,
-            network.table,
-            network.shape,
-            network.mixture,
-            network.dilations,
-            network.reaches,
-            np.ascontiguousarray(piece.table, np.float32),
-            self.table_of,
-            piece.row_of,
-            self.queues,
-            self.queue_at,
-            self.oldest,
-            self.last,
-            *self.work,
-            np.ascontiguousarray(uniforms),
-            np.ascontiguousarray(forced),
-            float(truncation.temperature),
-            classes if truncation.top_k is None else truncation.top_k,
-            1.0 if truncation.top_p is None else float(truncation.top_p),
-            drawn,
-            outputs,
+        shape = self.network.shape
+        draws = Draws(
+            uniforms=np.ascontiguousarray(uniforms),
+            forced=np.ascontiguousarray(forced),
+            temperature=float(truncation.temperature),
+            top_k=shape.classes if truncation.top_k is None else truncation.top_k,
+            top_p=1.0 if truncation.top_p is None else float(truncation.top_p),
+            drawn=np.empty(uniforms.shape, np.int64),
+            traced=np.empty((*uniforms.shape, shape.n_parameters), np.float32) if traced else NOTHING_TRACED,
         )
+        gate_bias = GateBias(np.ascontiguousarray(piece.table, np.float32), self.table_of, piece.row_of)
+        status = run(shape, self.network.weights, gate_bias, self.state, self.work, draws)
         if status == NOT_FINITE:
             raise not_finite()
-        return drawn, outputs
-
-
-def _queues_after(network: PackedNetwork, past: ClassArray, added: npt.NDArray[Any] | None) -> Float32:
-    """What a stream's queues hold after these samples: the convolution of the forward pass, in NumPy.
-
-    Args:
-        network: the packed weights.
-        past: (T,) classes, T >= receptive field - 1.
-        added: (blocks, outputs of a convolution) what conditions add; None for nothing.
-
-    Returns:
-        Flat, block by block: its last inputs, oldest first.
-    """
-    kernel, activation = int(network.shape[0]), ACTIVATIONS[network.shape[7]]
-    h = network.enter(past)  # (T, residual)
-    held = []
-    for b, (dilation, reach) in enumerate(zip(network.dilations, network.reaches, strict=True)):
-        held.append(h[len(h) - reach :].reshape(-1))
-        if b + 1 == len(network.dilations):
-            break
-        steps = len(h) - int(reach)
-        taps = np.concatenate([h[tap * dilation : tap * dilation + steps] for tap in range(kernel)], axis=1)
-        convolved = taps @ network.matrices[2 * b] + network.biases[2 * b]
-        if added is not None:
-            convolved = convolved + added[b, : convolved.shape[1]]
-        h = h[reach:] + _activated(convolved, activation) @ network.matrices[2 * b + 1]
-    return np.concatenate(held)
-
-
-def _activated(convolved: Float32, activation: str) -> Float32:
-    """As ``wavegen.model.layers.activate``, in NumPy."""
-    if activation == "relu":
-        return np.maximum(convolved, np.float32(0.0))
-    if activation == "tanh":
-        return np.tanh(convolved)
-    filter_, gate = np.split(convolved, 2, axis=1)
-    z: Float32 = np.tanh(filter_) * (0.5 + 0.5 * np.tanh(0.5 * gate))  # sigmoid without overflow
-    return z
+        return draws.drawn, draws.traced

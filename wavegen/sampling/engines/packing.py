@@ -12,6 +12,7 @@ import numpy.typing as npt
 from wavegen.model.mixtures import MEAN_UNIT, Mixture
 from wavegen.model.outputs import OUTPUT_KINDS, Distribution
 from wavegen.model.shapes import ACTIVATIONS, fold_weight_norm
+from wavegen.sampling.engines.fused_kernel import Shape, Weights
 from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
 from wavegen.vectors import LANES
 
@@ -30,54 +31,70 @@ def padded(n: int, multiple: int) -> int:
 
 @dataclass(frozen=True)
 class PackedNetwork:
-    """The arrays that the fused kernel reads.
+    """A network as the fused engine runs it.
 
     Args:
-        weights: all products' tiles, flat: float32, uint32 (pairs of bfloat16) or int8.
-        layers: (products, 5) int64: where its weights begin, inputs, outputs, where its biases begin, inputs per word.
-        bias: flat float32, padded.
-        scale: flat float32, by output; int8's only.
-        table: (classes, residual_channels) what the input layer makes of each class; of a scalar input (2,
-            residual_channels), its weight and its bias.
-        shape: (kernel_size, residual_channels, gate_channels, classes, parameters of the output distribution, its
-            kind, whether the input is a scalar, the blocks' activation).
-        mixture: (3,) float64: the unit of a mixture's means, the limits of its log-scales.
-        dilations: of each block.
+        shape: its sizes.
+        weights: what the kernel reads.
         matrices: the products as (inputs, outputs) float32, as rounded, for the parallel pass that primes.
         biases: of the products.
     """
 
-    weights: Array
-    layers: npt.NDArray[np.int64]
-    bias: Float32
-    scale: Float32
-    table: Float32
-    shape: npt.NDArray[np.int64]
-    mixture: npt.NDArray[np.float64]
-    dilations: npt.NDArray[np.int64]
+    shape: Shape
+    weights: Weights
     matrices: list[Float32]
     biases: list[Float32]
 
     @property
-    def reaches(self) -> npt.NDArray[np.int64]:
-        """How many steps of past each block's convolution sees."""
-        reaches: npt.NDArray[np.int64] = (self.shape[0] - 1) * self.dilations
-        return reaches
+    def receptive_field(self) -> int:
+        """Samples of past that one prediction sees."""
+        return 1 + int(self.weights.reaches.sum())
 
-    def enter(self, classes: npt.NDArray[np.integer]) -> Float32:
-        """What the input layer makes of (T,) classes, as `wavegen.model.layers` does: (T, residual_channels)."""
-        if not self.shape[6]:
-            known: Float32 = self.table[classes]
+    def embed(self, classes: npt.NDArray[np.integer]) -> Float32:
+        """Map (T,) classes to the first block's input, (T, R), as `wavegen.model.layers` does."""
+        table = self.weights.table
+        if not self.shape.is_scalar:
+            known: Float32 = table[classes]
             return known
-        last = int(self.shape[3]) - 1
+        last = self.shape.classes - 1
         place = (2 * classes - last).astype(np.float32) / np.float32(last)
-        rows: Float32 = place[:, None] * self.table[0] + self.table[1]
+        rows: Float32 = place[:, None] * table[0] + table[1]  # (T, 1) * (R,)
         return rows
+
+    def queues_after(self, past: npt.NDArray[np.integer], gate_bias: Array | None) -> Float32:
+        """Compute what a stream's queues hold after these samples: the forward pass of the blocks, in NumPy.
+
+        One parallel pass, where the kernel would take a step for every sample of the receptive field; and no torch.
+
+        Args:
+            past: (T,) classes, T >= receptive field - 1.
+            gate_bias: (blocks, outputs of a convolution) what conditions add; None for nothing.
+
+        Returns:
+            Flat, block by block: its last inputs, oldest first.
+        """
+        dilations, reaches = self.weights.dilations, self.weights.reaches
+        activation = ACTIVATIONS[self.shape.activation]
+        h = self.embed(past)  # (T, R)
+        held = []
+        for b, (dilation, reach) in enumerate(zip(dilations, reaches, strict=True)):
+            held.append(h[len(h) - reach :].reshape(-1))
+            if b + 1 == len(dilations):
+                break
+            # (T - reach, kernel_size R): the taps of each step side by side, the oldest first
+            steps = len(h) - int(reach)
+            starts = [tap * dilation for tap in range(self.shape.kernel_size)]
+            taps = np.concatenate([h[start : start + steps] for start in starts], axis=1)
+            convolved = taps @ self.matrices[2 * b] + self.biases[2 * b]  # (T - reach, 2 G), or G
+            if gate_bias is not None:
+                convolved = convolved + gate_bias[b, : convolved.shape[1]]
+            h = h[reach:] + _activated(convolved, activation) @ self.matrices[2 * b + 1]  # h <- h + Wr z
+        return np.concatenate(held)
 
     @property
     def n_bytes(self) -> int:
         """What one step reads of weights."""
-        return int(self.weights.nbytes)
+        return int(self.weights.tiles.nbytes)
 
 
 def pack(
@@ -105,6 +122,7 @@ def pack(
     products: list[tuple[Float32, Float32]] = []
     for b in blocks:
         conv = weights[f"blocks.{b}.conv.weight"]  # (taps, convolved, residual)
+        # (taps, outputs, R) -> (taps R, outputs), as the taps lie side by side
         products.append((conv.transpose(0, 2, 1).reshape(-1, convolved), _bias(weights, f"blocks.{b}.conv", convolved)))
         if b + 1 < len(dilations):
             products.append((weights[f"blocks.{b}.residual.weight"].T, np.zeros(channels, np.float32)))
@@ -125,23 +143,30 @@ def pack(
         biases.append(_widen(bias, n_outputs))
         scales.append(_widen(scale, n_outputs))
         matrices.append(rounded)
+    reaches = [(kernel_size - 1) * dilation for dilation in dilations]
     return PackedNetwork(
-        weights=np.concatenate(tiles),
-        layers=np.array(layers, np.int64),
-        bias=np.concatenate(biases),
-        scale=np.concatenate(scales),
-        table=_input_table(weights),
-        shape=np.array(
-            [
-                *(kernel_size, channels, convolved // (2 if activation == "gated" else 1)),
-                *(distribution.classes, distribution.n_parameters),
-                *(OUTPUT_KINDS.index(distribution.kind), "input.linear.weight" in weights),
-                ACTIVATIONS.index(activation),
-            ],
-            np.int64,
+        shape=Shape(
+            kernel_size=kernel_size,
+            residual_channels=channels,
+            gate_channels=convolved // (2 if activation == "gated" else 1),
+            classes=distribution.classes,
+            n_parameters=distribution.n_parameters,
+            output=OUTPUT_KINDS.index(distribution.kind),
+            is_scalar=int("input.linear.weight" in weights),
+            activation=ACTIVATIONS.index(activation),
         ),
-        mixture=np.array([MEAN_UNIT, *(distribution.scale_limits if isinstance(distribution, Mixture) else (0, 0))]),
-        dilations=np.array(dilations, np.int64),
+        weights=Weights(
+            tiles=np.concatenate(tiles),
+            layers=np.array(layers, np.int64),
+            bias=np.concatenate(biases),
+            scale=np.concatenate(scales),
+            table=_input_table(weights),
+            mixture=np.array(
+                [MEAN_UNIT, *(distribution.scale_limits if isinstance(distribution, Mixture) else (0, 0))]
+            ),
+            dilations=np.array(dilations, np.int64),
+            reaches=np.array(reaches, np.int64),
+        ),
         matrices=matrices,
         biases=[np.asarray(bias, np.float32) for _, bias in products],
     )
@@ -175,13 +200,16 @@ def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float
     scale = np.ones(n_outputs, np.float32)
     stored: Array = wide
     if precision == "int8":
+        # W[i, o] = scale[o] q[i, o], q in [-127, 127]: a scale for each output, its largest weight / 127
         scale = np.maximum(np.abs(wide).max(axis=0), np.finfo(np.float32).tiny) / LARGEST_INT8
         stored = np.rint(wide / scale).astype(np.int8)
         wide = stored.astype(np.float32) * scale
     elif precision == "bfloat16":
+        # (inputs, outputs) -> (inputs / 2, outputs) words
         upper = round_to_bfloat16(wide).astype(np.uint32)
         stored = (upper[0::2] << 16) | upper[1::2]  # the even input above, the odd one below
         wide = (upper << 16).view(np.float32)
+    # tiles of four registers of outputs as far as they go, then two, then one; each (inputs, width), in reading order
     tiles, done = [], 0
     while done < n_outputs:
         left = (n_outputs - done) // LANES
@@ -208,3 +236,14 @@ def _input_table(weights: Mapping[str, Array]) -> Float32:
         return np.stack([weights["input.linear.weight"][:, 0], weights["input.linear.bias"]])
     table = np.asarray(weights["input.weight"], np.float32)
     return table + weights["input.bias"] if "input.bias" in weights else np.ascontiguousarray(table)
+
+
+def _activated(convolved: Float32, activation: str) -> Float32:
+    """As ``wavegen.model.layers.activate``, in NumPy."""
+    if activation == "relu":
+        return np.maximum(convolved, np.float32(0.0))
+    if activation == "tanh":
+        return np.tanh(convolved)
+    filter_, gate = np.split(convolved, 2, axis=1)
+    z: Float32 = np.tanh(filter_) * (0.5 + 0.5 * np.tanh(0.5 * gate))  # sigmoid without overflow
+    return z

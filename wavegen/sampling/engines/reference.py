@@ -70,8 +70,10 @@ class ReferenceEngine:
     def _one(self, past: Tensor, condition: ClipCondition | None) -> Tensor:
         seen = None
         if condition is not None:
+            # the rows that the steps of the receptive field see: step t predicts the sample after it
             rows = condition.rows(self.n_made - self.receptive_field + 1, self.n_made + 1)
             seen = Condition.of([rows], self.device)
+        # (1, T - receptive_field + 1, n_parameters): the last position predicts the next sample
         logits: Tensor = self.model(past[None], condition=seen)[:, -1]
         return logits.float()
 

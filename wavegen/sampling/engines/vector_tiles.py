@@ -42,6 +42,8 @@ def _load_weights(
     """
     width = registers * LANES
     if kind == "bfloat16":
+        # A 32-bit word holds the weights of two inputs: the even one's is its upper half, a float32 when the lower is
+        # cleared; the odd one's is its lower half, a float32 when shifted up.
         pairs = []
         for pair in range(UNROLL // 2):
             first = builder.mul(builder.add(builder.lshr(row, INT64(1)), INT64(pair)), INT64(width))
@@ -56,6 +58,7 @@ def _load_weights(
         return pairs
     rows = []
     for step in range(UNROLL):
+        # weight (input, output) lies at input * width + output within the tile
         first = builder.mul(builder.add(row, INT64(step)), INT64(width))
         vectors = []
         for register in range(registers):
@@ -131,12 +134,14 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
                 )
 
             scaled = kind == "int8"
+            # the sums begin at the bias; int8's at 0, for the scale is applied last: y = scale sum + b
             begin = [zero if scaled else builder.load(vector_at(biases, r), align=4) for r in range(registers)]
             before = builder.block
             body = builder.append_basic_block("inputs")
             after = builder.append_basic_block("done")
             builder.branch(body)
             builder.position_at_end(body)
+            # the loop's variables: the input's number, and streams * registers sums, which stay in registers
             row = builder.phi(INT64)
             row.add_incoming(INT64(0), before)
             sums = [[builder.phi(VECTOR) for _ in range(registers)] for _ in range(streams)]
@@ -144,10 +149,12 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
                 for register, phi in enumerate(stream):
                     phi.add_incoming(begin[register], before)
             running = [list(stream) for stream in sums]
+            # each weight is loaded once and used for all streams of the tile
             rows = _load_weights(builder, kind, base, row, registers)
             for step in range(UNROLL):
                 for s in range(streams):
                     at = builder.add(builder.add(row, INT64(step)), builder.mul(x_step, INT64(s)))
+                    # x[s, i] in all lanes: sums[s] += W[i, :] x[s, i]
                     value = splat(builder.load(builder.gep(inputs, [at])))
                     for r in range(registers):
                         running[s][r] = builder.call(fma, [value, rows[step][r], running[s][r]])
@@ -194,6 +201,7 @@ def power_of_two(typingctx, exponent):
     """2^n as float32 for an int32 n from -126 to 127, by writing it into the exponent's bits."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        # float32: sign, 8 bits of exponent + 127, 23 bits of mantissa
         biased = builder.add(arguments[0], INT32(127))
         return builder.bitcast(builder.shl(biased, INT32(23)), FLOAT)
 

@@ -1,0 +1,163 @@
+"""From a distribution's parameters and a uniform number to a class, compiled.
+
+As ``wavegen.model.outputs`` and ``wavegen.model.mixtures`` do it, which the tests hold this to.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from wavegen.sampling.engines import vector_tiles
+from wavegen.sampling.engines.vector_tiles import power_of_two
+from wavegen.vectors import key_cache_by_sources
+
+SMALLEST_UNIFORM = 2.0**-53
+# exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln2/2, ln2/2]: Cephes' expf, S. Moshier; its error is below 2 ulp
+LOG2_E = np.float32(1.44269504088896341)
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+ONE, TWO, HALF, ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.5), np.float32(0.0)
+LARGEST_EXPONENT = np.float32(87.0)
+
+# Numerators and denominators, highest power first (Wichura, 1988, "Algorithm AS 241", PPND16: 16 digits).
+CENTRE_OVER = np.array(
+    [2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
+     1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080e0]
+)  # fmt: skip
+CENTRE_UNDER = np.array(
+    [5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4, 2.1213794301586595867e4,
+     5.3941960214247511077e3, 6.8718700749205790830e2, 4.2313330701600911252e1, 1.0]
+)  # fmt: skip
+SIDE_OVER = np.array(
+    [7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1, 1.27045825245236838258e0,
+     3.64784832476320460504e0, 5.76949722146069140550e0, 4.63033784615654529590e0, 1.42343711074968357734e0]
+)  # fmt: skip
+SIDE_UNDER = np.array(
+    [1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2, 1.48103976427480074590e-1,
+     6.89767334985100004550e-1, 1.67638483018380384940e0, 2.05319162663775882187e0, 1.0]
+)  # fmt: skip
+TAIL_OVER = np.array(
+    [2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3, 2.65321895265761230930e-2,
+     2.96560571828504891230e-1, 1.78482653991729133580e0, 5.46378491116411436990e0, 6.65790464350110377720e0]
+)  # fmt: skip
+TAIL_UNDER = np.array(
+    [2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5, 7.86869131145613259100e-4,
+     1.48753612908506148525e-2, 1.36929880922735805310e-1, 5.99832206555887937690e-1, 1.0]
+)  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def exp(x):
+    """Compute e^x in float32, x clamped to +-87: the polynomial is of degree 7 in r."""
+    # n = round(x / ln 2), r = x - n ln 2; ln 2 in two parts, so that the high one times n is exact
+    clamped = min(max(x, -LARGEST_EXPONENT), LARGEST_EXPONENT)
+    n = np.floor(clamped * LOG2_E + HALF)
+    r = clamped - n * LN2_HIGH - n * LN2_LOW
+    # e^r = 1 + r + r^2 series(r)
+    series = ((((C0 * r + C1) * r + C2) * r + C3) * r + C4) * r + C5
+    return (series * r * r + r + ONE) * power_of_two(np.int32(n))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_class(logits, at, n_classes, u, temperature, top_k, top_p, p):
+    """Draw a class as `wavegen.model.outputs.Softmax` does."""
+    best, highest = 0, logits[at]
+    for c in range(n_classes):
+        if logits[at + c] > highest:
+            best, highest = c, logits[at + c]
+    if temperature == 0.0:
+        return best
+    for c in range(n_classes):
+        # p(c) ~ exp((l[c] - max l) / temperature)
+        distance = np.float32((logits[at + c] - highest) / temperature)
+        p[c] = exp(distance) if distance > -LARGEST_EXPONENT else ZERO
+    if top_k < n_classes or top_p < 1.0:
+        _truncate(p, n_classes, top_k, top_p)
+    total = 0.0
+    for c in range(n_classes):
+        total += p[c]
+    # the first class whose cumulative probability exceeds u; beyond all, the last that is possible
+    target, below, last = u * total, 0.0, 0
+    for c in range(n_classes):
+        if p[c] > ZERO:
+            last = c
+            below += p[c]
+            if below > target:
+                return c
+    return last
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _truncate(p, n_classes, top_k, top_p):
+    """Set to 0 what top-k, then top-p leave out; among equals the lower class is kept first."""
+    # a stable sort, the likeliest first: among equals the lower class comes first
+    order = np.argsort(-p[:n_classes], kind="mergesort")
+    kept = 0.0
+    for rank in range(min(top_k, n_classes)):
+        kept += p[order[rank]]
+    before = 0.0
+    for rank in range(n_classes):
+        c = order[rank]
+        if rank >= top_k or (top_p < 1.0 and before >= top_p * kept):
+            p[c] = ZERO
+        else:
+            before += p[c]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ratio(over, under, x):
+    above, below = 0.0, 0.0
+    for i in range(len(over)):
+        above = above * x + over[i]
+        below = below * x + under[i]
+    return above / below
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def normal_quantile(p):
+    """The number that a normal variable stays below with probability p, 0 < p < 1."""
+    # the middle by a ratio of polynomials in q^2; the tails in sqrt(-log p), in which they are nearly straight
+    q = p - 0.5
+    if abs(q) <= 0.425:
+        return q * _ratio(CENTRE_OVER, CENTRE_UNDER, 0.180625 - q * q)
+    r = math.sqrt(-math.log(p if q < 0.0 else 1.0 - p))
+    x = _ratio(SIDE_OVER, SIDE_UNDER, r - 1.6) if r <= 5.0 else _ratio(TAIL_OVER, TAIL_UNDER, r - 5.0)
+    return -x if q < 0.0 else x
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussian, u, temperature, shares):
+    """Draw a class as `wavegen.model.mixtures` does, in float64."""
+    best, highest = 0, parameters[at]
+    for k in range(components):
+        if parameters[at + k] > highest:
+            best, highest = k, parameters[at + k]
+    if temperature == 0.0:
+        place = mixture[0] * parameters[at + components + best]
+    else:
+        total, last = 0.0, 0
+        for k in range(components):
+            # the components' shares: softmax(logits / temperature), not normalized
+            shares[k] = math.exp((np.float64(parameters[at + k]) - highest) / temperature)
+            total += shares[k]
+            if shares[k] > 0.0:
+                last = k
+        # u chooses a component; what is left of it, uniform again, chooses the place within
+        target, before, k = u * total, 0.0, 0
+        while k < last and before + shares[k] <= target:
+            before += shares[k]
+            k += 1
+        left = min(max((target - before) / shares[k], SMALLEST_UNIFORM), 1.0 - SMALLEST_UNIFORM)
+        # x = m + s temperature F^-1(left)
+        log_scale = min(max(np.float64(parameters[at + 2 * components + k]), mixture[1]), mixture[2])
+        quantile = normal_quantile(left) if is_gaussian else math.log(left) - math.log1p(-left)
+        place = mixture[0] * parameters[at + components + k] + math.exp(log_scale) * temperature * quantile
+    # [-1, 1] -> [0, classes): the bin that the place lies in
+    return np.int64(math.floor(min(max((place + 1.0) * (0.5 * n_classes), 0.0), n_classes - 1.0)))
+
+
+key_cache_by_sources(globals(), vector_tiles)
