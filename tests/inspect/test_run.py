@@ -241,7 +241,7 @@ def test_run_without_a_checkpoint_yet(tmp_path):
     run.append_metrics(step_line(1, 7.9))
     facts, text = inspected(run.path, "run")
     assert facts["step"] == 1
-    assert "7.900 bits/sample, mean of the last step" in text
+    assert "7.900 bits/sample, mean of the last 1 step" in text
 
 
 @pytest.mark.parametrize(("preset", "loss_unit"), [("small", BITS), ("book-simple", SQUARED_ERROR)])

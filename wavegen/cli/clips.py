@@ -61,7 +61,7 @@ class ClipWriter:
             for block in blocks:
                 for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # it has no end to be told at
-                        self.bar.say(
+                        self.bar.print_line(
                             f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault], self.is_undertrained)}"
                         )
                 yield block
@@ -105,7 +105,7 @@ class ClipWriter:
                 for path, best in zip(self.paths, candidates, strict=True):
                     self._write([best.waveform[None]], [path], lambda _: None)
                     advice = f"; {remedy(best.faults, self.is_undertrained, is_best=True)}" if best.faults else ""
-                    self.bar.say(f"{_name(path)}: {best}{advice}")
+                    self.bar.print_line(f"{_name(path)}: {best}{advice}")
                     done += 1
             except (KeyboardInterrupt, SystemExit):
                 print_notice(f"stopped; {done} of {len(self.paths)} clips are written")

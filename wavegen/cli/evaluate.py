@@ -140,7 +140,7 @@ def _evaluate_samples(
 def _sound_scores(
     trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
 ) -> tuple[Document, list[Table], list[Row]]:
-    """The scores of a model of sound, for programs, for people, and as rows."""
+    """Score clips: the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.evaluation import score_clips
     from wavegen.report.score_files import sound_document, sound_rows
@@ -169,7 +169,7 @@ def _sound_scores(
 def _series_scores(
     trained: TrainedModel, paths: Sequence[Path], test: bool, summary: bool
 ) -> tuple[Document, list[Table], list[Row]]:
-    """The scores of a model of series, for programs, for people, and as rows."""
+    """Score series: the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.loss_unit import loss_unit_of
     from wavegen.report.score_files import series_document, series_rows

@@ -27,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def given_options(context: typer.Context) -> set[str]:
-    """The options that the command line has."""
+    """Return the names of the options that were given."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
@@ -40,7 +40,7 @@ def refuse(given: set[str], allowed: set[str], what: str) -> None:
 
 
 def load_settings(config: str | None, overrides: list[str]) -> Config:
-    """The configuration of ``--config`` and ``--set``."""
+    """Load the configuration of ``--config`` and ``--set``."""
     from wavegen.config import DEFAULT_PRESET, load_config
 
     return load_config(config or DEFAULT_PRESET, overrides)

@@ -66,7 +66,7 @@ class ProgressBar:
         self._bar.close()
 
     def move_to(self, count: int, note: str = "") -> None:
-        """Show a new count, with a note beside it."""
+        """Show a new count, and a note after it."""
         self._note = note or self._note
         if self._note:
             self._bar.set_postfix_str(self._note, refresh=False)
@@ -74,24 +74,24 @@ class ProgressBar:
         self.count = count
         if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            self.say(f"{self.what}: {self._in_words()}" + (f", {self._note}" if self._note else ""))
+            self.print_line(f"{self.what}: {self._count_text()}" + (f", {self._note}" if self._note else ""))
 
     def rate(self) -> float:
-        """Counts per second so far."""
+        """Return counts per second so far."""
         return (self.count - self._initial) / max(1e-9, time.monotonic() - self._began)
 
     def describe(self, what: str) -> None:
-        """Show what is going on just now, on a terminal."""
+        """Show what is being done now, on a terminal."""
         self._bar.set_description(what)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line above the bar."""
         if self.is_terminal:
             self._bar.write(text, file=self.file)
         else:
             print(text, file=self.file, flush=True)
 
-    def _in_words(self) -> str:
+    def _count_text(self) -> str:
         if self.total is None:
             return f"{self.count:,} {self.unit}"
         done = self.count - self._initial
@@ -111,15 +111,15 @@ class TrainingDisplay(Observer):
     def __init__(self, total_steps: int, progress: Progress, unit: str) -> None:
         self._unit, self._progress = unit, progress
         self.audition_faults: list[Fault] | None = None  # of the last audition, once there is one
-        self._classes = unit.removeprefix("bits/sample").strip()  # beside the bar, where they are not the usual ones
+        self._classes = unit.removeprefix("bits/sample").strip()  # empty for the usual ones
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
         self._train: float | None = None
         self._held_out = ""
         self._best = progress.best_loss
-        self._has_doubted = False  # of too little held-out audio
+        self._has_warned = False  # of too little held-out audio
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.bar.__exit__(None, None, None)
 
     def on_step(self, entry: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ class TrainingDisplay(Observer):
         loss_unit = loss_unit_in(entry)
         figure = entry["train_loss"]
         if figure is None:
-            self.bar.say(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
+            self.bar.print_line(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
             self._train = figure if self._train is None else 0.98 * self._train + 0.02 * figure
         train = "" if self._train is None else f"train {loss_unit.format(self._train)}"
@@ -139,7 +139,7 @@ class TrainingDisplay(Observer):
         )
 
     def on_validation(self, entry: dict[str, Any]) -> None:
-        """Print the figures beside the trivial baselines."""
+        """Print the held-out loss and the trivial baselines."""
         self.bar.describe("training")
         loss_unit = loss_unit_in(entry)
         figure = entry["validation_loss"]
@@ -147,22 +147,24 @@ class TrainingDisplay(Observer):
         best = math.isfinite(figure) and (self._best is None or figure < self._best)
         self._best = figure if best else self._best
         train = "" if self._train is None else f", train {loss_unit.format(self._train)}"
-        self.bar.say(
+        self.bar.print_line(
             f"step {entry['step']:,}: {loss_unit.format(figure)} {self._unit}"
             f"{held_out_text(Validation.from_entry(entry))}"
             f"{' (best so far)' if best else ''}{train}; baselines: "
-            f"{baselines_in_words(loss_unit, entry['baselines'])}"
+            f"{baselines_text(loss_unit, entry['baselines'])}"
         )
-        if (doubt := too_little_text(entry.get("held_out_seconds"))) and not self._has_doubted:
-            self._has_doubted = True
-            self.bar.say(doubt)
+        if (warning := too_little_text(entry.get("held_out_seconds"))) and not self._has_warned:
+            self._has_warned = True
+            self.bar.print_line(warning)
 
     def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
-        """Say that there is something to hear."""
+        """Print where the audition is, and what is wrong with it."""
         self.bar.describe("training")
         self.audition_faults = self._judge(waveform, sample_rate_hz)
         verdict = f": {in_words(self.audition_faults)}" if self.audition_faults else ""
-        self.bar.say(f"step {step:,}: audition {path}, {format_duration(len(waveform) / sample_rate_hz)}{verdict}")
+        self.bar.print_line(
+            f"step {step:,}: audition {path}, {format_duration(len(waveform) / sample_rate_hz)}{verdict}"
+        )
 
     def _judge(self, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> list[Fault]:
         stored = self._progress.recordings
@@ -176,9 +178,9 @@ class TrainingDisplay(Observer):
 
     def on_notice(self, text: str) -> None:
         """Print a line."""
-        self.bar.say(text)
+        self.bar.print_line(text)
 
 
-def baselines_in_words(loss_unit: LossUnit, baselines: dict[str, float]) -> str:
-    """The trivial baselines in a line."""
+def baselines_text(loss_unit: LossUnit, baselines: dict[str, float]) -> str:
+    """Return the trivial baselines on a line."""
     return ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in baselines.items())

@@ -23,6 +23,7 @@ from wavegen.config import LayerConfig
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import LayerFacts, MatrixGroup, Network, SliceShape, State
 from wavegen.model.outputs import Distribution
+from wavegen.text import pluralize
 
 NOTHING = -1  # the class that stands before a clip's start
 PRIME_STEPS = 4096  # of the past go through recurrent layers at a time
@@ -336,7 +337,7 @@ class Stack(Network):
 
     def describe(self) -> str:
         """See ``Network``."""
-        return f"stack, {len(self.layers)} layer{'s' if len(self.layers) > 1 else ''}"
+        return f"stack, {pluralize(len(self.layers), 'layer')}"
 
     def layer_facts(self) -> list[LayerFacts]:
         """See ``Network``."""

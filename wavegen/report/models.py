@@ -57,10 +57,10 @@ def run_tables(found: RunFacts) -> list[Table]:
         **{name: state.pop(name) for name in ("step", "trained_on", "time")},
         speed=None
         if found.targets_per_second is None
-        else f"{found.targets_per_second:,.0f} targets/s, median of the last {_steps(found.timed_steps)}",
+        else f"{found.targets_per_second:,.0f} targets/s, median of the last {pluralize(found.timed_steps, 'step')}",
         train=None
         if recent is None
-        else f"{loss_unit.format(recent)} {loss_unit.full_name}, mean of the last {_steps(found.recent_steps)}",
+        else f"{loss_unit.format(recent)} {loss_unit.full_name}, mean of the last {pluralize(found.recent_steps, 'step')}",
         **state,
         skipped_steps=found.skipped_steps or None,
         checkpoint=None
@@ -282,7 +282,7 @@ def resolution(network: NetworkFacts) -> str:
 
 def as_yaml(value: Any) -> str:
     """Return the value of a key on one line."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return printable(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _recordings(profile: RecordingProfile) -> str:
@@ -307,7 +307,3 @@ def _mel(network: NetworkFacts) -> str | None:
     hop = mel["hop_length"]
     rows = "each repeated" if mel["upsampling"] == 1 else f"{mel['upsampling']} learned steps in each"
     return f"{mel['n_mels']} bands, {network.sample_rate_hz / hop:.4g} frames a second of {hop} samples, {rows}"
-
-
-def _steps(count: int) -> str:
-    return "step" if count == 1 else f"{count} steps"

@@ -30,7 +30,7 @@ def run_observers(run: Path) -> list[Observer]:
 
 
 class AuditionPictures(Observer):
-    """Draws each audition beside its WAV file."""
+    """Draws each audition into a PNG file next to its WAV file."""
 
     def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Draw it."""

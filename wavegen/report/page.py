@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from wavegen.config import Config
 from wavegen.inspect.facts import Progress
 from wavegen.inspect.run import RunFacts
 from wavegen.output_file import write_output
-from wavegen.report.models import data_table, network_table, ranking_title, resolution, seen_text, step_text
+from wavegen.report.models import as_yaml, data_table, network_table, ranking_title, resolution, seen_text, step_text
 from wavegen.report.samples import SampleRequest, Sound, generate_samples, read_auditions
 from wavegen.runs.history import THIS_MODEL, History, Validation
 from wavegen.text import format_duration, printable
@@ -216,8 +215,8 @@ def _configuration(config: Config) -> list[tuple[str, list[tuple[str, str, bool,
         for key, value in values.items():
             default = defaults.get(name, {}).get(key)
             meaning = [described[key].description] if key in described and described[key].description else []
-            meaning += [f"default: {_as_yaml(default)}"] if value != default else []
-            rows.append((key, _as_yaml(value), value != default, "; ".join(meaning)))
+            meaning += [f"default: {as_yaml(default)}"] if value != default else []
+            rows.append((key, as_yaml(value), value != default, "; ".join(meaning)))
         sections.append((name, rows))
     return sections
 
@@ -228,10 +227,6 @@ def _command(found: RunFacts) -> str:
         return shlex.join(["wavegen", "forecast", found.path, "series.csv"])
     given: Sequence[str] = () if found.network.mel is None else ("--mel-from", "recording.wav")
     return shlex.join(["wavegen", "generate", found.path, *given, "-o", "new.wav"])
-
-
-def _as_yaml(value: Any) -> str:
-    return printable(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _data_uri(kind: str, content: bytes) -> str:

@@ -23,7 +23,7 @@ Row = dict[str, object]
 def sound_document(
     scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer, costs: Mapping[str, float]
 ) -> Document:
-    """Bits/sample of all clips together, of each label, and of each clip.
+    """Return bits/sample of all clips together, of each label, and of each clip.
 
     Args:
         scores: of the clips.
@@ -64,7 +64,7 @@ def series_document(scores: Sequence[SeriesScore], loss_unit: LossUnit) -> Docum
 
 
 def sound_rows(scores: Sequence[Score], sample_rate_hz: int) -> list[Row]:
-    """A row for each clip; ``trained_on`` is empty where that is not known."""
+    """Return a row for each clip; ``trained_on`` is empty where that is not known."""
     return [
         {
             "name": _cell(score.name),
@@ -97,7 +97,7 @@ def series_rows(scores: Sequence[SeriesScore]) -> list[Row]:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """A table with a heading, a line for each row (RFC 4180, with line feeds alone)."""
+    """Write a table with a heading, a line for each row (RFC 4180, with line feeds alone)."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -106,7 +106,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A name on one line, without bytes that are no text, and no formula: those get an apostrophe in front."""
+    """Return a name on one line as text; what a spreadsheet would compute gets an apostrophe in front."""
     shown = printable(text)
     return f"'{shown}" if shown.startswith(FORMULA) else shown
 

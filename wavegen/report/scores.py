@@ -29,7 +29,7 @@ Text = Callable[[float | None], str]
 
 
 def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer) -> Table:
-    """Bits/sample of all clips together, the model above the trivial baselines."""
+    """Return bits/sample of all clips together, the model above the trivial baselines."""
     seconds = total(scores).n_samples / sample_rate_hz
     compared = comparison(scores)
     estimates = {THIS_MODEL: compared.model, **compared.baselines}
@@ -45,7 +45,7 @@ def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quant
 
 
 def label_tables(scores: Sequence[Score], sample_rate_hz: int) -> list[Table]:
-    """Bits/sample of each label; no table where there are not several."""
+    """Return bits/sample of each label; no table where there are not several."""
 
     def row(label: str, those: Sequence[Score]) -> tuple[str, ...]:
         compared, length = comparison(those), format_duration(total(those).n_samples / sample_rate_hz)
@@ -60,7 +60,7 @@ def label_tables(scores: Sequence[Score], sample_rate_hz: int) -> list[Table]:
 
 
 def clip_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
-    """Bits/sample of each clip, beside the best of the trivial baselines."""
+    """Return bits/sample of each clip, and of the best trivial baseline."""
 
     def row(score: Score) -> tuple[str, str, str, str]:
         best = min(score.baseline_bits.values(), default=None)
@@ -72,13 +72,13 @@ def clip_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
 
 
 def cost_tables(costs: Mapping[str, float]) -> list[Table]:
-    """What lower precisions of the weights cost in sampling, where the training measured it."""
+    """Return what lower precisions of the weights cost in sampling, where the training measured it."""
     rows = [(f"{name} weights", f"{round(cost, 4) + 0.0:+.4f}") for name, cost in costs.items()]
     return [Table("bits/sample that a lower --precision of generate adds", (), rows)] if rows else []
 
 
 def series_tables(scores: Sequence[SeriesScore], loss_unit: LossUnit, summary: bool) -> list[Table]:
-    """The model above the trivial baselines on all series together, below the worst series."""
+    """Return the worst series, and the model above the trivial baselines on all series together."""
     everything, compared = all_series(scores), series_comparison(scores)
     models = {THIS_MODEL: everything.errors, **everything.baselines}
     estimates = {THIS_MODEL: compared.model, **compared.baselines}
@@ -122,12 +122,12 @@ def series_tables(scores: Sequence[SeriesScore], loss_unit: LossUnit, summary: b
 
 
 def _minus_columns(compared: Comparison, heading: str) -> tuple[str, ...]:
-    """Headings of what ``_minus`` gives; none where there is no baseline."""
+    """Return headings for ``_minus``; none where there is no baseline."""
     return (heading, MARGIN) if compared.minus else ()
 
 
 def _minus(compared: Comparison, name: str, figure: Text, margin: Text) -> tuple[str, ...]:
-    """The model's figure minus a baseline's, and its margin; empty beside the model itself."""
+    """Return the model's figure minus a baseline's, and its margin; empty for the model itself."""
     if name not in compared.minus:
         return ("", "") if compared.minus else ()
     each = compared.minus[name]
@@ -174,7 +174,7 @@ class SampleComparison:
             "(lower scores are better)",
             columns,
             [(name, *_cells(figures)) for name, figures in rows.items()],
-            "the recordings are too few or too uniform to tell: an impostor scores as well"
+            "the recordings are too few or too uniform to compare with: an impostor scores as well"
             if self.likeness is None
             else f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'",
         )

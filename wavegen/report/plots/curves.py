@@ -201,7 +201,7 @@ def _shared_baselines(histories: Sequence[History]) -> dict[str, float]:
 def _draw_baselines(
     axes: Axes, loss_unit: LossUnit, baselines: dict[str, float], span: tuple[float, float], labelled: bool = True
 ) -> None:
-    """Draw a line and, beside the plot, a label for each that fits in; note those that do not."""
+    """Draw a line for each that fits in, labelled at the right of the plot; note those that do not."""
     within = {name: figure for name, figure in baselines.items() if span[0] <= figure <= span[1]}
     gap = LABEL_GAP * (span[1] - span[0])
     for (name, figure), place in zip(within.items(), spread(list(within.values()), gap), strict=True):
