@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from wavegen.audio.levels import RecordingProfile
 from wavegen.evaluation.loss_unit import LossUnit, loss_unit_in
-from wavegen.report.models import held_out_text, too_little_text
+from wavegen.report.models import held_out_text
+from wavegen.report.scores import too_little_text
 from wavegen.runs.history import Validation
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.text import format_duration

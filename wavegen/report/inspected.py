@@ -59,9 +59,8 @@ def draw(found: Facts, target: Path) -> None:
 def _figure(found: Facts) -> Figure:
     from wavegen.report.plots.audio import audio_figure
     from wavegen.report.plots.curves import comparison_figure, ranking_figure, run_figure
-    from wavegen.report.plots.folder import folder_figure
+    from wavegen.report.plots.folder import folder_figure, series_figure
     from wavegen.report.plots.network import network_figure
-    from wavegen.report.plots.series import series_figure
 
     match found:
         case FolderFacts():

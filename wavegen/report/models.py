@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
@@ -16,11 +14,9 @@ from wavegen.inspect.checkpoint import CheckpointFacts, DataFacts, SplitFacts, T
 from wavegen.inspect.comparison import ComparisonFacts
 from wavegen.inspect.config import ConfigFacts, NetworkFacts, TrainingFacts
 from wavegen.inspect.run import CheckpointFile, RunFacts
-from wavegen.report.tables import ROWS, Table, facts
+from wavegen.report.tables import ROWS, Table, as_yaml, facts
 from wavegen.runs.history import Validation
 from wavegen.text import format_bytes, format_duration, pluralize, printable
-
-FEWEST_SECONDS = 30.0  # of held-out audio: a loss on less changes more from clip to clip than from model to model
 
 
 def config_tables(found: ConfigFacts) -> list[Table]:
@@ -60,7 +56,8 @@ def run_tables(found: RunFacts) -> list[Table]:
         else f"{found.targets_per_second:,.0f} targets/s, median of the last {pluralize(found.timed_steps, 'step')}",
         train=None
         if recent is None
-        else f"{loss_unit.format(recent)} {loss_unit.full_name}, mean of the last {pluralize(found.recent_steps, 'step')}",
+        else f"{loss_unit.format(recent)} {loss_unit.full_name}, "
+        f"mean of the last {pluralize(found.recent_steps, 'step')}",
         **state,
         skipped_steps=found.skipped_steps or None,
         checkpoint=None
@@ -266,23 +263,11 @@ def held_out_text(validation: Validation) -> str:
     return f" on {format_duration(seconds)} of the {format_duration(everything)} held out"
 
 
-def too_little_text(seconds: float | None) -> str:
-    """Return a warning about a loss on so much held-out audio; empty where it is enough or not known."""
-    if seconds is None or seconds >= FEWEST_SECONDS:
-        return ""
-    return f"less than {FEWEST_SECONDS:.0f} s of audio: nothing follows from this figure"
-
-
 def resolution(network: NetworkFacts) -> str:
     """Return what values a sample can have: bits/sample compare only where this is the same."""
     assert network.quantization is not None
     assert network.classes is not None
     return str(Quantizer(network.quantization, network.classes))
-
-
-def as_yaml(value: Any) -> str:
-    """Return the value of a key on one line."""
-    return printable(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _recordings(profile: RecordingProfile) -> str:

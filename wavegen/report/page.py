@@ -18,8 +18,9 @@ from wavegen.config import Config
 from wavegen.inspect.facts import Progress
 from wavegen.inspect.run import RunFacts
 from wavegen.output_file import write_output
-from wavegen.report.models import as_yaml, data_table, network_table, ranking_title, resolution, seen_text, step_text
+from wavegen.report.models import data_table, network_table, ranking_title, resolution, seen_text, step_text
 from wavegen.report.samples import SampleRequest, Sound, generate_samples, read_auditions
+from wavegen.report.tables import as_yaml
 from wavegen.runs.history import THIS_MODEL, History, Validation
 from wavegen.text import format_duration, printable
 

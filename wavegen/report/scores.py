@@ -12,7 +12,6 @@ from wavegen.evaluation.evaluation import Score, by_label, comparison, total
 from wavegen.evaluation.interval import Comparison
 from wavegen.evaluation.loss_unit import LossUnit
 from wavegen.evaluation.sample_statistics import SampleFigures
-from wavegen.report.models import too_little_text
 from wavegen.report.tables import Table, first_rows
 from wavegen.runs.history import THIS_MODEL
 from wavegen.series.scores import Errors, SeriesScore, all_series
@@ -22,10 +21,18 @@ from wavegen.text import format_duration, pluralize, printable
 MOST_SERIES = 20  # in a table
 BEST_BASELINE = "best baseline"
 SAMPLES = "these clips"
+FEWEST_SECONDS = 30.0  # of held-out audio: a loss on less changes more from clip to clip than from model to model
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"
 
 Text = Callable[[float | None], str]
+
+
+def too_little_text(seconds: float | None) -> str:
+    """Return a warning about a loss on so much held-out audio; empty where it is enough or not known."""
+    if seconds is None or seconds >= FEWEST_SECONDS:
+        return ""
+    return f"less than {FEWEST_SECONDS:.0f} s of audio: nothing follows from this figure"
 
 
 def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer) -> Table:

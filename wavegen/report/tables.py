@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from wavegen.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -99,3 +102,8 @@ def _draw(table: Table, width: int) -> RichTable:
 
 def _is_numeric(cells: Sequence[str]) -> bool:
     return all(_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def as_yaml(value: Any) -> str:
+    """Return the value of a key on one line."""
+    return printable(value) if isinstance(value, str) else json.dumps(value)

@@ -1,16 +1,20 @@
-"""Plots of a folder of recordings: how its files are distributed."""
+"""Plots of a folder: how its recordings are distributed, or what its series look like."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wavegen.errors import DataError
 from wavegen.inspect.folder import FileFacts, FolderFacts
+from wavegen.inspect.series import SeriesFacts
 from wavegen.report.plots.figure import (
     BLUE,
+    COLOURS,
     GREEN,
     ORANGE,
     PURPLE,
@@ -20,12 +24,15 @@ from wavegen.report.plots.figure import (
     tidy,
     title,
 )
+from wavegen.series.corpus import find_series
+from wavegen.series.files import read_series
 from wavegen.text import format_duration, pluralize, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_DRAWN = 6  # series
 BINS = 40
 MOST_BARS = 8
 WIDE_RANGE = 30.0  # from the shortest to the longest: from here on the scale is logarithmic
@@ -140,3 +147,27 @@ def _draw_histogram(
 
 def _channels(n: int) -> str:
     return {1: "mono", 2: "stereo"}.get(n, f"{n} channels")
+
+
+def series_figure(found: SeriesFacts) -> Figure:
+    """Draw the first few series, one above the other; there must be one or more."""
+    path = Path(found.path)
+    drawn: dict[str, Any] = {}
+    for file in [path / each for each in find_series(path).names] if path.is_dir() else [path]:
+        if len(drawn) >= MOST_DRAWN:
+            break
+        try:
+            whole = read_series(file)
+        except DataError:
+            continue
+        drawn |= {f"{file.name}[{inside}]" if inside else file.name: row for inside, row in whole.series.items()}
+    shown = list(drawn.items())[:MOST_DRAWN]
+    figure = new_figure(10, 0.8 + 1.4 * len(shown))
+    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    for i, (axes, (label, values)) in enumerate(zip(panels, shown, strict=True)):
+        axes.plot(values, color=COLOURS[i % len(COLOURS)], linewidth=1.2)
+        axes.set_ylabel(label, fontsize=8, parse_math=False)
+        tidy(axes, "both")
+    title(panels[0], f"{printable(found.path)}: {len(found.series):,} series")
+    panels[-1].set_xlabel("step")
+    return figure
