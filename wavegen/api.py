@@ -24,6 +24,7 @@ from wavegen.errors import ParameterError, UsageError
 from wavegen.model.building import build_distribution, parameter_shapes
 from wavegen.model.shapes import check_weights
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.export import fold_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
 from wavegen.sampling.candidates import BestCandidate, CandidateSearch
 from wavegen.sampling.engines import EngineSource
@@ -53,8 +54,8 @@ class TrainedModel:
     What is for models of sound raises ``UsageError`` on a model of series, and the other way round.
 
     Attributes:
-        checkpoint: what was loaded.
-        config: of the training.
+        checkpoint: what was loaded, with weight normalization folded.
+        config: of the training, likewise.
         labels: that the model knows; none in a model without.
         sample_rate_hz: of all audio that goes in and comes out.
 
@@ -68,8 +69,9 @@ class TrainedModel:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        check_weights(checkpoint.average, parameter_shapes(checkpoint.config))
+        checkpoint = fold_checkpoint(checkpoint)  # every use has plain weights
         self.checkpoint, self.config, self.device_name = checkpoint, checkpoint.config, device
-        check_weights(checkpoint.average, parameter_shapes(self.config))
         self.quantizer = build_quantizer(self.config)
         self.distribution = build_distribution(self.config)
         self.conditioner = build_conditioner(self.config)

@@ -60,7 +60,10 @@ def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
 
 
 def fold_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the same model with plain averaged weights where a training has directions and gains; needs no torch."""
+    """Return the same model with plain averaged weights instead of directions and gains, without torch.
+
+    Checkpoints of a training keep what it trains, to be resumed exactly; all that uses a model has plain weights.
+    """
     if not checkpoint.config.model.weight_norm:
         return checkpoint
     config = checkpoint.config.with_values("model", weight_norm=False)

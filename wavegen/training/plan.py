@@ -225,7 +225,7 @@ class Trial:
         seconds = []
         for _ in range(steps if warm else 1 + steps):
             began = time.perf_counter()
-            # note: the loss is a number, so on a GPU too each step is timed to its end
+            # note: the loss and the norm are numbers, so a GPU is waited for in each step
             _, gradients = self._backends[precision].gradients(self.batch, self.n_targets)
             for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
                 parameter.grad = gradient
