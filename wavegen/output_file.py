@@ -22,21 +22,26 @@ def check_writable(path: Path, overwrite: bool, *, ending: str | None = None, al
     Raises:
         UsageError: it has another ending, exists, is no file, or its folder is missing or cannot be written to.
     """
-    where = printable(path)
-    if ending is not None and path.suffix.lower() != ending:
-        raise UsageError(f"{where}: expected a name that ends in {ending}")
-    try:
-        if not path.parent.is_dir():
-            raise UsageError(f"{where}: the folder {printable(path.parent)} does not exist; make it first")
-        exists = path.exists()
-    except OSError as error:  # such as a name too long
-        raise UsageError(f"{where}: cannot be written ({error.strerror})") from None
-    if exists and not path.is_file():
-        raise UsageError(f"{where}: expected a file to write, found {describe_kind(path)}{alternative}")
-    if exists and not overwrite:
+    if reason := _why_not_writable(path, ending, alternative):
+        raise UsageError(f"{printable(path)}: {reason}")
+    if path.exists() and not overwrite:
         raise already_exists(path)
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{where}: the folder {printable(path.parent)} cannot be written to")
+        raise UsageError(f"{printable(path)}: the folder {printable(path.parent)} cannot be written to")
+
+
+def _why_not_writable(path: Path, ending: str | None, alternative: str) -> str | None:
+    if ending is not None and path.suffix.lower() != ending:
+        return f"expected a name that ends in {ending}"
+    try:
+        if not path.parent.is_dir():
+            return f"the folder {printable(path.parent)} does not exist; make it first"
+        exists = path.exists()
+    except OSError as error:  # such as a name too long
+        return f"cannot be written ({error.strerror})"
+    if exists and not path.is_file():
+        return f"expected a file to write, found {describe_kind(path)}{alternative}"
+    return None
 
 
 def already_exists(path: Path) -> UsageError:

@@ -64,7 +64,6 @@ class AudioWriter:
         if str(target) != "-":
             self._path = Path(target)
             _check_target(self._path, rate_hz, overwrite)
-        self._where = "standard output" if self._path is None else printable(self._path)
         self._overwrite = overwrite
         self._stream = stream
 
@@ -111,6 +110,10 @@ class AudioWriter:
                 raise self._explain(failure) from failure
         if kind is not None and self.n_written == 0 and self._path is not None:
             self._path.unlink(missing_ok=True)
+
+    @property
+    def _where(self) -> str:
+        return "standard output" if self._path is None else printable(self._path)
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, BrokenPipeError):
@@ -195,12 +198,15 @@ class _EncodedSink:
 
 
 def _check_target(path: Path, rate_hz: int, overwrite: bool) -> None:
-    where = printable(path)
     if path.suffix.lower() not in WRITABLE:
-        raise UsageError(f"{where}: expected a file ending in {', '.join(WRITABLE)}, or - for standard output")
+        raise UsageError(
+            f"{printable(path)}: expected a file ending in {', '.join(WRITABLE)}, or - for standard output"
+        )
     check_writable(path, overwrite, alternative="; - writes to standard output")
     if path.suffix.lower() == ".ogg" and rate_hz > MAX_OGG_RATE_HZ:
-        raise UsageError(f"{where}: Ogg Vorbis goes up to {MAX_OGG_RATE_HZ} Hz, the audio has {rate_hz}; use .wav")
+        raise UsageError(
+            f"{printable(path)}: Ogg Vorbis goes up to {MAX_OGG_RATE_HZ} Hz, the audio has {rate_hz}; use .wav"
+        )
 
 
 def _to_pcm(block: Floats) -> npt.NDArray[np.int16]:
