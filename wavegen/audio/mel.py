@@ -163,6 +163,7 @@ class ClipFrames:
         first, stop, _ = frames.indices(len(self))
         if stop <= first:
             return np.zeros((0, self.mel.n_mels), np.float32)
+        # Frame f lies in the middle of its window of n_fft samples, which begins margin samples before f hop.
         hop = self.mel.hop_length
         margin = (self.mel.n_fft - hop) // 2
         begin, end = first * hop - margin, stop * hop + margin
@@ -240,8 +241,8 @@ def _log_mel(mel: MelSpectrogram) -> Callable[[Floats], Floats]:
 
     def log_mel(waveform: Floats) -> Floats:
         with torch.no_grad():
-            bands = transform(torch.from_numpy(waveform)).clamp_min(FLOOR).log()
-        frames: Floats = np.ascontiguousarray(bands.t().numpy())
+            bands = transform(torch.from_numpy(waveform)).clamp_min(FLOOR).log()  # (T,) -> (n_mels, F)
+        frames: Floats = np.ascontiguousarray(bands.t().numpy())  # (F, n_mels)
         return frames
 
     return log_mel

@@ -257,8 +257,10 @@ def shorten_pauses(waveform: Floats, rate_hz: int, below_db: float, longest_seco
     n_frames = len(waveform) // size
     if n_frames == 0:
         return waveform
+    # (T,) -> (n_frames, size) -> (n_frames,): the mean power of each frame
     powers = np.square(waveform[: n_frames * size].reshape(n_frames, size), dtype=np.float64).mean(axis=1)
     is_quiet = np.concatenate([[False], powers < powers.max() * 10 ** (-below_db / 10), [False]])
+    # steps from loud to quiet and back, in pairs -> (pauses, 2) first and last sample; padded, so that each has both
     edges = np.flatnonzero(np.diff(is_quiet.astype(np.int8))).reshape(-1, 2) * size
     kept, fade = round(longest_seconds * rate_hz), round(FADE_SECONDS * rate_hz)
     rise = np.linspace(0, 1, fade, dtype=np.float32)

@@ -61,10 +61,12 @@ class ClipCondition:
         if self.frames is None:
             labels = None if self.label is None else self.label[None]
             return ConditionTable(labels, None, np.zeros(stop - first, np.int64))
+        # sample t -> frame t // hop and its place inside, with the clip's ends held before and after it
         within = np.clip(np.arange(first, stop), 0, len(self.frames) * self.hop_length - 1)
         frame, inside = np.divmod(within, self.hop_length)
         begin = int(frame[0])
         frames = self.padded_frames(begin, int(frame[-1]) + 1)
+        # + 1: the table has a frame of context in front. Each row of it becomes `upsampling` rows in the network.
         index = (frame - begin + 1) * self.upsampling + inside // (self.hop_length // self.upsampling)
         return ConditionTable(
             None if self.label is None else np.repeat(self.label[None], len(frames), 0), frames, index
@@ -107,6 +109,7 @@ def join_segments(stretches: Sequence[Segment], n_rows: int, length: int) -> Con
 
     def table(tables: Sequence[Floats | None]) -> Floats | None:
         known = [array for array in tables if array is not None]
+        # [(rows of a segment, width), ...] -> (n_rows, width)
         return np.pad(np.concatenate(known), ((0, n_rows - begin), (0, 0))) if known else None
 
     steps = np.concatenate(index)
@@ -122,7 +125,7 @@ def stack_tables(sequences: Sequence[ConditionTable]) -> ConditionTable:
 
     def stack(arrays: Sequence[Floats | None]) -> Floats | None:
         known = [array for array in arrays if array is not None]
-        return np.stack(known) if known else None
+        return np.stack(known) if known else None  # B times (R, width) -> (B, R, width)
 
     labels, frames = stack([one.labels for one in sequences]), stack([one.frames for one in sequences])
     return ConditionTable(labels, frames, np.stack([one.row_of for one in sequences]))

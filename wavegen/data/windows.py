@@ -210,6 +210,8 @@ class WindowStream(Tape, Generic[Source]):
         self.condition_of = condition_of
         if condition_of is not None:  # all windows have tables of one size, whatever clips they see
             n_samples = receptive_field + window_targets
+            # A window sees the most pieces where the shortest clips happen to lie side by side, and it may begin and
+            # end inside of one.
             shortest = np.sort(self._lengths + (0 if following else receptive_field))
             turns, rest = divmod(n_samples, int(shortest.sum()))  # of a tape that is shorter than a window
             most_pieces = 2 + turns * len(shortest) + int(np.searchsorted(np.cumsum(shortest), rest, side="right"))
@@ -218,6 +220,7 @@ class WindowStream(Tape, Generic[Source]):
     def batch(self, first: int, count: int) -> Batch:
         """Return items first .. first + count - 1 of the stream as one batch."""
         field, length = self.receptive_field, self.receptive_field + self.window_targets
+        # (B, receptive field of past + targets): a stretch of tape for each window
         samples = np.full((count, length), self.silence, dtype=np.int64)
         is_real = np.zeros((count, length), dtype=np.bool_)
         seen: list[list[Segment]] = [[] for _ in range(count)]
@@ -232,7 +235,8 @@ class WindowStream(Tape, Generic[Source]):
                     seen[row].append((self.condition_of(clip), piece.begin, stop))
         condition = None
         if self.condition_of is not None:  # a step predicts the sample after its input
-            rows = stack_tables([join_segments(stretches, self._table_rows, length) for stretches in seen])
+            rows = stack_tables([join_segments(segments, self._table_rows, length) for segments in seen])
             condition = rows._replace(row_of=np.ascontiguousarray(rows.row_of[:, 1:]))
-        # where the silence is negative, what is no target is a class all the same
+        # tape[:, :-1] -> inputs, tape[:, field:] -> targets: target i lies one sample behind the last of its inputs,
+        # i .. i + field - 1. Where the silence is negative, positions that are no targets become class 0.
         return Batch(samples[:, :-1], np.maximum(samples[:, field:], 0), is_real[:, field:], condition, first)
