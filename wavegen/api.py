@@ -164,8 +164,13 @@ class TrainedModel:
             ModelError: the model's outputs are not finite.
         """
         sampler, request = self._prepare(seconds, options, max(1, best_of), notice)
+        labels = self.generator.clip_labels(SamplingOptions.from_keywords(options))
+
+        def verdict(clips: Sequence[int]) -> Verdict:
+            return self._verdict(len(clips), [labels[clip % len(labels)] for clip in clips])
+
         typical = None if self.conditioner.is_needed else self.held_out_bits
-        search = CandidateSearch(sampler, request, self._score_classes, self.verdict, typical, self.sample_rate_hz)
+        search = CandidateSearch(sampler, request, self._score_classes, verdict, typical, self.sample_rate_hz)
         return search.best(best_of, progress)
 
     def generate_one_shots(
@@ -247,22 +252,31 @@ class TrainedModel:
 
         return model_bits(self.network, clips, self.quantizer.silence, None, conditions, prime)
 
-    def faults(self, waveform: npt.ArrayLike) -> list[Fault]:
+    def faults(self, waveform: npt.ArrayLike, label: str | None = None) -> list[Fault]:
         """Return what is wrong with a generated clip, as ``wavegen generate`` warns of it.
 
         Args:
             waveform: (T,) at the model's rate.
+            label: compare it with the recordings of this label.
         """
         self.check_kind(False, "faults")
-        verdict = self.verdict()
+        verdict = self._verdict(1, [label])
         verdict.update(as_mono(waveform)[None])
         return verdict.faults()
 
-    def verdict(self, count: int = 1) -> Verdict:
-        """Return a judge of so many clips that this model generates."""
+    def verdict(self, count: int = 1, labels: Label | Sequence[Label] = ()) -> Verdict:
+        """Return a judge of so many clips that this model generates.
+
+        Args:
+            count: of the clips.
+            labels: of the clips, as ``SamplingOptions.labels``.
+        """
+        return self._verdict(count, self.generator.clip_labels(SamplingOptions(count=count, labels=labels)))
+
+    def _verdict(self, count: int, labels: Sequence[str | None]) -> Verdict:
         stored = self.checkpoint.metrics.get("recordings")
         recordings = None if stored is None else RecordingProfile.from_dict(stored)
-        return Verdict(self.sample_rate_hz, count, recordings)
+        return Verdict(self.sample_rate_hz, count, recordings, labels)
 
     def undertrained_warning(self) -> str | None:
         """Return a sentence on why nothing good can be expected of this model, if so."""

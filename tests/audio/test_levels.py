@@ -5,7 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from wavegen.audio.levels import FLOOR_DB, Frames, RecordingProfile, Sound, decibels, frame_size
+from wavegen.audio.levels import (
+    FLOOR_DB,
+    Frames,
+    RecordingProfile,
+    Sound,
+    decibels,
+    frame_size,
+    typical_event_seconds,
+)
 
 RATE_HZ = 8000
 
@@ -85,3 +93,31 @@ def test_short_and_silent_recordings_have_a_profile(clips):
 @pytest.mark.parametrize("clips", [[], [silence(0.05)], [silence(0.0), tone(0.09)]])
 def test_without_a_whole_frame_there_is_no_profile(clips):
     assert RecordingProfile.of(clips, RATE_HZ) is None
+
+
+def levels_of(*parts):
+    return Frames.of(np.concatenate(parts), RATE_HZ).level_db
+
+
+def test_events_go_from_one_onset_to_the_next():
+    decay = np.concatenate([tone(0.5, level) for level in range(-20, -60, -4)])  # 5 s
+    syllables = np.concatenate([part for _ in range(10) for part in (tone(0.3), tone(0.2, -50.0))])
+    assert typical_event_seconds([levels_of(decay), levels_of(decay)]) == pytest.approx(5.0)
+    assert typical_event_seconds([levels_of(syllables)]) == pytest.approx(0.5)
+    assert typical_event_seconds([levels_of(decay, decay, syllables)]) == pytest.approx(5.0), "most of the time"
+
+
+def test_where_nothing_begins_there_is_no_event():
+    assert typical_event_seconds([]) is None
+    assert typical_event_seconds([np.zeros(0)]) is None
+    assert typical_event_seconds([levels_of(silence(3))]) is None
+
+
+def test_a_label_has_a_profile_of_its_own():
+    profile = RecordingProfile.of([tone(6.0)], RATE_HZ)
+    profile.labels["quiet"] = RecordingProfile.of([tone(6.0, -50.0)], RATE_HZ)
+    read = RecordingProfile.from_dict(json.loads(json.dumps(profile.as_dict())))
+    assert read == profile
+    assert read.of_label("quiet").whole.loud_db == pytest.approx(-50, abs=0.1)
+    assert read.of_label("unknown") is read
+    assert read.of_label(None) is read

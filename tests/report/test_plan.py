@@ -74,3 +74,14 @@ def test_the_plan_of_series_has_no_preparation():
     plan = resolve_plan(with_corpus(config, corpus), corpus, cpu, print)
     titles = [table.title for table in plan_tables(plan, corpus, cpu, Path("run"))]
     assert "Preparation" not in titles
+
+
+def test_the_plan_warns_where_notes_are_far_longer_than_the_receptive_field(tmp_path):
+    time = np.arange(16000 * 8) / 16000
+    for i in range(3):
+        note = 0.5 * np.exp(-time / 2) * np.sin(2 * np.pi * 220 * (1 + i) * time)
+        soundfile.write(tmp_path / f"{i}.wav", note, 16000, subtype="FLOAT")
+    rows = preparation_of(tmp_path)
+    assert "times the receptive field" in rows["events"]
+    assert "--config music" in rows["events"]
+    assert "events" not in preparation_of(tmp_path, "model.cycles=8")

@@ -250,3 +250,12 @@ def test_recordings_that_begin_with_digital_silence_have_a_profile_to_judge_by()
     verdict = Verdict(RATE_HZ, 1, profile)
     verdict.update(tone(5)[None])
     assert [fault.kind for fault in verdict.faults()] == []
+
+
+def test_a_clip_is_compared_with_the_recordings_of_its_label():
+    recordings = RecordingProfile.of([tone(6, 0.5)] * 3, RATE_HZ)
+    recordings.labels["quiet"] = RecordingProfile.of([tone(6, 0.005)] * 3, RATE_HZ)
+    verdict = Verdict(RATE_HZ, 2, recordings, ["quiet", None])
+    verdict.update(np.stack([tone(6, 0.005)] * 2))
+    assert verdict.faults(0) == []
+    assert [fault.kind for fault in verdict.faults(1)] == ["level"]

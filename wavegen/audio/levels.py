@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ LOUD_QUANTILE = 0.95
 QUANTILES = np.linspace(0.0, 1.0, 41)  # that stand for a distribution of levels
 
 FEWEST_STARTS = 10  # of clips; of fewer, windows from anywhere are judged by
+ONSET_RISE_DB = 10.0  # within ONSET_FRAMES
+ONSET_FRAMES = 3
+ONSET_BELOW_LOUD_DB = 30.0  # a rise that stays quieter is no onset
+
 WINDOW_SECONDS = 5.0  # recordings are judged in windows as long as a generated clip usually is
 MOST_SECONDS = 1800.0  # of recordings: half an hour tells
 
@@ -118,6 +122,34 @@ class Sound:
         )
 
 
+def typical_event_seconds(clips: Sequence[Doubles]) -> float | None:
+    """Return how long it is from one onset to the next, or to the end: half of the time lies in longer events.
+
+    Args:
+        clips: (F,) levels of each clip's frames, in dB of full scale.
+
+    Returns:
+        Seconds, or None where nothing begins.
+    """
+    every = np.concatenate(clips) if clips else np.zeros(0)
+    if not len(every):
+        return None
+    audible = np.quantile(every, LOUD_QUANTILE) - ONSET_BELOW_LOUD_DB
+    lengths: list[int] = []
+    for levels in clips:
+        padded = np.concatenate([np.full(ONSET_FRAMES, SILENT_DB - ONSET_RISE_DB), levels])
+        # (F + ONSET_FRAMES,) -> (F,): the quietest of the frames before each one
+        lowest = np.lib.stride_tricks.sliding_window_view(padded[:-1], ONSET_FRAMES).min(axis=1)
+        rises = (levels > audible) & (levels > lowest + ONSET_RISE_DB)
+        onsets = np.flatnonzero(rises & ~np.concatenate([[False], rises[:-1]]))
+        lengths += np.diff(onsets, append=len(levels)).tolist()
+    if not lengths:
+        return None
+    lengths.sort()
+    middle = int(np.searchsorted(np.cumsum(lengths), sum(lengths) / 2))
+    return lengths[middle] * FRAME_SECONDS
+
+
 @dataclass(frozen=True)
 class RecordingProfile:
     """Figures of recordings, prepared as a model was trained on them.
@@ -128,6 +160,7 @@ class RecordingProfile:
         lowest, highest: of windows of ``WINDOW_SECONDS`` that begin where clips begin: the 2nd and the 98th percentile
             of each figure.
         clip_seconds: the shortest, the median and the longest clip.
+        labels: the profile of each label's recordings, where there are labels.
     """
 
     level_quantiles: list[float]
@@ -135,6 +168,11 @@ class RecordingProfile:
     lowest: Sound
     highest: Sound
     clip_seconds: list[float]
+    labels: dict[str, RecordingProfile] = field(default_factory=dict)
+
+    def of_label(self, name: str | None) -> RecordingProfile:
+        """Return the profile of a label's recordings, or this one where there is none."""
+        return self if name is None else self.labels.get(name, self)
 
     @classmethod
     def of(cls, clips: Sequence[Floats], rate_hz: int) -> RecordingProfile | None:
@@ -176,4 +214,5 @@ class RecordingProfile:
     def from_dict(cls, stored: dict[str, Any]) -> RecordingProfile:
         """Read what ``as_dict`` gave."""
         sounds = {name: Sound(**stored[name]) for name in ("whole", "lowest", "highest")}
-        return cls(**{**stored, **sounds})
+        labels = {name: cls.from_dict(each) for name, each in stored.get("labels", {}).items()}
+        return cls(**{**stored, **sounds, "labels": labels})

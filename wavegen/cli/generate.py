@@ -182,7 +182,7 @@ def generate(
         overwrite=overwrite,
         n_samples=n_samples,
         n_made=None if n_samples is None else n_samples * count * best_of,
-        verdict=model.verdict(len(paths)),
+        verdict=model.verdict(len(paths), label or ()),
         is_undertrained=warning is not None,
     )
     if one_shot and length is not None:

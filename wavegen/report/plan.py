@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
+from wavegen.audio.levels import Frames, typical_event_seconds
+from wavegen.audio.quantize import build_quantizer
 from wavegen.audio.waveform import INAUDIBLE, build_preparation
 from wavegen.config import Config
-from wavegen.data.corpus import Corpus
+from wavegen.data.corpus import Corpus, by_content
+from wavegen.data.recordings import first_samples
 from wavegen.device import describe_device
-from wavegen.inspect.config import inspect_network
+from wavegen.inspect.config import NetworkFacts, inspect_network
 from wavegen.report.models import network_table
 from wavegen.report.tables import ROWS, Table, facts
 from wavegen.text import format_duration, printable
@@ -27,14 +30,19 @@ ENOUGH = (  # seconds of audio to train on: rules of thumb
 )
 
 
+EVENTS_SECONDS = 300.0  # of the training clips are looked at
+LONG_EVENTS = 100  # receptive fields: piano notes of 15 s have 230 in `small`, drum loops 56, speech 17
+MUSIC_SECONDS = 0.5  # the receptive field of the preset `music`
+
+
 def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int = 1) -> list[Table]:
     """Return the tables of what a training will do."""
-    config = plan.config
+    config, network = plan.config, inspect_network(plan.config)
     return [
         data_table(corpus, config.rate_hz),
-        *([] if config.rate_hz is None else [_preparation_table(config, corpus)]),
+        *([] if config.rate_hz is None else [_preparation_table(config, corpus, network)]),
         *_trouble_tables(corpus),
-        network_table(inspect_network(config)),
+        network_table(network),
         _training_table(plan, corpus, device, run, processes),
     ]
 
@@ -58,7 +66,7 @@ def data_table(corpus: Corpus[Any], rate: int | None) -> Table:
     return Table(f"Data: {printable(corpus.folder)}", columns, rows)
 
 
-def _preparation_table(config: Config, corpus: Corpus[Any]) -> Table:
+def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> Table:
     """List the steps that turned recordings into clips, and the order of clips in training."""
     prepared = build_preparation(config)
     stored = {clip.content_hash: clip.stored for clip in corpus.clips}.values()
@@ -75,6 +83,23 @@ def _preparation_table(config: Config, corpus: Corpus[Any]) -> Table:
         order=f"{100 * config.data.following:.0f}% of clips follow another one, the rest begin after silence"
         if config.data.following and config.mel.n_mels is None
         else "every clip begins after silence",
+        events=_long_events(config, corpus, network),
+    )
+
+
+def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> str | None:
+    """Say what to do where notes and decays are far longer than the receptive field."""
+    rate = config.audio.sample_rate_hz
+    quantizer = build_quantizer(config)
+    clips = [quantizer.decode(clip) for clip in first_samples(by_content(corpus.train), round(EVENTS_SECONDS * rate))]
+    length = typical_event_seconds([Frames.of(clip, rate).level_db for clip in clips])
+    reach = network.receptive_field_samples / rate
+    if length is None or network.has_memory or config.mel.n_mels or length < LONG_EVENTS * reach:
+        return None
+    further = "" if reach >= MUSIC_SECONDS else "; --config music sees 512 ms"
+    return (
+        f"about {length:.0f} s from one onset to the next, {length / reach:.0f} times the receptive field: expect notes"
+        f" that lose their way, and rumble between them{further}. Train for hours"
     )
 
 

@@ -107,7 +107,7 @@ class CandidateSearch:
         sampler: of the model.
         request: for the clips.
         score: bits of clips under the model.
-        verdict: returns a judge of so many clips.
+        verdict: returns a judge of these clips of the request, one after the other.
         typical_bits: as ``rank_candidates``; None for the median of a clip's candidates without faults.
         sample_rate_hz: of the clips.
     """
@@ -115,7 +115,7 @@ class CandidateSearch:
     sampler: Sampler
     request: Request
     score: Score
-    verdict: Callable[[int], Verdict]
+    verdict: Callable[[Sequence[int]], Verdict]
     typical_bits: float | None
     sample_rate_hz: int
 
@@ -164,7 +164,7 @@ class CandidateSearch:
         chosen = None if conditions is None else [conditions[clip] for clip, _ in work]
         numbers = [clip + candidate * MAX_CLIPS for clip, candidate in work]
         request = replace(self.request, count=len(work), numbers=numbers, conditions=chosen)
-        verdict, parts = self.verdict(len(work)), []
+        verdict, parts = self.verdict([clip for clip, _ in work]), []
         for classes in self.sampler.stream_classes(request):
             verdict.update(quantizer.decode(classes))
             parts.append(classes.astype(np.uint8 if quantizer.classes <= 256 else np.uint16))

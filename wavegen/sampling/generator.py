@@ -71,15 +71,24 @@ class Generator:
         """Return a label that a user gives as weights by name."""
         return parse_label(label, self.conditioner.labels) if isinstance(label, str) else label
 
+    def clip_labels(self, options: SamplingOptions) -> list[str | None]:
+        """Return the labels of the clips in turn; None for a mix, and in a model without labels."""
+        return [next(iter(each)) if len(each) == 1 else None for each in self._label_weights(options)] or [None]
+
+    def _label_weights(self, options: SamplingOptions) -> list[Mapping[str, float]]:
+        """Return the labels of the clips in turn, as weights by name; those that the model knows by default."""
+        chosen = [self.label_weights(label) for label in options.label_list]
+        return chosen or [{label: 1.0} for label in self.conditioner.labels[: options.count]]
+
     def _conditions(self, options: SamplingOptions, notice: Notice | None) -> list[ClipCondition] | None:
         """Return each clip's condition; None in a model without any."""
         count, known = options.count, self.conditioner.labels
-        chosen: list[Mapping[str, float] | None] = [self.label_weights(label) for label in options.label_list]
-        if not chosen and known:
-            chosen = [{label: 1.0} for label in known[:count]]
-            if notice:
-                notice(f"label: {list_labels(known[:count])} (the default; the model knows {list_labels(known)})")
-        conditions = [self.conditioner.to_generate(label, options.mel) for label in chosen or [None]]
+        if known and not options.label_list and notice:
+            notice(f"label: {list_labels(known[:count])} (the default; the model knows {list_labels(known)})")
+        chosen = self._label_weights(options)
+        conditions = [self.conditioner.to_generate(label, options.mel) for label in chosen]
+        if not chosen:
+            conditions = [self.conditioner.to_generate(None, options.mel)]
         some = [condition for condition in conditions if condition is not None]
         return [some[i % len(some)] for i in range(count)] if some else None
 

@@ -27,7 +27,7 @@ SHORTEST_SECONDS = (2.0, 1.0, 1.0)  # of each: a pause, a crash cymbal and a lou
 # How far beyond the recordings' own windows of five seconds a clip may go.
 QUIETER_DB, LOUDER_DB = 6.0, 4.0
 MORE_SILENT = 0.25
-LEVELS_FACTOR, LEVELS_DB = 1.5, 3.0
+LEVELS_FACTOR, LEVELS_DB = 1.4, 3.0
 BRIGHTER, DULLER = 1.5, 0.5
 FEWEST_FRAMES = 20  # two seconds; of shorter clips only the level is judged, and less strictly
 SHORT_QUIETER_DB = 12.0
@@ -63,10 +63,17 @@ class Verdict:
         sample_rate_hz: of the clips.
         count: of the clips, made side by side.
         recordings: what the model was trained on; without it, dead silence is a fault as other runs are.
+        labels: of the clips in turn; each is compared with the recordings of its label. None for all recordings.
     """
 
-    def __init__(self, sample_rate_hz: int, count: int = 1, recordings: RecordingProfile | None = None) -> None:
-        self._rate_hz, self._recordings = sample_rate_hz, recordings
+    def __init__(
+        self,
+        sample_rate_hz: int,
+        count: int = 1,
+        recordings: RecordingProfile | None = None,
+        labels: Sequence[str | None] = (None,),
+    ) -> None:
+        self._rate_hz, self._recordings, self._labels = sample_rate_hz, recordings, labels
         self._size = frame_size(sample_rate_hz)
         self._seconds = self._size / sample_rate_hz
         self._shortest = np.array([[max(1, round(seconds / self._seconds))] for seconds in SHORTEST_SECONDS])
@@ -102,7 +109,8 @@ class Verdict:
         if self._recordings is not None and self._remembered:
             self._remembered = [Frames.joined(self._remembered)]  # once, not for each of many clips
             own = Frames(*(array[clip] for array in vars(self._remembered[0]).values()))
-            return [*compare(own, self._recordings), *(fault for fault in runs if fault.kind != RUNS[0])]
+            recordings = self._recordings.of_label(self._labels[clip % len(self._labels)])
+            return [*compare(own, recordings), *(fault for fault in runs if fault.kind != RUNS[0])]
         if 0 < self._run[0, clip] == self._n_frames:  # dead from end to end, however short
             return [_run_fault(0, 0.0, self._n_frames * self._seconds)]
         return runs

@@ -138,11 +138,20 @@ class AudioTask:
         return baseline_bits(self._fitted, [clip.classes for clip in clips], self.quantizer)
 
     def recording_profile(self) -> dict[str, Any] | None:
-        """Measure half an hour of the training clips, as decoded from their classes."""
+        """Measure half an hour of the training clips, and of those of each label, as decoded from their classes."""
+        profile = self._profile_of(self.corpus.train)
+        if profile is None:
+            return None
+        for label in self.conditioner.labels:
+            of_label = self._profile_of([clip for clip in self.corpus.train if clip.label == label])
+            if of_label is not None:
+                profile.labels[label] = of_label
+        return profile.as_dict()
+
+    def _profile_of(self, clips: Sequence[Clip]) -> RecordingProfile | None:
         rate = self.sample_rate_hz
-        clips = first_samples(by_content(self.corpus.train), round(MOST_SECONDS * rate))
-        profile = RecordingProfile.of([self.quantizer.decode(clip) for clip in clips], rate)
-        return None if profile is None else profile.as_dict()
+        classes = first_samples(by_content(clips), round(MOST_SECONDS * rate))
+        return RecordingProfile.of([self.quantizer.decode(clip) for clip in classes], rate)
 
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
         """Generate from silence: the first labels one behind the other, or the mel frames of a held-out recording."""
