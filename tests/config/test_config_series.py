@@ -51,7 +51,7 @@ def test_what_series_do_not_have_is_refused(more, place, complaint):
     assert f" {place}: {complaint}" in problem
 
 
-@pytest.mark.parametrize("audio", ["trim_db: null, level: keep", "trim_db: 50.0, level: peak", "remove_dc: true"])
+@pytest.mark.parametrize("audio", ["trim_db: null, level: keep", "trim_db: 40.0, level: peak", "remove_dc: true"])
 def test_series_take_the_usual_preparation_and_none(audio):
     assert read(f"audio: {{{audio}}}\n{SERIES}").is_series
 

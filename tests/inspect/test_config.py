@@ -34,7 +34,7 @@ def test_config_file_is_resolved_and_built(tmp_path):
     assert training["memory_bytes"] > 4 * 5 * model.n_parameters
     for shown in (
         "model.dilation_cycle [1, 2, 4]",
-        "audio.trim_db 50.0",
+        "audio.trim_db 40.0",
         f"{model.n_parameters:,}",
         "29 samples (3.6 ms)",
         "4,000 targets, 0.50 s of audio",

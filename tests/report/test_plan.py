@@ -48,7 +48,7 @@ def test_the_plan_says_what_was_done_to_the_recordings(tmp_path):
     rows = preparation_of(tmp_path)
     cut, _, words = rows["silence"].partition(" cut: ")
     assert 4.7 <= float(cut.removesuffix(" s")) <= 5.1
-    assert words == "ends, pauses shortened to 1 s, 50 dB below each clip's loudest part"
+    assert words == "ends, pauses shortened to 1 s, 40 dB below each clip's loudest part"
     assert rows["level"] == "peak of each clip; their peaks were 20 dB apart"
     assert rows["order"] == "75% of clips follow another one, the rest begin after silence"
 
@@ -62,7 +62,7 @@ def test_the_plan_says_what_was_left_as_it_is(tmp_path):
         "order": "every clip begins after silence",
     }
     no_pauses = preparation_of(tmp_path, "audio.pause_seconds=null", "audio.level=rms")
-    assert no_pauses["silence"] == "0.0 s cut: ends, 50 dB below each clip's loudest part"
+    assert no_pauses["silence"] == "0.0 s cut: ends, 40 dB below each clip's loudest part"
     assert no_pauses["level"].startswith("rms of each clip; ")
     vocoder = preparation_of(tmp_path, "mel.n_mels=20")
     assert (vocoder["silence"], vocoder["order"]) == ("kept", "every clip begins after silence")

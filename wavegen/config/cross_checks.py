@@ -6,6 +6,7 @@ from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, Section
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
 MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings have each of so many often enough
+EARLIER_TRIM_DB = 50.0  # the default in some older files, of series too, which are never trimmed
 LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 
 
@@ -83,13 +84,13 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
             f"found '{config.model.input}'; set model.input: scalar"
         )
     usual = AudioConfig()  # its defaults are for sound, and series are not prepared
-    for key, value, expected, default in (
-        (("data", "labels"), data.labels, "none", "none"),
-        (("mel", "n_mels"), config.mel.n_mels, None, None),
-        (("audio", "trim_db"), audio.trim_db, None, usual.trim_db),
+    for key, value, expected, *defaults in (
+        (("data", "labels"), data.labels, "none"),
+        (("mel", "n_mels"), config.mel.n_mels, None),
+        (("audio", "trim_db"), audio.trim_db, None, usual.trim_db, EARLIER_TRIM_DB),
         (("audio", "level"), audio.level, "keep", usual.level),
     ):
-        if value not in (expected, default):
+        if value not in (expected, *defaults):
             problems[key] = (
                 f"expected {show(expected) if expected is None else expected} with output.kind regression, whose "
                 f"data are series of numbers and no sound, found {show(value)}; remove it"

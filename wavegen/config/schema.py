@@ -42,7 +42,7 @@ class AudioConfig(Section):
     sample_rate_hz: int = Field(16000, ge=1000, le=192000, description="everything is resampled to this rate")
     remove_dc: bool = Field(True, description="subtract each clip's mean")
     trim_db: float | None = Field(
-        50.0,
+        40.0,
         gt=0,
         le=120,
         description="cut leading and trailing parts this far below the loudest part; null keeps them",
