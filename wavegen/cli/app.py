@@ -4,54 +4,115 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
-from wavegen.cli.console import print_error, shorten_path
+from wavegen.cli.console import print_error, quiet, shorten_path
 from wavegen.errors import ParameterError, UsageError, WavegenError
 
+SHARED_OPTIONS = ("debug", "quiet")  # of the application, and of each command
+EXPECTED = {"valid integer": "expected a whole number", "valid number": "expected a number"}  # for the parser's words
+ClickError: type[Exception] = typer.BadParameter.mro()[2]  # base of the parser's errors, which typer does not export
 
-class Commands(TyperGroup):
-    """Turns errors into one line and an exit code."""
+
+class _Examples:
+    """Help that ends with the examples of the docstring's last paragraph: ``wavegen ... ; wavegen ...``."""
+
+    help: str | None
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (click's signature)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text((self.help or "").partition("\n\nwavegen ")[0])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        examples = (self.help or "").partition("\n\nwavegen ")[2]
+        with formatter.section("Examples"):
+            formatter.write("".join(f"  {line}\n" for line in f"wavegen {examples}".replace("\n", " ").split(" ; ")))
+
+
+class Commands(_Examples, TyperGroup):
+    """Prints errors; exit codes: 1 failed, 2 wrong call, 128 + N stopped by signal N."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        """Parse what stands before the command."""
+        try:
+            return super().make_context(*arguments, **settings)
+        except ClickError as error:
+            raise _reported(error) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; exit codes: 1 failed, 2 wrong call, 128 + N stopped by signal N."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
-        except WavegenError as error:
+        except (WavegenError, ClickError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                _drop_standard_output()
+                raise typer.Exit(0) from None
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            print_error(error.worded(as_option) if isinstance(error, ParameterError) else str(error))
-            raise typer.Exit(error.exit_code) from None
-        except BrokenPipeError:
-            _drop_standard_output()
-            raise typer.Exit(0) from None
-        except OSError as error:  # that nobody has put into words
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            print_error(f"{shorten_path(error.filename)}: {error.strerror}" if error.filename else str(error.strerror))
-            raise typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1) from None
+            raise _reported(error) from None
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
 
 
-class Command(TyperCommand):
-    """Refuses empty texts: what an unset variable of a shell becomes is no name of the folder one is in."""
+class Command(_Examples, TyperCommand):
+    """A command: takes the application's options too, groups its own in its help, and refuses empty texts."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the command's options, then those that the application has as well."""
+        shared = ctx.parent.command.params if ctx.parent else []
+        return [*super().get_params(ctx), *(each for each in shared if each.name in SHARED_OPTIONS)]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        for shared in SHARED_OPTIONS:
+            if ctx.params.pop(shared, False):
+                ctx.parent.params[shared] = True
         for parameter in self.params:
             value = ctx.params.get(parameter.name)
-            if "" in (value if isinstance(value, list | tuple) else [value]):
+            if "" in (value if isinstance(value, list | tuple) else [value]):  # an unset variable of a shell
                 name = max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.metavar
                 raise UsageError(f"{name}: expected a value, found an empty one")
-        return super().invoke(ctx)
+        with quiet() if ctx.parent and ctx.parent.params.get("quiet") else nullcontext():
+            return super().invoke(ctx)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options group by group."""
+        groups: dict[str, list[Any]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                is_option = parameter.param_type_name == "option"
+                group = (getattr(parameter, "rich_help_panel", None) or "Options") if is_option else "Arguments"
+                groups.setdefault(group, []).append(record)
+        for group in sorted(groups, key=lambda name: name == "Options"):  # what is in no group comes last
+            with formatter.section(group):
+                formatter.write_dl(groups[group])
+
+
+def _reported(error: Exception) -> typer.Exit:
+    """Print an error, and return what ends the application with its exit code."""
+    if isinstance(error, OSError):  # that nobody has put into words
+        text = str(error.strerror)
+        print_error(f"{shorten_path(error.filename)}: {text}" if error.filename else text)
+        return typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1)
+    if isinstance(error, WavegenError):
+        print_error(error.worded(as_option) if isinstance(error, ParameterError) else str(error))
+        return typer.Exit(error.exit_code)
+    message, ctx = error.format_message(), error.ctx  # type: ignore[attr-defined]
+    if parsed := re.fullmatch(r"Invalid value for '([^']*)'[^:]*: (.*)", message, re.DOTALL):
+        wanted = next((words for key, words in EXPECTED.items() if key in parsed[2]), parsed[2])
+        message = f"{parsed[1]}: {wanted}"
+    print_error(f"{message.rstrip('.')}; see {ctx.command_path} --help" if ctx else message)
+    return typer.Exit(2)
 
 
 def as_option(parameter: str, value: object) -> str:
@@ -67,7 +128,6 @@ def _drop_standard_output() -> None:
 
 app = typer.Typer(
     cls=Commands,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -80,9 +140,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def wavegen(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print errors and results only: no notices, no progress.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
@@ -91,4 +155,6 @@ def wavegen(
 
     wavegen generate demo ; wavegen train my_recordings/ ; wavegen generate runs/my_recordings -o new.wav
     """
-    del debug, version  # Commands.invoke and _print_version look at them
+    del debug, quiet, version  # Commands, Command and _print_version use them
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 def bench(
     source: Annotated[
-        str | None, typer.Argument(metavar="[RUN|CHECKPOINT]", help="Measure with this model's shape and weights.")
+        str | None, typer.Argument(metavar="[RUN|CHECKPOINT]", help="Model to measure with; else --config.")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.  [default: small]")] = None,
+    config: Annotated[str | None, typer.Option(help="Preset, or YAML file.  [default: small]")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine generates and trains."""
+    """Measure how fast this machine generates and trains.
+
+    wavegen bench ; wavegen bench runs/my_recordings --json
+    """
     from wavegen.api import load
     from wavegen.bench.rows import measure
     from wavegen.device import processor_name

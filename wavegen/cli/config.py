@@ -12,10 +12,13 @@ from wavegen.errors import UsageError
 
 
 def config(
-    preset: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="The preset to print.")] = None,
+    preset: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="Preset to print.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema, for editors.")] = False,
 ) -> None:
-    """List the presets, or print one to edit: wavegen config small > my.yaml."""
+    """List the presets, or print one to edit.
+
+    wavegen config ; wavegen config small > my.yaml
+    """
     from wavegen.config import json_schema, preset_summaries, preset_text
     from wavegen.report.tables import Table
 

@@ -6,7 +6,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -15,10 +17,26 @@ if TYPE_CHECKING:
     from wavegen.report.tables import Table
 
 
+_error_stream: TextIO | None = None  # while notices are discarded, where errors still go
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Discard what goes to standard error, except for errors."""
+    global _error_stream
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        _error_stream = sys.stderr
+        try:
+            with redirect_stderr(nowhere):
+                yield
+        finally:
+            _error_stream = None
+
+
 def print_error(text: str) -> None:
     """Print an error, line by line, to standard error."""
     for line in text.splitlines():
-        typer.echo(f"error: {line}", err=True)
+        typer.echo(f"error: {line}", file=_error_stream or sys.stderr)
 
 
 def print_notice(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wavegen.cli.console import data_progress, print_json, print_notice, print_tables, shorten_path
-from wavegen.cli.options import Device, Json, Source, given_options, refuse
+from wavegen.cli.options import OUTPUT, Device, Json, Source, given_options, refuse
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,51 +18,87 @@ if TYPE_CHECKING:
     from wavegen.report.tables import Table
 
 
+LIKELIHOOD, SAMPLES = "Likelihood and forecasts", "Sample statistics (--samples)"  # groups of options in --help
+
+
 def evaluate(
     context: typer.Context,
     source: Source,
     audio: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE]...", help="Audio or series to score, or folders of it; else what the run held out."
+            metavar="[FILE]...",
+            help="Audio or series to score, or folders of it.  [default: what the run held out]",
         ),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of all AUDIO; or a mix a=0.7,b=0.3.  [default: the folder]"),
+        typer.Option(
+            metavar="NAME",
+            help="Label of all files, or a mix such as a=0.7,b=0.3.  [default: the file's folder]",
+            rich_help_panel=LIKELIHOOD,
+        ),
     ] = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Only all clips together.")] = False,
+    summary: Annotated[
+        bool,
+        typer.Option("--summary", help="Print the figures of all clips together only.", rich_help_panel=LIKELIHOOD),
+    ] = False,
     test: Annotated[
-        bool, typer.Option("--test", help="Score the synthetic series that are neither trained on nor held out.")
+        bool,
+        typer.Option(
+            "--test",
+            help="Score the synthetic series that are neither trained on nor held out.",
+            rich_help_panel=LIKELIHOOD,
+        ),
     ] = False,
     samples: Annotated[
         bool,
         typer.Option(
             "--samples",
-            help="Compare how clips sound with the run's recordings: new clips, or the given AUDIO.",
+            help="Compare how clips sound with the run's recordings: new clips, or the given files.",
+            rich_help_panel=SAMPLES,
         ),
     ] = False,
-    clips: Annotated[int, typer.Option("--clips", help="New clips for --samples.", min=1, max=500)] = 16,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of each new clip for --samples.")] = 10.0,
+    clips: Annotated[
+        int, typer.Option("--clips", help="Number of new clips.", min=1, max=500, rich_help_panel=SAMPLES)
+    ] = 16,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Length of each new clip.", rich_help_panel=SAMPLES)
+    ] = 10.0,
     one_shot: Annotated[
-        bool, typer.Option("--one-shot", help="New clips for --samples end where their sound has faded.")
+        bool,
+        typer.Option("--one-shot", help="End each new clip where its sound has faded.", rich_help_panel=SAMPLES),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of the new clips for --samples.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the new clips.", rich_help_panel=SAMPLES)] = 0,
     plot: Annotated[
         str | None,
         typer.Option(
-            "--plot", metavar="FILE.png", help="Draw the spectrograms of ten clips for --samples, beside recordings."
+            "--plot",
+            metavar="FILE.png",
+            help="Draw the spectrograms of ten clips beside recordings.",
+            rich_help_panel=SAMPLES,
         ),
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
     csv: Annotated[
         str | None,
-        typer.Option("--csv", metavar="FILE.csv", help="Write a line for each clip; - for standard output."),
+        typer.Option(
+            "--csv",
+            metavar="FILE.csv",
+            help="Write a line for each clip; - for standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file of --csv or --plot.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --csv or --plot.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
-    """Score audio in bits/sample, or forecasts of series, beside trivial baselines fitted on the training split."""
+    """Score audio or series beside trivial baselines, which are fitted on the training split.
+
+    wavegen evaluate runs/my_recordings ; wavegen evaluate runs/my_recordings other.wav folder/ --csv scores.csv ;
+    wavegen evaluate runs/my_recordings --samples --plot beside.png
+    """
     from wavegen.api import load
     from wavegen.output_file import check_writable
 

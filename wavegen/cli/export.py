@@ -13,11 +13,20 @@ from wavegen.cli.options import Source
 
 def export(
     source: Source,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help=".safetensors, or .onnx: a step.")],
-    precision: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "float32",
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="File to write: .safetensors, or .onnx for one step of sampling."
+        ),
+    ],
+    precision: Annotated[str, typer.Option(help="Precision of the weights: float32 or bfloat16.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a model for use: averaged weights and configuration alone, or one step of sampling for ONNX."""
+    """Write a model for use: averaged weights alone, or an ONNX step.
+
+    wavegen export runs/my_recordings -o model.safetensors --precision bfloat16 ;
+    wavegen export runs/my_recordings -o step.onnx
+    """
     from wavegen.output_file import check_writable, write_output
     from wavegen.runs.checkpoint import load_checkpoint, save_checkpoint
     from wavegen.runs.export import for_use, goes_to_onnx

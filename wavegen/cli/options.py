@@ -11,19 +11,22 @@ from wavegen.errors import UsageError
 if TYPE_CHECKING:
     from wavegen.config import Config
 
-SOUND, CHOICE, CONDITIONING, MACHINE = "Sound", "Choice", "Conditioning", "Machine"  # groups of options in --help
+# Groups of options in --help.
+SOUND, CHOICE, CONDITIONING, OUTPUT, MACHINE = "Sound", "Choice", "Conditioning", "Output", "Machine"
+RUN, TRAINING = "Run", "Training"
 
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="RUN|CHECKPOINT", help="A run folder, a checkpoint, or the word demo: the model that wavegen ships."
+        metavar="RUN|CHECKPOINT", help="Run folder, checkpoint file, or demo: the model that wavegen ships."
     ),
 ]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key: model.residual_channels=64")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.", rich_help_panel=OUTPUT)]
 
 
 def given_options(context: typer.Context) -> set[str]:

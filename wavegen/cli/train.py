@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wavegen.cli.console import data_progress, ignore_text, print_error, print_notice, print_tables
-from wavegen.cli.options import Device, Overrides, load_settings
+from wavegen.cli.options import MACHINE, RUN, TRAINING, Device, Overrides, load_settings
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,29 +24,58 @@ def train(
     folder: Annotated[
         str | None, typer.Argument(metavar="DIR", help="Folder of recordings, or of series (.npy, .csv).")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="A YAML file or a preset's name.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Preset, or YAML file.  [default: small]", rich_help_panel=TRAINING)
+    ] = None,
     overrides: Overrides = None,
     run: Annotated[
         str | None,  # under torchrun --run is ambiguous: argparse takes it for the start of one of torchrun's options
-        typer.Option("--run", "--run-folder", metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]"),
+        typer.Option(
+            "--run", "--run-folder", metavar="DIR", help="Run folder.  [default: runs/NAME OF DIR]", rich_help_panel=RUN
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps; training.steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time for all of it, or with --resume time to add.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights and windows; training.seed.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps in all: training.steps.", rich_help_panel=TRAINING)
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Minutes to train, or with --resume to train further.", rich_help_panel=TRAINING),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Random seed of weights and windows: training.seed.", rich_help_panel=TRAINING),
+    ] = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run where it stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run from its last step.", rich_help_panel=RUN)
+    ] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Resume although configuration or recordings have changed.")
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Resume although the configuration or the recordings have changed.",
+            rich_help_panel=RUN,
+        ),
     ] = False,
     init_from: Annotated[
-        str | None, typer.Option(metavar="CHECKPOINT", help="Start from another run's weights (fine-tuning).")
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="Run or checkpoint to start from (fine-tuning).", rich_help_panel=RUN),
     ] = None,
     devices: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="Processes on this machine: one for each GPU, or part of the cores."),
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Processes on this machine: one for each GPU, or for a share of the cores.",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
 ) -> None:
-    """Train a model on a folder of recordings."""
+    """Train a model on a folder of recordings.
+
+    wavegen train my_recordings/ ; wavegen train my_recordings/ --minutes 30 --set model.residual_channels=64 ;
+    wavegen train --run runs/my_recordings --resume
+    """
     from wavegen.training.process_group import (
         PARENT_KEY,
         own_command,

@@ -25,8 +25,6 @@ def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
     """
     if count > 1 and output == "-":
         raise UsageError("--count: standard output takes one clip; give -o FILE, or --count 1")
-    if count > MOST_CLIPS:
-        raise UsageError(f"--count: expected at most {MOST_CLIPS}, found {count}; call it again with another --seed")
     paths = _numbered(output, count)
     for name in paths:
         AudioWriter(name, rate_hz=1, overwrite=overwrite)  # looks at the target, and makes nothing yet
@@ -41,6 +39,8 @@ def free_output(output: str, count: int) -> str:
 
 
 def _numbered(output: str, count: int) -> list[str]:
+    if count > MOST_CLIPS:
+        raise UsageError(f"--count: expected at most {MOST_CLIPS}, found {count}; call it again with another --seed")
     path, digits = Path(output), len(str(count))
     if count <= 1 or not path.name:
         return [output]

@@ -1,0 +1,76 @@
+"""What all commands have in common: help, quiet, tracebacks, the style of errors."""
+
+import shlex
+
+import pytest
+import typer
+
+from command_line import wavegen
+from wavegen.cli import app
+
+GROUP = typer.main.get_command(app)
+
+
+def test_without_arguments_it_shows_its_help():
+    assert wavegen().stdout == wavegen("--help").stdout
+    assert wavegen().stdout.startswith("Usage: wavegen")
+
+
+@pytest.mark.parametrize("name", GROUP.commands)
+def test_help_ends_with_examples_that_parse(name):
+    examples = wavegen(name, "--help").stdout.partition("\nExamples:\n")[2].splitlines()
+    assert len(examples) >= 2
+    for example in examples:
+        program, command, *arguments = shlex.split(example.partition(" > ")[0])
+        assert (program, command) == ("wavegen", name)
+        GROUP.commands[name].make_context(name, arguments, parent=GROUP.make_context("wavegen", [name]))
+
+
+@pytest.mark.parametrize("name", GROUP.commands)
+def test_no_line_of_a_help_is_too_wide(name):
+    lines = wavegen(name, "--help").stdout.partition("\nExamples:\n")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_quiet_leaves_results_and_errors(before, tmp_path):
+    def call(*words, **options):
+        return wavegen(*(["-q", *words] if before else [*words, "-q"]), **options)
+
+    done = call("generate", "demo", "--seconds", "0.01", "-o", tmp_path / "new.wav")
+    assert (done.stdout, done.stderr) == ("", "")
+    assert (tmp_path / "new.wav").exists()
+    assert "small" in call("config").stdout
+    assert call("inspect", "nowhere", exit_code=2).stderr.startswith("error: nowhere: ")
+    assert "seed: " in wavegen("generate", "demo", "--seconds", "0.01", "-o", tmp_path / "again.wav").stderr
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "inspect", "nowhere"], ["inspect", "nowhere", "--debug"]], ids=str)
+def test_debug_shows_the_traceback_wherever_it_stands(arguments):
+    assert "Traceback" in wavegen(*arguments, exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--nothing"], "error: No such option: --nothing; see wavegen --help\n"),
+        (["fly"], "error: No such command 'fly'; see wavegen --help\n"),
+        (["evaluate"], "error: Missing argument 'RUN|CHECKPOINT'; see wavegen evaluate --help\n"),
+        (
+            ["generate", "demo", "--count", "two"],
+            "error: --count: expected a whole number; see wavegen generate --help\n",
+        ),
+        (
+            ["generate", "demo", "--count", "1" * 20],
+            f"error: --count: expected at most 500, found {'1' * 20}; call it again with another --seed\n",
+        ),
+        (
+            ["generate", "demo", "--engine", "torch", "--threads", "2"],
+            "error: --threads: the torch engine runs on one thread; give --engine numba\n",
+        ),
+    ],
+    ids=str,
+)
+def test_errors_of_parsing_are_one_line_as_all_others(arguments, error, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert wavegen(*arguments, exit_code=2).stderr.endswith(error)
