@@ -8,7 +8,7 @@ import torch
 
 from wavegen.errors import UsageError
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 
 every_mixture = pytest.mark.parametrize("mixture", [LogisticMixture, GaussianMixture])
 

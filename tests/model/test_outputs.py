@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from wavegen.errors import UsageError
-from wavegen.model.outputs import Softmax
-from wavegen.model.truncation import Truncation
-from wavegen.sampling.uniforms import uniforms
+from wavegen.model.outputs import Softmax, Truncation
+from wavegen.sampling.sampler import uniforms
 
 TRUNCATIONS = [
     Truncation(),

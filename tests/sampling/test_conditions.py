@@ -11,12 +11,11 @@ from wavegen.data.conditioning import ClipCondition
 from wavegen.model.conditioning import Condition
 from wavegen.model.mixtures import GaussianMixture, LogisticMixture
 from wavegen.model.network import load_weights
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import ENGINES, ahead, build_engine
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.sampling.engines.torch_queue import TorchQueueEngine
-from wavegen.sampling.sampler import Request, Sampler
-from wavegen.sampling.uniforms import uniforms
+from wavegen.sampling.sampler import Request, Sampler, uniforms
 
 TOLERANCE = 1e-4
 KINDS = {

@@ -6,10 +6,10 @@ import torch
 
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.torch_queue import TorchQueueEngine
-from wavegen.sampling.uniforms import uniforms
+from wavegen.sampling.sampler import uniforms
 
 TOLERANCE = 1e-4  # of logits, in float32
 SILENCE = 8

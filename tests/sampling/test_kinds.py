@@ -8,10 +8,9 @@ from wavegen.audio.quantize import Quantizer
 from wavegen.config import parse_config
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import build_engine, choose_engine
-from wavegen.sampling.sampler import Request, Sampler
-from wavegen.sampling.uniforms import uniforms
+from wavegen.sampling.sampler import Request, Sampler, uniforms
 
 QUANTIZER = Quantizer("mu_law", 16)
 LAYERS = """

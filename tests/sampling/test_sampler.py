@@ -6,10 +6,9 @@ import torch
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.errors import ModelError
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
-from wavegen.sampling.sampler import Request, Sampler
-from wavegen.sampling.uniforms import uniforms
+from wavegen.sampling.sampler import Request, Sampler, uniforms
 
 QUANTIZER = Quantizer("mu_law", 16)
 

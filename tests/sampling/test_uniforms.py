@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from wavegen.sampling.uniforms import uniforms
+from wavegen.sampling.sampler import uniforms
 
 STARTS = [0, 1, 2, 3, 4, 1601, 2**32 - 2, 2**32 + 5, 2**53 + 1, 2**64 - 3, 2**66 - 3, 2**70 + 1]
 

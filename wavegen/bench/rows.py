@@ -16,7 +16,7 @@ from wavegen.config import Config
 from wavegen.device import available_cores
 from wavegen.model.building import build_model
 from wavegen.model.network import Network
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.engines.packing import Precision
 from wavegen.training.audio_task import noise_condition

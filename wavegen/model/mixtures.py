@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wavegen.errors import ParameterError
-from wavegen.model.outputs import OutputKind, at_least_float32
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import OutputKind, Truncation, at_least_float32
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

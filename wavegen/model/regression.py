@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from wavegen.errors import UsageError
-from wavegen.model.outputs import OutputKind
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import OutputKind, Truncation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

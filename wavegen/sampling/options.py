@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wavegen.audio.mel import Frames
 from wavegen.audio.quantize import Floats
 from wavegen.errors import ParameterError, UsageError
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 
 Label = str | Mapping[str, float]  # a name, "NAME=WEIGHT,NAME=WEIGHT", or weights by name
 

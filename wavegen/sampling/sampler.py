@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.data.conditioning import ClipCondition
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines.engine import ClassArray, Engine
-from wavegen.sampling.uniforms import uniforms
 
 CHUNK_SAMPLES = 1600  # a tenth of a second at 16 kHz: what Ctrl-C waits for, and how often progress moves
+WORDS_PER_BLOCK = 4  # Philox4x64 gives four 64-bit numbers for each value of its counter
 
 
 @dataclass(frozen=True)
@@ -84,3 +84,28 @@ class Sampler:
         padding = self.engine.padding(self.quantizer.silence)
         silence = np.full(self.engine.receptive_field, padding, dtype=np.int64)
         return silence if request.prime is None else np.concatenate([silence, request.prime.astype(np.int64)])
+
+
+def uniforms(seed: int, clip: int, start: int, stop: int) -> npt.NDArray[np.float64]:
+    """Return the uniform numbers that draw samples start .. stop - 1 of one clip, in whatever order they are asked for.
+
+    Philox4x64-10 (Salmon et al., 2011) with the key (seed, clip): number t is word t mod 4 of the block with the
+    counter t div 4, its upper 53 bits scaled to [0, 1).
+
+    Args:
+        seed: 0 or more, below 2^64.
+        clip: which of the clips made together, from 0.
+        start: the first sample, counted from the first generated one.
+        stop: one past the last sample.
+
+    Returns:
+        (stop - start,) float64 in [0, 1).
+    """
+    first_block = start // WORDS_PER_BLOCK
+    # NumPy's Philox counts up before its first block, so block n stands behind the counter n - 1 (mod 2^256).
+    counter = (first_block - 1) % (1 << 256)
+    words = [(counter >> shift) & 0xFFFFFFFFFFFFFFFF for shift in (0, 64, 128, 192)]
+    generator = np.random.Philox(key=np.array([seed, clip], dtype=np.uint64), counter=np.array(words, dtype=np.uint64))
+    skipped = start - first_block * WORDS_PER_BLOCK
+    raw = generator.random_raw(skipped + stop - start)[skipped:]
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import ModelError
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 
 ClassArray = npt.NDArray[np.int64]
 

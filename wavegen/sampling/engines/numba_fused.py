@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.data.conditioning import ClipCondition
-from wavegen.model.outputs import Distribution, Softmax
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Distribution, Softmax, Truncation
 from wavegen.sampling.engines.ahead import Piece, RowsAhead
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run

@@ -13,7 +13,7 @@ from wavegen.data.conditioning import ClipCondition
 from wavegen.device import torch_threads
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import Network
-from wavegen.model.truncation import Truncation
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 
 
