@@ -156,7 +156,7 @@ def test_engines_draw_the_same_audio_from_a_mixture(random_model, distribution, 
 def test_a_mixtures_classes_are_not_ranked_by_any_engine(random_model, name):
     model = random_model(distribution=LogisticMixture(16, 3))
     past = past_of(random_classes((1, 0), seed=20), model.receptive_field)
-    with pytest.raises(UsageError, match=r"^--top-k: not with this model, whose output is a logistic mixture"):
+    with pytest.raises(UsageError, match=r"^top_k: not with this model, whose output is a logistic mixture"):
         draw(name, model, past, np.full((1, 5), 0.5), Truncation(top_k=3))
 
 
