@@ -124,6 +124,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "metrics": checkpoint.metrics,
     }
     text = json.dumps(document)
+    # the hash covers the metadata and every tensor: a flipped bit anywhere is found at loading
     content = _serialized(tensors, {"wavegen": text, "sha256": _content_hash(text, tensors)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,6 +215,7 @@ def _serialized(tensors: Arrays, metadata: dict[str, str]) -> bytes:
     """Return the bytes of a safetensors file."""
     from safetensors.numpy import save
 
+    # safetensors' writer for NumPy knows no bfloat16: write 16-bit integers, then correct the header
     narrow = [name for name, array in tensors.items() if array.dtype == BFLOAT16]
     content = save({**tensors, **{name: tensors[name].view("<u2") for name in narrow}}, metadata)
     return _renamed(content, narrow, "BF16") if narrow else content
@@ -229,6 +231,7 @@ def _with_bfloat16(path: Path, narrow: list[str]) -> Arrays:
 
 def _renamed(content: bytes, names: list[str], dtype: str) -> bytes:
     """Return a safetensors file whose header calls some tensors' type by another name, of the same width."""
+    # a file is: 8 bytes with the header's length, the header in JSON padded to 8 bytes, the tensors' bytes
     begin = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:begin])
     for name in names:

@@ -63,6 +63,7 @@ class AudioTask:
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
         """Return a batch of random classes under a random condition."""
+        # (B, field - 1 + T) inputs, (B, T) targets
         rng = np.random.default_rng(0)
         n_inputs = network.receptive_field - 1 + window_targets
         inputs = rng.integers(network.classes, size=(n_windows, n_inputs))
@@ -151,6 +152,7 @@ class AudioTask:
     def _profile_of(self, clips: Sequence[Clip]) -> RecordingProfile | None:
         rate = self.sample_rate_hz
         classes = first_samples(by_content(clips), round(MOST_SECONDS * rate))
+        # decoded classes and not the recordings: what a model that learnt everything could sound like
         return RecordingProfile.of([self.quantizer.decode(clip) for clip in classes], rate)
 
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:

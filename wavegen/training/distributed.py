@@ -87,6 +87,7 @@ class Group:
 
     def share(self, n: int) -> range:
         """Return this process's part of n items in order; the parts' sizes differ by one at most."""
+        # the first `more` ranks take one item more than the others
         each, more = divmod(n, self.size)
         first = self.rank * each + min(self.rank, more)
         return range(first, first + each + (self.rank < more))
@@ -143,6 +144,7 @@ class Group:
         Raises:
             ProcessDied: a process does not respond.
         """
+        # Python's sum over a list, not an all-reduce: float64, and in the same order on every rank and in every run
         return sum(self.gather(number))
 
     def all_reduce_gradients(self, loss: float, gradients: list[Tensor]) -> tuple[float, list[Tensor]]:
@@ -177,6 +179,7 @@ class Group:
             result = work()
         except WavegenError as caught:
             error = caught
+        # Every rank comes here, failed or not: one that left early would keep the others waiting until their timeout.
         codes = self.gather(None if error is None else error.exit_code)
         first = next((rank for rank, code in enumerate(codes) if code is not None), None)
         if first is None:
@@ -208,6 +211,7 @@ class Group:
         Raises:
             UsageError: one has another; names it.
         """
+        # a digest: a manifest of many clips is megabytes, which every rank would send to every other
         digest = hashlib.sha256(value.encode()).hexdigest()
         everyone = self.gather((digest, socket.gethostname()))
         for rank, (other, host) in enumerate(everyone):
@@ -221,6 +225,7 @@ class Group:
             return
         from torch import distributed
 
+        # the timeout of a group is set when it is made: a second group over the same processes
         with explain_distributed_errors():
             channel = distributed.new_group(timeout=timedelta(seconds=seconds))
         assert isinstance(channel, distributed.ProcessGroup)  # this process is in it
@@ -236,7 +241,7 @@ def explain_distributed_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error):  # CUDA raises it asynchronously, perhaps here; it is this process's own
             raise
         raise ProcessDied(
             f"another process of this training is gone or does not respond: {reason_of(error)}"

@@ -48,6 +48,7 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
         raise ModelError(f"{name}: expected a {kind} to start from, as model.kind says, found a {other}")
     own = _pieces({key: np.broadcast_to(0, shape) for key, shape in parameter_shapes(config).items()}, config)
     theirs = _pieces(_match_weight_norm(source, config), source.config)
+    # a piece that only one of the two has is no misfit: it is new, or it is not used
     misfits = [
         f"'{piece}': expected the shape {own[piece].shape}, found {theirs[piece].shape}"
         for piece in own
@@ -85,16 +86,18 @@ def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
     pieces, theirs = _pieces(own, config), _pieces(_match_weight_norm(source, config), source.config)
     taken = {piece: theirs.get(piece, array) for piece, array in pieces.items()}
     if LABELS in pieces and LABELS in theirs:
+        # (labels, C): a row belongs to a label by its name, wherever it stands in either table
         known = dict(zip(build_conditioner(source.config).labels, theirs[LABELS], strict=True))
         labels = zip(build_conditioner(config).labels, pieces[LABELS], strict=True)
         taken[LABELS] = np.stack([known.get(label, row) for label, row in labels])
-    if PROJECTION in own:
+    if PROJECTION in own:  # (L 2G, label channels + mel bands) again, the columns in the new network's order
         taken[PROJECTION] = np.concatenate([taken.pop(_columns(kind)) for kind in condition_columns(config)], axis=1)
     return taken
 
 
 def _match_weight_norm(source: Checkpoint, config: Config) -> Arrays:
     """Return a network's averaged weights, as directions and gains where the new network has these."""
+    # w = g v / |v| first, then v = w and g = |w|: the same function, in whichever of the two forms is wanted
     plain = fold_weight_norm(source.average)
     return with_gains(plain, parameter_shapes(config)) if config.model.weight_norm else plain
 

@@ -128,6 +128,7 @@ def process_group(device_name: str, environment: Mapping[str, str] = os.environ)
         # with GPUs of its own for each process (srun --gpus-per-task), each counts from 0
         everyone = peers.gather((socket.gethostname(), environment.get("CUDA_VISIBLE_DEVICES")))
         here = [rank for rank, (host, _) in enumerate(everyone) if host == everyone[own.rank][0]]
+        # counted here, because SLURM sets no LOCAL_RANK
         local_rank = here.index(own.rank)
         index = local_rank if len({everyone[rank] for rank in here}) == 1 else 0
         group = Group(own.rank, own.size, local_rank, len(here), restart_count=own.restart_count, store=store)

@@ -35,6 +35,7 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
+        # Python allows handlers in the main thread only; elsewhere (a notebook's worker) signals act as before
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._on_signal)
@@ -66,4 +67,5 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
         self.signal_number = number
+        # from now on Ctrl-C does what it did before: whoever presses it twice does not want to wait
         signal.signal(signal.SIGINT, self._previous.get(signal.SIGINT, signal.default_int_handler))

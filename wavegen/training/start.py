@@ -81,6 +81,7 @@ def start_run(
         run.check_new()
         return None if init_from is None else load_checkpoint(find_checkpoint(init_from))
 
+    # before the recordings are decoded, which may take an hour
     source = group.all_or_none(lambda: look() if group.is_main else None)
     corpus = _read_corpus(config, group, progress)
 
@@ -146,6 +147,7 @@ def resume_run(
         run.prepare(plan.config.to_yaml(), checkpoint.step)
         return plan
 
+    # the run folder is changed last, when nothing can be refused any more
     plan = group.on_main(plan_rest)
     trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group, observers)
     trainer.restore(checkpoint)
@@ -164,6 +166,7 @@ def _read_corpus(config: Config, group: Group, progress: DataProgress | None) ->
 def _build_trainer(
     plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group, observers: Sequence[Observer]
 ) -> Trainer:
+    # until here a rank may wait for another that decodes; from here on all work in step
     group.mark_started()
     group.set_timeout(plan.config.training.timeout_seconds)
     model = build_model(plan.config)
@@ -173,6 +176,7 @@ def _build_trainer(
 
 def _first_weights(config: Config, source: Checkpoint | None) -> Arrays:
     """Draw a network's first weights from the seed, and replace what another network has."""
+    # rank 0 draws and broadcasts: other versions of torch could draw other weights from the same seed
     torch.manual_seed(config.training.seed)
     own = {name: parameter.detach().numpy() for name, parameter in build_model(config).named_parameters()}
     return own if source is None else weights_from(source, own, config)

@@ -145,6 +145,7 @@ class Trainer:
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         limit = settings.gradient_clip if settings.gradient_clip is not None else math.inf
+        # g <- g min(1, limit / |g|), over all parameters together
         norm = clip_gradients(self.model.parameters(), limit)
         figure = loss * self.task.loss_scale
         finite = math.isfinite(figure) and math.isfinite(norm)
@@ -153,6 +154,7 @@ class Trainer:
             progress.updates += 1
             progress.targets += n_targets
             progress.precision_costs = {}  # they were those of other weights
+            # counted in updates, not in steps: a skipped step does not age the average
             update_ema(self.average, self.model, settings.ema_decay, progress.updates)
         progress.step += 1
         progress.seconds += time.perf_counter() - began
@@ -186,6 +188,7 @@ class Trainer:
         }
         self._write_metrics(entry)
         self._notify(lambda observer: observer.on_step(entry))
+        # every rank has the same loss, so all of them count the same
         self._non_finite_streak = 0 if finite else self._non_finite_streak + 1
         if self._non_finite_streak >= LARGEST_NON_FINITE_STREAK:
             if not self.group.is_main:
@@ -203,6 +206,7 @@ class Trainer:
         if step == 0:
             return
         validate = (step % settings.validate_every == 0 or last) and bool(self.corpus.validation)
+        # what was done at this step before an interruption is known by its traces: the entry, the file
         if validate and self.progress.validation.get("step") != step:
             self._validate(last)
         auditions = settings.audition_every
@@ -246,6 +250,7 @@ class Trainer:
         best = self.group.broadcast(best)
         if best is None:
             return
+        # all ranks score it together, so that the figure is the one that a single process would get
         network = deepcopy(self.average)
         load_weights(network, best.average)
         figure = self.validator.figure(network, clips)
@@ -331,6 +336,7 @@ class Trainer:
         Raises:
             CheckpointError: its tensors do not fit the model.
         """
+        # Weights, average, moments and counters are all there is: windows, masks and auditions follow from the seed.
         load_weights(self.model, checkpoint.weights)
         load_weights(self.average, checkpoint.average)
         self.progress = Progress(**{**checkpoint.metrics, "processes": self.group.size})

@@ -74,6 +74,7 @@ class Validator:
         Raises:
             Interrupted: a process was asked to stop.
         """
+        # clip i goes to rank i mod size: clips in order of content, long and short ones spread over the ranks
         own = clips[self.group.rank :: self.group.size]
         total, done = sum(map(self.task.n_predictions, own)), 0
 
@@ -91,7 +92,7 @@ class Validator:
         for rank, theirs in enumerate(self.group.gather(costs)):
             if theirs is None:
                 raise Interrupted(self.stop_request.signal_number or signal.SIGTERM)
-            by_clip[rank :: self.group.size] = theirs
+            by_clip[rank :: self.group.size] = theirs  # the inverse of the split above
         return sum(by_clip) / sum(map(self.task.n_predictions, clips))
 
     def precision_costs(self, network: Network, clips: Sequence[Any], figure: float) -> dict[str, float]:
