@@ -70,7 +70,9 @@ SMALLER_PYTHON = [
     ("range(16000)", "range(20)"),
 ]
 GIVEN = {  # what a block of Python takes as known, by a piece of it
-    "model.forecast(series": "import wavegen; series = wavegen.load('runs/waves').series.held_out_series()[0].values",
+    "model.forecast(series": (
+        "import wavegen; series = wavegen.load('runs/waves').forecaster.held_out_series()[0].values"
+    ),
     "model.mel_spectrogram": "import wavegen; model = wavegen.load('runs/vocoder')",
 }
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from wavegen.evaluation.clips import ClipLoader
     from wavegen.model.network import Network
     from wavegen.sampling.sampler import Request, Sampler
-    from wavegen.series.forecaster import Forecaster
+    from wavegen.series.forecast import Forecaster
     from wavegen.training.progress import Observer
 
 __all__ = ["Label", "SamplingOptions", "TrainedModel", "load", "train"]
@@ -85,7 +85,7 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         """Return kind, rate, labels and training of the model on a line."""
-        kind = "series" if self.is_series else f"{self.sample_rate_hz:,} Hz"
+        kind = "series" if self.config.rate_hz is None else f"{self.sample_rate_hz:,} Hz"
         labels = f", {len(self.labels)} labels" if self.labels else ""
         bits = "" if self.held_out_bits is None else f", {self.held_out_bits:.3f} bits/sample held out"
         return f"<TrainedModel {self.config.model.kind}, {kind}{labels}, {self.checkpoint.step:,} steps{bits}>"
@@ -202,7 +202,7 @@ class TrainedModel:
         candidates: int = 1,
         notice: Callable[[str], None] | None = None,
     ) -> tuple[Sampler, Request]:
-        self.check_kind(False, "generate")
+        self.check_sound("generate")
         return self.generator.prepare(seconds, SamplingOptions.from_keywords(options), candidates, notice)
 
     @cached_property
@@ -235,7 +235,7 @@ class TrainedModel:
         Raises:
             UsageError: it is not one clip of one sample or more, or the model has no such label.
         """
-        self.check_kind(False, "score")
+        self.check_sound("score")
         classes = self.quantizer.encode(as_mono(waveform))
         weights = {} if label is None else self.generator.label_weights(label)
         condition = self.conditioner.of_clip(classes, weights)
@@ -259,7 +259,7 @@ class TrainedModel:
             waveform: (T,) at the model's rate.
             label: compare it with the recordings of this label.
         """
-        self.check_kind(False, "faults")
+        self.check_sound("faults")
         verdict = self._verdict(1, [label])
         verdict.update(as_mono(waveform)[None])
         return verdict.faults()
@@ -280,7 +280,7 @@ class TrainedModel:
 
     def undertrained_warning(self) -> str | None:
         """Return a sentence on why nothing good can be expected of this model, if so."""
-        if self.is_series:
+        if self.forecaster is not None:
             return None  # evaluate compares its forecasts
         bits, step = self.held_out_bits, self.checkpoint.step
         baselines = (self.checkpoint.metrics.get("validation") or {}).get("baselines", {})
@@ -385,31 +385,26 @@ class TrainedModel:
         """What loads the clips to score, from files or the training's folder."""
         from wavegen.evaluation.clips import ClipLoader
 
-        self.check_kind(False, "clips")
+        self.check_sound("clips")
         return ClipLoader(self.preparation, self.quantizer, self.conditioner, self.training_clips)
 
-    @property
-    def is_series(self) -> bool:
-        """Whether it is a model of series of numbers, and not of sound."""
-        return self.config.is_series
+    @cached_property
+    def forecaster(self) -> Forecaster | None:
+        """What forecasts and scores series; None for a model of sound."""
+        if self.config.rate_hz is not None:
+            return None
+        from wavegen.series.forecast import Forecaster
 
-    def check_kind(self, wants_series: bool, call: str) -> None:
-        """Make sure that the model is of the kind that a call is for.
+        return Forecaster(self.config, self.network, self.training_clips)
+
+    def check_sound(self, call: str) -> None:
+        """Make sure that this is a model of sound.
 
         Raises:
-            UsageError: it is of the other one.
+            UsageError: it is a model of series; the message begins with ``call``.
         """
-        if self.is_series != wants_series:
-            kinds = ("a model of sound", "a model of series of numbers")
-            raise UsageError(f"{call}: expected {kinds[wants_series]}, found {kinds[self.is_series]}")
-
-    @cached_property
-    def series(self) -> Forecaster:
-        """What forecasts and scores series."""
-        from wavegen.series.forecaster import Forecaster
-
-        self.check_kind(True, "forecast")
-        return Forecaster(self.config, self.network, self.training_clips)
+        if self.forecaster is not None:
+            raise UsageError(f"{call}: expected a model of sound, found a model of series of numbers")
 
     def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
         """Forecast the next values of series.
@@ -424,7 +419,9 @@ class TrainedModel:
         Raises:
             UsageError: the series or the steps are not what is expected, or the model is one of sound.
         """
-        return self.series.forecast(series, steps)
+        if self.forecaster is None:
+            raise UsageError("forecast: expected a model of series of numbers, found a model of sound")
+        return self.forecaster.forecast(series, steps)
 
 
 def load(path: str | Path, device: str = "auto") -> TrainedModel:

@@ -103,6 +103,6 @@ def test_the_textbooks_model_trains_and_forecasts_without_a_folder(tmp_path):
     config = wavegen.load_config("book-simple", ["training.steps=20"])
     assert wavegen.load_config("book-simple").training.steps == -(-10 * 7000 // 32)
     model = wavegen.train(config=config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
-    (first, *_) = model.series.held_out_series()
+    (first, *_) = model.forecaster.held_out_series()
     assert model.forecast(first.values).shape == (10,)
     assert not (tmp_path / "run" / "auditions").exists()

@@ -72,9 +72,9 @@ def test_it_learns_and_says_so_in_the_datas_own_units(kind, error, sines, tmp_pa
     assert len(train) == 200
     assert np.mean(train[-20:]) < 0.5 * np.mean(train[:5])
     model = wavegen.load(tmp_path / "run", "cpu")
-    series = model.series.held_out_series()
-    linear = model.series.fit_linear_forecast(print)
-    scores = score_series(series, model.series.score_series(series), linear, 2, error)
+    series = model.forecaster.held_out_series()
+    linear = model.forecaster.fit_linear_forecast(print)
+    scores = score_series(series, model.forecaster.score_series(series), linear, 2, error)
     everything = all_series(scores)
     last = training.progress.validation
     assert min(figures(tmp_path / "run", "validation_loss")) == pytest.approx(everything.errors.mean, rel=1e-5)
@@ -196,17 +196,13 @@ def test_a_model_of_series_makes_no_sound(sines, tmp_path):
 
 def test_a_model_of_sound_forecasts_nothing():
     model = wavegen.load("demo", device="cpu")
-    calls = [
-        lambda: model.forecast(np.zeros(10)),
-        lambda: model.series,
-    ]
-    for call in calls:
-        with pytest.raises(UsageError, match="expected a model of series of numbers, found a model of sound"):
-            call()
+    assert model.forecaster is None
+    with pytest.raises(UsageError, match="expected a model of series of numbers, found a model of sound"):
+        model.forecast(np.zeros(10))
 
 
 def test_minutes_of_made_up_series_need_no_folder(tmp_path):
     config = load_config("book-simple", ["training.steps=2", "series.points=12", "output.horizon=1"])
     model = wavegen.train(config=config, run=tmp_path / "run", device="cpu")
-    assert len(model.series.held_out_series()) == 2000
-    assert len(model.series.series_to_score([], True, print)) == 1000
+    assert len(model.forecaster.held_out_series()) == 2000
+    assert len(model.forecaster.series_to_score([], True, print)) == 1000

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wavegen.api import TrainedModel
     from wavegen.report.score_files import Document, Row
     from wavegen.report.tables import Table
+    from wavegen.series.forecast import Forecaster
 
 
 LIKELIHOOD, SAMPLES = "Likelihood and forecasts", "Sample statistics (--samples)"  # groups of options in --help
@@ -109,7 +110,7 @@ def evaluate(
     trained, paths = load(source, device), [Path(path) for path in audio or []]
     given = given_options(context)
     if samples:
-        trained.check_kind(False, "--samples")
+        trained.check_sound("--samples")
         refuse(given & {"label", "summary", "test", "csv"}, set(), "--samples")
         if plot is not None:
             check_writable(Path(plot), overwrite, ending=".png")
@@ -119,10 +120,10 @@ def evaluate(
         _evaluate_samples(trained, paths, clips, seconds, seed, one_shot, as_json, target)
         return
     refuse(given & {"clips", "seconds", "seed", "one_shot", "plot"}, set(), "bits/sample, only with --samples")
-    if trained.is_series:
+    if trained.forecaster is not None:
         allowed = {"source", "audio", "summary", "test", "device", "as_json", "csv", "overwrite"}
         refuse(given, allowed, "a model of series")
-        document, tables, rows = _series_scores(trained, paths, test, summary)
+        document, tables, rows = _series_scores(trained.forecaster, paths, test, summary)
     else:
         refuse(given & {"test"}, set(), "a model of sound")
         document, tables, rows = _sound_scores(trained, paths, label, summary)
@@ -203,7 +204,7 @@ def _sound_scores(
 
 
 def _series_scores(
-    trained: TrainedModel, paths: Sequence[Path], test: bool, summary: bool
+    forecaster: Forecaster, paths: Sequence[Path], test: bool, summary: bool
 ) -> tuple[Document, list[Table], list[Row]]:
     """Score series: the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
@@ -212,12 +213,12 @@ def _series_scores(
     from wavegen.report.scores import series_tables
     from wavegen.series.scores import score_series
 
-    series = trained.series.series_to_score(paths, test, print_notice)
-    linear = trained.series.fit_linear_forecast(print_notice)
+    series = forecaster.series_to_score(paths, test, print_notice)
+    linear = forecaster.fit_linear_forecast(print_notice)
     with ProgressBar("scoring", None, unit="position") as bar:
-        errors = trained.series.score_series(series, lambda n: bar.move_to(bar.count + n))
-    scores = score_series(series, errors, linear, trained.config.output.horizon, trained.config.output.error)
-    loss_unit = loss_unit_of(trained.config)
+        errors = forecaster.score_series(series, lambda n: bar.move_to(bar.count + n))
+    scores = score_series(series, errors, linear, forecaster.config.output.horizon, forecaster.config.output.error)
+    loss_unit = loss_unit_of(forecaster.config)
     return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
 
 

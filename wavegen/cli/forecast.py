@@ -10,6 +10,7 @@ import typer
 
 from wavegen.cli.console import print_notice
 from wavegen.cli.options import Device, Source
+from wavegen.errors import UsageError
 from wavegen.text import pluralize, printable
 
 
@@ -42,11 +43,12 @@ def forecast(
 
     check_output(output, overwrite)
     trained = load(source, device)
-    trained.check_kind(True, "forecast")
+    if (forecaster := trained.forecaster) is None:
+        raise UsageError("forecast: expected a model of series of numbers, found a model of sound")
     known = read_series(Path(series))
     if known.left_out:
         print_notice(f"{printable(series)}: columns without numbers are left out: {', '.join(known.left_out)}")
-    forecasts = {name: trained.forecast(values, steps) for name, values in known.series.items()}
+    forecasts = {name: forecaster.forecast(values, steps) for name, values in known.series.items()}
     write_series(output, forecasts, sys.stdout)
     where = "standard output" if output == "-" else printable(output)
     n_values = len(next(iter(forecasts.values())))

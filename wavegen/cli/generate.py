@@ -140,7 +140,7 @@ def generate(
 
     given = given_options(context)
     model = load(source, device)
-    if model.is_series:
+    if model.forecaster is not None:
         _refuse_series(source, prime, output if "output" in given else None, steps)
     if steps is not None:
         raise UsageError("--steps: only wavegen forecast has it; give --seconds for sound")
