@@ -271,6 +271,7 @@ class RawScalar(nn.Module):
         """Map (N,) classes or values to (N, 1)."""
         if not self.classes:
             return classes[:, None]
+        # (N,) classes -> (N, 1) in [-1, 1]
         return ((2 * classes - (self.classes - 1)) / (self.classes - 1))[:, None]
 
 

@@ -110,6 +110,7 @@ class Mixture(ABC):
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, means and log-scales, (..., components) each."""
+        # (..., 3 components) -> three of (..., components)
         logits, means, log_scales = parameters.chunk(3, dim=-1)
         return logits, means * MEAN_UNIT, log_scales.clamp(*self.scale_limits)
 

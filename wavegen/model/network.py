@@ -189,6 +189,7 @@ class Network(nn.Module, ABC):
         Returns:
             (B, T, n_parameters), in the first stretch (B, T - receptive_field + 1, n_parameters); and the state.
         """
+        # (B, receptive_field - 1) + (B, T): as many predictions as new inputs
         seen = inputs if state is None else torch.cat([state[0], inputs], dim=1)
         return self(seen), (seen[:, seen.shape[1] - (self.receptive_field - 1) :],)
 

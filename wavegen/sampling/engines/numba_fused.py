@@ -108,6 +108,7 @@ class NumbaFusedEngine:
         self, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
     ) -> tuple[ClassArray, Float32]:
         """Take all streams through as many samples as there are uniform numbers, as far as one table goes at a time."""
+        # a table of gate biases covers some samples: the kernel is called for each, and the parts are joined along time
         n, results, done = uniforms.shape[1], [], 0
         nothing = [Piece(n, NOTHING_ADDED, np.zeros(n, np.int64))]
         for piece in nothing if self.ahead is None else self.ahead.pieces(self.n_made, n):
@@ -125,6 +126,7 @@ class NumbaFusedEngine:
     ) -> tuple[ClassArray, Float32]:
         # (S, n) -> (S of each part, n)
         ends = np.cumsum([len(group.last) for group in self.groups])[:-1]
+        # (S, n) -> one (S of a thread, n) for each group
         numbers = np.split(uniforms, ends)
         takes = np.split(forced, ends) if len(forced) else [NOTHING_FORCED] * len(self.groups)
         work = [
@@ -136,6 +138,7 @@ class NumbaFusedEngine:
         else:
             with ThreadPoolExecutor(len(work)) as pool:
                 results = [job.result() for job in [pool.submit(task) for task in work]]
+        # (S of a thread, n) -> (S, n), the streams in their order
         return np.concatenate([drawn for drawn, _ in results]), np.concatenate([outputs for _, outputs in results])
 
 

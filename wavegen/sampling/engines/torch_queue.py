@@ -79,6 +79,7 @@ class TorchQueueEngine:
         return list(zip(self.groups, torch.split(self._padded(rows), self.width), strict=True))
 
     def _merge_streams(self, parts: list[Tensor]) -> npt.NDArray:  # type: ignore[type-arg]
+        # (width, n) of each group -> (S, n), without the streams that fill the last group
         return torch.cat(parts)[: self.n_streams].cpu().numpy()
 
 
@@ -117,6 +118,7 @@ class _Group:
             drawn.append(self.last.clone())
         if not bool(self.finite):  # looked at once a chunk, because a look waits for the device
             raise not_finite()
+        # n of (B,) -> (B, n)
         return torch.stack(drawn, dim=1)
 
     def force(self, classes: Tensor) -> Tensor:
@@ -124,6 +126,7 @@ class _Group:
         for sample, _ in zip(classes.unbind(dim=1), self._conditioned(classes.shape[1]), strict=True):
             logits.append(self.step(self.last))
             self.last.copy_(sample)
+        # n of (B, n_parameters) -> (B, n, n_parameters)
         forced = torch.stack(logits, dim=1)
         if not bool(torch.isfinite(forced).all()):
             raise not_finite()
