@@ -1,8 +1,8 @@
-"""The README: every call and every block of Python in it is run, small, in a folder as its reader has it.
+"""The documents: every call and every block of Python in them is run, small, in a folder as their reader has it.
 
 An indented block is of calls, one a line; a fenced one says its language: python, yaml, or text for drawings and for
-what is printed. A call that cannot run here stands in `NOT_RUN` with the reason; a new one that is neither, an option
-that does not exist, and an entry of `NOT_RUN` that the README no longer has are failures.
+what is printed. A call that cannot run here stands in `NOT_RUN` with the reason. Failures are: a new call that is
+neither, an option that does not exist, an entry of `NOT_RUN` that no document has, and a link that leads nowhere.
 """
 
 import contextlib
@@ -26,18 +26,22 @@ from command_line import Process, run_alone
 from wavegen.cli import app
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+GUIDES = sorted((ROOT / "wavegen" / "docs").glob("*.md"))
+CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
+DOCUMENTS = [README, *GUIDES, CONTRIBUTING]
 SPEECH = ROOT / "tests" / "data" / "speech"
 RATE_HZ = 16000
 
 NOT_RUN = {
     "pip install .": "needs the package index; `make dist` installs the wheel",
+    "pip install torch torchaudio --index-url https://download.pytorch.org/whl/cpu": "needs PyTorch's index",
     "pip install '.[tensorboard]'": "needs the package index",
+    **{f"make {target}": "is what runs this" for target in ("check", "test", "test-all", "help")},
     "wavegen --install-completion": "changes the shell's start-up files; tests/test_shipping.py does it elsewhere",
     "wavegen bench": "takes minutes; tests/test_cli.py has a tiny one",
     "wavegen bench --config paper": "takes minutes",
     "wavegen bench runs/my_recordings": "takes minutes",
-    "tensorboard --logdir runs": "serves until it is stopped",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host1:29500 --max-restarts 3 "
     "-m wavegen train /shared/my_recordings --run-folder /shared/run": (
         "needs two machines; tests/training/test_distributed.py starts torchrun on one"
@@ -47,6 +51,7 @@ NOT_RUN = {
     ),
 }
 OPTIONS_OF_OTHERS = {"--max-restarts"}  # in the text
+OPTIONS_OF_BEFORE = {"--html", "--drop-cache"}  # in the changelog
 
 # What is small here and large in the README.
 MOMENT = ["steps=2", "batch_size=2", "window_targets=200", "validation_seconds=0.1", "audition_every=0"]
@@ -78,26 +83,35 @@ GIVEN = {  # what a block of Python takes as known, by a piece of it
 
 
 class Block(NamedTuple):
-    """Some lines of the README: of shell, python, yaml or text."""
+    """Some lines of a document: of shell, python, yaml or text."""
 
+    document: Path
     line: int
     language: str
     lines: list[str]
 
 
+def text_of(document):
+    return document.read_text(encoding="utf-8")
+
+
 def blocks():
-    lines = README.splitlines()
+    return [block for document in DOCUMENTS for block in blocks_in(document)]
+
+
+def blocks_in(document):
+    lines = text_of(document).splitlines()
     start = 0
     while start < len(lines):
         end = start + 1
         if lines[start].startswith("```"):
             end = lines.index("```", end)
-            yield Block(start + 2, lines[start][3:], lines[start + 1 : end])
+            yield Block(document, start + 2, lines[start][3:], lines[start + 1 : end])
             end += 1
         elif lines[start].startswith("    "):
-            while lines[end].startswith("    "):
+            while end < len(lines) and lines[end].startswith("    "):
                 end += 1
-            yield Block(start + 1, "shell", [line[4:] for line in lines[start:end]])
+            yield Block(document, start + 1, "shell", [line[4:] for line in lines[start:end]])
         start = end
 
 
@@ -113,7 +127,8 @@ def blocks_of(language):
 
 
 def inline_code():
-    text = re.sub(r"^```.*?^```|^    .*?$", "", README, flags=re.MULTILINE | re.DOTALL)
+    text = "\n".join(map(text_of, DOCUMENTS))
+    text = re.sub(r"^```.*?^```|^    .*?$", "", text, flags=re.MULTILINE | re.DOTALL)
     return [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", text)]
 
 
@@ -147,22 +162,34 @@ def test_commands_and_options_exist(words):
         given = {word.partition("=")[0] for word in shlex.split(rest) if re.match("--?[a-z]", word)}
         assert given <= OPTIONS[command]
     elif re.fullmatch("--[a-z-]+", words):
-        assert words in set.union(*OPTIONS.values()) | OPTIONS_OF_OTHERS | {"--version", "--debug"}
+        assert words in set.union(*OPTIONS.values()) | OPTIONS_OF_OTHERS | OPTIONS_OF_BEFORE | {"--version", "--debug"}
     elif match := re.match(r"make ([a-z-]+)", words):
         assert f"\n{match[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_links_within_lead_somewhere():
-    titles = re.findall(r"^#+ (.*)", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    links = set(re.findall(r"\]\(#(.*?)\)", README))
-    assert links
-    assert links <= anchors
+def anchors(document):
+    text = re.sub(r"^```.*?^```", "", text_of(document), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_files_that_are_linked_are_there():
-    links = re.findall(r"\]\((?!https?:|#)(.*?)\)", README)
-    assert [link for link in links if not (ROOT / link.partition("#")[0]).is_file()] == []
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document):
+    """To a file of the repository, and to a title in it."""
+    for link in re.findall(r"\]\((?!https?:)(.*?)\)", text_of(document)):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_guide_is_linked_from_the_readme():
+    assert [guide.name for guide in GUIDES if f"(wavegen/docs/{guide.name})" not in text_of(README)] == []
+
+
+def test_the_readme_is_read_to_its_end():
+    assert len(text_of(README).splitlines()) <= 250
+    assert len(text_of(README).split()) <= 1600
 
 
 def test_the_values_in_the_yaml_are_the_default_presets():
@@ -219,9 +246,10 @@ def wavegen_call(call):
 def home(tmp_path_factory):
     """A folder with everything that the README's calls take for granted."""
     home = tmp_path_factory.mktemp("home")
-    folders = ("my_recordings", "my_violin", "my_voice", "folder", "my_voices/anna", "my_voices/bert")
+    folders = ("my_recordings", "my_kit", "my_violin", "my_voice", "folder", "my_voices/anna", "my_voices/bert")
     for name in (*folders, "more_voices/anna", "more_voices/cleo"):
         write_recordings(home / name)
+    shutil.copytree(home / "my_recordings", home / "new")
     for name in ("other", "beginning", "recording", "held_out", "new"):
         shutil.copy(home / "my_recordings" / "0.wav", home / f"{name}.wav")
     write_series(home / "my_series")
@@ -231,6 +259,7 @@ def home(tmp_path_factory):
     with contextlib.chdir(home):
         for words in (
             "my_recordings",
+            "my_kit",
             "my_voices --config speakers",
             "my_recordings --config vocoder --run runs/vocoder",
         ):
@@ -292,7 +321,9 @@ def test_calls_run(home, monkeypatch, call):
             wavegen_call(call)
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in blocks_of("python")])
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, id=f"{block.document.name} {block.line}") for block in blocks_of("python")]
+)
 def test_python_runs(home, monkeypatch, block):
     monkeypatch.chdir(home)
     code = "\n".join(block.lines)
@@ -301,9 +332,9 @@ def test_python_runs(home, monkeypatch, block):
         code = code.replace(large, small)
     with runs_kept():
         make_room("wavegen train my_recordings")
-        exec(compile(f"{given}\n{code}", str(ROOT / "README.md"), "exec"), {})
+        exec(compile(f"{given}\n{code}", str(block.document), "exec"), {})
 
 
-def test_what_is_said_of_python_is_in_the_readme():
+def test_what_is_said_of_python_is_in_a_document():
     code = "\n".join(line for block in blocks_of("python") for line in block.lines)
     assert [piece for piece in [*GIVEN, *(large for large, _ in SMALLER_PYTHON)] if piece not in code] == []
