@@ -1,4 +1,4 @@
-"""The command line's entry: ``wavegen`` and ``python -m wavegen``."""
+"""The entry point of ``wavegen`` and ``python -m wavegen``."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from types import FrameType
 
 
 class Stopped(SystemExit):
-    """Raised by SIGINT and SIGTERM, so that whatever was begun is cleaned up on the way out."""
+    """Raised by SIGINT and SIGTERM, so that context managers clean up on the way out."""
 
 
 def main() -> None:
@@ -27,16 +27,16 @@ def main() -> None:
         try:
             app(prog_name="wavegen")
         finally:
-            sys.stdout.flush()  # the interpreter would report an error of its own flush in its own way
+            sys.stdout.flush()  # here, because the interpreter reports errors of its own last flush in another style
     except BaseException as error:
         if stop := _stop_behind(error):
             _leave(int(str(stop.code)))
         if isinstance(error, OSError):  # of the flush, or of --help; commands report their own
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest of the buffer is discarded
             sys.exit(0 if isinstance(error, BrokenPipeError) else f"error: {error.strerror}")
         raise
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # all is done, and the exit code shall say so
+        for number in (signal.SIGINT, signal.SIGTERM):  # the work is done: a late signal must not change the exit code
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -51,7 +51,7 @@ def _prepare_streams() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Stop at once while modules are imported, when there is nothing to clean up; otherwise by an exception."""
+    """Exit at once during imports, when there is nothing to clean up; otherwise raise ``Stopped``."""
     signal.signal(number, signal.SIG_DFL)  # a second one kills
     if _importing(frame):
         _leave(128 + number)
@@ -59,14 +59,14 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _on_unraisable(ignored: "sys.UnraisableHookArgs") -> None:
-    """End at once where Python would ignore the exception of a signal: in an object's destructor."""
+    """Exit at once where Python would ignore ``Stopped``: in an object's destructor."""
     if isinstance(ignored.exc_value, Stopped):
         _leave(int(str(ignored.exc_value.code)))
     sys.__unraisablehook__(ignored)
 
 
 def _stop_behind(error: BaseException) -> Stopped | None:
-    """Return the signal that caused an error, if one did: code that it interrupts may fail on its way out."""
+    """Return the ``Stopped`` that caused an error, if any: interrupted code may raise another error on its way out."""
     behind: BaseException | None = error
     while not (behind is None or isinstance(behind, Stopped)):
         behind = behind.__context__
@@ -82,7 +82,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _leave(exit_code: int) -> None:
-    """End without the interpreter's shutdown, which a second signal could disturb."""
+    """Exit without the interpreter's shutdown, which a second signal could disturb."""
     os.write(2, b"stopped\n")
     os._exit(exit_code)
 

@@ -130,13 +130,13 @@ REFUSED = {
         "a model of series forecasts: wavegen forecast runs/waves prime.csv --steps 3 -o a.csv",
     ),
     "no series": (["generate", "RUN"], "a model of series forecasts: wavegen forecast runs/waves series.csv"),
-    "steps of sound": (["generate", "demo", "--steps", "3"], "--steps: only wavegen forecast has it"),
+    "steps of sound": (["generate", "demo", "--steps", "3"], "--steps: only wavegen forecast has this option"),
     "label": (["evaluate", "RUN", "prime.csv", "--label", "a"], "--label: not with a model of series; leave it out"),
     "a folder too": (
         ["train", ".", "--config", "book-simple"],
         "series.synthetic: expected null with a folder",
     ),
-    "bench": (["bench", "--config", "book-simple"], "bench: it measures models of sound, found output.kind: regr"),
+    "bench": (["bench", "--config", "book-simple"], "bench: expected a model of sound, found output.kind: regr"),
     "embedding": (
         ["train", "--config", "book-simple", "--set", "model.input=embedding"],
         "model.input: expected scalar with output.kind regression",

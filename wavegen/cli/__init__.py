@@ -1,4 +1,4 @@
-"""The command line: parse, call, print; a module for each command. What a command does is done elsewhere."""
+"""The command line, a module for each command: it parses, calls the other packages, and prints."""
 
 from wavegen.cli import bench, cache, config, evaluate, export, forecast, generate, inspect, report, train
 from wavegen.cli.app import Command, app

@@ -1,4 +1,4 @@
-"""The application: what every command has of errors, exit codes, and help."""
+"""The application: errors, exit codes and help of all commands."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from wavegen.cli.console import print_error, quiet, shorten_path
 from wavegen.errors import ParameterError, UsageError, WavegenError
 
 SHARED_OPTIONS = ("debug", "quiet")  # of the application, and of each command
-EXPECTED = {"valid integer": "expected a whole number", "valid number": "expected a number"}  # for the parser's words
+EXPECTED = {"valid integer": "expected a whole number", "valid number": "expected a number"}  # by the parser's words
 ClickError: type[Exception] = typer.BadParameter.mro()[2]  # base of the parser's errors, which typer does not export
 
 
 class _Examples:
-    """Help that ends with the examples of the docstring's last paragraph: ``wavegen ... ; wavegen ...``."""
+    """Help that ends with examples, from the docstring's last paragraph: ``wavegen ... ; wavegen ...``."""
 
     help: str | None
 
@@ -39,10 +39,10 @@ class _Examples:
 
 
 class Commands(_Examples, TyperGroup):
-    """Prints errors; exit codes: 1 failed, 2 wrong call, 128 + N stopped by signal N."""
+    """The group of commands; prints errors, and exits with 1 on failure, 2 on a wrong call, 128 + N on signal N."""
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        """Parse what stands before the command."""
+        """Parse the options before the command."""
         try:
             return super().make_context(*arguments, **settings)
         except ClickError as error:
@@ -65,10 +65,10 @@ class Commands(_Examples, TyperGroup):
 
 
 class Command(_Examples, TyperCommand):
-    """A command: takes the application's options too, groups its own in its help, and refuses empty texts."""
+    """A command: also takes the application's options, groups its options in the help, and rejects empty values."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the command's options, then those that the application has as well."""
+        """Return the command's options, then the application's."""
         shared = ctx.parent.command.params if ctx.parent else []
         return [*super().get_params(ctx), *(each for each in shared if each.name in SHARED_OPTIONS)]
 
@@ -93,14 +93,14 @@ class Command(_Examples, TyperCommand):
                 is_option = parameter.param_type_name == "option"
                 group = (getattr(parameter, "rich_help_panel", None) or "Options") if is_option else "Arguments"
                 groups.setdefault(group, []).append(record)
-        for group in sorted(groups, key=lambda name: name == "Options"):  # what is in no group comes last
+        for group in sorted(groups, key=lambda name: name == "Options"):  # options without a group come last
             with formatter.section(group):
                 formatter.write_dl(groups[group])
 
 
 def _reported(error: Exception) -> typer.Exit:
-    """Print an error, and return what ends the application with its exit code."""
-    if isinstance(error, OSError):  # that nobody has put into words
+    """Print an error and return the exit for it."""
+    if isinstance(error, OSError):  # not yet turned into a WavegenError
         text = str(error.strerror)
         print_error(f"{shorten_path(error.filename)}: {text}" if error.filename else text)
         return typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1)
@@ -122,7 +122,7 @@ def as_option(parameter: str, value: object) -> str:
 
 
 def _drop_standard_output() -> None:
-    """Whoever read from the pipe has gone: let the interpreter's last flush go nowhere."""
+    """Redirect standard output to the null device: the pipe's reader has gone, and the last flush would fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

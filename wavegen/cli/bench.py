@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def bench(
     source: Annotated[
-        str | None, typer.Argument(metavar="[RUN|CHECKPOINT]", help="Model to measure with; else --config.")
+        str | None,
+        typer.Argument(metavar="[RUN|CHECKPOINT]", help="Model to measure.  [default: a new one from --config]"),
     ] = None,
     config: Annotated[str | None, typer.Option(help="Preset, or YAML file.  [default: small]")] = None,
     overrides: Overrides = None,
@@ -37,7 +38,7 @@ def bench(
     trained = None if source is None else load(source, "cpu")
     settings = load_settings(config, list(overrides or [])) if trained is None else trained.config
     if settings.output.kind == "regression":
-        raise UsageError("bench: it measures models of sound, found output.kind: regression")
+        raise UsageError("bench: expected a model of sound, found output.kind: regression")
     machine, rows = measure(settings, None if trained is None else trained.network, print_notice)
     measured = list(rows)
     if as_json:

@@ -13,12 +13,12 @@ from wavegen.text import format_bytes, pluralize, printable
 
 
 def cache(
-    folder: Annotated[str | None, typer.Argument(metavar="[DIR]", help="A folder of recordings.")] = None,
+    folder: Annotated[str | None, typer.Argument(metavar="[DIR]", help="Folder of recordings.")] = None,
     free: Annotated[
-        bool, typer.Option("--free", help="Delete what was decoded from DIR; a training decodes it again.")
+        bool, typer.Option("--free", help="Delete the decoded audio of DIR; the next training decodes it again.")
     ] = False,
 ) -> None:
-    """Show how much disk decoded recordings take, in all and of one folder, or free it.
+    """Show the disk space that decoded recordings take, in total and for one folder, or free it.
 
     wavegen cache ; wavegen cache my_recordings/ --free
     """

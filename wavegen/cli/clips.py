@@ -1,4 +1,4 @@
-"""Clips into files while a bar moves, and what is wrong with them."""
+"""Write generated clips under a progress bar, and print their faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_LINES = 10  # on faulty clips; the rest is counted
 
 
 class ClipWriter:
-    """Writes clips, and says how it goes.
+    """Writes generated clips and reports progress and faults.
 
     Args:
         paths: one for each clip; - is standard output.
@@ -28,7 +28,7 @@ class ClipWriter:
         before: (T,) written ahead of each clip.
         overwrite: replace existing files.
         n_samples: of each clip; None for a length without end.
-        n_made: samples to make for all of them.
+        n_samples: length of each clip; None for an endless stream.
         verdict: judges the clips of a stream.
         is_undertrained: the model is known to need more training.
     """
@@ -50,7 +50,7 @@ class ClipWriter:
         self.bar: ProgressBar  # while it writes
 
     def made(self, n_samples: int) -> None:
-        """Show that so many samples were made in all."""
+        """Show the number of samples generated so far, all clips together."""
         self.bar.move_to(n_samples, f"{self.bar.rate() / self.rate_hz:.2f} x real time")
 
     def write_stream(self, blocks: Iterable[Floats]) -> None:
@@ -60,7 +60,7 @@ class ClipWriter:
         def watched() -> Iterator[Floats]:
             for block in blocks:
                 for clip, fault in verdict.update(block):
-                    if self.n_samples is None:  # it has no end to be told at
+                    if self.n_samples is None:  # an endless stream: no verdict follows at the end
                         self.bar.print_line(
                             f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault], self.is_undertrained)}"
                         )
@@ -72,9 +72,9 @@ class ClipWriter:
             except (KeyboardInterrupt, SystemExit):
                 if self.bar.count:
                     seconds = self.bar.count // count / self.rate_hz
-                    print_notice(f"stopped; {seconds:.2f} s kept in {', '.join(self.paths)}")
+                    print_notice(f"stopped; {seconds:.2f} s written to {', '.join(self.paths)}")
                 raise
-        self._say_written()
+        self._print_written()
         self._print_verdicts([verdict.faults(i) for i in range(count)])
 
     def _print_verdicts(self, each: Sequence[list[Fault]], is_best: bool = False) -> None:
@@ -83,7 +83,7 @@ class ClipWriter:
         for path, faults in faulty[:MOST_LINES]:
             print_notice(f"{_name(path)}: {in_words(faults)}; {remedy(faults, self.is_undertrained, is_best)}")
         if len(faulty) > MOST_LINES:
-            print_notice(f"... and so are {len(faulty) - MOST_LINES} more of the {len(each)} clips")
+            print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
 
     def write_one_shots(self, clips: Sequence[Floats], judge: Callable[[Floats], list[Fault]]) -> None:
         """Write clips of different lengths, and print their verdicts."""
@@ -93,7 +93,7 @@ class ClipWriter:
         names = _name(self.paths[0]) if len(clips) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
         span = f"{lengths[0]:.2f} s" if len(clips) == 1 else f"{lengths[0]:.2f} to {lengths[-1]:.2f} s long"
         unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
-        still = f"; {unended} had not faded yet: raise --seconds" if unended else ""
+        still = f"; {unended} had not faded: raise --seconds" if unended else ""
         print_notice(f"{names}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
         self._print_verdicts([judge(clip) for clip in clips], is_best=True)  # one-shots have no other candidates
 
@@ -110,7 +110,7 @@ class ClipWriter:
             except (KeyboardInterrupt, SystemExit):
                 print_notice(f"stopped; {done} of {len(self.paths)} clips are written")
                 raise
-        self._say_written()
+        self._print_written()
 
     def _begun(self) -> ProgressBar:
         self.bar = ProgressBar("generating", self.n_made, unit="sample")
@@ -127,7 +127,7 @@ class ClipWriter:
             written=written,
         )
 
-    def _say_written(self) -> None:
+    def _print_written(self) -> None:
         count, rate, speed = len(self.paths), self.rate_hz, self.bar.rate()
         names = _name(self.paths[0]) if count == 1 else f"{self.paths[0]} to {self.paths[-1]}"
         seconds = (self.n_samples or 0) / rate
@@ -139,7 +139,7 @@ def _name(path: str) -> str:
 
 
 def remedy(faults: Iterable[Fault], is_undertrained: bool = False, is_best: bool = False) -> str:
-    """Return what a user can do about faults of a clip.
+    """Return what the user can do about the faults of a clip.
 
     Args:
         faults: one or more.

@@ -24,7 +24,7 @@ def config(
 
     if schema:
         if preset is not None:
-            raise UsageError("--schema: it is the same for all presets; give one of the two")
+            raise UsageError("--schema: the schema is the same for all presets; leave out the preset or --schema")
         typer.echo(json.dumps(json_schema(), indent=2))
     elif preset is not None:
         typer.echo(preset_text(preset), nl=False)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from wavegen.report.tables import Table
 
 
-_error_stream: TextIO | None = None  # while notices are discarded, where errors still go
+_error_stream: TextIO | None = None  # standard error for error messages while notices are discarded
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Discard what goes to standard error, except for errors."""
+    """Discard standard error, except for error messages."""
     global _error_stream
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         _error_stream = sys.stderr
@@ -40,7 +40,7 @@ def print_error(text: str) -> None:
 
 
 def print_notice(text: str) -> None:
-    """Print what the user should know to standard error; standard output is for results."""
+    """Print a notice to standard error; standard output is for results."""
     typer.echo(text, err=True)
 
 
@@ -56,7 +56,7 @@ def print_tables(tables: Sequence[Table], file: TextIO | None = None) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print a document for programs; numbers that are not finite, which JSON has no word for, are null."""
+    """Print a document as JSON; numbers that are not finite, which JSON lacks, become null."""
     typer.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
 
 

@@ -29,14 +29,14 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="[FILE]...",
-            help="Audio or series to score, or folders of it.  [default: what the run held out]",
+            help="Audio or series to score, or folders of either.  [default: the run's held-out data]",
         ),
     ] = None,
     label: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Label of all files, or a mix such as a=0.7,b=0.3.  [default: the file's folder]",
+            help="Label of all files, or a mix such as a=0.7,b=0.3.  [default: the name of each file's folder]",
             rich_help_panel=LIKELIHOOD,
         ),
     ] = None,
@@ -48,7 +48,7 @@ def evaluate(
         bool,
         typer.Option(
             "--test",
-            help="Score the synthetic series that are neither trained on nor held out.",
+            help="Score the test split of synthetic series.",
             rich_help_panel=LIKELIHOOD,
         ),
     ] = False,
@@ -56,7 +56,7 @@ def evaluate(
         bool,
         typer.Option(
             "--samples",
-            help="Compare how clips sound with the run's recordings: new clips, or the given files.",
+            help="Compare the sound of new clips, or of the given files, with the run's recordings.",
             rich_help_panel=SAMPLES,
         ),
     ] = False,
@@ -76,7 +76,7 @@ def evaluate(
         typer.Option(
             "--plot",
             metavar="FILE.png",
-            help="Draw the spectrograms of ten clips beside recordings.",
+            help="Plot spectrograms of ten clips next to recordings.",
             rich_help_panel=SAMPLES,
         ),
     ] = None,
@@ -87,7 +87,7 @@ def evaluate(
         typer.Option(
             "--csv",
             metavar="FILE.csv",
-            help="Write a line for each clip; - for standard output.",
+            help="Write one line per clip to a CSV file; - for standard output.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -95,10 +95,10 @@ def evaluate(
         bool, typer.Option("--overwrite", help="Replace the file of --csv or --plot.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
-    """Score audio or series beside trivial baselines, which are fitted on the training split.
+    """Score a model on held-out audio or series, and compare it with trivial baselines.
 
     wavegen evaluate runs/my_recordings ; wavegen evaluate runs/my_recordings other.wav folder/ --csv scores.csv ;
-    wavegen evaluate runs/my_recordings --samples --plot beside.png
+    wavegen evaluate runs/my_recordings --samples --plot spectrograms.png
     """
     from wavegen.api import load
     from wavegen.output_file import check_writable
@@ -127,7 +127,7 @@ def evaluate(
     else:
         refuse(given & {"test"}, set(), "a model of sound")
         document, tables, rows = _sound_scores(trained, paths, label, summary)
-    _say(document, tables, rows, as_json, csv)
+    _write_scores(document, tables, rows, as_json, csv)
 
 
 def _evaluate_samples(
@@ -140,7 +140,7 @@ def _evaluate_samples(
     as_json: bool,
     plot: Path | None,
 ) -> None:
-    """Compare new clips, or those of files, with the training's recordings; print the figures, and draw them."""
+    """Compare new clips, or those of files, with the training recordings; print and plot the statistics."""
     import numpy as np
 
     from wavegen.cli.progress import ProgressBar
@@ -177,14 +177,14 @@ def _evaluate_samples(
 def _sound_scores(
     trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
 ) -> tuple[Document, list[Table], list[Row]]:
-    """Score clips: the document for --json, the tables, and the rows for --csv."""
+    """Score clips; return the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.evaluation import score_clips
     from wavegen.report.score_files import sound_document, sound_rows
     from wavegen.report.scores import clip_table, cost_tables, label_tables, summary_table
 
     if label is not None and not paths:
-        raise UsageError("--label: expected AUDIO to score beside it; held-out clips have their own labels")
+        raise UsageError("--label: expected AUDIO files to score; held-out clips have their own labels")
     if label is not None and not trained.labels:
         raise UsageError("--label: this model has no labels; leave it out")
     progress = data_progress()
@@ -206,7 +206,7 @@ def _sound_scores(
 def _series_scores(
     forecaster: Forecaster, paths: Sequence[Path], test: bool, summary: bool
 ) -> tuple[Document, list[Table], list[Row]]:
-    """Score series: the document for --json, the tables, and the rows for --csv."""
+    """Score series; return the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.loss_unit import loss_unit_of
     from wavegen.report.score_files import series_document, series_rows
@@ -222,8 +222,10 @@ def _series_scores(
     return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
 
 
-def _say(document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None) -> None:
-    """Write what goes to a file, then print."""
+def _write_scores(
+    document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None
+) -> None:
+    """Write the CSV file, then print."""
     from wavegen.output_file import write_output
     from wavegen.report.score_files import csv_text
 

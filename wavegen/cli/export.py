@@ -16,13 +16,16 @@ def export(
     output: Annotated[
         str,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="File to write: .safetensors, or .onnx for one step of sampling."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="File to write: .safetensors for the weights, or .onnx for one sampling step.",
         ),
     ],
     precision: Annotated[str, typer.Option(help="Precision of the weights: float32 or bfloat16.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a model for use: averaged weights alone, or an ONNX step.
+    """Export a model for inference: its averaged weights, or one sampling step in ONNX.
 
     wavegen export runs/my_recordings -o model.safetensors --precision bfloat16 ;
     wavegen export runs/my_recordings -o step.onnx

@@ -17,7 +17,7 @@ from wavegen.text import pluralize, printable
 def forecast(
     source: Source,
     series: Annotated[
-        str, typer.Argument(metavar="FILE", help="Series to continue: .csv with a column for each, or .npy.")
+        str, typer.Argument(metavar="FILE", help="Series to continue: .csv with one column per series, or .npy.")
     ],
     output: Annotated[
         str,
@@ -28,13 +28,13 @@ def forecast(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Values to forecast; beyond the model's horizon, its forecasts count as known.  [default: the horizon]"
+            help="Values to forecast; those beyond the model's horizon build on forecasts.  [default: the horizon]"
         ),
     ] = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Forecast how series of numbers continue.
+    """Forecast the next values of series of numbers.
 
     wavegen forecast runs/waves series.csv ; wavegen forecast runs/waves series.npy --steps 25 -o ahead.npy
     """

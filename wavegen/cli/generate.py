@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT = "generated.wav"
 DEFAULT_SECONDS = "5"
-SEEDS = 1_000_000  # that are drawn: few digits, to be typed again
+SEEDS = 1_000_000  # of random seeds: few digits, easy to type again
 
 
 def generate(
@@ -40,7 +40,7 @@ def generate(
     seconds: Annotated[
         str | None,
         typer.Option(
-            help="Length of each clip; inf generates until stopped.  [default: 5, or the length of the mel frames]",
+            help="Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the mel frames]",
             rich_help_panel=SOUND,
         ),
     ] = None,
@@ -50,7 +50,9 @@ def generate(
     one_shot: Annotated[
         bool,
         typer.Option(
-            "--one-shot", help="End each clip where its sound has faded: hits and notes.", rich_help_panel=SOUND
+            "--one-shot",
+            help="End each clip where its sound has faded, for single hits and notes.",
+            rich_help_panel=SOUND,
         ),
     ] = False,
     prime: Annotated[
@@ -64,16 +66,17 @@ def generate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=SOUND)
     ] = False,
-    steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # that wavegen forecast has now
+    steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # moved to wavegen forecast
     temperature: Annotated[
         float,
         typer.Option(
-            help="Randomness: above 1 wilder, below 1 tamer, 0 always the likeliest class.", rich_help_panel=CHOICE
+            help="Sampling temperature: above 1 wilder, below 1 tamer, 0 always the likeliest class.",
+            rich_help_panel=CHOICE,
         ),
     ] = 1.0,
     top_k: Annotated[
         int | None,
-        typer.Option(help="Draw among the k likeliest classes, softmax outputs only.", rich_help_panel=CHOICE),
+        typer.Option(help="Sample from the k likeliest classes, softmax outputs only.", rich_help_panel=CHOICE),
     ] = None,
     top_p: Annotated[
         float | None,
@@ -82,7 +85,7 @@ def generate(
     best_of: Annotated[
         int,
         typer.Option(
-            help="Candidates for each clip; faulty ones are dropped, the most typical one is written.",
+            help="Candidates per clip; faulty ones are dropped, the most typical one is written.",
             rich_help_panel=CHOICE,
         ),
     ] = 1,
@@ -97,19 +100,25 @@ def generate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Label to sound like, or a mix such as a=0.7,b=0.3; repeat it for further clips.",
+            help="Label to generate, or a mix such as a=0.7,b=0.3; repeat the option for further clips.",
             rich_help_panel=CONDITIONING,
         ),
     ] = None,
     mel_from: Annotated[
         str | None,
         typer.Option(
-            metavar="AUDIO", help="Recording to generate anew from its mel spectrogram.", rich_help_panel=CONDITIONING
+            metavar="AUDIO",
+            help="Recording whose mel spectrogram is turned back into sound.",
+            rich_help_panel=CONDITIONING,
         ),
     ] = None,
     mel: Annotated[
         str | None,
-        typer.Option(metavar="FILE.npy", help="Mel frames (F, n_mels) to generate from.", rich_help_panel=CONDITIONING),
+        typer.Option(
+            metavar="FILE.npy",
+            help="NumPy file of mel frames, (F, n_mels), to turn into sound.",
+            rich_help_panel=CONDITIONING,
+        ),
     ] = None,
     engine: Annotated[
         str, typer.Option(help="Sampling engine: auto, numba, torch or reference.", rich_help_panel=MACHINE)
@@ -143,14 +152,12 @@ def generate(
     if model.forecaster is not None:
         _refuse_series(source, prime, output if "output" in given else None, steps)
     if steps is not None:
-        raise UsageError("--steps: only wavegen forecast has it; give --seconds for sound")
+        raise UsageError("--steps: only wavegen forecast has this option; give --seconds for sound")
     length = _parse_seconds(seconds or DEFAULT_SECONDS)
     if with_prime and prime is None:
-        raise UsageError("--with-prime: expected --prime AUDIO beside it, found none")
+        raise UsageError("--with-prime: expected --prime AUDIO too, found none")
     if one_shot and (length is None or best_of > 1 or prime is not None or mel is not None or mel_from is not None):
-        raise UsageError(
-            "--one-shot: expected a finite --seconds, and no --best-of, --prime, --mel or --mel-from beside it"
-        )
+        raise UsageError("--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel and --mel-from")
     if "output" not in given and not overwrite:
         output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
@@ -215,7 +222,7 @@ def _mel_frames(model: TrainedModel, mel: str | None, mel_from: str | None) -> F
 
 
 def _refuse_series(source: str, prime: str | None, output: str | None, steps: int | None) -> NoReturn:
-    """Name the command that has taken over what this one once did for series of numbers."""
+    """Refuse a model of series, and name the command that forecasts."""
     options = [] if steps is None else ["--steps", str(steps)]
     options += [] if output is None else ["-o", output]
     raise UsageError(
@@ -225,7 +232,7 @@ def _refuse_series(source: str, prime: str | None, output: str | None, steps: in
 
 
 def _parse_seconds(text: str) -> float | None:
-    """Return a length, or None for one without end."""
+    """Return a length, or None for an endless stream."""
     try:
         return None if float(text) == float("inf") else float(text)
     except ValueError:

@@ -12,7 +12,7 @@ from wavegen.cli.console import data_progress, print_json, print_notice, print_t
 from wavegen.cli.options import Json
 from wavegen.errors import UsageError
 
-MOVED = {  # options of earlier versions, and the commands that have them now
+MOVED = {  # options of earlier versions, and the commands that replace them
     "--html": "wavegen report RUN -o FILE.html",
     "--temperatures": "wavegen report RUN --temperatures 0.95,1",
     "--sample-seconds": "wavegen report RUN --sample-seconds 4",
@@ -21,7 +21,7 @@ MOVED = {  # options of earlier versions, and the commands that have them now
 
 
 class InspectCommand(Command):
-    """Tells where options have gone."""
+    """Names the new command of an option that has moved."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse moved options before the others are parsed."""
@@ -37,18 +37,20 @@ def inspect(
         list[str],
         typer.Argument(
             metavar="PATH",
-            help="A folder, a file of audio or series, a config, a checkpoint or a run; several runs to compare.",
+            help="Folder, audio or series file, config, checkpoint or run; several runs are compared.",
         ),
     ],
     listen: Annotated[
         bool,
-        typer.Option("--listen", help="Decode a folder's files: levels, clipping, silence, duplicates."),
+        typer.Option("--listen", help="Decode a folder's files to find clipping, silence and duplicates."),
     ] = False,
     as_json: Json = False,
-    plot: Annotated[str | None, typer.Option(metavar="FILE.png", help="Plot it into a file.")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE.png", help="Plot what is inspected into a PNG file.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of --plot.")] = False,
 ) -> None:
-    """Show what something is: recordings, a config, a checkpoint, a run, or several runs side by side.
+    """Describe recordings, a config, a checkpoint or a run, or compare several runs.
 
     wavegen inspect my_recordings/ --listen ; wavegen inspect runs/one runs/other --plot both.png
     """

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what is asked of options."""
+"""Options that several commands share, and checks of options."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ Source = Annotated[
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.", rich_help_panel=MACHINE)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a configuration key; repeat the option for further keys."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.", rich_help_panel=OUTPUT)]
 
 
 def given_options(context: typer.Context) -> set[str]:
-    """Return the names of the options that were given."""
+    """Return the names of the options on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def refuse(given: set[str], allowed: set[str], what: str) -> None:
-    """Complain of options that a kind of model does not have."""
+    """Raise if an option was given that this kind of model does not have."""
     if strange := sorted(given - allowed):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
         raise UsageError(f"{options}: not with {what}; leave {'it' if len(strange) == 1 else 'them'} out")

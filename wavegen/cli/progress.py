@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line every half minute elsewhere."""
+"""Progress of long work: a bar on a terminal; without one, a line every half minute."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINE_EVERY_SECONDS = 30.0  # where there is no terminal
 
 
 class ProgressBar:
-    """A count that grows towards a total, on standard error.
+    """A progress bar on standard error.
 
     Args:
         what: is going on.
@@ -82,7 +82,7 @@ class ProgressBar:
         return (self.count - self._initial) / max(1e-9, time.monotonic() - self._began)
 
     def describe(self, what: str) -> None:
-        """Show what is being done now, on a terminal."""
+        """Show the current activity, on a terminal."""
         self._bar.set_description(what)
 
     def print_line(self, text: str) -> None:
@@ -101,11 +101,11 @@ class ProgressBar:
 
 
 class TrainingDisplay(Observer):
-    """Tells a training's user what happens.
+    """Prints a training's progress, validations, auditions and notices.
 
     Args:
         total_steps: of the training.
-        progress: what it has behind it.
+        progress: of the training so far.
         unit: of its figures: bits/sample, and in which classes.
     """
 
@@ -159,7 +159,7 @@ class TrainingDisplay(Observer):
             self.bar.print_line(warning)
 
     def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
-        """Print where the audition is, and what is wrong with it."""
+        """Print the audition's path and its faults."""
         self.bar.describe("training")
         self.audition_faults = self._judge(waveform, sample_rate_hz)
         verdict = f": {in_words(self.audition_faults)}" if self.audition_faults else ""
@@ -174,7 +174,7 @@ class TrainingDisplay(Observer):
         return verdict.faults()
 
     def on_wait(self, what: str, done: int, total: int) -> None:
-        """Show what the training is at."""
+        """Show the progress of a validation or an audition."""
         self.bar.describe(f"{what} {100 * done // total}%")
 
     def on_notice(self, text: str) -> None:
@@ -183,5 +183,5 @@ class TrainingDisplay(Observer):
 
 
 def baselines_text(loss_unit: LossUnit, baselines: dict[str, float]) -> str:
-    """Return the trivial baselines on a line."""
+    """Return the trivial baselines as one line."""
     return ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in baselines.items())

@@ -13,13 +13,15 @@ from wavegen.text import format_bytes, printable
 
 
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE.html", help="The page.")] = "report.html",
-    temperatures: Annotated[str, typer.Option(help="A new sample is generated at each of these.")] = "0.95,1,1.05",
-    sample_seconds: Annotated[float, typer.Option(help="Length of each new sample; 0 for none.")] = 4.0,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE.html", help="File to write.")] = "report.html",
+    temperatures: Annotated[
+        str, typer.Option(help="Sampling temperatures of the new samples, separated by commas.")
+    ] = "0.95,1,1.05",
+    sample_seconds: Annotated[float, typer.Option(help="Length of each new sample in seconds; 0 for none.")] = 4.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")] = False,
 ) -> None:
-    """Write one HTML page about a run: curves, auditions and new samples to play, configuration.
+    """Write an HTML page about a run: curves, auditions, new samples to play, and its configuration.
 
     wavegen report runs/my_recordings ; wavegen report runs/my_recordings -o page.html --temperatures 0.9,1
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def train(
     folder: Annotated[
-        str | None, typer.Argument(metavar="DIR", help="Folder of recordings, or of series (.npy, .csv).")
+        str | None, typer.Argument(metavar="DIR", help="Folder of recordings, or of series of numbers (.npy, .csv).")
     ] = None,
     config: Annotated[
         str | None, typer.Option(help="Preset, or YAML file.  [default: small]", rich_help_panel=TRAINING)
@@ -35,38 +35,38 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps in all: training.steps.", rich_help_panel=TRAINING)
+        int | None, typer.Option(help="Total number of optimizer steps; sets training.steps.", rich_help_panel=TRAINING)
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Minutes to train, or with --resume to train further.", rich_help_panel=TRAINING),
+        typer.Option(help="Minutes to train; with --resume, further minutes.", rich_help_panel=TRAINING),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Random seed of weights and windows: training.seed.", rich_help_panel=TRAINING),
+        typer.Option(help="Random seed of weights and training windows; sets training.seed.", rich_help_panel=TRAINING),
     ] = None,
     device: Device = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run from its last step.", rich_help_panel=RUN)
+        bool, typer.Option("--resume", help="Resume the run from its newest checkpoint.", rich_help_panel=RUN)
     ] = False,
     accept_changes: Annotated[
         bool,
         typer.Option(
             "--accept-changes",
-            help="Resume although the configuration or the recordings have changed.",
+            help="Resume even if the configuration or the recordings have changed.",
             rich_help_panel=RUN,
         ),
     ] = False,
     init_from: Annotated[
         str | None,
-        typer.Option(metavar="CHECKPOINT", help="Run or checkpoint to start from (fine-tuning).", rich_help_panel=RUN),
+        typer.Option(metavar="CHECKPOINT", help="Run or checkpoint to fine-tune from.", rich_help_panel=RUN),
     ] = None,
     devices: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=1024,
-            help="Processes on this machine: one for each GPU, or for a share of the cores.",
+            help="Number of training processes on this machine; each takes one GPU, or a share of the CPU cores.",
             rich_help_panel=MACHINE,
         ),
     ] = None,
@@ -86,7 +86,7 @@ def train(
 
     if devices is not None and devices > 1 and PARENT_KEY not in os.environ:
         if rank_from_environment(os.environ) is not None:
-            raise UsageError("--devices: this process is one of several already; leave it out")
+            raise UsageError("--devices: torchrun or SLURM has started several processes already; leave it out")
         raise typer.Exit(run_processes(devices, own_command(), print_error))
     from wavegen.training.start import resume_run, start_run
 
@@ -110,11 +110,11 @@ def train(
         if group.is_main:
             _train(trainer, run_folder)
         else:
-            _train_along(trainer)
+            _train_quietly(trainer)
 
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
-    """Train, and say how it goes."""
+    """Train, and print the progress, the result and the next command."""
     from wavegen.cli.hints import forecast_command, generate_command, resume_command
     from wavegen.cli.progress import TrainingDisplay
     from wavegen.data.conditioning import build_conditioner
@@ -132,20 +132,20 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         display.close()
         if isinstance(stop, ProcessDied):
             print_error(str(stop))
-        typer.echo(f"stopped at step {trainer.progress.step:,}; saved. Go on with:", err=True)
+        typer.echo(f"stopped at step {trainer.progress.step:,}; checkpoint saved. Resume with:", err=True)
         typer.echo(f"  {resume_command(run_folder.path)}", err=True)
         raise typer.Exit(stop.exit_code) from None
     finally:
         display.close()
     if trainer.config.rate_hz is None:
-        typer.echo(f"done: {run_folder.path}. Go on with a series with:", err=True)
+        typer.echo(f"done: {run_folder.path}. Forecast with:", err=True)
         typer.echo(f"  {forecast_command(run_folder.path)}", err=True)
         return
     if display.audition_faults is not None:
         typer.echo(f"last audition: {in_words(display.audition_faults) or 'like the recordings'}", err=True)
     if display.audition_faults:
         typer.echo(f"Train longer with:\n  {resume_command(run_folder.path)} --minutes 30", err=True)
-    typer.echo(f"done: {run_folder.path}. Hear it with:", err=True)
+    typer.echo(f"done: {run_folder.path}. Generate audio with:", err=True)
     conditioner = build_conditioner(trainer.config)
     makes_sound_of_mel = conditioner.mel is not None
     typer.echo(
@@ -153,8 +153,8 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     )
 
 
-def _train_along(trainer: Trainer) -> None:
-    """Train without a word: rank 0 speaks."""
+def _train_quietly(trainer: Trainer) -> None:
+    """Train on a rank other than 0, which prints for all."""
     from wavegen.training.distributed import ProcessDied
     from wavegen.training.signals import Interrupted
 
@@ -165,7 +165,7 @@ def _train_along(trainer: Trainer) -> None:
 
 
 def _requested(config: str | None, overrides: list[str]) -> Any:
-    """What a resuming call asks for: the frozen configuration, or the one given now, with the overrides."""
+    """Return the function from a run's frozen configuration to the one to resume with."""
 
     def requested(frozen: Config) -> Config:
         from wavegen.config import load_config, override
@@ -175,7 +175,7 @@ def _requested(config: str | None, overrides: list[str]) -> Any:
         given = load_config(config, overrides)
         if given.training.minutes is None or any(text.startswith("training.minutes=") for text in overrides):
             return given
-        # the file's minutes are those of the whole training, which has its steps by now
+        # the file's minutes are those of the whole training; the run has turned them into steps
         return given.with_values("training", minutes=None, steps=given.training.steps or frozen.training.steps)
 
     return requested
@@ -184,11 +184,11 @@ def _requested(config: str | None, overrides: list[str]) -> Any:
 def _run_folder(
     folder: str | None, run: str | None, config: str | None, overrides: list[str], resume: bool, init_from: str | None
 ) -> RunFolder:
-    """The run folder that was given, or that of the data."""
+    """Return the run folder from --run, or the default one for the data."""
     from wavegen.runs.run_folder import RunFolder, run_of
 
     if resume and init_from is not None:
-        raise UsageError("--init-from starts a new run and --resume goes on with one; give one of them")
+        raise UsageError("--init-from starts a new run and --resume continues one; give one of them")
     if run is not None:
         return RunFolder(Path(run))
     source = folder or load_settings(config, overrides).data_source
