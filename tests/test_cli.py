@@ -91,7 +91,7 @@ def test_help_is_light_and_complete():
 def test_train_says_what_it_will_do_and_what_came_of_it(home):
     said = (home / "train.stderr").read_text()
     assert "1,023" not in said
-    for expected in ("receptive field  32 samples, 4 ms", "broken.wav", "ffmpeg", "uniform 8.000", "order-2 Markov"):
+    for expected in ("receptive field  32 samples (4.0 ms)", "broken.wav", "ffmpeg", "uniform 8.000", "order-2 Markov"):
         assert expected in said
     run = RunFolder(home / "runs" / "recordings")
     assert [path.name for path in run.step_checkpoints()] == [f"step-{step:08d}.safetensors" for step in (10, 15, 20)]
@@ -252,7 +252,7 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
     wavegen("export", run, "-o", tmp_path / "exported.safetensors")
     wav = home / "recordings" / "clip 0.wav"
     for arguments, words in [
-        ([voices / "mel", "--samples"], "sample statistics: not of a vocoder"),
+        ([voices / "mel", "--samples"], "sample statistics: not for a vocoder"),
         ([tmp_path / "exported.safetensors", "--samples"], "exported"),
         ([run, "--clips", "2"], "--clips: not with bits/sample, only with --samples"),
         ([run, "--seconds", "2"], "--seconds: not with bits/sample, only with --samples"),

@@ -1,4 +1,4 @@
-"""The trivial models that a trained network has to beat, scored in bits/sample on the same held-out clips."""
+"""Trivial baselines that a trained network has to beat, scored in bits/sample on the same held-out clips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Classes = npt.NDArray[np.integer]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Clips are worked through in pieces, so that memory does not grow with their length; whole fits each.
+# Clips are processed in pieces, so that memory does not grow with their length; a multiple of each fit's length.
 PIECE = 1 << 18
 
 MOST_COUNTED_CLASSES = 4096  # beyond, hardly a pair of samples occurs twice: there are no Markov models
@@ -197,7 +197,7 @@ class _Tally:
         self._grams.append(distinct)
         self._counts.append(counts)
         self._n_pending += distinct.size
-        # Merging once the news outweighs what is known keeps the total work at O(n log n).
+        # Merging once the new n-grams outnumber the merged ones keeps the total work at O(n log n).
         if self._n_pending > max(self._grams[0].size, PIECE):
             self._merge()
 
@@ -214,12 +214,12 @@ class _Tally:
 
 
 def _sums(places: Ints, counts: Ints) -> Ints:
-    """The sum of the counts that belong to each place; exact, for float64 holds whole numbers up to 2^53."""
+    """Sum the counts of each place; exact, because float64 holds whole numbers up to 2^53."""
     return np.bincount(places, weights=counts).astype(np.int64)
 
 
 def _grams(clip: Classes, length: int, classes: int) -> Iterator[Ints]:
-    """The n-gram at every place of a clip, ``length`` classes each, a piece of the clip at a time."""
+    """Yield the n-gram at every place of a clip, ``length`` classes each, one piece of the clip at a time."""
     for start in range(0, clip.size - length + 1, PIECE):
         piece = np.asarray(clip[start : start + PIECE + length - 1], dtype=np.int64)
         n_grams = piece.size - length + 1
@@ -230,7 +230,7 @@ def _grams(clip: Classes, length: int, classes: int) -> Iterator[Ints]:
 
 
 def _look_up(keys: Ints, counts: Ints, wanted: Ints) -> Ints:
-    """The count of each wanted key; 0 where it does not occur."""
+    """Return the count of each wanted key; 0 where it does not occur."""
     if keys.size == 0:
         return np.zeros_like(wanted)
     places = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)

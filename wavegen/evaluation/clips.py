@@ -1,4 +1,4 @@
-"""The clips that a model of sound is scored on: files, or what its training held out."""
+"""Load the clips that an audio model is scored on: files, or the held-out clips of its training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ClipLoader:
-    """Loads clips as a model sees them.
+    """Loads clips as the model's input: prepared, quantized, with their conditions.
 
     Args:
         preparation: of the model's recordings.
@@ -49,11 +49,11 @@ class ClipLoader:
         label: Mapping[str, float] | None = None,
         progress: Progress | None = None,
     ) -> list[ScoredClip]:
-        """Load the clips of files and of folders of files; what cannot be used is reported and left out.
+        """Load the clips of files and folders; unusable files are reported and left out.
 
         Args:
             paths: files and folders.
-            notice: receives what the user should know.
+            notice: called with messages for the user.
             label: of all of them, as weights by name; None takes the name of the first sub-folder on the way to a file,
                 or of its folder.
             progress: of reading the training's folder, whose clips are known again by their samples; where it is gone,
@@ -85,11 +85,11 @@ class ClipLoader:
         return clips
 
     def held_out(self, progress: Progress | None = None, notice: Notice | None = None) -> list[ScoredClip]:
-        """Load the clips that the training held out, from its folder.
+        """Load the training's held-out clips from its folder.
 
         Args:
             progress: of reading the folder.
-            notice: receives which clips were also trained on, under another name.
+            notice: called with the held-out clips that were also trained on, under another name.
 
         Raises:
             DataError: it held out none, or the folder no longer has them.
@@ -112,14 +112,14 @@ class ClipLoader:
         return clips
 
     def recording_statistics(self, progress: Progress | None = None) -> RecordingStatistics:
-        """Measure what the recordings of the training sound like, prepared as they were trained on.
+        """Measure the sample statistics of the training's recordings, prepared as they were trained on.
 
         Raises:
             DataError: they are not there any more, or too short to compare with.
             UsageError: the model was exported and does not know its recordings, or it is conditioned on mel frames.
         """
         if self.conditioner.mel is not None:
-            raise UsageError("sample statistics: not of a vocoder, whose sound follows its spectrograms")
+            raise UsageError("sample statistics: not for a vocoder, whose sound follows its spectrograms")
         rate = self.preparation.sample_rate_hz
         clips = self.training.of_split("train", progress)
         pieces = spread([clip.n_samples for clip in clips], round(PIECE_SECONDS * rate))
@@ -131,7 +131,7 @@ class ClipLoader:
         return RecordingStatistics(recordings, rate)
 
     def fit_baselines(self, notice: Notice, progress: Progress | None = None) -> Baselines | None:
-        """Fit the trivial baselines on the training split; None, and a notice, where its clips are gone."""
+        """Fit the trivial baselines on the training split; return None, with a notice, if its clips are gone."""
         if self.training.manifest is None:
             notice("no trivial baselines: an exported model does not know the training's recordings")
             return None
@@ -187,7 +187,7 @@ def load_unprepared(paths: Sequence[Path], sample_rate_hz: int, notice: Notice) 
 
 
 class _Scored(Protocol):
-    """What is scored: a clip or a series."""
+    """A clip or a series to score."""
 
     @property
     def name(self) -> str: ...
@@ -212,7 +212,7 @@ def warn_of_trained_on(scored: Sequence[_Scored], noun: str, material: str, noti
 
 
 def _audio_files(path: Path, notice: Notice) -> list[Path]:
-    """Return the file at a path, or the audio files of a folder; those that cannot be used are reported."""
+    """Return the file at a path, or the audio files of a folder; unusable ones are reported."""
     if not path.is_dir():
         return [path]
     found = find_audio(path)

@@ -1,4 +1,4 @@
-"""Scoring clips: bits/sample of each and of all, beside the trivial baselines."""
+"""Score clips: bits/sample of each clip and of all together, for the model and the trivial baselines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ScoredClip(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """What coding some audio takes.
+    """The bits that coding a clip takes, with the model and with each baseline.
 
     Args:
         name: of the clip.
@@ -59,11 +59,11 @@ class Score:
 
     @property
     def bits_per_sample(self) -> float:
-        """The model's figure."""
+        """Bits/sample of the model."""
         return self.bits / self.n_samples
 
     def as_dict(self, sample_rate_hz: int) -> dict[str, Any]:
-        """The figures per sample, for ``--json``."""
+        """Return the score as a document for ``--json``."""
         return {
             "name": self.name,
             "seconds": self.n_samples / sample_rate_hz,
@@ -79,7 +79,7 @@ def score_clips(
     clips: Sequence[ScoredClip],
     quantizer: Quantizer,
     baselines: Baselines | None,
-    heard: Callable[[int], None],
+    scored: Callable[[int], None],
 ) -> list[Score]:
     """Score each clip.
 
@@ -88,7 +88,7 @@ def score_clips(
         clips: to score.
         quantizer: the model's companding.
         baselines: fitted on the training split; None leaves their figures out.
-        heard: called with the number of samples after each stretch.
+        scored: called with the number of samples after each stretch.
 
     Raises:
         DataError: there is no sample to score.
@@ -101,7 +101,7 @@ def score_clips(
         Score(
             clip.name,
             len(clip.classes),
-            model_bits(model, [clip.classes], quantizer.silence, heard, [clip.condition])[0],
+            model_bits(model, [clip.classes], quantizer.silence, scored, [clip.condition])[0],
             {} if baselines is None else baseline_clip_bits(baselines, clip.classes, quantizer),
             clip.label,
             clip.trained_on,
@@ -131,6 +131,6 @@ def comparison(scores: Sequence[Score]) -> Comparison:
 
 
 def by_label(scores: Sequence[Score]) -> dict[str, list[Score]]:
-    """The scores of each label, sorted; none where clips carry none."""
+    """Group scores by label, sorted; clips without a label are left out."""
     labels = sorted({score.label for score in scores if score.label is not None})
     return {label: [score for score in scores if score.label == label] for label in labels}

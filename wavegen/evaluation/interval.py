@@ -1,4 +1,4 @@
-"""How far a figure over some clips may be from that over all clips of their kind."""
+"""Confidence intervals over clips: how far a figure of some clips may be from that of all clips of their kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Estimate:
 
     Args:
         figure: total over clips by total size.
-        margin: half the width of its 95% confidence interval; None where the clips cannot tell.
+        margin: half the width of its 95% confidence interval; None if there are too few clips.
     """
 
     figure: float
@@ -26,12 +26,12 @@ class Estimate:
 
     @property
     def interval(self) -> list[float] | None:
-        """The 95% confidence interval, for ``--json``."""
+        """Bounds of the 95% confidence interval, for ``--json``."""
         return None if self.margin is None else [self.figure - self.margin, self.figure + self.margin]
 
 
 def over_clips(totals: Sequence[float], sizes: Sequence[int]) -> Estimate:
-    """A ratio of sums over clips of unequal size, with its 95% confidence interval.
+    """Estimate a ratio of sums over clips of unequal size, with its 95% confidence interval.
 
         R = sum b_i / sum n_i,   R +- t s,   s^2 = (k - 1) / k * sum over i of (R_i - R)^2
 
@@ -43,7 +43,7 @@ def over_clips(totals: Sequence[float], sizes: Sequence[int]) -> Estimate:
     where one clip is most of the audio.
 
     It takes the clips for independent draws from all clips of their kind. Where several come from one recording, they
-    are not, and the interval is too narrow; of another training of the same model it says nothing.
+    are not, and the interval is too narrow. It does not cover the spread between trainings of the same model.
 
     Args:
         totals: of each clip, such as bits, or differences of bits.
@@ -67,12 +67,12 @@ def over_clips(totals: Sequence[float], sizes: Sequence[int]) -> Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model beside the trivial baselines on the same clips.
+    """A model compared with the trivial baselines on the same clips.
 
     Args:
         model: its figure.
         baselines: their figures, by name.
-        minus: the model's minus each baseline's, clip by clip: an interval below 0 says that the model is better on
+        minus: the model's minus each baseline's, clip by clip: an interval below 0 means that the model is better on
             clips of this kind, even where the intervals of the two overlap.
     """
 
@@ -81,7 +81,7 @@ class Comparison:
     minus: dict[str, Estimate]
 
     def as_dict(self, key: str) -> dict[str, Any]:
-        """The intervals and differences, for ``--json``; ``key`` names the figure."""
+        """Return the intervals and differences as a document for ``--json``; ``key`` names the figure."""
         return {
             "interval_95": self.model.interval,
             "baseline_intervals_95": {name: each.interval for name, each in self.baselines.items()},
@@ -92,7 +92,7 @@ class Comparison:
 
 
 def compare(own: Sequence[float], baselines: Mapping[str, Sequence[float]], sizes: Sequence[int]) -> Comparison:
-    """A model beside the trivial baselines.
+    """Compare a model with the trivial baselines.
 
     Args:
         own: the model's total on each clip.

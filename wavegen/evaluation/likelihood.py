@@ -1,4 +1,4 @@
-"""Bits per sample: how well a model predicts audio that it has not heard."""
+"""Bits per sample: how well a model predicts audio that it was not trained on."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def model_bits(
     model: Network,
     clips: Sequence[npt.NDArray[np.integer]],
     silence: int,
-    heard: Callable[[int], None] | None = None,
+    scored: Callable[[int], None] | None = None,
     conditions: Sequence[ClipCondition | None] | None = None,
     past: npt.NDArray[np.integer] | None = None,
 ) -> list[float]:
-    """The bits that coding each clip with the model's predictions would take.
+    """Compute the bits that coding each clip with the model's predictions would take.
 
         bits = - sum_t log2 p(x[t] | x[<t])
 
@@ -41,7 +41,7 @@ def model_bits(
         model: in the precision to score in; evaluation uses float32.
         clips: (T,) classes each.
         silence: the class of silence.
-        heard: called with the number of samples after each stretch.
+        scored: called with the number of samples after each stretch.
         conditions: of a conditioned model: each clip's.
         past: (T,) classes that came before every clip, as a prime does; what is behind them, and nothing by default, is
             silence.
@@ -57,7 +57,7 @@ def model_bits(
         before = np.concatenate([before, past])
     model.eval()
     if model.has_memory:
-        return _remembering_bits(model, clips, before, heard)
+        return _recurrent_bits(model, clips, before, scored)
     before = before[-field:]
     jobs = [(i, begin) for i, clip in enumerate(clips) for begin in range(0, len(clip), CHUNK_TARGETS)]
     scorers: SimpleQueue[Forward] = SimpleQueue()
@@ -66,8 +66,8 @@ def model_bits(
 
     def nats(job: tuple[int, int]) -> tuple[float, int]:
         clip, begin = clips[job[0]], job[1]
-        heard_of_clip = clip[max(begin - field, 0) : begin + CHUNK_TARGETS]
-        window = torch.from_numpy(np.concatenate([before[min(begin, field) :], heard_of_clip]))
+        inputs_of_clip = clip[max(begin - field, 0) : begin + CHUNK_TARGETS]
+        window = torch.from_numpy(np.concatenate([before[min(begin, field) :], inputs_of_clip]))
         seen = None if conditions is None else conditions[job[0]]
         condition = None
         if seen is not None:  # a step predicts the sample after its input
@@ -85,15 +85,15 @@ def model_bits(
         try:
             for (i, _), (loss, n_samples) in zip(jobs, pool.map(nats, jobs), strict=True):
                 totals[i] += loss / math.log(2)
-                if heard:
-                    heard(n_samples)
+                if scored:
+                    scored(n_samples)
         finally:
             pool.shutdown(cancel_futures=True)
     return totals
 
 
 def _nats(model: Network, scorer: Forward, window: Tensor, condition: Condition | None) -> float:
-    """The sum of the losses of a window's targets, which come after a receptive field of past."""
+    """Sum the losses of a window's targets, in nats; a receptive field of past precedes them."""
     import torch
 
     window = window.to(next(model.parameters()).device)
@@ -103,8 +103,8 @@ def _nats(model: Network, scorer: Forward, window: Tensor, condition: Condition 
     return float(losses.double().sum())
 
 
-class _Listener:
-    """Goes through a clip with a network that remembers all of it, chunk by chunk."""
+class _ClipScorer:
+    """Scores one clip chunk by chunk, carrying a recurrent network's state from each to the next."""
 
     def __init__(self, model: Network, clip: npt.NDArray[np.integer], before: npt.NDArray[np.int64]) -> None:
         import torch
@@ -114,8 +114,8 @@ class _Listener:
         self.state: State | None = None
         self.past = torch.from_numpy(before)[None].to(next(model.parameters()).device)
 
-    def go_on(self) -> int:
-        """Score the next chunk; the number of its samples."""
+    def advance(self) -> int:
+        """Score the next chunk; return the number of its samples."""
         import torch
 
         clip = self.clip[self.begin : self.begin + CHUNK_TARGETS].astype(np.int64)
@@ -123,43 +123,43 @@ class _Listener:
         with torch.no_grad():
             inputs = torch.cat([self.past, targets[None, :-1]], dim=1)
             parameters, self.state = self.model.advance(inputs, self.state)
-            # predictions of a past, (1, T + n, n_parameters), are not scored
+            # (1, T + n, n_parameters): the first T predict samples of the past, which are not scored
             losses = self.model.distribution.loss(parameters[0, parameters.shape[1] - len(clip) :], targets)
             self.nats += float(losses.double().sum())
         self.past = targets[None, -1:]
         self.begin += len(clip)
         return len(clip)
 
-    def is_through(self) -> bool:
-        """Whether the whole clip is scored."""
+    def is_done(self) -> bool:
+        """Return whether the whole clip is scored."""
         return self.begin >= len(self.clip)
 
 
-def _remembering_bits(
+def _recurrent_bits(
     model: Network,
     clips: Sequence[npt.NDArray[np.integer]],
     before: npt.NDArray[np.int64],
-    heard: Callable[[int], None] | None,
+    scored: Callable[[int], None] | None,
 ) -> list[float]:
-    """The bits of each clip under a network whose state goes on from its start: each thread goes through one."""
+    """Compute each clip's bits under a network with a state; each thread scores one clip at a time."""
     import torch
 
-    listeners = [_Listener(model, clip, before) for clip in clips]
-    waiting, running = [one for one in reversed(listeners) if not one.is_through()], dict[Future[int], _Listener]()
+    scorers = [_ClipScorer(model, clip, before) for clip in clips]
+    waiting, running = [one for one in reversed(scorers) if not one.is_done()], dict[Future[int], _ClipScorer]()
     n_threads = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
     pool = one_thread_each(n_threads, "scoring")
     try:
         while waiting or running:
             while waiting and len(running) < n_threads:
                 one = waiting.pop()
-                running[pool.submit(one.go_on)] = one
+                running[pool.submit(one.advance)] = one
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 one = running.pop(done)
                 n_samples = done.result()
-                if heard:
-                    heard(n_samples)
-                if not one.is_through():
+                if scored:
+                    scored(n_samples)
+                if not one.is_done():
                     waiting.append(one)
     finally:
         pool.shutdown(cancel_futures=True)
-    return [one.nats / math.log(2) for one in listeners]
+    return [one.nats / math.log(2) for one in scorers]

@@ -1,4 +1,4 @@
-"""Adaptive linear prediction: the strongest of the trivial models."""
+"""Adaptive linear prediction, the strongest trivial baseline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wavegen.audio.quantize import Quantizer
 Classes = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
-PIECE = 1 << 18  # samples that are worked through at a time; whole fits
+PIECE = 1 << 18  # samples processed at a time; a multiple of a fit's length
 
 ORDER = 24  # coefficients of the linear prediction: 1.5 ms at 16 kHz
 REFIT_EVERY = 256  # samples that one fit predicts
@@ -22,7 +22,7 @@ UNIGRAM_SHARE = 0.005  # mixed into linear prediction: the far tail of a Laplace
 
 
 def linear_prediction_bits(unigram: Floats, clip: Classes, quantizer: Quantizer) -> float:
-    """Total bits of a clip under adaptive linear prediction with a Laplace residual.
+    """Compute the total bits of a clip under adaptive linear prediction with a Laplace residual.
 
         P(c) = 0.995 (F(edges[c + 1]) - F(edges[c])) + 0.005 uni(c),   F the Laplace CDF around the prediction
 
@@ -41,9 +41,9 @@ def linear_prediction_bits(unigram: Floats, clip: Classes, quantizer: Quantizer)
     bits = 0.0
     for start in range(0, clip.size, PIECE):
         values = np.asarray(clip[start : start + PIECE], dtype=np.int64)
-        heard = np.concatenate([past, quantizer.decode(values).astype(np.float64)])
-        prediction = _predict(heard, at_clip_start=start == 0)
-        residual = np.abs(heard[MEMORY:] - prediction)
+        samples = np.concatenate([past, quantizer.decode(values).astype(np.float64)])
+        prediction = _predict(samples, at_clip_start=start == 0)
+        residual = np.abs(samples[MEMORY:] - prediction)
         scale = np.full(values.size, 1e-5)
         for i, rate in enumerate(SCALE_RATES):
             # s[t] = (1 - rate) s[t - 1] + rate |residual[t - 1]|: the filter's state is the next average
@@ -52,11 +52,11 @@ def linear_prediction_bits(unigram: Floats, clip: Classes, quantizer: Quantizer)
         mass = _laplace_mass((edges[values] - prediction) / scale, (edges[values + 1] - prediction) / scale)
         probability = (1 - UNIGRAM_SHARE) * mass + UNIGRAM_SHARE * unigram[values]
         bits -= float(np.log2(probability).sum())
-        past = heard[-MEMORY:]
+        past = samples[-MEMORY:]
     return bits
 
 
-def _predict(heard: Floats, at_clip_start: bool) -> Floats:
+def _predict(samples: Floats, at_clip_start: bool) -> Floats:
     """Predict every sample after the first ``MEMORY`` linearly from the ``ORDER`` before it.
 
         prediction[t] = sum over i of a[i] x[t - i],   sum over j of r[|i - j|] a[j] = r[i],   i, j = 1 ... 24
@@ -66,9 +66,9 @@ def _predict(heard: Floats, at_clip_start: bool) -> Floats:
     r[0] * 1.0005 + 1e-7 keeps silence and pure tones solvable. A clip's first fit has only silence to go by:
     its 256 predictions are 0.9 x[t - 1].
     """
-    n_samples = heard.size - MEMORY
+    n_samples = samples.size - MEMORY
     n_fits = -(-n_samples // REFIT_EVERY)
-    padded = np.concatenate([heard, np.zeros(n_fits * REFIT_EVERY - n_samples)])
+    padded = np.concatenate([samples, np.zeros(n_fits * REFIT_EVERY - n_samples)])
 
     taper = np.sin(np.pi * np.arange(MEMORY) / (2 * MEMORY)) ** 2
     starts = REFIT_EVERY * np.arange(n_fits)
@@ -90,7 +90,7 @@ def _predict(heard: Floats, at_clip_start: bool) -> Floats:
 
 
 def _laplace_mass(lower: Floats, upper: Floats) -> Floats:
-    """The probability that a Laplace variable of mean absolute value 1 falls between two bounds.
+    """Compute the probability that a Laplace variable of mean absolute value 1 falls between two bounds.
 
     Differences of CDFs near 1 cancel, so an interval is first mirrored to the side where exp decays:
 
@@ -99,6 +99,6 @@ def _laplace_mass(lower: Floats, upper: Floats) -> Floats:
     mirrored = lower + upper < 0
     near = np.where(mirrored, -upper, lower)
     far = np.where(mirrored, -lower, upper)
-    beside = np.exp(-np.maximum(near, 0.0)) * -np.expm1(near - far)
+    within = np.exp(-np.maximum(near, 0.0)) * -np.expm1(near - far)
     across = -np.expm1(np.minimum(near, 0.0)) - np.expm1(-far)
-    return 0.5 * np.where(near >= 0, beside, across)
+    return 0.5 * np.where(near >= 0, within, across)

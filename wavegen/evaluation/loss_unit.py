@@ -15,9 +15,9 @@ class LossUnit:
     """The unit of a loss. Less is better.
 
     Attributes:
-        name: in files.
-        full_name: behind a number; with the classes where they are not the usual ones.
-        data: what a model with this loss is trained on.
+        name: stored in files.
+        full_name: printed after a number; names the classes unless they are the usual 256 mu-law ones.
+        data: the kind of data that a model with this loss is trained on.
     """
 
     name: str
@@ -50,5 +50,5 @@ def loss_unit_of(config: Config) -> LossUnit:
 
 
 def loss_unit_in(entry: Mapping[str, Any]) -> LossUnit:
-    """Return the unit of the losses in a line of ``metrics.jsonl``; it does not tell the classes."""
+    """Return the unit of the losses in a line of ``metrics.jsonl``; the line does not store the classes."""
     return LOSS_UNITS[entry.get("loss_unit", BITS.name)]

@@ -1,6 +1,6 @@
-"""Sample statistics: how much audio is like the recordings that it should resemble.
+"""Sample statistics: how closely clips resemble the recordings.
 
-Likelihood says how well a model predicts; these figures say how its samples sound. All of them compare clips with
+Likelihood measures how well a model predicts; these figures measure how its samples sound. They compare clips with
 recordings as the model was trained on them (prepared). The sample score is the Frechet distance of loudness statistics.
 The idea is that of the Frechet audio distance (Kilgour et al., 2019, "Frechet Audio Distance: A Reference-Free Metric
 for Evaluating Music Enhancement Algorithms"), with loudness in place of a network's embedding: nothing to download, and
@@ -266,7 +266,7 @@ class RecordingStatistics:
         return float(low), float(high)
 
     def _impostors(self) -> Iterable[tuple[str, list[Floats]]]:
-        """Noise with the mean spectrum of the other half, and its loudest-typical tenth of a second, repeated."""
+        """Make the two impostors: noise with the other half's mean spectrum, and a tenth of a second repeated."""
         rng = np.random.default_rng(self.seed)
         size = round(PIECE_SECONDS * self.rate_hz)
         whole = np.concatenate(self.others)
@@ -297,7 +297,7 @@ def _first_above(levels: Doubles, threshold_db: float) -> float:
 
 
 def _relative_levels(levels: Doubles) -> Doubles:
-    """Levels below their own loud level, sorted."""
+    """Return levels relative to their own loud level, sorted."""
     return np.sort(np.clip(levels - np.quantile(levels, LOUD_QUANTILE), FLOOR_DB, None))
 
 
