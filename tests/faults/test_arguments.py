@@ -80,6 +80,7 @@ REFUSED = {
         "device": DEVICES,
         "as_json": [["--device", "gpu"], ["--csv", "-"]],
         "csv": [*TARGETS, "existing.csv", "run", "a.json"],
+        "plot": [*TARGETS, "existing.png", "run", "a.json"],
         "overwrite": [["--csv", "folder"], ["--csv", "nowhere/a.csv"]],
     },
     "forecast": {
@@ -148,7 +149,7 @@ USUAL = {  # what else it takes to get as far as the option
 }
 NEEDS = {
     ("evaluate", "label"): ["recordings/0.wav"],
-    **{("evaluate", name): ["--samples"] for name in ("clips", "seconds", "seed")},
+    **{("evaluate", name): ["--samples"] for name in ("clips", "seconds", "seed", "plot")},
 }
 COMMANDS = typer.main.get_command(app).commands
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clips import numbered_clips
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import resample
-from wavegen.cli.generate import _seconds
+from wavegen.cli.generate import _parse_seconds
 from wavegen.config import Config, override, parse_config
 from wavegen.config.yaml_source import parse_yaml, write_yaml
 from wavegen.data.windows import WindowStream
@@ -122,7 +122,7 @@ def test_any_text_is_a_value_or_an_error(text):
     for reads in (
         lambda: override(Config(), [f"data.folder={text}"]),
         lambda: parse_yaml(text),
-        lambda: _seconds(text),
+        lambda: _parse_seconds(text),
     ):
         try:
             reads()
@@ -133,7 +133,7 @@ def test_any_text_is_a_value_or_an_error(text):
 @tried
 @given(st.floats())
 def test_numbers_of_the_command_line(number):
-    assert _seconds(repr(number)) == (None if number == math.inf else pytest.approx(number, nan_ok=True))
+    assert _parse_seconds(repr(number)) == (None if number == math.inf else pytest.approx(number, nan_ok=True))
     if 0 <= number < math.inf:
         assert SampleRequest.parse(f"1,{number!r}", 1.0).temperatures == (1.0, number)
     else:

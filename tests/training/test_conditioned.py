@@ -361,7 +361,7 @@ def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices, tmp_path
 
 @pytest.mark.parametrize("keys", [LABELS, LABELS + MEL], ids=["labels", "both"])
 def test_minutes_are_measured_under_conditions(voices, tmp_path, keys):
-    config = load_config("small", [f"data.folder={voices}", *TINY[:-4], *keys, "training.minutes=0.15"])
+    config = load_config("small", [f"data.folder={voices}", *TINY[:-4], *keys, "training.minutes=0.5"])
     training = begin(config, tmp_path / "run")
     assert training.plan.steps > 1
     assert read_corpus(training.config).labels == ("anna", "carl")

@@ -131,12 +131,12 @@ def typical_event_seconds(clips: Sequence[Doubles]) -> float | None:
     Returns:
         Seconds, or None where nothing begins.
     """
-    every = np.concatenate(clips) if clips else np.zeros(0)
-    if not len(every):
+    measured = [levels for levels in clips if len(levels)]
+    if not measured:
         return None
-    audible = np.quantile(every, LOUD_QUANTILE) - ONSET_BELOW_LOUD_DB
+    audible = np.quantile(np.concatenate(measured), LOUD_QUANTILE) - ONSET_BELOW_LOUD_DB
     lengths: list[int] = []
-    for levels in clips:
+    for levels in measured:
         padded = np.concatenate([np.full(ONSET_FRAMES, SILENT_DB - ONSET_RISE_DB), levels])
         # (F + ONSET_FRAMES,) -> (F,): the quietest of the frames before each one
         lowest = np.lib.stride_tricks.sliding_window_view(padded[:-1], ONSET_FRAMES).min(axis=1)
