@@ -1,4 +1,4 @@
-"""What conditions add to the gates of every block: labels for whole clips, mel frames along them.
+"""Conditioning: a bias that labels and mel frames add to the gates of every block.
 
     z = tanh(Wf * h + Vf c) . sigmoid(Wg * h + Vg c)           (WaveNet, section 2.5; Tamamori et al., 2017)
 
@@ -36,7 +36,7 @@ class Condition(NamedTuple):
 
     @classmethod
     def of(cls, sequences: Sequence[Rows], device: torch.device) -> Condition:
-        """The conditions of several sequences of equal length, their tables filled up to equal size.
+        """Batch the conditions of several sequences of equal length; their tables are padded to equal size.
 
         Args:
             sequences: (R, L) labels or None, (R, n_mels) frames or None, (T,) row_of, of each.
@@ -65,12 +65,12 @@ class GateRows(NamedTuple):
     row_of: Tensor
 
     def of_block(self, block: int, n: int) -> Tensor:
-        """What one block's last n rows take, (n, outputs of its convolution)."""
+        """Return the bias of one block's last n rows, (n, outputs of its convolution)."""
         return self.table[:, block].index_select(0, self.row_of[len(self.row_of) - n :])
 
 
 class Conditioning(nn.Module):
-    """Turns labels and mel frames into what they add to the gates.
+    """Computes the gate bias of labels and mel frames.
 
     A new network's V is 0: it starts as if there were no conditions, and so does one that is fine-tuned from a network
     without them.
@@ -147,7 +147,7 @@ class Conditioning(nn.Module):
 
 
 def triangle(upsampling: int) -> Tensor:
-    """The weights of linear interpolation between the middles of frames, (2 upsampling,)."""
+    """Return the weights of linear interpolation between the middles of frames, (2 upsampling,)."""
     place = torch.arange(2 * upsampling, dtype=torch.float32)
     middle = (upsampling - 1) / 2 + upsampling // 2
     return (1 - (place - middle).abs() / upsampling).clamp_min(0)

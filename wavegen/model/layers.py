@@ -69,7 +69,7 @@ class CausalConv(nn.Module):
 
 
 def activate(convolved: Tensor, activation: str, out: Tensor | None = None) -> Tensor:
-    """What a block makes of its convolution's outputs.
+    """Apply a block's activation to its convolution's outputs.
 
         gated: z = tanh(f) . sigmoid(g)       relu: z = max(f, 0)       tanh: z = tanh(f)
 

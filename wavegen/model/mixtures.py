@@ -121,7 +121,7 @@ class Mixture(ABC):
 
     @abstractmethod
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
-        """The logarithm of the probability that each component gives a bin.
+        """Compute the logarithm of each component's probability of a bin.
 
         Args:
             x: (..., components) the bin's middle, in scales from the mean.
@@ -132,7 +132,7 @@ class Mixture(ABC):
 
     @abstractmethod
     def _quantile(self, p: Tensor) -> Tensor:
-        """The inverse of F."""
+        """Compute the inverse of F."""
 
 
 @dataclass(frozen=True)

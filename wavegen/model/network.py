@@ -95,7 +95,7 @@ class QueueStep(Protocol):
         """(B, blocks, outputs of a convolution) what conditions add in the next step: to be filled before it."""
 
     def __call__(self, newest: Tensor) -> Tensor:
-        """Feed the newest sample of each stream, (B,); the next one's distribution's parameters, (B, n) float32."""
+        """Feed the newest sample of each stream, (B,); return the next one's parameters, (B, n_parameters) float32."""
 
 
 class Network(nn.Module, ABC):
@@ -155,7 +155,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Say in a few words what kind of network it is, and how large."""
+        """Describe the network's kind and size in a few words."""
 
     @abstractmethod
     def layer_facts(self) -> list[LayerFacts]:
@@ -198,7 +198,7 @@ class Network(nn.Module, ABC):
         """Build the step that continues some streams.
 
         Args:
-            past: (B, T) classes, the newest last, T >= receptive_field; with a memory all that a stream has heard.
+            past: (B, T) classes, the newest last, T >= receptive_field; of a recurrent network all of the past.
             condition: of a conditioned network: what the steps of the past saw.
         """
 
@@ -217,7 +217,7 @@ class Network(nn.Module, ABC):
         """Estimate what training keeps of a slice of a batch until its backward pass, in bytes."""
 
     def dropout_shapes(self, n_steps: int) -> list[tuple[int, int]]:  # noqa: ARG002
-        """Return (steps, channels) of each output that dropout acts on, for a window of so many input steps."""
+        """Return (steps, channels) of each output that dropout acts on, for a window of ``n_steps`` input steps."""
         return []
 
     def product_rows(self, windows: int, targets: int) -> dict[tuple[int, int], int]:  # noqa: ARG002

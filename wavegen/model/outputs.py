@@ -50,7 +50,7 @@ class Truncation:
 
 
 class Distribution(Protocol):
-    """What the network's last layer describes: a probability for each class of the next sample."""
+    """An output distribution: a probability for each class of the next sample, from the last layer's outputs."""
 
     @property
     def kind(self) -> OutputKind:
@@ -68,7 +68,7 @@ class Distribution(Protocol):
         """Give the last layer its first weights, with which the prediction does not depend on the past."""
 
     def loss(self, parameters: Tensor, targets: Tensor) -> Tensor:
-        """The negative log-likelihood of each target.
+        """Compute the negative log-likelihood of each target.
 
         Args:
             parameters: (..., n_parameters), any float type; the sum is taken in float32 or better.
@@ -121,7 +121,7 @@ class Softmax:
     def initialize(self, layer: nn.Linear) -> None:
         from torch import nn
 
-        nn.init.zeros_(layer.weight)  # so that an untrained model says log2(classes) bits, not more
+        nn.init.zeros_(layer.weight)  # so that an untrained model's loss is log2(classes) bits, not more
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 
@@ -158,7 +158,7 @@ class Softmax:
 
 
 def _kept(scaled: Tensor, truncation: Truncation) -> Tensor:
-    """Which classes top-k, then top-p leave: (B, classes) bool."""
+    """Return which classes top-k, then top-p leave, (B, classes) bool."""
     import torch
 
     # (B, classes): the likeliest first, among equals the lower class
@@ -176,7 +176,7 @@ def _kept(scaled: Tensor, truncation: Truncation) -> Tensor:
 
 
 def at_least_float32(parameters: Tensor) -> Tensor:
-    """What a loss is summed in."""
+    """Convert to float32 unless the type is wider: losses are summed in float32 or better."""
     import torch
 
     return parameters if parameters.dtype == torch.float64 else parameters.float()

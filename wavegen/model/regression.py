@@ -40,7 +40,7 @@ class Regression:
         nn.init.zeros_(layer.bias)
 
     def loss(self, parameters: Tensor, targets: Tensor) -> Tensor:
-        """The mean error over the horizon.
+        """Compute the mean error over the horizon.
 
         Args:
             parameters: (..., horizon) the forecast values, any float type.

@@ -62,7 +62,7 @@ def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shap
 
 
 def current_name(name: str) -> str:
-    """Return the name of today for a parameter's name in a file, where recurrent layers were no layers of a stack."""
+    """Return today's name of a parameter in a file of an older version, whose recurrent networks were no stacks."""
     old = OLD_RECURRENT_NAME.fullmatch(name)
     return name if old is None else f"layers.{old['layer']}.cell.{old['parameter']}_l0"
 
@@ -79,7 +79,7 @@ def _is_normed(name: str) -> bool:
 
 
 def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Plain weights by name: every direction and gain of ``wavegen.model.weight_norm`` made the weight they stand for.
+    """Fold every direction and gain of ``wavegen.model.weight_norm`` into a plain weight.
 
     Args:
         weights: as a checkpoint has them; those without any are returned as they are.
@@ -100,7 +100,7 @@ def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.N
 
 
 def with_gains(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
-    """The reverse of ``fold_weight_norm``: a direction and a gain for each weight of which these shapes have them.
+    """Split weights into directions and gains where these shapes have them; the inverse of ``fold_weight_norm``.
 
     Args:
         weights: plain, by name.

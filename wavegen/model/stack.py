@@ -37,7 +37,7 @@ class StackLayer(nn.Module, ABC):
         width: channels of its output.
     """
 
-    reach = 0  # steps of past that an output sees beside its own: a stretch without a state is so much shorter then
+    reach = 0  # earlier steps that an output sees: without a state the output is this much shorter than the input
     has_memory = False
 
     def __init__(self, width: int) -> None:
@@ -379,12 +379,12 @@ class Stack(Network):
         state: State | None = None
         if not self.has_memory:
             past = past[:, past.shape[1] - self.receptive_field :]
-        heard = past[:, :-1]
+        fed = past[:, :-1]
         # the first stretch fills the queues of all layers with taps, so it is no shorter than they are
         first = max(PRIME_STEPS, self.receptive_field - 1)
-        for begin in (0, *range(first, heard.shape[1], PRIME_STEPS)):
+        for begin in (0, *range(first, fed.shape[1], PRIME_STEPS)):
             end = begin + (PRIME_STEPS if begin else first)
-            state = self._through(heard[:, begin:end], state)[1]
+            state = self._through(fed[:, begin:end], state)[1]
         return StackStep(self, len(past), state or ())
 
     def embed(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -394,8 +394,8 @@ class Stack(Network):
             inputs: (N,).
 
         Returns:
-            (N, C) rows; and (N, 1), 0 where they lie before a clip's start, else 1: None with a memory, which hears
-            silence there.
+            (N, C) rows; and (N, 1), 0 where they lie before a clip's start, else 1; None for recurrent networks, which have
+            silence there instead.
         """
         if self.has_memory:
             return self.input(inputs).to(self.output.weight.dtype), None

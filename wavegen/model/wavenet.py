@@ -17,7 +17,7 @@ from wavegen.model.outputs import Distribution
 from wavegen.model.shapes import output_has_bias
 from wavegen.model.weight_norm import NormedConv, NormedLinear, trained_matrix
 
-HEAD_ROWS = 4096  # so many targets' logits exist at a time in the fused backend, in the cache
+HEAD_ROWS = 4096  # targets whose logits the fused backend holds at a time, so that they stay in the cache
 
 BlockStack = Callable[[Tensor, int, GateRows | None], Tensor]  # a way to compute the residual blocks
 
@@ -169,7 +169,7 @@ class WaveNet(Network):
         return [partial(self, stack=stack) for stack in blocks]
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """The first block's input.
+        """Compute the first block's input.
 
         Args:
             inputs: as ``forward``'s.
@@ -185,7 +185,7 @@ class WaveNet(Network):
         return rows
 
     def gate_rows(self, condition: Condition | None) -> GateRows | None:
-        """What conditions add to the gates of every block; None in a network without conditions.
+        """Compute the gate bias of every block; None in a network without conditions.
 
         Raises:
             ValueError: there is a condition and no place for it, or the reverse.
@@ -205,7 +205,7 @@ class WaveNet(Network):
         recompute: bool = False,
         dropped: Dropped | None = None,
     ) -> Tensor:
-        """All blocks, one after another, and the sum of their skips.
+        """Apply all blocks, one after another, and sum their skips.
 
         Args:
             h: (T * batch, residual_channels) time-major rows.
@@ -227,12 +227,12 @@ class WaveNet(Network):
         return skip
 
     def predict(self, skip: Tensor) -> Tensor:
-        """The head: from rows of summed skips (n, skip_channels) to distributions' parameters (n, n_parameters)."""
+        """Apply the head: summed skips (n, skip_channels) -> parameters of distributions (n, n_parameters)."""
         hidden = torch.relu(self.head(torch.relu(skip)))
         if self.distribution.kind == "softmax":
             logits: Tensor = self.output(hidden)
             return logits
-        # the eight bits of a bfloat16 mean would not tell neighbouring amplitudes apart
+        # float32: the eight bits of a bfloat16 mean cannot distinguish neighbouring amplitudes
         with torch.autocast(skip.device.type, enabled=False):
             parameters: Tensor = self.output(hidden.to(self.output.weight.dtype))
         return parameters
@@ -242,7 +242,7 @@ class WaveNet(Network):
         return WaveNetStep(self, past, condition)
 
     def queues(self, inputs: Tensor, condition: Condition | None = None) -> list[Tensor]:
-        """What every block's queue holds after these inputs: one parallel pass instead of a step per sample.
+        """Compute every block's queue after these inputs, by one parallel pass instead of a step per sample.
 
         Args:
             inputs: (B, T) integer classes, T >= receptive_field - 1.

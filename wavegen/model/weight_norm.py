@@ -1,4 +1,4 @@
-"""Weight normalization: lengths and directions are learnt apart (Salimans and Kingma, 2016, equation 2).
+"""Weight normalization: lengths and directions are separate parameters (Salimans and Kingma, 2016, equation 2).
 
     w = g v / |v|          for each output of a layer: v its weights' direction, g its gain, a number
 
@@ -38,7 +38,7 @@ def normalized(direction: Tensor, gain: Tensor) -> Tensor:
 
 
 def lengths(direction: Tensor, n: int | None = None) -> Tensor:
-    """The lengths |v| of n vectors, one for each output unless n says otherwise, (n,)."""
+    """Compute the lengths |v| of n vectors, (n,); by default one vector for each output."""
     rows, axes = (direction, (0, 2)) if direction.dim() == 3 else (direction.view(n or len(direction), -1), (1,))
     norm: Tensor = torch.linalg.vector_norm(rows, dim=axes)
     return norm
@@ -96,7 +96,7 @@ def _take_over(layer: NormedConv | NormedLinear, plain: CausalConv | nn.Linear, 
 
 
 def trained_matrix(layer: CausalConv | nn.Linear) -> Tensor:
-    """The parameter that a layer's matrix comes from: its direction, or its weight itself."""
+    """Return the parameter that is a layer's matrix: its direction, or its weight."""
     return layer.direction if isinstance(layer, NormedConv | NormedLinear) else layer.weight
 
 
@@ -114,7 +114,7 @@ def folded(model: Model) -> Model:
 
 
 def _plain(layer: NormedConv | NormedLinear) -> CausalConv | nn.Linear:
-    """A layer without normalization that computes the same."""
+    """Build a layer without normalization that computes the same."""
     weight, with_bias = layer.weight, layer.bias is not None
     plain: CausalConv | nn.Linear
     if isinstance(layer, NormedConv):

@@ -1,4 +1,4 @@
-"""What happens between the matrix products of a fused stack: element by element, each number touched once.
+"""Elementwise kernels between the matrix products of a fused stack; each number is read and written once.
 
 Compiled for the host by numba, once per machine, and kept on disk. Rows are time-major; channels are a multiple of
 LANES; arrays are float32 or bfloat16 (as uint16).
@@ -68,7 +68,7 @@ def gate_forward(gates, bias, index, z):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def gate_backward(gates, dz, index, z, dgates, dbias):
-    """The gradient of ``gate_forward``.
+    """Compute the gradient of ``gate_forward``.
 
     Args:
         gates: (n, 2G), tanh(f) and sigmoid(g).
@@ -122,7 +122,7 @@ def activate_forward(convolved, bias, index, is_relu, z):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def activate_backward(activated, dz, index, is_relu, z, dconvolved, dbias):
-    """The gradient of ``activate_forward``.
+    """Compute the gradient of ``activate_forward``.
 
     Args:
         activated: (n, G), max(f, 0) or tanh(f).
@@ -157,7 +157,7 @@ def gather_taps(h, at, step, taps):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def scatter_taps(taps, at, step, h):
-    """The gradient of ``gather_taps``: h[at + i + j step] += taps[i, j C : (j + 1) C]; h is float32."""
+    """Compute the gradient of ``gather_taps``: h[at + i + j step] += taps[i, j C : (j + 1) C]; h is float32."""
     n, channels = taps.shape[0], h.shape[1]
     for tap in range(taps.shape[1] // channels):
         for row in range(n):

@@ -183,7 +183,7 @@ class FusedStack:
             activate_forward(s.gates.array, weights.bias[i], self._index_of(s), is_relu, s.z.array)
 
     def _gate_backward(self, s: _Stretch, dbias: npt.NDArray[np.float32]) -> None:
-        """From the gradient of a stretch's z to that of its convolution's outputs; z is computed again."""
+        """Compute the gradient of the convolution's outputs from that of a stretch's z; z is computed again."""
         if self.activation == "gated":
             gate_backward(s.gates.array, s.dz.array, self._index_of(s), s.z.array, s.dgates.array, dbias)
         else:
@@ -194,7 +194,7 @@ class FusedStack:
         return self.index[s.first : s.first + len(s.z.array)]
 
     def backward(self, dskip: Tensor, weights: StackWeights) -> tuple[Tensor, StackWeights]:
-        """The gradients of the last forward pass.
+        """Compute the gradients of the last forward pass.
 
         Args:
             dskip: with respect to its result.
@@ -321,7 +321,7 @@ def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
 
 
 def _bias(layer: CausalConv | nn.Linear, n: int) -> Tensor:
-    """A layer's biases, or zeros that nothing trains."""
+    """Return a layer's biases, or zeros that are not trained."""
     return torch.zeros(n) if layer.bias is None else layer.bias
 
 

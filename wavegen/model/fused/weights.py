@@ -78,13 +78,13 @@ class StackWeights:
             outputs, inputs = weight.shape
             residual.append(F.pad(weight, (0, gates - inputs, 0, channels - outputs)).to(dtype))
         skips, skip_bias = parameters[-2:]
-        # Ws: (S, blocks G) -> (S, blocks, G) -> padded -> (S, blocks G), beside the blocks' padded z
+        # Ws: (S, blocks G) -> (S, blocks, G) -> padded -> (S, blocks G), in the layout of the blocks' padded z
         by_block = skips.view(len(skips), depth, -1)
         skip = F.pad(by_block, (0, gates - by_block.shape[2])).flatten(1)
         return cls(convolution, bias, residual, skip.to(dtype), skip_bias.to(dtype))
 
     def zeros(self) -> StackWeights:
-        """Sums that begin at zero, in float32."""
+        """Return zeros in float32, to sum gradients in."""
         return StackWeights(
             [torch.zeros(weight.shape) for weight in self.convolution],
             [np.zeros_like(weight) for weight in self.bias],
@@ -94,14 +94,14 @@ class StackWeights:
         )
 
     def table_gradient(self, widths: Widths, outputs: int) -> Tensor:
-        """With respect to the table of ``of``, (N, blocks, outputs); so many has each convolution."""
+        """Return the gradient of the table that ``of`` took, (N, blocks, outputs of a convolution)."""
         # (N, PG) of each block -> (N, blocks, PG) -> (N, blocks, P, G) without the padding -> (N, blocks, outputs)
         totals = torch.stack([torch.from_numpy(total) for total in self.bias], dim=1)
         apart = totals.view(*totals.shape[:2], widths.parts, -1)[..., : outputs // widths.parts]
         return apart.flatten(2)
 
     def as_gradients(self, widths: Widths, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """The inverse of ``of``: in the parameters' order and shapes."""
+        """Return gradients in the parameters' order and shapes; the inverse of ``of``."""
         depth, channels, gates, parts, _ = widths
         gradients = []
         for weight, total in zip(parameters, self.convolution, strict=False):
