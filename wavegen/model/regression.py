@@ -59,5 +59,4 @@ class Regression:
         )
 
     def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:  # noqa: ARG002
-        """See ``check``."""
         self.check(truncation)

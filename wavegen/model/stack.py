@@ -104,7 +104,6 @@ class ConvLayer(TapLayer):
         self.activation = ACTIVATIONS[layer.activation]()
 
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
-        """See ``TapLayer``."""
         result: Tensor = self.bias
         for tap, weight in zip(taps, self.weight, strict=True):
             result = torch.addmm(result, tap, weight.t())  # (N, C) x (C, C') -> (N, C'), added to the taps before
@@ -112,7 +111,6 @@ class ConvLayer(TapLayer):
         return activated
 
     def facts(self) -> LayerFacts:
-        """See ``StackLayer``."""
         return LayerFacts(self.kind, self.kernel_size, 1 if self.kind == "dense" else self.dilation)
 
     def kept_numbers(self) -> int:
@@ -145,12 +143,10 @@ class PoolLayer(TapLayer):
         self.is_maximum = layer.kind == "max_pool"
 
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
-        """See ``TapLayer``."""
         together = torch.stack(list(taps))  # (taps, N, C)
         return together.amax(dim=0) if self.is_maximum else together.mean(dim=0)
 
     def facts(self) -> LayerFacts:
-        """See ``StackLayer``."""
         return LayerFacts("max pool" if self.is_maximum else "average pool", self.kernel_size, self.dilation)
 
     def kept_numbers(self) -> int:
@@ -214,7 +210,6 @@ class RecurrentLayer(StackLayer):
         return torch.stack(states), (h[None],)
 
     def facts(self) -> LayerFacts:
-        """See ``StackLayer``."""
         return LayerFacts(self.kind, None, None)
 
     def kept_numbers(self) -> int:
@@ -255,7 +250,6 @@ class JoinLayer(StackLayer):
         return torch.cat([earlier, below], dim=-1) if self.kind == "concatenate" else earlier + below
 
     def facts(self) -> LayerFacts:
-        """See ``StackLayer``."""
         return LayerFacts(self.kind, 1, 1)
 
     def kept_numbers(self) -> int:
@@ -314,12 +308,10 @@ class Stack(Network):
 
     @property
     def has_memory(self) -> bool:
-        """See ``Network``."""
         return any(layer.has_memory for layer in self.stack_layers)
 
     @property
     def receptive_field(self) -> int:
-        """See ``Network``."""
         seen = [0]  # steps of past that the input and each layer's output need
         for layer in self.stack_layers:
             needed = max(seen[-1], seen[layer.source]) if isinstance(layer, JoinLayer) else seen[-1] + layer.reach
@@ -327,20 +319,16 @@ class Stack(Network):
         return 1 + seen[-1] + self.warm_up
 
     def padding(self, silence: int) -> int:
-        """See ``Network``."""
         return silence if self.has_memory else NOTHING
 
     @property
     def before_series(self) -> float:
-        """See ``Network``."""
         return 0.0 if self.has_memory else math.nan
 
     def describe(self) -> str:
-        """See ``Network``."""
         return f"stack, {pluralize(len(self.layers), 'layer')}"
 
     def layer_facts(self) -> list[LayerFacts]:
-        """See ``Network``."""
         return [layer.facts() for layer in self.stack_layers]
 
     def matrix_groups(self) -> list[MatrixGroup]:
@@ -367,7 +355,6 @@ class Stack(Network):
         return self.advance(inputs)[0]
 
     def advance(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """See ``Network``."""
         top, after = self._through(inputs, state)
         unused = 0 if state else self.warm_up
         rows: Tensor = self.output(top[unused * len(inputs) :])
@@ -375,7 +362,6 @@ class Stack(Network):
         return rows.view(-1, len(inputs), rows.shape[-1]).transpose(0, 1), after
 
     def queue_step(self, past: Tensor, condition: Condition | None = None) -> StackStep:  # noqa: ARG002
-        """See ``Network``."""
         state: State | None = None
         if not self.has_memory:
             past = past[:, past.shape[1] - self.receptive_field :]
@@ -394,8 +380,7 @@ class Stack(Network):
             inputs: (N,).
 
         Returns:
-            (N, C) rows; and (N, 1), 0 where they lie before a clip's start, else 1; None for recurrent networks, which have
-            silence there instead.
+            (N, C) rows; and (N, 1), 0 before a clip's start, else 1; None for recurrent networks (silence).
         """
         if self.has_memory:
             return self.input(inputs).to(self.output.weight.dtype), None
@@ -458,11 +443,9 @@ class StackStep:
 
     @property
     def buffers(self) -> tuple[Tensor, ...]:
-        """See ``QueueStep``."""
         return (*self.state, self.steps)
 
     def __call__(self, newest: Tensor) -> Tensor:
-        """See ``QueueStep``."""
         entered, there = self.model.embed(newest)  # (B, C)
         outputs, state, offsets = [entered], iter(self.state), iter(self.offsets)
         for layer in self.model.stack_layers:

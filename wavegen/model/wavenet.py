@@ -125,12 +125,10 @@ class WaveNet(Network):
         return [block.conv.dilation for block in self.residual_blocks]
 
     def describe(self) -> str:
-        """See ``Network``."""
         channels = self.residual_blocks[0].conv.weight.shape[2]
         return f"wavenet, {len(self.blocks)} blocks, {channels} residual channels"
 
     def layer_facts(self) -> list[LayerFacts]:
-        """See ``Network``."""
         return [LayerFacts("block", block.conv.kernel_size, block.conv.dilation) for block in self.residual_blocks]
 
     # --- computing ----------------------------------------------------------------------------------------------
@@ -238,7 +236,6 @@ class WaveNet(Network):
         return parameters
 
     def queue_step(self, past: Tensor, condition: Condition | None = None) -> WaveNetStep:
-        """See ``Network``."""
         return WaveNetStep(self, past, condition)
 
     def queues(self, inputs: Tensor, condition: Condition | None = None) -> list[Tensor]:
@@ -331,7 +328,6 @@ class WaveNet(Network):
         return rows
 
     def activation_bytes(self, part: SliceShape) -> int:
-        """See ``Network``."""
         first = self.residual_blocks[0]
         residual, convolved, depth = first.conv.weight.shape[2], first.conv.out_channels, len(self.blocks)
         steps = self.receptive_field - 1 + part.targets
@@ -390,11 +386,9 @@ class WaveNetStep:
 
     @property
     def buffers(self) -> tuple[Tensor, ...]:
-        """See ``QueueStep``."""
         return (*self.queues, self.steps)
 
     def __call__(self, newest: Tensor) -> Tensor:
-        """See ``QueueStep``."""
         model = self.model
         h = model.input(newest)  # (B, R)
         slots = (self.steps + self.offsets) % self.reaches  # (blocks, taps - 1)

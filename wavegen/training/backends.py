@@ -121,7 +121,6 @@ class TorchBackend:
             ) from error
 
     def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
-        """See ``Backend``."""
         device = next(self.model.parameters()).device
         self.model.zero_grad(set_to_none=True)
         nats, item = 0.0, batch.first
@@ -192,7 +191,6 @@ class SlicedBackend(ABC):
         self.pool = one_thread_each(self.threads, "gradients")
 
     def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
-        """See ``Backend``."""
         parts = slices_of(batch, self.slices)
         with torch_threads(1):  # for each of ours
             work = deque(self.pool.submit(self.of_slice, part, n_targets) for part in parts)
@@ -225,7 +223,6 @@ class RecurrentBackend(SlicedBackend):
         self.loss = _SummedLoss(model, precision, recompute=False)
 
     def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
-        """See ``SlicedBackend``."""
         loss = self.loss(*part) / n_targets
         return float(loss.detach()), list(torch.autograd.grad(loss, self.parameters))
 
@@ -261,7 +258,6 @@ class FusedBackend(SlicedBackend):
         keep_freed_memory()
 
     def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
-        """See ``SlicedBackend``."""
         stacks = self.stacks.get()
         try:
             return self._slice(stacks, part, n_targets)
