@@ -19,7 +19,7 @@ from wavegen.sampling.verdict import Fault, Verdict, in_words
 MAX_CANDIDATES = 1024
 MAX_CLIPS = 1 << 32  # candidate j of clip i has the number i + j * MAX_CLIPS: its own, whatever the count
 AT_ONCE = 16  # candidates generated side by side: more are no faster
-MAX_SAMPLES = 1 << 28  # of all candidates of a clip, which are in memory until one is chosen: 4.7 hours at 16 kHz
+MAX_SAMPLES = 1 << 28  # samples of all candidates of a clip, held in memory until one is chosen: 4.7 hours at 16 kHz
 
 # Bits of each clip, given its classes, its condition, and the prime.
 Score = Callable[
@@ -120,7 +120,7 @@ class CandidateSearch:
     sample_rate_hz: int
 
     def best(self, n_candidates: int, progress: Callable[[int], None] | None = None) -> Iterator[BestCandidate]:
-        """Yield the best of so many candidates for each clip.
+        """Yield the best of ``n_candidates`` candidates for each clip.
 
         The first candidate is the clip that the sampler generates for the request without candidates.
 

@@ -21,7 +21,7 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Generator:
-    """Prepares what a model is asked to generate.
+    """Turns sampling options into a sampler and its request.
 
     Args:
         source: the model, for engines.
@@ -46,7 +46,7 @@ class Generator:
             seconds: length of each clip; None for the length of the mel frames, or without end where there are none.
             options: how to generate.
             candidates: to generate for each clip.
-            notice: receives which label and engine were chosen, and why.
+            notice: called with the label and the engine that were chosen, and why.
 
         Raises:
             ParameterError: an option is not for this model.
@@ -68,7 +68,7 @@ class Generator:
         return Sampler(self._engine(options, options.count * candidates, notice), self.quantizer), request
 
     def label_weights(self, label: str | Mapping[str, float]) -> Mapping[str, float]:
-        """Return a label that a user gives as weights by name."""
+        """Return a user's label as weights by name."""
         return parse_label(label, self.conditioner.labels) if isinstance(label, str) else label
 
     def clip_labels(self, options: SamplingOptions) -> list[str | None]:

@@ -14,14 +14,14 @@ STEP_SECONDS = 0.02  # level is followed in steps of this length
 LEVEL_STEPS = 5  # a level is that of 0.1 s
 FADED_DB = 40.0  # below the loudest 0.1 s: inaudible behind a hit
 FADED_STEPS = 10  # that a sound stays so quiet before it counts as over
-FALLEN_DB, RISE_DB = 20.0, 15.0  # after a fall by so much, a rise by so much is the next sound
+FALLEN_DB, RISE_DB = 20.0, 15.0  # a rise of this size after a fall of this size begins the next sound
 RISE_STEPS = 3  # within which it rises
-LOOK_STEPS = 25  # clips are looked at again after so many more
+LOOK_STEPS = 25  # steps between two searches for the end
 FADE_OUT_SECONDS = 0.01
 
 
 def find_end(levels_db: npt.NDArray[np.float64]) -> int | None:
-    """Return the step in which a sound is over, or None if it goes on.
+    """Return the step in which a sound is over, or None if it continues.
 
     Args:
         levels_db: (n,) of each ``STEP_SECONDS`` so far.

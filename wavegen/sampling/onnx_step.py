@@ -33,7 +33,7 @@ OPSET, IR_VERSION = 17, 8  # of 2022: what current runtimes read, and older ones
 
 
 def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
-    """A model's step as the content of an ``.onnx`` file; its metadata say what a program that runs it has to know.
+    """Build the content of an ``.onnx`` file of a model's step; its metadata hold what a program needs to run it.
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
@@ -82,14 +82,14 @@ class _Graph:
         self.tensors: list[Any] = []
 
     def take(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
-        """An input of the graph."""
+        """Add an input of the graph."""
         from onnx import helper
 
         self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def constant(self, array: Array) -> str:
-        """A tensor in the graph: floats in float32, integers in int64."""
+        """Add a constant tensor: floats in float32, integers in int64."""
         from onnx import numpy_helper
 
         name = f"constant.{len(self.tensors)}"
@@ -98,7 +98,7 @@ class _Graph:
         return name
 
     def add(self, operation: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        """An operation; returns the name of its result."""
+        """Add an operation; return the name of its result."""
         from onnx import helper
 
         name = to or f"{operation.lower()}.{len(self.nodes)}"
@@ -106,7 +106,7 @@ class _Graph:
         return name
 
     def cast(self, integers: str) -> str:
-        """Integers as float32."""
+        """Cast to float32."""
         from onnx import helper
 
         name = f"{integers}.float"
@@ -119,7 +119,7 @@ class _Graph:
         return self.add("Gemm", h, self.constant(matrix), *biases, to=to)
 
     def conditions(self, weights: Mapping[str, Array], n_blocks: int) -> list[str]:
-        """What the labels add to each block's convolution, as ``wavegen.model.conditioning`` computes it."""
+        """Add the gate bias of the labels, as ``wavegen.model.conditioning`` computes it."""
         labels = self.take("labels", _FLOAT32, ["B", len(weights["conditioning.labels"])])
         embedded = self.add("MatMul", labels, self.constant(weights["conditioning.labels"]))
         parts = np.split(weights["conditioning.projection"], n_blocks)
@@ -133,15 +133,15 @@ class _Graph:
         activation: str,
         added: Sequence[str],
     ) -> None:
-        """The whole step, as ``wavegen.sampling.engines.steps.WaveNetSteps`` takes it."""
-        h = self.entered(weights, self.take("sample", _INT64, ["B"]), classes)
+        """Add the whole step, as ``wavegen.model.wavenet.WaveNetStep`` computes it."""
+        h = self.embed(weights, self.take("sample", _INT64, ["B"]), classes)
         outputs = []
         for i, dilation in enumerate(dilations):
             block = f"blocks.{i}"
             taps = weights[f"{block}.conv.weight"]  # (taps, convolved, residual)
-            heard = self.queue(i, h, [tap * dilation for tap in range(len(taps))], taps.shape[2])
+            rows = self.queue(i, h, [tap * dilation for tap in range(len(taps))], taps.shape[2])
             matrix = taps.transpose(0, 2, 1).reshape(-1, taps.shape[1])
-            convolved = self.linear(heard, matrix, weights.get(f"{block}.conv.bias"))
+            convolved = self.linear(rows, matrix, weights.get(f"{block}.conv.bias"))
             if added:
                 convolved = self.add("Add", convolved, added[i])
             outputs.append(self.activated(convolved, activation))
@@ -153,8 +153,8 @@ class _Graph:
             h = self.add("Relu", self.linear(h, weights[f"{layer}.weight"].T, weights.get(f"{layer}.bias")))
         self.linear(h, weights["output.weight"].T, weights.get("output.bias"), to="parameters")
 
-    def entered(self, weights: Mapping[str, Array], sample: str, classes: int) -> str:
-        """The first block's input, (B, residual_channels)."""
+    def embed(self, weights: Mapping[str, Array], sample: str, classes: int) -> str:
+        """Add the input layer; return the first block's input, (B, residual_channels)."""
         if "input.linear.weight" not in weights:
             table = weights["input.weight"] + weights.get("input.bias", 0)
             return self.add("Gather", self.constant(table), sample)
@@ -165,7 +165,7 @@ class _Graph:
         return self.linear(column, weights["input.linear.weight"].T, weights["input.linear.bias"])
 
     def queue(self, block: int, h: str, offsets: Sequence[int], channels: int) -> str:
-        """Take a block's queue, give it back with h appended, and the rows at the offsets side by side."""
+        """Read a block's queue, append h to it, and return the rows at the offsets side by side."""
         from onnx import helper
 
         reach = offsets[-1]
@@ -175,11 +175,11 @@ class _Graph:
         bounds = [self.constant(np.array([n])) for n in (1, reach + 1, 0)]
         name = self.add("Slice", longer, *bounds, to=f"next.{block}")
         self.queues_out.append(helper.make_tensor_value_info(name, _FLOAT32, [reach, "B", channels]))
-        heard = [self.add("Gather", longer, self.constant(np.array(offset)), axis=0) for offset in offsets]
-        return self.add("Concat", *heard, axis=1)
+        rows = [self.add("Gather", longer, self.constant(np.array(offset)), axis=0) for offset in offsets]
+        return self.add("Concat", *rows, axis=1)
 
     def activated(self, convolved: str, activation: str) -> str:
-        """As ``wavegen.model.layers.activate``."""
+        """Add the activation of ``wavegen.model.layers.activate``."""
         if activation != "gated":
             return self.add({"relu": "Relu", "tanh": "Tanh"}[activation], convolved)
         from onnx import helper
@@ -190,7 +190,7 @@ class _Graph:
 
 
 def _metadata(config: Config, distribution: Distribution) -> dict[str, str]:
-    """What a program that runs the step has to know; lists as JSON."""
+    """Return the metadata that a program needs to run the step; lists as JSON."""
     quantizer = Quantizer(config.quantization.kind, config.quantization.classes)
     reach = (config.model.kernel_size - 1) * sum(config.model.dilations)
     facts: dict[str, Any] = {

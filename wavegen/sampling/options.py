@@ -1,4 +1,4 @@
-"""What may be asked of a model that generates sound, as one value that is checked when it is made."""
+"""The sampling options of an audio model, as one dataclass that checks its values."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class SamplingOptions:
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> SamplingOptions:
-        """Make options of a call's keywords.
+        """Build options from a call's keyword arguments.
 
         Raises:
             UsageError: there is no such option; the nearest one is named.
@@ -88,7 +88,7 @@ class SamplingOptions:
 
     @cached_property
     def truncation(self) -> Truncation:
-        """What is done to each distribution before a draw."""
+        """The changes to each distribution before a draw."""
         return Truncation(self.temperature, self.top_k, self.top_p)
 
     @property

@@ -1,4 +1,4 @@
-"""Request in, audio out: the past of each clip, its random numbers, and the engine's classes in chunks."""
+"""The sampler: it gives the engine each clip's past and random numbers, and yields the classes in chunks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines.engine import ClassArray, Engine
 
-CHUNK_SAMPLES = 1600  # a tenth of a second at 16 kHz: what Ctrl-C waits for, and how often progress moves
+CHUNK_SAMPLES = 1600  # a tenth of a second at 16 kHz: the longest wait after Ctrl-C, and between progress updates
 WORDS_PER_BLOCK = 4  # Philox4x64 gives four 64-bit numbers for each value of its counter
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate, in samples and classes of one model; ``Generator.prepare`` makes one of checked options.
+    """A request for clips, in samples and classes of one model; ``Generator.prepare`` builds it from checked options.
 
     Args:
-        n_samples: length of each clip; None goes on without end.
+        n_samples: length of each clip; None for an endless stream.
         count: clips, made side by side.
         seed: with the clip's number and the sample's place it decides every draw.
         numbers: of the clips; 0, 1, 2, ... by default.
@@ -80,14 +80,14 @@ class Sampler:
             yield self.quantizer.decode(classes)
 
     def _past(self, request: Request) -> ClassArray:
-        """What the clips have heard before their first sample: silence, then the prime."""
+        """Return the past of each clip's first sample: silence, then the prime."""
         padding = self.engine.padding(self.quantizer.silence)
         silence = np.full(self.engine.receptive_field, padding, dtype=np.int64)
         return silence if request.prime is None else np.concatenate([silence, request.prime.astype(np.int64)])
 
 
 def uniforms(seed: int, clip: int, start: int, stop: int) -> npt.NDArray[np.float64]:
-    """Return the uniform numbers that draw samples start .. stop - 1 of one clip, in whatever order they are asked for.
+    """Return the uniform numbers that draw samples start .. stop - 1 of one clip; calls may come in any order.
 
     Philox4x64-10 (Salmon et al., 2011) with the key (seed, clip): number t is word t mod 4 of the block with the
     counter t div 4, its upper 53 bits scaled to [0, 1).

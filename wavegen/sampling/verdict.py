@@ -1,7 +1,7 @@
-"""The verdict on generated audio: what is wrong with it, judged while it is made.
+"""The verdict on generated audio: its faults, found while it is generated.
 
-Against the profile of the recordings that a checkpoint keeps: level, silence, distribution of levels, spectrum. And by
-absolute rules that hold for any recording: clipping and runaway noise; without a profile dead silence too.
+Level, silence, distribution of levels and spectrum are compared with the recordings' profile in the checkpoint.
+Clipping and runaway noise are faults by absolute rules; without a profile dead silence is one too.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ MOST_FRAMES = 6000  # that are remembered of a clip: ten minutes; of longer ones
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong with a generated clip.
+    """A fault of a generated clip.
 
     Attributes:
         kind: "silence", "level", "levels", "spectrum", or one of ``RUNS``.
-        words: what is wrong, for the user.
+        words: the fault in words, for the user.
         severity: more is worse; 1 is just beyond what is accepted.
     """
 
@@ -54,7 +54,7 @@ class Fault:
 
 
 class Verdict:
-    """Judges clips while they are made; what it remembers does not grow with their length.
+    """Judges clips while they are generated, in memory that does not grow with their length.
 
     A frame is clipped if ``CLIPPED_SHARE`` of its samples are at full scale, and noise if the part of it that cannot be
     predicted is louder than ``NOISE_DB``; frames in a row that last ``SHORTEST_SECONDS`` are a fault.
@@ -62,7 +62,7 @@ class Verdict:
     Args:
         sample_rate_hz: of the clips.
         count: of the clips, made side by side.
-        recordings: what the model was trained on; without it, dead silence is a fault as other runs are.
+        recordings: the profile of the training's recordings; without it, dead silence is a fault as other runs are.
         labels: of the clips in turn; each is compared with the recordings of its label. None for all recordings.
     """
 
@@ -84,7 +84,7 @@ class Verdict:
         self._stride = 1
 
     def update(self, block: Floats) -> list[tuple[int, Fault]]:
-        """Judge what the clips have got since.
+        """Judge the next block of each clip.
 
         Args:
             block: (count, n).
@@ -104,7 +104,7 @@ class Verdict:
         return [(clip, self._run_fault(kind, clip)) for kind, clip in np.argwhere(new).tolist()]
 
     def faults(self, clip: int = 0) -> list[Fault]:
-        """Return what is wrong with a clip so far."""
+        """Return the faults of a clip so far."""
         runs = [self._run_fault(kind, clip) for kind in range(len(RUNS)) if self._total[kind, clip]]
         if self._recordings is not None and self._remembered:
             self._remembered = [Frames.joined(self._remembered)]  # once, not for each of many clips
@@ -153,7 +153,7 @@ def _run_fault(kind: int, start_seconds: float, seconds: float) -> Fault:
 
 
 def compare(frames: Frames, recordings: RecordingProfile) -> list[Fault]:
-    """Judge a clip by what the recordings are like.
+    """Return the faults of a clip in comparison with the recordings.
 
     Args:
         frames: of the clip, (F,), one or more.
@@ -192,7 +192,7 @@ def compare(frames: Frames, recordings: RecordingProfile) -> list[Fault]:
 
 
 def unpredictable_db(pieces: Floats) -> npt.NDArray[np.float64]:
-    """Return the level of the innovation, which no linear prediction from the past knows: of hiss all, of a tone none.
+    """Return the level of the linear prediction residual: all of a hiss, nothing of a tone.
 
         power = exp(mean over frequencies of ln S(f)),   S the power spectrum     (Kolmogorov, 1941; Szego)
         ln S(f) is on average the periodogram's logarithm + Euler's constant      (Davis and Jones, 1968)

@@ -1,4 +1,4 @@
-"""Generated audio into files, as it is made."""
+"""Write generated audio to files while it is generated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_CLIPS = 500  # all are open at once, and systems allow a thousand
 
 
 def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
-    """The files that ``--count`` clips go to: the output itself, or numbered beside it.
+    """Return the files of ``--count`` clips: the output itself, or numbered files next to it.
 
     Raises:
         UsageError: several clips for standard output, or a file that cannot be written.
@@ -27,7 +27,7 @@ def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
         raise UsageError("--count: standard output takes one clip; give -o FILE, or --count 1")
     paths = _numbered(output, count)
     for name in paths:
-        AudioWriter(name, rate_hz=1, overwrite=overwrite)  # looks at the target, and makes nothing yet
+        AudioWriter(name, rate_hz=1, overwrite=overwrite)  # checks the target; no file is written yet
     return paths
 
 
@@ -67,9 +67,9 @@ def write_clips(
     overwrite: bool,
     written: Callable[[int], None],
 ) -> None:
-    """Write blocks of clips to their files; whatever interrupts leaves files that play.
+    """Write blocks of clips to their files; an interruption leaves files that play.
 
-    Files are made, and existing ones replaced, when the first block is there: what fails before leaves all as it was.
+    Files are created or replaced when the first block arrives: a failure before it changes no file.
 
     Args:
         blocks: (count, n) float32 each.

@@ -1,4 +1,4 @@
-"""The engines by name. Each is imported when it is asked for."""
+"""The engines by name. Each is imported on first use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
 def choose_engine(name: str, device_type: str, precision: str = "float32", kind: str = "wavenet") -> str:
-    """The engine that a name means on a kind of device; ``auto`` takes the fastest.
+    """Return the engine of a name for a kind of device; ``auto`` takes the fastest.
 
     Args:
         name: auto or one of ``ENGINES``.
@@ -52,7 +52,7 @@ def choose_engine(name: str, device_type: str, precision: str = "float32", kind:
 
 @dataclass(frozen=True)
 class EngineSource:
-    """A model as engines are built from it: the fused engine takes arrays and needs no torch, the others a network.
+    """What engines are built from: arrays for the fused engine, which needs no torch, a network for the others.
 
     Args:
         kind: of the model: wavenet, stack, gru, ...

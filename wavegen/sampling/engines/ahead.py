@@ -1,4 +1,4 @@
-"""What conditions add to the gates while sampling: computed ahead for many samples at once, by matrix products."""
+"""The gate bias of conditions while sampling, precomputed for many samples at once by matrix products."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ON_ONE_CORE = 1 << 18  # multiply-adds of a product that numpy's matrix library 
 
 
 class Piece(NamedTuple):
-    """Some samples of all streams, and what is added to their gates.
+    """A run of samples of all streams, and their gate bias.
 
     Attributes:
         n: samples.
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
 
 
 class RowsAhead:
-    """The rows of several streams.
+    """Precomputes the gate bias of several streams, block by block of mel frames.
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
@@ -64,12 +64,12 @@ class RowsAhead:
         self._frames: list[Array] = []
 
     def before(self) -> Array:
-        """What is added before clips begin, and at their first sample: (tables, blocks, outputs of a convolution)."""
+        """Return the gate bias up to the clips' first sample, (tables, blocks, outputs of a convolution)."""
         first: Array = self._table_at(0)[:, 0]
         return first
 
     def pieces(self, first: int, n: int) -> Iterator[Piece]:
-        """The samples first .. first + n - 1, in pieces whose rows are made by one product."""
+        """Yield the samples first .. first + n - 1 in pieces, the rows of each computed by one product."""
         if self.conditions[0].frames is None:
             yield Piece(n, self._table_at(0), np.zeros(n, np.int64))
             return
@@ -83,14 +83,14 @@ class RowsAhead:
             first += len(samples)
 
     def _table_at(self, block: int) -> Array:
-        """The rows of a block of frames; of the last one that was asked for they are kept."""
+        """Compute the rows of a block of frames; those of the last block are kept."""
         if block != self._block:
             self._table = np.stack([self._projected(self._rows(i, block)) for i in range(len(self.conditions))])
             self._block = block
         return self._table
 
     def _projected(self, rows: Array) -> Array:
-        """V c for rows (R, channels), (R, blocks, 2 gate_channels)."""
+        """Compute V c: (R, channels) -> (R, blocks, 2 gate_channels)."""
         n = self.product_rows
         # (R, channels) -> (parts, 1, n, channels), the last part padded: all products have one shape
         parts = np.pad(rows, ((0, -len(rows) % n), (0, 0))).reshape(-1, 1, n, rows.shape[1])
@@ -98,7 +98,7 @@ class RowsAhead:
         return projected.reshape(-1, *projected.shape[2:])[: len(rows)]
 
     def _rows(self, i: int, block: int) -> Array:
-        """The conditions of a block, (R, channels): a label's embedding, then a frame."""
+        """Return the conditions of a block, (R, channels): a label's embedding, then a frame."""
         condition, label = self.conditions[i], self.embedded[i]
         if condition.frames is None:
             assert label is not None
@@ -107,7 +107,7 @@ class RowsAhead:
         return frames if label is None else np.concatenate([np.repeat(label[None], len(frames), 0), frames], axis=1)
 
     def _padded_frames(self, i: int, block: int) -> Array:
-        """The frames of a block and one on either side of them, out of those of several blocks."""
+        """Return the frames of a block with one more on either side."""
         blocks = max(1, FRAMES_AT_ONCE // self.block_frames)
         # features are computed for several blocks at a time
         several, inside = divmod(block, blocks)

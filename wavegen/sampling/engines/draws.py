@@ -1,6 +1,6 @@
-"""From a distribution's parameters and a uniform number to a class, compiled.
+"""Draw a class from a distribution's parameters and a uniform number, in compiled code.
 
-As ``wavegen.model.outputs`` and ``wavegen.model.mixtures`` do it, which the tests hold this to.
+The same functions as in ``wavegen.model.outputs`` and ``wavegen.model.mixtures``; tests compare them.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _ratio(over, under, x):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def normal_quantile(p):
-    """The number that a normal variable stays below with probability p, 0 < p < 1."""
+    """Compute the quantile of the standard normal distribution at p, 0 < p < 1."""
     # the middle by a ratio of polynomials in q^2; the tails in sqrt(-log p), in which they are nearly straight
     q = p - 0.5
     if abs(q) <= 0.425:

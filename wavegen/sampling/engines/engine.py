@@ -1,4 +1,4 @@
-"""What every engine can do."""
+"""The protocol of the sampling engines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ClassArray = npt.NDArray[np.int64]
 class Engine(Protocol):
     """One implementation of the sampling loop.
 
-    An engine holds a batch of streams. ``start`` gives them their past; each later call goes on from there.
+    An engine holds a batch of streams. ``start`` gives them their past; each later call continues from there.
     """
 
     @property
@@ -26,13 +26,13 @@ class Engine(Protocol):
         """Samples of past that ``start`` needs."""
 
     def padding(self, silence: int) -> int:
-        """The class that stands before a clip's start in ``start``, given that of silence."""
+        """Return the class that pads a clip's past in ``start``, given that of silence."""
 
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
-        """Begin the streams anew.
+        """Restart the streams.
 
         Args:
-            past: (B, receptive_field or more) classes, the newest last; what a network with a memory has heard.
+            past: (B, receptive_field or more) classes, the newest last; of a recurrent network all of the past.
             conditions: of a conditioned network: each stream's, counted from the first sample that is made.
         """
 
@@ -62,5 +62,5 @@ class Engine(Protocol):
 
 
 def not_finite() -> ModelError:
-    """The error of an engine whose distribution is not finite."""
+    """Return the error of an engine whose distribution is not finite."""
     return ModelError("the model's outputs are not finite: its weights are damaged, or its training diverged")

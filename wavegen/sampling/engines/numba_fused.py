@@ -28,7 +28,7 @@ NOTHING_TRACED = np.zeros((0, 0, 0), np.float32)
 
 
 def compile_kernel(precision: Precision, notice: Callable[[str], None]) -> None:
-    """Make sure that the kernel is compiled; says so when that takes a while, the first time on a machine."""
+    """Compile the kernel if the cache lacks it, with a notice: the first time on a machine takes ten seconds."""
     sentence = "compiling the sampling engine for this processor: once, for ten seconds or so"
     announcement = Timer(ANNOUNCED_AFTER_SECONDS, notice, [sentence])
     announcement.start()

@@ -25,7 +25,7 @@ LARGEST_INT8 = 127
 
 
 def padded(n: int, multiple: int) -> int:
-    """The next multiple."""
+    """Round up to the next multiple."""
     return -(-n // multiple) * multiple
 
 
@@ -93,7 +93,7 @@ class PackedNetwork:
 
     @property
     def n_bytes(self) -> int:
-        """What one step reads of weights."""
+        """Bytes of weights that one step reads."""
         return int(self.weights.tiles.nbytes)
 
 
@@ -187,13 +187,13 @@ def rounded_weights(weights: Mapping[str, Array], precision: Precision) -> dict[
 
 
 def round_to_bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
-    """The upper 16 bits of each float32, rounded to nearest, ties to even."""
+    """Return the upper 16 bits of each float32, rounded to nearest, ties to even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float32, list[Array]]:
-    """A product's weights as rounded, its scales, and its tiles, each flat and in reading order."""
+    """Return a product's rounded weights, its scales, and its tiles, each flat and in reading order."""
     n_inputs, n_outputs = padded(matrix.shape[0], UNROLL), padded(matrix.shape[1], LANES)
     wide = np.zeros((n_inputs, n_outputs), np.float32)
     wide[: matrix.shape[0], : matrix.shape[1]] = matrix
@@ -220,7 +220,7 @@ def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float
 
 
 def _bias(weights: Mapping[str, Array], layer: str, n: int) -> Float32:
-    """A layer's biases, or zeros."""
+    """Return a layer's biases, or zeros."""
     known = weights.get(f"{layer}.bias")
     return np.zeros(n, np.float32) if known is None else np.asarray(known, np.float32)
 
@@ -239,7 +239,7 @@ def _input_table(weights: Mapping[str, Array]) -> Float32:
 
 
 def _activated(convolved: Float32, activation: str) -> Float32:
-    """As ``wavegen.model.layers.activate``, in NumPy."""
+    """Compute ``wavegen.model.layers.activate`` in NumPy."""
     if activation == "relu":
         return np.maximum(convolved, np.float32(0.0))
     if activation == "tanh":

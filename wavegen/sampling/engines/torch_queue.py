@@ -19,7 +19,7 @@ from wavegen.sampling.engines.ahead import RowsAhead
 from wavegen.sampling.engines.engine import ClassArray, not_finite
 
 # Streams run in groups of a fixed width, the last one padded: a matrix product's rounding depends on its shape, and
-# a clip's audio must not depend on how many are made beside it. Eight cost a CPU little more than one.
+# a clip's audio must not depend on the number of clips. Eight cost a CPU little more than one.
 GROUP_WIDTH = {"cpu": 8, "cuda": 32}
 
 
@@ -116,7 +116,7 @@ class _Group:
             self.uniform.copy_(u)
             advance()
             drawn.append(self.last.clone())
-        if not bool(self.finite):  # looked at once a chunk, because a look waits for the device
+        if not bool(self.finite):  # checked once per chunk, because the check waits for the device
             raise not_finite()
         # n of (B,) -> (B, n)
         return torch.stack(drawn, dim=1)
@@ -133,7 +133,7 @@ class _Group:
         return forced
 
     def _conditioned(self, n: int) -> Iterator[None]:
-        """Before each of the next n samples put what it is conditioned on where the step finds it."""
+        """Yield for each of the next n samples, after copying its gate bias into the step's buffer."""
         first = self.n_made
         self.n_made += n
         if self.ahead is None or self.step.gate_bias is None:
@@ -148,9 +148,9 @@ class _Group:
                 yield
 
     def _captured(self, truncation: Truncation) -> Callable[[], None]:
-        """The step as a CUDA graph: its hundred kernels are launched as one."""
+        """Capture the step as a CUDA graph, so that its hundred kernels are launched as one."""
         if truncation not in self.graphs:
-            # libraries set themselves up in their first calls, which a graph cannot hold; what these change is undone
+            # Libraries initialize in their first calls, which a graph cannot capture; the state is restored after.
             state = (*self.step.buffers, self.last, self.finite)
             before = [tensor.clone() for tensor in state]
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -31,7 +31,7 @@ INT8 = ir.IntType(8)
 def _load_weights(
     builder: ir.IRBuilder, kind: str, base: ir.Value, row: ir.Value, registers: int
 ) -> list[list[ir.Value]]:
-    """The weights of UNROLL inputs: a list for each input, of a float vector for each register.
+    """Load the weights of UNROLL inputs: for each input a list of float vectors, one for each register.
 
     Args:
         builder: at the place to load.
@@ -80,13 +80,13 @@ KINDS = {types.float32: "float32", types.uint32: "bfloat16", types.int8: "int8"}
 
 
 def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
-    """A tile's product for a number of streams, to be called from jitted code.
+    """Build a tile's product for a number of streams, to be called from jitted code.
 
         product(weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, bias_at, y, y_at, y_step)
 
     y[s, o] = bias[o] + scale[o] * sum_i W[i, o] x[s, i] for the tile's outputs o; the scale is int8's only. All arrays
     are flat; ``_at`` is where to begin, ``_step`` the distance from one stream to the next; n_inputs is a multiple of
-    UNROLL. The weights' type says their kind: float32, uint32 (pairs of bfloat16) or int8.
+    UNROLL. The weights' type gives their precision: float32, uint32 (pairs of bfloat16) or int8.
     """
 
     @intrinsic
