@@ -166,7 +166,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
         onnx_step(weights_of(model), config)
 
 
-def test_the_command_line_writes_it_and_the_readmes_loop_makes_sound_with_it(tmp_path, monkeypatch):
+def test_the_command_line_writes_it_and_the_guides_loop_makes_sound_with_it(tmp_path, monkeypatch):
     config, model = random_network(["quantization.classes=256"])
     weights = weights_of(model)
     save_checkpoint(Checkpoint(config, 5, weights, weights), tmp_path / "model.safetensors")
@@ -177,8 +177,8 @@ def test_the_command_line_writes_it_and_the_readmes_loop_makes_sound_with_it(tmp
     narrow = wavegen(*export, "b.onnx", "--precision", "bfloat16", exit_code=2)
     assert narrow.stderr == "error: --precision bfloat16: an ONNX step has float32 only; leave it out\n"
 
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (loop,) = re.findall(r"```python\n(import numpy as np, onnxruntime.*?)```", readme, re.DOTALL)
+    guide = (Path(__file__).parents[2] / "wavegen" / "docs" / "export.md").read_text(encoding="utf-8")
+    (loop,) = re.findall(r"```python\n(import numpy as np, onnxruntime.*?)```", guide, re.DOTALL)
     exec(loop.replace("range(16000)", "range(500)"), {})
     clip, rate = soundfile.read("new.wav")
     assert (len(clip), rate) == (500, 16000)
