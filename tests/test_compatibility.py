@@ -12,7 +12,7 @@ import pytest
 import wavegen
 from command_line import wavegen as call
 from wavegen.runs.run_folder import RunFolder
-from wavegen.sampling.engines.reference import ReferenceEngine
+from wavegen.sampling.engines.torch_engines import ReferenceEngine
 
 OLD = Path(__file__).parent / "data" / "format_1"
 KINDS = ["softmax", "weight_norm", "mixture", "gaussian", "labels", "mel", "stack", "gru", "lstm"]

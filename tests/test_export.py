@@ -13,8 +13,7 @@ import command_line
 import wavegen
 from recordings import write_tones
 from wavegen.errors import CheckpointError, UsageError
-from wavegen.runs.checkpoint import load_checkpoint, save_checkpoint
-from wavegen.runs.export import for_use
+from wavegen.runs.checkpoint import for_use, load_checkpoint, save_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint
 from wavegen.sampling.engines.packing import round_to_bfloat16
 

@@ -7,11 +7,10 @@ import torch
 from wavegen.bench.textbook import TextbookWaveNet
 from wavegen.config import parse_config
 from wavegen.data.conditioning import ClipCondition
-from wavegen.model.building import build_model, parameter_shapes
+from wavegen.model.building import build_model, load_weights, parameter_shapes
 from wavegen.model.conditioning import Condition
-from wavegen.model.fused.stack import FusedStack
+from wavegen.model.fused_stack import FusedStack
 from wavegen.model.mixtures import LogisticMixture
-from wavegen.model.network import load_weights
 from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.packing import rounded_weights
@@ -54,7 +53,7 @@ def relative_error(found, expected):
 
 def skips_and_gradients(model, inputs, condition, stack=None):
     """The summed skips, and the gradients of a smooth function of them."""
-    skip = (stack or model.stack)(model.embed(inputs), len(inputs), model.gate_rows(condition))
+    skip = (stack or model.stack)(model.embed(inputs), len(inputs), model.gate_bias(condition))
     weights = torch.randn(skip.shape, generator=torch.Generator().manual_seed(2)).to(skip.dtype)
     head = {*model.head.parameters(), *model.output.parameters()}
     below = [parameter for parameter in model.parameters() if parameter not in head]

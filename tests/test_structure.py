@@ -21,11 +21,11 @@ ALLOWED = {
     "device": set(),
     "text": set(),
     "output_file": set(),
-    "vectors": set(),
+    "simd": set(),
     "audio": {"config", "output_file"},
     "data": {"output_file", "config", "device", "audio"},
-    "model": {"config", "vectors"},
-    "sampling": {"config", "device", "vectors", "audio", "data", "model"},
+    "model": {"config", "simd"},
+    "sampling": {"config", "device", "simd", "audio", "data", "model"},
     "evaluation": {"config", "device", "audio", "data", "model"},
     "series": {"output_file", "config", "audio", "data", "model", "sampling", "evaluation"},
     "runs": {"output_file", "config", "model", "sampling", "evaluation"},
@@ -33,7 +33,7 @@ ALLOWED = {
     "inspect": {"runs", "series", "config", "device", "audio", "data", "model", "evaluation", "training"},
     "report": {"inspect", "output_file", "runs", "series", "api"}
     | {"config", "device", "audio", "data", "model", "evaluation", "training", "__version__"},
-    "bench": {"config", "vectors", "device", "model", "sampling", "training"},
+    "bench": {"config", "simd", "device", "model", "sampling", "training"},
     "api": {"runs", "series", "config", "device", "audio", "data", "model", "sampling", "evaluation", "training"},
     "cli": {
         "audio",

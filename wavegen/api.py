@@ -17,20 +17,16 @@ from wavegen.audio.quantize import Floats, build_quantizer
 from wavegen.audio.waveform import build_preparation, load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
 from wavegen.data.conditioning import build_conditioner
-from wavegen.data.corpus import Corpus
-from wavegen.data.training_clips import TrainingClips
+from wavegen.data.corpus import Corpus, TrainingClips
 from wavegen.device import choose_device
 from wavegen.errors import ParameterError, UsageError
-from wavegen.model.building import build_distribution, parameter_shapes
-from wavegen.model.shapes import check_weights
-from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
-from wavegen.runs.export import fold_checkpoint
+from wavegen.model.building import build_distribution, check_weights, parameter_shapes
+from wavegen.runs.checkpoint import Checkpoint, fold_checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
 from wavegen.sampling.candidates import BestCandidate, CandidateSearch
 from wavegen.sampling.engines import EngineSource
-from wavegen.sampling.generator import Generator
-from wavegen.sampling.one_shot import cut_one_shots
-from wavegen.sampling.options import Label, SamplingOptions, as_mono
+from wavegen.sampling.generator import Generator, Label, SamplingOptions, as_mono
+from wavegen.sampling.sampler import cut_one_shots
 from wavegen.sampling.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
@@ -359,7 +355,7 @@ class TrainedModel:
         return self.conditioner.mel.read(Path(path))
 
     def _read_corpus(self, progress: Callable[[int, int], None] | None) -> Corpus[Any]:
-        from wavegen.training.task_registry import read_corpus
+        from wavegen.training.task import read_corpus
 
         return read_corpus(self.config, progress)
 
@@ -373,8 +369,7 @@ class TrainedModel:
     @cached_property
     def network(self) -> Network:
         """The network in torch, in float32; built when something needs it: the fused engine does not."""
-        from wavegen.model.building import build_model
-        from wavegen.model.network import load_weights
+        from wavegen.model.building import build_model, load_weights
 
         network = build_model(self.config).requires_grad_(False)
         load_weights(network, self.checkpoint.average)

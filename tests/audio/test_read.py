@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavegen.audio.find import find_audio
-from wavegen.audio.read import AudioInfo, decode, probe, read_blocks
+from wavegen.audio.read import AudioInfo, decode, find_audio, probe, read_blocks
 from wavegen.audio.write import AudioWriter
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import printable

@@ -16,9 +16,9 @@ from wavegen.config import (
     parse_config,
     parse_frozen,
     preset_names,
-    presets,
     presets_folder,
     validate,
+    yaml_source,
 )
 from wavegen.config.loading import MOVED_KEYS
 from wavegen.config.yaml_source import parse_yaml
@@ -450,7 +450,7 @@ def test_every_shipped_configuration_loads_and_builds(path):
 def test_an_unknown_preset_suggests_the_nearest(tmp_path, monkeypatch):
     for name in ("small", "paper", "demo"):
         (tmp_path / f"{name}.yaml").touch()
-    monkeypatch.setattr(presets, "presets_folder", lambda: tmp_path)
+    monkeypatch.setattr(yaml_source, "presets_folder", lambda: tmp_path)
     with pytest.raises(UsageError) as caught:
         load_config("papr")
     assert str(caught.value) == ("papr: no such file, and no such preset (demo, paper, small); did you mean 'paper'?")

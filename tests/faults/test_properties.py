@@ -20,7 +20,7 @@ from wavegen.config.yaml_source import parse_yaml, write_yaml
 from wavegen.data.windows import WindowStream
 from wavegen.errors import UsageError
 from wavegen.report.samples import SampleRequest
-from wavegen.sampling.engines.torch_queue import TorchQueueEngine
+from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 
 LONG = os.environ.get("WAVEGEN_FAULTS") == "long"
 tried = settings(

@@ -7,10 +7,10 @@ import torch
 from wavegen.bench.textbook import TextbookWaveNet
 from wavegen.config import load_config
 from wavegen.data.conditioning import ClipCondition, join_segments
+from wavegen.model import fused_stack as fused
 from wavegen.model.building import build_model, parameter_shapes
 from wavegen.model.conditioning import Condition, triangle
-from wavegen.model.fused import stack as fused
-from wavegen.model.fused.stack import FusedStack
+from wavegen.model.fused_stack import FusedStack
 
 KINDS = {
     "labels": {"n_labels": 3, "label_channels": 4},
@@ -193,7 +193,7 @@ def test_learned_upsampling_begins_as_linear_interpolation_between_the_middles(u
 
 def gradients_of(model, inputs, condition, stack=None):
     """Of a smooth function of the stack's output."""
-    rows = model.gate_rows(condition)
+    rows = model.gate_bias(condition)
     skip = (stack or model.stack)(model.embed(inputs), len(inputs), rows)
     weights = torch.randn(skip.shape, generator=torch.Generator().manual_seed(3)).to(skip.dtype)
     below = [p for m in (model.input, *model.blocks, model.skip, model.conditioning) for p in m.parameters()]
@@ -248,7 +248,7 @@ def test_windows_at_any_offset_are_the_clips_own(random_model):
     n_samples = 7 * 12 - 5  # the last frame in part
 
     def added(first, stop):
-        rows = model.gate_rows(Condition.of([clip.rows(first, stop)], torch.device("cpu")))
+        rows = model.gate_bias(Condition.of([clip.rows(first, stop)], torch.device("cpu")))
         return rows.of_block(1, stop - first)
 
     whole = added(0, n_samples)
@@ -258,6 +258,6 @@ def test_windows_at_any_offset_are_the_clips_own(random_model):
     torch.testing.assert_close(added(-20, 3), torch.cat([whole[:1].expand(20, -1), whole[:3]]))
     torch.testing.assert_close(added(-9, -4), whole[:1].expand(5, -1))
     joined = join_segments([(clip, 70, 79), (clip, -3, 20)], n_rows=12, length=40)
-    both = model.gate_rows(Condition.of([joined], torch.device("cpu"))).of_block(1, 40)
+    both = model.gate_bias(Condition.of([joined], torch.device("cpu"))).of_block(1, 40)
     torch.testing.assert_close(both[:9], whole[70:])
     torch.testing.assert_close(both[9:32], torch.cat([whole[:1].expand(3, -1), whole[:20]]))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wavegen.bench.textbook import TextbookWaveNet
-from wavegen.model.fused import stack as fused
-from wavegen.model.fused.stack import FusedStack
+from wavegen.model import fused_stack as fused
+from wavegen.model.fused_stack import FusedStack
 
 SHAPES = [
     {},

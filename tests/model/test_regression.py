@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model, parameter_shapes
-from wavegen.model.outputs import Truncation
-from wavegen.model.regression import Regression
+from wavegen.model.outputs import Regression, Truncation
 
 
 class PaddedStack(nn.Module):

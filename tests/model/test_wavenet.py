@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from wavegen.config import parse_config
 from wavegen.errors import ModelError
-from wavegen.model.building import build_model
+from wavegen.model.building import build_model, load_weights
 from wavegen.model.layers import OneHotInput
-from wavegen.model.network import load_weights
 
 INPUT_KINDS = ["embedding", "one_hot", "scalar"]
 

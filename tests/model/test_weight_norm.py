@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from wavegen.config import TrainingConfig
+from wavegen.model.building import fold_weight_norm, load_weights, with_gains
 from wavegen.model.layers import CausalConv
-from wavegen.model.network import load_weights
-from wavegen.model.shapes import fold_weight_norm, with_gains
 from wavegen.model.weight_norm import NormedConv, NormedLinear, folded, trained_matrix
 from wavegen.training.optimizer import Optimizer
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numba import njit
 
-from wavegen.vectors import LANES, clamp, fma, load, splat, store, where_positive
+from wavegen.simd import LANES, clamp, fma, load, splat, store, where_positive
 
 
 @njit

@@ -8,7 +8,7 @@ import torch
 from wavegen.config import load_config
 from wavegen.model.building import build_model
 from wavegen.sampling.engines import build_engine
-from wavegen.vectors import LANES
+from wavegen.simd import LANES
 
 assert int(sys.argv[1]) == LANES, LANES
 torch.manual_seed(0)

@@ -12,7 +12,7 @@ from wavegen.model.building import build_model
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.plan import resolve_plan
 from wavegen.training.process_group import process_group
-from wavegen.training.task_registry import read_corpus
+from wavegen.training.task import read_corpus
 from wavegen.training.trainer import Trainer
 
 overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])

@@ -12,7 +12,7 @@ from wavegen.config import load_config, override
 from wavegen.report.plan import plan_tables
 from wavegen.report.tables import print_tables
 from wavegen.training.plan import resolve_plan
-from wavegen.training.task_registry import read_corpus, with_corpus
+from wavegen.training.task import read_corpus, with_corpus
 
 
 def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypatch):

@@ -8,13 +8,13 @@ import torch
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import ClipCondition
+from wavegen.model.building import load_weights
 from wavegen.model.conditioning import Condition
 from wavegen.model.mixtures import GaussianMixture, LogisticMixture
-from wavegen.model.network import load_weights
 from wavegen.model.outputs import Truncation
-from wavegen.sampling.engines import ENGINES, ahead, build_engine
+from wavegen.sampling.engines import ENGINES, build_engine, conditioning_rows
 from wavegen.sampling.engines.packing import rounded_weights
-from wavegen.sampling.engines.torch_queue import TorchQueueEngine
+from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 from wavegen.sampling.sampler import Request, Sampler, uniforms
 
 TOLERANCE = 1e-4
@@ -36,9 +36,9 @@ def one_thread(two_threads):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(ahead, "BLOCK_ROWS", 6)  # several within these clips
-    monkeypatch.setattr(ahead, "FRAMES_AT_ONCE", 7)
-    monkeypatch.setattr(ahead, "ON_ONE_CORE", 1000)
+    monkeypatch.setattr(conditioning_rows, "BLOCK_ROWS", 6)  # several within these clips
+    monkeypatch.setattr(conditioning_rows, "FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr(conditioning_rows, "ON_ONE_CORE", 1000)
 
 
 def conditions_of(kind, count, n_frames=20, seed=1):
@@ -193,7 +193,7 @@ def test_clips_of_one_condition_share_its_rows(random_model):
     model = random_model(**KINDS["both"])
     weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     a, b = conditions_of("both", 2)
-    rows = ahead.RowsAhead(weights, [a, b, a, a])
+    rows = conditioning_rows.PrecomputedRows(weights, [a, b, a, a])
     assert rows.table_of.tolist() == [0, 1, 0, 0]
     assert [piece.table.shape[0] for piece in rows.pieces(0, 200)] == [2] * 7
     engine = build_engine("numba", model)

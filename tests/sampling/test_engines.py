@@ -8,7 +8,7 @@ from wavegen.errors import ModelError, UsageError
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
 from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
-from wavegen.sampling.engines.torch_queue import TorchQueueEngine
+from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 from wavegen.sampling.sampler import uniforms
 
 TOLERANCE = 1e-4  # of logits, in float32

@@ -147,7 +147,7 @@ def test_the_fused_engine_is_for_wavenets():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @every_kind
 def test_on_cuda_with_and_without_a_graph(kind):
-    from wavegen.sampling.engines.torch_queue import TorchQueueEngine
+    from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 
     model = random_network(kind)
     past, classes = past_of(model, some((33, 30), 7)), some((33, 50), 8)

@@ -10,11 +10,9 @@ import torch
 from command_line import run_interpreter
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
-from wavegen.model.building import build_model, parameter_shapes
+from wavegen.model.building import ACTIVATIONS, build_model, check_weights, load_weights, parameter_shapes
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
-from wavegen.model.network import load_weights
 from wavegen.model.outputs import OUTPUT_KINDS, Softmax, Truncation
-from wavegen.model.shapes import ACTIVATIONS, check_weights
 from wavegen.sampling.engines import build_engine, choose_engine
 from wavegen.sampling.engines.draws import draw_from_mixture, normal_quantile
 from wavegen.sampling.engines.fused_kernel import (
@@ -29,7 +27,7 @@ from wavegen.sampling.engines.fused_kernel import (
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
 from wavegen.sampling.sampler import uniforms
-from wavegen.vectors import LANES
+from wavegen.simd import LANES
 
 # Channels beside, at and beyond the tiles' widths of one, two and four registers.
 SIZES = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wavegen.audio.levels import decibels
-from wavegen.sampling.one_shot import FADE_OUT_SECONDS, FADED_DB, FADED_STEPS, STEP_SECONDS, cut_one_shots, find_end
+from wavegen.sampling.sampler import FADE_OUT_SECONDS, FADED_DB, FADED_STEPS, STEP_SECONDS, cut_one_shots, find_end
 
 RATE_HZ = 8000
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from wavegen.audio.write import free_output, write_clip, write_clips
 from wavegen.errors import ModelError, UsageError
-from wavegen.sampling.writing import free_output, write_clip, write_clips
 
 RATE_HZ = 8000
 BEFORE = np.full(3, 0.5, np.float32)

@@ -16,7 +16,7 @@ from wavegen.errors import DataError, UsageError
 from wavegen.series.corpus import Normalization, build_corpus, build_synthetic_corpus, hash_of, series_in
 from wavegen.series.files import check_output, read_series, write_series
 from wavegen.series.synthetic import N_TRAIN, N_VALIDATION, make_sine_mixtures
-from wavegen.training.task_registry import read_corpus, with_corpus
+from wavegen.training.task import read_corpus, with_corpus
 
 
 def csv_of(folder, text):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from wavegen.training.progress import Observer
-from wavegen.training.signals import Interrupted
+from wavegen.training.progress import Interrupted, Observer
 
 
 @pytest.fixture

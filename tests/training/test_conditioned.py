@@ -25,7 +25,7 @@ from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training import audio_task
 from wavegen.training.compute import resolve_compute, training_bytes
-from wavegen.training.task_registry import read_corpus
+from wavegen.training.task import read_corpus
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
 MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]

@@ -17,7 +17,7 @@ from wavegen.report.samples import SampleRequest
 from wavegen.runs.history import read_history
 from wavegen.runs.run_folder import RunFolder
 from wavegen.series.scores import all_series, score_series
-from wavegen.training.task_registry import read_corpus
+from wavegen.training.task import read_corpus
 
 TINY = [
     "series.synthetic=null",

@@ -14,16 +14,14 @@ from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import build_quantizer
 from wavegen.config import load_config, override
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
-from wavegen.model.building import build_model
-from wavegen.model.network import load_weights
+from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training import audio_task, backends
 from wavegen.training.distributed import Group
 from wavegen.training.optimizer import update_ema
 from wavegen.training.plan import Trial
-from wavegen.training.progress import Observer
-from wavegen.training.signals import Interrupted
+from wavegen.training.progress import Interrupted, Observer
 from wavegen.training.start import resume_run, start_run
 
 

@@ -12,7 +12,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from wavegen.vectors import LANES, VECTOR
+from wavegen.simd import LANES, VECTOR
 
 READ_REGISTERS = 8
 FMA_REGISTERS = 12  # enough chains to fill two pipelines of four cycles' latency, in sixteen registers

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.write import write_clip, write_clips
 from wavegen.cli.console import print_notice
 from wavegen.cli.progress import ProgressBar
 from wavegen.sampling.candidates import BestCandidate
 from wavegen.sampling.verdict import Fault, Verdict, in_words
-from wavegen.sampling.writing import write_clip, write_clips
 from wavegen.text import pluralize
 
 Floats = npt.NDArray[np.float32]

@@ -147,7 +147,7 @@ def _evaluate_samples(
     from wavegen.evaluation.clips import load_unprepared
     from wavegen.report.plots.audio import draw_beside
     from wavegen.report.scores import SampleComparison
-    from wavegen.sampling.options import samples_in
+    from wavegen.sampling.generator import samples_in
 
     progress = data_progress()
     recordings = trained.clips.recording_statistics(progress)

@@ -31,8 +31,7 @@ def export(
     wavegen export runs/my_recordings -o step.onnx
     """
     from wavegen.output_file import check_writable, write_output
-    from wavegen.runs.checkpoint import load_checkpoint, save_checkpoint
-    from wavegen.runs.export import for_use, goes_to_onnx
+    from wavegen.runs.checkpoint import for_use, goes_to_onnx, load_checkpoint, save_checkpoint
     from wavegen.runs.run_folder import find_checkpoint
     from wavegen.sampling.onnx_step import onnx_step
     from wavegen.text import format_bytes

@@ -143,9 +143,9 @@ def generate(
     import numpy as np
 
     from wavegen.api import load
+    from wavegen.audio.write import free_output, output_paths
     from wavegen.cli.clips import ClipWriter
-    from wavegen.sampling.options import samples_in
-    from wavegen.sampling.writing import free_output, output_paths
+    from wavegen.sampling.generator import samples_in
 
     given = given_options(context)
     model = load(source, device)

@@ -121,7 +121,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.report.observers import run_observers
     from wavegen.sampling.verdict import in_words
     from wavegen.training.distributed import ProcessDied
-    from wavegen.training.signals import Interrupted
+    from wavegen.training.progress import Interrupted
 
     _print_plan(trainer, run_folder)
     display = TrainingDisplay(trainer.plan.steps, trainer.progress, trainer.task.loss_unit.full_name)
@@ -156,7 +156,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
 def _train_quietly(trainer: Trainer) -> None:
     """Train on a rank other than 0, which prints for all."""
     from wavegen.training.distributed import ProcessDied
-    from wavegen.training.signals import Interrupted
+    from wavegen.training.progress import Interrupted
 
     try:
         trainer.fit()

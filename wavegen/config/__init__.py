@@ -11,8 +11,8 @@ from wavegen.config.loading import (
     parse_frozen,
     validate,
 )
-from wavegen.config.presets import DEFAULT_PRESET, preset_names, preset_summaries, preset_text, presets_folder
 from wavegen.config.schema import DataConfig, LayerConfig, ModelConfig, TrainingConfig
+from wavegen.config.yaml_source import DEFAULT_PRESET, preset_names, preset_summaries, preset_text, presets_folder
 
 __all__ = [
     "DEFAULT_PRESET",

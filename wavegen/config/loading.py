@@ -12,9 +12,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from wavegen.config.cross_checks import LENGTHS, check_consistency, conflicting_keys
-from wavegen.config.presets import DEFAULT_PRESET, find_config
 from wavegen.config.schema import KEYS_OF_KINDS, LayerConfig, ModelConfig, Sections, foreign_keys
-from wavegen.config.yaml_source import KeyPath, YamlSource, parse_value, parse_yaml, show, write_yaml
+from wavegen.config.yaml_source import (
+    DEFAULT_PRESET,
+    KeyPath,
+    YamlSource,
+    find_config,
+    parse_value,
+    parse_yaml,
+    show,
+    write_yaml,
+)
 from wavegen.errors import ConfigError
 
 # How training worked before these keys existed: the values of older checkpoints.

@@ -16,7 +16,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import as_completed
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from wavegen.data.cache_index import (
     open_index,
     path_key,
 )
-from wavegen.data.corpus import StoredClip
+from wavegen.data.corpus import Progress, StoredClip
 from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, UsageError
 from wavegen.text import printable
@@ -45,8 +45,6 @@ FORMAT = 4  # raise it whenever the same file and settings would give other clas
 COMMIT_SECONDS = 1.0
 LEFTOVER_SECONDS = 3600  # older than this, what lies in partial/ was left by a process that was killed
 MAX_WORKERS = 8  # each holds a decoded file in memory
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

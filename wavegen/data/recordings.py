@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from wavegen.audio.decoder import shut_down_decoders
-from wavegen.audio.find import READABLE, SERIES_ENDINGS, find_files
 from wavegen.audio.quantize import Classes, Quantizer, build_quantizer
+from wavegen.audio.read import READABLE, SERIES_ENDINGS, find_files
 from wavegen.audio.waveform import INAUDIBLE, MISSING_SECONDS, Level, Preparation, build_preparation
 from wavegen.config import Config
-from wavegen.data.cache import ClipCache, ClipSettings, Progress
+from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import list_labels
-from wavegen.data.corpus import TAIL, Clip, Corpus, StoredClip
+from wavegen.data.corpus import TAIL, Clip, Corpus, Progress, StoredClip
 from wavegen.data.split import File, list_files, look_up, split_clips
 from wavegen.errors import DataError, UsageError
 from wavegen.text import list_first, pluralize, printable

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavegen.audio.find import FoundAudio, find_audio
+from wavegen.audio.read import FoundAudio, find_audio
 from wavegen.data.corpus import TAIL, Item, Split
 from wavegen.errors import DataError, UsageError
 from wavegen.text import list_first, pluralize, printable

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from wavegen.audio.find import find_audio
-from wavegen.audio.read import AudioInfo, probe
+from wavegen.audio.read import AudioInfo, find_audio, probe
 from wavegen.data.cache_index import cache_bytes, cache_folder, cached_bytes_of
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.facts import Facts, Progress

@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from wavegen.audio.find import SERIES_ENDINGS, find_audio
+from wavegen.audio.read import SERIES_ENDINGS, find_audio
 from wavegen.errors import DataError
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.folder import UnusableFile

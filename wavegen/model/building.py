@@ -1,18 +1,21 @@
-"""From a configuration to its network and its output distribution: the registries of both.
+"""From a configuration to its network and its output distribution, and the parameters by name and shape.
 
-Nothing here imports torch before it builds: an engine that does without takes the distribution's description alone.
+Nothing here imports torch before it builds: an engine that does without takes arrays and a description.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from wavegen.config import Config
+from wavegen.errors import ModelError
 from wavegen.model.mixtures import GaussianMixture, LogisticMixture
-from wavegen.model.outputs import Distribution, Softmax
-from wavegen.model.regression import Regression
-from wavegen.model.shapes import Shape, wavenet_shapes
+from wavegen.model.outputs import Distribution, Regression, Softmax, output_has_bias
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
@@ -88,3 +91,137 @@ def _build_stack(config: Config) -> Stack:
 
 
 NETWORKS: dict[str, Callable[[Config], Network]] = {"wavenet": _build_wavenet, "stack": _build_stack}
+
+
+Shape = tuple[int, ...]
+
+OLD_RECURRENT_NAME = re.compile(r"recurrent\.(?P<parameter>\w+)_l(?P<layer>\d+)")
+ACTIVATIONS = ("gated", "relu", "tanh")
+
+
+def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shape]:
+    """Return the shape of each of a WaveNet's parameters by name."""
+    model, classes = config.model, config.n_classes
+    residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
+    convolved = model.conv_channels
+    entry: dict[str, dict[str, Shape]] = {
+        "embedding": {"input.weight": (classes, residual)},
+        "one_hot": {"input.weight": (classes, residual), "input.bias": (residual,)},
+        "scalar": {"input.linear.weight": (residual, 1), "input.linear.bias": (residual,)},
+    }
+    shapes = entry[model.input]
+    for block in range(len(dilations)):
+        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, convolved, residual)
+        if model.bias:
+            shapes[f"blocks.{block}.conv.bias"] = (convolved,)
+        if block + 1 < len(dilations):
+            shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
+    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, distribution.n_parameters]
+    for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
+        shapes[f"{name}.weight"] = (outputs, inputs)
+        if model.bias or (name == "output" and output_has_bias(model.bias, distribution)):
+            shapes[f"{name}.bias"] = (outputs,)
+    n_labels, n_mels = config.n_labels, config.mel.n_mels or 0
+    if n_labels:
+        shapes["conditioning.labels"] = (n_labels, model.label_channels)
+    if n_mels and config.mel.upsampling > 1:
+        shapes["conditioning.interpolation"] = (n_mels, 2 * config.mel.upsampling)
+    if columns := condition_columns(config):
+        shapes["conditioning.projection"] = (len(dilations) * convolved, sum(columns.values()))
+    if model.weight_norm:
+        for name in [name for name in shapes if _is_normed(name)]:
+            layer, shape = name.removesuffix(".weight"), shapes.pop(name)
+            shapes[f"{layer}.direction"] = shape
+            shapes[f"{layer}.gain"] = (shape[-2] * (len(dilations) if layer == "skip" else 1),)
+    return shapes
+
+
+def current_name(name: str) -> str:
+    """Return today's name of a parameter in a file of an older version, whose recurrent networks were no stacks."""
+    old = OLD_RECURRENT_NAME.fullmatch(name)
+    return name if old is None else f"layers.{old['layer']}.cell.{old['parameter']}_l0"
+
+
+def condition_columns(config: Config) -> dict[str, int]:
+    """How many columns of ``conditioning.projection`` each kind of condition has, in their order; none without any."""
+    widths = {"label": config.model.label_channels if config.n_labels else 0, "mel": config.mel.n_mels or 0}
+    return {kind: width for kind, width in widths.items() if width}
+
+
+def _is_normed(name: str) -> bool:
+    """Whether weight normalization makes two of a parameter."""
+    return name.endswith(".weight") and name.startswith(("blocks.", "skip.", "head."))
+
+
+def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Fold every direction and gain of ``wavegen.model.weight_norm`` into a plain weight.
+
+    Args:
+        weights: as a checkpoint has them; those without any are returned as they are.
+    """
+    plain = {name: array for name, array in weights.items() if not name.endswith((".direction", ".gain"))}
+    for name in weights.keys() - plain.keys():
+        layer, _, part = name.rpartition(".")
+        if part == "direction":
+            direction, gain = weights[name], weights[f"{layer}.gain"]
+            # (taps, outputs, inputs) -> (outputs, taps, inputs) -> (gains, the rest): a vector for each gain
+            by_output = direction.swapaxes(0, 1) if direction.ndim == 3 else direction  # outputs first
+            rows = by_output.reshape(len(gain), -1)
+            # w = g v / |v|
+            weight = rows * (gain / np.linalg.norm(rows, axis=1))[:, None]
+            weight = weight.reshape(by_output.shape)
+            plain[f"{layer}.weight"] = np.ascontiguousarray(weight.swapaxes(0, 1) if direction.ndim == 3 else weight)
+    return plain
+
+
+def with_gains(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
+    """Split weights into directions and gains where these shapes have them; the inverse of ``fold_weight_norm``.
+
+    Args:
+        weights: plain, by name.
+        shapes: of the parameters wanted.
+    """
+    parted = dict(weights)
+    for name in [name for name in shapes if name.endswith(".direction")]:
+        layer = name.removesuffix(".direction")
+        if (weight := parted.pop(f"{layer}.weight", None)) is not None and f"{layer}.gain" in shapes:
+            # likewise: g = |w| for each vector, v = w
+            by_output = weight.swapaxes(0, 1) if weight.ndim == 3 else weight
+            n_gains = shapes[f"{layer}.gain"][0]
+            if by_output.size % n_gains == 0:
+                parted[f"{layer}.gain"] = np.linalg.norm(by_output.reshape(n_gains, -1), axis=1)
+            parted[name] = weight
+    return parted
+
+
+def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Shape]) -> None:
+    """Make sure that weights fit a network.
+
+    Raises:
+        ModelError: a name or a shape does not fit, or a weight is not finite.
+    """
+    for name in shapes.keys() ^ weights.keys():
+        where = "the checkpoint lacks" if name in shapes else "the checkpoint has, and the model lacks,"
+        raise ModelError(f"the checkpoint does not fit its configuration: {where} '{name}'")
+    for name, shape in shapes.items():
+        if weights[name].shape != tuple(shape):
+            raise ModelError(
+                f"the checkpoint does not fit its configuration: '{name}': "
+                f"expected the shape {tuple(shape)}, found {weights[name].shape}"
+            )
+        if not np.isfinite(weights[name]).all():
+            raise ModelError(f"the checkpoint's weights are not finite: '{name}'")
+
+
+def load_weights(model: Network, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Copy arrays into a model's parameters, all of them.
+
+    Raises:
+        ModelError: a name or a shape does not fit, or a weight is not finite.
+    """
+    import torch
+
+    parameters = dict(model.named_parameters())
+    check_weights(weights, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
+    for name, parameter in parameters.items():
+        parameter.data.copy_(torch.from_numpy(weights[name].copy()))

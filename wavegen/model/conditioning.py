@@ -53,7 +53,7 @@ class Condition(NamedTuple):
         return cls(tables(labels), tables(frames), torch.from_numpy(np.stack(row_of)).to(device))
 
 
-class GateRows(NamedTuple):
+class GateBias(NamedTuple):
     """What is added to the filters and gates of all blocks.
 
     Attributes:
@@ -95,7 +95,7 @@ class Conditioning(nn.Module):
         inputs = n_mels + (label_channels if n_labels else 0)
         self.projection = nn.Parameter(torch.zeros(n_blocks * channels, inputs))
 
-    def forward(self, condition: Condition) -> GateRows:
+    def forward(self, condition: Condition) -> GateBias:
         """Compute V c for every row.
 
         Args:
@@ -120,7 +120,7 @@ class Conditioning(nn.Module):
         table = F.linear(rows.reshape(-1, channels), self.projection).view(batch * n_rows, self.n_blocks, -1)
         # sequence b has the rows from b n_rows on; (B, T) -> (T, B) -> (T B,), time-major as the network's rows
         begins = n_rows * torch.arange(batch, device=condition.row_of.device)
-        return GateRows(table, (condition.row_of + begins[:, None]).t().reshape(-1))
+        return GateBias(table, (condition.row_of + begins[:, None]).t().reshape(-1))
 
     @property
     def rows_per_frame(self) -> int:

@@ -3,7 +3,7 @@
 Inside the network a batch of B sequences of T steps is one matrix of T * B rows: row t * B + b is step t of
 sequence b. A shift by d steps is then a shift by d * B rows, a plain slice, so a dilated convolution is a sum of
 matrix products over slices, without padding, copies or strides. (Measured against (B, T, C) and against Conv1d
-on (B, C, T): see the README, "How it works".)
+on (B, C, T): see docs/how-it-works.md.)
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def activate(convolved: Tensor, activation: str, out: Tensor | None = None) -> T
 
     Args:
         convolved: (n, 2 gate_channels) f and g side by side; of the others (n, gate_channels) f.
-        activation: one of ``wavegen.model.shapes.ACTIVATIONS``.
+        activation: one of ``wavegen.model.building.ACTIVATIONS``.
         out: where to write z, without gradients; None for a new tensor.
 
     Returns:
@@ -121,7 +121,7 @@ class ResidualBlock(nn.Module):
         dilation: steps between taps.
         last: the last block has no Wr: nothing uses its h.
         bias: of the convolution.
-        activation: one of ``wavegen.model.shapes.ACTIVATIONS``.
+        activation: one of ``wavegen.model.building.ACTIVATIONS``.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from wavegen.model.outputs import OutputKind, Truncation, at_least_float32
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MEAN_UNIT = 0.005  # of a mixture's means, so that a step of the optimizer moves them by little (README, "The recipe")
+MEAN_UNIT = 0.005  # of a mixture's means, so that a step of the optimizer moves them by little (docs/recipe.md)
 LOWEST_FIRST_SCALE, HIGHEST_FIRST_SCALE = -8.0, -2.0
 SMALLEST_UNIFORM = 2.0**-53  # what is left of a uniform number is kept between this and 1 - this
 

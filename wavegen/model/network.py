@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from wavegen.model.conditioning import Condition, Conditioning
 from wavegen.model.layers import EmbeddingInput, OneHotInput
 from wavegen.model.outputs import Distribution
-from wavegen.model.shapes import check_weights
 
 State = tuple[Tensor, ...]  # what a network carries from one stretch of a clip to the next
 Forward = Callable[[Tensor, Condition | None], Tensor]  # as `Network.forward`
@@ -232,16 +230,3 @@ class Network(nn.Module, ABC):
         """
         if steps < self.receptive_field:
             raise ValueError(f"expected {self.receptive_field} steps or more, found {steps}")
-
-
-@torch.no_grad()
-def load_weights(model: nn.Module, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Copy arrays into a model's parameters, all of them.
-
-    Raises:
-        ModelError: a name or a shape does not fit, or a weight is not finite.
-    """
-    parameters = dict(model.named_parameters())
-    check_weights(weights, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
-    for name, parameter in parameters.items():
-        parameter.copy_(torch.from_numpy(weights[name].copy()))

@@ -1,4 +1,4 @@
-"""The output distribution of a sample: its loss, and how one uniform number becomes one class.
+"""The output of a network: the distribution of a sample, its loss and its draw from a uniform number; or a forecast.
 
 Nothing here imports torch before it computes: an engine that does without takes the description alone.
 """
@@ -6,13 +6,17 @@ Nothing here imports torch before it computes: an engine that does without takes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 
-from wavegen.errors import ParameterError
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.errors import ModelError, ParameterError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+ClassArray = npt.NDArray[np.int64]
 OutputKind = Literal["softmax", "logistic_mixture", "gaussian_mixture", "regression"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")  # of sound
 MOST_CLASSES = 1 << 16  # of any model
@@ -180,3 +184,64 @@ def at_least_float32(parameters: Tensor) -> Tensor:
     import torch
 
     return parameters if parameters.dtype == torch.float64 else parameters.float()
+
+
+def not_finite() -> ModelError:
+    """Return the error of an engine whose distribution is not finite."""
+    return ModelError("the model's outputs are not finite: its weights are damaged, or its training diverged")
+
+
+def output_has_bias(bias: bool, distribution: Distribution) -> bool:
+    """Whether the output layer has biases in a network with or without others: a mixture's first scales are in them."""
+    return bias or distribution.kind != "softmax"
+
+
+ErrorKind = Literal["squared", "absolute"]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """The next values of a series, in place of a distribution: see ``wavegen.model.outputs.Distribution``.
+
+    Args:
+        horizon: values that are forecast at every position.
+        error: what is small when the forecast is good: the square or the absolute value of the difference.
+    """
+
+    horizon: int
+    error: ErrorKind = "squared"
+    classes: int = 0
+    kind: OutputKind = "regression"
+
+    @property
+    def n_parameters(self) -> int:
+        """The forecast values."""
+        return self.horizon
+
+    def initialize(self, layer: nn.Linear) -> None:
+        """Leave the first weights as they are, with no bias: values lie around 0."""
+        from torch import nn
+
+        nn.init.zeros_(layer.bias)
+
+    def loss(self, parameters: Tensor, targets: Tensor) -> Tensor:
+        """Compute the mean error over the horizon.
+
+        Args:
+            parameters: (..., horizon) the forecast values, any float type.
+            targets: (..., horizon) the true ones, of the same type or float32.
+
+        Returns:
+            (...), in the units of the values, or their squares.
+        """
+        difference = parameters - targets  # of a forecast in bfloat16 in the targets' float32
+        return (difference.square() if self.error == "squared" else difference.abs()).mean(dim=-1)
+
+    def check(self, truncation: Truncation) -> NoReturn:  # noqa: ARG002 (as all distributions have it)
+        """Refuse: a forecast is no draw."""
+        raise UsageError(
+            "temperature, top_k and top_p: not with a model of series, which draws nothing; leave them out"
+        )
+
+    def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:  # noqa: ARG002
+        self.check(truncation)

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wavegen.model.conditioning import Condition, Conditioning, GateRows
+from wavegen.model.conditioning import Condition, Conditioning, GateBias
 from wavegen.model.layers import Dropped, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput, activate
 from wavegen.model.network import Forward, LayerFacts, MatrixGroup, Network, SliceShape
-from wavegen.model.outputs import Distribution
-from wavegen.model.shapes import output_has_bias
+from wavegen.model.outputs import Distribution, output_has_bias
 from wavegen.model.weight_norm import NormedConv, NormedLinear, trained_matrix
 
 HEAD_ROWS = 4096  # targets whose logits the fused backend holds at a time, so that they stay in the cache
 
-BlockStack = Callable[[Tensor, int, GateRows | None], Tensor]  # a way to compute the residual blocks
+BlockStack = Callable[[Tensor, int, GateBias | None], Tensor]  # a way to compute the residual blocks
 
 
 class WaveNet(Network):
@@ -43,7 +42,7 @@ class WaveNet(Network):
         upsampling: rows that are made of a mel frame.
         bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
             mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
-        activation: of each block, one of ``wavegen.model.shapes.ACTIVATIONS``.
+        activation: of each block, one of ``wavegen.model.building.ACTIVATIONS``.
         weight_norm: see ``wavegen.model.weight_norm``.
     """
 
@@ -152,13 +151,13 @@ class WaveNet(Network):
         """
         batch = len(inputs)
         way = stack or partial(self.stack, recompute=recompute, dropped=dropped)
-        rows = self.predict(way(self.embed(inputs), batch, self.gate_rows(condition)))
+        rows = self.predict(way(self.embed(inputs), batch, self.gate_bias(condition)))
         # (n * B, n_parameters) time-major -> (B, n, n_parameters)
         return rows.view(-1, batch, rows.shape[-1]).transpose(0, 1)
 
     def scorers(self, n: int) -> Sequence[Forward]:
         """See ``Network``: on a CPU the fused blocks, a workspace for each thread."""
-        from wavegen.model.fused.stack import FusedStack
+        from wavegen.model.fused_stack import FusedStack
 
         weight = self.skip.weight
         if weight.device.type != "cpu" or weight.dtype != torch.float32:
@@ -182,7 +181,7 @@ class WaveNet(Network):
         rows: Tensor = self.input(inputs.t().reshape(-1))
         return rows
 
-    def gate_rows(self, condition: Condition | None) -> GateRows | None:
+    def gate_bias(self, condition: Condition | None) -> GateBias | None:
         """Compute the gate bias of every block; None in a network without conditions.
 
         Raises:
@@ -192,14 +191,14 @@ class WaveNet(Network):
             raise ValueError("expected a condition for a conditioned network, and none for another")
         if condition is None or self.conditioning is None:
             return None
-        rows: GateRows = self.conditioning(condition)
+        rows: GateBias = self.conditioning(condition)
         return rows
 
     def stack(
         self,
         h: Tensor,
         batch: int,
-        rows: GateRows | None = None,
+        rows: GateBias | None = None,
         recompute: bool = False,
         dropped: Dropped | None = None,
     ) -> Tensor:
@@ -251,7 +250,7 @@ class WaveNet(Network):
         batch, steps = inputs.shape
         inputs = inputs[:, steps - (self.receptive_field - 1) :]
         h = self.input(inputs.t().reshape(-1))  # (T * B, residual_channels)
-        rows = self.gate_rows(condition)
+        rows = self.gate_bias(condition)
         held = []
         for i, block in enumerate(self.residual_blocks):
             reach = block.conv.reach

@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def normalized(direction: Tensor, gain: Tensor) -> Tensor:
-    """Compute w = g v / |v|; ``wavegen.model.shapes.fold_weight_norm`` is its twin without torch.
+    """Compute w = g v / |v|; ``wavegen.model.building.fold_weight_norm`` is its twin without torch.
 
     Args:
         direction: v: (taps, outputs, inputs), or (outputs, inputs).

@@ -22,10 +22,9 @@ import numpy.typing as npt
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config
 from wavegen.errors import UsageError
-from wavegen.model.building import build_distribution, parameter_shapes
+from wavegen.model.building import build_distribution, check_weights, fold_weight_norm, parameter_shapes
 from wavegen.model.mixtures import MEAN_UNIT, Mixture
 from wavegen.model.outputs import Distribution
-from wavegen.model.shapes import check_weights, fold_weight_norm
 
 Array = npt.NDArray[Any]
 

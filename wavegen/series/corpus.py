@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.find import SERIES_ENDINGS, FoundAudio, find_files
+from wavegen.audio.read import SERIES_ENDINGS, FoundAudio, find_files
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, Split
 from wavegen.data.split import File, list_files, look_up, split_clips
@@ -205,7 +205,7 @@ def _sine_mixtures(n_points: int) -> Values:
 
 
 def find_series(folder: Path) -> FoundAudio:
-    """List the files of series in a folder; as ``wavegen.audio.find.find_files``."""
+    """List the files of series in a folder; as ``wavegen.audio.read.find_files``."""
     return find_files(folder, SERIES_ENDINGS, frozenset(), "series (.npy, .csv)")
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.find import SERIES_ENDINGS, suffix
+from wavegen.audio.read import SERIES_ENDINGS, suffix
 from wavegen.errors import DataError, UsageError
 from wavegen.output_file import check_writable, write_atomically
 from wavegen.text import pluralize, printable

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.config import Config
-from wavegen.data.training_clips import TrainingClipIndex, TrainingClips
+from wavegen.data.corpus import TrainingClipIndex, TrainingClips
 from wavegen.errors import DataError, ParameterError, UsageError, WavegenError
 from wavegen.evaluation.clips import warn_of_trained_on
-from wavegen.sampling.engines.engine import not_finite
+from wavegen.model.outputs import not_finite
 from wavegen.series.baselines import LinearForecast, fit_linear_forecast
 from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
 from wavegen.series.scores import Errors, ScoredSeries, model_errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
 from wavegen.audio.quantize import Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.conditioning import ClipCondition, build_conditioner, join_segments, stack_tables
-from wavegen.data.corpus import Clip, Corpus, by_content
+from wavegen.data.corpus import Clip, Corpus, Progress, by_content
 from wavegen.data.recordings import first_samples, read_recordings, with_labels
 from wavegen.data.windows import Batch, WindowStream
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
@@ -25,10 +25,25 @@ from wavegen.evaluation.loss_unit import loss_unit_of
 from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler
-from wavegen.training.task import Overhead, Progress
 
 MOST_AUDITIONED = 4  # labels, one behind the other
 TIMED_SAMPLES = 200  # of an audition
+
+
+class Overhead(NamedTuple):
+    """The time that validations and auditions take beside the steps.
+
+    Attributes:
+        held_out: what a validation can score, in seconds of audio or points of series.
+        scored: what it scores by the configuration.
+        scoring_seconds: to score a second of audio, or a point.
+        audition_seconds: to generate a second of an audition.
+    """
+
+    held_out: float
+    scored: float
+    scoring_seconds: float
+    audition_seconds: float
 
 
 class AudioTask:

@@ -27,7 +27,7 @@ from wavegen.data.windows import Batch
 from wavegen.device import keep_freed_memory, one_thread_each, torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
-from wavegen.model.fused.stack import FusedStack
+from wavegen.model.fused_stack import FusedStack
 from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
 from wavegen.model.wavenet import HEAD_ROWS, WaveNet
@@ -233,7 +233,7 @@ class FusedBackend(SlicedBackend):
     Autograd sees three pieces, which meet at two tensors, so that each can be differentiated by what is best for it:
 
         h    = embed(x), g = V c           autograd
-        skip = blocks(h, g)                ``wavegen.model.fused``: its own backward pass
+        skip = blocks(h, g)                ``wavegen.model.fused_stack``: its own backward pass
         L    = loss(head(skip))            autograd, ``HEAD_ROWS`` targets at a time
 
     Args:
@@ -273,7 +273,7 @@ class FusedBackend(SlicedBackend):
         with autocast(inputs.device, self.precision):
             # Phase 1, blocks: (b, context + T) classes -> (T b, S) summed skips, time-major: row t b + i is target t of
             # window i
-            skip = stacks[size](model.embed(inputs), size, model.gate_rows(condition))
+            skip = stacks[size](model.embed(inputs), size, model.gate_bias(condition))
             # Phase 2, head: L and dL/dskip, (T b, S); targets (b, T) -> (T b,) in the same order
             nats, dskip, dhead = self._head(skip.detach(), targets.t().reshape(-1), is_real.t().reshape(-1), n_targets)
         # Phase 3, back through the blocks: dL/dw = (dskip/dw)^T dL/dskip for all that lies below the skips

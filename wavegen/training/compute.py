@@ -27,7 +27,7 @@ PRODUCT_BYTES = 150_000_000  # more, of the bfloat16 products' compiled kernels 
 
 # `batch_size: auto` and `accumulation: auto`
 SHARE_OF_FREE = 0.7  # of the free memory
-AUTO_TARGETS = 16384  # in a step: what the recipe of the README was found with
+AUTO_TARGETS = 16384  # in a step: what docs/recipe.md was found with
 SLICE_ROWS = 32768  # in a slice of the fused backend: its stretches are long enough, and its buffers small
 
 BackendName = Literal["fused", "torch", "compile"]

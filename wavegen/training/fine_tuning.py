@@ -16,8 +16,7 @@ import numpy.typing as npt
 from wavegen.config import Config, differences
 from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.errors import ModelError
-from wavegen.model.building import parameter_shapes
-from wavegen.model.shapes import condition_columns, fold_weight_norm, with_gains
+from wavegen.model.building import condition_columns, fold_weight_norm, parameter_shapes, with_gains
 from wavegen.runs.checkpoint import Arrays, Checkpoint
 from wavegen.text import list_first
 

@@ -15,12 +15,12 @@ from wavegen.data.corpus import Corpus
 from wavegen.errors import TrainingError
 from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS
+from wavegen.training.audio_task import Overhead
 from wavegen.training.backends import Backend, build_backend
 from wavegen.training.compute import BackendName, Compute, ComputePrecision, resolve_compute
 from wavegen.training.distributed import ALONE, Group
 from wavegen.training.optimizer import Optimizer, clip_gradients
-from wavegen.training.task import Overhead
-from wavegen.training.task_registry import task_type
+from wavegen.training.task import task_type
 
 # `backend: auto` and `precision: auto`
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding
@@ -65,7 +65,7 @@ def resolve_plan(
     """Decide what a configuration leaves open: by rule where there is one, else by measuring a few steps here.
 
     Args:
-        config: as the user gave it, with what its corpus decides (``wavegen.training.task_registry.with_corpus``).
+        config: as the user gave it, with what its corpus decides (``wavegen.training.task.with_corpus``).
         corpus: to train and validate on.
         device: to train on.
         notice: called with each choice and its reason.

@@ -15,8 +15,7 @@ import torch
 from wavegen.config import Config, differences
 from wavegen.data.corpus import Corpus, manifest_differences
 from wavegen.errors import UsageError
-from wavegen.model.building import build_model
-from wavegen.model.network import load_weights
+from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint
 from wavegen.training.compute import runs_side_by_side
@@ -24,7 +23,7 @@ from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.plan import Plan, resolve_plan, shortened_warmup
 from wavegen.training.progress import Observer
-from wavegen.training.task_registry import read_corpus, task_type, with_corpus
+from wavegen.training.task import read_corpus, task_type, with_corpus
 from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]

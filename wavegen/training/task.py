@@ -1,21 +1,22 @@
-"""The protocol of what a model is trained on; ``wavegen.training.task_registry`` knows the kinds."""
+"""The protocol of what a model is trained on, the kinds of it, and the one place that chooses between them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from wavegen.config import Config
-from wavegen.data.corpus import Corpus
+from wavegen.data.corpus import Corpus, Progress
 from wavegen.data.windows import Batch
 from wavegen.evaluation.loss_unit import LossUnit
 from wavegen.model.network import Network
+from wavegen.series.task import SeriesTask
+from wavegen.training.audio_task import AudioTask, Overhead
 
 Scored = TypeVar("Scored")  # a held-out clip, or series, as the task scores it
-Progress = Callable[[int, int], None]
 
 
 class Windows(Protocol):
@@ -26,22 +27,6 @@ class Windows(Protocol):
 
     def n_targets(self, first: int, count: int) -> int:
         """Return how many targets of these windows are real."""
-
-
-class Overhead(NamedTuple):
-    """The time that validations and auditions take beside the steps.
-
-    Attributes:
-        held_out: what a validation can score, in seconds of audio or points of series.
-        scored: what it scores by the configuration.
-        scoring_seconds: to score a second of audio, or a point.
-        audition_seconds: to generate a second of an audition.
-    """
-
-    held_out: float
-    scored: float
-    scoring_seconds: float
-    audition_seconds: float
 
 
 class Task(Protocol[Scored]):
@@ -138,3 +123,23 @@ class Task(Protocol[Scored]):
             seed: of the draws; the same at every audition, so that they compare.
             progress: called with (samples made, samples in all).
         """
+
+
+def task_type(config: Config) -> type[AudioTask] | type[SeriesTask]:
+    """Return the kind of task that a configuration describes."""
+    return SeriesTask if config.is_series else AudioTask
+
+
+def build_task(config: Config, corpus: Corpus[Any]) -> Task[Any]:
+    """Build the task of a complete configuration on its corpus."""
+    return task_type(config)(config, corpus)
+
+
+def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Any]:
+    """Read the corpus that a configuration names; see ``Task.read_corpus``."""
+    return task_type(config).read_corpus(config, progress)
+
+
+def with_corpus(config: Config, corpus: Corpus[Any]) -> Config:
+    """Return the configuration with what its corpus decides; see ``Task.with_corpus``."""
+    return task_type(config).with_corpus(config, corpus)

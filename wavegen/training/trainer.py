@@ -20,16 +20,16 @@ from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
 from wavegen.device import is_out_of_memory, torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
-from wavegen.model.network import Network, load_weights
+from wavegen.model.building import load_weights
+from wavegen.model.network import Network
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.backends import build_backend
 from wavegen.training.distributed import ALONE, Group, ProcessDied, RemoteError
 from wavegen.training.optimizer import Optimizer, clip_gradients, schedule_factor, update_ema
 from wavegen.training.plan import Plan
-from wavegen.training.progress import Observer, Progress
-from wavegen.training.signals import Interrupted, StopRequest
-from wavegen.training.task_registry import build_task
+from wavegen.training.progress import Interrupted, Observer, Progress, StopRequest
+from wavegen.training.task import build_task
 from wavegen.training.validation import Validator
 
 # A single bad recording makes a few losses infinite. A network that has diverged does not come back.

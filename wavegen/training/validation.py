@@ -8,12 +8,13 @@ from contextlib import suppress
 from copy import deepcopy
 from typing import Any, NamedTuple
 
-from wavegen.model.network import Network, load_weights
+from wavegen.model.building import load_weights
+from wavegen.model.network import Network
 from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.distributed import Group
-from wavegen.training.signals import Interrupted, StopRequest
+from wavegen.training.progress import Interrupted, StopRequest
 from wavegen.training.task import Task
 
 

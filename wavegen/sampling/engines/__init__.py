@@ -1,21 +1,70 @@
-"""The engines by name. Each is imported on first use."""
+"""What every engine can do, and the engines by name: each is imported when it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import numpy as np
 import numpy.typing as npt
 
+from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import ParameterError
+from wavegen.model.outputs import ClassArray, Truncation
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
     from wavegen.model.outputs import Distribution
     from wavegen.model.wavenet import WaveNet
-    from wavegen.sampling.engines.engine import Engine
     from wavegen.sampling.engines.packing import Precision
+
+
+class Engine(Protocol):
+    """One implementation of the sampling loop.
+
+    An engine holds a batch of streams. ``start`` gives them their past; each later call continues from there.
+    """
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples of past that ``start`` needs."""
+
+    def padding(self, silence: int) -> int:
+        """Return the class that pads a clip's past in ``start``, given that of silence."""
+
+    def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
+        """Restart the streams.
+
+        Args:
+            past: (B, receptive_field or more) classes, the newest last; of a recurrent network all of the past.
+            conditions: of a conditioned network: each stream's, counted from the first sample that is made.
+        """
+
+    def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
+        """Draw the next samples of every stream.
+
+        Args:
+            uniforms: (B, n) in [0, 1), one for each sample.
+            truncation: what is done to each distribution first.
+
+        Returns:
+            (B, n) classes.
+
+        Raises:
+            ModelError: a distribution is not finite.
+        """
+
+    def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
+        """Take given samples as the next ones, step by step as in generating.
+
+        Args:
+            classes: (B, n).
+
+        Returns:
+            (B, n, parameters of the distribution) what the engine's network put out for each of them.
+        """
+
 
 ENGINES = ("numba", "torch", "reference")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
@@ -112,9 +161,9 @@ def build_engine(
             source.weights(), source.dilations, source.distribution, precision, threads, source.activation
         )
     if chosen == "torch":
-        from wavegen.sampling.engines.torch_queue import TorchQueueEngine
+        from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 
         return TorchQueueEngine(source.network())
-    from wavegen.sampling.engines.reference import ReferenceEngine
+    from wavegen.sampling.engines.torch_engines import ReferenceEngine
 
     return ReferenceEngine(source.network())

@@ -10,9 +10,9 @@ import math
 import numpy as np
 from numba import njit
 
-from wavegen.sampling.engines import vector_tiles
-from wavegen.sampling.engines.vector_tiles import power_of_two
-from wavegen.vectors import key_cache_by_sources
+from wavegen.sampling.engines import simd_matmul
+from wavegen.sampling.engines.simd_matmul import power_of_two
+from wavegen.simd import key_cache_by_sources
 
 SMALLEST_UNIFORM = 2.0**-53
 # exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln2/2, ln2/2]: Cephes' expf, S. Moshier; its error is below 2 ulp
@@ -160,4 +160,4 @@ def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussia
     return np.int64(math.floor(min(max((place + 1.0) * (0.5 * n_classes), 0.0), n_classes - 1.0)))
 
 
-key_cache_by_sources(globals(), vector_tiles)
+key_cache_by_sources(globals(), simd_matmul)

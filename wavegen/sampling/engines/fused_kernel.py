@@ -13,10 +13,10 @@ import numpy.typing as npt
 from numba import njit
 
 from wavegen.sampling.engines import draws as compiled_draws
-from wavegen.sampling.engines import vector_tiles
+from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.draws import ONE, TWO, ZERO, draw_class, draw_from_mixture, exp
-from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, TILE_STREAMS, build_tile_product, prefetch
-from wavegen.vectors import LANES, key_cache_by_sources, load, store
+from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, TILE_STREAMS, build_tile_product, prefetch
+from wavegen.simd import LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
 SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
@@ -347,4 +347,4 @@ def run(shape, weights, gate_bias, queues, work, draws):
     return DONE
 
 
-key_cache_by_sources(globals(), vector_tiles, compiled_draws)
+key_cache_by_sources(globals(), simd_matmul, compiled_draws)

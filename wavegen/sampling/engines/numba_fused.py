@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.data.conditioning import ClipCondition
-from wavegen.model.outputs import Distribution, Softmax, Truncation
-from wavegen.sampling.engines.ahead import Piece, RowsAhead
-from wavegen.sampling.engines.engine import ClassArray, not_finite
+from wavegen.model.outputs import ClassArray, Distribution, Softmax, Truncation, not_finite
+from wavegen.sampling.engines.conditioning_rows import Piece, PrecomputedRows
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, pack, padded
-from wavegen.sampling.engines.vector_tiles import UNROLL
-from wavegen.vectors import LANES
+from wavegen.sampling.engines.simd_matmul import UNROLL
+from wavegen.simd import LANES
 
 Float32 = npt.NDArray[np.float32]
 ANNOUNCED_AFTER_SECONDS = 1.5
@@ -56,7 +55,7 @@ class NumbaFusedEngine:
         distribution: of a sample.
         precision: of the weights.
         threads: that share the streams; each stream stays whole, so this changes nothing in its audio.
-        activation: of its blocks, one of ``wavegen.model.shapes.ACTIVATIONS``.
+        activation: of its blocks, one of ``wavegen.model.building.ACTIVATIONS``.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class NumbaFusedEngine:
         self.distribution = distribution
         self.network = pack(weights, dilations, distribution, precision, activation)
         self.weights, self.threads = weights, threads
-        self.ahead: RowsAhead | None = None
+        self.ahead: PrecomputedRows | None = None
         self.n_made = 0
         self.groups: list[_Streams] = []
 
@@ -85,7 +84,7 @@ class NumbaFusedEngine:
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         if (conditions is None) != ("conditioning.projection" not in self.weights):
             raise ValueError("expected conditions for a conditioned network, and none for another")
-        self.ahead = None if conditions is None else RowsAhead(self.weights, conditions, LANES)
+        self.ahead = None if conditions is None else PrecomputedRows(self.weights, conditions, LANES)
         self.n_made = 0
         n_groups = min(self.threads, len(past))
         # (S, T) in parts, one for each thread: a stream's audio does not depend on the part it is in

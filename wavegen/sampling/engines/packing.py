@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.model.building import ACTIVATIONS, fold_weight_norm
 from wavegen.model.mixtures import MEAN_UNIT, Mixture
 from wavegen.model.outputs import OUTPUT_KINDS, Distribution
-from wavegen.model.shapes import ACTIVATIONS, fold_weight_norm
 from wavegen.sampling.engines.fused_kernel import Shape, Weights
-from wavegen.sampling.engines.vector_tiles import TILE_REGISTERS, UNROLL
-from wavegen.vectors import LANES
+from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
+from wavegen.simd import LANES
 
 Precision = Literal["float32", "bfloat16", "int8"]
 Array = npt.NDArray[Any]
@@ -111,7 +111,7 @@ def pack(
         dilations: of its blocks.
         distribution: of a sample.
         precision: of the weights; sums and activations are float32 always.
-        activation: of its blocks, one of ``wavegen.model.shapes.ACTIVATIONS``.
+        activation: of its blocks, one of ``wavegen.model.building.ACTIVATIONS``.
 
     Returns:
         The packed network.

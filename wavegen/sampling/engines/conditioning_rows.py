@@ -31,7 +31,7 @@ class Piece(NamedTuple):
     row_of: npt.NDArray[np.int64]
 
 
-class RowsAhead:
+class PrecomputedRows:
     """Precomputes the gate bias of several streams, block by block of mel frames.
 
     Args:

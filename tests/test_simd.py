@@ -6,7 +6,7 @@ import sys
 import numpy as np
 from numba import njit
 
-from wavegen.vectors import LANES, clamp, fma, load, splat, store, where_positive
+from wavegen.simd import LANES, clamp, fma, load, splat, store, where_positive
 
 
 def test_compiled_functions_are_compiled_again_when_what_they_are_built_on_changes(tmp_path, monkeypatch):
@@ -24,7 +24,7 @@ def test_compiled_functions_are_compiled_again_when_what_they_are_built_on_chang
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions of a file within a second
     (tmp_path / "above.py").write_text(
         "import below\nfrom below import value\nfrom numba import njit\n"
-        "from wavegen.vectors import key_cache_by_sources\n\n"
+        "from wavegen.simd import key_cache_by_sources\n\n"
         "@njit(cache=True)\ndef twice():\n    return 2 * value()\n\nkey_cache_by_sources(globals(), below)\n"
     )
     assert result(1) == (2, 0)

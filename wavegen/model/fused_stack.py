@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from wavegen.model.conditioning import GateRows
-from wavegen.model.fused.kernels import (
+from wavegen.model.conditioning import GateBias
+from wavegen.model.fused_kernels import (
     activate_backward,
     activate_forward,
     add_matrix,
@@ -28,9 +28,9 @@ from wavegen.model.fused.kernels import (
     gather_taps,
     scatter_taps,
 )
-from wavegen.model.fused.weights import StackWeights, Widths
+from wavegen.model.fused_weights import StackWeights, Widths
 from wavegen.model.layers import CausalConv, ResidualBlock
-from wavegen.vectors import LANES
+from wavegen.simd import LANES
 
 CACHE_BYTES = 1 << 20  # a stretch's inputs and outputs of the convolution: about a core's second-level cache
 
@@ -68,7 +68,7 @@ class FusedStack:
         self.calls = 0  # a backward pass belongs to the last forward pass: they share the buffers
         self.shape = (0, 0)
 
-    def __call__(self, h: Tensor, batch: int, rows: GateRows | None = None) -> Tensor:
+    def __call__(self, h: Tensor, batch: int, rows: GateBias | None = None) -> Tensor:
         """Apply all blocks.
 
         Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from wavegen.vectors import LANES, clamp, fma, key_cache_by_sources, load, shift_exponent, splat, store, where_positive
+from wavegen.simd import LANES, clamp, fma, key_cache_by_sources, load, shift_exponent, splat, store, where_positive
 
 ONE = np.float32(1.0)
 # 2^r for r in [-1/2, 1/2], the polynomial of least relative error (2e-7)

@@ -1,4 +1,4 @@
-"""The torch engine: one step of a dense network per sample, of any kind of model, on any device, in batch."""
+"""The engines in torch: a step over queues, and the naive forward pass that obviously is right."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from wavegen.data.conditioning import ClipCondition
 from wavegen.device import torch_threads
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import Network
-from wavegen.model.outputs import Truncation
-from wavegen.sampling.engines.ahead import RowsAhead
-from wavegen.sampling.engines.engine import ClassArray, not_finite
+from wavegen.model.outputs import ClassArray, Truncation, not_finite
+from wavegen.sampling.engines.conditioning_rows import PrecomputedRows
 
 # Streams run in groups of a fixed width, the last one padded: a matrix product's rounding depends on its shape, and
 # a clip's audio must not depend on the number of clips. Eight cost a CPU little more than one.
@@ -95,13 +94,13 @@ class _Group:
 
     def __init__(self, model: Network, past: Tensor, conditions: Sequence[ClipCondition], capture: bool) -> None:
         self.draw, self.capture = model.distribution.draw, capture
-        self.ahead: RowsAhead | None = None
+        self.ahead: PrecomputedRows | None = None
         before = None
         if conditions:
             # a step of the past at t predicts the sample at t + 1, so that the newest, -1, is not among them
             before = Condition.of([each.rows(2 - past.shape[1], 1) for each in conditions], past.device)
             weights = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
-            self.ahead = RowsAhead(weights, conditions)
+            self.ahead = PrecomputedRows(weights, conditions)
         self.step = model.queue_step(past, before)
         self.last = past[:, -1].clone()
         self.n_made = 0
@@ -172,3 +171,69 @@ class _Group:
         logits = self.step(self.last)
         self.finite.logical_and_(torch.isfinite(logits).all())
         self.last.copy_(self.draw(logits, self.uniform, truncation))
+
+
+class ReferenceEngine:
+    """Implements ``Engine`` by the model's teacher-forced forward pass alone.
+
+    Args:
+        model: on the device to run on.
+    """
+
+    def __init__(self, model: Network) -> None:
+        self.model = model.eval()
+        self.device = next(model.parameters()).device
+        self.past = torch.empty(0, 0, dtype=torch.int64)
+        self.conditions: Sequence[ClipCondition | None] = []
+        self.n_made = 0
+
+    @property
+    def receptive_field(self) -> int:
+        return self.model.receptive_field
+
+    def padding(self, silence: int) -> int:
+        return self.model.padding(silence)
+
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
+    def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
+        self.conditions, self.n_made = conditions or [None] * len(past), 0
+        newest = past if self.model.has_memory else past[:, -self.receptive_field :]
+        self.past = torch.from_numpy(newest.copy()).to(self.device)
+
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
+    def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
+        numbers = torch.from_numpy(uniforms).to(self.device)
+        drawn = [self._take(self.model.distribution.draw(self._logits(), u, truncation)) for u in numbers.unbind(dim=1)]
+        return torch.stack(drawn, dim=1).cpu().numpy()
+
+    @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
+    def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
+        logits = []
+        for sample in torch.from_numpy(classes).to(self.device).unbind(dim=1):
+            logits.append(self._logits())
+            self._take(sample)
+        return torch.stack(logits, dim=1).cpu().numpy()
+
+    @torch.inference_mode()
+    def _logits(self) -> Tensor:
+        # one stream at a time: a product's rounding depends on its shape, a clip's audio must not
+        streams = zip(self.past, self.conditions, strict=True)
+        logits = torch.cat([self._one(stream, condition) for stream, condition in streams])
+        if not bool(torch.isfinite(logits).all()):
+            raise not_finite()
+        return logits
+
+    def _one(self, past: Tensor, condition: ClipCondition | None) -> Tensor:
+        seen = None
+        if condition is not None:
+            # the rows that the steps of the receptive field see: step t predicts the sample after it
+            rows = condition.rows(self.n_made - self.receptive_field + 1, self.n_made + 1)
+            seen = Condition.of([rows], self.device)
+        # (1, T - receptive_field + 1, n_parameters): the last position predicts the next sample
+        logits: Tensor = self.model(past[None], condition=seen)[:, -1]
+        return logits.float()
+
+    def _take(self, sample: Tensor) -> Tensor:
+        self.n_made += 1
+        self.past = torch.cat([self.past[:, 0 if self.model.has_memory else 1 :], sample[:, None]], dim=1)
+        return sample

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from wavegen.vectors import FLOAT, INT32, INT64, LANES, VECTOR, WORDS
+from wavegen.simd import FLOAT, INT32, INT64, LANES, VECTOR, WORDS
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
 
