@@ -609,7 +609,7 @@ WRONG_CALLS = {
         2,
         "--set model.cycles=ten: model.cycles: expected a whole number from 1 to 20, found 'ten'",
     ),
-    "existing run": (["train", "recordings", "--config", "tiny.yaml"], 2, "go on with --resume"),
+    "existing run": (["train", "recordings", "--config", "tiny.yaml"], 2, "continue with --resume"),
     "nothing to resume": (["train", "recordings", "--run", "r", "--resume"], 2, "nothing to resume"),
     "no such device": (["train", "recordings", "--device", "tpu"], 2, "expected auto, cpu, cuda or cuda:N"),
     "unknown option": (["train", "recordings", "--step", "5"], 2, "No such option"),

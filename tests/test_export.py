@@ -89,7 +89,7 @@ def test_is_read_as_any_checkpoint(exported, call, tmp_path):
     before = json.loads(call("evaluate", "run", "recordings/2.wav", "--json").stdout)
     assert again["bits_per_sample"] == pytest.approx(before["bits_per_sample"], abs=0.02)
     facts = call("inspect", exported).stdout
-    assert "averaged weights alone, for use" in facts
+    assert "averaged weights alone, for inference" in facts
     assert not re.search(r"trained on +\d+ clip", facts)
     assert json.loads(call("inspect", exported, "--json").stdout)["for_use_only"]
 
@@ -130,7 +130,7 @@ def test_nothing_is_resumed_from_it(exported, call, home, tmp_path):
     within.parent.mkdir(parents=True)
     within.write_bytes(exported.read_bytes())
     said = call("train", "--run", tmp_path / "run", "--resume", exit_code=2).stderr
-    assert said.startswith(f"error: {within}: exported for use, nothing can be resumed from it; start a new run")
+    assert said.startswith(f"error: {within}: exported for inference, no training resumes from it; start a new run")
     assert said.count("\n") == 1
 
 

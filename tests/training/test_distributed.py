@@ -261,7 +261,7 @@ def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number
     os.kill(children(process)[1], signal.SIGKILL)
     assert process.wait() == 128 + signal.SIGKILL
     _, said = process.words()
-    assert "error: process 1 of 0 to 1 was killed by SIGKILL; go on with --resume" in said
+    assert "error: process 1 of 0 to 1 was killed by SIGKILL; continue with --resume" in said
     assert said.count("another process of this training is gone") == 1
     step = newest_step(run)
     assert step == n_steps(run) >= 15

@@ -33,7 +33,7 @@ def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
     """Return the tables of a checkpoint."""
     summary = facts(
         printable(found.path),
-        holds="averaged weights alone, for use" if found.for_use_only else None,
+        holds="averaged weights alone, for inference" if found.for_use_only else None,
         **_state(found),
         skipped_steps=found.skipped_steps or None,
         recordings=None if found.recordings is None else _recordings(found.recordings),

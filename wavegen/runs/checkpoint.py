@@ -36,7 +36,7 @@ BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # the upper half of a float32
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# How older versions called losses in ``metrics.jsonl`` and in checkpoints: by their units.
+# Names of losses in ``metrics.jsonl`` and checkpoints of older versions: by their units.
 _LOSSES = {"bits": "bits/sample", "squared_error": "squared error", "absolute_error": "absolute error"}
 _OLD_LOSSES = {f"{split}_{name}": split for split in ("train", "validation", "held_out") for name in _LOSSES}
 _RENAMED = {
@@ -68,7 +68,7 @@ class Checkpoint:
         average: the averaged weights, by the same names.
         moments: the optimizer's two moments by name; empty in files that are for use only.
         manifest: the corpus's clips (name, length, hash, split, label).
-        metrics: last and best validation, samples heard, seconds trained, skipped steps.
+        metrics: last and best validation, samples trained on, seconds trained, skipped steps.
         versions: of wavegen and its main packages, when the file was written.
     """
 
@@ -140,7 +140,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint. Needs no torch, and runs nothing that the file holds.
 
     Raises:
-        CheckpointError: not there, not a checkpoint, damaged, or of another version; the message says which.
+        CheckpointError: the file is missing, not a checkpoint, damaged, or of another version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -169,7 +169,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def widened(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return numbers of ``BFLOAT16`` as float32, others as they are."""
+    """Convert numbers of ``BFLOAT16`` to float32; others stay."""
     return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32) if array.dtype == BFLOAT16 else array
 
 
@@ -208,7 +208,7 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
 
 
 def _word(text: object) -> str:
-    """Return text from a file as a terminal may show it: short, its control characters escaped."""
+    """Return text from a file safe for a terminal: short, control characters escaped."""
     return repr(str(text)[:60])[1:-1]
 
 
@@ -255,10 +255,10 @@ EXPORT_PRECISIONS = ("float32", "bfloat16")
 
 
 def goes_to_onnx(path: Path, precision: str) -> bool:
-    """Return whether a file's name asks for a step in ONNX, and not for a checkpoint.
+    """Return whether a file's name means an ONNX step, and not a checkpoint.
 
     Raises:
-        UsageError: it asks for neither, or there is no such precision of what it asks for.
+        UsageError: it means neither, or the precision is not available for it.
     """
     if path.suffix not in (".safetensors", ".onnx"):
         raise UsageError(f"{printable(path)}: expected a name that ends in .safetensors or .onnx")
@@ -269,7 +269,7 @@ def goes_to_onnx(path: Path, precision: str) -> bool:
 
 
 def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
-    """Return what ``generate``, ``evaluate``, ``inspect`` and ``--init-from`` need of a checkpoint.
+    """Reduce a checkpoint to the parts that ``generate``, ``evaluate``, ``inspect`` and ``--init-from`` need.
 
     Weight normalization is folded into plain weights. The manifest of clips is left out, and with it the paths of the
     folder and of a list of held-out clips.
@@ -295,7 +295,7 @@ def for_use(checkpoint: Checkpoint, precision: str = "float32") -> Checkpoint:
 
 
 def fold_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the same model with plain averaged weights instead of directions and gains, without torch.
+    """Fold weight normalization into plain averaged weights, without torch.
 
     Checkpoints of a training keep what it trains, to be resumed exactly; all that uses a model has plain weights.
     """

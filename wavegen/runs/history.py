@@ -1,4 +1,4 @@
-"""The history of a training: every step and every validation that ``metrics.jsonl`` holds."""
+"""The history of a training: every step and validation in ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class History:
 
 
 def read_history(path: Path) -> History:
-    """Read the metrics of a run's folder; there need not be any yet."""
+    """Read the metrics of a run folder; it may have none yet."""
     history = History()
     since: list[float] = []  # the training loss since the last validation
     for entry in RunFolder(path).metrics():

@@ -46,10 +46,10 @@ class RunFolder:
         self._unwritten: list[str] = []  # lines of metrics that found the disk full
 
     def check_new(self) -> None:
-        """Make sure that a new run can begin here.
+        """Check that a new run can begin here.
 
         Raises:
-            UsageError: there is something already.
+            UsageError: the folder is not empty, or is a file.
         """
         if self.path.is_dir() and not any(self.path.iterdir()):
             return
@@ -57,7 +57,7 @@ class RunFolder:
             raise UsageError(f"{self.path}: expected a folder for the run, found a file; choose another with --run")
         if self.path.exists():
             raise UsageError(
-                f"{self.path}: this run folder has something in it; go on with --resume, or choose another with --run"
+                f"{self.path}: this run folder is not empty; continue with --resume, or choose another with --run"
             )
 
     def create(self, config_yaml: str) -> None:
@@ -96,7 +96,7 @@ class RunFolder:
         """
         if problem := self._write_lines():  # a checkpoint's metrics are there before it is
             raise CheckpointError(problem)
-        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):  # of a kill
+        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")):  # left by a kill
             leftover.unlink(missing_ok=True)
         path = self.checkpoints / f"step-{checkpoint.step:08d}.safetensors"
         save_checkpoint(checkpoint, path)
@@ -123,7 +123,7 @@ class RunFolder:
             The checkpoint, and a sentence for each newer one that is damaged.
 
         Raises:
-            UsageError: the folder has no checkpoint, or it is one itself; or the newest is for use only.
+            UsageError: the folder has no checkpoint, or it is one itself; or the newest is for inference only.
             CheckpointError: it has none that is whole.
         """
         if self.path.is_file():
@@ -140,7 +140,7 @@ class RunFolder:
                 continue
             if checkpoint.is_for_use_only:
                 raise UsageError(
-                    f"{path}: exported for use, nothing can be resumed from it; "
+                    f"{path}: exported for inference, no training resumes from it; "
                     f"start a new run from it with --init-from {path}"
                 )
             return checkpoint, damaged
@@ -152,7 +152,7 @@ class RunFolder:
         )
 
     def append_metrics(self, entry: dict[str, Any]) -> str | None:
-        """Add a line to ``metrics.jsonl``.
+        """Append a line to ``metrics.jsonl``.
 
         Returns:
             None, or a sentence when the disk has just become full: the lines are then kept and written later.
@@ -166,7 +166,7 @@ class RunFolder:
         return None if was_full else problem
 
     def _write_lines(self) -> str | None:
-        """Write the lines that are kept, all or none; return a sentence if the disk is full."""
+        """Write the pending lines, all or none; return a warning if the disk is full."""
         if not self._unwritten:
             return None
         try:
@@ -180,13 +180,15 @@ class RunFolder:
                 raise
         except OSError as error:
             if error.errno in DISK_FULL:
-                return f"{self.metrics_file}: the disk is full; make room: what is missing is written at the next step"
+                return (
+                    f"{self.metrics_file}: the disk is full; make room: the missing lines are written at the next step"
+                )
             raise TrainingError(f"{self.metrics_file}: cannot be written: {error.strerror}") from None
         self._unwritten.clear()
         return None
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of ``metrics.jsonl``; what a kill or a fault of the disk damaged is left out."""
+        """Yield the lines of ``metrics.jsonl``; damaged ones are left out."""
         if not self.metrics_file.is_file():
             return
         with self.metrics_file.open(encoding="utf-8", errors="replace") as file:
@@ -199,7 +201,7 @@ class RunFolder:
                     yield with_current_keys(entry)
 
     def prepare(self, config_yaml: str, step: int) -> None:
-        """Make the folder ready to resume at a step: its configuration, and metrics and checkpoints up to there.
+        """Prepare the folder to resume at a step: its configuration, and metrics and checkpoints up to there.
 
         Newer checkpoints, which are damaged, are renamed to ``*.damaged``: they must not count among the newest.
 
@@ -217,13 +219,13 @@ class RunFolder:
             ) from None
 
     def cut_metrics(self, step: int) -> None:
-        """Cut ``metrics.jsonl`` back to a step."""
+        """Truncate ``metrics.jsonl`` after a step."""
         kept = [entry for entry in self.metrics() if entry["step"] <= step]
         write_atomically(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
 def run_of(source: str) -> RunFolder:
-    """Return the run folder of a training that was given none: ``runs/`` and the name of its data.
+    """Return the default run folder of a training: ``runs/`` and the name of its data.
 
     Args:
         source: the folder that is trained on, or the name of synthetic series.
@@ -240,7 +242,7 @@ def is_run(path: Path) -> bool:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint that a path stands for: a run's best, else its newest; or the file itself.
+    """Return the checkpoint at a path: a run's best, else its newest; or the file itself.
 
     The bare name ``demo`` means the model that wavegen ships, unless a run or a file of that name is there.
 

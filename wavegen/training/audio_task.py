@@ -1,4 +1,4 @@
-"""Training on recordings: their windows, bits/sample of held-out ones, and auditions."""
+"""The task of training on recordings: windows, bits/sample of held-out clips, auditions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMED_SAMPLES = 200  # of an audition
 
 
 class Overhead(NamedTuple):
-    """The time that validations and auditions take beside the steps.
+    """The time that validations and auditions take in addition to the steps.
 
     Attributes:
         held_out: what a validation can score, in seconds of audio or points of series.
@@ -112,7 +112,7 @@ class AudioTask:
             network.padding(self.quantizer.silence),
             self.settings.seed,
             self.conditioner.of_recording if self.conditioner.is_needed else None,
-            # what a vocoder makes follows its spectrogram, not the clip before
+            # a vocoder's output follows its spectrogram, not the clip before
             0.0 if self.conditioner.mel is not None else self.following,
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
         )
@@ -167,7 +167,7 @@ class AudioTask:
     def _profile_of(self, clips: Sequence[Clip]) -> RecordingProfile | None:
         rate = self.sample_rate_hz
         classes = first_samples(by_content(clips), round(MOST_SECONDS * rate))
-        # decoded classes and not the recordings: what a model that learnt everything could sound like
+        # decoded classes and not the recordings: the best that a model of these classes could generate
         return RecordingProfile.of([self.quantizer.decode(clip) for clip in classes], rate)
 
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
@@ -195,7 +195,7 @@ def audition(
     """Generate a clip from silence; in a conditioned model one for each of some conditions, one behind the other.
 
     Args:
-        model: with the weights to listen to.
+        model: with the weights to generate with.
         quantizer: the model's companding.
         sample_rate_hz: the model's rate.
         seconds: length of the clip, or of all of them.

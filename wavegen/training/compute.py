@@ -55,7 +55,7 @@ class Compute:
     side_by_side: bool
 
     def share(self, n_processes: int) -> Compute:
-        """Return what one of some processes does of each step, rounded up."""
+        """Return the settings of one of several processes: its share of the batch, rounded up."""
         size, slices = -(-self.batch_size // n_processes), -(-self.accumulation // n_processes)
         return replace(self, batch_size=size, accumulation=slices)
 
@@ -107,7 +107,7 @@ def resolve_compute(config: Config, device: torch.device, group: Group = ALONE) 
 
 
 def runs_side_by_side(config: Config, backend: str, device: torch.device) -> bool:
-    """Whether slices of a batch are computed side by side, each by one thread: by ``fused``, and of recurrent networks.
+    """Return whether threads compute one slice each, side by side: for ``fused`` and for recurrent networks.
 
     A recurrent network's steps are too small for several threads to share.
     """
@@ -116,7 +116,7 @@ def runs_side_by_side(config: Config, backend: str, device: torch.device) -> boo
 
 
 def _in_slices(compute: Compute, config: Config, group: Group) -> Compute:
-    """Cut the batch: as configured, or into equal slices, one for each thread that computes one, and none too large."""
+    """Slice the batch: as configured, or equally, one slice per computing thread, none above the size limit."""
     settings, batch = config.training, compute.batch_size
     if settings.accumulation != "auto":
         return replace(compute, accumulation=min(settings.accumulation, batch))
@@ -131,7 +131,7 @@ def _in_slices(compute: Compute, config: Config, group: Group) -> Compute:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that a training could take on a device: what the system says, within a container's limits."""
+    """Return the free memory of a device; on a CPU also within the container's limits."""
     import torch
 
     if device.type == "cuda":
@@ -144,7 +144,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def group_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Yield what each limit of Linux's control groups (version 2, the base of containers) leaves to this process.
+    """Yield the bytes that each limit of Linux's control groups (version 2, used by containers) leaves this process.
 
     Args:
         root: where the groups are mounted.

@@ -1,4 +1,4 @@
-"""The processes of one training: how they agree, and how they sum their gradients.
+"""The process group of one training: collectives for values, errors and gradients.
 
 Each has a rank, and works on its share of every batch. Rank 0, the main process, prints and writes files.
 """
@@ -166,7 +166,7 @@ class Group:
         return float(total), [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
     def all_or_none(self, work: Callable[[], T]) -> T:
-        """Run work that may fail on one rank only: then all ranks give up, and the lowest that failed prints why.
+        """Run work that may fail on one rank only: then all ranks raise, and the lowest that failed prints why.
 
         Raises:
             WavegenError: what the work raised here, or ``RemoteError``.
@@ -189,7 +189,7 @@ class Group:
         raise error
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Run work on rank 0 alone, and broadcast its result; where it fails, all ranks give up.
+        """Run work on rank 0 alone and broadcast its result; if it fails, all ranks raise.
 
         Raises:
             WavegenError: what the work raised, on rank 0; ``RemoteError`` on the others.
@@ -220,7 +220,7 @@ class Group:
                 raise UsageError(message) if self.is_main else RemoteError(UsageError.exit_code)
 
     def set_timeout(self, seconds: float) -> None:
-        """From here on, consider a process dead that does not respond for so many seconds."""
+        """Set the seconds without a response after which a process is considered dead."""
         if self.size == 1:
             return
         from torch import distributed
@@ -237,7 +237,7 @@ ALONE = Group()
 
 @contextmanager
 def explain_distributed_errors() -> Iterator[None]:
-    """Turn PyTorch's message about a process that is gone into one line."""
+    """Turn PyTorch's message about a dead process into one line."""
     try:
         yield
     except RuntimeError as error:
@@ -249,6 +249,6 @@ def explain_distributed_errors() -> Iterator[None]:
 
 
 def reason_of(error: RuntimeError) -> str:
-    """Return PyTorch's reason, without the place in its source code and its guesses."""
+    """Return PyTorch's reason, without its source location and its guesses."""
     first = (str(error).strip().splitlines() or ["no reason given"])[0]
     return re.sub(r"^\[[^]]*\]\s*", "", first).partition(". This is")[0][:200]

@@ -31,7 +31,7 @@ SAME_SHAPES_OTHER_MEANING = (
 
 
 def check_source(name: str, source: Checkpoint, config: Config, notice: Callable[[str], None]) -> None:
-    """Make sure that a network can start from another one's averaged weights, and report what does not come from it.
+    """Check that a network can start from another one's averaged weights, and report the tensors that are not copied.
 
     Args:
         name: of the other one, for messages.
@@ -44,7 +44,7 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
     """
     kind, other = config.model.kind, source.config.model.kind
     if kind != other:
-        raise ModelError(f"{name}: expected a {kind} to start from, as model.kind says, found a {other}")
+        raise ModelError(f"{name}: expected a {kind} to start from, because of model.kind, found a {other}")
     own = _pieces({key: np.broadcast_to(0, shape) for key, shape in parameter_shapes(config).items()}, config)
     theirs = _pieces(_match_weight_norm(source, config), source.config)
     # a piece that only one of the two has is no misfit: it is new, or it is not used

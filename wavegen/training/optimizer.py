@@ -99,7 +99,7 @@ class Optimizer:
         return first, second
 
     def restore(self, moments: tuple[Arrays, Arrays], updates: int) -> None:
-        """Restore what ``moments`` returned after so many updates; what another kind of optimizer left is ignored."""
+        """Restore what ``moments`` returned; moments of another kind of optimizer are ignored."""
         in_adam = {parameter for group in self.adam.param_groups for parameter in group["params"]}
         for parameter, name in self.names.items():
             if parameter in in_adam and name in moments[1]:
@@ -119,7 +119,7 @@ class Optimizer:
 
 
 def _momentum_product(nadam: torch.optim.NAdam, updates: int) -> Tensor:
-    """Return the product of NAdam's momentum schedule over so many updates, rounded as it rounds it.
+    """Return the product of NAdam's momentum schedule over the first updates, rounded as NAdam rounds it.
 
     mu[t] = beta1 (1 - 0.96^(t decay) / 2)        (Dozat, 2016, as torch.optim.NAdam has it)
     """
@@ -153,7 +153,7 @@ class _Muon:
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """Matrices of the same singular vectors whose singular values are all near 1, by Newton and Schulz's iteration.
+    """Replace all singular values of matrices by about 1, by the Newton-Schulz iteration.
 
     They come out between 0.7 and 1.2; those below about 1/500 of the matrix's norm come out smaller.
 

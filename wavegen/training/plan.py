@@ -1,4 +1,4 @@
-"""The plan of a training: what ``auto`` and ``minutes`` become, by rule or by measurement, and never change after."""
+"""The plan of a training: it replaces ``auto`` and ``minutes`` by values, once, by rule or by measurement."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Plan:
 def resolve_plan(
     config: Config, corpus: Corpus[Any], device: torch.device, notice: Callable[[str], None], group: Group = ALONE
 ) -> Plan:
-    """Decide what a configuration leaves open: by rule where there is one, else by measuring a few steps here.
+    """Resolve every ``auto`` and ``minutes`` of a configuration, by rule or by timing a few steps on this machine.
 
     Args:
         config: as the user gave it, with what its corpus decides (``wavegen.training.task.with_corpus``).
@@ -101,12 +101,12 @@ def resolve_plan(
 
 
 def shortened_warmup(warmup_steps: int, steps: int) -> int:
-    """Return the warm-up of a training of so many steps: a tenth of them at most."""
+    """Return the warm-up of a training: a tenth of its steps at most."""
     return min(warmup_steps, int(WARMUP_SHARE * steps))
 
 
 def _choose_backend(config: Config, compute: Compute, device: torch.device) -> tuple[BackendName, str]:
-    """Decide whether ``torch.compile`` pays, on a device without the fused backend."""
+    """Measure whether ``torch.compile`` pays, on a device without the fused backend."""
     plain = Trial(config, compute, device).step_seconds(compute.precision, TIMED_STEPS)
     planned = config.training.minutes or plain * (config.training.steps or 0) / 60
     if planned < WORTH_COMPILING_MINUTES:
@@ -153,7 +153,7 @@ class _FittingSteps:
 def _steps_in(
     minutes: float, config: Config, compute: Compute, corpus: Corpus[Any], device: torch.device
 ) -> _FittingSteps:
-    """Fit steps into some minutes, beside the validations and auditions that come with them.
+    """Compute the steps that fit into some minutes, together with their validations and auditions.
 
     Where these would take more than ``1 - SHARE_OF_STEPS`` of the time, they are shortened.
     """
@@ -191,12 +191,12 @@ def _steps_in(
 
 
 def _shortened(seconds: float, part: float, shortest: float) -> float:
-    """Return a part of some seconds of audio, rounded, no shorter than sensible; what is shorter already stays."""
+    """Return a shorter, rounded length of audio, not below a sensible minimum; a shorter length stays."""
     return seconds if part == 1 else min(seconds, max(shortest, round(part * seconds, 1)))
 
 
 class Trial:
-    """A throw-away copy of a training on noise, to take times from; what it learns is forgotten.
+    """A copy of a training, run on noise to time its steps, and then discarded.
 
     Args:
         config: of the training.

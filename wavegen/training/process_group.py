@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 JOIN_TIMEOUT = timedelta(minutes=10)  # machines of a job do not start at once
 SETUP_TIMEOUT = timedelta(days=1)  # while one process decodes the recordings of its machine, the others wait
 QUIET_SECONDS = 0.2
-FIRST_PORT, N_PORTS = 20000, 12000  # for SLURM: below those that systems give to whoever asks
+FIRST_PORT, N_PORTS = 20000, 12000  # for SLURM: below the range that systems assign dynamically
 PARENT_KEY = "WAVEGEN_PARENT"  # in the environment of what `wavegen train --devices` starts
 PR_SET_PDEATHSIG = 1  # Linux's prctl.h
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -41,7 +41,7 @@ POLL_SECONDS = 0.1
 
 
 class Rank(NamedTuple):
-    """The rank of a process and how to reach the others, as whoever started it says.
+    """The rank of a process and the address of the others, from the environment.
 
     Attributes:
         rank: from 0.
@@ -164,7 +164,7 @@ def _join(rank: Rank, backend: str) -> Store:
 
 
 def _end_with(parent: int) -> None:
-    """On Linux, be sent SIGTERM when the process that started this one dies."""
+    """On Linux, request SIGTERM for this process when its parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it has died already
@@ -210,7 +210,7 @@ def run_processes(n: int, command: Sequence[str], complain: Callable[[str], None
     for rank, code in enumerate(codes):
         if code is not None and code < 0:
             name = signal.Signals(-code).name
-            complain(f"process {rank} of 0 to {n - 1} was killed by {name}; go on with --resume")
+            complain(f"process {rank} of 0 to {n - 1} was killed by {name}; continue with --resume")
             return 128 - code
     return next((code for code in codes if code), 0)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 @dataclass
 class Progress:
-    """How far a training is; kept in its checkpoints under these names.
+    """The progress of a training; stored in its checkpoints under these names.
 
     Attributes:
         step: steps made, skipped ones included.
@@ -27,7 +27,7 @@ class Progress:
         validation: the last validation's line of ``metrics.jsonl``.
         precision_costs: what lower precisions of these averaged weights cost, in bits/sample; measured at the end.
         processes: that trained together last.
-        recordings: what the training clips are like (``wavegen.audio.levels.RecordingProfile``); None of series.
+        recordings: the profile of the training clips (``wavegen.audio.levels.RecordingProfile``); None for series.
     """
 
     step: int = 0
@@ -62,10 +62,10 @@ class Observer:
 
 
 class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
-    """Training stopped because it was asked to; its state is saved.
+    """Training stopped by a signal; its state is saved.
 
     Args:
-        signal_number: of the signal that asked.
+        signal_number: of that signal.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -74,12 +74,12 @@ class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
 
 
 class StopRequest:
-    """While entered, notes signals instead of dying of them.
+    """A context in which signals are noted instead of ending the process.
 
     SIGINT and SIGTERM ask to stop, and a second Ctrl-C kills as usual; SIGUSR1 asks to save and continue.
 
     Attributes:
-        signal_number: of the signal that asked to stop; None without one.
+        signal_number: of the signal that requested the stop; None without one.
     """
 
     def __init__(self) -> None:
@@ -120,5 +120,5 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
         self.signal_number = number
-        # from now on Ctrl-C does what it did before: whoever presses it twice does not want to wait
+        # a second Ctrl-C has its usual effect: the user does not want to wait
         signal.signal(signal.SIGINT, self._previous.get(signal.SIGINT, signal.default_int_handler))

@@ -146,7 +146,7 @@ def resume_run(
         run.prepare(plan.config.to_yaml(), checkpoint.step)
         return plan
 
-    # the run folder is changed last, when nothing can be refused any more
+    # the run folder is changed last, after all checks
     plan = group.on_main(plan_rest)
     trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group, observers)
     trainer.restore(checkpoint)
@@ -165,7 +165,7 @@ def _read_corpus(config: Config, group: Group, progress: DataProgress | None) ->
 def _build_trainer(
     plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group, observers: Sequence[Observer]
 ) -> Trainer:
-    # until here a rank may wait for another that decodes; from here on all work in step
+    # until here a rank may wait for another one that decodes; from here on all proceed together
     group.mark_started()
     group.set_timeout(plan.config.training.timeout_seconds)
     model = build_model(plan.config)
@@ -193,7 +193,7 @@ def _raise_on_changes(run: RunFolder, changes: list[str]) -> None:
     if changes:
         raise UsageError(
             f"{run.path}: differs from what was frozen when it started: {'; '.join(changes)}; "
-            "go on all the same with --accept-changes, or start a new run"
+            "resume anyway with --accept-changes, or start a new run"
         )
 
 
@@ -247,7 +247,7 @@ def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], g
     steps = checkpoint.step + plan.steps
     return plan.with_training(
         steps=min(steps, most_steps or steps),
-        # what is validated on stays: figures before and after compare
+        # the validation clips stay, so that losses before and after the resume compare
         validation_seconds=stored.validation_seconds,
         audition_seconds=stored.audition_seconds,
     )

@@ -30,7 +30,7 @@ class Windows(Protocol):
 
 
 class Task(Protocol[Scored]):
-    """What to train on, how to score what is held out, and what there is to listen to.
+    """A training task: training windows, scores of held-out data, and auditions.
 
     Attributes:
         fewest_steps: with fewer, a model learns next to nothing.
@@ -63,11 +63,11 @@ class Task(Protocol[Scored]):
 
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
-        """Return a batch of noise that a step takes as long for as for data; all targets are real."""
+        """Return a batch of noise, to time steps with; all targets are real."""
 
     @staticmethod
     def measure_overhead(config: Config, corpus: Corpus[Any], network: Network, batch: Batch) -> Overhead | None:
-        """Measure what validations and auditions take on this machine, for ``training.minutes``.
+        """Measure the time of validations and auditions on this machine, for ``training.minutes``.
 
         Args:
             config: of the training.
@@ -83,13 +83,13 @@ class Task(Protocol[Scored]):
         """Return the windows to train on."""
 
     def trained_on(self, n_targets: int) -> dict[str, float]:
-        """Return how much so many targets are, as a line of ``metrics.jsonl`` has it."""
+        """Return the amount of data in a number of targets, as a line of ``metrics.jsonl`` has it."""
 
     def validation_clips(self, seconds: float | None) -> list[Scored]:
-        """Return held-out clips until so many seconds are together, the last one cut short; without a limit all."""
+        """Return held-out clips up to a total of ``seconds``, the last one cut short; without a limit all."""
 
     def validation_length(self, clips: Sequence[Scored]) -> dict[str, float]:
-        """Return how much held-out clips are, as a line of ``metrics.jsonl`` has it."""
+        """Return the amount of held-out data, as a line of ``metrics.jsonl`` has it."""
 
     def n_predictions(self, clip: Scored) -> int:
         """Return how many predictions a clip scores."""
@@ -115,10 +115,10 @@ class Task(Protocol[Scored]):
     def audition(
         self, network: Network, seconds: float, seed: int, progress: Progress
     ) -> npt.NDArray[np.float32] | None:
-        """Generate an audition, (T,) at the corpus's rate; None where there is nothing to listen to.
+        """Generate an audition, (T,) at the corpus's rate; None for tasks without sound.
 
         Args:
-            network: with the weights to listen to.
+            network: with the weights to generate with.
             seconds: of an audition.
             seed: of the draws; the same at every audition, so that they compare.
             progress: called with (samples made, samples in all).

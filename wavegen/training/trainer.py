@@ -119,7 +119,7 @@ class Trainer:
     def _batch(self, first: int) -> tuple[Batch, int]:
         """Return this process's windows of a batch, and the number of real targets in all of it.
 
-        Window i of step s is window s batch_size + i of the stream, whoever computes it: resuming needs the step alone.
+        Window i of step s is window s batch_size + i of the stream on every rank, so resuming needs the step alone.
         """
         size = self.plan.compute.batch_size
         own = self.group.share(size)
@@ -149,7 +149,7 @@ class Trainer:
         norm = clip_gradients(self.model.parameters(), limit)
         figure = loss * self.task.loss_scale
         finite = math.isfinite(figure) and math.isfinite(norm)
-        if finite:  # otherwise nothing moves: one nan in a moment would stay for good
+        if finite:  # else the step is skipped: one nan in a moment would stay for good
             self.optimizer.step(factor)
             progress.updates += 1
             progress.targets += n_targets
@@ -198,15 +198,15 @@ class Trainer:
                 "good checkpoint stays; resume with a lower training.learning_rate, or training.precision=float32"
             )
 
-    # --- what is due now and then -------------------------------------------------------------------------------
+    # --- scheduled work -------------------------------------------------------------------------------
 
     def _run_scheduled(self) -> None:
-        """Validate, audition and save where this step asks for it and it was not done before an interruption."""
+        """Validate, audition and save if due at this step, unless done before an interruption."""
         step, settings, last = self.progress.step, self.settings, self.progress.step >= self.plan.steps
         if step == 0:
             return
         validate = (step % settings.validate_every == 0 or last) and bool(self.corpus.validation)
-        # what was done at this step before an interruption is known by its traces: the entry, the file
+        # work done at this step before an interruption is known by its traces: the entry, the file
         if validate and self.progress.validation.get("step") != step:
             self._validate(last)
         auditions = settings.audition_every
@@ -240,7 +240,7 @@ class Trainer:
         self._notify(lambda observer: observer.on_validation(entry))
 
     def _measure_best(self, clips: Sequence[Any]) -> None:
-        """Measure what lower precisions cost the best checkpoint, which is an earlier one, and note it there."""
+        """Measure the cost of lower precisions for the best checkpoint, an earlier one, and store it there."""
         best: Checkpoint | None = None
         if self.group.is_main:
             try:
@@ -258,7 +258,7 @@ class Trainer:
         self._try(lambda: self._save_best(best))
 
     def _audition(self) -> None:
-        """Write what the averaged weights sound like, where the task has sound."""
+        """Write an audition of the averaged weights, if the task has sound."""
         rate, settings = self.config.audio.sample_rate_hz, self.settings
         progress = self._on_audition_progress
         waveform = self.task.audition(self.average, settings.audition_seconds, settings.seed, progress)
@@ -268,7 +268,7 @@ class Trainer:
         try:
             path.parent.mkdir(exist_ok=True)
             self._notify(lambda observer: observer.on_audition(self.progress.step, path, waveform, rate))
-            with AudioWriter(path, rate, overwrite=True) as writer:  # last: it says that the audition is done
+            with AudioWriter(path, rate, overwrite=True) as writer:  # last: the file marks the audition as done
                 writer.write(waveform)
         except (AudioError, OSError) as error:
             self._notice(f"audition not written: {error}")
@@ -290,7 +290,7 @@ class Trainer:
             self._notice(problem)
 
     def _try(self, write: Callable[[], object]) -> bool:
-        """Write a checkpoint on the way; a failure is reported, and training continues: the next save may succeed."""
+        """Write an intermediate checkpoint; report a failure and continue, because the next save may succeed."""
         try:
             write()
         except CheckpointError as error:
