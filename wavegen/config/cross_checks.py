@@ -5,13 +5,15 @@ from __future__ import annotations
 from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, Sections, foreign_keys
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
-MOST_RANKED_CLASSES = 4096  # that a softmax or an embedding has; recordings have each of so many often enough
+MOST_RANKED_CLASSES = (
+    4096  # most classes of a softmax or an embedding; with more, some are too rare in recordings to learn
+)
 EARLIER_TRIM_DB = 50.0  # the default in some older files, of series too, which are never trimmed
 LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 
 
 def conflicting_keys(source: YamlSource) -> dict[KeyPath, str]:
-    """Return what is wrong in a document although each key by itself is right, by key."""
+    """Return the conflicts within a document whose keys are valid each by itself, by key."""
     problems = _foreign(source) | dict.fromkeys(source.repeated, "this key was already given; remove one")
     names = source.value(("data", "label_names"))
     if isinstance(names, list) and (twice := sorted({str(name) for name in names if names.count(name) > 1})):
@@ -20,7 +22,7 @@ def conflicting_keys(source: YamlSource) -> dict[KeyPath, str]:
 
 
 def _foreign(source: YamlSource) -> dict[KeyPath, str]:
-    """Keys of another kind of model than the one that is asked for."""
+    """Return the keys of other kinds of model than the configured one."""
     section = source.tree.get("model")
     kind = section.get("kind", "wavenet") if isinstance(section, dict) else None
     if not isinstance(section, dict) or not isinstance(kind, str) or kind not in KEYS_OF_KINDS:
@@ -34,7 +36,7 @@ def _foreign(source: YamlSource) -> dict[KeyPath, str]:
 
 
 def check_consistency(config: Sections) -> dict[KeyPath, str]:
-    """Return what is wrong in one key because of another, by key."""
+    """Return the keys that conflict with others, each with its problem."""
     return {
         **_class_conflicts(config),
         **_mel_conflicts(config),
@@ -45,7 +47,7 @@ def check_consistency(config: Sections) -> dict[KeyPath, str]:
 
 
 def _mel_conflicts(config: Sections) -> dict[KeyPath, str]:
-    """Keys of the spectrograms that do not go together, or not with the sample rate."""
+    """Return conflicts among the keys of spectrograms, and with the sample rate."""
     mel, rate = config.mel, config.audio.sample_rate_hz
     problems: dict[KeyPath, str] = {}
     if mel.n_mels is None:
@@ -70,7 +72,7 @@ def _mel_conflicts(config: Sections) -> dict[KeyPath, str]:
 
 
 def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
-    """Keys that do not go together with series of numbers, or with sound."""
+    """Return conflicts of keys with series of numbers, or with audio."""
     data, series, audio = config.data, config.series, config.audio
     if not config.is_series:
         if series.synthetic is None:
@@ -111,7 +113,7 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
 
 
 def _dropout_conflicts(config: Sections) -> dict[KeyPath, str]:
-    """Keys that do not go together with dropout."""
+    """Return conflicts of keys with dropout."""
     if not config.model.dropout or config.training.backend != "fused":
         return {}
     found = f"expected auto, torch or compile with model.dropout {config.model.dropout:g}, which fused has not, "
@@ -119,7 +121,7 @@ def _dropout_conflicts(config: Sections) -> dict[KeyPath, str]:
 
 
 def _kind_conflicts(config: Sections) -> dict[KeyPath, str]:
-    """Keys that do not go together with the kind of model."""
+    """Return conflicts of keys with the kind of model."""
     kind, training = config.model.kind, config.training
     problems: dict[KeyPath, str] = {}
     if kind == "wavenet":
@@ -186,7 +188,7 @@ def _layer_problems(config: Sections) -> dict[KeyPath, str]:
 
 
 def _class_conflicts(config: Sections) -> dict[KeyPath, str]:
-    """Keys that do not go together with the number of classes."""
+    """Return conflicts of keys with the number of classes."""
     classes = config.n_classes
     problems: dict[KeyPath, str] = {}
     if classes <= MOST_RANKED_CLASSES:

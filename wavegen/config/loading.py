@@ -1,4 +1,4 @@
-"""From YAML and overrides to a configuration, or to all of their problems."""
+"""Load a configuration from YAML and overrides, or report all of its problems."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from wavegen.config.yaml_source import (
 )
 from wavegen.errors import ConfigError
 
-# How training worked before these keys existed: the values of older checkpoints.
+# The behaviour of training before these keys existed: their values in older checkpoints.
 BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
     "audio": {"remove_dc": False, "trim_db": None, "pause_seconds": None, "level": "keep", "max_gain_db": None},
     "data": {"following": 0.0},
 }
-# Keys of older files, which are read as the keys that have taken their place.
+# Keys of older files, and the keys that have replaced them.
 MOVED_KEYS: dict[KeyPath, KeyPath] = {
     ("data", "synthetic"): ("series", "synthetic"),
     ("data", "synthetic_points"): ("series", "points"),
@@ -49,7 +49,7 @@ class Config(Sections):
     """The whole configuration."""
 
     def with_values(self, section: str, **values: Any) -> Config:
-        """Copy it with other values of some keys of one section.
+        """Return a copy with other values of some keys of one section.
 
         Raises:
             ConfigError: a value is not allowed.
@@ -59,7 +59,7 @@ class Config(Sections):
         return validate(YamlSource("the configuration", tree))
 
     def as_frozen(self, frozen: Config) -> Config:
-        """Copy it with what another configuration has in place of every ``auto``."""
+        """Return a copy with every ``auto`` replaced by another configuration's value."""
         config = self
         for section in ("training", "data", "series"):
             given, decided = (getattr(each, section).model_dump() for each in (self, frozen))
@@ -111,9 +111,9 @@ def parse_config(text: str, name: str) -> Config:
 
 
 def parse_frozen(text: str, name: str) -> Config:
-    """Validate the configuration of a checkpoint or a run, of which keys may be missing that came later.
+    """Validate the configuration of a checkpoint or a run, which may lack newer keys.
 
-    A key that is missing means what training did before there was such a key, not today's default.
+    A missing key stands for the behaviour of training before the key existed, not for today's default.
     """
     source = parse_yaml(text, name)
     for section, keys in BEFORE_THERE_WERE_KEYS.items():
@@ -296,7 +296,7 @@ def _resolve(root: Tree, node: Tree) -> Tree:
 
 
 def _describe(schema: Tree) -> str:
-    """Return in words what a JSON schema allows."""
+    """Describe the values that a JSON schema allows."""
     if "anyOf" in schema:
         return " or ".join(_describe(option) for option in schema["anyOf"])
     if "const" in schema:  # older pydantics give an enum of one beside it

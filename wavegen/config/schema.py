@@ -37,43 +37,49 @@ class Section(BaseModel):
 
 
 class AudioConfig(Section):
-    """How files become waveforms."""
+    """The preparation of recordings."""
 
-    sample_rate_hz: int = Field(16000, ge=1000, le=192000, description="everything is resampled to this rate")
+    sample_rate_hz: int = Field(
+        16000, ge=1000, le=192000, description="sample rate of the model in Hz; recordings are resampled to it"
+    )
     remove_dc: bool = Field(True, description="subtract each clip's mean")
     trim_db: float | None = Field(
         40.0,
         gt=0,
         le=120,
-        description="cut leading and trailing parts this far below the loudest part; null keeps them",
+        description="cut both ends of a clip where they are this many dB below its loudest part; null keeps them",
     )
     pause_seconds: float | None = Field(
         1.0,
         gt=0,
         le=3600,
-        description="shorten pauses inside a clip, parts as far below the loudest, to this length; null keeps them",
+        description="shorten pauses inside a clip, by the threshold of trim_db, to this many seconds; null keeps them",
     )
-    level: Literal["keep", "peak", "rms"] = Field("peak", description="scale each clip to a common level")
-    max_gain_db: float | None = Field(
-        30.0, ge=0, le=120, description="the most by which a clip's level is raised; null for no limit"
+    level: Literal["keep", "peak", "rms"] = Field(
+        "peak", description="scale each clip to a common peak or RMS level, or keep its level"
     )
+    max_gain_db: float | None = Field(30.0, ge=0, le=120, description="largest gain of a clip in dB; null for no limit")
 
 
 class QuantizationConfig(Section):
-    """How waveforms become classes."""
+    """The quantization of waveforms to classes."""
 
-    kind: Literal["mu_law", "linear"] = Field("mu_law", description="companding")
-    classes: int = Field(256, ge=2, le=65536, description="number of levels; above 4096 for mixtures of linear classes")
+    kind: Literal["mu_law", "linear"] = Field("mu_law", description="companding of amplitudes to classes")
+    classes: int = Field(
+        256, ge=2, le=65536, description="number of classes; more than 4096 only with mixtures and linear classes"
+    )
 
 
 class DataConfig(Section):
-    """Which recordings, and how they are split."""
+    """The recordings and their split."""
 
-    folder: str | None = Field(None, description="the folder of recordings; the command line's DIR goes here")
+    folder: str | None = Field(None, description="folder of recordings; set by DIR of the command line")
     validation: Annotated[float, Field(ge=0, le=0.5)] | str = Field(
-        0.1, description="share of the clips, or a folder, or a text file of file names"
+        0.1, description="held-out clips: a share, a folder, or a text file of file names"
     )
-    labels: Literal["none", "subfolders"] = Field("none", description="what a clip's label is")
+    labels: Literal["none", "subfolders"] = Field(
+        "none", description="labels of the clips: none, or the names of their sub-folders"
+    )
     following: float = Field(
         0.75,
         ge=0,
@@ -81,7 +87,7 @@ class DataConfig(Section):
         description="share of the training clips that follow the end of another one; the rest begin after silence",
     )
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
-        "auto", description="the labels in the model's order; auto takes those that are found, sorted"
+        "auto", description="labels in the model's order; auto takes the labels of the recordings, sorted"
     )
 
 
@@ -91,12 +97,13 @@ class SeriesConfig(Section):
     synthetic: Literal["waves"] | None = Field(
         None, description="train on synthetic series: waves are sums of two sines and noise; null reads data.folder"
     )
-    points: int = Field(60, ge=2, le=1 << 20, description="length of each synthetic series")
+    points: int = Field(60, ge=2, le=1 << 20, description="number of values in each synthetic series")
     offset: Literal["auto"] | Annotated[float, Field(ge=-1e30, le=1e30)] = Field(
         "auto", description="the network sees (x - offset) / scale; auto is the mean of the training series"
     )
     scale: Literal["auto"] | Annotated[float, Field(ge=1e-30, le=1e30)] = Field(
-        "auto", description="as offset; auto is the standard deviation of the training series"
+        "auto",
+        description="the network sees (x - offset) / scale; auto is the standard deviation of the training series",
     )
 
 
@@ -109,7 +116,10 @@ class MelConfig(Section):
     f_min: float = Field(0.0, ge=0, le=96000, description="lowest frequency in Hz")
     f_max: float | None = Field(None, gt=0, le=96000, description="highest frequency in Hz; null: half the sample rate")
     upsampling: int = Field(
-        1, ge=1, le=1 << 16, description="learned steps in a frame, a divisor of hop_length; 1 repeats each frame"
+        1,
+        ge=1,
+        le=1 << 16,
+        description="rows that learned upsampling makes of a frame, a divisor of hop_length; 1 repeats each frame",
     )
 
 
@@ -120,13 +130,15 @@ class LayerConfig(Section):
         description="a causal dilated convolution, a 1x1 layer, a recurrent layer, causal dilated pooling, or a join "
         "with an earlier layer"
     )
-    name: str | None = Field(None, min_length=1, description="for layers above to join with")
-    channels: int | None = Field(None, ge=1, le=8192, description="of conv and dense, and of a recurrent state")
-    kernel_size: int = Field(2, ge=1, le=1024, description="taps of conv and of pooling")
+    name: str | None = Field(None, min_length=1, description="name of the layer, by which later layers join with it")
+    channels: int | None = Field(
+        None, ge=1, le=8192, description="output channels of conv and dense, or size of a recurrent state"
+    )
+    kernel_size: int = Field(2, ge=1, le=1024, description="taps of a convolution or pooling layer")
     dilation: int = Field(1, ge=1, le=1 << 20, description="steps between taps")
-    activation: Literal["none", "relu", "tanh", "sigmoid"] = Field("none", description="of conv and dense")
-    source: str | None = Field(None, min_length=1, description="the layer that concatenate and add join with")
-    layer_norm: bool = Field(False, description="of rnn: layer normalization of its state before the tanh")
+    activation: Literal["none", "relu", "tanh", "sigmoid"] = Field("none", description="activation of conv and dense")
+    source: str | None = Field(None, min_length=1, description="name of the layer that concatenate or add joins with")
+    layer_norm: bool = Field(False, description="layer normalization of an rnn's state before the tanh")
 
     @model_serializer(mode="wrap")
     def _given_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -146,31 +158,31 @@ class LayerConfig(Section):
 class ModelConfig(Section):
     """The network: a WaveNet (van den Oord et al., 2016), or a stack of layers."""
 
-    kind: Literal["wavenet", "stack"] = Field("wavenet", description="the kind of model")
-    cycles: int = Field(2, ge=1, le=20, description="how often the dilation cycle repeats")
+    kind: Literal["wavenet", "stack"] = Field("wavenet", description="kind of model")
+    cycles: int = Field(2, ge=1, le=20, description="repetitions of the dilation cycle")
     dilation_cycle: (
         Annotated[int, Field(ge=1, le=20)]
         | Annotated[list[Annotated[int, Field(ge=1, le=1 << 20)]], Field(min_length=1, max_length=100)]
-    ) = Field(9, description="n for 1, 2, 4, ... 2^(n-1); or the dilations themselves")
+    ) = Field(9, description="n for the dilations 1, 2, 4, ... 2^(n-1), or a list of dilations")
     kernel_size: int = Field(2, ge=2, le=64, description="taps of each dilated convolution")
     residual_channels: int = Field(32, ge=1, le=4096, description="channels between the blocks")
-    gate_channels: int = Field(32, ge=1, le=4096, description="channels of the filter, and as many of the gate")
+    gate_channels: int = Field(32, ge=1, le=4096, description="channels of the filter and of the gate, each")
     skip_channels: int = Field(128, ge=1, le=8192, description="channels of the summed skips")
     head_channels: int = Field(128, ge=1, le=8192, description="channels between the head's two layers")
-    input: Literal["embedding", "one_hot", "scalar"] = Field("embedding", description="how a class enters")
-    label_channels: int = Field(16, ge=1, le=4096, description="numbers that describe a label, where there are labels")
+    input: Literal["embedding", "one_hot", "scalar"] = Field(
+        "embedding", description="input layer: an embedding, a one-hot vector, or the class as one number"
+    )
+    label_channels: int = Field(16, ge=1, le=4096, description="size of a label's embedding")
     activation: Literal["gated", "relu", "tanh"] = Field(
-        "gated", description="of each block: tanh of the filter times sigmoid of the gate; or one convolution's"
+        "gated", description="activation of each block: gated is tanh of the filter times sigmoid of the gate"
     )
     bias: bool = Field(True, description="biases of the convolutions, the skips, the head and a softmax")
-    dropout: float = Field(0.0, ge=0, le=0.9, description="share of each block's outputs left out in training")
-    weight_norm: bool = Field(
-        False, description="weights as a direction and a gain for each output, in the blocks, the skips and the head"
-    )
-    embedding_channels: int = Field(32, ge=1, le=8192, description="width of an embedding before other kinds of model")
-    layers: list[LayerConfig] = Field([], max_length=1000, description="of a stack, the lowest first")
+    dropout: float = Field(0.0, ge=0, le=0.9, description="dropout rate of each block's outputs")
+    weight_norm: bool = Field(False, description="weight normalization of the blocks, the skips and the head")
+    embedding_channels: int = Field(32, ge=1, le=8192, description="size of a class's embedding in a stack")
+    layers: list[LayerConfig] = Field([], max_length=1000, description="layers of a stack, the lowest first")
     context: int = Field(
-        512, ge=1, le=1 << 20, description="steps before a window's first prediction that fill recurrent layers' states"
+        512, ge=1, le=1 << 20, description="steps before a window's first prediction in which recurrent layers warm up"
     )
 
     @model_serializer(mode="wrap")
@@ -181,7 +193,7 @@ class ModelConfig(Section):
 
     @property
     def has_memory(self) -> bool:
-        """Whether a layer carries a state along, so that a prediction depends on all of the past."""
+        """Whether a layer is recurrent, so that a prediction depends on all of the past."""
         return any(layer.kind in RECURRENT for layer in self.layers)
 
     @property
@@ -204,45 +216,54 @@ class OutputConfig(Section):
         description="a probability for each class, a mixture of distributions over the amplitude, or the next values "
         "of series of numbers",
     )
-    components: int = Field(10, ge=1, le=100, description="of a mixture")
-    error: Literal["squared", "absolute"] = Field("squared", description="that a regression is trained to make small")
-    horizon: int = Field(1, ge=1, le=4096, description="next values that a regression forecasts at every position")
+    components: int = Field(10, ge=1, le=100, description="components of a mixture")
+    error: Literal["squared", "absolute"] = Field("squared", description="loss of a regression")
+    horizon: int = Field(1, ge=1, le=4096, description="number of values that a regression forecasts at every position")
 
 
 class TrainingConfig(Section):
-    """How the network is trained."""
+    """The training of the network."""
 
-    steps: int | None = Field(None, ge=1, le=10**9, description="optimizer steps; or give minutes")
+    steps: int | None = Field(None, ge=1, le=10**9, description="number of optimizer steps; or give minutes")
     minutes: float | None = Field(
         None,
         gt=0,
         le=10**6,
-        description="time for the whole training, turned into steps at the start; with steps, the fewer count",
+        description="duration of the whole training, converted to steps at the start; with steps, the shorter counts",
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
-        8, description="windows in a step; auto takes as many as the memory holds, up to 16,384 targets"
+        8, description="windows in a step; auto fits as many as the memory holds, up to 16,384 targets"
     )
     window_targets: int = Field(2048, ge=1, le=1 << 22, description="predictions in a window")
     optimizer: Literal["muon", "adamw", "nadam"] = Field(
-        "muon", description="muon: of the matrices between the first layer and the last, AdamW serves all others"
+        "muon",
+        description="optimizer; muon updates the matrices of the inner layers, and AdamW everything else",
     )
-    learning_rate: float = Field(0.016, gt=0, le=1, description="AdamW's and NAdam's, the schedule's peak")
-    matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="Muon's, the schedule's peak")
-    warmup_steps: int = Field(100, ge=0, le=10**9, description="steps of linear rise at the start")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="after the warm-up")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="of matrices, times their learning rate")
-    gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null for none")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the averaged weights that everything uses")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the matrix products")
+    learning_rate: float = Field(0.016, gt=0, le=1, description="peak learning rate of AdamW or NAdam")
+    matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="peak learning rate of Muon")
+    warmup_steps: int = Field(100, ge=0, le=10**9, description="steps of linear warm-up")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate schedule after the warm-up")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="weight decay of matrices, times their learning rate")
+    gradient_clip: float | None = Field(
+        1.0, gt=0, description="gradient norm above which gradients are clipped; null for no clipping"
+    )
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="decay of the averaged weights (EMA), which everything but training uses"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="precision of the matrix products")
     backend: Literal["auto", "fused", "torch", "compile"] = Field(
-        "auto", description="how gradients are computed: fused is for CPUs, compile is torch.compile"
+        "auto", description="backend that computes gradients: fused is for CPUs, compile is torch.compile"
     )
     accumulation: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
-        "auto", description="slices of the batch, one for each thread at a time"
+        "auto", description="gradient accumulation: slices of the batch, one for each thread at a time"
     )
-    activation_checkpointing: bool = Field(False, description="compute gates again instead of keeping them")
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="on a CPU")
-    seed: int = Field(0, ge=0, lt=1 << 63, description="of weights and windows")
+    activation_checkpointing: bool = Field(
+        False, description="activation checkpointing: recompute the gates in the backward pass to save memory"
+    )
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto", description="CPU threads of each process"
+    )
+    seed: int = Field(0, ge=0, lt=1 << 63, description="random seed of weights and windows")
     timeout_seconds: float = Field(
         600.0, gt=0, le=10**6, description="seconds without a response before a process is considered dead"
     )
@@ -251,12 +272,12 @@ class TrainingConfig(Section):
         30.0,
         gt=0,
         le=10**6,
-        description="held-out audio scored at each validation; null for all",
+        description="seconds of held-out audio scored at each validation; null for all",
     )
     checkpoint_every: int = Field(500, ge=1, le=10**9, description="steps between checkpoints")
-    keep_last: int = Field(3, ge=1, le=10**9, description="checkpoints kept, besides the best")
+    keep_last: int = Field(3, ge=1, le=10**9, description="number of checkpoints to keep, besides the best")
     audition_every: int = Field(2000, ge=0, le=10**9, description="steps between auditions; 0 for none")
-    audition_seconds: float = Field(4.0, gt=0, le=60, description="length of an audition")
+    audition_seconds: float = Field(4.0, gt=0, le=60, description="length of an audition in seconds")
 
     @model_validator(mode="before")
     @classmethod
@@ -267,7 +288,7 @@ class TrainingConfig(Section):
 
 
 class Sections(Section):
-    """All sections, each right by itself; ``Config`` is what is right as a whole."""
+    """All sections, each valid by itself; ``Config`` checks them together."""
 
     audio: AudioConfig = Field(default_factory=AudioConfig)
     quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
@@ -295,12 +316,12 @@ class Sections(Section):
 
     @property
     def n_classes(self) -> int:
-        """Levels of what the network hears; 0 where it is series of numbers."""
+        """Levels of the network's input; 0 for series of numbers."""
         return 0 if self.is_series else self.quantization.classes
 
     @property
     def n_labels(self) -> int:
-        """Labels of the network; one as long as it is not known which there are."""
+        """Number of the network's labels; 1 while they are not known."""
         if self.data.labels == "none":
             return 0
         return 1 if self.data.label_names == "auto" else len(self.data.label_names)

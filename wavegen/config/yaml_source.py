@@ -181,7 +181,7 @@ def parse_value(text: str, name: str) -> Any:
     """Parse one value as YAML writes it.
 
     Raises:
-        ConfigError: it is not valid YAML; ``name`` says where.
+        ConfigError: it is not valid YAML; ``name`` gives the place.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
