@@ -136,7 +136,7 @@ def test_nothing_is_resumed_from_it(exported, call, home, tmp_path):
 
 def test_it_knows_no_held_out_clips(exported, call):
     said = call("evaluate", exported, exit_code=2).stderr
-    assert said == "error: an exported model does not know what it was trained on or what was held out; give files\n"
+    assert said == "error: an exported model has no list of its training and held-out clips; give files\n"
     said = call("evaluate", exported, "recordings/2.wav").stderr
     assert "no trivial baselines: an exported model does not know the training's recordings" in said
 
@@ -150,7 +150,7 @@ def test_a_model_of_series_forecasts_as_before(tmp_path, call, monkeypatch):
     exported, model = (wavegen.load(path, device="cpu") for path in ("series.safetensors", "series"))
     np.testing.assert_array_equal(exported.forecast(values), model.forecast(values))
     said = call("evaluate", "series.safetensors", exit_code=2).stderr
-    assert said == "error: an exported model does not know what it was trained on or what was held out; give files\n"
+    assert said == "error: an exported model has no list of its training and held-out clips; give files\n"
     call("inspect", "series.safetensors")
 
 

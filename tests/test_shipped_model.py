@@ -87,5 +87,5 @@ def test_it_cannot_be_scored_on_what_it_held_out():
     done = CliRunner().invoke(app, ["evaluate", "demo"])
     assert done.exit_code == 2
     assert done.stderr == (
-        "error: an exported model does not know what it was trained on or what was held out; give files\n"
+        "error: an exported model has no list of its training and held-out clips; give files\n"
     )

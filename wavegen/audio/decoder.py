@@ -1,4 +1,4 @@
-"""Decode audio in processes of their own: a file that crashes the decoder, or hangs it, fails alone, with a reason.
+"""Decode audio in separate processes: a file that crashes or hangs the decoder fails alone, with a reason.
 
 The two ends of the pipe are in this module. It is run by its path as the decoder process and imports nothing else of
 wavegen, and numpy only on the asking side: the process starts in a quarter of a second. A request on its standard input
@@ -14,7 +14,7 @@ Answers on its standard output are a letter, the length of what follows, and tha
     e  {"code", "text"}: libsndfile's error number, if it has one, and its message; the last answer about this file
     .  the end; the last answer about this file
 
-When the pipe breaks, the exit status of the process tells why.
+When the pipe breaks, the exit status of the process gives the reason.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Decoder:
             yield np.frombuffer(answer[1], np.float32)
 
     def finish(self) -> bool:
-        """Leave the file; return whether the process can be used for another one."""
+        """Close the file; return whether the process can decode another one."""
         with suppress(DecoderError):
             for _ in range(MOST_LEFT):
                 if self._done or not self._in_step:
@@ -158,7 +158,7 @@ _lock = threading.Lock()
 
 @contextmanager
 def acquire_decoder() -> Iterator[Decoder]:
-    """Lend a decoder for one file: one that is idle, or a new one."""
+    """Acquire a decoder for one file: an idle one, or a new one."""
     with _lock:
         decoder = _idle.pop() if _idle else None
     decoder = decoder or Decoder()

@@ -26,8 +26,8 @@ ONSET_RISE_DB = 10.0  # within ONSET_FRAMES
 ONSET_FRAMES = 3
 ONSET_BELOW_LOUD_DB = 30.0  # a rise that stays quieter is no onset
 
-WINDOW_SECONDS = 5.0  # recordings are judged in windows as long as a generated clip usually is
-MOST_SECONDS = 1800.0  # of recordings: half an hour tells
+WINDOW_SECONDS = 5.0  # the usual length of a generated clip: recordings are measured in windows of it
+MOST_SECONDS = 1800.0  # of recordings: half an hour is enough
 
 
 def frame_size(rate_hz: int) -> int:
@@ -111,7 +111,7 @@ class Sound:
 
     @classmethod
     def of(cls, frames: Frames, quantiles: Doubles) -> Sound:
-        """Describe frames, beside the quantiles of the recordings' levels."""
+        """Measure frames; ``distance_db`` is from the quantiles of the recordings' levels."""
         levels = np.maximum(frames.level_db, FLOOR_DB)
         return cls(
             loud_db=float(np.quantile(levels, LOUD_QUANTILE)),
@@ -123,13 +123,13 @@ class Sound:
 
 
 def typical_event_seconds(clips: Sequence[Doubles]) -> float | None:
-    """Return how long it is from one onset to the next, or to the end: half of the time lies in longer events.
+    """Return the time from an onset to the next one, or to the end: half of the audio lies in longer events.
 
     Args:
         clips: (F,) levels of each clip's frames, in dB of full scale.
 
     Returns:
-        Seconds, or None where nothing begins.
+        Seconds, or None without an onset.
     """
     measured = [levels for levels in clips if len(levels)]
     if not measured:
@@ -207,12 +207,12 @@ class RecordingProfile:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as a checkpoint keeps it."""
+        """Return the profile as a checkpoint stores it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> RecordingProfile:
-        """Read what ``as_dict`` gave."""
+        """Build a profile from the result of ``as_dict``."""
         sounds = {name: Sound(**stored[name]) for name in ("whole", "lowest", "highest")}
         labels = {name: cls.from_dict(each) for name, each in stored.get("labels", {}).items()}
         return cls(**{**stored, **sounds, "labels": labels})

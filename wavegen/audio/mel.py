@@ -1,4 +1,4 @@
-"""Mel spectrograms, from which a vocoder makes sound.
+"""Mel spectrograms, the input of a vocoder.
 
 The convention, which is that of most neural vocoders (Tacotron 2's and HiFi-GAN's but for the padding):
 
@@ -212,7 +212,7 @@ class _StoredFrames:
 
 
 def _content(begin: bytes) -> str:
-    """Return what a file that begins like this may be, if it is no array of numbers."""
+    """Describe a file that is no array of numbers, by its first bytes."""
     kinds = {b"\x93NUMPY": "a damaged .npy file", b"PK": "an .npz archive", b"\x80": "a pickle, which is not loaded"}
     if b"'|O'" in begin:
         return "an array of Python objects, which are not loaded"

@@ -35,7 +35,7 @@ class Quantizer:
     classes: int = 256
 
     def __str__(self) -> str:
-        """Return words for tables: two figures in bits/sample compare only where these are the same."""
+        """Describe the quantizer; figures in bits/sample compare only where the descriptions are the same."""
         bits = math.log2(self.classes)
         resolution = f" ({bits:.0f} bit)" if bits.is_integer() else ""
         return f"{self.classes:,} {self.kind.replace('_', '-')} classes{resolution}"

@@ -117,7 +117,7 @@ def find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) 
 
 
 def _is(kind: Callable[[], bool]) -> bool:
-    """Return whether an entry is of a kind; a link to itself is of none."""
+    """Return whether an entry is of a kind; a link to itself is not."""
     try:
         return kind()
     except OSError:
@@ -130,7 +130,7 @@ def suffix(name: str) -> str:
 
 
 def ffmpeg_command(name: str) -> str:
-    """Return the reason for a format that libsndfile lacks, and the command that converts it."""
+    """Return the reason why a format cannot be read, and the command that converts it."""
     source = printable(name)
     target = printable(Path(name).with_suffix(".flac").name)
     return f"libsndfile cannot read this format; convert it: ffmpeg -i {shlex.quote(source)} {shlex.quote(target)}"
@@ -138,7 +138,7 @@ def ffmpeg_command(name: str) -> str:
 
 Floats = npt.NDArray[np.float32]
 
-UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a stream whose header does not say how long it is
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a stream whose header gives no length
 MAX_FRAMES = 2**30  # 6.2 hours at 48 kHz, 4 GiB as float32: a clip is prepared in memory
 MAX_SECONDS = 24 * 3600  # bounds what a file of 1 Hz becomes at the model's rate
 BLOCK_VALUES = 2**16  # samples times channels that are decoded at once

@@ -26,7 +26,7 @@ LOWEST_RATE_HZ = 100
 INAUDIBLE = 1e-6  # -120 dB, a thirtieth of a 16-bit step: not worth scaling up
 SILENCE_FRAME_SECONDS = 0.02  # the level of a pause is followed in frames of this length
 FADE_SECONDS = 0.01  # of the cross-fade where a pause was shortened
-MISSING_SECONDS = 0.1  # lossy formats claim some padding more than they hold: less is not worth a word
+MISSING_SECONDS = 0.1  # headers of lossy formats count some padding: less is not reported
 
 # torchaudio's windowed sinc with the constants of its "kaiser best" (tutorial "Audio Resampling")
 SINC_ZERO_CROSSINGS = 64
@@ -45,7 +45,7 @@ class Preparation:
         trim_db: cut both ends where they stay this much below the clip's loudest part; None keeps them.
         pause_seconds: shorten longer stretches below the same level to this length; None keeps them.
         level: as `set_level`.
-        max_gain_db: raise the level by this much at most: a recording of nothing stays quiet; None for no limit.
+        max_gain_db: largest gain, so that recordings of silence stay quiet; None for no limit.
     """
 
     sample_rate_hz: int
@@ -99,7 +99,7 @@ def build_preparation(config: Config) -> Preparation:
 
 @dataclass(frozen=True)
 class LoadedAudio:
-    """A file as a model sees it, and what its preparation changed.
+    """A prepared file, and the changes that the preparation made.
 
     Attributes:
         waveform: (T,) float32, mono, at the sample rate asked for.

@@ -29,7 +29,7 @@ WRITE_BLOCK = 2**16  # libsndfile crashes on Vorbis writes of some millions of s
 
 
 class AudioWriter:
-    """Write mono audio to a file or a pipe as it is made.
+    """Write mono audio to a file or a pipe while it is generated.
 
     WAV and FLAC get 16 bits, Ogg Vorbis its usual quality. After each block a WAV file is whole: its header gives
     the length written so far, so that a kill leaves a file that plays. A pipe cannot go back: its header gives
@@ -49,7 +49,7 @@ class AudioWriter:
     Raises:
         UsageError: the target exists, is no file, has another ending, or its folder does not exist.
         AudioError: (when entered, while writing or at the end) it cannot be written.
-        BrokenPipeError: whoever read from the pipe has gone.
+        BrokenPipeError: the reader of the pipe has closed it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class AudioWriter:
         try:
             self._sink.close()
         except (OSError, RuntimeError) as failure:
-            if kind is None:  # otherwise the first error says it
+            if kind is None:  # else the first error is reported
                 raise self._explain(failure) from failure
         if kind is not None and self.n_written == 0 and self._path is not None:
             self._path.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class AudioWriter:
 
 
 class _WavSink:
-    """16-bit mono WAV, to a file whose header follows its length or to a pipe that is told it beforehand."""
+    """Writes 16-bit mono WAV; a file's header follows its length, a pipe's header gives the length in advance."""
 
     def __init__(self, file: BinaryIO, rate_hz: int, n_samples: int | None, *, pipe: bool) -> None:
         self._file: Any = getattr(file, "raw", file)  # unbuffered: nothing is left to fail again when it is closed
@@ -161,7 +161,7 @@ class _WavSink:
             self._owner.close()
 
     def _header(self, n_bytes: int | None) -> bytes:
-        """RIFF header; the maximum for a length that is not known, or that 32 bits cannot hold."""
+        """Return a RIFF header, with the maximum for a length that is unknown or above 32 bits."""
         largest = 2**32 - 1
         data, riff = (largest, largest) if n_bytes is None else (n_bytes, n_bytes + 36)
         pcm, channels, frame_bytes, bits = 1, 1, 2, 16

@@ -41,15 +41,15 @@ from wavegen.device import one_thread_each
 from wavegen.errors import AudioError, UsageError
 from wavegen.text import printable
 
-FORMAT = 4  # raise it whenever the same file and settings would give other classes
+FORMAT = 4  # increase it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0
-LEFTOVER_SECONDS = 3600  # older than this, what lies in partial/ was left by a process that was killed
+LEFTOVER_SECONDS = 3600  # files in partial/ older than this were left by a killed process
 MAX_WORKERS = 8  # each holds a decoded file in memory
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """All that decides how a file becomes classes: equal files and settings give equal classes.
+    """The settings of decoding: equal files and settings give equal classes.
 
     Args:
         preparation: of the decoded recording.
@@ -83,9 +83,9 @@ class ClipCache:
     def prepare(
         self, paths: Sequence[Path], settings: ClipSettings, progress: Progress | None = None
     ) -> list[StoredClip | str]:
-        """Get the clips of audio files: out of the cache where they are there and unchanged, else by decoding.
+        """Get the clips of audio files: from the cache where unchanged, else by decoding.
 
-        A file that was seen before costs a look at its size and time. One that was moved, copied or touched is read
+        For a known file only its size and time are checked. One that was moved, copied or touched is read
         but not decoded again.
 
         Args:
@@ -117,7 +117,7 @@ class ClipCache:
         return [outcomes[path] for path in paths]
 
     def _recall(self, index: CacheIndex, path: Path, settings: ClipSettings) -> StoredClip | str | None:
-        """Return the outcome of an unchanged file; None if it has to be read."""
+        """Return the cached outcome of an unchanged file; None if it has to be read."""
         try:
             status = path.stat()
         except OSError as error:

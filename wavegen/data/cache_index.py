@@ -60,7 +60,7 @@ class CacheIndex:
         self.connection = connection
 
     def of_file(self, path: Path, settings: str) -> KnownFile | None:
-        """Return what is known of a file under some settings, if anything."""
+        """Return the entry of a file under some settings, if there is one."""
         query = f"SELECT size, mtime_ns, reason, {OUTCOME} FROM files WHERE path = ? AND settings = ?"
         row = self.connection.execute(query, (path_key(path), settings)).fetchone()
         return None if row is None else KnownFile(row[0], row[1], row[2], row[3:])
@@ -72,7 +72,7 @@ class CacheIndex:
         return outcome
 
     def enter(self, rows: list[Row]) -> None:
-        """Move rows into the index; the lock is held for no longer than that."""
+        """Insert rows; the lock is held only meanwhile."""
         with self.connection:
             self.connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 11)})", rows)
         rows.clear()
@@ -169,7 +169,7 @@ def _below(folder: Path) -> tuple[bytes, bytes]:
 
 @dataclass(frozen=True)
 class CachedFiles:
-    """Size of what the cache holds of some files.
+    """The size of some files in the cache.
 
     Attributes:
         n_files: audio files.
@@ -181,7 +181,7 @@ class CachedFiles:
 
 
 def cached_bytes_of(cache: Path, folder: Path) -> CachedFiles:
-    """Return how much the cache holds of the files in a folder and below it.
+    """Return the size of the cached files of a folder and its sub-folders.
 
     Raises:
         DataError: the cache is damaged.
@@ -196,10 +196,10 @@ def cache_bytes(cache: Path) -> int:
 
 
 def remove_unused(cache: Path, folder: Path) -> CachedFiles:
-    """Remove what only the files in a folder and below it use; a training that uses them now has to be started again.
+    """Remove cached clips that no other folder's files use; a training that reads them has to be restarted.
 
     Returns:
-        What the cache held of them.
+        The size of the removed files.
 
     Raises:
         DataError: the cache is damaged or cannot be written.

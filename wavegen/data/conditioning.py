@@ -1,6 +1,6 @@
-"""Conditions of a clip besides its own past: a label for all of it, mel frames along it.
+"""Conditions of a clip: a label for the whole clip, mel frames along it.
 
-The network sees conditions as a table of rows and, for each step, which of them counts there. A row is a label and a
+The network sees conditions as a table of rows and, for each step, the index of a row. A row is a label and a
 frame; learned upsampling makes several rows of each frame, which are counted here already:
 
     labels   a a a a a a      frames   0 0 1 2 3 3          a frame of context on either side, the clip's ends repeated
@@ -27,7 +27,7 @@ from wavegen.text import list_first, printable
 
 
 class ConditionTable(NamedTuple):
-    """A table of conditions, and which of its rows each step sees; a batch of them has B in front of all.
+    """A table of conditions, and which of its rows each step sees; in a batch all shapes begin with B.
 
     Attributes:
         labels: (R, L) weights of the labels; None for a network without them.
@@ -224,7 +224,7 @@ class Conditioner:
 def build_conditioner(config: Config) -> Conditioner:
     """Return the conditioning of the model that a configuration describes.
 
-    As long as the labels are not known (``data.label_names: auto``), one stands for all, without a name.
+    While the labels are not known (``data.label_names: auto``), one without a name stands for all.
     """
     names = config.data.label_names
     mel = config.mel
@@ -246,7 +246,7 @@ def build_conditioner(config: Config) -> Conditioner:
 
 
 def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:
-    """Read ``NAME`` or ``NAME=WEIGHT,NAME=WEIGHT``; a known name may have any signs in it.
+    """Parse ``NAME`` or ``NAME=WEIGHT,NAME=WEIGHT``; a known name may contain any characters.
 
     Raises:
         UsageError: it is neither.

@@ -73,15 +73,15 @@ class CorpusItem(Protocol):
 
     @property
     def n_samples(self) -> int:
-        """Its length, 1 or more."""
+        """Number of samples, 1 or more."""
 
     @property
     def label(self) -> str | None:
-        """What it is conditioned on, if anything."""
+        """The label that it is conditioned on, if any."""
 
     @property
     def split(self) -> Split:
-        """Whether it is trained or validated on."""
+        """The split: training or validation."""
 
     @property
     def content_hash(self) -> str:
@@ -136,9 +136,9 @@ class Corpus(Generic[Item]):
         folder: where they come from.
         clips: sorted by name.
         unusable: (name, reason) of each file that is not used.
-        shortened: (name, what) of each file of which only a part is used.
-        n_ignored: entries of the folder that are plainly no audio.
-        notes: sentences that the user should read.
+        shortened: (name, reason) of each file of which only a part is used.
+        n_ignored: entries of the folder that are not audio.
+        notes: messages for the user.
     """
 
     folder: Path
@@ -219,7 +219,7 @@ class TrainingClips:
     """The clips that a model was trained and validated on.
 
     Args:
-        manifest: of the training's checkpoint; None of an exported model, which knows nothing of its clips.
+        manifest: of the training's checkpoint; None for an exported model, which has no list of its clips.
         read_corpus: reads the training's folder, or generates its synthetic series.
     """
 
@@ -228,7 +228,7 @@ class TrainingClips:
         self._corpus: Corpus[Any] | None = None
 
     def corpus(self, progress: Progress | None = None) -> Corpus[Any]:
-        """Return what the training's folder holds now; it is read at the first call.
+        """Return the corpus of the training's folder as it is now; it is read at the first call.
 
         Raises:
             UsageError: the folder is not there.
@@ -246,7 +246,7 @@ class TrainingClips:
             UsageError: the model was exported, without a list of its clips.
         """
         if self.manifest is None:
-            raise UsageError("an exported model does not know what it was trained on or what was held out; give files")
+            raise UsageError("an exported model has no list of its training and held-out clips; give files")
         known = _hashes(self.manifest, split)
         corpus = self.corpus(progress)
         clips = [clip for clip in corpus.clips if clip.split == split and clip.content_hash in known]
@@ -256,7 +256,7 @@ class TrainingClips:
         return clips
 
     def index(self, progress: Progress | None = None) -> TrainingClipIndex | None:
-        """Return what tells clips that were trained on; None for an exported model, which does not know."""
+        """Return the index of the clips that were trained on; None for an exported model, which has no list."""
         if self.manifest is None:
             return None
         try:
@@ -266,11 +266,11 @@ class TrainingClips:
 
 
 class TrainingClipIndex:
-    """Tells whether a clip was trained on, by its content: names change, and so do formats.
+    """An index of the training clips by content, because names and formats may change.
 
     Args:
         manifest: of a checkpoint.
-        corpus: the training's clips as they are now; without them only the very same bytes are known again.
+        corpus: the training's clips as they are now; without them only files of identical bytes are found.
     """
 
     def __init__(self, manifest: Manifest, corpus: Iterable[Clip] = ()) -> None:

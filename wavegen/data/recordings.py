@@ -149,7 +149,7 @@ def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
 
 
 def _loose_files(files: Sequence[File]) -> list[str]:
-    """Return a note on files that lie beside the sub-folders, or in a folder without any."""
+    """Return a note on files outside the sub-folders that give labels."""
     loose: dict[str, list[str]] = {}
     for file in files:
         if file.is_loose:
@@ -162,7 +162,7 @@ def _loose_files(files: Sequence[File]) -> list[str]:
 
 
 def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
-    """Return notes on what may be wrong with the clips although each can be used."""
+    """Return warnings about usable clips."""
     notes = []
     train = [clip for clip in clips if clip.split == "train"]
     held = [clip for clip in clips if clip.split == "validation" and not clip.name.endswith(TAIL)]
@@ -186,7 +186,7 @@ def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
 
 
 def _what_is_missing(stored: StoredClip) -> str:
-    """Return which part of a file is not used; empty if all of it is."""
+    """Return which part of a file is not used; empty for none."""
     if stored.missing_seconds > MISSING_SECONDS:
         return f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header says"
     return ""

@@ -1,4 +1,4 @@
-"""The files of a corpus: which there are, whether each is trained or validated on, and its label."""
+"""The files of a corpus, their splits and their labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FEW_FILES = 10  # fewer are too few to hold out whole ones
 
 @dataclass(frozen=True)
 class File:
-    """A file of a corpus: its name in it, where it lies, what it is for, and its label."""
+    """A file of a corpus: its name, path, split and label."""
 
     name: str
     path: Path
@@ -132,7 +132,7 @@ def split_clips(
         shortest: samples of the least part of a clip that is of use.
 
     Returns:
-        The clips with their splits, and what the user should know of it.
+        The clips with their splits, and notes for the user.
 
     Raises:
         DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
@@ -146,7 +146,7 @@ def split_clips(
 
 
 def _hold_out_share(clips: Sequence[Item], share: float, noun: str, shortest: int) -> tuple[list[Item], list[str]]:
-    """Split by content: which side a file is on depends on nothing but its bytes."""
+    """Split by content: the split of a file depends on its bytes alone."""
     if share == 0:
         figure = "bits/sample" if noun == "file" else "error"
         return list(clips), [f"Nothing is held out (data.validation is 0): there will be no held-out {figure}."]

@@ -28,7 +28,7 @@ from wavegen.errors import DataError
 
 
 class ClassSource(Protocol):
-    """Something that holds a clip's classes."""
+    """A clip's classes."""
 
     @property
     def n_samples(self) -> int:
@@ -208,7 +208,7 @@ class WindowStream(Tape, Generic[Source]):
         super().__init__(lengths, receptive_field, window_targets, seed, following, labels)
         self.silence = silence
         self.condition_of = condition_of
-        if condition_of is not None:  # all windows have tables of one size, whatever clips they see
+        if condition_of is not None:  # tables have one size in all windows
             n_samples = receptive_field + window_targets
             # A window sees the most pieces where the shortest clips happen to lie side by side, and it may begin and
             # end inside of one.
