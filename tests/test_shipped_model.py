@@ -86,6 +86,4 @@ def test_every_command_takes_it_by_its_name():
 def test_it_cannot_be_scored_on_what_it_held_out():
     done = CliRunner().invoke(app, ["evaluate", "demo"])
     assert done.exit_code == 2
-    assert done.stderr == (
-        "error: an exported model has no list of its training and held-out clips; give files\n"
-    )
+    assert done.stderr == ("error: an exported model has no list of its training and held-out clips; give files\n")

@@ -127,7 +127,7 @@ def test_what_was_trimmed_is_kept_and_what_was_cut_off_is_said(folder, build):
     ((cut, what_cut),) = corpus.shortened
     assert cut == "cut.mp3"
     assert what_cut.startswith("damaged or cut off: ")
-    assert what_cut.endswith(" s less than its header says")
+    assert what_cut.endswith(" s less than its header claims")
     assert 0.9 < corpus.clips[1].stored.trimmed_seconds <= 1.0
 
 

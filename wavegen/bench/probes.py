@@ -1,4 +1,4 @@
-"""The limits of one core of this machine: reading weights, and multiplying and adding."""
+"""The limits of one CPU core: memory bandwidth and multiply-adds per second."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _multiply_add_repeatedly(n_turns):
 
 
 def read_bandwidth(n_bytes: int) -> float:
-    """Bytes per second at which one core reads a buffer of this size again and again; best of 5."""
+    """Measure the bytes per second at which one core reads a buffer of this size; best of 5."""
     turn_bytes = 4 * READ_REGISTERS * LANES
     n_turns = max(1, n_bytes // turn_bytes)
     buffer = np.zeros(n_turns * READ_REGISTERS * LANES, np.float32)
@@ -112,7 +112,7 @@ def read_bandwidth(n_bytes: int) -> float:
 
 
 def multiply_add_rate() -> float:
-    """Multiply-adds per second of one core, out of registers; best of 5."""
+    """Measure the multiply-adds per second of one core, in registers; best of 5."""
     return FMA_REGISTERS * LANES * _rate(_multiply_add_repeatedly)
 
 

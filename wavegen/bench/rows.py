@@ -1,4 +1,4 @@
-"""Speeds of generation and training on this machine, a row for each way."""
+"""Measure generation and training on this machine, a row for each configuration."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Row:
     peak_memory_bytes: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the row for ``--json``."""
         return asdict(self)
 
 

@@ -1,7 +1,7 @@
 """The WaveNet as textbooks write it: Conv1d on (B, C, T), one layer after another. A yardstick, not for use.
 
-It computes the same function as ``WaveNet`` from the same weights. The tests hold one to the other, and ``wavegen
-bench`` says how much faster the other is.
+It computes the same function as ``WaveNet`` from the same weights. The tests compare the two, and ``wavegen
+bench`` measures how much faster ``WaveNet`` is.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class TrainingSpeed:
         targets_per_second: predictions trained on, forward, backward and update.
         input_steps_per_second: the same, with the context that comes before the targets.
         share_of_products: a WaveNet's: the time that its matrix products take by themselves over the time of the step.
-        peak_bytes: of memory, above that after the imports; None where the system does not say.
+        peak_bytes: of memory, above that after the imports; None where the system does not report it.
     """
 
     windows: int
@@ -216,5 +216,5 @@ def ways_to_train(is_wavenet: bool, cores: int) -> Iterator[tuple[str, str, int,
 
 if __name__ == "__main__":
     speed = _measure(*json.load(sys.stdin))
-    with contextlib.suppress(BrokenPipeError):  # whoever asked was killed
+    with contextlib.suppress(BrokenPipeError):  # the parent process was killed
         os.write(1, json.dumps(asdict(speed)).encode())

@@ -188,7 +188,7 @@ def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
 def _what_is_missing(stored: StoredClip) -> str:
     """Return which part of a file is not used; empty for none."""
     if stored.missing_seconds > MISSING_SECONDS:
-        return f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header says"
+        return f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header claims"
     return ""
 
 

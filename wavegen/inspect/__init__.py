@@ -1,4 +1,4 @@
-"""Look at anything that wavegen reads or writes: a module for each kind of thing, which returns typed facts."""
+"""Inspect anything that wavegen reads or writes: a module for each kind, which returns typed facts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Facts", "Progress", "inspect_path", "inspect_paths"]
 
 
 def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, decode: bool = False) -> Facts:
-    """Inspect one path, or compare the runs at several.
+    """Inspect one path, or compare the runs at several paths.
 
     Args:
-        paths: one of anything, or runs.
+        paths: one path of any kind, or several runs.
         progress: as ``inspect_path``.
         decode: decode every file of a folder, and measure its levels.
 
@@ -43,7 +43,7 @@ def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, dec
 
 
 def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = False) -> Facts:
-    """Inspect what is at a path.
+    """Inspect the file or folder at a path.
 
     A folder with `config.yaml` and `checkpoints/` is a run, one of .npy and .csv files without audio has series, any
     other is a folder of recordings. A file that ends in .safetensors is a checkpoint, one in .yaml or .yml a

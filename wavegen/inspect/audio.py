@@ -1,4 +1,4 @@
-"""An audio file: its header, its levels, and what eight-bit mu-law makes of it."""
+"""An audio file: its header, its levels, and its quantization to eight-bit mu-law."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wavegen.inspect.levels import LevelMeter, Levels, energy
 
 @dataclass(frozen=True)
 class QuantizationFacts:
-    """What a quantizer makes of audio.
+    """Statistics of a quantizer on audio.
 
     Attributes:
         classes, classes_used, share_of_classes_used: how many there are, and how many occur.
@@ -94,7 +94,7 @@ def inspect_audio(path: Path, progress: Progress | None = None) -> AudioFacts:
 
 
 class QuantizationMeter:
-    """Measures what a quantizer makes of mono audio, block by block.
+    """Measures the quantization of mono audio, block by block.
 
     Args:
         quantizer: the companding.

@@ -1,4 +1,4 @@
-"""A checkpoint: how far its training is, how good the model is, and what it was trained on."""
+"""A checkpoint: its training's progress, its losses, and its training data."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from wavegen.runs.history import Validation, finite
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """How far a training is, and its held-out losses.
+    """The progress of a training, and its held-out losses.
 
     Attributes:
         total_steps: None where only its minutes are known yet.
-        seen: what was trained on so far, passes over the same counted again: hours of audio, or points of series.
+        seen: the data trained on so far, repeated passes included: hours of audio, or points of series.
         skipped_steps: whose loss was not finite.
         best_loss, best_step: of the validation with the lowest loss.
         last_validation: None before the first.
@@ -89,9 +89,9 @@ class CheckpointFacts(TrainingState, Facts):
     """A checkpoint.
 
     Attributes:
-        for_use_only: averaged weights alone; no training resumes from it.
+        for_use_only: averaged weights alone; training cannot resume from it.
         versions: of the packages that wrote it.
-        recordings: what the prepared recordings are like; None in files of older versions.
+        recordings: the profile of the prepared recordings; None in files of older versions.
         data: None where the checkpoint does not know its clips.
     """
 
@@ -128,7 +128,7 @@ def inspect_checkpoint(path: Path) -> CheckpointFacts:
 
 
 def training_state(checkpoint: Checkpoint) -> TrainingState:
-    """Read how far a training is from its checkpoint."""
+    """Read the progress of a training from its checkpoint."""
     metrics, loss_unit = checkpoint.metrics, loss_unit_of(checkpoint.config)
     n_targets = metrics.get("targets", 0)
     return TrainingState(

@@ -1,4 +1,4 @@
-"""Several runs side by side: how good, how long, how fast, and what was configured otherwise."""
+"""A comparison of runs: losses, durations, speeds, and differences of configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ComparisonFacts(Facts):
     """Several runs.
 
     Attributes:
-        names: as short as they can be told apart, in the order of ``runs``.
+        names: the shortest that are distinct, in the order of ``runs``.
         losses_comparable: whether their held-out losses compare.
         not_comparable_because: the reasons why they do not.
         differences: the keys in which the configurations differ, each with the value of every run.
@@ -62,7 +62,7 @@ def compare_runs(paths: Sequence[Path]) -> ComparisonFacts:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the last parts of paths, as many as tell them apart; the same path twice is numbered."""
+    """Return the last parts of paths, as many as make them distinct; equal paths are numbered."""
     parts = [path.absolute().parts for path in paths]
     deepest = max(map(len, parts))
     for n in range(1, deepest + 1):
@@ -86,7 +86,7 @@ def _reasons(runs: Sequence[RunFacts]) -> list[str]:
 
 
 def _validated_minutes(run: RunFacts) -> float | None:
-    """Return how much audio every validation of a run scores; None for series, where each scores all."""
+    """Return the minutes of audio that a validation scores; None for series, which are all scored."""
     held_out = None if run.data is None else run.data.validation.minutes
     seconds = run.config.training.validation_seconds
     return held_out if held_out is None or seconds is None else min(held_out, seconds / 60)

@@ -1,4 +1,4 @@
-"""A configuration: its values, and the network and the training that they describe."""
+"""A configuration: its values, its network and its training."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NetworkFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFacts:
-    """What a training step sees and takes.
+    """The data and the memory of a training step.
 
     Attributes:
         windows, window_targets: of a batch, and predictions in each; context comes on top.
@@ -143,7 +143,7 @@ def describe_output(config: Config) -> str:
 
 
 def describe_block(config: Config) -> str:
-    """Return in what the blocks differ from the paper's; empty for nothing."""
+    """Describe the differences of the blocks from the paper's; empty for none."""
     model = config.model
     parts = [
         None if model.activation == "gated" else {"relu": "ReLU", "tanh": "tanh"}[model.activation] + " without a gate",

@@ -1,4 +1,4 @@
-"""What every inspection finds: typed facts, from which the tables, the plots and ``--json`` are made."""
+"""The base of all inspections' typed facts, from which tables, plots and ``--json`` are made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]  # called with (done, in all)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Facts about one thing: units stand in the names; None is what does not apply or is not known.
+    """Facts about one object; names contain units, and None means not applicable or unknown.
 
     Attributes:
         kind: of the thing.

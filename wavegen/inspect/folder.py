@@ -1,4 +1,4 @@
-"""A folder of recordings: by the headers of its files, and by their levels where that is asked for."""
+"""A folder of recordings: the headers of its files and, on request, their levels."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class UnusableFile:
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """What the cache of decoded recordings holds of a folder.
+    """The size of a folder's decoded recordings in the cache.
 
     Attributes:
         files, bytes: of the folder.
@@ -155,7 +155,7 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, decode: bo
 
 
 def inspect_cache(folder: Path) -> CacheFacts:
-    """Look up what the cache of decoded recordings holds of a folder; a damaged cache or none holds nothing."""
+    """Look up the size of a folder's decoded recordings; 0 where the cache is missing or damaged."""
     with contextlib.suppress(DataError, UsageError):
         cache = cache_folder()
         cached = cached_bytes_of(cache, folder)

@@ -1,4 +1,4 @@
-"""Levels of recordings: peak, loudness, clipping, DC offset, silence; and which files sound the same."""
+"""Levels of recordings: peak, loudness, clipping, DC offset, silence; and duplicates."""
 
 from __future__ import annotations
 
@@ -136,10 +136,10 @@ class ClipLevels:
     sound_hash: str
 
     def warnings(self, original: str | None) -> list[str]:
-        """Return what is odd about the file.
+        """Return warnings about the file.
 
         Args:
-            original: another file that sounds the same.
+            original: another file with the same samples.
         """
         levels, found = self.levels, []
         if levels.peak_dbfs is None:
@@ -149,7 +149,7 @@ class ClipLevels:
         if abs(levels.dc_offset) >= DC_OFFSET:
             found.append(f"DC offset {levels.dc_offset:+.3f}")
         if self.missing_seconds > MISSING_SECONDS:
-            found.append(f"{self.missing_seconds:.2f} s less than its header says")
+            found.append(f"{self.missing_seconds:.2f} s less than its header claims")
         if original is not None:
             found.append(f"the same as {printable(original)}")
         return found
@@ -209,9 +209,9 @@ class FolderLevels:
 
     Attributes:
         silent_share: of all audio, the part that lies ``silence_threshold_db`` below its file's loudest.
-        damaged_files: shorter than their header says.
+        damaged_files: shorter than their header claims.
         duplicates: groups of files with the same samples; the first of each is taken for the original.
-        warnings: for each odd file what is odd.
+        warnings: the warnings of each file that has some.
         seconds: of all files.
         distinct_seconds: the same without copies.
     """

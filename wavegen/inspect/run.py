@@ -1,4 +1,4 @@
-"""A run: where its training stands, its curve, its checkpoints and auditions."""
+"""A run: its training's progress, losses, checkpoints and auditions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunFacts(TrainingState, Facts):
         targets_per_second, timed_steps: the median of the last steps, and how many they are.
         baselines: the trivial baselines on what every validation scores, the highest first.
         newest_checkpoint_step: None before the first checkpoint.
-        damaged_checkpoints: what is wrong with those newer than the newest whole one.
+        damaged_checkpoints: the errors of checkpoints newer than the newest intact one.
         auditions: paths in the run's folder.
         data: None before the first checkpoint.
     """
@@ -73,7 +73,7 @@ def inspect_run(path: Path) -> RunFacts:
     config = parse_frozen(run.config_file.read_text(encoding="utf-8", errors="replace"), str(run.config_file))
     checkpoint, damaged = _load_newest(run)
     history = read_history(path)
-    # The metrics of a run that was killed go on after its newest checkpoint.
+    # The metrics of a killed run continue after its newest checkpoint.
     is_ahead = checkpoint is None or checkpoint.step <= history.step
     state = _state(history, config) if checkpoint is None or is_ahead else training_state(checkpoint)
     return RunFacts(
@@ -112,7 +112,7 @@ def _state(history: History, config: Config) -> TrainingState:
 
 
 def _load_newest(run: RunFolder) -> tuple[Checkpoint | None, list[str]]:
-    """Load the newest whole checkpoint, if there is one, and tell what is wrong with newer ones."""
+    """Load the newest intact checkpoint, if there is one, and report the errors of newer ones."""
     try:
         return run.load_newest()
     except UsageError:

@@ -1,4 +1,4 @@
-"""A folder or a file of series of numbers: how many, how long, how large, and what cannot be used."""
+"""A folder or a file of series of numbers: their number, lengths, values, and the unusable files."""
 
 from __future__ import annotations
 

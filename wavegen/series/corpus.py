@@ -1,4 +1,4 @@
-"""Series of numbers as a corpus: which are used, for what, which are not and why, and how values are normalized."""
+"""A corpus of series of numbers: their splits, the unusable ones, and their normalization."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Normalization:
-    """What the network sees of a value: (x - offset) / scale.
+    """The normalization of values: the network sees (x - offset) / scale.
 
     Args:
         offset: the mean of the training series.
@@ -175,7 +175,7 @@ def build_corpus(
 
 
 def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
-    """Make the synthetic series to train and validate on; those to test on are no part of the corpus."""
+    """Make the training and validation series; the test series are not in the corpus."""
     rows = _sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION]
     series = [
         Series(f"waves[{i}]", values, "train" if i < N_TRAIN else "validation", hash_of(values))
@@ -192,7 +192,7 @@ def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
 
 
 def synthetic_test_series(n_points: int) -> list[tuple[str, Values]]:
-    """Make the synthetic series to test on, each with its name."""
+    """Make the synthetic test series, each with its name."""
     rows = _sine_mixtures(n_points)
     return [(f"waves[{i}]", rows[i]) for i in range(N_TRAIN + N_VALIDATION, len(rows))]
 
@@ -217,7 +217,7 @@ def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values
         horizon: values that are forecast.
 
     Yields:
-        Each series with its name, or a sentence on what is left out.
+        Each series with its name, or a notice about a file or column that is left out.
 
     Raises:
         UsageError: there is nothing at a path, or a file that was given by name has another ending.

@@ -59,7 +59,7 @@ def read_series(path: Path) -> SeriesFile:
 
     Raises:
         UsageError: there is no such file, or its name has another ending.
-        DataError: it has no series, or a value is missing, not finite or no number; the message says where.
+        DataError: it has no series, or a value is missing, not finite or not a number.
     """
     where = printable(path)
     if suffix(path.name) not in SERIES_ENDINGS:
@@ -188,7 +188,7 @@ def _number(cell: str) -> float | None:
 
 
 def check_output(output: str, overwrite: bool) -> None:
-    """Make sure that forecasts can be written there.
+    """Check that forecasts can be written to a file.
 
     Raises:
         UsageError: another ending, an existing file, or no such folder.

@@ -105,7 +105,7 @@ class Forecaster:
             if self.config.series.synthetic is None:
                 raise UsageError("--test: only runs on synthetic series (series.synthetic) have it; give files instead")
             if paths:
-                raise UsageError("--test: expected no files beside it; give one of the two")
+                raise UsageError("--test: expected no files with it; give files or --test")
             return [ScoredSeries(*each, False) for each in synthetic_test_series(self.config.series.points)]
         series = self._read_all(paths, notice) if paths else self.held_out_series()
         warn_of_trained_on(series, "series", "series", notice)
@@ -136,7 +136,7 @@ class Forecaster:
         return fit_linear_forecast([each.values for each in series], self.config.output.horizon)
 
     def _index(self) -> TrainingClipIndex | None:
-        """Return what tells the training's series, by their values alone; None for an exported model."""
+        """Return the index of the training series by their values; None for an exported model."""
         manifest = self.training.manifest
         return None if manifest is None else TrainingClipIndex(manifest)
 
@@ -144,7 +144,7 @@ class Forecaster:
 def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> npt.NDArray[np.float32]:
     """Forecast the next values of a series.
 
-    A network's forecast is as long as its horizon; what lies beyond is forecast as if those values were known.
+    A network forecasts as many values as its horizon; later ones are forecast with the earlier forecasts as input.
 
     Args:
         network: of series, on its device.

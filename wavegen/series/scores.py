@@ -147,7 +147,7 @@ def model_errors(
 
 
 def _alike(series: Sequence[npt.NDArray[np.float32]], context: int) -> Iterator[list[int]]:
-    """Yield the numbers of series of the same length, as many as a network may see at a time."""
+    """Yield the indices of series of the same length, as many as fit into one batch."""
     order = sorted(range(len(series)), key=lambda i: len(series[i]))
     for length, same in groupby(order, key=lambda i: len(series[i])):
         group, size = list(same), max(1, ROWS // (length + context))
@@ -224,7 +224,7 @@ class SeriesScore:
 def score_series(
     series: Sequence[ScoredSeries], errors: Sequence[Errors], linear: LinearForecast | None, horizon: int, kind: str
 ) -> list[SeriesScore]:
-    """Put a model's errors beside those of the trivial baselines.
+    """Compute the scores of a model and of the trivial baselines.
 
     Args:
         series: that were scored.

@@ -1,4 +1,4 @@
-"""Training on series of numbers: their windows, their loss unit, and how held-out ones are scored."""
+"""The task of training on series of numbers: windows, loss unit, and scores of held-out series."""
 
 from __future__ import annotations
 
