@@ -1,4 +1,4 @@
-"""What ``import wavegen`` offers: load or train a model, generate and score audio with it."""
+"""The Python API: load or train a model, generate and score audio with it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CPU_DEVICES = ("auto", "cpu")  # need no torch unless an engine does
 class TrainedModel:
     """A network with a checkpoint's averaged weights: generates and scores sound, forecasts series.
 
-    What is for models of sound raises ``UsageError`` on a model of series, and the other way round.
+    Methods for audio models raise ``UsageError`` on a model of series, and the reverse.
 
     Attributes:
         checkpoint: what was loaded, with weight normalization folded.
@@ -203,7 +203,7 @@ class TrainedModel:
 
     @cached_property
     def generator(self) -> Generator:
-        """What prepares samplers."""
+        """The generator, which prepares samplers."""
         shape = self.config.model
         # On a machine with CUDA the fused engine still serves `auto`: for that no GPU has been measured.
         device_type = "cpu" if self.device_name in CPU_DEVICES else self.device.type
@@ -249,7 +249,7 @@ class TrainedModel:
         return model_bits(self.network, clips, self.quantizer.silence, None, conditions, prime)
 
     def faults(self, waveform: npt.ArrayLike, label: str | None = None) -> list[Fault]:
-        """Return what is wrong with a generated clip, as ``wavegen generate`` warns of it.
+        """Return the faults of a generated clip, as ``wavegen generate`` reports them.
 
         Args:
             waveform: (T,) at the model's rate.
@@ -261,7 +261,7 @@ class TrainedModel:
         return verdict.faults()
 
     def verdict(self, count: int = 1, labels: Label | Sequence[Label] = ()) -> Verdict:
-        """Return a judge of so many clips that this model generates.
+        """Return a verdict for clips that this model generates.
 
         Args:
             count: of the clips.
@@ -275,7 +275,7 @@ class TrainedModel:
         return Verdict(self.sample_rate_hz, count, recordings, labels)
 
     def undertrained_warning(self) -> str | None:
-        """Return a sentence on why nothing good can be expected of this model, if so."""
+        """Return a warning if this model needs more training, else None."""
         if self.forecaster is not None:
             return None  # evaluate compares its forecasts
         bits, step = self.held_out_bits, self.checkpoint.step
@@ -302,7 +302,7 @@ class TrainedModel:
 
     @property
     def precision_costs(self) -> dict[str, float]:
-        """What lower precisions of these weights cost in sampling, in bits/sample; empty if it was not measured."""
+        """The cost of each lower precision of the weights in bits/sample; empty if not measured."""
         costs: dict[str, float] = self.checkpoint.metrics.get("precision_costs") or {}
         return costs
 
@@ -452,14 +452,14 @@ def train(
         run: the run folder; ``runs/`` and the folder's name by default.
         device: auto, cpu, cuda or cuda:N.
         init_from: a run or checkpoint to start from.
-        observers: are called as the training proceeds.
-        notice: receives what the user should know.
+        observers: callbacks of the training.
+        notice: called with messages for the user.
 
     Returns:
         The best model of the training.
 
     Raises:
-        ConfigError, UsageError, DataError: an argument is wrong; the message says which.
+        ConfigError, UsageError, DataError: an argument is wrong.
         TrainingError: the loss is repeatedly not finite.
         ProcessDied: on several processes: another one died; the state is saved.
         Interrupted: after Ctrl-C; the state is saved.

@@ -1,4 +1,4 @@
-"""What ``inspect`` found, as tables and as a plot."""
+"""Show what ``inspect`` found, as tables or as a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of models: what ``inspect`` finds in configurations, checkpoints and runs."""
+"""Tables of configurations, checkpoints and runs."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def network_table(network: NetworkFacts) -> Table:
 
 
 def data_table(data: DataFacts) -> Table:
-    """Return the table of what a model was trained on."""
+    """Return the table of a model's training data."""
 
     def length(split: SplitFacts) -> str:
         if split.minutes is None:
@@ -225,7 +225,7 @@ def _step_table(training: TrainingFacts) -> Table:
 
 
 def _state(state: TrainingState) -> dict[str, str]:
-    """Return how far a training is, and its last and best held-out loss, by name."""
+    """Return a training's progress and its last and best held-out loss, by name."""
     loss_unit, last = state.loss_unit, state.last_validation
     words = {
         "step": step_text(state.step, state.total_steps),
@@ -242,17 +242,17 @@ def _state(state: TrainingState) -> dict[str, str]:
 
 
 def step_text(step: int, total: int | None) -> str:
-    """Return how far a training is: 1,000 of 2,000 (50%)."""
+    """Return a training's progress as text: 1,000 of 2,000 (50%)."""
     return f"{step:,}" if total is None else f"{step:,} of {total:,} ({step / total:.0%})"
 
 
 def seen_text(loss_unit: LossUnit, seen: float) -> str:
-    """Return what a training has seen, given as ``TrainingState.seen``: 7:30 min of audio, 1,000 points."""
+    """Return the data trained on, given as ``TrainingState.seen``, as text: 7:30 min of audio, 1,000 points."""
     return f"{format_duration(3600 * seen)} of audio" if loss_unit.is_bits else f"{seen:,.0f} points"
 
 
 def held_out_text(validation: Validation) -> str:
-    """Return what a validation scored, to follow a loss."""
+    """Return the amount of data that a validation scored, as text after a loss."""
     if validation.held_out_points is not None:
         return f" on {validation.held_out_points:,} points of held-out series"
     seconds, everything = validation.held_out_seconds, validation.all_held_out_seconds
@@ -264,7 +264,7 @@ def held_out_text(validation: Validation) -> str:
 
 
 def resolution(network: NetworkFacts) -> str:
-    """Return what values a sample can have: bits/sample compare only where this is the same."""
+    """Describe the resolution of samples; bits/sample compare only where it is the same."""
     assert network.quantization is not None
     assert network.classes is not None
     return str(Quantizer(network.quantization, network.classes))

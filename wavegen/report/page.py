@@ -127,7 +127,7 @@ def build_page(found: RunFacts, request: SampleRequest, progress: Progress) -> s
 
 
 def _tiles(found: RunFacts) -> list[tuple[str, str, str]]:
-    """Return the figures that one asks for first: name, value, unit."""
+    """Return the main figures: name, value, unit."""
     loss_unit, network, speed = found.loss_unit, found.network, found.targets_per_second
     best_unit = loss_unit.full_name if found.best_loss is None else f"{loss_unit.full_name}, step {found.best_step:,}"
     reach = f"{network.receptive_field_samples:,}"
@@ -148,7 +148,7 @@ def _tiles(found: RunFacts) -> list[tuple[str, str, str]]:
 
 
 def verdict(validation: Validation | None) -> str:
-    """Return in a sentence or two how good the model is."""
+    """Describe the model's quality in a sentence or two."""
     if validation is None:
         return "It was not validated yet: how good the model is, is not known."
     loss_unit = validation.loss_unit
@@ -223,7 +223,7 @@ def _configuration(config: Config) -> list[tuple[str, list[tuple[str, str, bool,
 
 
 def _command(found: RunFacts) -> str:
-    """Return the command that makes more of it."""
+    """Return the command to type next."""
     if not found.loss_unit.is_bits:
         return shlex.join(["wavegen", "forecast", found.path, "series.csv"])
     given: Sequence[str] = () if found.network.mel is None else ("--mel-from", "recording.wav")

@@ -36,7 +36,7 @@ MUSIC_SECONDS = 0.5  # the receptive field of the preset `music`
 
 
 def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int = 1) -> list[Table]:
-    """Return the tables of what a training will do."""
+    """Return the tables of a training's plan."""
     config, network = plan.config, inspect_network(plan.config)
     return [
         data_table(corpus, config.rate_hz),
@@ -48,7 +48,7 @@ def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path
 
 
 def data_table(corpus: Corpus[Any], rate: int | None) -> Table:
-    """Count the clips and minutes, or the series and points, that are used for what.
+    """Count the clips and minutes, or the series and points, of each split.
 
     Args:
         corpus: of the training.
@@ -88,7 +88,7 @@ def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFact
 
 
 def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> str | None:
-    """Say what to do where notes and decays are far longer than the receptive field."""
+    """Return a warning if notes and decays are far longer than the receptive field."""
     rate = config.audio.sample_rate_hz
     quantizer = build_quantizer(config)
     clips = [quantizer.decode(clip) for clip in first_samples(by_content(corpus.train), round(EVENTS_SECONDS * rate))]
@@ -135,7 +135,7 @@ def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: 
 
 
 def _passes(plan: Plan, corpus: Corpus[Any], targets: int) -> str:
-    """Return how much audio there is, whether that is little, and how many times the training passes over it."""
+    """Describe the amount of training audio, and the number of passes over it."""
     n_samples = sum(clip.n_samples for clip in corpus.train)
     seconds = n_samples / plan.config.audio.sample_rate_hz
     times = plan.steps * targets / max(1, n_samples)

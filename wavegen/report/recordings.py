@@ -1,4 +1,4 @@
-"""Tables of recordings and series: what ``inspect`` finds in folders and files."""
+"""Tables of recordings and series."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def audio_tables(found: AudioFacts) -> list[Table]:
         rate=f"{found.rate_hz:,} Hz",
         channels=found.channels,
         length=f"{format_duration(found.seconds)} ({found.samples_per_channel:,} samples)",
-        missing=f"{missing:.2f} s less than the header says: damaged or cut off" if missing > MISSING_SECONDS else None,
+        missing=f"{missing:.2f} s less than in the header: damaged or cut off" if missing > MISSING_SECONDS else None,
         file_size=format_bytes(found.file_bytes),
     )
     if level.peak_dbfs is None:
@@ -118,7 +118,7 @@ def _level_tables(levels: FolderLevels) -> list[Table]:
                 else f"{share:.1%} of all audio lies {threshold} below its file's loudest part",
                 "silent": _files(levels.silent_files, "without any sound"),
                 "duplicates": _files(copies, "with the very samples of another"),
-                "damaged": _files(levels.damaged_files, "shorter than their header says"),
+                "damaged": _files(levels.damaged_files, "shorter than their header claims"),
             },
         ),
         facts(

@@ -72,7 +72,7 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
     """Generate a sample at each temperature from a run's best checkpoint, all after silence and with the same seed.
 
     Returns:
-        The samples, and a sentence on where they come from or why there are none.
+        The samples, and a sentence on their origin, or on why there are none.
 
     Raises:
         CheckpointError, ModelError: the checkpoint is damaged.

@@ -29,7 +29,7 @@ Text = Callable[[float | None], str]
 
 
 def too_little_text(seconds: float | None) -> str:
-    """Return a warning about a loss on so much held-out audio; empty where it is enough or not known."""
+    """Return a warning if a loss is of too little held-out audio; empty if it is enough or not known."""
     if seconds is None or seconds >= FEWEST_SECONDS:
         return ""
     return f"less than {FEWEST_SECONDS:.0f} s of audio: nothing follows from this figure"

@@ -44,7 +44,7 @@ def facts(title: str, **values: object) -> Table:
 
 
 def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int = ROWS) -> Table:
-    """Return a table of at most ``limit`` rows that says how many more there are."""
+    """Return a table of at most ``limit`` rows, with the number of rows left out."""
     left_out = len(rows) - limit
     return Table(title, columns, rows[:limit], f"and {left_out:,} more" if left_out > 0 else "")
 
@@ -52,7 +52,7 @@ def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def print_tables(tables: Sequence[Table], file: TextIO) -> None:
     """Print tables to a stream, each with an empty line below.
 
-    Bold and dim text only where it is a terminal and NO_COLOR is not set; as wide as the terminal or $COLUMNS says.
+    Bold and dim text only on a terminal without NO_COLOR; as wide as the terminal or $COLUMNS.
     """
     from rich.console import Console
     from rich.padding import Padding
@@ -72,7 +72,7 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
 
 
 def _draw(table: Table, width: int) -> RichTable:
-    """Lay a table out for a terminal of so many characters. Texts break where they must, numbers never."""
+    """Lay a table out for a terminal's width. Texts are wrapped, numbers never."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text

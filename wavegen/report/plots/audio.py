@@ -1,4 +1,4 @@
-"""Plots of audio: waveform, spectrogram, and what quantization makes of it."""
+"""Plots of audio: waveform, spectrogram, quantization error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FRAMES_AT_ONCE = 4096  # bounds the memory of long recordings
 QUIETEST_DB = -110.0  # below a 16-bit file's own noise
 CLASSES = 256
 COLOUR_BAR: dict[str, Any] = {"label": "dB of full scale", "pad": 0.01, "aspect": 30}
-BESIDE_ROWS, BESIDE_SECONDS = 10, 10.0  # of clips that are drawn beside recordings
+PAIR_ROWS, PAIR_SECONDS = 10, 10.0  # of clips that are drawn next to recordings
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def draw_beside(path: Path, clips: Sequence[Floats], recordings: Sequence[Floats
     Raises:
         WavegenError: the file cannot be written; what was there before stays.
     """
-    shown = [clip[: round(BESIDE_SECONDS * sample_rate_hz)] for clip in clips[:BESIDE_ROWS]]
+    shown = [clip[: round(PAIR_SECONDS * sample_rate_hz)] for clip in clips[:PAIR_ROWS]]
     length = max(map(len, shown))
     joined = np.concatenate(recordings)
     starts = np.linspace(0, max(0, len(joined) - length), len(shown)).astype(int)

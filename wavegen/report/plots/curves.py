@@ -226,7 +226,7 @@ def _draw_baselines(
 
 
 def _time_unit(longest_seconds: float) -> tuple[float, str]:
-    """Return a unit for so many seconds, as a factor and a name."""
+    """Return a unit of time that suits a duration, as a factor and a name."""
     if longest_seconds < 120:
         return 1.0, "seconds"
     return (1 / 60, "minutes") if longest_seconds < 7200 else (1 / 3600, "hours")

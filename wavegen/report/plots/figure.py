@@ -1,4 +1,4 @@
-"""One look for all plots, drawn without pyplot and its global state."""
+"""The style of all plots, drawn without pyplot and its global state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many hundred pixels."""
+    """Return an empty figure; its size is in hundreds of pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

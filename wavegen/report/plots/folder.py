@@ -79,7 +79,7 @@ def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
     title(axes, "clip lengths")
     axes.set(ylabel="files")
     if not seconds:
-        axes.text(0.5, 0.5, "no header says", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "lengths unknown", transform=axes.transAxes, ha="center")
         return
     shortest, longest = min(seconds), max(seconds)
     if longest > WIDE_RANGE * shortest:
