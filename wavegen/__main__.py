@@ -16,7 +16,7 @@ def main() -> None:
         signal.signal(number, _stop)
     sys.unraisablehook = _on_unraisable
     _prepare_streams()
-    # OpenMP threads that wait for each other shall sleep, not spin. Spinning is a little faster on an idle machine and
+    # OpenMP threads that wait for each other should sleep, not spin. Spinning is a little faster on an idle machine and
     # several times slower on a busy one: a spinning thread keeps the core from the thread that it waits for. OpenMP
     # reads this once, before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

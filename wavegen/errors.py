@@ -1,11 +1,11 @@
-"""Every error a user can meet.
+"""All errors that are reported to users.
 
     WavegenError            exit code 1: the work failed at run time
      |- AudioError          a file cannot be read as audio, or written
      |- DataError           a folder gives nothing to train on or to score
      |- CheckpointError     a checkpoint is missing, damaged or of another version
      |- ModelError          weights or logits are not finite, or do not fit together
-     |- TrainingError       training cannot go on
+     |- TrainingError       training cannot continue
      `- UsageError          exit code 2: the call itself is wrong
          |- ParameterError  a parameter is out of its range, or not for this model; carries its name
          `- ConfigError     a configuration is wrong; carries every problem found
@@ -29,7 +29,7 @@ class AudioError(WavegenError):
 
     Args:
         text: as all messages.
-        lasting: whether it will be so as long as the file stays as it is.
+        lasting: whether the error recurs until the file changes.
     """
 
     def __init__(self, text: str, lasting: bool = True) -> None:
@@ -50,7 +50,7 @@ class ModelError(WavegenError):
 
 
 class TrainingError(WavegenError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class UsageError(WavegenError):

@@ -1,4 +1,4 @@
-"""Files that a user asked for: checked before the work begins, then written whole or not at all."""
+"""Output files: checked before the work begins, then written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from wavegen.text import describe_kind, printable
 
 
 def check_writable(path: Path, overwrite: bool, *, ending: str | None = None, alternative: str = "") -> None:
-    """Check that a file may be written, before hours are spent on what goes into it.
+    """Check that a file can be written, before the work for it begins.
 
     Args:
         path: of the file.
         overwrite: an existing file may be replaced.
         ending: that its name must have, with the dot.
-        alternative: what else to do where something that is no file is in the way, for the message.
+        alternative: to suggest in the message where the path is not a regular file.
 
     Raises:
         UsageError: it has another ending, exists, is no file, or its folder is missing or cannot be written to.
@@ -62,7 +62,7 @@ def write_output(path: Path, content: bytes) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it, ``.NAME.*.tmp``, which only a kill -9 leaves behind.
+    """Write a file atomically, through a temporary one in its folder (``.NAME.*.tmp``, left only by a kill -9).
 
     Raises:
         OSError: it cannot be written; what was there before stays.

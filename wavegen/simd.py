@@ -1,7 +1,7 @@
 """A register of float32 numbers as a value in numba's compiled code, so that a kernel reads as its equation.
 
 numba leaves it to LLVM to find out that a loop can go through the vector registers, and LLVM often cannot: it must
-prove that the arrays do not overlap. Here a kernel says so:
+prove that the arrays do not overlap. Here a kernel names its vectors:
 
     for c in range(0, channels, LANES):
         store(z, row, c, tanh(load(filter, row, c)) * sigmoid(load(gate, row, c)))
@@ -26,7 +26,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 
 def vector_lanes(features: str) -> int:
-    """float32 numbers in a vector register of a processor with these features."""
+    """Return the number of float32 in a vector register of a processor with these features."""
     if "+avx512f" in features:
         return 16
     return 8 if "+avx" in features else 4
@@ -47,7 +47,7 @@ def key_cache_by_sources(module: Mapping[str, Any], *sources: ModuleType) -> Non
 
     Args:
         module: the ``globals()`` of a module, after its last function.
-        sources: the modules of this package that its functions are built on, beside this one.
+        sources: the other modules of this package that its functions are built on.
     """
     files = [__file__, module["__file__"], *(str(source.__file__) for source in sources)]
     state = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
@@ -87,7 +87,7 @@ def _place(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, 
 
 @intrinsic
 def load(typingctx, array, row, column):
-    """LANES numbers of a row, from a column on."""
+    """Load LANES numbers of a row, from a column on."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         if signature.args[0].dtype == types.float32:
@@ -138,7 +138,7 @@ def store(typingctx, array, row, column, vector):
 
 @intrinsic
 def splat(typingctx, number):
-    """One number in every lane."""
+    """Set every lane to one number."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         undefined = ir.Constant(VECTOR, ir.Undefined)
@@ -196,7 +196,7 @@ def where_positive(typingctx, condition, vector):
 
 
 def _operator(python: Callable[..., Any], emit: str) -> None:
-    """Let two vectors, or a vector and a number, meet in one of Python's operators."""
+    """Define one of Python's operators for two vectors, or a vector and a number."""
 
     @intrinsic
     def apply(typingctx, a, b):

@@ -1,4 +1,4 @@
-"""Words for messages: how they count, list, name and measure things."""
+"""Texts of messages: plurals, lists, paths, durations and sizes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def printable(path: str | Path) -> str:
 
 
 def describe_kind(path: Path) -> str:
-    """Return what something is that was expected to be a regular file."""
+    """Describe the kind of a path that is not a regular file."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
