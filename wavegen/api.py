@@ -25,7 +25,7 @@ from wavegen.runs.checkpoint import Checkpoint, fold_checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
 from wavegen.sampling.candidates import BestCandidate, CandidateSearch
 from wavegen.sampling.engines import EngineSource
-from wavegen.sampling.generator import Generator, Label, SamplingOptions, as_mono
+from wavegen.sampling.generator import Generator, Label, Notice, SamplingOptions, as_mono
 from wavegen.sampling.sampler import cut_one_shots
 from wavegen.sampling.verdict import Fault, Verdict
 
@@ -109,9 +109,7 @@ class TrainedModel:
             raise ParameterError("seconds", "expected a length, found none")
         return np.concatenate(list(self.stream(seconds, **options)), axis=1)
 
-    def stream(
-        self, seconds: float | None = None, *, notice: Callable[[str], None] | None = None, **options: Any
-    ) -> Iterator[Floats]:
+    def stream(self, seconds: float | None = None, *, notice: Notice | None = None, **options: Any) -> Iterator[Floats]:
         """Generate clips block by block.
 
         Args:
@@ -135,7 +133,7 @@ class TrainedModel:
         best_of: int = 8,
         *,
         progress: Callable[[int], None] | None = None,
-        notice: Callable[[str], None] | None = None,
+        notice: Notice | None = None,
         **options: Any,
     ) -> Iterator[BestCandidate]:
         """Generate several candidates for each clip, drop those with faults, and keep the most typical one.
@@ -169,9 +167,7 @@ class TrainedModel:
         search = CandidateSearch(sampler, request, self._score_classes, verdict, typical, self.sample_rate_hz)
         return search.best(best_of, progress)
 
-    def generate_one_shots(
-        self, seconds: float, *, notice: Callable[[str], None] | None = None, **options: Any
-    ) -> list[Floats]:
+    def generate_one_shots(self, seconds: float, *, notice: Notice | None = None, **options: Any) -> list[Floats]:
         """Generate clips that begin after silence and end where their sound has faded, such as a hit or a note each.
 
         Args:
@@ -192,11 +188,7 @@ class TrainedModel:
         return cut_one_shots(self.stream(seconds, notice=notice, **options), self.sample_rate_hz)
 
     def _prepare(
-        self,
-        seconds: float | None,
-        options: Mapping[str, Any],
-        candidates: int = 1,
-        notice: Callable[[str], None] | None = None,
+        self, seconds: float | None, options: Mapping[str, Any], candidates: int = 1, notice: Notice | None = None
     ) -> tuple[Sampler, Request]:
         self.check_sound("generate")
         return self.generator.prepare(seconds, SamplingOptions.from_keywords(options), candidates, notice)
@@ -207,15 +199,9 @@ class TrainedModel:
         shape = self.config.model
         # On a machine with CUDA the fused engine still serves `auto`: for that no GPU has been measured.
         device_type = "cpu" if self.device_name in CPU_DEVICES else self.device.type
-        source = EngineSource(
-            shape.kind,
-            device_type,
-            self.distribution,
-            lambda: self.checkpoint.average,
-            lambda: self.network,
-            shape.dilations,
-            shape.activation,
-        )
+        weights, network = lambda: self.checkpoint.average, lambda: self.network
+        dilations, activation = shape.dilations, shape.activation
+        source = EngineSource(shape.kind, device_type, self.distribution, weights, network, dilations, activation)
         return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
 
     # --- judging ---------------------------------------------------------------------------------------------------
@@ -280,9 +266,8 @@ class TrainedModel:
             return None  # evaluate compares its forecasts
         bits, step = self.held_out_bits, self.checkpoint.step
         baselines = (self.checkpoint.metrics.get("validation") or {}).get("baselines", {})
-        name = (
-            "order-2 Markov" if "order-2 Markov" in baselines else "unigram"
-        )  # of 16-bit samples no pairs are counted
+        # of 16-bit samples no pairs are counted
+        name = "order-2 Markov" if "order-2 Markov" in baselines else "unigram"
         trivial = baselines.get(name)
         if bits is None or trivial is None:
             return f"this model was never validated ({step:,} steps): expect noise" if step < FEW_STEPS else None
@@ -442,7 +427,7 @@ def train(
     device: str = "auto",
     init_from: str | Path | None = None,
     observers: Sequence[Observer] = (),
-    notice: Callable[[str], None] = print,
+    notice: Notice = print,
 ) -> TrainedModel:
     """Train a model on a folder of recordings, or of series.
 
@@ -473,14 +458,10 @@ def train(
     run_folder = run_of(settings.data_source or "") if run is None else RunFolder(Path(run))
     source = None if init_from is None else Path(init_from)
     with process_group(device) as group:
-        listeners, say = (observers, notice) if group.is_main else ((), _discard)
+        listeners, say = (observers, notice) if group.is_main else ((), lambda _: None)
         trainer = start_run(settings, run_folder, group, listeners, say, init_from=source)
         trainer.fit()
         best = load_checkpoint(find_checkpoint(run_folder.path)) if group.is_main else None
         best = group.broadcast(best)
     assert best is not None
     return TrainedModel(best, device)
-
-
-def _discard(text: str) -> None:
-    """Take notices on ranks other than the main one, which prints them."""

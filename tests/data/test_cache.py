@@ -15,9 +15,7 @@ from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data import cache as cache_module
-from wavegen.data import cache_index
-from wavegen.data.cache import ClipCache, ClipSettings
-from wavegen.data.cache_index import cache_folder
+from wavegen.data.cache import ClipCache, ClipSettings, cache_folder
 from wavegen.data.corpus import StoredClip
 from wavegen.errors import DataError, UsageError
 
@@ -278,17 +276,17 @@ def test_a_full_disk_is_not_the_files_fault(cache, recordings, monkeypatch):
 
 def test_a_damaged_index_says_what_to_delete(cache, recordings):
     cache.prepare(recordings, SETTINGS)
-    cache_index.index_path(cache.folder).write_bytes(b"this is no database, and longer than its header" * 100)
+    cache_module.index_path(cache.folder).write_bytes(b"this is no database, and longer than its header" * 100)
     with pytest.raises(DataError, match=r"index-1\.sqlite3: the cache is damaged .*; delete this file"):
         cache.prepare(recordings, SETTINGS)
-    cache_index.index_path(cache.folder).unlink()
+    cache_module.index_path(cache.folder).unlink()
     assert all(isinstance(outcome, StoredClip) for outcome in cache.prepare(recordings, SETTINGS))
 
 
 def test_a_locked_index_is_waited_for_then_explained(cache, recordings, monkeypatch):
     cache.prepare(recordings[:1], SETTINGS)
-    monkeypatch.setattr(cache_index, "BUSY_SECONDS", 0.1)
-    with sqlite3.connect(cache_index.index_path(cache.folder)) as other:
+    monkeypatch.setattr(cache_module, "BUSY_SECONDS", 0.1)
+    with sqlite3.connect(cache_module.index_path(cache.folder)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(DataError, match=r"the cache cannot be used \(database is locked\)"):
             cache.prepare(recordings, SETTINGS)

@@ -8,8 +8,7 @@ import numpy as np
 from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation
-from wavegen.data.cache import ClipSettings
-from wavegen.data.cache_index import CachedFiles, cache_bytes, cached_bytes_of, index_path, remove_unused
+from wavegen.data.cache import CachedFiles, ClipSettings, cache_bytes, cached_bytes_of, index_path, remove_unused
 
 SETTINGS = ClipSettings(Preparation(16000), Quantizer("mu_law", 256))
 

@@ -2,14 +2,13 @@ import math
 
 import pytest
 
+from wavegen.config import TrainingConfig
 from wavegen.training.optimizer import schedule_factor
 
 
 def rates(total_steps, warmup_steps, schedule):
-    return [
-        0.5 * schedule_factor(step, warmup_steps=warmup_steps, total_steps=total_steps, schedule=schedule)
-        for step in range(total_steps)
-    ]
+    settings = TrainingConfig(warmup_steps=warmup_steps, schedule=schedule)
+    return [0.5 * schedule_factor(step, settings, total_steps) for step in range(total_steps)]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
@@ -42,4 +41,4 @@ def test_every_step_counts_and_none_exceeds_the_peak(total_steps, warmup_steps, 
 
 
 def test_the_last_of_very_many_steps_still_counts():
-    assert schedule_factor(10**9 - 1, warmup_steps=100, total_steps=10**9, schedule="cosine") > 0
+    assert schedule_factor(10**9 - 1, TrainingConfig(), 10**9) > 0

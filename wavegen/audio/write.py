@@ -25,6 +25,7 @@ from wavegen.text import printable
 WRITABLE = (".wav", ".flac", ".ogg")
 PCM_SCALE = 32768  # what libsndfile divides 16-bit samples by, so that reading and writing are inverse
 MAX_OGG_RATE_HZ = 200_000  # libvorbis knows no higher one, and libsndfile 1.2.2 crashes when asked
+MOST_CLIPS = 500  # all are open at once, and systems allow a thousand
 WRITE_BLOCK = 2**16  # libsndfile crashes on Vorbis writes of some millions of samples
 
 
@@ -215,9 +216,6 @@ def _check_target(path: Path, rate_hz: int, overwrite: bool) -> None:
 
 def _to_pcm(block: Floats) -> npt.NDArray[np.int16]:
     return np.clip(np.rint(block * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype(np.int16)
-
-
-MOST_CLIPS = 500  # all are open at once, and systems allow a thousand
 
 
 def output_paths(output: str, count: int, overwrite: bool) -> list[str]:

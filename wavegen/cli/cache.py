@@ -22,7 +22,7 @@ def cache(
 
     wavegen cache ; wavegen cache my_recordings/ --free
     """
-    from wavegen.data.cache_index import cache_bytes, cache_folder, cached_bytes_of, remove_unused
+    from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of, remove_unused
     from wavegen.report.tables import facts
 
     if folder is None and free:

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 # Keys of the section `model` that only some kinds have.
 KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
@@ -236,8 +229,7 @@ class TrainingConfig(Section):
     )
     window_targets: int = Field(2048, ge=1, le=1 << 22, description="predictions in a window")
     optimizer: Literal["muon", "adamw", "nadam"] = Field(
-        "muon",
-        description="optimizer; muon updates the matrices of the inner layers, and AdamW everything else",
+        "muon", description="optimizer; muon updates the matrices of the inner layers, and AdamW everything else"
     )
     learning_rate: float = Field(0.016, gt=0, le=1, description="peak learning rate of AdamW or NAdam")
     matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="peak learning rate of Muon")
@@ -269,10 +261,7 @@ class TrainingConfig(Section):
     )
     validate_every: int = Field(500, ge=1, le=10**9, description="steps between validations")
     validation_seconds: float | None = Field(
-        30.0,
-        gt=0,
-        le=10**6,
-        description="seconds of held-out audio scored at each validation; null for all",
+        30.0, gt=0, le=10**6, description="seconds of held-out audio scored at each validation; null for all"
     )
     checkpoint_every: int = Field(500, ge=1, le=10**9, description="steps between checkpoints")
     keep_last: int = Field(3, ge=1, le=10**9, description="number of checkpoints to keep, besides the best")

@@ -226,23 +226,13 @@ def build_conditioner(config: Config) -> Conditioner:
 
     While the labels are not known (``data.label_names: auto``), one without a name stands for all.
     """
-    names = config.data.label_names
-    mel = config.mel
-    return Conditioner(
-        labels=tuple([""] * config.n_labels if names == "auto" else names[: config.n_labels]),
-        mel=None
-        if mel.n_mels is None
-        else MelSpectrogram(
-            sample_rate_hz=config.audio.sample_rate_hz,
-            n_mels=mel.n_mels,
-            n_fft=mel.n_fft,
-            hop_length=mel.hop_length,
-            f_min=mel.f_min,
-            f_max=config.audio.sample_rate_hz / 2 if mel.f_max is None else mel.f_max,
-        ),
-        upsampling=mel.upsampling,
-        quantizer=build_quantizer(config),
-    )
+    names, mel, rate = config.data.label_names, config.mel, config.audio.sample_rate_hz
+    spectrogram = None
+    if mel.n_mels is not None:
+        f_max = rate / 2 if mel.f_max is None else mel.f_max
+        spectrogram = MelSpectrogram(rate, mel.n_mels, mel.n_fft, mel.hop_length, mel.f_min, f_max)
+    labels = [""] * config.n_labels if names == "auto" else names[: config.n_labels]
+    return Conditioner(tuple(labels), spectrogram, mel.upsampling, build_quantizer(config))
 
 
 def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:

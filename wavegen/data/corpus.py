@@ -170,16 +170,8 @@ class Corpus(Generic[Item]):
 
     def manifest(self) -> Manifest:
         """Return what a checkpoint stores of the clips; ``manifest_differences`` finds later changes."""
-        return [
-            {
-                "name": clip.name,
-                "n_samples": clip.n_samples,
-                "content_hash": clip.content_hash,
-                "split": clip.split,
-                "label": clip.label,
-            }
-            for clip in self.clips
-        ]
+        keys = ("name", "n_samples", "content_hash", "split", "label")
+        return [{key: getattr(clip, key) for key in keys} for clip in self.clips]
 
 
 def by_content(clips: Sequence[Item]) -> list[Item]:

@@ -15,8 +15,7 @@ from wavegen.audio.read import find_audio
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
 from wavegen.data.corpus import Progress, TrainingClips, file_hash
-from wavegen.data.recordings import first_samples
-from wavegen.data.split import folder_label
+from wavegen.data.recordings import first_samples, folder_label
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.evaluation import ScoredClip

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from wavegen.audio.read import AudioInfo, find_audio, probe
-from wavegen.data.cache_index import cache_bytes, cache_folder, cached_bytes_of
+from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clips

@@ -105,14 +105,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         CheckpointError: the file cannot be written; what was there before stays.
     """
+    moment1, moment2 = checkpoint.moments
+    groups = {"weights": checkpoint.weights, "average": checkpoint.average, "moment1": moment1, "moment2": moment2}
     tensors = {
         f"{group}/{name}": np.ascontiguousarray(array)
-        for group, arrays in (
-            ("weights", checkpoint.weights),
-            ("average", checkpoint.average),
-            ("moment1", checkpoint.moments[0]),
-            ("moment2", checkpoint.moments[1]),
-        )
+        for group, arrays in groups.items()
         for name, array in arrays.items()
     }
     document = {

@@ -181,12 +181,6 @@ class CandidateSearch:
             without_faults = [candidate for candidate in candidates if not candidate.faults]
             typical = median(candidate.bits_per_sample for candidate in without_faults or candidates)
         best = rank_candidates(candidates, typical)[0]
-        return BestCandidate(
-            self.sampler.quantizer.decode(best.classes),
-            best.number,
-            best.bits_per_sample,
-            typical,
-            best.faults,
-            [candidate.faults for candidate in candidates if candidate.faults],
-            len(candidates),
-        )
+        faulty = [candidate.faults for candidate in candidates if candidate.faults]
+        waveform = self.sampler.quantizer.decode(best.classes)
+        return BestCandidate(waveform, best.number, best.bits_per_sample, typical, best.faults, faulty, len(candidates))

@@ -54,9 +54,9 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
         raise UsageError("ONNX: the package onnx is not installed; pip install onnx") from None
     check_weights(weights, parameter_shapes(config))
     distribution, model = build_distribution(config), config.model
-    graph = _Graph()
-    added = graph.conditions(fold_weight_norm(weights), len(model.dilations)) if config.n_labels else []
-    graph.network(fold_weight_norm(weights), model.dilations, config.quantization.classes, model.activation, added)
+    graph, plain = _Graph(helper), fold_weight_norm(weights)
+    added = graph.conditions(plain, len(model.dilations)) if config.n_labels else []
+    graph.network(plain, model.dilations, config.quantization.classes, model.activation, added)
     parameters = helper.make_tensor_value_info("parameters", _FLOAT32, ["B", distribution.n_parameters])
     proto = helper.make_graph(graph.nodes, "wavenet_step", graph.inputs, [parameters, *graph.queues_out], graph.tensors)
     step = helper.make_model(
@@ -74,7 +74,8 @@ _FLOAT32, _INT64 = 1, 7  # onnx.TensorProto's numbers of the types
 class _Graph:
     """Nodes, inputs, outputs and constants of an ONNX graph, as they are added."""
 
-    def __init__(self) -> None:
+    def __init__(self, helper: Any) -> None:
+        self.helper = helper  # onnx.helper
         self.nodes: list[Any] = []
         self.inputs: list[Any] = []
         self.queues_out: list[Any] = []
@@ -82,9 +83,7 @@ class _Graph:
 
     def take(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
         """Add an input of the graph."""
-        from onnx import helper
-
-        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        self.inputs.append(self.helper.make_tensor_value_info(name, kind, shape))
         return name
 
     def constant(self, array: Array) -> str:
@@ -98,18 +97,14 @@ class _Graph:
 
     def add(self, operation: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
         """Add an operation; return the name of its result."""
-        from onnx import helper
-
         name = to or f"{operation.lower()}.{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operation, inputs, [name], **attributes))
+        self.nodes.append(self.helper.make_node(operation, inputs, [name], **attributes))
         return name
 
     def cast(self, integers: str) -> str:
         """Cast to float32."""
-        from onnx import helper
-
         name = f"{integers}.float"
-        self.nodes.append(helper.make_node("Cast", [integers], [name], to=_FLOAT32))
+        self.nodes.append(self.helper.make_node("Cast", [integers], [name], to=_FLOAT32))
         return name
 
     def linear(self, h: str, matrix: Array, bias: Array | None, to: str | None = None) -> str:
@@ -165,15 +160,13 @@ class _Graph:
 
     def queue(self, block: int, h: str, offsets: Sequence[int], channels: int) -> str:
         """Read a block's queue, append h to it, and return the rows at the offsets side by side."""
-        from onnx import helper
-
         reach = offsets[-1]
         queue = self.take(f"queue.{block}", _FLOAT32, [reach, "B", channels])
         newest = self.add("Unsqueeze", h, self.constant(np.array([0])))
         longer = self.add("Concat", queue, newest, axis=0)
         bounds = [self.constant(np.array([n])) for n in (1, reach + 1, 0)]
         name = self.add("Slice", longer, *bounds, to=f"next.{block}")
-        self.queues_out.append(helper.make_tensor_value_info(name, _FLOAT32, [reach, "B", channels]))
+        self.queues_out.append(self.helper.make_tensor_value_info(name, _FLOAT32, [reach, "B", channels]))
         rows = [self.add("Gather", longer, self.constant(np.array(offset)), axis=0) for offset in offsets]
         return self.add("Concat", *rows, axis=1)
 
@@ -181,10 +174,8 @@ class _Graph:
         """Add the activation of ``wavegen.model.layers.activate``."""
         if activation != "gated":
             return self.add({"relu": "Relu", "tanh": "Tanh"}[activation], convolved)
-        from onnx import helper
-
         halves = [f"{convolved}.filter", f"{convolved}.gate"]
-        self.nodes.append(helper.make_node("Split", [convolved], halves, axis=1))
+        self.nodes.append(self.helper.make_node("Split", [convolved], halves, axis=1))
         return self.add("Mul", self.add("Tanh", halves[0]), self.add("Sigmoid", halves[1]))
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wavegen.audio.read import SERIES_ENDINGS, FoundAudio, find_files
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, Split
-from wavegen.data.split import File, list_files, look_up, split_clips
+from wavegen.data.recordings import File, list_files, look_up, split_clips
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, read_series
 from wavegen.series.synthetic import N_TRAIN, N_VALIDATION, make_sine_mixtures

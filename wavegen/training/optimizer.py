@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -189,9 +188,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
     return float(torch.nn.utils.clip_grad_norm_(list(parameters), limit))
 
 
-def schedule_factor(
-    step: int, *, warmup_steps: int, total_steps: int, schedule: Literal["cosine", "constant"]
-) -> float:
+def schedule_factor(step: int, settings: TrainingConfig, total_steps: int) -> float:
     """Return a step's share of the peak learning rates: a linear warm-up, then half a cosine down to 0, or constant.
 
         warm-up  (step + 1) / (warmup_steps + 1)
@@ -199,15 +196,15 @@ def schedule_factor(
 
     Args:
         step: from 0.
-        warmup_steps: length of the warm-up.
+        settings: its warm-up, and the schedule that follows.
         total_steps: where the cosine ends.
-        schedule: what follows the warm-up.
 
     Returns:
         A number in (0, 1]; never exactly 0, so that the last step still counts.
     """
+    warmup_steps = settings.warmup_steps
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
-    if schedule == "constant":
+    if settings.schedule == "constant":
         return warmup
     progress = min(1.0, max(0.0, (step + 0.5 - warmup_steps) / max(1, total_steps - warmup_steps)))
     # cos^2(pi p / 2) = (1 + cos(pi p)) / 2, but does not round to 0 at the end of a long training

@@ -34,15 +34,8 @@ DataProgress = Callable[[int, int], None]
 HARMLESS = {
     f"training.{key}"
     for key in (
-        "steps",
-        "minutes",
-        "validate_every",
-        "validation_seconds",
-        "checkpoint_every",
-        "keep_last",
-        "audition_every",
-        "audition_seconds",
-        "timeout_seconds",
+        *("steps", "minutes", "validate_every", "validation_seconds", "checkpoint_every", "keep_last"),
+        *("audition_every", "audition_seconds", "timeout_seconds"),
     )
 }
 # What decides a network's shape, or the meaning of its inputs and outputs.

@@ -134,19 +134,13 @@ class Trainer:
         """Make one optimizer step on one batch."""
         began = time.perf_counter()
         settings, progress = self.settings, self.progress
-        factor = schedule_factor(
-            progress.step,
-            warmup_steps=settings.warmup_steps,
-            total_steps=self.plan.steps,
-            schedule=settings.schedule,
-        )
+        factor = schedule_factor(progress.step, settings, self.plan.steps)
         # L = (1 / n_targets) sum of -ln p over the whole batch, and dL/dw; the same on all ranks
         loss, gradients = self._gradients(batch, max(1, n_targets))
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
-        limit = settings.gradient_clip if settings.gradient_clip is not None else math.inf
         # g <- g min(1, limit / |g|), over all parameters together
-        norm = clip_gradients(self.model.parameters(), limit)
+        norm = clip_gradients(self.model.parameters(), settings.gradient_clip or math.inf)
         figure = loss * self.task.loss_scale
         finite = math.isfinite(figure) and math.isfinite(norm)
         if finite:  # else the step is skipped: one nan in a moment would stay for good

@@ -43,11 +43,7 @@ class Validator:
     """
 
     def __init__(
-        self,
-        task: Task[Any],
-        group: Group,
-        stop_request: StopRequest,
-        on_progress: Callable[[int, int], None],
+        self, task: Task[Any], group: Group, stop_request: StopRequest, on_progress: Callable[[int, int], None]
     ) -> None:
         self.task, self.group = task, group
         self.stop_request, self.on_progress = stop_request, on_progress

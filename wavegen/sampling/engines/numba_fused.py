@@ -116,29 +116,26 @@ class NumbaFusedEngine:
             results.append(self._run_piece(piece, uniforms[:, part], take, truncation, traced))
             done += piece.n
         self.n_made += n
-        return np.concatenate([drawn for drawn, _ in results], axis=1), np.concatenate(
-            [logits for _, logits in results], axis=1
-        )
+        drawn, outputs = zip(*results, strict=True)
+        return np.concatenate(drawn, axis=1), np.concatenate(outputs, axis=1)
 
     def _run_piece(
         self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
     ) -> tuple[ClassArray, Float32]:
-        # (S, n) -> (S of each part, n)
+        if len(self.groups) == 1:
+            return self.groups[0].run(piece, uniforms, forced, truncation, traced)
         ends = np.cumsum([len(group.last) for group in self.groups])[:-1]
         # (S, n) -> one (S of a thread, n) for each group
         numbers = np.split(uniforms, ends)
         takes = np.split(forced, ends) if len(forced) else [NOTHING_FORCED] * len(self.groups)
-        work = [
-            lambda group=group, u=u, take=take: group.run(piece, u, take, truncation, traced)
-            for group, u, take in zip(self.groups, numbers, takes, strict=True)
-        ]
-        if len(work) == 1:
-            results = [work[0]()]
-        else:
-            with ThreadPoolExecutor(len(work)) as pool:
-                results = [job.result() for job in [pool.submit(task) for task in work]]
+        with ThreadPoolExecutor(len(self.groups)) as pool:
+            work = (
+                pool.submit(group.run, piece, u, take, truncation, traced)
+                for group, u, take in zip(self.groups, numbers, takes, strict=True)
+            )
+            drawn, outputs = zip(*(job.result() for job in list(work)), strict=True)
         # (S of a thread, n) -> (S, n), the streams in their order
-        return np.concatenate([drawn for drawn, _ in results]), np.concatenate([outputs for _, outputs in results])
+        return np.concatenate(drawn), np.concatenate(outputs)
 
 
 @dataclass
@@ -182,11 +179,7 @@ class _Streams:
 
     @classmethod
     def primed(
-        cls,
-        network: PackedNetwork,
-        past: ClassArray,
-        table_of: npt.NDArray[np.int64],
-        added: npt.NDArray[Any] | None,
+        cls, network: PackedNetwork, past: ClassArray, table_of: npt.NDArray[np.int64], added: npt.NDArray[Any] | None
     ) -> _Streams:
         """Streams whose queues hold what this past leaves in them: one parallel pass over all of it.
 

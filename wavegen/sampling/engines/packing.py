@@ -107,7 +107,7 @@ def pack(
     """Lay out a WaveNet.
 
     Args:
-        weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
+        weights: by `wavegen.model.wavenet.WaveNet`'s parameter names, without weight normalization.
         dilations: of its blocks.
         distribution: of a sample.
         precision: of the weights; sums and activations are float32 always.
@@ -117,7 +117,6 @@ def pack(
         The packed network.
     """
     blocks = range(len(dilations))
-    weights = fold_weight_norm(weights)
     kernel_size, convolved, channels = weights["blocks.0.conv.weight"].shape
     products: list[tuple[Float32, Float32]] = []
     for b in blocks:

@@ -90,21 +90,7 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
     """
 
     @intrinsic
-    def product(
-        typingctx,
-        weights,
-        weight_at,
-        x,
-        x_at,
-        x_step,
-        n_inputs,
-        bias,
-        scale,
-        bias_at,
-        y,
-        y_at,
-        y_step,
-    ):
+    def product(typingctx, weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, bias_at, y, y_at, y_step):
         signature = types.void(
             weights, types.int64, x, types.int64, types.int64, types.int64, bias, scale, types.int64, y, types.int64,
             types.int64,
