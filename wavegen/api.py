@@ -207,7 +207,7 @@ class TrainedModel:
     # --- judging ---------------------------------------------------------------------------------------------------
 
     def score(self, waveform: npt.ArrayLike, label: Label | None = None) -> float:
-        """Return how well the model predicts a clip from its start, in bits/sample.
+        """Score a clip from its start, in bits/sample.
 
         Args:
             waveform: (T,) at the model's rate, as ``load_clip`` returns it; values outside [-1, 1] are clipped.
@@ -317,7 +317,7 @@ class TrainedModel:
         return load_waveform(Path(path), replace(self.preparation, trim_db=None)).waveform
 
     def mel_spectrogram(self, waveform: npt.ArrayLike) -> Frames:
-        """Return the mel frames of a recording, from which ``generate`` makes it anew.
+        """Return the mel frames of a recording, from which ``generate`` reconstructs it.
 
         Args:
             waveform: (T,) at the model's rate, as ``load_clip`` returns it.
@@ -348,7 +348,7 @@ class TrainedModel:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where torch runs the network."""
+        """The device of the network."""
         return choose_device(self.device_name)
 
     @cached_property
@@ -362,7 +362,7 @@ class TrainedModel:
 
     @cached_property
     def clips(self) -> ClipLoader:
-        """What loads the clips to score, from files or the training's folder."""
+        """The loader of clips to score, from files or the training's folder."""
         from wavegen.evaluation.clips import ClipLoader
 
         self.check_sound("clips")
@@ -370,7 +370,7 @@ class TrainedModel:
 
     @cached_property
     def forecaster(self) -> Forecaster | None:
-        """What forecasts and scores series; None for a model of sound."""
+        """The forecaster of a model of series; None for an audio model."""
         if self.config.rate_hz is not None:
             return None
         from wavegen.series.forecast import Forecaster

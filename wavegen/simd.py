@@ -42,7 +42,7 @@ VECTOR, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT32, I
 def key_cache_by_sources(module: Mapping[str, Any], *sources: ModuleType) -> None:
     """Key the disk cache of a module's compiled functions by a hash of all source files that they are built on.
 
-    numba itself recompiles a cached function only when the time or the size of its own file changes: it would go on
+    numba itself recompiles a cached function only when the time or the size of its own file changes: it would continue
     with machine code that has older versions of imported functions in it.
 
     Args:
@@ -53,7 +53,7 @@ def key_cache_by_sources(module: Mapping[str, Any], *sources: ModuleType) -> Non
     state = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
     for function in module.values():
         if isinstance(function, Dispatcher) and function.py_func.__module__ == module["__name__"]:
-            # numba compares it with what the index on disk has
+            # numba compares it with the index on disk
             function._cache._cache_file._source_stamp = state  # type: ignore[attr-defined]
 
 

@@ -187,8 +187,8 @@ class RecordingProfile:
             return None
         frames, size = Frames.joined(each), round(WINDOW_SECONDS / FRAME_SECONDS)
         quantiles = np.quantile(np.maximum(frames.level_db, FLOOR_DB), QUANTILES)
-        # As a generated clip does, a window begins where a clip begins, and goes on into the next one if that one is
-        # shorter. The middle of a long decay, for one, is not what a clip may consist of.
+        # As a generated clip does, a window begins where a clip begins, and continues into the next one if that one is
+        # shorter. A window from the middle of a long decay, for instance, would not resemble a clip.
         starts = np.cumsum([0, *map(len, each[:-1])])
         if len(starts) < FEWEST_STARTS:
             starts = np.arange(0, len(frames), max(1, size // 2))

@@ -27,7 +27,7 @@ from wavegen.errors import UsageError
 FLOOR = 1e-5
 LOWEST = math.log(FLOOR)
 HIGHEST = 10.0  # a mel magnitude of 22,000: no waveform in [-1, 1] has that with any window in use
-# Speech and music lie around -5: what the network sees is about 0, and rarely beyond -2 and 2.
+# Speech and music lie around -5: the network's input is about 0, and rarely beyond -2 and 2.
 MIDDLE, SPREAD = -5.0, 4.0
 
 

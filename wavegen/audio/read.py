@@ -140,7 +140,7 @@ Floats = npt.NDArray[np.float32]
 
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a stream whose header gives no length
 MAX_FRAMES = 2**30  # 6.2 hours at 48 kHz, 4 GiB as float32: a clip is prepared in memory
-MAX_SECONDS = 24 * 3600  # bounds what a file of 1 Hz becomes at the model's rate
+MAX_SECONDS = 24 * 3600  # bounds the size of a file of 1 Hz after resampling
 BLOCK_VALUES = 2**16  # samples times channels that are decoded at once
 # libsndfile's error numbers; the latter, "no regular file", is for an MP3 without a frame
 NO_AUDIO = (1, 7)

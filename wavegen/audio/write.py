@@ -23,7 +23,7 @@ from wavegen.output_file import already_exists, check_writable
 from wavegen.text import printable
 
 WRITABLE = (".wav", ".flac", ".ogg")
-PCM_SCALE = 32768  # what libsndfile divides 16-bit samples by, so that reading and writing are inverse
+PCM_SCALE = 32768  # libsndfile divides 16-bit samples by it, so that reading and writing are inverse
 MAX_OGG_RATE_HZ = 200_000  # libvorbis knows no higher one, and libsndfile 1.2.2 crashes when asked
 MOST_CLIPS = 500  # all are open at once, and systems allow a thousand
 WRITE_BLOCK = 2**16  # libsndfile crashes on Vorbis writes of some millions of samples

@@ -22,7 +22,7 @@ from wavegen.sampling.engines.packing import Precision
 from wavegen.training.audio_task import noise_condition
 
 REPEATS = 5
-LONGEST_CLIP = 1 << 20  # samples: what conditions are there for
+LONGEST_CLIP = 1 << 20  # samples that conditions are made for
 ROW_SECONDS = 0.15  # for each repeat
 CLIPS = (1, 2, 16)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STEPS = 3
 PRODUCT_REPEATS = 15
-ROWS = 2048  # of a probed product: what a stretch of the fused backend has
+ROWS = 2048  # of a probed product: as many as a stretch of the fused backend has
 
 
 @dataclass(frozen=True)

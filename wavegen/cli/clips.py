@@ -139,7 +139,7 @@ def _name(path: str) -> str:
 
 
 def remedy(faults: Iterable[Fault], is_undertrained: bool = False, is_best: bool = False) -> str:
-    """Return what the user can do about the faults of a clip.
+    """Return the remedy for the faults of a clip.
 
     Args:
         faults: one or more.

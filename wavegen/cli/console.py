@@ -1,4 +1,4 @@
-"""What every command prints: tables and JSON to standard output; errors, notices and progress to standard error."""
+"""Output of all commands: tables and JSON to standard output; errors, notices and progress to standard error."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class ProgressBar:
     """A progress bar on standard error.
 
     Args:
-        what: is going on.
+        what: the activity, such as "generating".
         total: where the count ends; None where it does not.
         initial: where it begins.
         unit: of the count.

@@ -97,16 +97,16 @@ def train(
     if folder is not None:
         given.append(f"data.folder={json.dumps(str(Path(folder).absolute()))}")
     with process_group(device) as group:
-        say, progress = (print_notice, data_progress()) if group.is_main else (ignore_text, None)
+        notice, progress = (print_notice, data_progress()) if group.is_main else (ignore_text, None)
         run_folder = group.on_main(lambda: _run_folder(folder, run, config, given, resume, init_from))
         again = group.is_restart(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else _requested(config, given)
-            trainer = resume_run(run_folder, requested, accept_changes, group, [], say, progress)
+            trainer = resume_run(run_folder, requested, accept_changes, group, [], notice, progress)
         else:
             settings = group.on_main(lambda: load_settings(config, given))
             source = None if init_from is None else Path(init_from)
-            trainer = start_run(settings, run_folder, group, [], say, progress, source)
+            trainer = start_run(settings, run_folder, group, [], notice, progress, source)
         if group.is_main:
             _train(trainer, run_folder)
         else:

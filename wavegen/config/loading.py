@@ -299,7 +299,7 @@ def _describe(schema: Tree) -> str:
     """Describe the values that a JSON schema allows."""
     if "anyOf" in schema:
         return " or ".join(_describe(option) for option in schema["anyOf"])
-    if "const" in schema:  # older pydantics give an enum of one beside it
+    if "const" in schema:  # older versions of pydantic add an enum of one
         return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))

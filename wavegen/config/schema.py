@@ -186,7 +186,7 @@ class ModelConfig(Section):
 
     @property
     def has_memory(self) -> bool:
-        """Whether a layer is recurrent, so that a prediction depends on all of the past."""
+        """True if a layer is recurrent: a prediction then depends on all of the past."""
         return any(layer.kind in RECURRENT for layer in self.layers)
 
     @property
@@ -290,7 +290,7 @@ class Sections(Section):
 
     @property
     def is_series(self) -> bool:
-        """Whether the data are series of numbers, and not sound."""
+        """True if the data are series of numbers instead of audio."""
         return self.output.kind == "regression"
 
     @property

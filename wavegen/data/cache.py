@@ -128,12 +128,12 @@ def cache_folder() -> Path:
 
 
 def index_path(cache: Path) -> Path:
-    """Return where the index of the cache in a folder lies."""
+    """Return the path of a cache's index."""
     return cache / "index-1.sqlite3"
 
 
 def clip_path(cache: Path, content_hash: str, settings: str) -> Path:
-    """Return where the classes of files with this content and these settings lie."""
+    """Return the path of the classes of files with this content and these settings."""
     name = hashlib.sha256(f"{content_hash} {settings}".encode()).hexdigest()
     return Path(f"{cache}/clips/{name[:2]}/{name[:40]}.classes")  # one join: this is called for every file
 
@@ -171,7 +171,7 @@ def explain_cache_errors(cache: Path) -> Iterator[None]:
         raise DataError(f"{printable(cache)}: the cache cannot be used ({error}); {advice}") from error
     except sqlite3.DatabaseError as error:
         index = printable(index_path(cache))
-        raise DataError(f"{index}: the cache is damaged ({error}); delete this file to build it anew") from error
+        raise DataError(f"{index}: the cache is damaged ({error}); delete this file to rebuild it") from error
 
 
 def path_key(path: Path) -> bytes:
@@ -273,7 +273,7 @@ class ClipSettings:
 
     @property
     def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
-        """Of the classes."""
+        """Type of the stored classes."""
         return np.dtype(np.uint8) if self.quantizer.classes <= 256 else np.dtype(np.uint16)
 
 

@@ -149,7 +149,7 @@ class Conditioner:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the model is conditioned on anything."""
+        """True if the model has conditions."""
         return bool(self.labels) or self.mel is not None
 
     def of_clip(

@@ -169,7 +169,7 @@ class Corpus(Generic[Item]):
         return sum(clip.n_samples for clip in self.clips)
 
     def manifest(self) -> Manifest:
-        """Return what a checkpoint stores of the clips; ``manifest_differences`` finds later changes."""
+        """Return the manifest of the clips for checkpoints; ``manifest_differences`` finds later changes."""
         keys = ("name", "n_samples", "content_hash", "split", "label")
         return [{key: getattr(clip, key) for key in keys} for clip in self.clips]
 

@@ -205,7 +205,7 @@ def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[
         cache=ClipCache(),
         progress=progress,
     )
-    shut_down_decoders()  # what follows may take days
+    shut_down_decoders()  # the training that follows may take days
     return corpus
 
 

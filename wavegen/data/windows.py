@@ -136,7 +136,7 @@ class Tape:
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
 
     def n_targets(self, first: int, count: int) -> int:
-        """Return how many targets of items first .. first + count - 1 are real, without reading any."""
+        """Count the real targets of items first .. first + count - 1, without reading any."""
         field = self.receptive_field
         pieces = (piece for row in range(count) for piece in self.pieces(first + row))
         # the targets of a piece begin behind its silence, and behind the window's past

@@ -29,7 +29,7 @@ FITTED_SAMPLES = 100_000_000  # 1.7 hours at 16 kHz: callers fit on no more, the
 
 @dataclass(frozen=True)
 class Continuations:
-    """What followed each context in the clips that were fitted; only what occurred is stored.
+    """Counts of the classes that followed each context in the fitted clips; stored sparsely.
 
     The n-gram of classes a, b, c is the number (a * classes + b) * classes + c, its context a * classes + b.
 

@@ -26,7 +26,7 @@ class LossUnit:
 
     @property
     def is_bits(self) -> bool:
-        """Whether it is the loss of a model of sound."""
+        """True for the loss of an audio model."""
         return self.name == BITS.name
 
     def format(self, loss: float | None) -> str:

@@ -50,7 +50,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a model was trained and validated on.
+    """The data that a model was trained and validated on.
 
     Attributes:
         folder: None where it is not known.

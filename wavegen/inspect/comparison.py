@@ -73,7 +73,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _reasons(runs: Sequence[RunFacts]) -> list[str]:
-    """Return why the held-out losses of runs cannot be compared; nothing if they can."""
+    """Return the reasons why the held-out losses of runs do not compare; empty if they do."""
     reasons = [f"they differ in {key}" for key in MEASURE if len({getattr(run.network, key) for run in runs}) > 1]
     audio = [run.config.audio for run in runs]
     reasons += [f"they differ in audio.{key}" for key in PREPARATION if len({getattr(each, key) for each in audio}) > 1]

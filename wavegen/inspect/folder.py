@@ -17,7 +17,7 @@ from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clips
 from wavegen.text import printable
 
-# Headers come at 16,000 a second from memory, whatever the threads; from a disk or a network that has to be waited
+# Headers come at 16,000 a second from memory with any number of threads; from a disk or a network that has to be waited
 # for, threads wait side by side. One task for each file would cost twice the time of its header.
 THREADS = 8
 FILES_PER_TASK = 16

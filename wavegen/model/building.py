@@ -143,13 +143,13 @@ def current_name(name: str) -> str:
 
 
 def condition_columns(config: Config) -> dict[str, int]:
-    """How many columns of ``conditioning.projection`` each kind of condition has, in their order; none without any."""
+    """Return the columns of ``conditioning.projection`` by kind of condition, in order; empty without conditions."""
     widths = {"label": config.model.label_channels if config.n_labels else 0, "mel": config.mel.n_mels or 0}
     return {kind: width for kind, width in widths.items() if width}
 
 
 def _is_normed(name: str) -> bool:
-    """Whether weight normalization makes two of a parameter."""
+    """Return whether weight normalization splits a parameter into a direction and a gain."""
     return name.endswith(".weight") and name.startswith(("blocks.", "skip.", "head."))
 
 

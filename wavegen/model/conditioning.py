@@ -22,7 +22,7 @@ Rows = tuple[Floats | None, Floats | None, npt.NDArray[np.int64]]  # labels, fra
 
 
 class Condition(NamedTuple):
-    """What a batch of sequences is conditioned on.
+    """The conditions of a batch of sequences.
 
     Attributes:
         labels: (B, R, L) weights of the labels, or None.
@@ -54,7 +54,7 @@ class Condition(NamedTuple):
 
 
 class GateBias(NamedTuple):
-    """What is added to the filters and gates of all blocks.
+    """The gate bias: the values added to the filters and gates of all blocks.
 
     Attributes:
         table: (N, blocks, outputs of a convolution: 2 gate_channels, or gate_channels without gates).

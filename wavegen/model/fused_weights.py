@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 class Widths(NamedTuple):
-    """How wide the products are.
+    """The widths of the matrix products.
 
     Attributes:
         depth: number of blocks.

@@ -43,7 +43,7 @@ class CausalConv(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How many steps of past one output sees: its input is this much longer than its output."""
+        """Steps of past that one output sees: the input is this much longer than the output."""
         return (self.kernel_size - 1) * self.dilation
 
     def forward(self, rows: Tensor, batch: int) -> Tensor:
@@ -276,7 +276,7 @@ class RawScalar(nn.Module):
 
 
 def build_raw_input(kind: str, classes: int, embedding_channels: int) -> tuple[nn.Module, int]:
-    """How classes enter a network whose own first layer has the weights; and the width that they have then."""
+    """Build an input layer without weights, for networks whose first layer has them; return it and its width."""
     if kind == "embedding":
         return EmbeddingInput(classes, embedding_channels), embedding_channels
     return (RawOneHot(classes), classes) if kind == "one_hot" else (RawScalar(classes), 1)

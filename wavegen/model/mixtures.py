@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MEAN_UNIT = 0.005  # of a mixture's means, so that a step of the optimizer moves them by little (docs/recipe.md)
 LOWEST_FIRST_SCALE, HIGHEST_FIRST_SCALE = -8.0, -2.0
-SMALLEST_UNIFORM = 2.0**-53  # what is left of a uniform number is kept between this and 1 - this
+SMALLEST_UNIFORM = 2.0**-53  # the remainder of a uniform number is clamped between this and 1 - this
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Mixture(ABC):
             target = uniforms[:, None] * cdf[:, -1:]
             last_possible = (cdf < cdf[:, -1:]).sum(dim=-1, keepdim=True)
             k = (cdf <= target).sum(dim=-1, keepdim=True).minimum(last_possible)
-            # what is left of u within the component is uniform again
+            # the remainder of u within the component is uniform again
             own = p.gather(-1, k)
             left = ((target - (cdf.gather(-1, k) - own)) / own).clamp(SMALLEST_UNIFORM, 1.0 - SMALLEST_UNIFORM)
             scale = log_scales.gather(-1, k).exp() * truncation.temperature

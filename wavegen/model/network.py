@@ -62,7 +62,7 @@ class MatrixGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """What `wavegen inspect` shows of a layer between the input and the output.
+    """A layer between the input and the output, as `wavegen inspect` shows it.
 
     Attributes:
         name: of its kind.
@@ -114,7 +114,7 @@ class Network(nn.Module, ABC):
         self.distribution = distribution
         self.conditioning: Conditioning | None = None
 
-    # --- what it is ---------------------------------------------------------------------------------------------
+    # --- description ---------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -123,7 +123,7 @@ class Network(nn.Module, ABC):
 
     @property
     def has_memory(self) -> bool:
-        """Whether a prediction depends on all of the past, by a state that is carried along."""
+        """True if the network is recurrent: a prediction depends on all of the past."""
         return False
 
     def padding(self, silence: int) -> int:

@@ -24,7 +24,7 @@ MOST_CLASSES = 1 << 16  # of any model
 
 @dataclass(frozen=True)
 class Truncation:
-    """What is done to the distribution before a draw: temperature first, then top-k, then top-p.
+    """The truncation of a distribution before a draw: temperature first, then top-k, then top-p.
 
     Args:
         temperature: logits are divided by it, and a mixture's scales are multiplied by it; 0 takes the likeliest class,
@@ -192,7 +192,7 @@ def not_finite() -> ModelError:
 
 
 def output_has_bias(bias: bool, distribution: Distribution) -> bool:
-    """Whether the output layer has biases in a network with or without others: a mixture's first scales are in them."""
+    """Return whether the output layer has biases; a mixture's always has, because they hold its first scales."""
     return bias or distribution.kind != "softmax"
 
 

@@ -299,7 +299,7 @@ class Stack(Network):
         distribution.initialize(self.output)
         self.warm_up = context - 1 if self.has_memory else 0  # first predictions after an empty state: not used
 
-    # --- what it is ---------------------------------------------------------------------------------------------
+    # --- description ---------------------------------------------------------------------------------------------
 
     @property
     def stack_layers(self) -> list[StackLayer]:

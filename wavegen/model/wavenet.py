@@ -106,7 +106,7 @@ class WaveNet(Network):
         self.skip = NormedLinear(self.skip, parts=len(self.blocks))
         self.head = NormedLinear(self.head)
 
-    # --- what it is ---------------------------------------------------------------------------------------------
+    # --- description ---------------------------------------------------------------------------------------------
 
     @property
     def residual_blocks(self) -> list[ResidualBlock]:

@@ -55,7 +55,7 @@ class NormedConv(CausalConv):
     gain: nn.Parameter
 
     def __init__(self, plain: CausalConv) -> None:
-        nn.Module.__init__(self)  # the plain one's weight is not drawn anew
+        nn.Module.__init__(self)  # not the parent's, which would draw a weight
         self.dilation, self.kernel_size, self.out_channels = plain.dilation, plain.kernel_size, plain.out_channels
         _take_over(self, plain, plain.out_channels)
 
@@ -77,7 +77,7 @@ class NormedLinear(nn.Linear):
     gain: nn.Parameter
 
     def __init__(self, plain: nn.Linear, parts: int = 1) -> None:
-        nn.Module.__init__(self)  # the plain one's weight is not drawn anew
+        nn.Module.__init__(self)  # not the parent's, which would draw a weight
         self.in_features, self.out_features = plain.in_features, plain.out_features
         _take_over(self, plain, parts * plain.out_features)
 

@@ -79,7 +79,7 @@ def clip_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
 
 
 def cost_tables(costs: Mapping[str, float]) -> list[Table]:
-    """Return what lower precisions of the weights cost in sampling, where the training measured it."""
+    """Return the table of what each lower precision costs in sampling, if the training measured it."""
     rows = [(f"{name} weights", f"{round(cost, 4) + 0.0:+.4f}") for name, cost in costs.items()]
     return [Table("bits/sample that a lower --precision of generate adds", (), rows)] if rows else []
 
@@ -163,7 +163,7 @@ class SampleComparison:
 
     @property
     def likeness(self) -> float | None:
-        """Return how far the score has come from the better impostor's, 0, to that of other recordings, 1.
+        """Return the score's position between the better impostor's, 0, and that of other recordings, 1.
 
         None where an impostor is no worse than other recordings.
         """

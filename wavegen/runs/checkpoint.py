@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def is_for_use_only(self) -> bool:
-        """Whether no training can be resumed from it."""
+        """True if training cannot be resumed from it."""
         return not self.weights
 
 

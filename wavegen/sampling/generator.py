@@ -29,7 +29,7 @@ MAX_SECONDS = 10_000_000  # a third of a year
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SamplingOptions:
-    """How clips are generated, besides their length.
+    """The options of sampling, besides the length of the clips.
 
     Args:
         count: clips, generated side by side.

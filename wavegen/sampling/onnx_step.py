@@ -28,7 +28,7 @@ from wavegen.model.outputs import Distribution
 
 Array = npt.NDArray[Any]
 
-OPSET, IR_VERSION = 17, 8  # of 2022: what current runtimes read, and older ones too
+OPSET, IR_VERSION = 17, 8  # of 2022: read by current and older runtimes
 
 
 def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:

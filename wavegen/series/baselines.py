@@ -35,9 +35,9 @@ class LinearForecast:
         """(T - horizon, horizon): the forecasts at every position of a series."""
         horizon = self.weights[0].shape[1]
         most = len(self.weights)
-        heard = values[: len(values) - horizon] - self.center
-        starts = [_mapped(heard[: k + 1][::-1], self.weights[k]) for k in range(min(most, len(heard)))]
-        rest = sliding_window_view(heard, most)[1:, ::-1] if len(heard) > most else np.empty((0, most))
+        known = values[: len(values) - horizon] - self.center
+        starts = [_mapped(known[: k + 1][::-1], self.weights[k]) for k in range(min(most, len(known)))]
+        rest = sliding_window_view(known, most)[1:, ::-1] if len(known) > most else np.empty((0, most))
         return np.concatenate([np.stack(starts), _mapped(rest, self.weights[-1])]) + self.center
 
 

@@ -1,4 +1,4 @@
-"""How the steps of a training are computed, and the memory that they take."""
+"""The computation of a training's steps: backend, precision, slices, and the memory that they take."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRODUCT_BYTES = 150_000_000  # more, of the bfloat16 products' compiled kernels 
 
 # `batch_size: auto` and `accumulation: auto`
 SHARE_OF_FREE = 0.7  # of the free memory
-AUTO_TARGETS = 16384  # in a step: what docs/recipe.md was found with
+AUTO_TARGETS = 16384  # in a step: the value that docs/recipe.md was tuned with
 SLICE_ROWS = 32768  # in a slice of the fused backend: its stretches are long enough, and its buffers small
 
 BackendName = Literal["fused", "torch", "compile"]
@@ -36,7 +36,7 @@ ComputePrecision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Compute:
-    """How each step is computed; nothing in it is ``auto``.
+    """The settings by which each step is computed; none of them is ``auto``.
 
     Attributes:
         backend: ``fused`` runs on a CPU, ``torch`` and ``compile`` on any device.

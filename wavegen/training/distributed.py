@@ -72,11 +72,11 @@ class Group:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that prints and writes files."""
+        """True for rank 0, which prints and writes files."""
         return self.rank == 0
 
     def is_restart(self, run: RunFolder) -> bool:
-        """Whether torchrun restarted this training after a failure, and the run has a checkpoint to resume from."""
+        """Return whether torchrun restarted this training after a failure, and the run has a checkpoint to resume."""
         started = self.restart_count > 0 and self.store is not None and self.store.check([STARTED_KEY])
         return self.broadcast(started and bool(run.step_checkpoints()))
 
@@ -199,7 +199,7 @@ class Group:
         return self.broadcast(result)  # type: ignore[return-value]  # rank 0 has one
 
     def first_on_each_machine(self, work: Callable[[], T]) -> T:
-        """As ``all_or_none``, but one process of each machine works before the others, who find its files."""
+        """Run work as ``all_or_none``, on one process of each machine before the others, which then find its files."""
         if self.local_size == self.size == 1:
             return work()
         first = self.all_or_none(lambda: work() if self.local_rank == 0 else None)

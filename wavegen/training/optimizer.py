@@ -178,7 +178,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
-    # copied: training goes on while the file is written
+    # copied: training continues while the file is written
     array: npt.NDArray[np.floating] = tensor.detach().cpu().numpy().copy()
     return array
 

@@ -32,7 +32,7 @@ LARGEST_TRIAL_TARGETS = 16384
 # `minutes`
 SAFETY = 0.97  # of the minutes: other processes come and go
 SHARE_OF_STEPS = 0.85  # of the minutes; the rest is for the start, validations and auditions
-LARGEST_SHARE = 0.9  # of what the start leaves
+LARGEST_SHARE = 0.9  # of the minutes that remain after the start
 SMALLEST_PART = 0.02  # to which validations and auditions are shortened for that
 WARMUP_SHARE = 0.1  # of the steps, at most
 STARTUP_SECONDS = 8.0  # imports, scan and calibration, on this project's reference machine

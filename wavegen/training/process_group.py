@@ -229,7 +229,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
             first = codes
             deadline = time.monotonic() + (REST_SECONDS if codes[0] else GRACE_SECONDS)
             for process in processes:
-                process.terminate()  # so that rank 0 stops what it is doing, and saves
+                process.terminate()  # so that rank 0 stops and saves
         if None not in codes or time.monotonic() > deadline:
             return first or codes
         time.sleep(POLL_SECONDS)

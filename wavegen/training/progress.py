@@ -1,4 +1,4 @@
-"""How far a training is, the callbacks that follow it, and the signals that stop it at its next safe point."""
+"""The progress of a training, its callbacks, and the signals that stop it at its next safe point."""
 
 from __future__ import annotations
 

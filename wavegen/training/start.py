@@ -221,20 +221,20 @@ def _check_steps(run: RunFolder, steps: int | None, checkpoint: Checkpoint) -> N
 
 def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -> Plan:
     """Plan the rest of a training: what was decided stays, unless the processes or the device are others."""
-    stored, device, anew = checkpoint.config.training, _device(group), dict[str, Any]()
+    stored, device, changes = checkpoint.config.training, _device(group), dict[str, Any]()
     if checkpoint.metrics.get("processes", 1) != group.size:
-        # with slices side by side these decide how many there are, and with it what is rounded when they are added
+        # these decide the number of slices side by side, and with it the rounding of their sum
         deciding = ("threads", "accumulation") if runs_side_by_side(config, stored.backend, device) else ()
         keys = [key for key in deciding if getattr(config.training, key) == getattr(stored, key)]
-        notice(f"on {group.size} processes now{': chosen anew: ' if keys else ''}{' and '.join(keys)}")
-        anew |= dict.fromkeys(keys, "auto")
+        notice(f"on {group.size} processes now{': chosen again: ' if keys else ''}{' and '.join(keys)}")
+        changes |= dict.fromkeys(keys, "auto")
     if config.training.backend == "fused" and device.type != "cpu":
-        notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen anew")
-        anew |= {"backend": "auto", "accumulation": "auto"}
+        notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen again")
+        changes |= {"backend": "auto", "accumulation": "auto"}
     most_steps, is_additional = config.training.steps, config.training.minutes is not None
-    if is_additional:  # minutes on top of what was trained; --steps is the total all the same
-        anew["steps"] = None
-    plan = resolve_plan(config.with_values("training", **anew), corpus, device, notice, group)
+    if is_additional:  # minutes are added to those already trained; --steps is always the total
+        changes["steps"] = None
+    plan = resolve_plan(config.with_values("training", **changes), corpus, device, notice, group)
     if not is_additional:
         return plan
     steps = checkpoint.step + plan.steps

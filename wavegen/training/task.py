@@ -26,7 +26,7 @@ class Windows(Protocol):
         """Return windows first .. first + count - 1 of the stream as one batch."""
 
     def n_targets(self, first: int, count: int) -> int:
-        """Return how many targets of these windows are real."""
+        """Return the number of real targets in these windows."""
 
 
 class Task(Protocol[Scored]):
@@ -92,7 +92,7 @@ class Task(Protocol[Scored]):
         """Return the amount of held-out data, as a line of ``metrics.jsonl`` has it."""
 
     def n_predictions(self, clip: Scored) -> int:
-        """Return how many predictions a clip scores."""
+        """Return the number of predictions in a clip."""
 
     def summed_losses(self, network: Network, clips: Sequence[Scored], scored: Callable[[int], None]) -> list[float]:
         """Score clips.

@@ -338,5 +338,5 @@ class Trainer:
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:
-    # copied: training goes on while the file is written
+    # copied: training continues while the file is written
     return tensor.detach().cpu().numpy().copy()

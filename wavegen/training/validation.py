@@ -93,7 +93,7 @@ class Validator:
         return sum(by_clip) / sum(map(self.task.n_predictions, clips))
 
     def precision_costs(self, network: Network, clips: Sequence[Any], figure: float) -> dict[str, float]:
-        """Return how many bits/sample each lower precision of sampling adds.
+        """Return the bits/sample that each lower precision of sampling adds.
 
         Args:
             network: in float32.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COLUMNS = 1000  # a few more than a picture has pixels across
 LEVEL_COLUMNS = 250
 FFT_SECONDS = 0.032  # resolves the harmonics of a voice and still its syllables
-LOWEST_DB, HIGHEST_DB = -90.0, -10.0  # what the colours span
+LOWEST_DB, HIGHEST_DB = -90.0, -10.0  # range of the colour scale
 FRAMES_AT_ONCE = 4096  # bounds the memory of long recordings
 QUIETEST_DB = -110.0  # below a 16-bit file's own noise
 CLASSES = 256

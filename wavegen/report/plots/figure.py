@@ -45,7 +45,7 @@ def to_svg(figure: Figure) -> bytes:
 def _render(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # file names can be in any script; the font draws a box for what it lacks
+        # file names can be in any script; the font draws a box for missing characters
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""What every engine can do, and the engines by name: each is imported when it is asked for."""
+"""The protocol of the sampling engines, and the engines by name, each imported on first use."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def choose_engine(name: str, device_type: str, precision: str = "float32", kind:
 
 @dataclass(frozen=True)
 class EngineSource:
-    """What engines are built from: arrays for the fused engine, which needs no torch, a network for the others.
+    """The source of an engine: arrays for the fused engine, which needs no torch, a network for the others.
 
     Args:
         kind: of the model: wavenet, stack, gru, ...

@@ -146,7 +146,7 @@ def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussia
             total += shares[k]
             if shares[k] > 0.0:
                 last = k
-        # u chooses a component; what is left of it, uniform again, chooses the place within
+        # u chooses a component; its remainder, uniform again, chooses the place within
         target, before, k = u * total, 0.0, 0
         while k < last and before + shares[k] <= target:
             before += shares[k]

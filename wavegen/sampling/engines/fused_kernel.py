@@ -68,7 +68,7 @@ class Weights(NamedTuple):
 
 
 class GateBias(NamedTuple):
-    """What conditions add to each block's convolution.
+    """The gate bias: what conditions add to each block's convolution.
 
     Attributes:
         table: (tables, rows, blocks, outputs of a convolution, padded); empty for nothing.
@@ -98,7 +98,7 @@ class Queues(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a step computes, (S, size) each, with room for whole registers and turns of the products' loop."""
+    """The work space of a step, (S, size) each, padded to whole registers and turns of the products' loop."""
 
     taps: Float32  # kernel_size * R: a block's inputs, the oldest first
     h: Float32  # R: between the blocks
@@ -112,7 +112,7 @@ class Work(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What is drawn, and how.
+    """The draws of a call: their uniform numbers, their settings, and their results.
 
     Attributes:
         uniforms: (S, n) one number for each draw.
