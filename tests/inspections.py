@@ -7,8 +7,8 @@ import numpy as np
 import soundfile
 
 from wavegen.inspect import inspect_path
+from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of
-from wavegen.report.tables import print_tables
 
 RATE = 16000
 

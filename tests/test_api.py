@@ -288,7 +288,7 @@ def test_tensorboard_events_read_back(recordings, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from wavegen.report.observers import run_observers
+    from wavegen.report.training import run_observers
 
     config = wavegen.load_config(
         "small", [*TINY, *SHORT, "training.audition_every=12", "training.audition_seconds=0.2"]

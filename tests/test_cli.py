@@ -274,7 +274,7 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
         assert words in " ".join(said.split()), arguments
     broken = home / "recordings" / "broken.wav"
     said = wavegen("evaluate", run, "--samples", broken, exit_code=1).stderr
-    assert "expected audio, found none that can be used" in said
+    assert "expected audio to score, found none that can be used" in said
 
 
 def test_generate_hands_all_options_on(home, tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from wavegen.cli.hints import forecast_command, generate_command, resume_command
+from wavegen.cli.console import forecast_command, generate_command, resume_command
 
 
 def corpus_of(*names, label=None):

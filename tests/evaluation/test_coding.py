@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 import wavegen
-from wavegen.evaluation.evaluation import score_clips, total
+from wavegen.evaluation.scores import score_clips, total
 from wavegen.sampling.engines import build_engine
 
 RATE_HZ, CLIP_SAMPLES = 8000, 1200

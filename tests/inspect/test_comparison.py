@@ -9,9 +9,9 @@ import pytest
 from wavegen.config import load_config, override
 from wavegen.errors import UsageError
 from wavegen.inspect import inspect_paths
-from wavegen.inspect.comparison import compare_runs, short_names
+from wavegen.inspect.runs import compare_runs, short_names
+from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of
-from wavegen.report.tables import print_tables
 from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.run_folder import RunFolder
 

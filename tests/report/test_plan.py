@@ -9,8 +9,8 @@ import torch
 
 from recordings import write_noise, write_tones
 from wavegen.config import load_config, override
-from wavegen.report.plan import plan_tables
-from wavegen.report.tables import print_tables
+from wavegen.report import print_tables
+from wavegen.report.training import plan_tables
 from wavegen.training.plan import resolve_plan
 from wavegen.training.task import read_corpus, with_corpus
 

@@ -12,10 +12,9 @@ from wavegen.errors import UsageError, WavegenError
 from wavegen.inspect import inspect_path, inspect_paths
 from wavegen.output_file import check_writable, write_output
 from wavegen.report.inspected import draw
-from wavegen.report.plots import audio
+from wavegen.report.plots import audio, new_figure, spread, title, to_png
 from wavegen.report.plots.audio import draw_audio, envelope
-from wavegen.report.plots.curves import comparison_figure, limits, smooth
-from wavegen.report.plots.figure import new_figure, spread, title, to_png
+from wavegen.report.plots.models import comparison_figure, limits, smooth
 from wavegen.runs.history import History, Validation, read_history
 from wavegen.runs.run_folder import RunFolder
 
@@ -154,7 +153,9 @@ def test_figures_in_different_classes_are_never_on_one_axis():
     fine = "bits/sample in 65,536 linear classes"
     units = {"one": "bits/sample", "fine": fine, "other": "bits/sample"}
     histories = {"one": history(3.0), "fine": history(9.0), "other": history(4.0)}
-    figure = comparison_figure(histories, units, ["they differ in classes"])
+    figure = comparison_figure(
+        list(histories), list(histories.values()), list(units.values()), ["they differ in classes"]
+    )
     upper, _, lower, _ = figure.axes
     assert (upper.get_ylabel(), lower.get_ylabel()) == ("bits/sample", fine)
     assert upper.get_legend_handles_labels()[1] == ["one", "other"]

@@ -10,11 +10,20 @@ import pytest
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.cli.console import print_json
-from wavegen.evaluation.evaluation import Score
-from wavegen.evaluation.loss_unit import SQUARED_ERROR
-from wavegen.report.score_files import csv_text, series_document, series_rows, sound_document, sound_rows
-from wavegen.report.scores import clip_table, label_tables, series_tables, summary_table
-from wavegen.report.tables import print_tables
+from wavegen.evaluation import SQUARED_ERROR
+from wavegen.evaluation.scores import Score
+from wavegen.report import print_tables
+from wavegen.report.scores import (
+    clip_table,
+    csv_text,
+    label_tables,
+    series_document,
+    series_rows,
+    series_tables,
+    sound_document,
+    sound_rows,
+    summary_table,
+)
 from wavegen.series.scores import Errors, SeriesScore
 
 RATE_HZ = 100

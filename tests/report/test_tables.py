@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from wavegen.report.tables import Table, facts, first_rows, print_tables
+from wavegen.report import Table, facts, first_rows, print_tables
 from wavegen.text import format_bytes, format_duration
 
 CURVE = Table(

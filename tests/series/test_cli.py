@@ -9,7 +9,7 @@ import pytest
 
 from command_line import wavegen
 from trainings import newest
-from wavegen.series.synthetic import make_sine_mixtures
+from wavegen.series.corpus import make_sine_mixtures
 
 TINY = [
     *("--config", "book-simple", "--steps", "30", "--set", "series.points=20", "--set", "output.horizon=3"),

@@ -13,9 +13,17 @@ import torch
 from wavegen.config import load_config
 from wavegen.data.corpus import TAIL
 from wavegen.errors import DataError, UsageError
-from wavegen.series.corpus import Normalization, build_corpus, build_synthetic_corpus, hash_of, series_in
+from wavegen.series.corpus import (
+    N_TRAIN,
+    N_VALIDATION,
+    Normalization,
+    build_corpus,
+    build_synthetic_corpus,
+    hash_of,
+    make_sine_mixtures,
+    series_in,
+)
 from wavegen.series.files import check_output, read_series, write_series
-from wavegen.series.synthetic import N_TRAIN, N_VALIDATION, make_sine_mixtures
 from wavegen.training.task import read_corpus, with_corpus
 
 
@@ -197,14 +205,16 @@ def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path
     np.save(tmp_path / "bad.npy", np.array([1.0, np.nan]))
     csv_of(tmp_path, "a\n1\nx\n")
     files = [tmp_path / name for name in ("bad.npy", "good.npy", "short.npy", "table.csv")]
-    one_by_one, as_a_folder = (list(series_in(paths, horizon=5)) for paths in (files, [tmp_path]))
-    reasons = [each for each in one_by_one if isinstance(each, str)]
-    assert reasons == [each for each in as_a_folder if isinstance(each, str)]
+    reasons, of_folder = [], []
+    one_by_one = list(series_in(files, horizon=5, notice=reasons.append))
+    as_a_folder = list(series_in([tmp_path], horizon=5, notice=of_folder.append))
+    assert [name for name, _ in as_a_folder] == [name for name, _ in one_by_one]
+    assert reasons == of_folder
     assert [reason.partition(": ")[0] for reason in reasons] == ["left out"] * 3
     assert "bad.npy: expected finite numbers, found nan at [1]" in reasons[0]
-    assert [each[0] for each in one_by_one if not isinstance(each, str)] == [str(tmp_path / "good.npy")]
+    assert [name for name, _ in one_by_one] == [str(tmp_path / "good.npy")]
     with pytest.raises(UsageError, match=r"gone\.npy: expected a file of series, found none"):
-        list(series_in([tmp_path / "gone.npy"], horizon=5))
+        list(series_in([tmp_path / "gone.npy"], horizon=5, notice=print))
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.npy"])
@@ -227,7 +237,7 @@ def test_a_series_is_the_same_in_every_format(tmp_path):
     values = np.random.default_rng(0).normal(size=20)
     np.save(tmp_path / "a.npy", values)
     write_series(str(tmp_path / "b.csv"), {"b": values}, io.StringIO())
-    hashes = {hash_of(series) for _, series in series_in([tmp_path], horizon=1)}
+    hashes = {hash_of(series) for _, series in series_in([tmp_path], horizon=1, notice=print)}
     assert len(hashes) == 1
 
 

@@ -6,17 +6,18 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.errors import DataError
-from wavegen.evaluation.loss_unit import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, loss_unit_in, loss_unit_of
+from wavegen.evaluation import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, loss_unit_in, loss_unit_of
 from wavegen.model.building import build_model
-from wavegen.series import baselines, scores
-from wavegen.series.baselines import fit_linear_forecast
+from wavegen.series import forecast as forecast_module
+from wavegen.series import scores
 from wavegen.series.corpus import build_normalization
+from wavegen.series.forecast import model_errors
 from wavegen.series.scores import (
     Errors,
     ScoredSeries,
     all_series,
     baseline_errors,
-    model_errors,
+    fit_linear_forecast,
     score_series,
 )
 
@@ -49,7 +50,7 @@ def some_series(lengths):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [65536, 24])
 def test_a_networks_errors_are_those_of_a_plain_loop(kind, error, rows, monkeypatch):
-    monkeypatch.setattr(scores, "ROWS", rows)  # few rows: in groups and stretches, with a state carried along
+    monkeypatch.setattr(forecast_module, "ROWS", rows)  # few rows: in groups and stretches, with a state carried along
     network = network_of(kind)
     before = float("nan") if kind == "stack" else 0.0
     all_values = [values.astype(np.float32) for values in some_series([12, 4, 30, 12, 12])]
@@ -83,8 +84,8 @@ def test_the_last_value_is_the_forecast_of_who_knows_nothing():
 @pytest.mark.parametrize("lengths", [[12, 9, 12, 30, 5], [4, 4], [200]])
 @pytest.mark.parametrize("taps", [1, 4, 50])
 def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(lengths, taps, monkeypatch):
-    monkeypatch.setattr(baselines, "TAPS", taps)
-    monkeypatch.setattr(baselines, "ROWS", 7)
+    monkeypatch.setattr(scores, "TAPS", taps)
+    monkeypatch.setattr(scores, "ROWS", 7)
     train = some_series(lengths)
     linear = fit_linear_forecast(train, HORIZON)
     most = min(taps, max(lengths) - HORIZON)

@@ -12,7 +12,7 @@ from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.inspect import inspect_path
 from wavegen.report.inspected import draw, tables_of
-from wavegen.report.plan import plan_tables
+from wavegen.report.training import plan_tables
 from wavegen.training.compute import resolve_compute, training_bytes
 
 TINY = [

@@ -9,11 +9,11 @@ from wavegen.cli.progress import TrainingDisplay
 from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.inspect import inspect_path
-from wavegen.inspect.comparison import compare_runs
+from wavegen.inspect.runs import compare_runs
 from wavegen.report.inspected import draw, tables_of
-from wavegen.report.observers import TensorBoardObserver
 from wavegen.report.page import build_page
 from wavegen.report.samples import SampleRequest
+from wavegen.report.training import TensorBoardObserver
 from wavegen.runs.history import read_history
 from wavegen.runs.run_folder import RunFolder
 from wavegen.series.scores import all_series, score_series

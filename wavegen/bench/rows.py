@@ -118,36 +118,20 @@ def _rows(
     for engine, precision, clips, threads in plans:
         notice(f"generate: {engine}, {precision}, {clips} clips, {threads} threads")
         speed = _generation_speed(config, model, engine, precision, clips, threads)
-        limit = None
-        if engine == "numba":
-            per_thread = -(-clips // threads)
-            step_seconds = max(
-                bytes_of[precision] / machine.bytes_per_second[precision],
-                per_thread * model.multiply_adds / machine.multiply_adds_per_second,
-            )
-            limit = speed / (clips / step_seconds)
-        yield Row("generate", engine, precision, clips, threads, speed, speed / rate, limit)
+        # a step reads all weights once, and computes the clips of a thread one after another
+        reading = bytes_of[precision] / machine.bytes_per_second[precision]
+        computing = -(-clips // threads) * model.multiply_adds / machine.multiply_adds_per_second
+        share = speed * max(reading, computing) / clips if engine == "numba" else None
+        yield Row("generate", engine, precision, clips, threads, speed, speed / rate, share)
     for backend, training_precision, threads, recompute in ways_to_train(model.runs_fused, cores):
         if backend == "fused" and config.model.dropout:  # which it has none of
             continue
         notice(f"train: {backend}, {training_precision}, {threads} threads")
-        yield _training_row(config, backend, training_precision, threads, recompute)
-
-
-def _training_row(config: Config, backend: str, precision: str, threads: int, recompute: bool) -> Row:
-    measured = measure_training(config, backend, precision, threads, recompute)
-    return Row(
-        work="train",
-        engine=backend + (" (activation checkpointing)" if recompute else ""),
-        precision=precision,
-        batch=measured.windows,
-        threads=threads,
-        samples_per_second=measured.targets_per_second,
-        times_real_time=measured.targets_per_second / config.audio.sample_rate_hz,
-        share_of_limit=measured.share_of_products,
-        input_steps_per_second=measured.input_steps_per_second,
-        peak_memory_bytes=measured.peak_bytes,
-    )
+        measured = measure_training(config, backend, training_precision, threads, recompute)
+        name = backend + (" (activation checkpointing)" if recompute else "")
+        speed, share = measured.targets_per_second, measured.share_of_products
+        rest = measured.input_steps_per_second, measured.peak_bytes
+        yield Row("train", name, training_precision, measured.windows, threads, speed, speed / rate, share, *rest)
 
 
 def _generation_speed(
@@ -158,17 +142,15 @@ def _generation_speed(
     condition = noise_condition(config, LONGEST_CLIP)
     conditions = None if condition is None else [condition] * clips
     engine.start(np.full((clips, model.receptive_field), model.classes // 2, np.int64), conditions)
-    rng = np.random.default_rng(0)
-    n_samples, seconds = 16, 0.0
+    rng, n_samples, seconds = np.random.default_rng(0), 16, 0.0
+
+    def generate() -> float:
+        began = time.perf_counter()
+        engine.generate(uniforms, Truncation())
+        return time.perf_counter() - began
+
     while seconds < ROW_SECONDS:
         n_samples *= 2
         uniforms = rng.random((clips, n_samples))
-        began = time.perf_counter()
-        engine.generate(uniforms, Truncation())
-        seconds = time.perf_counter() - began
-    speeds = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        engine.generate(uniforms, Truncation())
-        speeds.append(clips * n_samples / (time.perf_counter() - began))
-    return float(np.median(speeds))
+        seconds = generate()
+    return clips * n_samples / float(np.median([generate() for _ in range(REPEATS)]))

@@ -162,14 +162,12 @@ def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float
     x, y = torch.randn(ROWS, n_inputs).to(dtype), torch.randn(ROWS, n_outputs).to(dtype)
     weight = torch.randn(n_outputs, n_inputs).to(dtype)
     of_x, of_y, of_weight = torch.empty_like(x), torch.empty_like(y), torch.empty_like(weight)
-    times = []
-    for work in (
+    products: list[Callable[[], object]] = [
         lambda: torch.mm(x, weight.t(), out=of_y),
         lambda: torch.mm(y, weight, out=of_x),
         lambda: torch.mm(y.t(), x, out=of_weight),
-    ):
-        times.append(float(np.median([_calls(work) for _ in range(PRODUCT_REPEATS)])))
-    return sum(times) / ROWS
+    ]
+    return sum(float(np.median([_calls(work) for _ in range(PRODUCT_REPEATS)])) for work in products) / ROWS
 
 
 def _calls(work: Callable[[], object], n: int = 8) -> float:
@@ -201,17 +199,14 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 
 def ways_to_train(is_wavenet: bool, cores: int) -> Iterator[tuple[str, str, int, bool]]:
     """Return the rows for a kind of model: backend, precision, threads, activation checkpointing."""
+    counts = thread_counts(cores)
     if not is_wavenet:
-        for threads in thread_counts(cores):
-            yield "torch", "float32", threads, False
+        yield from (("torch", "float32", threads, False) for threads in counts)
         return
-    for threads in thread_counts(cores):
-        for precision in ("float32", "bfloat16"):
-            yield "fused", precision, threads, False
+    yield from (("fused", precision, threads, False) for threads in counts for precision in ("float32", "bfloat16"))
     yield "fused", "float32", 1, True
     yield "torch", "float32", 1, False
-    for threads in thread_counts(cores):
-        yield "textbook", "float32", threads, False
+    yield from (("textbook", "float32", threads, False) for threads in counts)
 
 
 if __name__ == "__main__":

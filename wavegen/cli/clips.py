@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,7 @@ Floats = npt.NDArray[np.float32]
 MOST_LINES = 10  # on faulty clips; the rest is counted
 
 
+@dataclass
 class ClipWriter:
     """Writes generated clips and reports progress and faults.
 
@@ -33,21 +37,15 @@ class ClipWriter:
         is_undertrained: the model is known to need more training.
     """
 
-    def __init__(
-        self,
-        paths: list[str],
-        rate_hz: int,
-        before: Floats,
-        overwrite: bool,
-        n_samples: int | None,
-        n_made: int | None,
-        verdict: Verdict,
-        is_undertrained: bool,
-    ) -> None:
-        self.paths, self.rate_hz, self.before, self.overwrite = paths, rate_hz, before, overwrite
-        self.n_samples, self.n_made = n_samples, n_made
-        self.verdict, self.is_undertrained = verdict, is_undertrained
-        self.bar: ProgressBar  # while it writes
+    paths: list[str]
+    rate_hz: int
+    before: Floats
+    overwrite: bool
+    n_samples: int | None
+    n_made: int | None
+    verdict: Verdict
+    is_undertrained: bool
+    bar: ProgressBar = field(init=False)  # while it writes
 
     def made(self, n_samples: int) -> None:
         """Show the number of samples generated so far, all clips together."""
@@ -61,20 +59,16 @@ class ClipWriter:
             for block in blocks:
                 for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # an endless stream: no verdict follows at the end
-                        self.bar.print_line(
-                            f"{_name(self.paths[clip])}: {fault} so far; {remedy([fault], self.is_undertrained)}"
-                        )
+                        advice = remedy([fault], self.is_undertrained)
+                        self.bar.print_line(f"{_name(self.paths[clip])}: {fault} so far; {advice}")
                 yield block
 
-        with self._begun():
-            try:
-                self._write(watched(), self.paths, lambda made: self.made(made * count))
-            except (KeyboardInterrupt, SystemExit):
-                if self.bar.count:
-                    seconds = self.bar.count // count / self.rate_hz
-                    print_notice(f"stopped; {seconds:.2f} s written to {', '.join(self.paths)}")
-                raise
-        self._print_written()
+        def stopped() -> str:
+            seconds = self.bar.count // count / self.rate_hz
+            return f"{seconds:.2f} s written to {', '.join(self.paths)}" if self.bar.count else ""
+
+        with self._writing(stopped):
+            self._write(watched(), self.paths, lambda made: self.made(made * count))
         self._print_verdicts([verdict.faults(i) for i in range(count)])
 
     def _print_verdicts(self, each: Sequence[list[Fault]], is_best: bool = False) -> None:
@@ -90,48 +84,42 @@ class ClipWriter:
         for path, clip in zip(self.paths, clips, strict=True):
             write_clip(clip, path, self.rate_hz, self.overwrite)
         lengths = sorted(len(clip) / self.rate_hz for clip in clips)
-        names = _name(self.paths[0]) if len(clips) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
         span = f"{lengths[0]:.2f} s" if len(clips) == 1 else f"{lengths[0]:.2f} to {lengths[-1]:.2f} s long"
         unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
         still = f"; {unended} had not faded: raise --seconds" if unended else ""
-        print_notice(f"{names}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
+        print_notice(f"{self._names()}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
         self._print_verdicts([judge(clip) for clip in clips], is_best=True)  # one-shots have no other candidates
 
     def write_best(self, candidates: Iterable[BestCandidate]) -> None:
         """Write each clip when the best of its candidates is found."""
         done = 0
-        with self._begun():
-            try:
-                for path, best in zip(self.paths, candidates, strict=True):
-                    self._write([best.waveform[None]], [path], lambda _: None)
-                    advice = f"; {remedy(best.faults, self.is_undertrained, is_best=True)}" if best.faults else ""
-                    self.bar.print_line(f"{_name(path)}: {best}{advice}")
-                    done += 1
-            except (KeyboardInterrupt, SystemExit):
-                print_notice(f"stopped; {done} of {len(self.paths)} clips are written")
-                raise
-        self._print_written()
+        with self._writing(lambda: f"{done} of {len(self.paths)} clips are written"):
+            for path, best in zip(self.paths, candidates, strict=True):
+                self._write([best.waveform[None]], [path], lambda _: None)
+                advice = f"; {remedy(best.faults, self.is_undertrained, is_best=True)}" if best.faults else ""
+                self.bar.print_line(f"{_name(path)}: {best}{advice}")
+                done += 1
 
-    def _begun(self) -> ProgressBar:
-        self.bar = ProgressBar("generating", self.n_made, unit="sample")
-        return self.bar
+    @contextmanager
+    def _writing(self, stopped: Callable[[], str]) -> Iterator[None]:
+        """Show a bar while clips are written, then what was; ``stopped`` returns what there is after a Ctrl-C."""
+        with ProgressBar("generating", self.n_made, unit="sample") as self.bar:
+            try:
+                yield
+            except (KeyboardInterrupt, SystemExit):
+                if kept := stopped():
+                    print_notice(f"stopped; {kept}")
+                raise
+        rate, speed, seconds = self.rate_hz, self.bar.rate(), (self.n_samples or 0) / self.rate_hz
+        length = f"{len(self.paths)} x {seconds:.2f} s"
+        print_notice(f"{self._names()}: {length}, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
 
     def _write(self, blocks: Iterable[Floats], paths: list[str], written: Callable[[int], None]) -> None:
-        write_clips(
-            blocks,
-            paths,
-            self.rate_hz,
-            n_samples=self.n_samples,
-            before=self.before,
-            overwrite=self.overwrite,
-            written=written,
-        )
+        how: dict[str, Any] = {"n_samples": self.n_samples, "before": self.before, "overwrite": self.overwrite}
+        write_clips(blocks, paths, self.rate_hz, written=written, **how)
 
-    def _print_written(self) -> None:
-        count, rate, speed = len(self.paths), self.rate_hz, self.bar.rate()
-        names = _name(self.paths[0]) if count == 1 else f"{self.paths[0]} to {self.paths[-1]}"
-        seconds = (self.n_samples or 0) / rate
-        print_notice(f"{names}: {count} x {seconds:.2f} s, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
+    def _names(self) -> str:
+        return _name(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
 
 
 def _name(path: str) -> str:

@@ -1,27 +1,75 @@
-"""Output of all commands: tables and JSON to standard output; errors, notices and progress to standard error."""
+"""What commands share: options; printing, results to standard output, the rest to standard error; what to type next."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-if TYPE_CHECKING:
-    from wavegen.report.tables import Table
+from wavegen.errors import UsageError
 
+if TYPE_CHECKING:
+    from wavegen.config import Config
+    from wavegen.data.corpus import Corpus
+    from wavegen.report import Table
+
+# Groups of options in --help.
+SOUND, CHOICE, CONDITIONING, OUTPUT, MACHINE = "Sound", "Choice", "Conditioning", "Output", "Machine"
+RUN, TRAINING = "Run", "Training"
+
+
+def option(group: str, text: str, *names: str, **settings: Any) -> Any:
+    """Return an option with its help text in a group; ``names`` by default as the parameter's, with two dashes."""
+    return typer.Option(*names, help=text, rich_help_panel=group, **settings)
+
+
+SOURCE_HELP = "Run folder, checkpoint file, or demo: the model that wavegen ships."
+Source = Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help=SOURCE_HELP)]
+Device = Annotated[str, option(MACHINE, "Device: auto, cpu, cuda or cuda:N.")]
+Preset = Annotated[str | None, option(TRAINING, "Preset, or YAML file.  [default: small]", "--config")]
+Overrides = Annotated[
+    list[str] | None,
+    option(TRAINING, "Override a configuration key; repeatable.", "--set", metavar="KEY=VALUE"),
+]
+Json = Annotated[bool, option(OUTPUT, "Print JSON for programs.", "--json")]
+Overwrite = Annotated[bool, option(OUTPUT, "Replace existing files.", "--overwrite")]
+
+
+def given_options(context: typer.Context) -> set[str]:
+    """Return the names of the options on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def refuse(given: set[str], what: str) -> None:
+    """Raise if an option was given that does not go with something, such as a kind of model."""
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+        raise UsageError(f"{options}: not with {what}; leave {'it' if len(given) == 1 else 'them'} out")
+
+
+def load_settings(config: str | None, overrides: list[str]) -> Config:
+    """Load the configuration of ``--config`` and ``--set``."""
+    from wavegen.config import DEFAULT_PRESET, load_config
+
+    return load_config(config or DEFAULT_PRESET, overrides)
+
+
+# --- printing -----------------------------------------------------------------------------------------------------
 
 _error_stream: TextIO | None = None  # standard error for error messages while notices are discarded
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def discard_notices() -> Iterator[None]:
     """Discard standard error, except for error messages."""
     global _error_stream
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
@@ -44,13 +92,9 @@ def print_notice(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def ignore_text(text: str) -> None:
-    """Print nothing: in a training of several processes only the main one prints."""
-
-
 def print_tables(tables: Sequence[Table], file: TextIO | None = None) -> None:
     """Print tables, to standard output by default."""
-    from wavegen.report.tables import print_tables
+    from wavegen.report import print_tables
 
     print_tables(tables, file or sys.stdout)
 
@@ -79,7 +123,7 @@ def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
             bars.append(ProgressBar(what, total, unit=unit))
         bars[0].move_to(done)
         if done >= total:
-            bars.pop().__exit__(None, None, None)
+            bars.pop().close()
 
     return progress
 
@@ -88,3 +132,37 @@ def shorten_path(path: Any) -> str:
     """Return a path that fits on a line, control characters escaped."""
     text = repr(os.fsdecode(path))[1:-1]
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+# --- commands to type next, ready to paste into a shell ----------------------------------------------------------
+
+
+def resume_command(run: Path) -> str:
+    """Return the command that resumes a run."""
+    return shlex.join(["wavegen", "train", "--run", str(run), "--resume"])
+
+
+def forecast_command(run: str | Path, series: str = "series.csv", options: Sequence[str] = ()) -> str:
+    """Return the command that forecasts series with a run's model."""
+    return shlex.join(["wavegen", "forecast", str(run), series, *options])
+
+
+def generate_command(run: Path, labels: tuple[str, ...], takes_mel: bool, corpus: Corpus[Any]) -> str:
+    """Return the command that generates audio with a run's model.
+
+    Args:
+        run: its folder.
+        labels: that its model knows; the first is taken, or that of the recording.
+        takes_mel: the model is conditioned on mel spectrograms: those of a held-out recording, the auditions' one.
+        corpus: the recordings.
+    """
+    from wavegen.data.corpus import TAIL, by_content
+
+    clip = by_content(corpus.validation or corpus.train)[0]
+    words = ["wavegen", "generate", str(run)]
+    if labels:
+        label = clip.label if takes_mel and clip.label is not None else labels[0]
+        words += [f"--label={label}"] if label.startswith("-") else ["--label", label]
+    if takes_mel:
+        words += ["--mel-from", str(corpus.folder / clip.name.removesuffix(TAIL))]
+    return shlex.join([*words, "-o", "new.wav"])

@@ -2,176 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavegen.cli.console import data_progress, print_json, print_notice, print_tables, shorten_path
-from wavegen.cli.options import OUTPUT, Device, Json, Source, given_options, refuse
+from wavegen.cli.console import (
+    OUTPUT,
+    Device,
+    Json,
+    Overwrite,
+    Source,
+    data_progress,
+    given_options,
+    option,
+    print_json,
+    print_notice,
+    print_tables,
+    refuse,
+    shorten_path,
+)
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
-    from wavegen.report.score_files import Document, Row
-    from wavegen.report.tables import Table
+    from wavegen.audio.quantize import Floats
+    from wavegen.report import Table
+    from wavegen.report.scores import Document, Row
     from wavegen.series.forecast import Forecaster
 
 
 LIKELIHOOD, SAMPLES = "Likelihood and forecasts", "Sample statistics (--samples)"  # groups of options in --help
+FILES_HELP = "Audio or series to score, or folders of either.  [default: the run's held-out data]"
+LABEL_HELP = "Label of all files, or a mix such as a=0.7,b=0.3.  [default: the name of each file's folder]"
+SUMMARY_HELP = "Print the figures of all clips together only."
+TEST_HELP = "Score the test split of synthetic series."
+SAMPLES_HELP = "Compare the sound of new clips, or of the given files, with the run's recordings."
+PLOT_HELP = "Plot spectrograms of ten clips next to recordings."
+CSV_HELP = "Write one line per clip to a CSV file; - for standard output."
 
 
 def evaluate(
     context: typer.Context,
     source: Source,
-    audio: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FILE]...",
-            help="Audio or series to score, or folders of either.  [default: the run's held-out data]",
-        ),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Label of all files, or a mix such as a=0.7,b=0.3.  [default: the name of each file's folder]",
-            rich_help_panel=LIKELIHOOD,
-        ),
-    ] = None,
-    summary: Annotated[
-        bool,
-        typer.Option("--summary", help="Print the figures of all clips together only.", rich_help_panel=LIKELIHOOD),
-    ] = False,
-    test: Annotated[
-        bool,
-        typer.Option(
-            "--test",
-            help="Score the test split of synthetic series.",
-            rich_help_panel=LIKELIHOOD,
-        ),
-    ] = False,
-    samples: Annotated[
-        bool,
-        typer.Option(
-            "--samples",
-            help="Compare the sound of new clips, or of the given files, with the run's recordings.",
-            rich_help_panel=SAMPLES,
-        ),
-    ] = False,
-    clips: Annotated[
-        int, typer.Option("--clips", help="Number of new clips.", min=1, max=500, rich_help_panel=SAMPLES)
-    ] = 16,
-    seconds: Annotated[
-        float, typer.Option("--seconds", help="Length of each new clip.", rich_help_panel=SAMPLES)
-    ] = 10.0,
-    one_shot: Annotated[
-        bool,
-        typer.Option("--one-shot", help="End each new clip where its sound has faded.", rich_help_panel=SAMPLES),
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of the new clips.", rich_help_panel=SAMPLES)] = 0,
-    plot: Annotated[
-        str | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE.png",
-            help="Plot spectrograms of ten clips next to recordings.",
-            rich_help_panel=SAMPLES,
-        ),
-    ] = None,
+    audio: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help=FILES_HELP)] = None,
+    label: Annotated[str | None, option(LIKELIHOOD, LABEL_HELP, metavar="NAME")] = None,
+    summary: Annotated[bool, option(LIKELIHOOD, SUMMARY_HELP, "--summary")] = False,
+    test: Annotated[bool, option(LIKELIHOOD, TEST_HELP, "--test")] = False,
+    samples: Annotated[bool, option(SAMPLES, SAMPLES_HELP, "--samples")] = False,
+    clips: Annotated[int, option(SAMPLES, "Number of new clips.", min=1, max=500)] = 16,
+    seconds: Annotated[float, option(SAMPLES, "Length of each new clip.")] = 10.0,
+    one_shot: Annotated[bool, option(SAMPLES, "End each new clip where its sound has faded.", "--one-shot")] = False,
+    seed: Annotated[int, option(SAMPLES, "Random seed of the new clips.")] = 0,
+    plot: Annotated[str | None, option(SAMPLES, PLOT_HELP, metavar="FILE.png")] = None,
     device: Device = "auto",
     as_json: Json = False,
-    csv: Annotated[
-        str | None,
-        typer.Option(
-            "--csv",
-            metavar="FILE.csv",
-            help="Write one line per clip to a CSV file; - for standard output.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file of --csv or --plot.", rich_help_panel=OUTPUT)
-    ] = False,
+    csv: Annotated[str | None, option(OUTPUT, CSV_HELP, metavar="FILE.csv")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score a model on held-out audio or series, and compare it with trivial baselines.
 
     wavegen evaluate runs/my_recordings ; wavegen evaluate runs/my_recordings other.wav folder/ --csv scores.csv ;
     wavegen evaluate runs/my_recordings --samples --plot spectrograms.png
     """
-    from wavegen.api import load
+    from wavegen import api
+    from wavegen.evaluation.clips import load_unprepared
     from wavegen.output_file import check_writable
 
     if csv == "-" and as_json:
         raise UsageError("--csv - and --json: both go to standard output; give one of them, or a file")
     if csv is not None and csv != "-":
         check_writable(Path(csv), overwrite, ending=".csv")
-    trained, paths = load(source, device), [Path(path) for path in audio or []]
-    given = given_options(context)
+    trained, paths = api.load(source, device), [Path(path) for path in audio or []]
+    given, of_new_clips = given_options(context), {"clips", "seconds", "seed", "one_shot"}
     if samples:
         trained.check_sound("--samples")
-        refuse(given & {"label", "summary", "test", "csv"}, set(), "--samples")
+        refuse(given & {"label", "summary", "test", "csv"}, "--samples")
         if plot is not None:
             check_writable(Path(plot), overwrite, ending=".png")
         if paths:
-            refuse(given & {"clips", "seconds", "seed", "one_shot"}, set(), "clips that are there already")
-        target = None if plot is None else Path(plot)
-        _evaluate_samples(trained, paths, clips, seconds, seed, one_shot, as_json, target)
+            refuse(given & of_new_clips, "clips that are there already")
+            load = partial(load_unprepared, paths, trained.sample_rate_hz, print_notice)
+        else:
+            load = partial(_new_clips, trained, clips, seconds, seed, one_shot)
+        _evaluate_samples(trained, load, as_json, plot)
         return
-    refuse(given & {"clips", "seconds", "seed", "one_shot", "plot"}, set(), "bits/sample, only with --samples")
+    refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
     if trained.forecaster is not None:
-        allowed = {"source", "audio", "summary", "test", "device", "as_json", "csv", "overwrite"}
-        refuse(given, allowed, "a model of series")
+        refuse(given & {"label"}, "a model of series")
         document, tables, rows = _series_scores(trained.forecaster, paths, test, summary)
     else:
-        refuse(given & {"test"}, set(), "a model of sound")
+        refuse(given & {"test"}, "a model of sound")
         document, tables, rows = _sound_scores(trained, paths, label, summary)
     _write_scores(document, tables, rows, as_json, csv)
 
 
-def _evaluate_samples(
-    trained: TrainedModel,
-    paths: Sequence[Path],
-    clips: int,
-    seconds: float,
-    seed: int,
-    one_shot: bool,
-    as_json: bool,
-    plot: Path | None,
-) -> None:
-    """Compare new clips, or those of files, with the training recordings; print and plot the statistics."""
-    import numpy as np
-
-    from wavegen.cli.progress import ProgressBar
-    from wavegen.evaluation.clips import load_unprepared
+def _evaluate_samples(trained: TrainedModel, load: Callable[[], list[Floats]], as_json: bool, plot: str | None) -> None:
+    """Compare clips with the training's recordings; print the figures, and draw them."""
     from wavegen.report.plots.audio import draw_beside
     from wavegen.report.scores import SampleComparison
-    from wavegen.sampling.generator import samples_in
 
-    progress = data_progress()
-    recordings = trained.clips.recording_statistics(progress)
-    if not paths and (warning := trained.undertrained_warning()):
-        print_notice(warning)
-    if paths:
-        waveforms = load_unprepared(paths, trained.sample_rate_hz, print_notice)
-    elif one_shot:
-        waveforms = trained.generate_one_shots(seconds, count=clips, seed=seed, notice=print_notice)
-    else:
-        with ProgressBar("generating", clips * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
-            blocks = []
-            for block in trained.stream(seconds, count=clips, seed=seed, notice=print_notice):
-                blocks.append(block)
-                bar.move_to(bar.count + block.size)
-        waveforms = list(np.concatenate(blocks, axis=1))
+    recordings = trained.clips.recording_statistics(data_progress())
+    waveforms = load()
     compared = SampleComparison(recordings.figures(waveforms), recordings.references())
     if as_json:
         print_json(compared.document())
     else:
         print_tables([compared.table()])
     if plot is not None:
-        draw_beside(plot, waveforms, recordings.others, trained.sample_rate_hz)
-        print_notice(f"written: {shorten_path(str(plot))}")
+        draw_beside(Path(plot), waveforms, recordings.others, trained.sample_rate_hz)
+        print_notice(f"written: {shorten_path(plot)}")
+
+
+def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one_shot: bool) -> list[Floats]:
+    import numpy as np
+
+    from wavegen.cli.progress import ProgressBar
+    from wavegen.sampling.generator import samples_in
+
+    if warning := trained.undertrained_warning():
+        print_notice(warning)
+    if one_shot:
+        return trained.generate_one_shots(seconds, count=count, seed=seed, notice=print_notice)
+    blocks = []
+    with ProgressBar("generating", count * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
+        for block in trained.stream(seconds, count=count, seed=seed, notice=print_notice):
+            blocks.append(block)
+            bar.advance(block.size)
+    return list(np.concatenate(blocks, axis=1))
 
 
 def _sound_scores(
@@ -179,9 +139,8 @@ def _sound_scores(
 ) -> tuple[Document, list[Table], list[Row]]:
     """Score clips; return the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
-    from wavegen.evaluation.evaluation import score_clips
-    from wavegen.report.score_files import sound_document, sound_rows
-    from wavegen.report.scores import clip_table, cost_tables, label_tables, summary_table
+    from wavegen.evaluation.scores import score_clips
+    from wavegen.report.scores import clip_table, cost_tables, label_tables, sound_document, sound_rows, summary_table
 
     if label is not None and not paths:
         raise UsageError("--label: expected AUDIO files to score; held-out clips have their own labels")
@@ -193,7 +152,7 @@ def _sound_scores(
     clips = loader.load(paths, print_notice, weights, progress) if paths else loader.held_out(progress, print_notice)
     baselines = loader.fit_baselines(print_notice, progress)
     with ProgressBar("scoring", sum(len(clip.classes) for clip in clips), unit="sample") as bar:
-        scores = score_clips(trained.network, clips, trained.quantizer, baselines, lambda n: bar.move_to(bar.count + n))
+        scores = score_clips(trained.network, clips, trained.quantizer, baselines, bar.advance)
     rate, costs = trained.sample_rate_hz, trained.precision_costs
     parts = [] if summary else [*([clip_table(scores, rate)] if len(scores) > 1 else []), *label_tables(scores, rate)]
     return (
@@ -208,15 +167,14 @@ def _series_scores(
 ) -> tuple[Document, list[Table], list[Row]]:
     """Score series; return the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
-    from wavegen.evaluation.loss_unit import loss_unit_of
-    from wavegen.report.score_files import series_document, series_rows
-    from wavegen.report.scores import series_tables
+    from wavegen.evaluation import loss_unit_of
+    from wavegen.report.scores import series_document, series_rows, series_tables
     from wavegen.series.scores import score_series
 
     series = forecaster.series_to_score(paths, test, print_notice)
     linear = forecaster.fit_linear_forecast(print_notice)
     with ProgressBar("scoring", None, unit="position") as bar:
-        errors = forecaster.score_series(series, lambda n: bar.move_to(bar.count + n))
+        errors = forecaster.score_series(series, bar.advance)
     scores = score_series(series, errors, linear, forecaster.config.output.horizon, forecaster.config.output.error)
     loss_unit = loss_unit_of(forecaster.config)
     return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
@@ -227,7 +185,7 @@ def _write_scores(
 ) -> None:
     """Write the CSV file, then print."""
     from wavegen.output_file import write_output
-    from wavegen.report.score_files import csv_text
+    from wavegen.report.scores import csv_text
 
     if csv is not None and csv != "-":
         write_output(Path(csv), csv_text(rows).encode())

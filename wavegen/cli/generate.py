@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from wavegen.cli.console import print_notice
-from wavegen.cli.hints import forecast_command
-from wavegen.cli.options import CHOICE, CONDITIONING, MACHINE, SOUND, Device, Source, given_options
+from wavegen.cli.console import (
+    CHOICE,
+    CONDITIONING,
+    MACHINE,
+    OUTPUT,
+    SOUND,
+    Device,
+    Overwrite,
+    Source,
+    forecast_command,
+    given_options,
+    option,
+    print_notice,
+)
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,117 +33,46 @@ DEFAULT_SECONDS = "5"
 SEEDS = 1_000_000  # of random seeds: few digits, easy to type again
 
 
+OUTPUT_HELP = (
+    "File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or the next free name]"
+)
+SECONDS_HELP = "Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the mel frames]"
+COUNT_HELP = "Number of clips, generated side by side into numbered files."
+ONE_SHOT_HELP = "End each clip where its sound has faded, for single hits and notes."
+TEMPERATURE_HELP = "Sampling temperature: above 1 wilder, below 1 tamer, 0 always the likeliest class."
+BEST_OF_HELP = "Candidates per clip; faulty ones are dropped, the most typical one is written."
+SEED_HELP = "Random seed; the same seed gives the same audio.  [default: a new one, printed]"
+LABEL_HELP = "Label to generate, or a mix such as a=0.7,b=0.3; repeat the option for further clips."
+MEL_FROM_HELP = "Recording whose mel spectrogram is turned back into sound."
+MEL_HELP = "NumPy file of mel frames, (F, n_mels), to turn into sound."
+PRECISION_HELP = "Precision of the weights: auto, float32, bfloat16 or int8."
+THREADS_HELP = "CPU threads; clips are distributed over them.  [default: all cores]"
+
+
 def generate(
     context: typer.Context,
     source: Source,
     output: Annotated[
-        str,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or the next "
-            "free name]",
-            show_default=False,
-            rich_help_panel=SOUND,
-        ),
+        str, option(OUTPUT, OUTPUT_HELP, "-o", "--output", metavar="FILE", show_default=False)
     ] = DEFAULT_OUTPUT,
-    seconds: Annotated[
-        str | None,
-        typer.Option(
-            help="Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the mel frames]",
-            rich_help_panel=SOUND,
-        ),
-    ] = None,
-    count: Annotated[
-        int, typer.Option(help="Number of clips, generated side by side into numbered files.", rich_help_panel=SOUND)
-    ] = 1,
-    one_shot: Annotated[
-        bool,
-        typer.Option(
-            "--one-shot",
-            help="End each clip where its sound has faded, for single hits and notes.",
-            rich_help_panel=SOUND,
-        ),
-    ] = False,
-    prime: Annotated[
-        str | None,
-        typer.Option(metavar="AUDIO", help="Recording to continue.", rich_help_panel=SOUND),
-    ] = None,
-    with_prime: Annotated[
-        bool,
-        typer.Option("--with-prime", help="Write the recording before its continuation.", rich_help_panel=SOUND),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=SOUND)
-    ] = False,
+    overwrite: Overwrite = False,
+    seconds: Annotated[str | None, option(SOUND, SECONDS_HELP)] = None,
+    count: Annotated[int, option(SOUND, COUNT_HELP)] = 1,
+    one_shot: Annotated[bool, option(SOUND, ONE_SHOT_HELP, "--one-shot")] = False,
+    prime: Annotated[str | None, option(SOUND, "Recording to continue.", metavar="AUDIO")] = None,
+    with_prime: Annotated[bool, option(SOUND, "Write the recording before its continuation.", "--with-prime")] = False,
     steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # moved to wavegen forecast
-    temperature: Annotated[
-        float,
-        typer.Option(
-            help="Sampling temperature: above 1 wilder, below 1 tamer, 0 always the likeliest class.",
-            rich_help_panel=CHOICE,
-        ),
-    ] = 1.0,
-    top_k: Annotated[
-        int | None,
-        typer.Option(help="Sample from the k likeliest classes, softmax outputs only.", rich_help_panel=CHOICE),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(help="Nucleus sampling threshold, softmax outputs only.", rich_help_panel=CHOICE),
-    ] = None,
-    best_of: Annotated[
-        int,
-        typer.Option(
-            help="Candidates per clip; faulty ones are dropped, the most typical one is written.",
-            rich_help_panel=CHOICE,
-        ),
-    ] = 1,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Random seed; the same seed gives the same audio.  [default: a new one, printed]",
-            rich_help_panel=CHOICE,
-        ),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Label to generate, or a mix such as a=0.7,b=0.3; repeat the option for further clips.",
-            rich_help_panel=CONDITIONING,
-        ),
-    ] = None,
-    mel_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AUDIO",
-            help="Recording whose mel spectrogram is turned back into sound.",
-            rich_help_panel=CONDITIONING,
-        ),
-    ] = None,
-    mel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.npy",
-            help="NumPy file of mel frames, (F, n_mels), to turn into sound.",
-            rich_help_panel=CONDITIONING,
-        ),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="Sampling engine: auto, numba, torch or reference.", rich_help_panel=MACHINE)
-    ] = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(help="Precision of the weights: auto, float32, bfloat16 or int8.", rich_help_panel=MACHINE),
-    ] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="CPU threads; clips are distributed over them.  [default: all cores]", rich_help_panel=MACHINE
-        ),
-    ] = None,
+    temperature: Annotated[float, option(CHOICE, TEMPERATURE_HELP)] = 1.0,
+    top_k: Annotated[int | None, option(CHOICE, "Sample from the k likeliest classes, softmax outputs only.")] = None,
+    top_p: Annotated[float | None, option(CHOICE, "Nucleus sampling threshold, softmax outputs only.")] = None,
+    best_of: Annotated[int, option(CHOICE, BEST_OF_HELP)] = 1,
+    seed: Annotated[int | None, option(CHOICE, SEED_HELP)] = None,
+    label: Annotated[list[str] | None, option(CONDITIONING, LABEL_HELP, metavar="NAME")] = None,
+    mel_from: Annotated[str | None, option(CONDITIONING, MEL_FROM_HELP, metavar="AUDIO")] = None,
+    mel: Annotated[str | None, option(CONDITIONING, MEL_HELP, metavar="FILE.npy")] = None,
+    engine: Annotated[str, option(MACHINE, "Sampling engine: auto, numba, torch or reference.")] = "auto",
+    precision: Annotated[str, option(MACHINE, PRECISION_HELP)] = "auto",
+    threads: Annotated[int | None, option(MACHINE, THREADS_HELP)] = None,
     device: Device = "auto",
 ) -> None:
     """Generate new audio from a trained model.
@@ -171,20 +111,9 @@ def generate(
     frames = _mel_frames(model, mel, mel_from)
     if frames is not None and (seconds is None or length is None):
         length = frames.n_samples / model.sample_rate_hz
-    options: dict[str, Any] = {
-        "count": count,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-        "prime": past,
-        "labels": label or (),
-        "mel": frames,
-        "engine": engine,
-        "precision": precision,
-        "threads": threads,
-        "notice": print_notice,
-    }
+    options: dict[str, Any] = {"count": count, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    options |= {"prime": past, "labels": label or (), "mel": frames}
+    options |= {"engine": engine, "precision": precision, "threads": threads, "notice": print_notice}
     n_samples = None if length is None else samples_in(length, model.sample_rate_hz)
     writer = ClipWriter(
         paths,

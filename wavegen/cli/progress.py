@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from wavegen.audio.levels import RecordingProfile
-from wavegen.evaluation.loss_unit import LossUnit, loss_unit_in
+from wavegen.evaluation import LossUnit, loss_unit_in
 from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
 from wavegen.runs.history import Validation
@@ -46,25 +45,23 @@ class ProgressBar:
         self.file = file or sys.stderr
         self.is_terminal = self.file.isatty()
         self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
-        self._bar = tqdm(
-            desc=what,
-            total=total,
-            initial=initial,
-            unit=unit,
-            unit_scale=True,
-            dynamic_ncols=True,
-            file=self.file,
-            disable=not self.is_terminal,
-            leave=False,
-        )
+        look: dict[str, Any] = {"unit_scale": True, "dynamic_ncols": True, "leave": False}
+        look |= {"file": self.file, "disable": not self.is_terminal}
+        self._bar = tqdm(desc=what, total=total, initial=initial, unit=unit, **look)
 
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar."""
         self._bar.close()
+
+    def advance(self, count: int) -> None:
+        """Count further."""
+        self.move_to(self.count + count)
 
     def move_to(self, count: int, note: str = "") -> None:
         """Show a new count, and a note after it."""
@@ -95,8 +92,7 @@ class ProgressBar:
     def _count_text(self) -> str:
         if self.total is None:
             return f"{self.count:,} {self.unit}"
-        done = self.count - self._initial
-        left = (time.monotonic() - self._began) / max(1, done) * (self.total - self.count)
+        left = (self.total - self.count) / max(1e-9, self.rate()) if self.count > self._initial else math.inf
         return f"{self.count:,} of {self.total:,} {self.unit}, {format_duration(left)} left"
 
 
@@ -116,43 +112,42 @@ class TrainingDisplay(Observer):
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
         self._train: float | None = None
         self._held_out = ""
-        self._best = progress.best_loss
+        self._best = math.inf if progress.best_loss is None else progress.best_loss
         self._has_warned = False  # of too little held-out audio
 
     def close(self) -> None:
         """Remove the bar."""
-        self.bar.__exit__(None, None, None)
+        self.bar.close()
 
     def on_step(self, entry: dict[str, Any]) -> None:
         """Move the bar."""
-        loss_unit = loss_unit_in(entry)
-        figure = entry["train_loss"]
-        if figure is None:
+        loss_unit, loss = loss_unit_in(entry), entry["train_loss"]
+        if loss is None:
             self.bar.print_line(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
-            self._train = figure if self._train is None else 0.98 * self._train + 0.02 * figure
-        train = "" if self._train is None else f"train {loss_unit.format(self._train)}"
-        rate = f"{entry['targets_per_second'] / 1000:.0f}k targets/s"
-        seen = f"{entry['hours_of_audio']:.2f} h of audio" if loss_unit.is_bits else f"{entry['points_seen']:,} points"
-        skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
-        self.bar.move_to(
-            entry["step"], " | ".join(filter(None, (train, self._held_out, self._classes, rate, seen, skipped)))
-        )
+            self._train = loss if self._train is None else 0.98 * self._train + 0.02 * loss
+        parts = [
+            "" if self._train is None else f"train {loss_unit.format(self._train)}",
+            self._held_out,
+            self._classes,
+            f"{entry['targets_per_second'] / 1000:.0f}k targets/s",
+            f"{entry['hours_of_audio']:.2f} h of audio" if loss_unit.is_bits else f"{entry['points_seen']:,} points",
+            f"{entry['skipped']} skipped" if entry["skipped"] else "",
+        ]
+        self.bar.move_to(entry["step"], " | ".join(filter(None, parts)))
 
     def on_validation(self, entry: dict[str, Any]) -> None:
         """Print the held-out loss and the trivial baselines."""
         self.bar.describe("training")
-        loss_unit = loss_unit_in(entry)
-        figure = entry["validation_loss"]
-        self._held_out = f"held-out {loss_unit.format(figure)}"
-        best = math.isfinite(figure) and (self._best is None or figure < self._best)
-        self._best = figure if best else self._best
+        loss_unit, loss = loss_unit_in(entry), entry["validation_loss"]
+        shown = loss_unit.format(loss)
+        self._held_out = f"held-out {shown}"
+        best = " (best so far)" if loss < self._best else ""
+        self._best = loss if best else self._best
         train = "" if self._train is None else f", train {loss_unit.format(self._train)}"
+        scored, baselines = held_out_text(Validation.from_entry(entry)), baselines_text(loss_unit, entry["baselines"])
         self.bar.print_line(
-            f"step {entry['step']:,}: {loss_unit.format(figure)} {self._unit}"
-            f"{held_out_text(Validation.from_entry(entry))}"
-            f"{' (best so far)' if best else ''}{train}; baselines: "
-            f"{baselines_text(loss_unit, entry['baselines'])}"
+            f"step {entry['step']:,}: {shown} {self._unit}{scored}{best}{train}; baselines: {baselines}"
         )
         if (warning := too_little_text(entry.get("held_out_seconds"))) and not self._has_warned:
             self._has_warned = True
@@ -161,17 +156,13 @@ class TrainingDisplay(Observer):
     def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Print the audition's path and its faults."""
         self.bar.describe("training")
-        self.audition_faults = self._judge(waveform, sample_rate_hz)
-        verdict = f": {in_words(self.audition_faults)}" if self.audition_faults else ""
-        self.bar.print_line(
-            f"step {step:,}: audition {path}, {format_duration(len(waveform) / sample_rate_hz)}{verdict}"
-        )
-
-    def _judge(self, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> list[Fault]:
-        stored = self._progress.recordings
-        verdict = Verdict(sample_rate_hz, 1, None if stored is None else RecordingProfile.from_dict(stored))
+        recordings = self._progress.recordings
+        verdict = Verdict(sample_rate_hz, 1, None if recordings is None else RecordingProfile.from_dict(recordings))
         verdict.update(waveform[None])
-        return verdict.faults()
+        self.audition_faults = verdict.faults()
+        found = f": {in_words(self.audition_faults)}" if self.audition_faults else ""
+        length = format_duration(len(waveform) / sample_rate_hz)
+        self.bar.print_line(f"step {step:,}: audition {path}, {length}{found}")
 
     def on_wait(self, what: str, done: int, total: int) -> None:
         """Show the progress of a validation or an audition."""

@@ -188,27 +188,25 @@ class _Tally:
     """Counts n-grams piece by piece, in memory that grows with the different ones only."""
 
     def __init__(self) -> None:
-        self._grams: list[Ints] = [np.empty(0, dtype=np.int64)]
-        self._counts: list[Ints] = [np.empty(0, dtype=np.int64)]
+        self._parts = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))]  # n-grams and their counts
         self._n_pending = 0
 
     def add(self, grams: Ints) -> None:
         distinct, counts = np.unique(grams, return_counts=True)
-        self._grams.append(distinct)
-        self._counts.append(counts)
+        self._parts.append((distinct, counts))
         self._n_pending += distinct.size
-        # Merging once the new n-grams outnumber the merged ones keeps the total work at O(n log n).
-        if self._n_pending > max(self._grams[0].size, PIECE):
+        # Merging once the new part outweighs the old keeps the total work at O(n log n).
+        if self._n_pending > max(self._parts[0][0].size, PIECE):
             self._merge()
 
     def _merge(self) -> None:
-        grams, places = np.unique(np.concatenate(self._grams), return_inverse=True)
-        self._grams, self._counts = [grams], [_sums(places, np.concatenate(self._counts))]
-        self._n_pending = 0
+        grams, counts = (np.concatenate(each) for each in zip(*self._parts, strict=True))
+        grams, places = np.unique(grams, return_inverse=True)
+        self._parts, self._n_pending = [(grams, _sums(places, counts))], 0
 
     def continuations(self, classes: int) -> Continuations:
         self._merge()
-        grams, counts = self._grams[0], self._counts[0]
+        grams, counts = self._parts[0]
         contexts, places, kinds = np.unique(grams // classes, return_inverse=True, return_counts=True)
         return Continuations(grams, counts, contexts, _sums(places, counts), kinds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +18,8 @@ from wavegen.data.corpus import Progress, TrainingClips, file_hash
 from wavegen.data.recordings import first_samples, folder_label
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
-from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.sample_statistics import PIECE_SECONDS, SILENT_AMPLITUDE, RecordingStatistics, spread
+from wavegen.evaluation.scores import ScoredClip
 from wavegen.text import list_first, pluralize, printable
 
 Notice = Callable[[str], None]
@@ -62,24 +62,14 @@ class ClipLoader:
             UsageError: there is nothing at a path, or a clip has no label that the model knows.
             DataError: nothing can be used.
         """
-        clips: list[ScoredClip] = []
-        for path in paths:
-            for file in _audio_files(path, notice):
-                try:
-                    classes = self.quantizer.encode(load_waveform(file, self.preparation).waveform)
-                except AudioError as error:
-                    notice(f"skipped: {error}")
-                    continue
-                own = _folder_label(file, path) if label is None else label
-                condition = self._condition(str(file), classes, own)
-                clips.append(ScoredClip(str(file), classes, condition, self._label_text(own)))
-        if not clips:
-            where = ", ".join(map(printable, paths))
-            raise DataError(f"{where}: expected audio to score, found none that can be used")
+        clips = []
+        for path, file, waveform in _waveforms(paths, self.preparation, notice):
+            classes, own = self.quantizer.encode(waveform), _folder_label(file, path) if label is None else label
+            condition = self._condition(str(file), classes, own)
+            clips.append(ScoredClip(str(file), classes, condition, self._label_text(own)))
         if index := self.training.index(progress):
-            clips = [
-                clip._replace(trained_on=index.contains(file_hash(Path(clip.name)), clip.classes)) for clip in clips
-            ]
+            trained_on = [index.contains(file_hash(Path(clip.name)), clip.classes) for clip in clips]
+            clips = [clip._replace(trained_on=known) for clip, known in zip(clips, trained_on, strict=True)]
         warn_of_trained_on(clips, "clips", "audio", notice)
         return clips
 
@@ -174,15 +164,22 @@ def load_unprepared(paths: Sequence[Path], sample_rate_hz: int, notice: Notice) 
         UsageError: there is nothing at a path.
         DataError: nothing can be used.
     """
-    clips: list[Floats] = []
-    for file in (file for path in paths for file in _audio_files(path, notice)):
+    return [waveform for _, _, waveform in _waveforms(paths, Preparation(sample_rate_hz), notice)]
+
+
+def _waveforms(paths: Sequence[Path], preparation: Preparation, notice: Notice) -> Iterator[tuple[Path, Path, Floats]]:
+    """Yield the path that was given, the file and its waveform, for all that can be used; at least one."""
+    n_used = 0
+    for given, file in ((path, file) for path in paths for file in _audio_files(path, notice)):
         try:
-            clips.append(load_waveform(file, Preparation(sample_rate_hz)).waveform)
+            waveform = load_waveform(file, preparation).waveform
         except AudioError as error:
             notice(f"skipped: {error}")
-    if not clips:
-        raise DataError(f"{', '.join(map(printable, paths))}: expected audio, found none that can be used")
-    return clips
+            continue
+        n_used += 1
+        yield given, file, waveform
+    if not n_used:
+        raise DataError(f"{', '.join(map(printable, paths))}: expected audio to score, found none that can be used")
 
 
 class _Scored(Protocol):

@@ -58,11 +58,8 @@ class Moments:
     @classmethod
     def sum(cls, parts: Sequence[Moments]) -> Moments:
         """Add up moments."""
-        return cls(
-            sum(part.n for part in parts),
-            np.sum([part.total for part in parts], axis=0),
-            np.sum([part.products for part in parts], axis=0),
-        )
+        n, totals, products = zip(*((part.n, part.total, part.products) for part in parts), strict=True)
+        return cls(sum(n), np.sum(totals, axis=0), np.sum(products, axis=0))
 
     @property
     def mean(self) -> Doubles:
@@ -230,6 +227,8 @@ class RecordingStatistics:
         Args:
             clips: (T,) waveforms at the recordings' rate, one or more.
         """
+        from scipy.stats import wasserstein_distance
+
         pieces = in_pieces(clips, self.rate_hz)
         moments = [self._moments_of(band_powers(piece, self.rate_hz)) for piece in pieces]
         each = [_frames_of(clip, self.rate_hz) for clip in clips]
@@ -239,7 +238,7 @@ class RecordingStatistics:
             score=self.score(moments),
             interval=self._interval(moments),
             loud_db=float(np.quantile(together.level_db, LOUD_QUANTILE)),
-            level_distance_db=_wasserstein(_relative_levels(together.level_db), self._levels),
+            level_distance_db=float(wasserstein_distance(_relative_levels(together.level_db), self._levels)),
             silent_share=float(np.mean(together.level_db < SILENT_DB)),
             half_silent=sum(bool(np.mean(each < SILENT_DB) >= 0.5) for each in levels),
             first_sound_seconds=float(np.quantile(first, 0.95, method="inverted_cdf")),
@@ -299,10 +298,3 @@ def _first_above(levels: Doubles, threshold_db: float) -> float:
 def _relative_levels(levels: Doubles) -> Doubles:
     """Return levels relative to their own loud level, sorted."""
     return np.sort(np.clip(levels - np.quantile(levels, LOUD_QUANTILE), FLOOR_DB, None))
-
-
-def _wasserstein(one: Doubles, other: Doubles) -> float:
-    """Wasserstein distance of two samples on the line."""
-    from scipy.stats import wasserstein_distance
-
-    return float(wasserstein_distance(one, other))

@@ -34,7 +34,7 @@ def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, dec
     if len(paths) == 1:
         return inspect_path(paths[0], progress, decode=decode)
 
-    from wavegen.inspect.comparison import compare_runs
+    from wavegen.inspect.runs import compare_runs
 
     for path in paths:
         if not is_run(Path(path)):
@@ -62,37 +62,30 @@ def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = 
         AudioError: a file is not audio that libsndfile reads, or damaged.
         DataError: a folder cannot be listed.
     """
-    from wavegen.inspect.series import holds_series, inspect_series
-
     place = Path(path)
     try:
-        mode = place.stat().st_mode
+        is_folder = stat.S_ISDIR(place.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return _inspect_name(path)
     except OSError as error:
         raise UsageError(f"{printable(path)}: cannot be read ({error.strerror})") from None
-    if stat.S_ISDIR(mode):
-        if is_run(place):
-            from wavegen.inspect.run import inspect_run
+    if is_folder and is_run(place):
+        from wavegen.inspect.runs import inspect_run
 
-            return inspect_run(place)
-        if holds_series(place):
-            if decode:
-                raise UsageError(f"--listen: expected a folder of recordings, found one of series: {printable(path)}")
-            return inspect_series(place, progress)
-        from wavegen.inspect.folder import inspect_folder
+        return inspect_run(place)
+    ending = "" if is_folder else place.suffix.lower()
+    if ending in (".safetensors", ".yaml", ".yml"):
+        from wavegen.inspect.models import inspect_checkpoint, inspect_config
 
-        return inspect_folder(place, progress, decode=decode)
-    if place.suffix.lower() == ".safetensors":
-        from wavegen.inspect.checkpoint import inspect_checkpoint
+        return inspect_checkpoint(place) if ending == ".safetensors" else inspect_config(path)
+    from wavegen.inspect.recordings import holds_series, inspect_folder, inspect_series
 
-        return inspect_checkpoint(place)
-    if place.suffix.lower() in (".yaml", ".yml"):
-        from wavegen.inspect.config import inspect_config
-
-        return inspect_config(path)
     if holds_series(place):
+        if decode:
+            raise UsageError(f"--listen: expected a folder of recordings, found one of series: {printable(path)}")
         return inspect_series(place, progress)
+    if is_folder:
+        return inspect_folder(place, progress, decode=decode)
     from wavegen.inspect.audio import inspect_audio
 
     return inspect_audio(place, progress)
@@ -100,14 +93,12 @@ def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = 
 
 def _inspect_name(name: str) -> Facts:
     """Inspect the shipped model or a preset, where no file has that name."""
+    from wavegen.inspect.models import inspect_checkpoint, inspect_config
+
     presets = preset_names()
     if name == SHIPPED_NAME:
-        from wavegen.inspect.checkpoint import inspect_checkpoint
-
         return inspect_checkpoint(SHIPPED_MODEL)
     if name in presets:
-        from wavegen.inspect.config import inspect_config
-
         return inspect_config(name)
     near = difflib.get_close_matches(name, presets, n=1)
     meant = f"; did you mean '{near[0]}'?" if near else ""

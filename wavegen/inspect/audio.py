@@ -80,11 +80,7 @@ def inspect_audio(path: Path, progress: Progress | None = None) -> AudioFacts:
     return AudioFacts(
         path=str(path),
         file_bytes=path.stat().st_size,
-        container=info.container,
-        encoding=info.encoding,
-        bits=info.bits,
-        rate_hz=info.rate_hz,
-        channels=info.channels,
+        **{name: getattr(info, name) for name in ("container", "encoding", "bits", "rate_hz", "channels")},
         samples_per_channel=level.n_frames,
         seconds=seconds,
         missing_seconds=max(0.0, (info.seconds or 0.0) - seconds),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -17,15 +15,12 @@ import numpy.typing as npt
 
 from wavegen.audio.read import AudioInfo, Floats, read_blocks
 from wavegen.audio.waveform import MISSING_SECONDS
-from wavegen.errors import AudioError, UsageError
-from wavegen.inspect.facts import Progress
 from wavegen.text import printable
 
 PIECE_SECONDS = 0.01  # silence is found in pieces of this length
 SILENCE_DB = 60.0  # below the loudest piece: librosa's default, and so that of `audio.trim_db`
 CLIPPED_SHARE = 1e-4  # a normalized file reaches full scale once or twice without being clipped
 DC_OFFSET = 0.01  # of full scale
-MAX_WORKERS = 8
 
 # The largest amplitude of telephone companding is below 1 (ITU-T G.711, tables 1a and 2a).
 LARGEST = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
@@ -155,33 +150,14 @@ class ClipLevels:
         return found
 
 
-def measure_clips(folder: Path, names: Sequence[str], progress: Progress | None) -> dict[str, ClipLevels | str]:
-    """Decode files, as many at once as there are processors, block by block.
-
-    Returns:
-        For each name its levels, or why it cannot be used.
-    """
-    measured: dict[str, ClipLevels | str] = {}
-    pool = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1), "levels")
-    try:
-        for name, clip in zip(names, pool.map(lambda name: _measure_clip(folder / name), names), strict=True):
-            measured[name] = clip
-            if progress:
-                progress(len(measured), len(names))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return measured
-
-
-def _measure_clip(path: Path) -> ClipLevels | str:
+def measure_clip(path: Path) -> ClipLevels | str:
+    """Decode a file, block by block; return its levels, or why it cannot be used."""
     try:
         info, blocks = read_blocks(path)
         meter, digest = LevelMeter(info), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
         for block in blocks:
             meter.update(block)
             digest.update(np.ascontiguousarray(block).data)
-    except (AudioError, UsageError) as error:
-        return str(error).removeprefix(f"{printable(path)}: ")
     except MemoryError:
         return "needs more memory than there is; cut it into shorter files"
     seconds = meter.n_frames / info.rate_hz
@@ -236,6 +212,7 @@ class FolderLevels:
         """Sum up the levels of the files that can be used, by their names."""
         levels = [clip.levels for clip in clips.values()]
         seconds = sum(clip.seconds for clip in clips.values())
+        silent_seconds = sum(clip.seconds * clip.levels.silent_share for clip in clips.values())
         groups = _duplicates(clips)
         originals = {name: group[0] for group in groups for name in group[1:]}
         warnings = {name: clip.warnings(originals.get(name)) for name, clip in sorted(clips.items())}
@@ -247,9 +224,7 @@ class FolderLevels:
             dc_offset_files=sum(abs(each.dc_offset) >= DC_OFFSET for each in levels),
             silent_files=sum(each.peak_dbfs is None for each in levels),
             silence_threshold_db=SILENCE_DB,
-            silent_share=sum(clip.seconds * clip.levels.silent_share for clip in clips.values()) / seconds
-            if seconds
-            else None,
+            silent_share=silent_seconds / seconds if seconds else None,
             damaged_files=sum(clip.missing_seconds > MISSING_SECONDS for clip in clips.values()),
             duplicates=groups,
             warnings={name: found for name, found in warnings.items() if found},

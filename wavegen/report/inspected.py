@@ -1,27 +1,38 @@
-"""Show what ``inspect`` found, as tables or as a plot."""
+"""Show what ``inspect`` found, as tables or as a plot; the tables of recordings and series."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wavegen.audio.waveform import MISSING_SECONDS
+from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.inspect.audio import AudioFacts
-from wavegen.inspect.checkpoint import CheckpointFacts
-from wavegen.inspect.comparison import ComparisonFacts
-from wavegen.inspect.config import ConfigFacts
 from wavegen.inspect.facts import Facts
-from wavegen.inspect.folder import FolderFacts
-from wavegen.inspect.run import RunFacts
-from wavegen.inspect.series import SeriesFacts
+from wavegen.inspect.levels import CLIPPED_SHARE, DC_OFFSET, FolderLevels, Spread
+from wavegen.inspect.models import CheckpointFacts, ConfigFacts
+from wavegen.inspect.recordings import FolderFacts, SeriesFacts
+from wavegen.inspect.runs import ComparisonFacts, RunFacts
 from wavegen.output_file import write_output
+from wavegen.report import Table, facts, first_rows, unusable_tables
 from wavegen.report.models import checkpoint_tables, comparison_tables, config_tables, run_tables
-from wavegen.report.recordings import audio_tables, folder_tables, series_tables
-from wavegen.report.tables import Table
-from wavegen.text import printable
+from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+ENCODINGS = {
+    "FLOAT": "32-bit float",
+    "DOUBLE": "64-bit float",
+    "ULAW": "mu-law",
+    "ALAW": "A-law",
+    "VORBIS": "Vorbis",
+    "OPUS": "Opus",
+    "MPEG_LAYER_I": "layer I",
+    "MPEG_LAYER_II": "layer II",
+    "MPEG_LAYER_III": "layer III",
+}
 
 
 def tables_of(found: Facts) -> list[Table]:
@@ -51,52 +62,187 @@ def draw(found: Facts, target: Path) -> None:
         UsageError: there is nothing to draw yet: no step, no validation, no file.
         WavegenError: the file cannot be written; what was there before stays.
     """
-    from wavegen.report.plots.figure import to_png
+    from wavegen.report.plots import to_png
 
+    if reason := _why_not_drawn(found):
+        raise UsageError(f"{printable(reason[0])}: nothing to draw: {reason[1]}")
     write_output(target, to_png(_figure(found)))
 
 
+def _why_not_drawn(found: Facts) -> tuple[str, str] | None:
+    """Return the path of what has nothing to draw, and why."""
+    if isinstance(found, FolderFacts) and not found.files:
+        return found.path, "it has no usable audio file"
+    if isinstance(found, SeriesFacts) and not found.series:
+        return found.path, "it has no usable series"
+    if isinstance(found, CheckpointFacts) and not found.ranking:
+        return found.path, "it was never validated"
+    runs = found.runs if isinstance(found, ComparisonFacts) else [found] if isinstance(found, RunFacts) else []
+    for run in runs:
+        if all(loss is None for loss in run.history.train):
+            return run.path, "its metrics.jsonl has no step with a finite loss"
+    return None
+
+
 def _figure(found: Facts) -> Figure:
+    from wavegen.report.plots import models, recordings
     from wavegen.report.plots.audio import audio_figure
-    from wavegen.report.plots.curves import comparison_figure, ranking_figure, run_figure
-    from wavegen.report.plots.folder import folder_figure, series_figure
-    from wavegen.report.plots.network import network_figure
 
     match found:
         case FolderFacts():
-            _require(bool(found.files), found.path, "it has no usable audio file")
-            return folder_figure(found)
+            return recordings.folder_figure(found)
         case AudioFacts():
             return audio_figure(Path(found.path))
         case SeriesFacts():
-            _require(bool(found.series), found.path, "it has no usable series")
-            return series_figure(found)
+            return recordings.series_figure(found)
         case ConfigFacts():
-            return network_figure(printable(found.path), found.network)
-        case CheckpointFacts():
-            ranked = [] if found.last_validation is None else found.last_validation.ranking()
-            known = [(name, loss) for name, loss in ranked if loss is not None]
-            _require(bool(known), found.path, "it was never validated")
-            assert found.last_validation is not None
-            title = f"{printable(found.path)}, step {found.last_validation.step:,}"
-            return ranking_figure(title, found.loss_unit, known)
+            return models.network_figure(printable(found.path), found.network)
+        case CheckpointFacts(last_validation=validation) if validation is not None:
+            title = f"{printable(found.path)}, step {validation.step:,}"
+            return models.ranking_figure(title, found.loss_unit, found.ranking)
         case RunFacts():
-            _require_steps(found)
-            return run_figure(printable(found.path), found.history, found.loss_unit.full_name)
+            return models.run_figure(printable(found.path), found.history, found.loss_unit.full_name)
         case ComparisonFacts():
-            for run in found.runs:
-                _require_steps(run)
-            histories = {name: run.history for name, run in zip(found.names, found.runs, strict=True)}
-            units = {name: run.loss_unit.full_name for name, run in zip(found.names, found.runs, strict=True)}
-            return comparison_figure(histories, units, found.not_comparable_because)
+            units = [run.loss_unit.full_name for run in found.runs]
+            histories = [run.history for run in found.runs]
+            return models.comparison_figure(found.names, histories, units, found.not_comparable_because)
     raise AssertionError(found.kind)
 
 
-def _require(condition: bool, path: str, reason: str) -> None:
-    if not condition:
-        raise UsageError(f"{printable(path)}: nothing to draw: {reason}")
+def audio_tables(found: AudioFacts) -> list[Table]:
+    """Return the tables of an audio file."""
+    level, mu_law, missing = found.level, found.mu_law, found.missing_seconds
+    header = facts(
+        printable(found.path),
+        format=_format(found.container, found.encoding, found.bits),
+        rate=f"{found.rate_hz:,} Hz",
+        channels=found.channels,
+        length=f"{format_duration(found.seconds)} ({found.samples_per_channel:,} samples)",
+        missing=f"{missing:.2f} s less than in the header: damaged or cut off" if missing > MISSING_SECONDS else None,
+        file_size=format_bytes(found.file_bytes),
+    )
+    if level.peak_dbfs is None:
+        return [header, facts("level", peak="digital silence: every sample is 0")]
+    share = f" ({level.clipped_share:.2%})" if level.clipped_share >= 5e-5 else ""
+    ratio = mu_law.signal_to_noise_db
+    levels = {
+        "peak": f"{level.peak_dbfs:.1f} dBFS",
+        "RMS": f"{level.rms_dbfs:.1f} dBFS",
+        "DC offset": f"{level.dc_offset:+.4f} of full scale" if abs(level.dc_offset) >= 5e-5 else "none",
+        "clipped": f"{level.clipped_samples:,} samples{share}" if level.clipped_samples else "none",
+        "silence at start": f"{level.leading_silence_seconds:.2f} s",
+        "silence at end": f"{level.trailing_silence_seconds:.2f} s",
+    }
+    quantization = facts(
+        f"as {mu_law.classes} mu-law classes, mono",
+        classes_used=f"{mu_law.classes_used} of {mu_law.classes}",
+        signal_to_noise=None if ratio is None else f"{ratio:.1f} dB",
+    )
+    return [header, facts("level", **levels), quantization]
 
 
-def _require_steps(run: RunFacts) -> None:
-    has_steps = any(loss is not None for loss in run.history.train)
-    _require(has_steps, run.path, "its metrics.jsonl has no step with a finite loss")
+def folder_tables(found: FolderFacts) -> list[Table]:
+    """Return the tables of a folder of recordings."""
+    unknown, cache, ignored = found.files_of_unknown_length, found.cache, found.ignored_entries
+    cached = f"{pluralize(cache.files, 'file')} decoded, {format_bytes(cache.bytes)}"
+    place = f"(of {format_bytes(cache.all_bytes)} in all at {printable(cache.path or '')})"
+    summary = facts(
+        printable(found.path),
+        usable=f"{pluralize(found.usable_files, 'file')}, {format_duration(60 * found.minutes)}",
+        unknown_length=pluralize(unknown, "file") if unknown else None,
+        clips=_lengths(found),
+        unusable=pluralize(found.unusable_files, "file") if found.unusable_files else None,
+        ignored=f"{ignored:,} (no audio, or hidden)" if ignored else None,
+        cache=f"{cached} {place}" if cache.files else None,
+    )
+    formats = [
+        (
+            _format(f.container, f.encoding, f.bits),
+            f"{f.rate_hz:,}",
+            f"{f.channels}",
+            f"{f.files:,}",
+            f"{f.minutes:.2f}",
+        )
+        for f in found.formats
+    ]
+    columns = ("format", "rate (Hz)", "channels", "files", "minutes")
+    return [
+        summary,
+        *([first_rows("formats", columns, formats)] if formats else []),
+        *unusable_tables((each.name, each.reason) for each in found.unusable),
+        *(_level_tables(found.levels) if found.levels else []),
+    ]
+
+
+def _level_tables(levels: FolderLevels) -> list[Table]:
+    """Return the levels of all files, what training would use, and the files that are worth a look."""
+    share, copies = levels.silent_share, sum(len(group) - 1 for group in levels.duplicates)
+    threshold, repeated = f"{levels.silence_threshold_db:.0f} dB", levels.seconds - levels.distinct_seconds
+    rate_hz = load_config().audio.sample_rate_hz
+    figures = {
+        "peak": _spread(levels.peak_dbfs),
+        "RMS": _spread(levels.rms_dbfs),
+        "clipped": _files(levels.clipped_files, f"with {CLIPPED_SHARE:.2%} of their samples at full scale"),
+        "DC offset": _files(levels.dc_offset_files, f"with {DC_OFFSET:.0%} of full scale or more"),
+        "silence": None
+        if share is None
+        else f"{share:.1%} of all audio lies {threshold} below its file's loudest part",
+        "silent": _files(levels.silent_files, "without any sound"),
+        "duplicates": _files(copies, "with the very samples of another"),
+        "damaged": _files(levels.damaged_files, "shorter than their header claims"),
+    }
+    used = {
+        "files": f"{levels.files:,}",
+        "length": format_duration(levels.seconds) + (f", {format_duration(repeated)} of it repeated" if copies else ""),
+        "as": f"mono at {rate_hz:,} Hz, {round(levels.seconds * rate_hz):,} samples (the default preset)",
+    }
+    tables = [facts("levels", **figures), facts("what training would use", **used)]
+    rows = [(printable(name), "; ".join(found)) for name, found in levels.warnings.items()]
+    return [*tables, first_rows("worth a look", ("file", "what"), rows)] if rows else tables
+
+
+def series_tables(found: SeriesFacts) -> list[Table]:
+    """Return the tables of a folder or a file of series."""
+    lengths = (
+        f"shortest {found.shortest:,}, median {found.median:,.0f}, longest {found.longest:,}" if found.series else None
+    )
+    summary = facts(
+        printable(found.path),
+        series=f"{len(found.series):,}, {found.points:,} points",
+        lengths=lengths,
+        unusable=pluralize(len(found.unusable), "file") if found.unusable else None,
+    )
+    columns = ("series", "points", "mean", "deviation", "lowest", "highest", "last value's error")
+    rows = []
+    for each in found.series:
+        name, points, *figures = vars(each).values()
+        rows.append((printable(name), f"{points:,}", *(f"{figure:.4g}" for figure in figures)))
+    unusable = unusable_tables((each.name, each.reason) for each in found.unusable)
+    return [summary, *([first_rows("series", columns, rows)] if rows else []), *unusable]
+
+
+def _format(container: str, encoding: str, bits: int | None) -> str:
+    """Return a file format by libsndfile's names in words: WAV 16 bit, OGG Vorbis."""
+    plain = encoding.lower().replace("_", " ") if bits is None else f"{bits} bit"
+    return f"{container} {ENCODINGS.get(encoding, plain)}"
+
+
+def _lengths(found: FolderFacts) -> str | None:
+    if found.shortest_seconds is None:
+        return None
+    shortest, middle, longest = (
+        f"{1000 * length:.0f} ms" if length < 1 else format_duration(length)
+        for length in (found.shortest_seconds, found.median_seconds or 0.0, found.longest_seconds or 0.0)
+    )
+    return f"shortest {shortest}, median {middle}, longest {longest}"
+
+
+def _spread(spread: Spread | None) -> str | None:
+    if spread is None:
+        return None
+    words = (f"{name} {round(level, 1) + 0.0:.1f}" for name, level in vars(spread).items())  # + 0.0 makes no -0.0
+    return f"{', '.join(words)} dBFS"
+
+
+def _files(count: int, what: str) -> str:
+    return f"{pluralize(count, 'file')} {what}" if count else "none"

@@ -9,12 +9,18 @@ from pathlib import Path
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import list_labels
-from wavegen.evaluation.loss_unit import LossUnit
-from wavegen.inspect.checkpoint import CheckpointFacts, DataFacts, SplitFacts, TrainingState
-from wavegen.inspect.comparison import ComparisonFacts
-from wavegen.inspect.config import ConfigFacts, NetworkFacts, TrainingFacts
-from wavegen.inspect.run import CheckpointFile, RunFacts
-from wavegen.report.tables import ROWS, Table, as_yaml, facts
+from wavegen.evaluation import LossUnit
+from wavegen.inspect.facts import TrainingState
+from wavegen.inspect.models import (
+    CheckpointFacts,
+    ConfigFacts,
+    DataFacts,
+    NetworkFacts,
+    SplitFacts,
+    TrainingFacts,
+)
+from wavegen.inspect.runs import ComparisonFacts, RunFacts
+from wavegen.report import ROWS, Table, as_yaml, facts
 from wavegen.runs.history import Validation
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
@@ -40,43 +46,46 @@ def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
         written_by=", ".join(f"{name} {version}" for name, version in found.versions.items()),
         file_size=format_bytes(found.file_bytes),
     )
-    data = [data_table(found.data)] if found.data else []
-    return [summary, network_table(found.network), *data, *_ranking_tables(found)]
+    return [summary, network_table(found.network), *_data_tables(found.data), *_ranking_tables(found)]
 
 
 def run_tables(found: RunFacts) -> list[Table]:
     """Return the tables of a run."""
-    loss_unit, recent, saved = found.loss_unit, found.recent_train_loss, found.newest_checkpoint_step
-    state = _state(found)
+    loss_unit, saved, state = found.loss_unit, found.newest_checkpoint_step, _state(found)
+    speed = train = checkpoint = auditions = None
+    if found.targets_per_second is not None:
+        steps = pluralize(found.timed_steps, "step")
+        speed = f"{found.targets_per_second:,.0f} targets/s, median of the last {steps}"
+    if found.recent_train_loss is not None:
+        steps = pluralize(found.recent_steps, "step")
+        train = f"{loss_unit.format(found.recent_train_loss)} {loss_unit.full_name}, mean of the last {steps}"
+    if saved != found.step:
+        checkpoint = "none yet" if saved is None else f"step {saved:,}; --resume continues from there"
+    if loss_unit.is_bits:
+        n = len(found.auditions)
+        auditions = f"{n}, the last is {found.auditions[-1]}" if n else "none yet"
     summary = facts(
         printable(found.path),
         **{name: state.pop(name) for name in ("step", "trained_on", "time")},
-        speed=None
-        if found.targets_per_second is None
-        else f"{found.targets_per_second:,.0f} targets/s, median of the last {pluralize(found.timed_steps, 'step')}",
-        train=None
-        if recent is None
-        else f"{loss_unit.format(recent)} {loss_unit.full_name}, "
-        f"mean of the last {pluralize(found.recent_steps, 'step')}",
+        speed=speed,
+        train=train,
         **state,
         skipped_steps=found.skipped_steps or None,
-        checkpoint=None
-        if saved == found.step
-        else "none yet"
-        if saved is None
-        else f"step {saved:,}; --resume continues from there",
+        checkpoint=checkpoint,
         damaged="\n".join(map(printable, found.damaged_checkpoints)) or None,
-        auditions=(f"{len(found.auditions)}, the last is {found.auditions[-1]}" if found.auditions else "none yet")
-        if loss_unit.is_bits
-        else None,
+        auditions=auditions,
     )
+    files = [
+        (Path(each.file).name, "-" if each.step is None else f"{each.step:,}", format_bytes(each.bytes))
+        for each in found.checkpoints
+    ]
     return [
         summary,
         network_table(found.network),
-        *([data_table(found.data)] if found.data else []),
+        *_data_tables(found.data),
         *([_curve_table(found)] if found.validations else []),
         *_ranking_tables(found),
-        *([_checkpoints_table(found.checkpoints)] if found.checkpoints else []),
+        *([Table("checkpoints", ("file", "step", "size"), files)] if files else []),
     ]
 
 
@@ -93,9 +102,10 @@ def comparison_tables(found: ComparisonFacts) -> list[Table]:
     def count(key: str) -> Callable[[RunFacts], str]:
         return lambda run: "-" if getattr(run, key) is None else f"{getattr(run, key):,.0f}"
 
+    in_classes = ("in classes", lambda run: resolution(run.network).partition(" classes")[0])
     rows: list[tuple[str, Callable[[RunFacts], str]]] = [
         (f"best held-out {unit}", best_loss),
-        *([("in classes", lambda run: resolution(run.network).partition(" classes")[0])] if loss_unit.is_bits else []),
+        *([in_classes] if loss_unit.is_bits else []),
         ("at step", count("best_step")),
         ("best baseline", lambda run: loss_unit.format(min(run.baselines.values(), default=None))),
         ("steps", count("step")),
@@ -123,21 +133,18 @@ def comparison_tables(found: ComparisonFacts) -> list[Table]:
 def network_table(network: NetworkFacts) -> Table:
     """Return the table of a network."""
     runs = [(name, len(list(same))) for name, same in groupby(layer.name for layer in network.layers)]
-    layers = ", ".join(f"{count} x {name}" for name, count in runs) or "none"
     labels = network.labels
+    if labels is not None:
+        labels = "the sub-folders of the recordings" if isinstance(labels, str) else _listed(labels)
     return facts(
         "network",
         kind=network.description,
         parameters=f"{network.parameters:,}",
         receptive_field=_receptive_field(network),
-        layers=layers,
+        layers=", ".join(f"{count} x {name}" for name, count in runs) or "none",
         sound=None if network.classes is None else f"{network.sample_rate_hz:,} Hz, {resolution(network)}",
         output=network.output,
-        labels=None
-        if labels is None
-        else "the sub-folders of the recordings"
-        if isinstance(labels, str)
-        else f"{len(labels)}: {list_labels(labels)}",
+        labels=labels,
         mel_spectrograms=_mel(network),
         generation=f"{network.multiply_adds_per_sample:,} multiply-adds a sample",
     )
@@ -156,8 +163,16 @@ def data_table(data: DataFacts) -> Table:
         folder=None if data.folder is None else printable(data.folder),
         trained_on=length(data.train),
         held_out=length(data.validation),
-        labels=f"{len(data.labels)}: {list_labels(data.labels)}" if data.labels else None,
+        labels=_listed(data.labels) if data.labels else None,
     )
+
+
+def _data_tables(data: DataFacts | None) -> list[Table]:
+    return [] if data is None else [data_table(data)]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return f"{len(labels)}: {list_labels(labels)}"
 
 
 def _ranking_tables(state: TrainingState) -> list[Table]:
@@ -200,28 +215,17 @@ def _choose_validations(validations: Sequence[Validation], best_step: int | None
     return [validations[i] for i in sorted(chosen)]
 
 
-def _checkpoints_table(checkpoints: Sequence[CheckpointFile]) -> Table:
-    rows = [
-        (Path(each.file).name, "-" if each.step is None else f"{each.step:,}", format_bytes(each.bytes))
-        for each in checkpoints
-    ]
-    return Table("checkpoints", ("file", "step", "size"), rows)
-
-
 def _step_table(training: TrainingFacts) -> Table:
     seconds, hours = training.audio_seconds_per_step, training.audio_hours_in_all
+    whole = f"{training.minutes:g} minutes; the steps are measured at the start" if training.steps is None else ""
+    of_audio = "" if hours is None else f", {format_duration(3600 * hours)} of audio"
     return facts(
         "training",
         windows_in_a_step=f"{training.windows} x {training.window_targets:,} targets, context on top",
         one_step=f"{training.targets_per_step:,} targets" + ("" if seconds is None else f", {seconds:.2f} s of audio"),
-        whole_training=f"{training.minutes:g} minutes; the steps are measured at the start"
-        if training.steps is None
-        else f"{training.steps:,} steps" + ("" if hours is None else f", {format_duration(3600 * hours)} of audio"),
+        whole_training=whole or f"{training.steps:,} steps{of_audio}",
         memory=f"about {format_bytes(training.memory_bytes)} ({training.memory_precision}), above the libraries' own",
     )
-
-
-# --- texts -------------------------------------------------------------------------------------------------------
 
 
 def _state(state: TrainingState) -> dict[str, str]:

@@ -16,11 +16,11 @@ import numpy as np
 from wavegen import __version__
 from wavegen.config import Config
 from wavegen.inspect.facts import Progress
-from wavegen.inspect.run import RunFacts
+from wavegen.inspect.runs import RunFacts
 from wavegen.output_file import write_output
+from wavegen.report import as_yaml
 from wavegen.report.models import data_table, network_table, ranking_title, resolution, seen_text, step_text
 from wavegen.report.samples import SampleRequest, Sound, generate_samples, read_auditions
-from wavegen.report.tables import as_yaml
 from wavegen.runs.history import THIS_MODEL, History, Validation
 from wavegen.text import format_duration, printable
 
@@ -40,7 +40,7 @@ class Plot:
     @classmethod
     def of(cls, figure: Figure, words: str) -> Plot:
         """Render a figure. As an image of its own its identifiers cannot clash with those of others."""
-        from wavegen.report.plots.figure import to_svg
+        from wavegen.report.plots import to_svg
 
         return cls(_data_uri("image/svg+xml", to_svg(figure)), words)
 
@@ -130,7 +130,7 @@ def _tiles(found: RunFacts) -> list[tuple[str, str, str]]:
     """Return the main figures: name, value, unit."""
     loss_unit, network, speed = found.loss_unit, found.network, found.targets_per_second
     best_unit = loss_unit.full_name if found.best_loss is None else f"{loss_unit.full_name}, step {found.best_step:,}"
-    reach = f"{network.receptive_field_samples:,}"
+    reach, field_ms, rate = f"{network.receptive_field_samples:,}", network.receptive_field_ms, network.sample_rate_hz
     return [
         ("best held-out", loss_unit.format(found.best_loss), best_unit),
         ("step", f"{found.step:,}", step_text(found.step, found.total_steps).partition(" ")[2]),
@@ -138,12 +138,8 @@ def _tiles(found: RunFacts) -> list[tuple[str, str, str]]:
         ("time trained", format_duration(60 * found.minutes_trained), ""),
         ("speed", "-" if speed is None else f"{speed:,.0f}", "targets/s"),
         ("parameters", f"{network.parameters:,}", ""),
-        ("receptive field", reach, "points")
-        if network.receptive_field_ms is None
-        else ("receptive field", f"{network.receptive_field_ms:.0f} ms", f"{reach} samples"),
-        ("forecast", network.output, "")
-        if network.sample_rate_hz is None
-        else ("sound", f"{network.sample_rate_hz / 1000:g} kHz", resolution(network)),
+        ("receptive field", *((reach, "points") if field_ms is None else (f"{field_ms:.0f} ms", f"{reach} samples"))),
+        ("forecast", network.output, "") if rate is None else ("sound", f"{rate / 1000:g} kHz", resolution(network)),
     ]
 
 
@@ -172,7 +168,7 @@ def verdict(validation: Validation | None) -> str:
 
 def _plots(found: RunFacts) -> list[Plot]:
     """Return the curves of the training, and the model among the baselines."""
-    from wavegen.report.plots.curves import ranking_figure, run_figure, smooth
+    from wavegen.report.plots.models import ranking_figure, run_figure, smooth
 
     history, loss_unit, validation = found.history, found.loss_unit, found.last_validation
     _, train = smooth(history.steps, history.train)
@@ -182,29 +178,24 @@ def _plots(found: RunFacts) -> list[Plot]:
     if scored := [loss_unit.format(loss) for _, loss in history.scored]:
         words += f" Held-out loss from {scored[0]} to {scored[-1]}."
     plots = [Plot.of(run_figure("", history, loss_unit.full_name), words)]
-    ranked = [] if validation is None else [(name, loss) for name, loss in validation.ranking() if loss is not None]
-    if validation is not None and ranked:
+    if validation is not None and found.ranking:
         title = ranking_title(validation, loss_unit)
-        words = ", ".join(f"{name} {loss_unit.format(loss)}" for name, loss in ranked)
-        plots.append(Plot.of(ranking_figure(title[0].upper() + title[1:], loss_unit, ranked), f"{title}: {words}"))
+        words = ", ".join(f"{name} {loss_unit.format(loss)}" for name, loss in found.ranking)
+        figure = ranking_figure(title[0].upper() + title[1:], loss_unit, found.ranking)
+        plots.append(Plot.of(figure, f"{title}: {words}"))
     return plots
 
 
 def _validations(history: History) -> list[tuple[str, ...]]:
     """Return rows for the last validation and others before it, evenly spread."""
     entries, loss_unit, best = history.validations, history.loss_unit, history.best
+    rows: list[tuple[str, ...]] = []
     every = max(1, -(-len(entries) // MOST_ROWS))
-    return [
-        (
-            f"{each.step:,}",
-            loss_unit.format(each.train_loss),
-            loss_unit.format(each.loss) + (" (best)" if best and each.step == best.step else ""),
-            seen_text(loss_unit, each.seen or 0.0),
-            format_duration(60 * (each.minutes_trained or 0.0)),
-        )
-        for i, each in enumerate(entries)
-        if (len(entries) - 1 - i) % every == 0
-    ]
+    for each in entries[::-every][::-1]:
+        loss = loss_unit.format(each.loss) + (" (best)" if best and each.step == best.step else "")
+        seen, time = seen_text(loss_unit, each.seen or 0.0), format_duration(60 * (each.minutes_trained or 0.0))
+        rows.append((f"{each.step:,}", loss_unit.format(each.train_loss), loss, seen, time))
+    return rows
 
 
 def _configuration(config: Config) -> list[tuple[str, list[tuple[str, str, bool, str]]]]:

@@ -101,16 +101,15 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
         conditions["mel"], recording = clip.condition.frames, f" of the mel spectrogram of {clip.name}"
         if clip.condition.label is not None:
             conditions["labels"] = [dict(zip(model.labels, clip.condition.label.tolist(), strict=True))]
-    n_all = n_samples * len(request.temperatures)
-    sounds = []
-    n_made = 0
-    for temperature in request.temperatures:
-        blocks = []
+    waveforms = np.zeros((len(request.temperatures), n_samples), np.float32)
+    for i, temperature in enumerate(request.temperatures):
+        stop = 0
         for block in model.stream(n_samples / rate, temperature=temperature, seed=SEED, **conditions):
-            blocks.append(block[0])
-            n_made += block.shape[1]
-            progress(n_made, n_all)
-        sounds.append(Sound(f"Temperature {temperature:g}", np.concatenate(blocks), rate))
+            start, stop = stop, stop + block.shape[1]
+            waveforms[i, start:stop] = block[0]
+            progress(i * n_samples + stop, waveforms.size)
+    names = [f"Temperature {temperature:g}" for temperature in request.temperatures]
+    sounds = [Sound(name, waveform, rate) for name, waveform in zip(names, waveforms, strict=True)]
     doubt = model.undertrained_warning()
     if model.labels and not conditions:
         recording = f" as {model.labels[0]}"

@@ -1,20 +1,21 @@
-"""Tables of scores: bits/sample, errors of forecasts, sample statistics."""
+"""Scores, bits/sample, errors of forecasts and sample statistics: tables, documents for --json, tables for --csv."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.evaluation.evaluation import Score, by_label, comparison, total
-from wavegen.evaluation.interval import Comparison
-from wavegen.evaluation.loss_unit import LossUnit
+from wavegen.evaluation import LossUnit
 from wavegen.evaluation.sample_statistics import SampleFigures
-from wavegen.report.tables import Table, first_rows
+from wavegen.evaluation.scores import Comparison, Estimate, Score, by_label, comparison, total
+from wavegen.report import Table, first_rows
 from wavegen.runs.history import THIS_MODEL
-from wavegen.series.scores import Errors, SeriesScore, all_series
+from wavegen.series.scores import SeriesScore, all_series
 from wavegen.series.scores import comparison as series_comparison
 from wavegen.text import format_duration, pluralize, printable
 
@@ -22,10 +23,13 @@ MOST_SERIES = 20  # in a table
 BEST_BASELINE = "best baseline"
 SAMPLES = "these clips"
 FEWEST_SECONDS = 30.0  # of held-out audio: a loss on less changes more from clip to clip than from model to model
+FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"
 
 Text = Callable[[float | None], str]
+Document = dict[str, Any]
+Row = dict[str, object]
 
 
 def too_little_text(seconds: float | None) -> str:
@@ -38,17 +42,12 @@ def too_little_text(seconds: float | None) -> str:
 def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer) -> Table:
     """Return bits/sample of all clips together, the model above the trivial baselines."""
     seconds = total(scores).n_samples / sample_rate_hz
-    compared = comparison(scores)
-    estimates = {THIS_MODEL: compared.model, **compared.baselines}
-    return Table(
-        f"bits/sample of {pluralize(len(scores), 'clip')}, {format_duration(seconds)}, {quantizer} (lower is better)",
-        ("", "bits/sample", MARGIN, *_minus_columns(compared, "this model minus it")),
-        [
-            (name, _bits(each.figure), _bits(each.margin), *_minus(compared, name, _bits, _bits))
-            for name, each in estimates.items()
-        ],
-        "; ".join(filter(None, [MARGIN_IN_WORDS.format("clips"), too_little_text(seconds)])),
+    title = (
+        f"bits/sample of {pluralize(len(scores), 'clip')}, {format_duration(seconds)}, {quantizer} (lower is better)"
     )
+    more = "; ".join(filter(None, [MARGIN_IN_WORDS.format("clips"), too_little_text(seconds)]))
+    columns, rows = _compared(comparison(scores), "bits/sample", "this model minus it", _bits, _bits)
+    return Table(title, columns, rows, more)
 
 
 def label_tables(scores: Sequence[Score], sample_rate_hz: int) -> list[Table]:
@@ -86,59 +85,45 @@ def cost_tables(costs: Mapping[str, float]) -> list[Table]:
 
 def series_tables(scores: Sequence[SeriesScore], loss_unit: LossUnit, summary: bool) -> list[Table]:
     """Return the worst series, and the model above the trivial baselines on all series together."""
-    everything, compared = all_series(scores), series_comparison(scores)
-    models = {THIS_MODEL: everything.errors, **everything.baselines}
-    estimates = {THIS_MODEL: compared.model, **compared.baselines}
+    everything = all_series(scores)
+    models = [everything.errors, *everything.baselines.values()]
     horizon = len(everything.errors.by_horizon)
-
-    def row(name: str, errors: Errors) -> tuple[str, ...]:
-        figures, each = errors.as_dict(), estimates[name]
-        next_values = loss_unit.format(figures["next_value"]), loss_unit.format(figures["next_value_at_end"])
-        return (
-            name,
-            loss_unit.format(each.figure),
-            _rough(each.margin),
-            *_minus(compared, name, loss_unit.format, _rough),
-            *next_values,
-        )
-
+    heading = "all" if horizon == 1 else f"next {horizon}"
+    columns, rows = _compared(series_comparison(scores), heading, "minus it", loss_unit.format, _rough)
+    for row, errors in zip(rows, models, strict=True):
+        row += [loss_unit.format(errors.as_dict()[key]) for key in ("next_value", "next_value_at_end")]
     together = Table(
         f"{loss_unit.name} of {len(scores):,} series, {everything.errors.n_positions:,} positions (lower is better)",
-        (
-            *("", "all" if horizon == 1 else f"next {horizon}", MARGIN),
-            *_minus_columns(compared, "minus it"),
-            *("next value", "at the end"),
-        ),
-        [row(name, errors) for name, errors in models.items()],
+        (*columns, "next value", "at the end"),
+        rows,
         MARGIN_IN_WORDS.format("series"),
     )
     if summary or len(scores) == 1:
         return [together]
-    worst = sorted(scores, key=lambda score: -score.errors.mean)
-    rows = [
-        (
-            printable(score.name),
-            f"{score.errors.n_positions:,}",
-            loss_unit.format(score.errors.mean),
-            loss_unit.format(min(errors.mean for errors in score.baselines.values())),
-        )
-        for score in worst
-    ]
-    columns = ("series", "positions", THIS_MODEL, BEST_BASELINE)
-    return [first_rows("Each series, the worst first", columns, rows, MOST_SERIES), together]
+    worst = []
+    for score in sorted(scores, key=lambda score: -score.errors.mean):
+        best = min(errors.mean for errors in score.baselines.values())
+        figures = loss_unit.format(score.errors.mean), loss_unit.format(best)
+        worst.append((printable(score.name), f"{score.errors.n_positions:,}", *figures))
+    headings = ("series", "positions", THIS_MODEL, BEST_BASELINE)
+    return [first_rows("Each series, the worst first", headings, worst, MOST_SERIES), together]
 
 
-def _minus_columns(compared: Comparison, heading: str) -> tuple[str, ...]:
-    """Return headings for ``_minus``; none where there is no baseline."""
-    return (heading, MARGIN) if compared.minus else ()
+def _compared(
+    compared: Comparison, heading: str, minus: str, figure: Text, margin: Text
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return columns and rows of the model and the trivial baselines, with their margins and the model minus each."""
+    differences = [minus, MARGIN] if compared.minus else []
 
+    def row(name: str, each: Estimate) -> list[str]:
+        cells = [name, figure(each.figure), margin(each.margin)]
+        if name in compared.minus:
+            less = compared.minus[name]
+            return [*cells, ("+" if less.figure > 0 else "") + figure(less.figure), margin(less.margin)]
+        return [*cells, *("" for _ in differences)]
 
-def _minus(compared: Comparison, name: str, figure: Text, margin: Text) -> tuple[str, ...]:
-    """Return the model's figure minus a baseline's, and its margin; empty for the model itself."""
-    if name not in compared.minus:
-        return ("", "") if compared.minus else ()
-    each = compared.minus[name]
-    return ("+" if each.figure > 0 else "") + figure(each.figure), margin(each.margin)
+    rows = [row(name, each) for name, each in {THIS_MODEL: compared.model, **compared.baselines}.items()]
+    return ("", heading, MARGIN, *differences), rows
 
 
 def _bits(figure: float | None) -> str:
@@ -207,3 +192,99 @@ def _cells(figures: SampleFigures) -> tuple[str, ...]:
         first,
         f"{figures.centroid_hz:,.0f} Hz",
     )
+
+
+def sound_document(
+    scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer, costs: Mapping[str, float]
+) -> Document:
+    """Return bits/sample of all clips together, of each label, and of each clip.
+
+    Args:
+        scores: of the clips.
+        sample_rate_hz: of all of them.
+        quantizer: of the model.
+        costs: what lower precisions of the weights cost in sampling.
+    """
+    labels = by_label(scores).items()
+    return {
+        "name": "all",
+        **_together(scores, sample_rate_hz),
+        "sample_rate_hz": sample_rate_hz,
+        "quantization": quantizer.kind,
+        "classes": quantizer.classes,
+        "precision_costs": dict(costs),
+        "labels": [{"label": label, **_together(those, sample_rate_hz)} for label, those in labels],
+        "clips": [
+            {**score.as_dict(sample_rate_hz), "label": score.label, "trained_on": score.trained_on} for score in scores
+        ],
+    }
+
+
+def _together(scores: Sequence[Score], sample_rate_hz: int) -> Document:
+    figures = total(scores).as_dict(sample_rate_hz)
+    del figures["name"]
+    return {"n_clips": len(scores), **figures, **comparison(scores).as_dict("bits_per_sample")}
+
+
+def series_document(scores: Sequence[SeriesScore], loss_unit: LossUnit) -> Document:
+    """Return the errors of all series together and of each."""
+    return {
+        "loss_unit": loss_unit.name,
+        "series": len(scores),
+        **all_series(scores).as_dict(),
+        **series_comparison(scores).as_dict("error"),
+        "clips": [{**score.as_dict(), "trained_on": score.trained_on} for score in scores],
+    }
+
+
+def sound_rows(scores: Sequence[Score], sample_rate_hz: int) -> list[Row]:
+    """Return a row for each clip; ``trained_on`` is empty where that is not known."""
+    return [
+        {
+            "name": _cell(score.name),
+            "label": _cell(score.label or ""),
+            "n_samples": score.n_samples,
+            "seconds": score.n_samples / sample_rate_hz,
+            "bits": score.bits,
+            "bits_per_sample": score.bits_per_sample,
+            **{f"bits_per_sample of {name}": bits / score.n_samples for name, bits in score.baseline_bits.items()},
+            "trained_on": _yes_or_no(score.trained_on),
+        }
+        for score in scores
+    ]
+
+
+def series_rows(scores: Sequence[SeriesScore]) -> list[Row]:
+    """Return a row for each series."""
+    rows: list[Row] = []
+    for score in scores:
+        own = score.errors.as_dict()
+        rows.append(
+            {
+                "name": _cell(score.name),
+                "n_positions": score.errors.n_positions,
+                **{key: own[key] for key in ("error", "next_value", "next_value_at_end")},
+                **{f"error of {name}": errors.mean for name, errors in score.baselines.items()},
+                "trained_on": _yes_or_no(score.trained_on),
+            }
+        )
+    return rows
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Write a table with a heading, a line for each row (RFC 4180, with line feeds alone)."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Return a name on one line as text; what a spreadsheet would compute gets an apostrophe in front."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown
+
+
+def _yes_or_no(answer: bool | None) -> str:
+    return "" if answer is None else str(answer).lower()

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from wavegen.evaluation.loss_unit import BITS, LossUnit, loss_unit_in
+from wavegen.evaluation import BITS, LossUnit, loss_unit_in
 from wavegen.runs.run_folder import RunFolder
 
 RECENT_STEPS = 100  # their mean smooths the training loss and the speed

@@ -17,11 +17,12 @@ from wavegen.data.corpus import Corpus, Split
 from wavegen.data.recordings import File, list_files, look_up, split_clips
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, read_series
-from wavegen.series.synthetic import N_TRAIN, N_VALIDATION, make_sine_mixtures
 from wavegen.text import list_first, pluralize, printable
 
 Progress = Callable[[int, int], None]
 
+N_TRAIN, N_VALIDATION, N_TEST = 7000, 2000, 1000  # synthetic series
+SYNTHETIC_SEED = 20190905  # of these series alone: a training's seed leaves its data as they are
 ROUNDING = 1e-12  # a standard deviation below this share of the largest value is rounding error
 
 
@@ -153,48 +154,31 @@ def build_corpus(
             columns = [f"'{printable(name)}'" for name in whole.left_out]
             what = f"{pluralize(len(columns), 'column is')} left out, without numbers"
             notes.append(f"{printable(file.name)}: {what}: {list_first(columns)}.")
-        for name, values in whole.series.items():
-            full_name = f"{file.name}[{name}]" if name else file.name
+        for name, values in whole.named(file.name).items():
             if len(values) > horizon:
-                found.append(Series(full_name, values, file.split, hash_of(values)))
+                found.append(Series(name, values, file.split, hash_of(values)))
             else:
-                unusable[full_name] = (
-                    f"too short: {len(values):,} values, to forecast {horizon:,} takes {horizon + 1:,}"
-                )
+                unusable[name] = f"too short: {len(values):,} values, to forecast {horizon:,} takes {horizon + 1:,}"
     if not found:
         raise DataError(_nothing_usable(folder, unusable, n_ignored))
     series, more = split_clips(found, validation, folder, "series", horizon + 1)
-    return Corpus(
-        folder=folder,
-        clips=tuple(series),
-        unusable=tuple(sorted(unusable.items())),
-        shortened=(),
-        n_ignored=n_ignored,
-        notes=(*notes, *more),
-    )
+    left_out = tuple(sorted(unusable.items()))
+    return Corpus(folder, tuple(series), left_out, shortened=(), n_ignored=n_ignored, notes=(*notes, *more))
 
 
 def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
     """Make the training and validation series; the test series are not in the corpus."""
-    rows = _sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION]
     series = [
         Series(f"waves[{i}]", values, "train" if i < N_TRAIN else "validation", hash_of(values))
-        for i, values in enumerate(rows)
+        for i, values in enumerate(_sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION])
     ]
-    return Corpus(
-        folder=Path("waves"),
-        clips=tuple(series),
-        unusable=(),
-        shortened=(),
-        n_ignored=0,
-        notes=("Synthetic series; wavegen evaluate --test scores others than the held-out ones.",),
-    )
+    note = "Synthetic series; wavegen evaluate --test scores others than the held-out ones."
+    return Corpus(Path("waves"), clips=tuple(series), unusable=(), shortened=(), n_ignored=0, notes=(note,))
 
 
 def synthetic_test_series(n_points: int) -> list[tuple[str, Values]]:
     """Make the synthetic test series, each with its name."""
-    rows = _sine_mixtures(n_points)
-    return [(f"waves[{i}]", rows[i]) for i in range(N_TRAIN + N_VALIDATION, len(rows))]
+    return [(f"waves[{i}]", row) for i, row in enumerate(_sine_mixtures(n_points)) if i >= N_TRAIN + N_VALIDATION]
 
 
 @functools.lru_cache(maxsize=1)
@@ -204,20 +188,44 @@ def _sine_mixtures(n_points: int) -> Values:
     return rows
 
 
+def make_sine_mixtures(n_points: int, n_series: int = N_TRAIN + N_VALIDATION + N_TEST) -> Values:
+    """Make the synthetic series, the same at every call: sums of two sines and noise, as in a textbook on time series.
+
+        x(t) = 0.5 sin((t - o1) (10 f1 + 10)) + 0.2 sin((t - o2) (20 f2 + 20)) + 0.1 (u - 0.5)
+
+    with f1, f2, o1 and o2 uniform in [0, 1) for each series, u for each point, and t from 0 to 1. (A. Géron,
+    "Hands-On Machine Learning with Scikit-Learn, Keras, and TensorFlow", 2nd edition, 2019, chapter 15.)
+
+    Args:
+        n_points: length of each series.
+        n_series: how many of them.
+
+    Returns:
+        (n_series, n_points): those to train on, then those to validate on, then those to test on.
+    """
+    rng = np.random.Generator(np.random.Philox(SYNTHETIC_SEED))
+    f1, f2, o1, o2 = rng.random((4, n_series, 1))
+    t = np.linspace(0.0, 1.0, n_points)
+    waves = 0.5 * np.sin((t - o1) * (10 * f1 + 10)) + 0.2 * np.sin((t - o2) * (20 * f2 + 20))
+    noise: Values = 0.1 * (rng.random((n_series, n_points)) - 0.5)
+    return np.asarray(waves + noise)
+
+
 def find_series(folder: Path) -> FoundAudio:
     """List the files of series in a folder; as ``wavegen.audio.read.find_files``."""
     return find_files(folder, SERIES_ENDINGS, frozenset(), "series (.npy, .csv)")
 
 
-def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values] | str]:
+def series_in(paths: Sequence[Path], horizon: int, notice: Callable[[str], None]) -> Iterator[tuple[str, Values]]:
     """Read the series of some files and folders.
 
     Args:
         paths: to read.
         horizon: values that are forecast.
+        notice: receives what is left out, and why.
 
     Yields:
-        Each series with its name, or a notice about a file or column that is left out.
+        Each series with its name.
 
     Raises:
         UsageError: there is nothing at a path, or a file that was given by name has another ending.
@@ -225,22 +233,20 @@ def series_in(paths: Sequence[Path], horizon: int) -> Iterator[tuple[str, Values
     """
     for path in paths:
         found = find_series(path) if path.is_dir() else None
-        files = [path] if found is None else [path / name for name in found.names]
         for name, reason in () if found is None else found.unusable:
-            yield f"left out: {printable(path / name)}: {reason}"
-        for file in files:
+            notice(f"left out: {printable(path / name)}: {reason}")
+        for file in [path] if found is None else [path / name for name in found.names]:
             try:
                 whole = read_series(file)
             except DataError as error:
-                yield f"left out: {error}"
+                notice(f"left out: {error}")
                 continue
-            for name, values in whole.series.items():
-                full_name = f"{file}[{name}]" if name else str(file)
+            for name, values in whole.named(str(file)).items():
                 if len(values) > horizon:
-                    yield full_name, values
+                    yield name, values
                 else:
                     few = f"expected more values than the {horizon} of a forecast, found {len(values)}"
-                    yield f"left out: {printable(full_name)}: {few}"
+                    notice(f"left out: {printable(name)}: {few}")
 
 
 def hash_of(values: Values) -> str:

@@ -37,6 +37,10 @@ class SeriesFile(NamedTuple):
     series: dict[str, Values]
     left_out: tuple[str, ...] = ()
 
+    def named(self, file: str) -> dict[str, Values]:
+        """Return the series by names that tell them from those of other files: the file's, and the own in brackets."""
+        return {f"{file}[{name}]" if name else file: values for name, values in self.series.items()}
+
 
 class _UnusableError(Exception):
     """A file that cannot be used.
@@ -133,13 +137,10 @@ def _read_csv(path: Path) -> SeriesFile:
     names = _distinct([heading or f"column {i}" for i, heading in enumerate(headings, start=1)])
     body = rows[1:] if has_header else rows
     columns = {name: [(line, row[i]) for line, row in body] for i, name in enumerate(names)}
-    with_numbers = {
-        name: cells for name, cells in columns.items() if any(_number(cell) is not None for _, cell in cells)
-    }
-    if not with_numbers:
+    left_out = tuple(name for name, cells in columns.items() if all(_number(cell) is None for _, cell in cells))
+    series = {name: _column(name, cells) for name, cells in columns.items() if name not in left_out}
+    if not series:
         raise _UnusableError("expected a column of numbers (0.25 or 1e-3, without other marks), found none")
-    series = {name: _column(name, cells) for name, cells in with_numbers.items()}
-    left_out = tuple(name for name in columns if name not in with_numbers)
     return SeriesFile({"": next(iter(series.values()))} if len(series) == 1 else series, left_out)
 
 
@@ -147,18 +148,16 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Return whether the first line names the columns: words above numbers, or above dates."""
     if len(rows) < 2:
         return False
+
+    def has_digit(cell: str) -> bool:
+        return any(map(str.isdigit, cell))
+
     columns = list(zip(*rows, strict=True))
     words = [cells for cells in columns if cells[0] and _number(cells[0]) is None]  # "nan" is none
-    if any(not _has_digit(first) and all(map(_has_digit, below)) for first, *below in words):
+    if any(not has_digit(first) and all(map(has_digit, below)) for first, *below in words):
         return True
-    words_above_numbers = any(
-        _number(cells[0]) is None and any(_number(cell) is not None for cell in cells[1:]) for cells in columns
-    )
-    return words_above_numbers and not any(_number(cell) is not None for cell in rows[0])
-
-
-def _has_digit(cell: str) -> bool:
-    return any(map(str.isdigit, cell))
+    has_numbers_below = any(_number(cell) is not None for row in rows[1:] for cell in row)
+    return has_numbers_below and all(_number(cell) is None for cell in rows[0])
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,15 @@ from wavegen.data.corpus import TrainingClipIndex, TrainingClips
 from wavegen.errors import DataError, ParameterError, UsageError, WavegenError
 from wavegen.evaluation.clips import warn_of_trained_on
 from wavegen.model.outputs import not_finite
-from wavegen.series.baselines import LinearForecast, fit_linear_forecast
 from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
-from wavegen.series.scores import Errors, ScoredSeries, model_errors
+from wavegen.series.scores import Errors, LinearForecast, ScoredSeries, ahead, errors_of, fit_linear_forecast
 from wavegen.text import printable
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
 
 MOST_STEPS = 100_000  # of a forecast
+ROWS = 65536  # positions, with their context, that a network sees at a time
 
 
 class Forecaster:
@@ -80,14 +81,10 @@ class Forecaster:
             DataError: it held out none, or they are not there any more.
         """
         held_out, index = self.training.of_split("validation"), self._index()
-        return [
-            ScoredSeries(
-                each.name,
-                each.values,
-                None if index is None else index.contains_held_out(each.name, each.content_hash, each.values),
-            )
-            for each in held_out
-        ]
+        if index is None:
+            return [ScoredSeries(each.name, each.values) for each in held_out]
+        trained_on = [index.contains_held_out(each.name, each.content_hash, each.values) for each in held_out]
+        return [ScoredSeries(each.name, each.values, known) for each, known in zip(held_out, trained_on, strict=True)]
 
     def series_to_score(self, paths: Sequence[Path], test: bool, notice: Callable[[str], None]) -> list[ScoredSeries]:
         """Return the series of some files and folders, or those that the training held out.
@@ -114,13 +111,9 @@ class Forecaster:
     def _read_all(self, paths: Sequence[Path], notice: Callable[[str], None]) -> list[ScoredSeries]:
         """Read the series of some files and folders; a notice names what is left out."""
         index, series = self._index(), []
-        for each in series_in(paths, self.config.output.horizon):
-            if isinstance(each, str):
-                notice(each)
-            else:
-                name, values = each
-                trained_on = None if index is None else index.contains(hash_of(values), values)
-                series.append(ScoredSeries(name, values, trained_on))
+        for name, values in series_in(paths, self.config.output.horizon, notice):
+            trained_on = None if index is None else index.contains(hash_of(values), values)
+            series.append(ScoredSeries(name, values, trained_on))
         if not series:
             where = ", ".join(map(printable, paths))
             raise DataError(f"{where}: expected series to score (.npy, .csv), found none that can be used")
@@ -168,9 +161,77 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
             else:
                 parameters = network(inputs[:, -field:])
             # (1, T, horizon) -> (horizon,): what follows the newest value
-            ahead = parameters[0, -1].float().cpu().numpy()
-            forecasts = np.concatenate([forecasts, ahead])
-            known = ahead if network.has_memory else np.concatenate([known[-field:], ahead])
+            following = parameters[0, -1].float().cpu().numpy()
+            forecasts = np.concatenate([forecasts, following])
+            known = following if network.has_memory else np.concatenate([known[-field:], following])
     if not np.isfinite(forecasts).all():
         raise not_finite()
     return forecasts[:steps]
+
+
+def model_errors(
+    network: Network,
+    series: Sequence[npt.NDArray[np.float32]],
+    horizon: int,
+    kind: str,
+    scored: Callable[[int], None] | None = None,
+) -> list[Errors]:
+    """Compute the errors of a network's forecasts.
+
+    Args:
+        network: in the precision to score in.
+        series: (T,) each, as the network sees them.
+        horizon: of the network.
+        kind: squared or absolute.
+        scored: called with the number of positions after each part.
+
+    Returns:
+        Each series's errors, in the network's units.
+    """
+    by_series: list[Errors | None] = [None] * len(series)
+    for group in _alike(series, network.receptive_field):
+        together = np.stack([series[i] for i in group])
+        parts = []
+        for part in _forecasts(network, together[:, : together.shape[1] - horizon]):
+            parts.append(part)
+            if scored:
+                scored(part.shape[0] * part.shape[1])
+        forecasts = np.concatenate(parts, axis=1).astype(np.float64)
+        for i, forecast in zip(group, forecasts, strict=True):
+            by_series[i] = Errors.of(errors_of(forecast, ahead(series[i].astype(np.float64), horizon), kind))
+    return [errors for errors in by_series if errors is not None]
+
+
+def _alike(series: Sequence[npt.NDArray[np.float32]], context: int) -> Iterator[list[int]]:
+    """Yield the indices of series of the same length, as many as fit into one batch."""
+    order = sorted(range(len(series)), key=lambda i: len(series[i]))
+    for length, same in groupby(order, key=lambda i: len(series[i])):
+        group, size = list(same), max(1, ROWS // (length + context))
+        for first in range(0, len(group), size):
+            yield group[first : first + size]
+
+
+def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    """Compute a network's forecasts at every position of some series, a stretch of positions at a time.
+
+    Args:
+        network: on its device.
+        values: (B, T).
+
+    Yields:
+        (B, n, horizon).
+    """
+    import torch
+
+    device, field = next(network.parameters()).device, network.receptive_field
+    before = np.full((len(values), field - 1), network.before_series, dtype=np.float32)
+    inputs = torch.from_numpy(np.concatenate([before, values], axis=1)).to(device)
+    stretch = max(1, ROWS // len(values))
+    state = None
+    network.eval()
+    with torch.no_grad():
+        for begin in range(0, values.shape[1], stretch):
+            end = min(begin + stretch, values.shape[1])
+            first = 0 if state is None else begin + field - 1
+            forecasts, state = network.advance(inputs[:, first : end + field - 1], state)
+            yield forecasts.float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Errors of forecasts: a model's and those of the trivial baselines, at every position.
+"""Errors of forecasts: a model's and those of the baselines, the last value and a linear forecast, at every position.
 
 Position p of a series x[0..T-1] has seen x[0..p] and forecasts x[p+1] ... x[p+horizon]; p goes from 0 to
 T - 1 - horizon. Nothing is forecast before the first value.
@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from wavegen.errors import DataError
-from wavegen.evaluation.interval import Comparison, compare
-from wavegen.series.baselines import LinearForecast
+from wavegen.evaluation.scores import Comparison, compare
 from wavegen.series.files import Values
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from wavegen.model.network import Network
-
-ROWS = 65536  # positions, with their context, that a network sees at a time
+ROWS = 65536  # positions whose sums are taken at a time
+TAPS = 50  # values that the linear forecast sees
 
 
 class ScoredSeries(NamedTuple):
@@ -113,77 +106,88 @@ def ahead(values: Values, horizon: int) -> Values:
     return sliding_window_view(values, horizon)[1:]
 
 
-def model_errors(
-    network: Network,
-    series: Sequence[npt.NDArray[np.float32]],
-    horizon: int,
-    kind: str,
-    scored: Callable[[int], None] | None = None,
-) -> list[Errors]:
-    """Compute the errors of a network's forecasts.
+@dataclass(frozen=True)
+class LinearForecast:
+    """The linear map that suits the training series best, by least squares.
+
+        x[p + h] = b[h] + sum over i < k of w[i, h] x[p - i],   h = 1 ... horizon
+
+    with a map of its own for each number k of values that a position has seen, up to ``TAPS``.
 
     Args:
-        network: in the precision to score in.
-        series: (T,) each, as the network sees them.
-        horizon: of the network.
-        kind: squared or absolute.
-        scored: called with the number of positions after each part.
-
-    Returns:
-        Each series's errors, in the network's units.
+        weights: (k + 1, horizon) for k = 1, 2, ...: w, the newest value's first, then b.
+        center: subtracted from the values first; it changes no forecast, and spares digits.
     """
-    by_series: list[Errors | None] = [None] * len(series)
-    for group in _alike(series, network.receptive_field):
-        together = np.stack([series[i] for i in group])
-        parts = []
-        for part in _forecasts(network, together[:, : together.shape[1] - horizon]):
-            parts.append(part)
-            if scored:
-                scored(part.shape[0] * part.shape[1])
-        forecasts = np.concatenate(parts, axis=1).astype(np.float64)
-        for i, forecast in zip(group, forecasts, strict=True):
-            by_series[i] = Errors.of(errors_of(forecast, ahead(series[i].astype(np.float64), horizon), kind))
-    return [errors for errors in by_series if errors is not None]
+
+    weights: tuple[Values, ...]
+    center: float
+
+    def forecasts(self, values: Values) -> Values:
+        """(T - horizon, horizon): the forecasts at every position of a series."""
+        horizon = self.weights[0].shape[1]
+        most = len(self.weights)
+        known = values[: len(values) - horizon] - self.center
+
+        def mapped(seen: Values, weights: Values) -> Values:
+            forecasts: Values = seen @ weights[:-1] + weights[-1]
+            return forecasts
+
+        starts = [mapped(known[: k + 1][::-1], self.weights[k]) for k in range(min(most, len(known)))]
+        rest = sliding_window_view(known, most)[1:, ::-1] if len(known) > most else np.empty((0, most))
+        return np.concatenate([np.stack(starts), mapped(rest, self.weights[-1])]) + self.center
 
 
-def _alike(series: Sequence[npt.NDArray[np.float32]], context: int) -> Iterator[list[int]]:
-    """Yield the indices of series of the same length, as many as fit into one batch."""
-    order = sorted(range(len(series)), key=lambda i: len(series[i]))
-    for length, same in groupby(order, key=lambda i: len(series[i])):
-        group, size = list(same), max(1, ROWS // (length + context))
-        for first in range(0, len(group), size):
-            yield group[first : first + size]
+def fit_linear_forecast(series: Sequence[Values], horizon: int) -> LinearForecast:
+    """Fit the linear forecast on the training series.
 
-
-def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
-    """Compute a network's forecasts at every position of some series, a stretch of positions at a time.
+    The normal equations: for k values, the sums over all positions that have seen k or more.
 
     Args:
-        network: on its device.
-        values: (B, T).
+        series: (T,) each, T > horizon.
+        horizon: values to forecast.
 
-    Yields:
-        (B, n, horizon).
+    Raises:
+        DataError: there is no position to fit it on.
     """
-    import torch
-
-    device, field = next(network.parameters()).device, network.receptive_field
-    before = np.full((len(values), field - 1), network.before_series, dtype=np.float32)
-    inputs = torch.from_numpy(np.concatenate([before, values], axis=1)).to(device)
-    stretch = max(1, ROWS // len(values))
-    state = None
-    network.eval()
-    with torch.no_grad():
-        for begin in range(0, values.shape[1], stretch):
-            end = min(begin + stretch, values.shape[1])
-            first = 0 if state is None else begin + field - 1
-            forecasts, state = network.advance(inputs[:, first : end + field - 1], state)
-            yield _array(forecasts)
+    positions = max((len(values) - horizon for values in series), default=0)
+    if positions < 1:
+        raise DataError("baselines: expected training series to fit them on, found none long enough; check the split")
+    most = min(TAPS, positions)
+    center = sum(float(values.sum()) for values in series) / sum(map(len, series))
+    gram, moments = _sums_by_length(series, horizon, most, center)
+    weights = []
+    for k in range(1, most + 1):
+        columns = [*range(k), most]  # the newest k values, and the constant
+        products, targets = gram[k - 1 :].sum(axis=0)[np.ix_(columns, columns)], moments[k - 1 :].sum(axis=0)[columns]
+        weights.append(np.linalg.lstsq(products, targets, rcond=1e-12)[0])
+    return LinearForecast(tuple(weights), center)
 
 
-def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
-    return array
+def _sums_by_length(series: Sequence[Values], horizon: int, most: int, center: float) -> tuple[Values, Values]:
+    """For each number of values seen (the last: ``most`` or more), the sums of x x^T and of x y^T over positions.
+
+    x holds the values seen, the newest first, zeros where there are none, and a 1; y the next ones.
+    """
+    gram = np.zeros((most, most + 1, most + 1))
+    moments = np.zeros((most, most + 1, horizon))
+    # the first positions of all series at a time: each is one row
+    head = most - 1 + horizon
+    heads = np.full((len(series), head), np.nan)
+    for row, values in zip(heads, series, strict=True):
+        row[: min(head, len(values))] = values[:head] - center
+    for k in range(1, most):
+        rows = heads[~np.isnan(heads[:, k + horizon - 1])]
+        x = np.zeros((len(rows), most + 1))
+        x[:, :k], x[:, most] = rows[:, :k][:, ::-1], 1.0
+        gram[k - 1], moments[k - 1] = x.T @ x, x.T @ rows[:, k : k + horizon]
+    for values in series:
+        for begin in range(0, len(values) - horizon - most + 1, ROWS):
+            piece = values[begin : begin + ROWS + most + horizon - 1] - center
+            windows = sliding_window_view(piece, most + horizon)
+            x = np.concatenate([windows[:, most - 1 :: -1], np.ones((len(windows), 1))], axis=1)
+            gram[-1] += x.T @ x
+            moments[-1] += x.T @ windows[:, most:]
+    return gram, moments
 
 
 def baseline_errors(linear: LinearForecast | None, values: Values, horizon: int, kind: str) -> dict[str, Errors]:
@@ -247,12 +251,9 @@ def all_series(scores: Sequence[SeriesScore]) -> SeriesScore:
     """
     if not scores:
         raise DataError("expected series to score, found none")
-    first, *others = scores
-    baselines = {
-        name: functools.reduce(operator.add, (each.baselines[name] for each in others), errors)
-        for name, errors in first.baselines.items()
-    }
-    return SeriesScore("all", functools.reduce(operator.add, (each.errors for each in others), first.errors), baselines)
+    summed = functools.partial(functools.reduce, operator.add)
+    baselines = {name: summed(each.baselines[name] for each in scores) for name in scores[0].baselines}
+    return SeriesScore("all", summed(each.errors for each in scores), baselines)
 
 
 def comparison(scores: Sequence[SeriesScore]) -> Comparison:

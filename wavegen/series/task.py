@@ -12,19 +12,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.windows import Batch, Tape
-from wavegen.evaluation.loss_unit import loss_unit_of
+from wavegen.evaluation import loss_unit_of
 from wavegen.model.network import Network
-from wavegen.series.baselines import fit_linear_forecast
-from wavegen.series.corpus import (
-    Normalization,
-    Progress,
-    Series,
-    build_normalization,
-    read_corpus,
-    with_normalization,
-)
+from wavegen.series import corpus as series_corpus
+from wavegen.series.corpus import Normalization, Progress, Series, build_normalization
 from wavegen.series.files import Values
-from wavegen.series.scores import baseline_errors, model_errors
+from wavegen.series.forecast import model_errors
+from wavegen.series.scores import baseline_errors, fit_linear_forecast
 
 
 class SeriesWindows(Tape):
@@ -72,9 +66,8 @@ class SeriesWindows(Tape):
                 # target i of a series is x[i + 1] ... x[i + horizon]; x[0] stands on the last place before target 0
                 known, real = min(max(begin, -1), stop), min(max(begin, 0), stop)
                 values[row, at + known - begin : at + n_steps] = series[known + 1 : stop + 1]
-                ahead[row, at + real - begin : at + n_steps] = sliding_window_view(series, self.horizon)[
-                    real + 1 : stop + 1
-                ]
+                following = sliding_window_view(series, self.horizon)  # (T - horizon + 1, horizon)
+                ahead[row, at + real - begin : at + n_steps] = following[real + 1 : stop + 1]
                 is_real[row, at + real - begin : at + n_steps] = True
         return Batch(values[:, :-1], ahead[:, field:], is_real[:, field:], None, first)
 
@@ -99,12 +92,12 @@ class SeriesTask:
     @staticmethod
     def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Series]:
         """Read or make the series that a configuration names."""
-        return read_corpus(config, progress)
+        return series_corpus.read_corpus(config, progress)
 
     @staticmethod
     def with_corpus(config: Config, corpus: Corpus[Series]) -> Config:
         """Return the configuration with the offset and scale of its corpus."""
-        return with_normalization(config, corpus)
+        return series_corpus.with_normalization(config, corpus)
 
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:

@@ -18,10 +18,10 @@ from wavegen.data.conditioning import ClipCondition, build_conditioner, join_seg
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
 from wavegen.data.recordings import first_samples, read_recordings, with_labels
 from wavegen.data.windows import Batch, WindowStream
+from wavegen.evaluation import loss_unit_of
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
-from wavegen.evaluation.evaluation import ScoredClip
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.evaluation.loss_unit import loss_unit_of
+from wavegen.evaluation.scores import ScoredClip
 from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler

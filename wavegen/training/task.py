@@ -11,7 +11,7 @@ import numpy.typing as npt
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, Progress
 from wavegen.data.windows import Batch
-from wavegen.evaluation.loss_unit import LossUnit
+from wavegen.evaluation import LossUnit
 from wavegen.model.network import Network
 from wavegen.series.task import SeriesTask
 from wavegen.training.audio_task import AudioTask, Overhead

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from wavegen.audio.read import Floats
 from wavegen.output_file import write_output
-from wavegen.report.plots.figure import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
+from wavegen.report.plots import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 COLUMNS = 1000  # a few more than a picture has pixels across
 LEVEL_COLUMNS = 250
 FFT_SECONDS = 0.032  # resolves the harmonics of a voice and still its syllables
-LOWEST_DB, HIGHEST_DB = -90.0, -10.0  # range of the colour scale
+SPECTROGRAM_LOOK: dict[str, Any] = {"x_axis": "time", "y_axis": "hz", "cmap": "magma", "vmin": -90.0, "vmax": -10.0}
+SPECTROGRAM_LOOK["rasterized"] = True  # in an SVG file too
 FRAMES_AT_ONCE = 4096  # bounds the memory of long recordings
 QUIETEST_DB = -110.0  # below a 16-bit file's own noise
 CLASSES = 256
@@ -224,19 +225,8 @@ def _draw_sound(
 def _draw_spectrogram(axes: Axes, drawn: Spectrogram, waveform: Floats, sample_rate_hz: int) -> QuadMesh:
     from librosa.display import specshow
 
-    mesh: QuadMesh = specshow(
-        drawn.level_db,
-        sr=sample_rate_hz,
-        hop_length=drawn.hop,
-        n_fft=drawn.fft_size,
-        x_axis="time",
-        y_axis="hz",
-        ax=axes,
-        cmap="magma",
-        vmin=LOWEST_DB,
-        vmax=HIGHEST_DB,
-        rasterized=True,  # in an SVG file too
-    )
+    scales: dict[str, Any] = {"sr": sample_rate_hz, "hop_length": drawn.hop, "n_fft": drawn.fft_size}
+    mesh: QuadMesh = specshow(drawn.level_db, ax=axes, **scales, **SPECTROGRAM_LOOK)
     axes.set(xlim=(0.0, len(waveform) / sample_rate_hz), xlabel="", ylabel="frequency (Hz)")
     return mesh
 

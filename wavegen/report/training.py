@@ -1,11 +1,16 @@
-"""The plan of a training, printed before it starts: data, model, device, memory."""
+"""What a training shows: its plan before it starts; pictures of auditions and TensorBoard events while it runs."""
 
 from __future__ import annotations
 
+import gc
 import math
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from wavegen.audio.levels import Frames, typical_event_seconds
@@ -15,12 +20,16 @@ from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.recordings import first_samples
 from wavegen.device import describe_device
-from wavegen.inspect.config import NetworkFacts, inspect_network
+from wavegen.inspect.models import NetworkFacts, inspect_network
+from wavegen.report import ROWS, Table, facts
 from wavegen.report.models import network_table
-from wavegen.report.tables import ROWS, Table, facts
 from wavegen.text import format_duration, printable
 from wavegen.training.compute import training_bytes
 from wavegen.training.plan import Plan
+from wavegen.training.progress import Observer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 ENOUGH = (  # seconds of audio to train on: rules of thumb
     (3600, "plenty"),
@@ -28,11 +37,11 @@ ENOUGH = (  # seconds of audio to train on: rules of thumb
     (120, "little: ten minutes and more sound better"),
     (0, "very little: expect it to repeat these clips"),
 )
-
-
 EVENTS_SECONDS = 300.0  # of the training clips are looked at
 LONG_EVENTS = 100  # receptive fields: piano notes of 15 s have 230 in `small`, drum loops 56, speech 17
 MUSIC_SECONDS = 0.5  # the receptive field of the preset `music`
+STEP_SCALARS = ("train_loss", "learning_rate", "gradient_norm", "targets_per_second")
+EVERY_STEPS = 10
 
 
 def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int = 1) -> list[Table]:
@@ -70,21 +79,18 @@ def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFact
     """List the steps that turned recordings into clips, and the order of clips in training."""
     prepared = build_preparation(config)
     stored = {clip.content_hash: clip.stored for clip in corpus.clips}.values()
-    cut = sum(getattr(each, "trimmed_seconds", 0.0) for each in stored)
-    peaks = sorted(20 * math.log10(each.peak) for each in stored if each.peak > INAUDIBLE)
-    spread = f"; their peaks were {peaks[-1] - peaks[0]:.0f} dB apart" if prepared.level != "keep" and peaks else ""
-    pauses = f", pauses shortened to {prepared.pause_seconds:g} s" if prepared.pause_seconds else ""
-    return facts(
-        "Preparation",
-        silence=f"{format_duration(cut)} cut: ends{pauses}, {prepared.trim_db:g} dB below each clip's loudest part"
-        if prepared.trim_db is not None
-        else "kept",
-        level=f"{prepared.level} of each clip{spread}" if prepared.level != "keep" else "kept",
-        order=f"{100 * config.data.following:.0f}% of clips follow another one, the rest begin after silence"
-        if config.data.following and config.mel.n_mels is None
-        else "every clip begins after silence",
-        events=_long_events(config, corpus, network),
-    )
+    silence, level, order = "kept", "kept", "every clip begins after silence"
+    if prepared.trim_db is not None:
+        cut = format_duration(sum(getattr(each, "trimmed_seconds", 0.0) for each in stored))
+        pauses = f", pauses shortened to {prepared.pause_seconds:g} s" if prepared.pause_seconds else ""
+        silence = f"{cut} cut: ends{pauses}, {prepared.trim_db:g} dB below each clip's loudest part"
+    if prepared.level != "keep":
+        peaks = sorted(20 * math.log10(each.peak) for each in stored if each.peak > INAUDIBLE)
+        spread = f"; their peaks were {peaks[-1] - peaks[0]:.0f} dB apart" if peaks else ""
+        level = f"{prepared.level} of each clip{spread}"
+    if config.data.following and config.mel.n_mels is None:
+        order = f"{100 * config.data.following:.0f}% of clips follow another one, the rest begin after silence"
+    return facts("Preparation", silence=silence, level=level, order=order, events=_long_events(config, corpus, network))
 
 
 def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> str | None:
@@ -106,14 +112,12 @@ def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> 
 def _trouble_tables(corpus: Corpus[Any]) -> list[Table]:
     tables = []
     for title, entries in (("Skipped", corpus.unusable), ("Shortened", corpus.shortened)):
-        if entries:
-            rows = [(printable(name), why) for name, why in entries[:ROWS]]
-            if len(entries) > ROWS:
-                rows.append((f"and {len(entries) - ROWS:,} more", "wavegen inspect DIR --listen lists them"))
-            tables.append(Table(title, ("file", "why"), rows))
-    if corpus.notes:
-        tables.append(Table("Note", (), [("", note) for note in corpus.notes]))
-    return tables
+        rows = [(printable(name), why) for name, why in entries[:ROWS]]
+        if len(entries) > ROWS:
+            rows.append((f"and {len(entries) - ROWS:,} more", "wavegen inspect DIR --listen lists them"))
+        tables.append(Table(title, ("file", "why"), rows))
+    tables.append(Table("Note", (), [("", note) for note in corpus.notes]))
+    return [table for table in tables if table.rows]
 
 
 def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int) -> Table:
@@ -147,3 +151,72 @@ def _backend(plan: Plan) -> str:
     slices, recompute = plan.compute.accumulation, plan.config.training.activation_checkpointing
     extra = f", {slices} slices of the batch" if slices > 1 else ""
     return f"{plan.compute.backend}{extra}{', activation checkpointing' if recompute else ''}"
+
+
+def run_observers(run: Path) -> list[Observer]:
+    """Return an observer for plots of the auditions, and one for TensorBoard where it is installed."""
+    observers: list[Observer] = [AuditionPictures()]
+    if find_spec("tensorboard") is not None:
+        observers.append(TensorBoardObserver(run / "tensorboard"))
+    return observers
+
+
+class AuditionPictures(Observer):
+    """Draws each audition into a PNG file next to its WAV file."""
+
+    def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+        """Draw it."""
+        from wavegen.report.plots.audio import draw_audio
+
+        draw_audio(path.with_suffix(".png"), waveform, sample_rate_hz, f"audition after {step:,} steps")
+        gc.collect()  # a figure is a ring of 4 MB, and by itself the collector hardly comes in a training
+
+
+class TensorBoardObserver(Observer):
+    """Writes scalars and auditions.
+
+    Args:
+        folder: of the event files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        """Opened at the first write: the folder belongs to a run that may not exist yet."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder), flush_secs=30)
+
+    def on_step(self, entry: dict[str, Any]) -> None:
+        """Write the step's scalars, now and then."""
+        if entry["step"] % EVERY_STEPS:
+            return
+        for name in STEP_SCALARS:
+            if entry[name] is not None:
+                self._scalar(f"training/{name}", entry[name], entry["step"])
+
+    def on_validation(self, entry: dict[str, Any]) -> None:
+        """Write the figures and the baselines."""
+        self._scalar("validation/loss", entry["validation_loss"], entry["step"])
+        for name, figure in entry["baselines"].items():
+            self._scalar(f"baselines/{name.replace(' ', '_')}", figure, entry["step"])
+        self._writer.flush()
+
+    def on_audition(
+        self,
+        step: int,
+        path: Path,
+        waveform: npt.NDArray[np.float32],
+        sample_rate_hz: int,
+    ) -> None:
+        """Write the clip, and its picture, which ``AuditionPictures`` drew before."""
+        from matplotlib.image import imread
+
+        self._writer.add_audio("audition", waveform[None], step, sample_rate_hz)
+        self._writer.add_image("audition", imread(path.with_suffix(".png")), step, dataformats="HWC")
+        self._writer.flush()
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)

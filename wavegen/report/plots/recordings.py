@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavegen.errors import DataError
-from wavegen.inspect.folder import FileFacts, FolderFacts
-from wavegen.inspect.series import SeriesFacts
-from wavegen.report.plots.figure import (
+from wavegen.inspect.recordings import FileFacts, FolderFacts, SeriesFacts
+from wavegen.report.plots import (
     BLUE,
     COLOURS,
     GREEN,
@@ -51,50 +50,40 @@ def folder_figure(found: FolderFacts) -> Figure:
     figure = new_figure(10, 7.5 if levels else 4.2)
     axes = list(np.ravel(figure.subplots(2, 3) if levels else figure.subplots(1, 2)))
     known = [file.seconds for file in files if file.seconds]
-    figure.suptitle(
-        f"{printable(found.path)}: {pluralize(len(files), 'file')}, {format_duration(sum(known))}",
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        parse_math=False,
-    )
+    name = f"{printable(found.path)}: {pluralize(len(files), 'file')}, {format_duration(sum(known))}"
+    figure.suptitle(name, x=0.01, ha="left", fontsize=12, parse_math=False)
     _draw_lengths(axes[0], known)
     _draw_rates(axes[1], files)
     if levels:
         loud = [each for each in levels if each.peak_dbfs is not None]
-        silence = [100 * each.silent_share for each in levels]
-        _draw_histogram(axes[2], silence, "silence in a file (%)", GREEN, (0.0, 5.0))
-        title(axes[2], "silence")
-        _draw_histogram(axes[3], [each.peak_dbfs or 0.0 for each in loud], "peak (dBFS)", VERMILION)
-        title(axes[3], f"peaks; {sum(each.clipped_samples > 0 for each in levels):,} with full-scale samples")
-        _draw_histogram(axes[4], [each.rms_dbfs or 0.0 for each in loud], "RMS level (dBFS)", PURPLE)
-        title(axes[4], "loudness")
-        offsets = [100 * each.dc_offset for each in loud]
-        _draw_histogram(axes[5], offsets, "DC offset (% of full scale)", BLUE, (-1.0, 1.0))
-        title(axes[5], "DC offset")
+        clipped = f"peaks; {sum(each.clipped_samples > 0 for each in levels):,} with full-scale samples"
+        silence, offsets = [100 * each.silent_share for each in levels], [100 * each.dc_offset for each in loud]
+        peaks, loudness = [each.peak_dbfs or 0.0 for each in loud], [each.rms_dbfs or 0.0 for each in loud]
+        _draw_histogram(axes[2], silence, "silence in a file (%)", GREEN, "silence", (0.0, 5.0))
+        _draw_histogram(axes[3], peaks, "peak (dBFS)", VERMILION, clipped)
+        _draw_histogram(axes[4], loudness, "RMS level (dBFS)", PURPLE, "loudness")
+        _draw_histogram(axes[5], offsets, "DC offset (% of full scale)", BLUE, "DC offset", (-1.0, 1.0))
     return figure
 
 
 def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
-    title(axes, "clip lengths")
-    axes.set(ylabel="files")
     if not seconds:
-        axes.text(0.5, 0.5, "lengths unknown", transform=axes.transAxes, ha="center")
+        title(axes, "clip lengths: unknown")
         return
     shortest, longest = min(seconds), max(seconds)
     if longest > WIDE_RANGE * shortest:
+        title(axes, "clip lengths")
         edges = np.geomspace(shortest, longest, BINS + 1)
         edges[-1] *= 1 + 1e-9
         axes.hist(seconds, bins=list(edges), color=BLUE)
         axes.set_xscale("log")
         axes.set_xticks(LENGTH_TICKS, LENGTH_NAMES)
         axes.minorticks_off()
-        axes.set_xlim(shortest / 1.1, longest * 1.1)
-        axes.set_xlabel("length (logarithmic)")
+        axes.set(xlim=(shortest / 1.1, longest * 1.1), xlabel="length (logarithmic)", ylabel="files")
         tidy(axes)
         return
     unit, divisor = ("ms", 0.001) if longest < 1 else ("s", 1.0) if longest < 120 else ("min", 60.0)
-    _draw_histogram(axes, [length / divisor for length in seconds], f"length ({unit})", BLUE)
+    _draw_histogram(axes, [length / divisor for length in seconds], f"length ({unit})", BLUE, "clip lengths")
 
 
 def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
@@ -119,7 +108,7 @@ def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
 
 
 def _draw_histogram(
-    axes: Axes, values: Sequence[float], label: str, colour: str, shown: tuple[float, ...] = ()
+    axes: Axes, values: Sequence[float], label: str, colour: str, name: str, shown: tuple[float, ...] = ()
 ) -> None:
     """Draw how many files have which value.
 
@@ -128,6 +117,7 @@ def _draw_histogram(
         values: one for each file.
         label: of the value, with its unit.
         colour: of the bars.
+        name: stands above.
         shown: values that the scale holds in any case, so that tiny differences look tiny.
     """
     from matplotlib.ticker import MaxNLocator
@@ -143,6 +133,7 @@ def _draw_histogram(
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     axes.yaxis.set_major_formatter(format_thousands)
     tidy(axes)
+    title(axes, name)
 
 
 def _channels(n: int) -> str:
@@ -160,7 +151,7 @@ def series_figure(found: SeriesFacts) -> Figure:
             whole = read_series(file)
         except DataError:
             continue
-        drawn |= {f"{file.name}[{inside}]" if inside else file.name: row for inside, row in whole.series.items()}
+        drawn |= whole.named(file.name)
     shown = list(drawn.items())[:MOST_DRAWN]
     figure = new_figure(10, 0.8 + 1.4 * len(shown))
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]

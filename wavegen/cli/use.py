@@ -1,0 +1,150 @@
+"""`wavegen forecast`, `wavegen export` and `wavegen bench`: what else can be done with a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wavegen.cli.console import (
+    OUTPUT,
+    Device,
+    Json,
+    Overrides,
+    Overwrite,
+    Preset,
+    Source,
+    load_settings,
+    option,
+    print_json,
+    print_notice,
+    print_tables,
+)
+from wavegen.errors import UsageError
+from wavegen.text import format_bytes, pluralize, printable
+
+if TYPE_CHECKING:
+    from wavegen.bench.rows import Row
+    from wavegen.report import Table
+
+FORECAST = "Forecast"  # a group of options in --help
+SERIES_HELP = "Series to continue: .csv with one column per series, or .npy."
+STEPS_HELP = "Values to forecast; those beyond the model's horizon build on forecasts.  [default: the horizon]"
+SERIES_OUTPUT_HELP = "File to write: .csv or .npy; - for CSV to standard output."
+EXPORT_OUTPUT_HELP = "File to write: .safetensors for the weights, or .onnx for one sampling step."
+
+
+def forecast(
+    source: Source,
+    series: Annotated[str, typer.Argument(metavar="FILE", help=SERIES_HELP)],
+    output: Annotated[str, option(OUTPUT, SERIES_OUTPUT_HELP, "-o", "--output", metavar="FILE")] = "forecast.csv",
+    steps: Annotated[int | None, option(FORECAST, STEPS_HELP)] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Forecast the next values of series of numbers.
+
+    wavegen forecast runs/waves series.csv ; wavegen forecast runs/waves series.npy --steps 25 -o ahead.npy
+    """
+    from wavegen.api import load
+    from wavegen.series.files import check_output, read_series, write_series
+
+    check_output(output, overwrite)
+    trained = load(source, device)
+    if (forecaster := trained.forecaster) is None:
+        raise UsageError("forecast: expected a model of series of numbers, found a model of sound")
+    known = read_series(Path(series))
+    if known.left_out:
+        print_notice(f"{printable(series)}: columns without numbers are left out: {', '.join(known.left_out)}")
+    forecasts = {name: forecaster.forecast(values, steps) for name, values in known.series.items()}
+    write_series(output, forecasts, sys.stdout)
+    where = "standard output" if output == "-" else printable(output)
+    n_values = len(next(iter(forecasts.values())))
+    print_notice(f"{where}: {pluralize(len(forecasts), 'series', 'series')}, the next {n_values:,} values of each")
+
+
+def export(
+    source: Source,
+    output: Annotated[str, option(OUTPUT, EXPORT_OUTPUT_HELP, "-o", "--output", metavar="FILE")],
+    precision: Annotated[str, option(OUTPUT, "Precision of the weights: float32 or bfloat16.")] = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Export a model for inference: its averaged weights, or one sampling step in ONNX.
+
+    wavegen export runs/my_recordings -o model.safetensors --precision bfloat16 ;
+    wavegen export runs/my_recordings -o step.onnx
+    """
+    from wavegen.output_file import check_writable, write_output
+    from wavegen.runs.checkpoint import for_use, goes_to_onnx, load_checkpoint, save_checkpoint
+    from wavegen.runs.run_folder import find_checkpoint
+    from wavegen.sampling.onnx_step import onnx_step
+
+    path = Path(output)
+    to_onnx = goes_to_onnx(path, precision)
+    check_writable(path, overwrite, ending=path.suffix)
+    checkpoint = load_checkpoint(find_checkpoint(Path(source)))
+    if to_onnx:
+        write_output(path, onnx_step(checkpoint.average, checkpoint.config))
+    else:
+        save_checkpoint(for_use(checkpoint, precision), path)
+    print_notice(f"written: {output}, {format_bytes(path.stat().st_size)}, averaged weights in {precision}")
+
+
+def bench(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN|CHECKPOINT]", help="Model to measure.  [default: a new one from --config]"),
+    ] = None,
+    config: Preset = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast this machine generates and trains.
+
+    wavegen bench ; wavegen bench runs/my_recordings --json
+    """
+    from wavegen.api import load
+    from wavegen.bench.rows import measure
+    from wavegen.device import processor_name
+    from wavegen.report import facts
+
+    if source is not None and (config is not None or overrides):
+        raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
+    trained = None if source is None else load(source, "cpu")
+    settings = load_settings(config, list(overrides or [])) if trained is None else trained.config
+    if settings.output.kind == "regression":
+        raise UsageError("bench: expected a model of sound, found output.kind: regression")
+    machine, rows = measure(settings, None if trained is None else trained.network, print_notice)
+    measured = list(rows)
+    if as_json:
+        print_json([row.as_dict() for row in measured])
+        return
+    limits = facts(
+        f"One core of {processor_name()}",
+        **{f"reads {name} weights": f"{rate / 1e9:.0f} GB/s" for name, rate in machine.bytes_per_second.items()},
+        multiplies_and_adds=f"{2 * machine.multiply_adds_per_second / 1e9:.0f} GFLOP/s",
+    )
+    print_tables([limits, *_speed_tables(measured)])
+
+
+def _speed_tables(rows: Sequence[Row]) -> list[Table]:
+    from wavegen.report import Table
+
+    shared = ("", "precision", "batch", "threads")
+    generating, training = [], []
+    for row in rows:
+        cells = (row.engine, row.precision, str(row.batch), str(row.threads), f"{row.samples_per_second:,.0f}")
+        share = "" if row.share_of_limit is None else f"{100 * row.share_of_limit:.0f}%"
+        if row.work == "generate":
+            generating.append((*cells, f"{row.times_real_time:.2f}", share))
+        else:
+            memory = "" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 1e9:.2f} GB"
+            training.append((*cells, f"{row.input_steps_per_second or 0.0:,.0f}", share, memory))
+    of_training = ("targets/s", "input steps/s", "of its matrix products", "memory")
+    return [
+        Table("Generating (medians)", (*shared, "samples/s", "x real time", "of the limit"), generating),
+        Table("Training (medians)", (*shared, *of_training), training),
+    ]

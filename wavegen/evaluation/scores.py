@@ -1,0 +1,236 @@
+"""Score clips: bits/sample of each and of all together, for the model and the trivial baselines, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.quantize import Quantizer
+from wavegen.data.conditioning import ClipCondition
+from wavegen.errors import DataError
+from wavegen.evaluation.baselines import Baselines
+from wavegen.evaluation.baselines import clip_bits as baseline_clip_bits
+
+if TYPE_CHECKING:
+    from wavegen.model.network import Network
+
+LEVEL = 0.95  # of confidence intervals
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure over clips, such as bits/sample.
+
+    Args:
+        figure: total over clips by total size.
+        margin: half the width of its 95% confidence interval; None if there are too few clips.
+    """
+
+    figure: float
+    margin: float | None
+
+    @property
+    def interval(self) -> list[float] | None:
+        """Bounds of the 95% confidence interval, for ``--json``."""
+        return None if self.margin is None else [self.figure - self.margin, self.figure + self.margin]
+
+
+def over_clips(totals: Sequence[float], sizes: Sequence[int]) -> Estimate:
+    """Estimate a ratio of sums over clips of unequal size, with its 95% confidence interval.
+
+        R = sum b_i / sum n_i,   R +- t s,   s^2 = (k - 1) / k * sum over i of (R_i - R)^2
+
+    over k clips of which clip i has the total b_i and the size n_i; R_i is the ratio without clip i, and t the 97.5%
+    point of Student's distribution with k - 1 degrees of freedom. The ratio estimator is Cochran's (1977, "Sampling
+    Techniques", 3rd edition, chapter 6), its standard error the jackknife's (Efron and Tibshirani, 1993, "An
+    Introduction to the Bootstrap", chapter 11), with Student's t as Tukey proposed (1958, "Bias and confidence in
+    not-quite large samples", Annals of Mathematical Statistics 29). Unlike the linearized error it does not shrink
+    where one clip is most of the audio.
+
+    It takes the clips for independent draws from all clips of their kind. Where several come from one recording, they
+    are not, and the interval is too narrow. It does not cover the spread between trainings of the same model.
+
+    Args:
+        totals: of each clip, such as bits, or differences of bits.
+        sizes: of each clip, such as samples; 1 or more.
+
+    Returns:
+        The ratio; without an interval for fewer than two clips, or where a total is not finite.
+    """
+    from scipy.special import stdtrit
+
+    b, n = np.asarray(totals, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    clips, whole = len(b), n.sum()
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        ratio = float(b.sum() / whole)
+    if clips < 2 or not math.isfinite(ratio):
+        return Estimate(ratio, None)
+    changes = (ratio * n - b) / (whole - n)  # R_i - R
+    error = math.sqrt((clips - 1) / clips * np.square(changes).sum())
+    return Estimate(ratio, float(stdtrit(clips - 1, (1 + LEVEL) / 2)) * error)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model compared with the trivial baselines on the same clips.
+
+    Args:
+        model: its figure.
+        baselines: their figures, by name.
+        minus: the model's minus each baseline's, clip by clip: an interval below 0 means that the model is better on
+            clips of this kind, even where the intervals of the two overlap.
+    """
+
+    model: Estimate
+    baselines: dict[str, Estimate]
+    minus: dict[str, Estimate]
+
+    def as_dict(self, key: str) -> dict[str, Any]:
+        """Return the intervals and differences as a document for ``--json``; ``key`` names the figure."""
+        return {
+            "interval_95": self.model.interval,
+            "baseline_intervals_95": {name: each.interval for name, each in self.baselines.items()},
+            "minus_baselines": {
+                name: {key: each.figure, "interval_95": each.interval} for name, each in self.minus.items()
+            },
+        }
+
+
+def compare(own: Sequence[float], baselines: Mapping[str, Sequence[float]], sizes: Sequence[int]) -> Comparison:
+    """Compare a model with the trivial baselines.
+
+    Args:
+        own: the model's total on each clip.
+        baselines: each baseline's on the same clips.
+        sizes: of the clips.
+    """
+    return Comparison(
+        over_clips(own, sizes),
+        {name: over_clips(totals, sizes) for name, totals in baselines.items()},
+        {
+            name: over_clips([mine - theirs for mine, theirs in zip(own, totals, strict=True)], sizes)
+            for name, totals in baselines.items()
+        },
+    )
+
+
+class ScoredClip(NamedTuple):
+    """A clip to score.
+
+    Attributes:
+        name: of the clip.
+        classes: (T,); of a series the values as the network sees them.
+        condition: of a conditioned model: what the clip is conditioned on.
+        label: of a model with labels: the clip's, or a mix of several.
+        trained_on: whether the training used it; None where that is not known.
+    """
+
+    name: str
+    classes: npt.NDArray[Any]
+    condition: ClipCondition | None = None
+    label: str | None = None
+    trained_on: bool | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The bits that coding a clip takes, with the model and with each baseline.
+
+    Args:
+        name: of the clip.
+        n_samples: its length.
+        bits: by the model, in all.
+        baseline_bits: by each trivial baseline, in all.
+        label: as ``ScoredClip``.
+        trained_on: as ``ScoredClip``.
+    """
+
+    name: str
+    n_samples: int
+    bits: float
+    baseline_bits: dict[str, float]
+    label: str | None = None
+    trained_on: bool | None = None
+
+    @property
+    def bits_per_sample(self) -> float:
+        """Bits/sample of the model."""
+        return self.bits / self.n_samples
+
+    def as_dict(self, sample_rate_hz: int) -> dict[str, Any]:
+        """Return the score as a document for ``--json``."""
+        return {
+            "name": self.name,
+            "seconds": self.n_samples / sample_rate_hz,
+            "samples": self.n_samples,
+            "bits": self.bits,
+            "bits_per_sample": self.bits_per_sample,
+            "baselines": {name: bits / self.n_samples for name, bits in self.baseline_bits.items()},
+        }
+
+
+def score_clips(
+    model: Network,
+    clips: Sequence[ScoredClip],
+    quantizer: Quantizer,
+    baselines: Baselines | None,
+    scored: Callable[[int], None],
+) -> list[Score]:
+    """Score each clip.
+
+    Args:
+        model: in float32, with the weights to score.
+        clips: to score.
+        quantizer: the model's companding.
+        baselines: fitted on the training split; None leaves their figures out.
+        scored: called with the number of samples after each stretch.
+
+    Raises:
+        DataError: there is no sample to score.
+    """
+    from wavegen.evaluation.likelihood import model_bits
+
+    if not any(len(clip.classes) for clip in clips):
+        raise DataError("expected audio to score, found none")
+    return [
+        Score(
+            clip.name,
+            len(clip.classes),
+            model_bits(model, [clip.classes], quantizer.silence, scored, [clip.condition])[0],
+            {} if baselines is None else baseline_clip_bits(baselines, clip.classes, quantizer),
+            clip.label,
+            clip.trained_on,
+        )
+        for clip in clips
+        if len(clip.classes)
+    ]
+
+
+def total(scores: Sequence[Score]) -> Score:
+    """All clips as one: every sample counts the same."""
+    return Score(
+        "all",
+        sum(score.n_samples for score in scores),
+        sum(score.bits for score in scores),
+        {name: sum(score.baseline_bits[name] for score in scores) for name in scores[0].baseline_bits},
+    )
+
+
+def comparison(scores: Sequence[Score]) -> Comparison:
+    """Bits/sample of all clips, with 95% confidence intervals over clips."""
+    return compare(
+        [score.bits for score in scores],
+        {name: [score.baseline_bits[name] for score in scores] for name in scores[0].baseline_bits},
+        [score.n_samples for score in scores],
+    )
+
+
+def by_label(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """Group scores by label, sorted; clips without a label are left out."""
+    labels = sorted({score.label for score in scores if score.label is not None})
+    return {label: [score for score in scores if score.label == label] for label in labels}

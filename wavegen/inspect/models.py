@@ -1,0 +1,277 @@
+"""Configurations and checkpoints: values, network, training, losses, and the training data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from wavegen.audio.levels import RecordingProfile
+from wavegen.config import Config, load_config
+from wavegen.evaluation import loss_unit_of
+from wavegen.inspect.facts import Facts, TrainingState
+from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.history import Validation, finite
+
+if TYPE_CHECKING:
+    from wavegen.model.network import LayerFacts
+
+ACTIVATIONS = {"relu": "ReLU without a gate", "tanh": "tanh without a gate"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts:
+    """Size and reach of a network.
+
+    Attributes:
+        parameters_by_part: by the names of its parts.
+        description: its kind, its size, and in what its blocks differ from the paper's, in words.
+        layers: between the input and the output, the lowest first.
+        has_memory: a prediction depends on all of the past; the receptive field is then what precedes a window.
+        multiply_adds_per_sample: in generation.
+        sample_rate_hz, quantization, classes: None for series; losses in bits/sample compare where they agree.
+        horizon: values in a forecast; None for audio.
+        output: the output distribution, in words.
+        labels: in the model's order; ``auto`` where no folder has been seen yet; None for a model without labels.
+        mel: the section ``mel`` of the configuration; None for a model without spectrograms.
+    """
+
+    parameters: int
+    parameters_by_part: dict[str, int]
+    kind: str
+    layers: list[LayerFacts]
+    description: str
+    has_memory: bool
+    receptive_field_samples: int
+    receptive_field_ms: float | None
+    multiply_adds_per_sample: int
+    sample_rate_hz: int | None
+    quantization: Literal["mu_law", "linear"] | None
+    classes: int | None
+    horizon: int | None
+    output: str
+    labels: list[str] | str | None
+    mel: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """The data and the memory of a training step.
+
+    Attributes:
+        windows, window_targets: of a batch, and predictions in each; context comes on top.
+        audio_seconds_per_step, audio_hours_in_all: None for series.
+        steps, minutes: one of them is known; the steps of a number of minutes are measured at the start.
+        memory_bytes, memory_precision: an estimate, above what the libraries take.
+    """
+
+    windows: int
+    window_targets: int
+    targets_per_step: int
+    audio_seconds_per_step: float | None
+    steps: int | None
+    audio_hours_in_all: float | None
+    minutes: float | None
+    memory_bytes: int
+    memory_precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFacts(Facts):
+    """A configuration, complete and checked."""
+
+    kind = "config"
+    path: str
+    config: Config
+    network: NetworkFacts
+    training: TrainingFacts
+
+
+def inspect_config(source: str) -> ConfigFacts:
+    """Resolve a configuration, a file or a preset's name, and build its network, without its weights.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    config = load_config(source)
+    return ConfigFacts(path=source, config=config, network=inspect_network(config), training=_inspect_training(config))
+
+
+def inspect_network(config: Config) -> NetworkFacts:
+    """Build the network that a configuration describes, and measure it."""
+    import torch
+
+    from wavegen.model.building import build_model
+
+    with torch.device("meta"):  # shapes without memory
+        model = build_model(config)
+    rate = config.rate_hz
+    parts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        parts[name.partition(".")[0]] += parameter.numel()
+    return NetworkFacts(
+        parameters=model.n_parameters,
+        parameters_by_part=dict(parts),
+        kind=model.kind,
+        layers=model.layer_facts(),
+        description=", ".join(filter(None, [model.describe(), describe_block(config)])),
+        has_memory=model.has_memory,
+        receptive_field_samples=model.receptive_field,
+        receptive_field_ms=1000 * model.receptive_field / rate if rate else None,
+        multiply_adds_per_sample=model.multiply_adds,
+        sample_rate_hz=rate,
+        quantization=config.quantization.kind if rate else None,
+        classes=config.quantization.classes if rate else None,
+        horizon=None if rate else config.output.horizon,
+        output=describe_output(config),
+        labels=None if config.data.labels == "none" else config.data.label_names,
+        mel=None if config.mel.n_mels is None else config.mel.model_dump(),
+    )
+
+
+def describe_output(config: Config) -> str:
+    """Return the output distribution in words."""
+    output = config.output
+    if output.kind == "softmax":
+        return "softmax"
+    if output.kind == "regression":
+        values = f"{output.horizon} values" if output.horizon > 1 else "value"
+        return f"the next {values}, by {output.error} error"
+    shape, count = output.kind.removesuffix("_mixture").replace("gaussian", "Gaussian"), output.components
+    return f"one {shape} distribution" if count == 1 else f"mixture of {count} {shape} distributions"
+
+
+def describe_block(config: Config) -> str:
+    """Describe the differences of the blocks from the paper's; empty for none."""
+    model = config.model
+    bias, norm = "" if model.bias else "no biases", "weight norm" if model.weight_norm else ""
+    dropout = f"dropout {model.dropout:g}" if model.dropout else ""
+    return ", ".join(filter(None, [ACTIVATIONS.get(model.activation), bias, norm, dropout]))
+
+
+def _inspect_training(config: Config) -> TrainingFacts:
+    from wavegen.device import choose_device
+    from wavegen.training.compute import resolve_compute, training_bytes
+
+    settings = config.training
+    compute = resolve_compute(config, choose_device("cpu" if settings.backend == "fused" else "auto"))
+    per_step = compute.batch_size * settings.window_targets
+    seconds = None if config.rate_hz is None else per_step / config.rate_hz
+    return TrainingFacts(
+        windows=compute.batch_size,
+        window_targets=settings.window_targets,
+        targets_per_step=per_step,
+        audio_seconds_per_step=seconds,
+        steps=settings.steps,
+        audio_hours_in_all=None if settings.steps is None or seconds is None else settings.steps * seconds / 3600,
+        minutes=settings.minutes,
+        memory_bytes=training_bytes(config, compute),
+        memory_precision=compute.precision,
+    )
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One part of a corpus; its length in minutes of audio, or points of series."""
+
+    clips: int
+    minutes: float | None
+    points: int | None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data that a model was trained and validated on.
+
+    Attributes:
+        folder: None where it is not known.
+        held_out_hash: losses compare between runs where the held-out clips, and so their hash, are the same.
+        labels: of the clips, in alphabetical order.
+    """
+
+    folder: str | None
+    train: SplitFacts
+    validation: SplitFacts
+    held_out_hash: str | None
+    labels: list[str]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> DataFacts:
+        """Sum up the manifest of a checkpoint."""
+        config, manifest = checkpoint.config, checkpoint.manifest
+
+        def part(split: str) -> SplitFacts:
+            lengths = [clip["n_samples"] for clip in manifest if clip["split"] == split]
+            total, rate = sum(lengths), config.rate_hz
+            return SplitFacts(len(lengths), total / rate / 60 if rate else None, None if rate else total)
+
+        held_out = sorted((clip["content_hash"], clip["n_samples"]) for clip in manifest if clip["split"] != "train")
+        return cls(
+            folder=config.data_source,
+            train=part("train"),
+            validation=part("validation"),
+            held_out_hash=hashlib.sha256(repr(held_out).encode()).hexdigest()[:16] if held_out else None,
+            labels=sorted({clip["label"] for clip in manifest if clip.get("label") is not None}),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts(TrainingState, Facts):
+    """A checkpoint.
+
+    Attributes:
+        for_use_only: averaged weights alone; training cannot resume from it.
+        versions: of the packages that wrote it.
+        recordings: the profile of the prepared recordings; None in files of older versions.
+        data: None where the checkpoint does not know its clips.
+    """
+
+    kind = "checkpoint"
+    path: str
+    file_bytes: int
+    for_use_only: bool
+    versions: dict[str, str]
+    recordings: RecordingProfile | None
+    network: NetworkFacts
+    data: DataFacts | None
+    config: Config
+
+
+def inspect_checkpoint(path: Path) -> CheckpointFacts:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged, none of wavegen, or of another version.
+    """
+    checkpoint = load_checkpoint(path)
+    recordings = checkpoint.metrics.get("recordings")
+    return CheckpointFacts(
+        path=str(path),
+        file_bytes=path.stat().st_size,
+        for_use_only=checkpoint.is_for_use_only,
+        versions=dict(checkpoint.versions),
+        recordings=None if recordings is None else RecordingProfile.from_dict(recordings),
+        network=inspect_network(checkpoint.config),
+        data=DataFacts.of(checkpoint) if checkpoint.manifest else None,
+        config=checkpoint.config,
+        **vars(training_state(checkpoint)),
+    )
+
+
+def training_state(checkpoint: Checkpoint) -> TrainingState:
+    """Read the progress of a training from its checkpoint."""
+    metrics, loss_unit = checkpoint.metrics, loss_unit_of(checkpoint.config)
+    n_targets = metrics.get("targets", 0)
+    return TrainingState(
+        step=checkpoint.step,
+        total_steps=checkpoint.config.training.steps,
+        seen=n_targets / checkpoint.config.audio.sample_rate_hz / 3600 if loss_unit.is_bits else n_targets,
+        minutes_trained=metrics.get("seconds", 0.0) / 60,
+        skipped_steps=checkpoint.step - metrics.get("updates", checkpoint.step),
+        best_loss=finite(metrics.get("best_loss")),
+        best_step=metrics.get("best_step"),
+        last_validation=Validation.from_entry(metrics["validation"]) if metrics.get("validation") else None,
+        loss_unit=loss_unit,
+    )

@@ -1,0 +1,292 @@
+"""Folders of recordings, by headers and on request by levels; folders and files of series of numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+
+from wavegen.audio.read import SERIES_ENDINGS, AudioInfo, find_audio, probe
+from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
+from wavegen.errors import AudioError, DataError, UsageError
+from wavegen.inspect.facts import Facts, Progress
+from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clip
+from wavegen.series.corpus import find_series, reason_of
+from wavegen.series.files import Values, read_series
+from wavegen.text import printable
+
+T = TypeVar("T")
+
+# Headers come at 16,000 a second from memory with any number of threads; from a disk or a network that has to be waited
+# for, threads wait side by side. One task for each file would cost twice the time of its header.
+THREADS = 8
+FILES_PER_TASK = 16
+
+
+@dataclass(frozen=True)
+class FormatFacts:
+    """Files of one format.
+
+    Attributes:
+        container, encoding: libsndfile's names.
+        bits: per sample; None for lossy encodings.
+    """
+
+    container: str
+    encoding: str
+    bits: int | None
+    rate_hz: int
+    channels: int
+    files: int
+    minutes: float
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A file that can be used; its levels are known where it was decoded."""
+
+    name: str
+    seconds: float | None
+    rate_hz: int
+    channels: int
+    level: Levels | None
+
+
+@dataclass(frozen=True)
+class UnusableFile:
+    """A file that cannot be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """The size of a folder's decoded recordings in the cache.
+
+    Attributes:
+        files, bytes: of the folder.
+        all_bytes: of the whole cache.
+        path: of the cache; None where there is none.
+    """
+
+    files: int
+    bytes: int
+    all_bytes: int
+    path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFacts(Facts):
+    """A folder of recordings.
+
+    Attributes:
+        ignored_entries: no audio, or hidden.
+        minutes, shortest_seconds, median_seconds, longest_seconds: of the files of known length.
+        formats: the one with most minutes first.
+        levels: of all files together, where they were decoded.
+    """
+
+    kind = "folder"
+    path: str
+    usable_files: int
+    unusable_files: int
+    ignored_entries: int
+    files_of_unknown_length: int
+    minutes: float
+    shortest_seconds: float | None
+    median_seconds: float | None
+    longest_seconds: float | None
+    formats: list[FormatFacts]
+    unusable: list[UnusableFile]
+    files: list[FileFacts]
+    levels: FolderLevels | None
+    cache: CacheFacts
+
+
+def inspect_folder(folder: Path, progress: Progress | None = None, *, decode: bool = False) -> FolderFacts:
+    """Read the headers of all audio files below a folder.
+
+    Args:
+        folder: of recordings.
+        progress: called with (files read, files in all); where the files are decoded, for each of the two passes.
+        decode: decode every file too, and measure its levels.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    found = find_audio(folder)
+    headers, unreadable = read_files(_read_header, folder, found.names, progress, THREADS, FILES_PER_TASK)
+    reasons, clips = {**dict(found.unusable), **unreadable}, dict[str, ClipLevels]()
+    if decode:
+        clips, damaged = read_files(measure_clip, folder, list(headers), progress, min(THREADS, os.cpu_count() or 1))
+        reasons |= damaged
+        headers = {name: headers[name] for name in clips}
+    files = []
+    for name, header in headers.items():
+        seconds, levels = (clips[name].seconds, clips[name].levels) if decode else (header.seconds, None)
+        files.append(FileFacts(name, seconds, header.rate_hz, header.channels, levels))
+    known = sorted(file.seconds for file in files if file.seconds is not None)
+    return FolderFacts(
+        path=str(folder),
+        usable_files=len(files),
+        unusable_files=len(reasons),
+        ignored_entries=found.n_ignored,
+        files_of_unknown_length=len(files) - len(known),
+        minutes=sum(known) / 60,
+        shortest_seconds=known[0] if known else None,
+        median_seconds=median(known) if known else None,
+        longest_seconds=known[-1] if known else None,
+        formats=_formats(files, list(headers.values())),
+        unusable=[UnusableFile(name, reason) for name, reason in sorted(reasons.items())],
+        files=files,
+        levels=FolderLevels.of(clips) if decode else None,
+        cache=inspect_cache(folder),
+    )
+
+
+def inspect_cache(folder: Path) -> CacheFacts:
+    """Look up the size of a folder's decoded recordings; 0 where the cache is missing or damaged."""
+    with contextlib.suppress(DataError, UsageError):
+        cache = cache_folder()
+        cached = cached_bytes_of(cache, folder)
+        return CacheFacts(cached.n_files, cached.n_bytes, cache_bytes(cache) if cached.n_files else 0, str(cache))
+    return CacheFacts(0, 0, 0, None)
+
+
+def _formats(files: Sequence[FileFacts], headers: Sequence[AudioInfo]) -> list[FormatFacts]:
+    groups: dict[tuple[str, str, int | None, int, int], list[float]] = defaultdict(list)
+    for file, header in zip(files, headers, strict=True):
+        shared = (header.container, header.encoding, header.bits, header.rate_hz, header.channels)
+        groups[shared].append(file.seconds or 0.0)
+    formats = [FormatFacts(*shared, len(lengths), sum(lengths) / 60) for shared, lengths in groups.items()]
+    return sorted(formats, key=lambda each: (-each.minutes, -each.files, repr(each)))
+
+
+def read_files(
+    read: Callable[[Path], T | str],
+    folder: Path,
+    names: Sequence[str],
+    progress: Progress | None,
+    threads: int,
+    files_per_task: int = 1,
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Read files of a folder side by side.
+
+    Returns:
+        What was read of each file, by its name, and why the others cannot be used.
+    """
+
+    def attempt(name: str) -> T | str:
+        try:
+            return read(folder / name)
+        except (AudioError, UsageError) as error:
+            return str(error).removeprefix(f"{printable(folder / name)}: ")
+
+    results: list[T | str] = []
+    pool = ThreadPoolExecutor(threads, "files")
+    try:
+        tasks = (names[start : start + files_per_task] for start in range(0, len(names), files_per_task))
+        for part in pool.map(lambda task: [attempt(name) for name in task], tasks):
+            results += part
+            if progress:
+                progress(len(results), len(names))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    by_name = dict(zip(names, results, strict=True))
+    unusable = {name: result for name, result in by_name.items() if isinstance(result, str)}
+    return {name: result for name, result in by_name.items() if not isinstance(result, str)}, unusable
+
+
+def _read_header(path: Path) -> AudioInfo | str:
+    header = probe(path)
+    return "no audio in it (0 samples)" if header.frames == 0 else header
+
+
+@dataclass(frozen=True)
+class OneSeriesFacts:
+    """One series; ``last_value_squared_error`` is that of forecasting each value by the one before."""
+
+    name: str
+    points: int
+    mean: float
+    standard_deviation: float
+    lowest: float
+    highest: float
+    last_value_squared_error: float
+
+    @classmethod
+    def of(cls, name: str, values: Values) -> OneSeriesFacts:
+        """Measure a series."""
+        error = float(np.square(np.diff(values)).mean()) if len(values) > 1 else 0.0
+        mean, deviation = float(values.mean()), float(values.std())
+        return cls(name, len(values), mean, deviation, float(values.min()), float(values.max()), error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesFacts(Facts):
+    """A folder or a file of series; ``shortest``, ``median`` and ``longest`` are lengths in points."""
+
+    kind = "series"
+    path: str
+    files: int
+    series: list[OneSeriesFacts]
+    points: int
+    shortest: int | None
+    median: float | None
+    longest: int | None
+    unusable: list[UnusableFile]
+
+
+def holds_series(path: Path) -> bool:
+    """Return whether a path is a file of series, or a folder that has some and no audio."""
+    if path.is_dir():
+        return bool(find_series(path).names) and not find_audio(path).names
+    return path.suffix.lower() in SERIES_ENDINGS
+
+
+def inspect_series(path: Path, progress: Progress | None = None) -> SeriesFacts:
+    """Read all series of a folder or a file.
+
+    Args:
+        path: of either.
+        progress: called with (files read, files in all).
+
+    Raises:
+        DataError: a file that was given by name cannot be used, or the folder cannot be listed.
+    """
+    found = find_series(path) if path.is_dir() else None
+    files = {path.name: path} if found is None else {name: path / name for name in found.names}
+    unusable = {} if found is None else dict(found.unusable)
+    series: dict[str, Values] = {}
+    for done, (name, file) in enumerate(files.items(), start=1):
+        try:
+            whole = read_series(file)
+        except DataError as error:
+            if found is None:
+                raise
+            unusable[name] = reason_of(error, file)
+            continue
+        finally:
+            if progress:
+                progress(done, len(files))
+        series |= whole.named(name)
+    lengths = sorted(map(len, series.values()))
+    return SeriesFacts(
+        path=str(path),
+        files=len(files),
+        series=[OneSeriesFacts.of(name, values) for name, values in series.items()],
+        points=sum(lengths),
+        shortest=lengths[0] if lengths else None,
+        median=median(lengths) if lengths else None,
+        longest=lengths[-1] if lengths else None,
+        unusable=[UnusableFile(name, reason) for name, reason in sorted(unusable.items())],
+    )

@@ -1,0 +1,291 @@
+"""Plots of models: the curves of one run or of several, a model among the baselines, and the shape of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wavegen.evaluation import LossUnit
+from wavegen.inspect.models import NetworkFacts
+from wavegen.report.plots import (
+    BLUE,
+    COLOURS,
+    DARK,
+    GREY,
+    PALE,
+    VERMILION,
+    format_thousands,
+    new_figure,
+    spread,
+    tidy,
+    title,
+)
+from wavegen.runs.history import THIS_MODEL, History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: the pairs repeat after 42 runs only
+POINTS = 200  # of a smoothed curve
+STEPS_A_POINT = 5  # at least, in a run of few steps
+LABEL_GAP = 0.045  # of the picture's height
+EARLY = 0.05  # the first steps fall from far above: they need not fit into the picture
+LINES = ("-", "--", "-.", ":")
+MOST_LINES = 150_000  # a second of drawing; of larger networks the lowest layers are drawn by their outline only
+MOST_LABELS = 40
+
+Layer = tuple[str, int, int]  # name, kernel size, dilation
+
+
+def smooth(places: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    """Reduce a curve to a few points, each the mean of a part of the steps; unknown values are left out."""
+    known = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
+    if not known:
+        return [], []
+    n_points = min(POINTS, max(-(-len(known) // STEPS_A_POINT), min(len(known), 2 * STEPS_A_POINT)))
+    parts = np.array_split(np.array(known), n_points)
+    means = [part.mean(axis=0) for part in parts]
+    return [float(mean[0]) for mean in means], [float(mean[1]) for mean in means]
+
+
+def limits(histories: Sequence[History], baselines: Sequence[float]) -> tuple[float, float]:
+    """Return limits that hold all held-out losses, the training's but for the first steps, and the better baselines."""
+    shown = []
+    for history in histories:
+        early = EARLY * history.step
+        shown += [loss for _, loss in history.scored]
+        places, losses = smooth(history.steps, history.train)
+        shown += [value for place, value in zip(places, losses, strict=True) if place > early] or losses
+    shown += sorted(baselines)[:2]
+    lowest, highest = min(shown), max(shown)
+    least = 0.1 if all(history.loss_unit.is_bits for history in histories) else 0.1 * highest or 1.0
+    margin = 0.06 * max(highest - lowest, least)
+    return max(0.0, lowest - margin), highest + margin
+
+
+def run_figure(name: str, history: History, unit: str) -> Figure:
+    """Draw the loss, with the trivial baselines as lines, above learning rate and speed.
+
+    Args:
+        name: of the run.
+        history: with one step or more.
+        unit: of its losses.
+    """
+    figure = new_figure(10, 8)
+    above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
+    span = limits([history], list(history.baselines.values()))
+    title(above, name)
+    _draw_loss(above, history)
+    above.set_ylabel(unit)
+    above.set_ylim(span)
+    _draw_baselines(above, history.loss_unit, history.baselines, span)
+    for axes, values, label in (
+        (middle, history.learning_rates, "learning rate"),
+        (below, history.speeds, "targets/s"),
+    ):
+        axes.plot(*smooth(history.steps, values), color=BLUE, linewidth=1.4)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(label)
+        tidy(axes, "both")
+    middle.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    below.yaxis.set_major_formatter(format_thousands)
+    below.xaxis.set_major_formatter(format_thousands)
+    below.set(xlabel="step", xlim=(0, history.step))
+    figure.align_ylabels()
+    return figure
+
+
+def comparison_figure(
+    names: Sequence[str], histories: Sequence[History], units: Sequence[str], reasons: Sequence[str] = ()
+) -> Figure:
+    """Draw held-out losses of several runs over what they have seen, and over the time trained; a row for each unit.
+
+    Args:
+        names: of the runs.
+        histories: of each, with one step or more; of one loss unit.
+        units: of the losses of each.
+        reasons: why their losses do not compare, if they do not.
+    """
+    rows = list(dict.fromkeys(units))
+    figure = new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
+    grid = figure.subplots(len(rows), 2, sharex="col", sharey="row", squeeze=False)
+    loss_unit = histories[0].loss_unit
+    if loss_unit.is_bits:
+        seen, seen_unit = _in_time_units([[3600 * hours for hours in each.seen] for each in histories])
+    else:
+        seen, seen_unit = [each.seen for each in histories], "points"
+    times, time_unit = _in_time_units([each.seconds for each in histories])
+    labels = (f"{loss_unit.data} seen ({seen_unit})", f"time trained ({time_unit})")
+    for below, label, places in zip(grid.T, labels, (seen, times), strict=True):
+        for i, (name, unit, history) in enumerate(zip(names, units, histories, strict=True)):
+            _draw_compared(below[rows.index(unit)], places[i], i, name, history)
+        below[-1].set_xlabel(label)
+    for row, (left, right) in zip(rows, grid, strict=True):
+        group = [history for unit, history in zip(units, histories, strict=True) if unit == row]
+        # the same audio, rate and classes have the same baselines
+        shared = group[0].baselines if all(each.baselines == group[0].baselines for each in group) else {}
+        span = limits(group, list(shared.values()))
+        left.set(ylabel=row, ylim=span)
+        for axes in (left, right):
+            axes.set_xlim(left=0)
+            tidy(axes, "both")
+            _draw_baselines(axes, loss_unit, shared, span, labelled=axes is right)
+    title(grid[0, 0], "held-out (marks), training (pale)")
+    if reasons:
+        figure.suptitle(f"{loss_unit.name} do not compare: {'; '.join(reasons)}", color=VERMILION)
+    handles = [line for left in grid[:, 0] for line in left.get_legend_handles_labels()[0]]
+    for text in figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False).get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _draw_compared(axes: Axes, places: Sequence[float], i: int, name: str, history: History) -> None:
+    """Draw the i-th of several runs, with ``places`` for its steps."""
+    colour, marker, line = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i // len(COLOURS) % len(LINES)]
+    axes.plot(*smooth(places, history.train), color=colour, alpha=0.35, linewidth=1)
+    at = np.interp([each.step for each, _ in history.scored], history.steps, places)
+    every = max(1, len(history.scored) // 15)
+    marks: dict[str, Any] = {"marker": marker, "markersize": 5, "markevery": every}
+    axes.plot(at, [loss for _, loss in history.scored], line, color=colour, linewidth=1.8, label=name, **marks)
+
+
+def ranking_figure(name: str, loss_unit: LossUnit, ranked: Sequence[tuple[str, float]]) -> Figure:
+    """Draw a model among the trivial baselines, as bars.
+
+    Args:
+        name: stands above.
+        loss_unit: what the losses are.
+        ranked: (model, loss), as ``Validation.ranking``.
+    """
+    figure = new_figure(10, 1.4 + 0.5 * len(ranked))
+    axes = figure.subplots()
+    models, losses = zip(*ranked[::-1], strict=True)
+    bars = axes.barh(models, losses, color=[VERMILION if model == THIS_MODEL else PALE for model in models], height=0.7)
+    axes.bar_label(bars, [loss_unit.format(value) for value in losses], padding=4)
+    axes.set_xlabel(f"{loss_unit.full_name} of held-out {loss_unit.data} (lower is better)")
+    axes.set_xlim(0, 1.08 * max(losses) or 1.0)
+    axes.tick_params(axis="y", length=0)
+    tidy(axes, "x")
+    title(axes, name)
+    return figure
+
+
+def _draw_loss(axes: Axes, history: History) -> None:
+    axes.plot(*smooth(history.steps, history.train), color=BLUE, linewidth=1.2, alpha=0.8, label="training")
+    steps, losses = [each.step for each, _ in history.scored], [loss for _, loss in history.scored]
+    axes.plot(steps, losses, color=VERMILION, linewidth=1.8, marker="o", markersize=4, label="held-out")
+    if losses:
+        best = int(np.argmin(losses))
+        label = f"best: {history.loss_unit.format(losses[best])} at step {steps[best]:,}"
+        ring: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 1.6}
+        axes.plot(steps[best], losses[best], color=VERMILION, linestyle="", clip_on=False, label=label, **ring)
+    axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
+    tidy(axes, "both")
+
+
+def _draw_baselines(
+    axes: Axes, loss_unit: LossUnit, baselines: dict[str, float], span: tuple[float, float], labelled: bool = True
+) -> None:
+    """Draw a line for each that fits in, labelled at the right of the plot; note those that do not."""
+    within = {name: figure for name, figure in baselines.items() if span[0] <= figure <= span[1]}
+    gap = LABEL_GAP * (span[1] - span[0])
+    for (name, figure), place in zip(within.items(), spread(list(within.values()), gap), strict=True):
+        axes.axhline(figure, color=GREY, linestyle=(0, (5, 3)), linewidth=1)
+        if not labelled:
+            continue
+        leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
+        at = ("axes fraction", "data")
+        words = f"{name} {loss_unit.format(figure)}"
+        where: dict[str, Any] = {
+            "xy": (1.0, figure),
+            "xytext": (1.02, place),
+            "xycoords": at,
+            "textcoords": at,
+            "va": "center",
+        }
+        axes.annotate(words, **where, fontsize=9, color=DARK, arrowprops=leader)
+    above = [f"{name} {figure:.3g}" for name, figure in baselines.items() if figure > span[1]]
+    if above and labelled:
+        text = "above the plot: " + ", ".join(above)
+        axes.text(1.0, 1.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=DARK)
+
+
+def _in_time_units(seconds: Sequence[Sequence[float]]) -> tuple[list[list[float]], str]:
+    """Return times in seconds, minutes or hours, and which of them."""
+    longest = max(each[-1] for each in seconds)
+    divisor, unit = (1, "seconds") if longest < 120 else (60, "minutes") if longest < 7200 else (3600, "hours")
+    return [[second / divisor for second in each] for each in seconds], unit
+
+
+def network_figure(name: str, network: NetworkFacts) -> Figure:
+    """Draw every path from one prediction back to its inputs, the dilations, and the parameters of each part.
+
+    Args:
+        name: of the configuration.
+        network: that it describes.
+    """
+    layers = [
+        (layer.name, layer.kernel_size, layer.dilation)
+        for layer in network.layers
+        if layer.kernel_size is not None and layer.dilation is not None
+    ]
+    height = min(9.0, 4.0 + 0.16 * len(layers)) if layers else 0.0  # a recurrent layer sees all of the past by one path
+    figure = new_figure(10, height + (1.3 if layers else 2.0))
+    *above, below = figure.subplots(2, 1, height_ratios=(height, 0.5)) if layers else [figure.subplots()]
+    for axes in above:
+        _draw_paths(axes, layers, network.receptive_field_samples, network.receptive_field_ms)
+    _draw_parts(below, network.parameters_by_part)
+    figure.legend(loc="outside lower center", ncols=5, handlelength=1, frameon=False, fontsize=9)
+    title(above[0] if above else below, f"{name}: {network.parameters:,} parameters")
+    return figure
+
+
+def _draw_paths(axes: Axes, layers: Sequence[Layer], field: int, field_ms: float | None) -> None:
+    """Draw the paths; a stack's joins are drawn as if the longest way were the only one."""
+    from matplotlib.collections import LineCollection
+
+    n_layers, n_lines = len(layers), 0
+    reach = np.cumsum([0, *[(kernel_size - 1) * dilation for _, kernel_size, dilation in reversed(layers)]])
+    heights = np.arange(n_layers, -1, -1)
+    axes.fill_betweenx(heights, -reach, 0, color=BLUE, alpha=0.12, linewidth=0)
+    needed = np.array([0])  # places in the past at which a layer's output is needed, from the last layer down
+    for height, (_, kernel_size, dilation) in zip(heights, reversed(layers), strict=False):
+        inputs = needed[:, None] + np.arange(kernel_size) * dilation  # (places, taps)
+        n_lines += inputs.size
+        if n_lines > MOST_LINES:
+            break
+        ends = np.stack(np.broadcast_arrays(-needed[:, None], height, -inputs, height - 1), axis=-1)
+        # (places, taps, 4) -> (lines, both ends, time and height)
+        axes.add_collection(LineCollection(list(ends.reshape(-1, 2, 2)), colors=BLUE, linewidths=0.5, alpha=0.5))
+        needed = np.unique(inputs)
+    axes.plot(-reach, heights, color=VERMILION, linewidth=1.5, marker="o", markersize=3)
+    axes.plot([0], [n_layers], marker="o", color=VERMILION, markersize=7, clip_on=False)
+    axes.set(xlim=(-1.02 * max(1, reach[-1]), 0.02 * max(1, reach[-1])), ylim=(-0.4, n_layers + 0.4))
+    shown = range(-(-n_layers // MOST_LABELS), n_layers + 1, -(-n_layers // MOST_LABELS))
+    axes.set_yticks([0, *shown], ["input", *(_label(i, layers[i - 1]) for i in shown)], fontsize=8)
+    axes.xaxis.set_major_formatter(format_thousands)
+    unit = "points" if field_ms is None else "samples"
+    in_time = "" if field_ms is None else f", {field_ms:,.1f} ms"
+    axes.set_xlabel(f"{unit} before the prediction; receptive field {field:,} {unit}{in_time}", parse_math=False)
+    tidy(axes, "x")
+
+
+def _label(i: int, layer: Layer) -> str:
+    name, kernel_size, dilation = layer
+    return f"{name} {i}" + (f", dilation {dilation:,}" if kernel_size > 1 else "")
+
+
+def _draw_parts(axes: Axes, parts: dict[str, int]) -> None:
+    """Draw one bar, divided by parts."""
+    whole, left = sum(parts.values()), 0
+    for i, (name, count) in enumerate(parts.items()):
+        label, colour = f"{name}: {count:,} ({count / whole:.0%})", COLOURS[(i - 1) % len(COLOURS)]
+        axes.barh(0, count, left=left, color=colour, edgecolor="white", label=label)
+        left += count
+    axes.set(xlim=(0, whole), ylim=(-0.6, 0.6), yticks=[])
+    axes.xaxis.set_major_formatter(format_thousands)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    title(axes, "parameters")
