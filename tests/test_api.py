@@ -162,7 +162,7 @@ def test_continues_and_scores_what_it_reads(model, recordings):
     assert not np.array_equal(model.generate(0.1, prime=waveform), model.generate(0.1))
 
 
-def test_says_when_it_scores_what_it_was_trained_on(model, recordings):
+def test_reports_when_it_scores_training_data(model, recordings):
     said = []
     clips = model.clips.load([recordings], said.append)
     (warning,) = said
@@ -228,7 +228,7 @@ def test_options_out_of_range_are_refused(model, options, text):
         model.generate(**options)
 
 
-def test_says_what_it_is(model):
+def test_describes_itself(model):
     assert re.fullmatch(r"<TrainedModel wavenet, 8,000 Hz, 60 steps, \d\.\d{3} bits/sample held out>", repr(model))
 
 
@@ -271,7 +271,7 @@ def test_the_example_in_the_packages_docstring_writes_a_file(tmp_path, monkeypat
     assert soundfile.info(tmp_path / "new.wav").frames == 1600
 
 
-def test_tells_its_observers(recordings, tmp_path):
+def test_calls_its_observers(recordings, tmp_path):
     class Counter(Observer):
         steps = 0
 

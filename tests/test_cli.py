@@ -89,7 +89,7 @@ def test_help_is_light_and_complete():
     assert wavegen("--version").stdout.startswith("wavegen 0.")
 
 
-def test_train_says_what_it_will_do_and_what_came_of_it(home):
+def test_train_prints_its_plan_and_its_result(home):
     said = (home / "train.stderr").read_text()
     assert "1,023" not in said
     for expected in ("receptive field  32 samples (4.0 ms)", "broken.wav", "ffmpeg", "uniform 8.000", "order-2 Markov"):
@@ -311,7 +311,7 @@ def test_generate_keeps_the_best_of_several_and_repeats_it(home, tmp_path):
     assert generate("one", "--best-of", "1")[0] == generate("plain")[0]
 
 
-def test_generate_says_what_is_wrong_with_a_clip(home, tmp_path):
+def test_generate_reports_the_faults_of_a_clip(home, tmp_path):
     hot = ("generate", home / "runs/recordings", "--temperature", "100")
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", cwd=tmp_path).stderr
     verdict = said.splitlines()[-1]
@@ -570,7 +570,7 @@ def short_bench(monkeypatch, tmp_path):
     monkeypatch.setattr("wavegen.bench.training.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
 
 
-def test_bench_measures_what_it_says(home, short_bench):
+def test_bench_prints_its_measurements(home, short_bench):
     rows = json.loads(wavegen("bench", "--config", "tiny.yaml", "--json", cwd=home).stdout)
     assert {row["work"] for row in rows} == {"generate", "train"}
     assert {row["precision"] for row in rows if row["engine"] == "numba"} == {"float32", "bfloat16", "int8"}
@@ -810,7 +810,7 @@ def test_evaluate_under_conditions(voices, tmp_path):
     assert [line.split()[:2] for line in table.splitlines()[2:4]] == [["anna", "6"], ["bert", "6"]]
 
 
-def test_fine_tuning_with_other_labels_says_what_it_keeps(voices, tmp_path):
+def test_fine_tuning_with_other_labels_reports_what_it_keeps(voices, tmp_path):
     shutil.copytree(voices / "recordings", tmp_path / "more")
     (tmp_path / "more" / "bert").rename(tmp_path / "more" / "carl")
     config = voices / "tiny.yaml"

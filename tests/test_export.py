@@ -170,7 +170,7 @@ def test_a_flipped_bit_is_noticed(exported):
                 load_checkpoint(exported)
 
 
-def test_no_file_is_overwritten_unless_told(call, tmp_path):
+def test_no_file_is_overwritten_without_the_option(call, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"precious")
     said = call("export", "run", "-o", path, exit_code=2).stderr

@@ -31,7 +31,7 @@ def corpus_of(*names, label=None):
         ),
     ],
 )
-def test_a_run_is_heard_with_what_its_model_needs(labels, mel, corpus, words):
+def test_the_command_to_generate_has_the_options_that_the_model_needs(labels, mel, corpus, words):
     call = generate_command(Path("my runs/one"), labels, mel, corpus)
     assert shlex.split(call) == ["wavegen", "generate", "my runs/one", *words, "-o", "new.wav"]
 

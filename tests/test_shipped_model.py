@@ -38,7 +38,7 @@ def test_it_is_small_and_knows_nothing_of_where_it_was_trained():
     assert "/" not in json.dumps(checkpoint.config.data.model_dump())
 
 
-def test_its_licence_stands_beside_it():
+def test_its_licence_is_shipped_with_it():
     licence = (SHIPPED_MODEL.parent / "LICENSE.md").read_text(encoding="utf-8")
     assert "Allison Smith" in licence
     assert "CC BY-SA 3.0" in licence
@@ -62,7 +62,7 @@ def test_it_makes_sound_without_a_word_of_doubt():
     assert -40 < level_db < -10, "speech, neither silence nor noise"
 
 
-def test_it_predicts_speech_that_it_never_heard():
+def test_it_predicts_speech_that_it_was_not_trained_on():
     model = wavegen.load("demo")
     bits = [model.score(model.load_clip(SPEECH / f"{name}.flac")) for name in HELD_OUT]
     assert max(bits) < ORDER_2_MARKOV

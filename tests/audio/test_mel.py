@@ -69,7 +69,7 @@ def test_no_more_of_a_clip_is_read_than_its_frames_need():
     assert asked == [(20_000 - 412, 20_600 + 412)]
 
 
-def test_frames_of_classes_are_those_of_what_the_model_hears():
+def test_frames_of_classes_are_those_of_the_decoded_waveform():
     quantizer = Quantizer("mu_law", 256)
     classes = quantizer.encode(noise(3000))
     np.testing.assert_allclose(clip_frames(MEL, quantizer, classes)[:], frames_of(quantizer.decode(classes)))
@@ -120,7 +120,7 @@ def some_frames():
         (lambda f: np.exp(f) + 20, r"natural logarithms .* to 10, found 20"),
     ],
 )
-def test_frames_that_do_not_follow_the_convention_say_what_is_wrong(tmp_path, spoil, text):
+def test_the_error_of_unconventional_frames_names_the_problem(tmp_path, spoil, text):
     with pytest.raises(UsageError, match=rf"frames\.npy: {text}" if text.startswith("expected") else text):
         MEL.read(saved(tmp_path, spoil(some_frames())))
 

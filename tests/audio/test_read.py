@@ -262,7 +262,7 @@ def test_samples_that_are_not_finite(tmp_path, bad):
         decode(tmp_path / "a.wav")
 
 
-def test_a_damaged_flac_says_where(tmp_path):
+def test_the_error_of_a_damaged_flac_names_the_place(tmp_path):
     path = tmp_path / "a.flac"
     soundfile.write(path, noise(300_000), RATE)
     path.write_bytes(path.read_bytes()[:-50_000])
@@ -371,7 +371,7 @@ def test_too_loud_is_clipped_not_wrapped(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
-def test_an_existing_file_is_replaced_only_when_told(tmp_path, ending):
+def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(b"precious")
     with pytest.raises(UsageError, match=r"already exists; give another name, or --overwrite to replace it") as caught:

@@ -121,7 +121,7 @@ def test_silence_stays_silence(level, amplitude):
     assert np.abs(set_level(np.full(100, amplitude, np.float32), level)).max() < 1e-6
 
 
-def test_load_waveform_says_what_happened(tmp_path):
+def test_load_waveform_reports_what_happened(tmp_path):
     silence, tone = np.zeros(44100, np.float32), sine(440, 2.0, 44100, amplitude=0.25)
     whole = np.concatenate([silence, tone])
     soundfile.write(tmp_path / "a.wav", np.stack([whole, whole], axis=1), 44100, subtype="FLOAT")
@@ -286,7 +286,7 @@ def test_unequal_preparations_have_unequal_texts():
     assert len(texts) == 1 + len(others)
 
 
-def test_load_waveform_prepares_and_says_what_was_cut(tmp_path):
+def test_load_waveform_prepares_and_reports_what_was_cut(tmp_path):
     whole = np.concatenate([silence(1), tone(1, 0.1), silence(4), tone(1, 0.1)])
     soundfile.write(tmp_path / "a.wav", whole, RATE_HZ, subtype="FLOAT")
     loaded = load_waveform(tmp_path / "a.wav", ALL_STEPS)

@@ -97,7 +97,7 @@ data:
         ("training.steps: -3", "a whole number, 1 or more, up to 1000000000 or null", "-3"),
     ],
 )
-def test_a_wrong_value_says_what_was_expected_and_what_was_found(line, expected, found):
+def test_the_error_of_a_wrong_value_has_the_expected_and_the_found_one(line, expected, found):
     key, value = line.split(": ", 1)
     section, name = key.split(".")
     assert problems(f"{section}:\n  {name}: {value}\n") == [f"my.yaml:2: {key}: expected {expected}, found {found}"]
@@ -168,7 +168,7 @@ def test_a_section_with_a_letter_missing_is_recognized(section):
 
 
 @pytest.mark.parametrize("place", [None, *KEYS])
-def test_a_key_in_the_wrong_place_is_told_its_section(place):
+def test_the_error_of_a_misplaced_key_names_its_section(place):
     misled = []
     for key in sorted({key for keys in KEYS.values() for key in keys} - set(KEYS.get(place, ()))):
         if (place, key) in MOVED_KEYS:  # was there, and is read
@@ -180,7 +180,7 @@ def test_a_key_in_the_wrong_place_is_told_its_section(place):
     assert not misled
 
 
-def test_a_key_like_no_other_is_told_the_known_ones():
+def test_the_error_of_an_unknown_key_lists_the_known_ones():
     assert problems("output:\n  zzzzzz: 1\n") == [
         "my.yaml:2: output.zzzzzz: unknown key; known here: kind, components, error, horizon"
     ]
@@ -281,7 +281,7 @@ def test_steps_and_minutes_can_both_be_given(text, overrides):
 # --- keys that came later ----------------------------------------------------------------------------------------
 
 
-def test_recordings_are_prepared_unless_a_configuration_says_otherwise():
+def test_recordings_are_prepared_unless_configured_otherwise():
     audio = read("").audio
     assert (audio.remove_dc, audio.trim_db, audio.pause_seconds, audio.level, audio.max_gain_db) == (
         *(True, 40.0, 1.0),

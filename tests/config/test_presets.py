@@ -68,7 +68,7 @@ def test_another_form_of_the_blocks_trains_and_every_engine_draws_the_same_audio
     assert abs(model.precision_costs["int8"]) < 0.1
 
 
-def test_music_hears_half_a_second():
+def test_the_receptive_field_of_music_is_half_a_second():
     config = wavegen.load_config("music")
     assert build_model(config).receptive_field >= 0.5 * config.audio.sample_rate_hz
     assert config.data.labels == "subfolders"
@@ -82,7 +82,7 @@ def test_the_default_preset_lists_every_key():
     assert wavegen.load_config("small") == Config()  # each with its default
 
 
-def test_presets_hear_as_far_as_their_comments_say():
+def test_presets_have_the_receptive_field_in_their_comments():
     phrase = re.compile(r"hears ([\d,]+) samples, (\d+) ms at 16 kHz")
     said = {name: found.groups() for name in preset_names() if (found := phrase.search(preset_text(name)))}
     assert {"paper", "music", "speakers", "demo"} <= said.keys()
@@ -92,7 +92,7 @@ def test_presets_hear_as_far_as_their_comments_say():
         assert in_words == (f"{heard:,}", f"{1000 * heard / config.audio.sample_rate_hz:.0f}"), name
 
 
-def test_a_vocoders_frames_are_as_long_as_its_comments_say():
+def test_a_vocoders_frames_have_the_length_in_its_comments():
     config, comments = wavegen.load_config("vocoder"), preset_text("vocoder")
     rate = config.audio.sample_rate_hz
     assert f"window, {1000 * config.mel.n_fft / rate:g} ms at {rate // 1000} kHz\n" in comments

@@ -13,7 +13,7 @@ from wavegen.data.cache import CachedFiles, ClipSettings, cache_bytes, cached_by
 SETTINGS = ClipSettings(Preparation(16000), Quantizer("mu_law", 256))
 
 
-def test_says_what_it_holds_of_a_folder_and_drops_it_alone(cache, recordings, tmp_path):
+def test_reports_the_cached_bytes_of_a_folder_and_removes_them_alone(cache, recordings, tmp_path):
     (tmp_path / "audio-too").mkdir()  # a name that begins alike is another folder
     other = tmp_path / "audio-too" / "0.wav"
     write_noise(other, 3000, seed=9)

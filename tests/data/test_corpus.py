@@ -153,7 +153,7 @@ def test_a_folder_without_audio(folder, build):
     assert caught.value.exit_code == 1
 
 
-def test_a_folder_of_series_is_told_how_to_train_on_them(folder, build):
+def test_the_error_of_a_folder_of_series_names_the_command(folder, build):
     (folder / "deep").mkdir()
     (folder / "deep" / "a.csv").write_text("1\n2\n")
     np.save(folder / "b.npy", np.arange(5.0))
@@ -178,7 +178,7 @@ def test_a_missing_folder(folder, build):
 # --- split by share -----------------------------------------------------------------------------------------
 
 
-def test_the_share_holds_out_about_so_many(folder, build):
+def test_the_share_holds_out_about_that_many(folder, build):
     write_many(folder, 300)
     corpus = build(folder, 0.2)
     # 300 fair draws with chance 0.2; the seeds are fixed, and a false alarm with other files has a chance of 1e-5
@@ -236,7 +236,7 @@ def test_ends_are_held_out_where_whole_files_cannot_be(folder, build, count, sha
         assert (len(head.classes()), len(tail.classes())) == (head.n_samples, tail.n_samples)
 
 
-def test_no_share_holds_out_nothing_and_says_so(folder, build):
+def test_a_share_of_zero_holds_out_nothing_and_adds_a_note(folder, build):
     write_many(folder, 3)
     corpus = build(folder, 0)
     assert corpus.validation == ()
@@ -355,7 +355,7 @@ def test_labels_are_the_first_folder(folder, build):
     assert {clip.label for clip in build(folder, 0).clips} == {None}
 
 
-def test_flat_folders_have_one_label_and_say_so(folder, build, tmp_path):
+def test_flat_folders_have_one_label_and_a_note(folder, build, tmp_path):
     write_many(folder, 7)
     (folder / "006.wav").write_bytes(b"")
     write_many(tmp_path / "test", 1, first_seed=20)

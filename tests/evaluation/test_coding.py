@@ -138,7 +138,7 @@ def decoded(words, n_samples, predictor):
     ("which", "n_clips", "n_samples"),
     [("softmax", 4, 600), pytest.param("sixteen_bit", 2, 300, marks=pytest.mark.slow)],
 )
-def test_coding_held_out_clips_takes_the_bits_that_evaluate_says(request, which, n_clips, n_samples, engine):
+def test_coding_held_out_clips_takes_the_bits_that_evaluate_prints(request, which, n_clips, n_samples, engine):
     model = request.getfixturevalue(which)
     held_out = [clip._replace(classes=clip.classes[:n_samples]) for clip in model.clips.held_out()[:n_clips]]
     clips = np.stack([clip.classes for clip in held_out]).astype(np.int64)

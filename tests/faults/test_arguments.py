@@ -337,7 +337,7 @@ def test_words_into_a_closed_pipe_end_quietly(place, arguments):
 
 
 @BUFFERED
-def test_an_interpreter_that_ends_says_nothing_of_a_closed_pipe(unbuffered, place):
+def test_the_interpreter_exits_quietly_after_a_closed_pipe(unbuffered, place):
     reader, writer = os.pipe()
     os.close(reader)
     done = start_interpreter(["config"], cwd=place, stdout=writer, unbuffered=unbuffered)

@@ -83,7 +83,7 @@ def test_what_the_decoder_was_killed_over_is_tried_again(bad_decoder, tmp_path, 
     assert "SIGSEGV" in bad
 
 
-def test_training_goes_on_without_what_crashes_the_decoder(bad_decoder, home, tmp_path):
+def test_training_continues_without_files_that_crash_the_decoder(bad_decoder, home, tmp_path):
     some_recordings(tmp_path / "audio", ["a.wav", "crash later.wav", "b.flac"])
     said = wavegen("train", tmp_path / "audio", "--config", home / "tiny.yaml", "--run", tmp_path / "run").stderr
     assert "crash later.wav" in said

@@ -73,7 +73,7 @@ def test_figures_and_differences_stand_side_by_side(tmp_path, config):
     assert rows["model.dilation_cycle"].split()[1:] == ["9", "[1,", "2,", "4]"]
 
 
-def test_runs_that_do_not_compare_have_no_best_and_say_why(tmp_path, config):
+def test_runs_that_do_not_compare_have_no_best_and_a_reason(tmp_path, config):
     other = config.with_values("audio", sample_rate_hz=8000)
     facts, text = compared(write_run(tmp_path / "a", config, 4.5), write_run(tmp_path / "b", other, 4.2, held_out="cc"))
     assert facts["not_comparable_because"] == [
@@ -108,7 +108,7 @@ def test_limits_that_all_held_out_audio_is_within_compare(tmp_path, config):
     assert facts["losses_comparable"]
 
 
-def test_bits_of_16_bit_samples_never_stand_beside_others_without_saying_so(tmp_path, config):
+def test_bits_of_16_bit_samples_are_always_labelled(tmp_path, config):
     keys = [
         "quantization.kind=linear",
         "quantization.classes=65536",
@@ -123,7 +123,7 @@ def test_bits_of_16_bit_samples_never_stand_beside_others_without_saying_so(tmp_
     assert "4.500 best" not in text
 
 
-def test_equal_configurations_are_said_to_be_equal(tmp_path, config):
+def test_equal_configurations_are_reported_as_equal(tmp_path, config):
     run = write_run(tmp_path / "a", config, 4.5)
     facts, text = compared(run, run)
     assert facts["differences"] == {}
@@ -131,7 +131,7 @@ def test_equal_configurations_are_said_to_be_equal(tmp_path, config):
     assert "the same in all" in text
 
 
-def test_names_are_as_short_as_they_can_be_told_apart():
+def test_names_are_the_shortest_that_are_distinct():
     assert short_names([Path("/x/a"), Path("/x/b")]) == ["a", "b"]
     assert short_names([Path("/x/1/run"), Path("/x/2/run")]) == ["1/run", "2/run"]
     assert short_names([Path("/run"), Path("/x/run")]) == ["//run", "x/run"]

@@ -54,7 +54,7 @@ def test_config_file_is_resolved_and_built(tmp_path):
         ),
     ],
 )
-def test_config_says_in_what_its_blocks_are_not_the_papers(tmp_path, keys, words):
+def test_inspecting_a_config_shows_how_its_blocks_differ_from_the_papers(tmp_path, keys, words):
     path = tmp_path / "forms.yaml"
     path.write_text(f"model: {{{keys}}}")
     assert words in " ".join(inspected(path, "config")[1].split())
@@ -69,7 +69,7 @@ def test_config_with_minutes_does_not_know_its_steps(tmp_path):
     assert "10 minutes; the steps are measured at the start" in text
 
 
-def test_a_configuration_for_cpus_is_inspected_beside_a_gpu(tmp_path, monkeypatch):
+def test_a_configuration_for_cpus_is_inspected_on_a_machine_with_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     file = tmp_path / "my.yaml"
     file.write_text("training: {backend: fused}\n")

@@ -32,7 +32,7 @@ def test_folder_counts_usable_files_by_format(tmp_path):
     assert "cannot be used" not in text
 
 
-def test_folder_says_why_files_cannot_be_used(tmp_path):
+def test_inspecting_a_folder_shows_why_files_cannot_be_used(tmp_path):
     write(tmp_path / "good.wav", sine(0.5, 1.0))
     write(tmp_path / "nothing.wav", np.zeros(0))
     (tmp_path / "empty.flac").touch()

@@ -16,7 +16,7 @@ def heard(folder):
     return facts, text_of(inspection)
 
 
-def test_headers_alone_say_nothing_of_the_sound(tmp_path):
+def test_headers_alone_give_no_levels(tmp_path):
     write(tmp_path / "a.wav", sine(0.5, 1.0))
     facts, text = inspected(tmp_path, "folder")
     assert facts["levels"] is None
@@ -62,7 +62,7 @@ def test_listening_finds_the_same_sound_under_any_name_and_format(tmp_path):
     assert "1.0 s of it repeated" in text
 
 
-def test_listening_takes_what_comes_out_of_a_file_and_not_what_its_header_says(tmp_path):
+def test_levels_are_of_the_decoded_samples_not_of_the_header(tmp_path):
     whole = write(tmp_path / "whole.flac", np.random.default_rng(0).normal(0, 0.1, 4 * RATE)).read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
     write(tmp_path / "short.wav", sine(0.5, 1.0))
@@ -83,7 +83,7 @@ def test_listening_reports_both_passes(tmp_path):
     assert calls.count((3, 3)) == 2
 
 
-def test_an_empty_folder_is_heard_too(tmp_path):
+def test_an_empty_folder_is_measured_too(tmp_path):
     facts, text = heard(tmp_path)
     assert facts["levels"]["files"] == 0
     assert facts["levels"]["silent_share"] is None

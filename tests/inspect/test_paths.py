@@ -9,7 +9,7 @@ from wavegen.errors import AudioError, UsageError
 from wavegen.inspect import inspect_path
 
 
-def test_nothing_there_says_what_can_be_inspected(tmp_path):
+def test_the_error_of_a_missing_path_lists_what_can_be_inspected(tmp_path):
     with pytest.raises(UsageError, match=r"gone: nothing there; expected a folder of recordings, .* preset \(.*small"):
         inspect_path(str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="did you mean 'small'"):

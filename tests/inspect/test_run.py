@@ -73,7 +73,7 @@ def step_line(step, bits):
     }
 
 
-def test_checkpoint_says_where_its_training_stands(tmp_path):
+def test_inspecting_a_checkpoint_shows_its_progress(tmp_path):
     path = tmp_path / "step.safetensors"
     save_checkpoint(make_checkpoint(1000, validation_line(1000, 4.0)), path)
     facts, text = inspected(path, "checkpoint")
@@ -105,7 +105,7 @@ def test_checkpoint_says_where_its_training_stands(tmp_path):
         assert shown in text
 
 
-def test_figures_in_other_classes_say_so(tmp_path):
+def test_figures_in_other_classes_name_them(tmp_path):
     checkpoint = make_checkpoint(1000, validation_line(1000, 9.5))
     keys = ["quantization.kind=linear", "quantization.classes=65536", "model.input=scalar"]
     checkpoint.config = override(checkpoint.config, [*keys, "output.kind=logistic_mixture"])
@@ -186,7 +186,7 @@ def run(tmp_path):
     return run
 
 
-def test_run_says_where_its_training_stands(run):
+def test_inspecting_a_run_shows_its_progress(run):
     facts, text = inspected(run.path, "run")
     assert (facts["step"], facts["total_steps"], facts["newest_checkpoint_step"]) == (1050, 2000, 1000)
     assert facts["seen"] == pytest.approx(1.05)
@@ -298,7 +298,7 @@ def test_a_run_fits_the_terminal(run, monkeypatch, columns):
     assert "\x1b" not in text
 
 
-def test_checkpoint_says_what_its_recordings_are_like(tmp_path):
+def test_inspecting_a_checkpoint_shows_its_recordings_profile(tmp_path):
     checkpoint = make_checkpoint(1000, None)
     tone = 0.1 * np.sqrt(2) * np.sin(np.arange(80_000) / 5).astype(np.float32)
     profile = RecordingProfile.of([tone, np.zeros(80_000, np.float32)], 16000)

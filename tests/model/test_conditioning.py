@@ -89,7 +89,7 @@ def test_the_textbook_agrees(random_model, kind):
     torch.testing.assert_close(TextbookWaveNet(model)(inputs, condition), model(inputs, condition=condition))
 
 
-def test_a_condition_counts_at_the_step_that_predicts_its_sample_and_where_that_is_heard(random_model):
+def test_a_condition_affects_the_prediction_of_its_sample_and_all_that_see_it(random_model):
     """By gradient: the prediction of sample t depends on the conditions of the steps in its receptive field only."""
     model = random_model(n_mels=2, skip_channels=30, head_channels=30, dtype=torch.float64)
     field, n = model.receptive_field, 9

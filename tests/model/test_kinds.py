@@ -227,7 +227,7 @@ def test_an_untrained_network_knows_nothing(config):
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS.keys())
-def test_scoring_goes_on_from_the_clips_start(config):
+def test_scoring_carries_the_state_from_the_clips_start(config):
     """Whatever the stretches in which a long clip is scored: as one pass over all of it, padding first."""
     model = random_network(config)
     clip = classes((CHUNK_TARGETS + 700,), seed=9)

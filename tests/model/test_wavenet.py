@@ -164,7 +164,7 @@ def test_queues_hold_the_newest_inputs_of_every_block(random_model, kernel_size,
 
 @pytest.mark.parametrize("input_kind", INPUT_KINDS)
 @pytest.mark.parametrize("classes", [2, 16, 256, 1000])
-def test_an_untrained_model_says_log2_of_the_classes(classes, input_kind):
+def test_the_loss_of_an_untrained_model_is_log2_of_the_classes(classes, input_kind):
     torch.manual_seed(0)
     config = parse_config(
         f"model: {{input: {input_kind}, cycles: 1, dilation_cycle: 3}}\nquantization: {{classes: {classes}}}", "test"

@@ -184,7 +184,7 @@ def test_every_sound_can_be_decoded_and_every_picture_has_words(page):
     assert "this model 4.100" in pictures[-1]["alt"]
 
 
-def test_the_page_says_what_the_run_is(page):
+def test_the_page_describes_the_run(page):
     for text in (
         "4.100",  # best held-out
         "That beats uniform, order-2 Markov; still better: linear prediction (4.000).",

@@ -40,7 +40,7 @@ def preparation_of(folder, *overrides):
     return dict(table.rows)
 
 
-def test_the_plan_says_what_was_done_to_the_recordings(tmp_path):
+def test_the_plan_lists_the_preparation_of_the_recordings(tmp_path):
     quiet = np.concatenate([np.zeros(16000), 0.05 * np.sin(np.arange(16000) / 5), np.zeros(48000)])
     loud = np.concatenate([0.5 * np.sin(np.arange(16000) / 5), np.zeros(32000), 0.5 * np.sin(np.arange(16000) / 5)])
     for name, clip in (("quiet", quiet), ("loud", loud)):
@@ -53,7 +53,7 @@ def test_the_plan_says_what_was_done_to_the_recordings(tmp_path):
     assert rows["order"] == "75% of clips follow another one, the rest begin after silence"
 
 
-def test_the_plan_says_what_was_left_as_it_is(tmp_path):
+def test_the_plan_lists_the_steps_of_preparation_that_are_off(tmp_path):
     write_noise(tmp_path / "a.wav", 8000)
     off = ["audio.trim_db=null", "audio.level=keep", "data.following=0"]
     assert preparation_of(tmp_path, *off) == {

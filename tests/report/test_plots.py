@@ -181,7 +181,7 @@ def test_names_in_any_script_and_with_dollars_are_drawn():
     assert imread(io.BytesIO(to_png(figure))).shape[:2] == (200, 300)
 
 
-def test_nothing_to_draw_is_said(tmp_path):
+def test_nothing_to_draw_is_reported(tmp_path):
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "run").create(load_config().to_yaml())
     for path, message in (("empty", "no usable audio file"), ("run", "has no step with a finite loss")):

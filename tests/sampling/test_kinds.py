@@ -105,7 +105,7 @@ def test_a_clip_depends_on_neither_chunks_nor_count(kind):
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm", "mixed"])
-def test_a_memory_hears_all_of_the_prime(kind):
+def test_a_recurrent_network_sees_all_of_the_prime(kind):
     model = random_network(kind)
     primes = np.repeat(some((1, 24), 5), 2, axis=0)
     primes[1, :12] = 0  # before the last `context` samples
@@ -115,7 +115,7 @@ def test_a_memory_hears_all_of_the_prime(kind):
     assert not np.array_equal(first, second)
 
 
-def test_a_long_past_is_heard_in_stretches(monkeypatch):
+def test_a_long_past_is_processed_in_stretches(monkeypatch):
     monkeypatch.setattr("wavegen.model.stack.PRIME_STEPS", 7)
     model = random_network("mixed")
     past, classes = past_of(model, some((3, 80), 1)), some((3, 5), 2)

@@ -57,7 +57,7 @@ def test_of_two_hits_the_first_is_left():
     assert 0.9 * second <= len(cut) <= second + STEP_SECONDS * RATE_HZ
 
 
-def test_a_sound_that_goes_on_is_as_long_as_it_was_made():
+def test_a_sound_without_an_end_keeps_its_length():
     (cut,) = cut_one_shots(blocks(drone(1.5)), RATE_HZ)
     np.testing.assert_array_equal(cut, drone(1.5))
 
@@ -69,7 +69,7 @@ def test_a_tremolo_is_one_sound():
     assert len(cut) == len(sound)
 
 
-def test_a_clip_does_not_depend_on_those_beside_it_nor_on_the_blocks():
+def test_a_clip_depends_on_neither_other_clips_nor_block_length():
     sounds = [decay(3.0), drone(3.0), decay(3.0, 100.0, hz=300)]
     together = cut_one_shots(blocks(*sounds), RATE_HZ)
     for sound, cut in zip(sounds, together, strict=True):

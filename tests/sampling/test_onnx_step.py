@@ -111,7 +111,7 @@ def test_queues_of_zeros_are_right_after_the_receptive_field_less_one_and_not_be
 
 
 @pytest.mark.parametrize("form", ["gated", "labels", "logistic mixture at 16 bit"])
-def test_the_metadata_say_what_a_program_has_to_know(form):
+def test_the_metadata_hold_what_a_program_needs(form):
     config, model = random_network(FORMS[form])
     session = runtime.InferenceSession(onnx_step(weights_of(model), config), providers=["CPUExecutionProvider"])
     known = session.get_modelmeta().custom_metadata_map

@@ -51,7 +51,7 @@ def test_chunks_count_and_threads_change_nothing(wide_model, count, chunk, threa
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_the_logits_themselves_do_not_depend_on_the_clips_beside(wide_model, name):
+def test_logits_do_not_depend_on_the_other_clips(wide_model, name):
     """Stricter than equal audio: the last bit of every logit."""
     rng = np.random.default_rng(2)
     past, classes = rng.integers(0, 16, (17, wide_model.receptive_field)), rng.integers(0, 16, (17, 20))
@@ -117,7 +117,7 @@ def test_a_short_prime_stands_behind_silence(random_model):
     assert np.array_equal(short, engine.generate(uniforms(0, 0, 0, 60)[None], Truncation()))
 
 
-def test_only_the_newest_receptive_field_of_a_prime_is_heard(random_model):
+def test_only_the_last_receptive_field_of_a_prime_counts(random_model):
     model = random_model()
     field = model.receptive_field
     long = np.random.default_rng(5).integers(0, 16, 5 * field).astype(np.uint8)

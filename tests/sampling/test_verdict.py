@@ -197,7 +197,7 @@ def test_runaway_noise_is_bright_too():
 
 
 @pytest.mark.parametrize(("hz", "word"), [(5000, "brighter"), (60, "duller")])
-def test_a_wrong_spectrum_is_said_in_hertz(hz, word):
+def test_a_wrong_spectrum_is_reported_in_hertz(hz, word):
     envelope = np.convolve(np.abs(of_speech(5)), np.full(800, 1 / 800), "same")
     clip = (envelope * np.sin(2 * np.pi * hz * seconds(5))).astype(np.float32)
     found = [fault for fault in faults(clip, recordings=profile()) if fault.kind == "spectrum"]

@@ -32,7 +32,7 @@ def test_each_clip_is_written_behind_what_comes_before(tmp_path):
         np.testing.assert_allclose(soundfile.read(path)[0], expected, atol=1e-4)
 
 
-def test_a_pipe_is_told_the_length_with_what_comes_before(monkeypatch):
+def test_the_header_of_a_pipe_counts_the_prime(monkeypatch):
     pipe = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
     write([np.zeros((1, 8), np.float32)], ["-"])

@@ -110,7 +110,7 @@ def test_inspect_knows_series_and_their_runs(place):
     assert "book-simple" in wavegen("config", cwd=place).stdout
 
 
-def test_a_run_goes_on(place, tmp_path):
+def test_a_run_resumes(place, tmp_path):
     run = shutil.copytree(place / "runs/waves", tmp_path / "run")
     said = wavegen("train", "--run", run, "--resume", "--steps", "35").stderr
     assert "resumed at step 30 of 35" in said

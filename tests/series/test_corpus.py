@@ -57,7 +57,7 @@ def test_a_table_has_a_series_in_each_column(text, series, tmp_path):
     assert found.left_out == ()
 
 
-def test_columns_without_numbers_are_left_out_and_said(tmp_path):
+def test_columns_without_numbers_are_left_out_and_reported(tmp_path):
     path = csv_of(tmp_path, "date,temperature,note\n2024-01-01,3.5,\n2024-01-02,4,frost\n")
     found = read_series(path)
     assert found.left_out == ("date", "note")

@@ -81,7 +81,7 @@ def test_a_mixtures_loss_and_gradients_are_those_of_the_whole_batch(random_model
 
 
 @pytest.mark.parametrize("kind", [FusedBackend, TorchBackend])
-def test_a_mixtures_loss_is_float32_beside_bfloat16_products(random_model, batch, kind, monkeypatch):
+def test_a_mixtures_loss_is_float32_with_bfloat16_products(random_model, batch, kind, monkeypatch):
     model, dtypes = random_model(distribution=LogisticMixture(16, 3)), []
 
     def loss(self, parameters, targets):

@@ -101,7 +101,7 @@ def test_labels_may_be_given_in_any_order_and_with_room_for_more(voices, tmp_pat
 # --- fine-tuning -------------------------------------------------------------------------------------------------
 
 
-def test_fine_tuning_keeps_the_labels_that_match_and_says_so(voices, tmp_path):
+def test_fine_tuning_keeps_the_labels_that_match_and_reports_them(voices, tmp_path):
     begin(tiny(voices, *LABELS), tmp_path / "first").fit()
     others = write_voices(tmp_path / "others", {"anna": 400.0, "bert": 300.0, "dora": 200.0})
     said = []

@@ -23,7 +23,7 @@ from wavegen.training.process_group import main_address, rank_from_environment
 # --- places, without any process ----------------------------------------------------------------------------------
 
 
-def test_alone_unless_the_environment_says_otherwise():
+def test_one_process_unless_the_environment_names_more():
     assert rank_from_environment({}) is None
     in_a_batch_script = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}  # outside of srun
     assert rank_from_environment(in_a_batch_script) is None
@@ -179,7 +179,7 @@ def test_several_processes_resume_bit_exactly(recordings, tmp_path, backend):
     assert_same_state(newest(tmp_path / "whole"), newest(tmp_path / "stopped"))
 
 
-def test_a_processes_failure_is_everyones_and_is_told_once():
+def test_a_failure_on_one_rank_ends_all_and_is_reported_once():
     said = [stdout.splitlines() for stdout in together(3, "fail_on_rank_1.py")]
     assert [lines[0] for lines in said] == [
         "RemoteError 1 ",
@@ -255,7 +255,7 @@ def test_devices_starts_an_interpreter_for_each_process(recordings, tmp_path):
     assert newest_step(run) == n_steps(run) == 3
 
 
-def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_goes_on(start, launch, tmp_path):
+def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number_resumes(start, launch, tmp_path):
     run = tmp_path / "run"
     process = start(launch, run, "--devices", "2")
     os.kill(children(process)[1], signal.SIGKILL)
@@ -293,7 +293,7 @@ def test_stopping_several_processes_saves(start, launch, tmp_path, number, exit_
     assert newest_step(run) == n_steps(run) >= 15
 
 
-def test_a_signal_saves_and_goes_on(start, launch, tmp_path):
+def test_a_signal_saves_and_training_continues(start, launch, tmp_path):
     run = tmp_path / "run"
     process = start(launch, run, "--devices", "2", **{"training.checkpoint_every": 100_000})
     process.send_signal(signal.SIGUSR1)

@@ -127,7 +127,7 @@ def test_weight_decay_shrinks_matrices(random_model):
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_goes_on_from_its_moments_to_the_last_bit(random_model, kind):
+def test_resumes_from_its_moments_bit_for_bit(random_model, kind):
     straight, stopped, resumed = random_model(), random_model(), random_model()
     chosen = settings(optimizer=kind)
     first, second = Optimizer(straight, chosen), Optimizer(stopped, chosen)

@@ -135,7 +135,7 @@ def test_a_failed_save_deletes_nothing(run, monkeypatch):
     assert steps_in(run) == [1, 2]
 
 
-def test_loading_falls_back_over_damaged_checkpoints_and_says_so(run):
+def test_loading_skips_damaged_checkpoints_and_reports_them(run):
     for step in (1, 2, 3, 4):
         damaged = run.save(checkpoint(step), keep_last=9)
         if step in (1, 3):
@@ -187,7 +187,7 @@ def test_metrics_are_cut_back_to_a_step(run):
     assert run.metrics_file.read_text() == ""
 
 
-def test_a_run_that_goes_on_from_a_step_has_no_metrics_of_later_ones(run):
+def test_resuming_from_a_step_removes_the_metrics_of_later_ones(run):
     for step in (1, 2, 3):
         run.append_metrics({"step": step})
     run.prepare("model: {}\n", 2)

@@ -63,7 +63,7 @@ def figures(run, key):
 
 @pytest.mark.parametrize("error", ["squared", "absolute"])
 @pytest.mark.parametrize("kind", [[], LSTM, WAVENET], ids=["stack", "lstm", "wavenet"])
-def test_it_learns_and_says_so_in_the_datas_own_units(kind, error, sines, tmp_path):
+def test_it_learns_and_reports_errors_in_the_datas_own_units(kind, error, sines, tmp_path):
     config = config_of(sines, *kind, f"output.error={error}", "training.steps=200", "training.validate_every=100")
     training = begin(config, tmp_path / "run")
     assert training.config.training.backend == "torch"

@@ -225,7 +225,7 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_validation(sines, tmp_pa
     assert load_checkpoint(training.run.best_checkpoint).step == min(figures, key=lambda step: figures[step])
 
 
-def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(sines, tmp_path):
+def test_fine_tuning_starts_from_the_other_run_and_reports_misfits(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "first").fit()
     run, said, start = tmp_path / "second", [], {"init_from": tmp_path / "first"}
     with pytest.raises(ModelError, match=r"first does not fit .*: 'head.weight': expected the shape \(20, 16\), found"):
@@ -238,7 +238,7 @@ def test_fine_tuning_starts_from_the_other_run_and_says_what_does_not_fit(sines,
     np.testing.assert_array_equal(second.average.skip.weight.detach().numpy(), first.average["skip.weight"])
 
 
-def test_fine_tuning_says_what_means_something_else_though_it_fits(sines, tmp_path):
+def test_fine_tuning_reports_settings_that_differ_though_the_tensors_fit(sines, tmp_path):
     begin(tiny_config(sines, "mel.n_mels=8"), tmp_path / "first").fit()
     changed = tiny_config(sines, "quantization.kind=linear")
     said = []
@@ -304,7 +304,7 @@ def test_a_best_checkpoint_before_the_end_is_measured_too(sines, tmp_path):
     assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
 
 
-def test_a_periodic_save_that_fails_is_told_and_tried_again(sines, tmp_path, monkeypatch):
+def test_a_periodic_save_that_fails_is_reported_and_retried(sines, tmp_path, monkeypatch):
     training = begin(tiny_config(sines, "training.steps=12", "training.checkpoint_every=3"), tmp_path / "run")
     full, said, original = itertools.count(), [], RunFolder.save
 
@@ -325,7 +325,7 @@ def test_a_periodic_save_that_fails_is_told_and_tried_again(sines, tmp_path, mon
     assert newest(tmp_path / "run").step == 12
 
 
-def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines, tmp_path):
+def test_a_failing_observer_is_reported_once_and_training_continues(sines, tmp_path):
     said = []
 
     class Broken(Observer):
@@ -343,7 +343,7 @@ def test_an_observer_that_fails_is_told_of_once_and_stops_nothing(sines, tmp_pat
     assert newest(tmp_path / "run").step == 10
 
 
-def test_an_audition_without_a_folder_is_told_and_stops_nothing(sines, tmp_path):
+def test_an_audition_that_cannot_be_written_is_reported_and_training_continues(sines, tmp_path):
     config = tiny_config(sines, "training.audition_every=5", "training.audition_seconds=0.1")
     training = begin(config, tmp_path / "run")
     (tmp_path / "run" / "auditions").write_text("in the way")
@@ -398,7 +398,7 @@ def test_resuming_with_minutes_and_steps_ends_at_the_fewer(sines, tmp_path):
         resumed_with(tmp_path / "run", "minutes=1", "steps=5")
 
 
-def test_resuming_says_where_the_learning_rate_goes(sines, tmp_path):
+def test_resuming_reports_the_learning_rate_schedule(sines, tmp_path):
     said = []
     begin(tiny_config(sines), tmp_path / "run").fit()
     resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, ON_CPU, [], said.append)
@@ -520,7 +520,7 @@ def test_a_shortened_warm_up_is_no_change_when_the_same_file_is_given_again(sine
 
 
 @pytest.mark.parametrize(("steps", "told"), [(199, True), (200, False)])
-def test_few_steps_are_told_to_be_few(sines, tmp_path, steps, told):
+def test_a_training_of_few_steps_warns(sines, tmp_path, steps, told):
     said = []
     begin(tiny_config(sines, f"training.steps={steps}"), tmp_path / "run", said)
     words = "199 steps are too few to learn much: expect noise; give more --minutes or --steps"
