@@ -1,4 +1,4 @@
-"""What all tests share: a cache and an environment of their own, threads, seeds, and tiny random models."""
+"""Fixtures of all tests: a cache and an environment of their own, threads, seeds, and tiny random models."""
 
 import os
 
@@ -21,7 +21,7 @@ OF_JOBS = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_T
 
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory):
-    """Keep decoded audio out of the cache of whoever runs the tests, and what changes our words out of the tests.
+    """Use a cache of the tests' own, and an environment in which messages are the same everywhere.
 
     Subprocesses inherit this.
     """
@@ -40,7 +40,7 @@ def two_threads():
 
 @pytest.fixture(autouse=True)
 def same_seed():
-    """What a test draws without a seed of its own shall not depend on the tests before it."""
+    """Seed every test, so that its random numbers do not depend on the tests before it."""
     torch.manual_seed(0)
 
 

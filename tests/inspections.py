@@ -1,4 +1,4 @@
-"""What ``wavegen inspect`` finds in files that are made up."""
+"""Facts of ``wavegen inspect`` about synthetic files."""
 
 import io
 import json

@@ -105,7 +105,7 @@ def test_after_a_prime_the_continuation_alone_is_scored(model, recordings):
 
 
 def test_faulty_candidates_are_dropped(model, monkeypatch):
-    """The two that would be chosen are told to be faulty."""
+    """The two best candidates are marked as faulty."""
     (first,), _ = candidates_of(model, monkeypatch, 6)
     faulty = {first.number - 1: [Fault("noise", "1.0 s of noise from 0.0 s on", 1.0)]}
     monkeypatch.setattr(Verdict, "faults", lambda _, clip=0: faulty.get(clip, []))

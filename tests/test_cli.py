@@ -184,7 +184,7 @@ def test_generate_takes_the_next_free_name(home, tmp_path):
 
 
 def test_generate_one_shots(home, tmp_path):
-    """A tone never fades, and noise neither: they are as long as may be, and the user is told."""
+    """Neither a tone nor noise ever fades: the clips have the maximum length, and a notice is printed."""
     new = ["generate", home / "runs/recordings", "--one-shot", "--seed", "3", "--seconds", "0.5", "-o"]
     said = wavegen(*new, tmp_path / "one.wav").stderr
     assert f"{tmp_path / 'one.wav'}: 1 one-shot, 0.50 s; 1 had not faded: raise --seconds" in said

@@ -1,4 +1,4 @@
-"""What a training says while it goes on."""
+"""The output of a running training."""
 
 import pytest
 

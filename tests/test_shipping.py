@@ -1,4 +1,4 @@
-"""What `make dist` packs, as far as it shows without building: versions, types, completion, the make targets."""
+"""Checks of `make dist` without building: versions, types, completion, the make targets."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""How messages count, list and name things."""
+"""Plurals, lists and names in messages."""
 
 import pytest
 

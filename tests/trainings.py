@@ -27,7 +27,7 @@ TINY = [
 
 
 def begin(config, run, said=None, init_from=None):
-    """A training in a new run folder; what the user is told is added to a list."""
+    """Begin a training in a new run folder; notices are added to a list."""
     notice = (lambda text: None) if said is None else said.append
     return start_run(config, RunFolder(run), ON_CPU, [], notice, init_from=init_from)
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, quiet, tracebacks, the style of errors."""
+"""Behaviour that all commands share: help, quiet, tracebacks, the style of errors."""
 
 import shlex
 

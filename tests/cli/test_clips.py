@@ -1,4 +1,4 @@
-"""What the command line prints of clips."""
+"""The command line's output about clips."""
 
 from wavegen.cli.clips import remedy
 from wavegen.sampling.verdict import Fault, in_words

@@ -1,4 +1,4 @@
-"""Every preset: trained for a moment on recordings that it is for, and heard."""
+"""Every preset: trained briefly on recordings that it is for, and sampled."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What the tests of the cache share."""
+"""Fixtures of the cache's tests."""
 
 import pytest
 

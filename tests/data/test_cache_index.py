@@ -1,4 +1,4 @@
-"""How much of the cache a folder has, and dropping it."""
+"""The cached bytes of a folder, and their removal."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What a clip is conditioned on: labels by name and weight, and frames in a model's convention."""
+"""Conditions of a clip: labels by name and weight, and frames in a model's convention."""
 
 import numpy as np
 import pytest

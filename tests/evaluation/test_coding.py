@@ -72,7 +72,7 @@ def probabilities(distribution, parameters):
 
 
 class Predictor:
-    """The probabilities of a model's next samples, from an engine that hears each sample after it was predicted.
+    """The probabilities of a model's next samples, from an engine that is fed each sample after it was predicted.
 
     Args:
         model: trained.

@@ -63,7 +63,7 @@ def test_a_clip_alone_and_among_others_is_the_same(random_model):
 
 
 def test_the_first_sample_is_predicted_from_silence(random_model):
-    """What a one-sample clip costs, for each class: a distribution, and that of silence."""
+    """The bits of all one-sample clips give a distribution, which depends on the class of silence."""
     model = random_model(dtype=torch.float64)
     bits = model_bits(model, [np.array([c], dtype=np.uint8) for c in range(16)], SILENCE)
     assert sum(2**-b for b in bits) == pytest.approx(1, rel=1e-12)

@@ -1,4 +1,4 @@
-"""How long fault injection takes: WAVEGEN_FAULTS is "long" for `make test-faults`, or so many times the short form."""
+"""The length of fault injection: WAVEGEN_FAULTS is "long" for `make test-faults`, or a multiple of the short form."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ training:
 
 @pytest.fixture(scope="session")
 def how_many():
-    """How many cases: the first number every day, the second in the long form."""
+    """Return the number of cases: the first every day, the second in the long form."""
     return lambda short, long: long if FAULTS == "long" else short * int(FAULTS)
 
 

@@ -176,7 +176,7 @@ def as_option(parameter):
 
 
 def call(command, parameter, value):
-    """The command with one option or argument of it as told, and the usual others."""
+    """Build a call of the command with one option or argument replaced."""
     option = as_option(parameter)
     usual = {name: text for name, text in USUAL[command].items() if name != (option or parameter.name)}
     if isinstance(value, list):  # a flag, and what it contradicts

@@ -43,7 +43,7 @@ def forge(good, path, change):
 
 
 def refusal(path):
-    """What the user is told; at once, and without much memory."""
+    """Return the error message, which comes at once and takes little memory."""
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(WavegenError) as caught:
         next(library.load(path, "cpu").stream(seconds=0.01))
@@ -209,7 +209,7 @@ def test_a_header_that_lies_is_refused(case, tmp_path):
 
 
 class Malicious:
-    """What runs code when it is unpickled; the tests make sure that it does."""
+    """An object that runs code when it is unpickled, which the tests check."""
 
     def __reduce__(self):
         return os.mkdir, ("ran",)

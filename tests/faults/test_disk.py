@@ -22,7 +22,7 @@ from wavegen.runs.run_folder import RunFolder
 
 
 class LimitedFiles:
-    """A folder in which files can have so many bytes and no more."""
+    """A folder whose files can have a limited number of bytes."""
 
     error = "File too large"
 
@@ -212,7 +212,7 @@ def test_what_may_not_be_read_is_listed(shut):
 
 @pytest.mark.parametrize("what", ["run", "cache"])
 def test_a_folder_that_vanishes_while_it_is_used(what, home, tmp_path):
-    """The training ends with one error, or goes on."""
+    """The training ends with one error, or continues."""
     arguments = train(home, tmp_path, "--steps", "100000", "--set", "training.audition_every=0")
     run = RunFolder(tmp_path / "run")
     with Process(*arguments, WAVEGEN_CACHE=str(tmp_path / "cache")) as process:

@@ -41,7 +41,7 @@ PIECES.append(b"9" * 30)
 
 
 def rounds(n):
-    """So many rounds, each with random numbers of its own; or as many as fit into half of WAVEGEN_FUZZ_MINUTES.
+    """Yield rounds, each with its own random numbers: n, or as many as fit into half of WAVEGEN_FUZZ_MINUTES.
 
     The seed of the round that failed is the last one printed; WAVEGEN_SEED begins with it.
     """

@@ -1,4 +1,4 @@
-"""What holds for all inputs, tried on many: quantization, windows, configurations, queues, resampling, numbers."""
+"""Properties of all inputs, tried on many: quantization, windows, configurations, queues, resampling, numbers."""
 
 import itertools
 import math

@@ -86,7 +86,7 @@ LONG_SECONDS = 0.7  # enough for commands that have no end, or a far one
 
 @pytest.fixture(scope="module")
 def seconds(place, home):
-    """How long a command takes here and now if it is not disturbed, from where it listens to signals."""
+    """Measure the time of an undisturbed command, from the point where it handles signals."""
 
     @functools.cache
     def measured(what):

@@ -1,4 +1,4 @@
-"""What wavegen rests on: no network at run time, a locked environment, lower bounds that are tested."""
+"""Dependencies of wavegen: no network at run time, a locked environment, lower bounds that are tested."""
 
 import os
 import re

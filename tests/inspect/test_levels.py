@@ -1,4 +1,4 @@
-"""Folders of recordings, heard."""
+"""Folders of recordings, decoded."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which kind of thing a path is."""
+"""The kind of a path."""
 
 import os
 

@@ -240,7 +240,7 @@ def test_conditions_of_one_call_do_not_stay_for_the_next(random_model):
 
 
 def test_windows_at_any_offset_are_the_clips_own(random_model):
-    """What a clip's steps get from a table of one window, and from that of the whole clip."""
+    """A clip's steps get the same conditions from a window's table as from the whole clip's."""
     rng = np.random.default_rng(0)
     model = random_model(**{**KINDS["both"], "upsampling": 4}, dtype=torch.float64)
     label = np.array([0.2, 0.8, 0.0], np.float32)

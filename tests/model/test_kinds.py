@@ -249,7 +249,7 @@ def test_a_clip_after_a_past_costs_what_it_adds(config):
 
 @every_recurrent_kind
 def test_clips_scored_side_by_side_are_as_if_alone(config, monkeypatch):
-    """Shorter and longer than a chunk, and empty; every sample is told of once."""
+    """Shorter and longer than a chunk, and empty; every sample is reported once."""
     monkeypatch.setattr("wavegen.evaluation.likelihood.CHUNK_TARGETS", 50)
     model = random_network(config)
     clips = [classes((length,), length).numpy() for length in (120, 7, 0, 50, 333)]

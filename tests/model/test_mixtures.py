@@ -71,7 +71,7 @@ def test_the_bins_sum_to_one(mixture, classes, dtype):
 @pytest.mark.parametrize("mean", [-3.0, -1.0, 0.999, 1.0, 40.0])
 @every_mixture
 def test_the_outer_bins_are_open(mixture, mean):
-    """What lies beyond the range belongs to its ends."""
+    """Values beyond the range belong to its ends."""
     distribution = mixture(256, 1)
     p = probabilities(distribution, parameters_of([0.0], [mean], [-5.0])[None])[0]
     assert p[0 if mean < 0 else -1] > 0.4

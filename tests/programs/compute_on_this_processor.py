@@ -1,4 +1,4 @@
-"""Check arithmetic on vectors, compiled for the processor that numba is told of, which has argv[1] lanes."""
+"""Check arithmetic on vectors, compiled for the processor in numba's environment, which has argv[1] lanes."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Print what each of three processes is told when rank 1 fails, what they agree on, and how rank 2 differs."""
+"""Print the error of each of three processes when rank 1 fails, their common values, and rank 2's difference."""
 
 from wavegen.errors import DataError, WavegenError
 from wavegen.training.process_group import process_group

@@ -1,4 +1,4 @@
-"""Check the fused engine, compiled for the processor that numba is told of, which has vectors of argv[1] lanes."""
+"""Check the fused engine, compiled for the processor in numba's environment, which has vectors of argv[1] lanes."""
 
 import sys
 

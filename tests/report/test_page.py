@@ -71,7 +71,7 @@ def write_run(path):
 
 
 class Page(HTMLParser):
-    """What a page holds; fails where elements do not nest."""
+    """The content of a page; fails where elements do not nest."""
 
     def __init__(self, text):
         super().__init__()

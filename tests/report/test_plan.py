@@ -1,4 +1,4 @@
-"""What a training says before it starts."""
+"""The plan that a training prints before it starts."""
 
 import io
 from pathlib import Path

@@ -223,7 +223,7 @@ def test_the_fused_engine_refuses_a_missing_condition(random_model):
 
 
 def test_a_step_leaves_what_is_added_where_it_is(random_model):
-    """What a CUDA graph needs, for it holds addresses."""
+    """A CUDA graph holds addresses: buffers may not move."""
     engine = build_engine("torch", random_model(**KINDS["both"]))
     engine.start(some((2, engine.receptive_field), 1), conditions_of("both", 2))
     (group,) = engine.groups

@@ -291,7 +291,7 @@ def test_engines_by_name(random_model):
 
 
 def test_a_step_leaves_its_buffers_where_they_are(random_model):
-    """What a CUDA graph needs, for it holds addresses: nothing that lives from step to step may move."""
+    """A CUDA graph holds addresses: no buffer that lives from step to step may move."""
     engine = build_engine("torch", random_model(kernel_size=3))
     engine.start(random_classes((2, engine.receptive_field), seed=16))
     (group,) = engine.groups

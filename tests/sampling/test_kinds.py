@@ -66,7 +66,7 @@ def past_of(model, prime):
 
 @torch.inference_mode()
 def teacher_forced(model, past, classes):
-    """(B, n, classes) logits of each of these classes, from one pass over all that was heard."""
+    """(B, n, classes) logits of each of these classes, from one pass over the whole past."""
     heard = np.concatenate([past, classes], axis=1)[:, :-1]
     return model(torch.from_numpy(heard)).numpy()[:, -classes.shape[1] :]
 
@@ -126,7 +126,7 @@ def test_a_long_past_is_processed_in_stretches(monkeypatch):
 
 @every_kind
 def test_a_step_leaves_its_buffers_where_they_are(kind):
-    """What a CUDA graph needs, for it holds addresses."""
+    """A CUDA graph holds addresses: buffers may not move."""
     engine = build_engine("torch", random_network(kind))
     engine.start(past_of(engine.model, some((2, 5), 6)))
     (group,) = engine.groups

@@ -10,7 +10,7 @@ RATE_HZ = 8000
 
 
 def decay(seconds, fall_db_per_second=60.0, amplitude=0.8, hz=500):
-    """A sine that falls by so many decibels a second."""
+    """A sine that decays by a number of decibels a second."""
     at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     return (amplitude * 10 ** (-fall_db_per_second * at / 20) * np.sin(2 * np.pi * hz * at)).astype(np.float32)
 

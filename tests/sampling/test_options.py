@@ -1,4 +1,4 @@
-"""What may be asked of a model: values in range, names that exist."""
+"""Sampling options: values in range, names that exist."""
 
 import math
 

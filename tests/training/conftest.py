@@ -1,4 +1,4 @@
-"""What the tests of whole trainings share."""
+"""Fixtures of tests of whole trainings."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from wavegen.training.progress import Interrupted, Observer
 
 @pytest.fixture
 def stop_after():
-    """Let a training be interrupted as by Ctrl-C once it has made so many steps."""
+    """Interrupt a training as by Ctrl-C after a number of steps."""
 
     def stop(training, step):
         class Stop(Observer):

@@ -186,7 +186,7 @@ def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_m
 
 
 def test_one_thread_is_one_thread(random_model):
-    """Also inside the matrix library, which would take all cores in a thread that nobody told otherwise."""
+    """Also inside the matrix library, which by default takes all cores in every thread."""
     model, rng = random_model(residual_channels=128, gate_channels=128), np.random.default_rng(0)
     inputs = rng.integers(model.classes, size=(1, model.receptive_field - 1 + 8000))
     batch = Batch(inputs, inputs[:, -8000:], np.ones((1, 8000), dtype=np.bool_))

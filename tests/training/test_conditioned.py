@@ -213,7 +213,7 @@ def pitch_hz(clip):
 
 
 def test_each_label_sounds_like_its_recordings(voices, tmp_path):
-    """Two voices, two pitches: learnt together, told apart by name."""
+    """Two voices of different pitch, learnt together, are selected by label."""
     config = tiny(voices, *LABELS, "training.steps=300", "training.ema_decay=0.95")
     begin(config, tmp_path / "run").fit()
     trained = load(tmp_path / "run", "cpu")
@@ -225,7 +225,7 @@ def test_each_label_sounds_like_its_recordings(voices, tmp_path):
 
 
 def test_a_vocoder_follows_the_spectrogram(tmp_path):
-    """Sines of many pitches without labels: only the frames say which one is to be heard."""
+    """Sines of many pitches without labels: only the frames determine the pitch."""
     folder = write_voices(tmp_path / "sines", {f"{hz}": float(hz) for hz in range(200, 900, 50)}, n_clips=2)
     keys = ["mel.n_mels=20", "mel.n_fft=256", "mel.hop_length=40", "mel.upsampling=4"]
     begin(tiny(folder, *keys, "training.steps=300", "training.ema_decay=0.95"), tmp_path / "run").fit()

@@ -119,7 +119,7 @@ def free_port():
 
 
 def place(rank, size, port):
-    """What torchrun tells a process of its place among all."""
+    """The environment by which torchrun gives a process its rank."""
     return {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
@@ -139,7 +139,7 @@ def together(n, program, *arguments):
 
 @pytest.fixture(scope="module")
 def trained_by(recordings, tmp_path_factory):
-    """The same training, by so many processes; each is made once."""
+    """The same training by a number of processes; each is run once."""
     made = {}
 
     def train(n):

@@ -1,4 +1,4 @@
-"""Killed or asked to stop again and again: what is resumed ends as if undisturbed, with everything switched on.
+"""Repeatedly killed or stopped, with every feature on: the resumed training ends as an undisturbed one.
 
 WAVEGEN_KILLS says how often; 20 unless told.
 """

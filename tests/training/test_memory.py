@@ -1,4 +1,4 @@
-"""What follows from shapes and memory: slices, batches that fit, and an estimate near what is measured."""
+"""Decisions from shapes and memory: slices, batches that fit, and an estimate near what is measured."""
 
 import numpy as np
 import pytest

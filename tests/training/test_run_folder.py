@@ -227,7 +227,7 @@ def test_a_line_of_metrics_that_is_none_is_left_out(run, line):
 
 @pytest.mark.parametrize("garbage", [b"\0" * 40, b"\xff\xfe\xe9"])
 def test_garbage_at_the_end_is_cut_off(run, garbage):
-    """What a power cut leaves behind is not always the beginning of a line."""
+    """After a power cut the end of the file may be arbitrary bytes."""
     run.append_metrics({"step": 1})
     with run.metrics_file.open("ab") as file:
         file.write(garbage)

@@ -1,4 +1,4 @@
-"""Training on series as a whole: what it learns, what its figures are, and that it goes on where it stopped."""
+"""Training on series end to end: what it learns, its figures, and resuming."""
 
 import numpy as np
 import pytest
