@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from wavegen.audio.decoder import Decoder, DecoderError, acquire_decoder
+from wavegen.audio.quantize import Floats
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import describe_kind, printable
 
@@ -32,6 +32,15 @@ NEEDS_CONVERSION = frozenset((
 ))
 # fmt: on
 SERIES_ENDINGS = frozenset((".npy", ".csv"))  # series of numbers, see wavegen.series.files
+
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a stream whose header gives no length
+MAX_FRAMES = 2**30  # 6.2 hours at 48 kHz, 4 GiB as float32: a clip is prepared in memory
+MAX_SECONDS = 24 * 3600  # bounds the size of a file of 1 Hz after resampling
+BLOCK_VALUES = 2**16  # samples times channels that are decoded at once
+# libsndfile's error numbers; the latter, "no regular file", is for an MP3 without a frame
+NO_AUDIO = (1, 7)
+
+NONE = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -136,16 +145,7 @@ def ffmpeg_command(name: str) -> str:
     return f"libsndfile cannot read this format; convert it: ffmpeg -i {shlex.quote(source)} {shlex.quote(target)}"
 
 
-Floats = npt.NDArray[np.float32]
-
-UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a stream whose header gives no length
-MAX_FRAMES = 2**30  # 6.2 hours at 48 kHz, 4 GiB as float32: a clip is prepared in memory
-MAX_SECONDS = 24 * 3600  # bounds the size of a file of 1 Hz after resampling
-BLOCK_VALUES = 2**16  # samples times channels that are decoded at once
-# libsndfile's error numbers; the latter, "no regular file", is for an MP3 without a frame
-NO_AUDIO = (1, 7)
-
-NONE = np.zeros(0, np.float32)
+# --- read them -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from wavegen.audio.read import MAX_FRAMES, Floats, read_blocks
+from wavegen.audio.quantize import Floats
+from wavegen.audio.read import MAX_FRAMES, read_blocks
 from wavegen.errors import AudioError
 from wavegen.text import printable
 

@@ -218,6 +218,9 @@ def _to_pcm(block: Floats) -> npt.NDArray[np.int16]:
     return np.clip(np.rint(block * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype(np.int16)
 
 
+# --- clips to files ------------------------------------------------------------------------------------------------
+
+
 def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
     """Return the files of ``--count`` clips: the output itself, or numbered files next to it.
 

@@ -18,6 +18,11 @@ from wavegen.errors import ConfigError, UsageError
 
 DEFAULT_PRESET = "small"
 
+KeyPath = tuple[str, ...]
+
+LARGEST_FILE_BYTES = 64 * 1024
+DEEPEST_NESTING = 20
+
 
 def presets_folder() -> Path:
     """Return the folder of the presets: inside the installed package, or ``configs/`` of a checkout."""
@@ -72,12 +77,6 @@ def _no_such_preset(name: str) -> str:
     names = preset_names()
     near = difflib.get_close_matches(name, names, n=1)
     return f"no such preset ({', '.join(names)})" + (f"; did you mean '{near[0]}'?" if near else "")
-
-
-KeyPath = tuple[str, ...]
-
-LARGEST_FILE_BYTES = 64 * 1024
-DEEPEST_NESTING = 20
 
 
 @dataclass

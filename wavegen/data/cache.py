@@ -51,6 +51,11 @@ BELOW = "path >= ? AND path < ?"  # by `_below`
 Row = tuple[bytes | str | int | float | None, ...]  # a file's columns, as in SCHEMA
 Outcome = tuple[str, int, float, float, float, float]  # the columns of OUTCOME
 
+FORMAT = 4  # increase it whenever the same file and settings would give other classes
+COMMIT_SECONDS = 1.0
+LEFTOVER_SECONDS = 3600  # files in partial/ older than this were left by a killed process
+MAX_WORKERS = 8  # each holds a decoded file in memory
+
 
 class KnownFile(NamedTuple):
     """An entry of the index.
@@ -248,10 +253,7 @@ def _size(path: Path) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-FORMAT = 4  # increase it whenever the same file and settings would give other classes
-COMMIT_SECONDS = 1.0
-LEFTOVER_SECONDS = 3600  # files in partial/ older than this were left by a killed process
-MAX_WORKERS = 8  # each holds a decoded file in memory
+# --- the cache -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

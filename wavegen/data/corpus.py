@@ -207,6 +207,9 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
     return lines
 
 
+# --- what a training saw -------------------------------------------------------------------------------------------
+
+
 class TrainingClips:
     """The clips that a model was trained and validated on.
 

@@ -25,6 +25,11 @@ from wavegen.text import list_first, pluralize, printable
 
 FEW_FILES = 10  # fewer are too few to hold out whole ones
 
+Labels = Literal["none", "subfolders"]
+
+MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
+LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
+
 
 @dataclass(frozen=True)
 class File:
@@ -177,10 +182,7 @@ def _hold_out_share(clips: Sequence[Item], share: float, noun: str, shortest: in
     return parts, [f"{why}: the last {100 * share:.3g}% of each is held out instead of whole {files}."]
 
 
-Labels = Literal["none", "subfolders"]
-
-MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
-LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
+# --- the corpus ----------------------------------------------------------------------------------------------------
 
 
 def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[Clip]:

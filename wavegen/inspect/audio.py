@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wavegen.audio.quantize import Quantizer
-from wavegen.audio.read import Floats, read_blocks
+from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.audio.read import read_blocks
 from wavegen.audio.waveform import to_mono
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import LevelMeter, Levels, energy

@@ -13,7 +13,8 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.read import AudioInfo, Floats, read_blocks
+from wavegen.audio.quantize import Floats
+from wavegen.audio.read import AudioInfo, read_blocks
 from wavegen.audio.waveform import MISSING_SECONDS
 from wavegen.text import printable
 

@@ -29,6 +29,11 @@ DISTRIBUTIONS: dict[str, Callable[[Config], Distribution]] = {
     "regression": lambda config: Regression(config.output.horizon, config.output.error),
 }
 
+Shape = tuple[int, ...]
+
+OLD_RECURRENT_NAME = re.compile(r"recurrent\.(?P<parameter>\w+)_l(?P<layer>\d+)")
+ACTIVATIONS = ("gated", "relu", "tanh")
+
 
 def build_distribution(config: Config) -> Distribution:
     """Build the output distribution that a configuration names."""
@@ -91,12 +96,6 @@ def _build_stack(config: Config) -> Stack:
 
 
 NETWORKS: dict[str, Callable[[Config], Network]] = {"wavenet": _build_wavenet, "stack": _build_stack}
-
-
-Shape = tuple[int, ...]
-
-OLD_RECURRENT_NAME = re.compile(r"recurrent\.(?P<parameter>\w+)_l(?P<layer>\d+)")
-ACTIVATIONS = ("gated", "relu", "tanh")
 
 
 def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shape]:
@@ -223,5 +222,6 @@ def load_weights(model: Network, weights: Mapping[str, npt.NDArray[Any]]) -> Non
 
     parameters = dict(model.named_parameters())
     check_weights(weights, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
-    for name, parameter in parameters.items():
-        parameter.data.copy_(torch.from_numpy(weights[name].copy()))
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(weights[name].copy()))

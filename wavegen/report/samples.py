@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wavegen.audio.read import Floats
+from wavegen.audio.quantize import Floats
 from wavegen.errors import AudioError, UsageError, WavegenError
 from wavegen.inspect.facts import Progress
 

@@ -46,6 +46,8 @@ _RENAMED = {
     "points_heard": "points_seen",
 }
 
+EXPORT_PRECISIONS = ("float32", "bfloat16")
+
 
 def with_current_keys(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line of ``metrics.jsonl``, or the metrics of a checkpoint, under today's keys."""
@@ -248,7 +250,7 @@ def _content_hash(text: str, tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-EXPORT_PRECISIONS = ("float32", "bfloat16")
+# --- export --------------------------------------------------------------------------------------------------------
 
 
 def goes_to_onnx(path: Path, precision: str) -> bool:

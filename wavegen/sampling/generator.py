@@ -26,6 +26,9 @@ Label = str | Mapping[str, float]  # a name, "NAME=WEIGHT,NAME=WEIGHT", or weigh
 MAX_THREADS = 1024
 MAX_SECONDS = 10_000_000  # a third of a year
 
+MAX_PRECISION_COST = 0.01  # bits/sample
+Notice = Callable[[str], None]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SamplingOptions:
@@ -130,8 +133,7 @@ def as_mono(waveform: npt.ArrayLike) -> Floats:
     return array
 
 
-MAX_PRECISION_COST = 0.01  # bits/sample
-Notice = Callable[[str], None]
+# --- for a model ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

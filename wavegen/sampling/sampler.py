@@ -17,6 +17,15 @@ from wavegen.sampling.engines import Engine
 CHUNK_SAMPLES = 1600  # a tenth of a second at 16 kHz: the longest wait after Ctrl-C, and between progress updates
 WORDS_PER_BLOCK = 4  # Philox4x64 gives four 64-bit numbers for each value of its counter
 
+STEP_SECONDS = 0.02  # level is followed in steps of this length
+LEVEL_STEPS = 5  # a level is that of 0.1 s
+FADED_DB = 40.0  # below the loudest 0.1 s: inaudible behind a hit
+FADED_STEPS = 10  # that a sound stays so quiet before it counts as over
+FALLEN_DB, RISE_DB = 20.0, 15.0  # a rise of this size after a fall of this size begins the next sound
+RISE_STEPS = 3  # within which it rises
+LOOK_STEPS = 25  # steps between two searches for the end
+FADE_OUT_SECONDS = 0.01
+
 
 @dataclass(frozen=True)
 class Request:
@@ -112,14 +121,7 @@ def uniforms(seed: int, clip: int, start: int, stop: int) -> npt.NDArray[np.floa
     return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-STEP_SECONDS = 0.02  # level is followed in steps of this length
-LEVEL_STEPS = 5  # a level is that of 0.1 s
-FADED_DB = 40.0  # below the loudest 0.1 s: inaudible behind a hit
-FADED_STEPS = 10  # that a sound stays so quiet before it counts as over
-FALLEN_DB, RISE_DB = 20.0, 15.0  # a rise of this size after a fall of this size begins the next sound
-RISE_STEPS = 3  # within which it rises
-LOOK_STEPS = 25  # steps between two searches for the end
-FADE_OUT_SECONDS = 0.01
+# --- one-shots -----------------------------------------------------------------------------------------------------
 
 
 def find_end(levels_db: npt.NDArray[np.float64]) -> int | None:

@@ -92,11 +92,10 @@ def resolve_plan(
     if settings.minutes is None:
         assert settings.steps is not None  # the schema sees to it
         return Plan(config.with_values("training", **compute.settings()), compute, settings.steps)
-    fitting = _steps_in(settings.minutes, config, compute.share(group.size), corpus, device)
-    steps = min(fitting.steps, settings.steps or fitting.steps)
-    notice(f"{settings.minutes:g} minutes: {steps:,} steps ({fitting.reason})")
-    lengths = {"validation_seconds": fitting.validation_seconds, "audition_seconds": fitting.audition_seconds}
-    complete = config.with_values("training", steps=steps, minutes=None, **lengths, **compute.settings())
+    values, reason = _steps_in(settings.minutes, config, compute.share(group.size), corpus, device)
+    steps = min(values["steps"], settings.steps or values["steps"])
+    notice(f"{settings.minutes:g} minutes: {steps:,} steps ({reason})")
+    complete = config.with_values("training", **{**values, "steps": steps, "minutes": None, **compute.settings()})
     return Plan(complete, compute, steps)
 
 
@@ -133,29 +132,16 @@ def _choose_precision(config: Config, compute: Compute, device: torch.device) ->
     return precision, f"bfloat16 is {gain:.1f} times as fast as float32 here", step_seconds / trial.n_targets
 
 
-@dataclass(frozen=True)
-class _FittingSteps:
-    """Steps that fit into some minutes.
-
-    Attributes:
-        steps: their number.
-        validation_seconds: held-out audio to score at each validation.
-        audition_seconds: length of an audition.
-        reason: what was measured, for the user.
-    """
-
-    steps: int
-    validation_seconds: float | None
-    audition_seconds: float
-    reason: str
-
-
 def _steps_in(
     minutes: float, config: Config, compute: Compute, corpus: Corpus[Any], device: torch.device
-) -> _FittingSteps:
+) -> tuple[dict[str, Any], str]:
     """Compute the steps that fit into some minutes, together with their validations and auditions.
 
     Where these would take more than ``1 - SHARE_OF_STEPS`` of the time, they are shortened.
+
+    Returns:
+        Keys of the section ``training`` with their values: the steps, and the audio to score and to audition each time;
+        and what was measured, for the user.
     """
     settings = config.training
     trial = Trial(config, compute, device)
@@ -182,12 +168,13 @@ def _steps_in(
         if not can_shorten or steps * step >= wanted or part < SMALLEST_PART:
             break
         part /= 2
-    return _FittingSteps(
-        steps,
-        settings.validation_seconds if part == 1 or not overhead.held_out else validated,
-        auditioned,
-        f"{step * 1000:.0f} ms a step, {fixed:.0f} s for the start, the last validation and audition",
-    )
+    shortened = part < 1 and overhead.held_out > 0
+    values = {
+        "steps": steps,
+        "validation_seconds": validated if shortened else settings.validation_seconds,
+        "audition_seconds": auditioned,
+    }
+    return values, f"{step * 1000:.0f} ms a step, {fixed:.0f} s for the start, the last validation and audition"
 
 
 def _shortened(seconds: float, part: float, shortest: float) -> float:

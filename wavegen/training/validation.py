@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from wavegen.model.building import load_weights
@@ -32,6 +33,7 @@ class Validation(NamedTuple):
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
 class Validator:
     """Score held-out clips, of which each process takes its share.
 

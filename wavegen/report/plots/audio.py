@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.read import Floats
+from wavegen.audio.quantize import Floats
 from wavegen.output_file import write_output
 from wavegen.report.plots import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
 

@@ -173,6 +173,9 @@ class _Group:
         self.last.copy_(self.draw(logits, self.uniform, truncation))
 
 
+# --- the reference -------------------------------------------------------------------------------------------------
+
+
 class ReferenceEngine:
     """Implements ``Engine`` by the model's teacher-forced forward pass alone.
 
