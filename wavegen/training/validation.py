@@ -44,11 +44,10 @@ class Validator:
         on_progress: called with (predictions scored, predictions in all) of this process.
     """
 
-    def __init__(
-        self, task: Task[Any], group: Group, stop_request: StopRequest, on_progress: Callable[[int, int], None]
-    ) -> None:
-        self.task, self.group = task, group
-        self.stop_request, self.on_progress = stop_request, on_progress
+    task: Task[Any]
+    group: Group
+    stop_request: StopRequest
+    on_progress: Callable[[int, int], None]
 
     def validate(self, network: Network, seconds: float | None) -> Validation:
         """Score a network and the trivial baselines on the same held-out audio.
