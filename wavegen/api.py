@@ -114,7 +114,7 @@ class TrainedModel:
 
         Args:
             seconds: length; None for the length of the mel frames, or without end where there are none.
-            notice: receives which label and engine were chosen, and why.
+            notice: called with the label and the engine that were chosen, and why.
             **options: as ``SamplingOptions``.
 
         Yields:
@@ -146,7 +146,7 @@ class TrainedModel:
             seconds: length; None for the length of the mel frames.
             best_of: candidates for each clip, 1 to 1,024.
             progress: called with the samples generated so far, scored ones only.
-            notice: receives which label and engine were chosen, and why.
+            notice: called with the label and the engine that were chosen, and why.
             **options: as ``SamplingOptions``.
 
         Yields:
@@ -172,7 +172,7 @@ class TrainedModel:
 
         Args:
             seconds: maximum length.
-            notice: receives which label and engine were chosen, and why.
+            notice: called with the label and the engine that were chosen, and why.
             **options: as ``SamplingOptions``, without a prime and mel frames.
 
         Returns:
@@ -458,8 +458,8 @@ def train(
     run_folder = run_of(settings.data_source or "") if run is None else RunFolder(Path(run))
     source = None if init_from is None else Path(init_from)
     with process_group(device) as group:
-        listeners, say = (observers, notice) if group.is_main else ((), lambda _: None)
-        trainer = start_run(settings, run_folder, group, listeners, say, init_from=source)
+        called, report = (observers, notice) if group.is_main else ((), lambda _: None)
+        trainer = start_run(settings, run_folder, group, called, report, init_from=source)
         trainer.fit()
         best = load_checkpoint(find_checkpoint(run_folder.path)) if group.is_main else None
         best = group.broadcast(best)

@@ -32,7 +32,7 @@ MIDDLE, SPREAD = -5.0, 4.0
 
 
 class Frames(Protocol):
-    """A clip's mel frames; a slice of them is computed or read when it is asked for."""
+    """A clip's mel frames; slices are computed or read on demand."""
 
     def __len__(self) -> int:
         """Return their number."""
@@ -144,7 +144,7 @@ class MelSpectrogram:
 
 @dataclass(frozen=True)
 class ClipFrames:
-    """The frames of a clip, computed when they are asked for; nothing is kept.
+    """The frames of a clip, computed on demand and not kept.
 
     Args:
         mel: the convention.

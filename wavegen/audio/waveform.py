@@ -103,7 +103,7 @@ class LoadedAudio:
     """A prepared file, and the changes that the preparation made.
 
     Attributes:
-        waveform: (T,) float32, mono, at the sample rate asked for.
+        waveform: (T,) float32, mono, at the requested sample rate.
         source_seconds: length of the decoded audio.
         missing_seconds: how much more the file's header claims: above 0 for a file that is cut off or damaged.
         trimmed_seconds: silence that was cut, at both ends and out of long pauses.

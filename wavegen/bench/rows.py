@@ -83,7 +83,7 @@ def measure(config: Config, model: Network | None, notice: Callable[[str], None]
         notice: called with each step of the measurement, in words.
 
     Returns:
-        The machine's limits, and an iterator of rows, each measured when it is asked for.
+        The machine's limits, and an iterator of rows, each measured on demand.
     """
     if model is None:
         torch.manual_seed(0)

@@ -65,7 +65,7 @@ class Commands(_Examples, TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read from the pipe has gone: the interpreter's last flush goes nowhere
+        except BrokenPipeError:  # the reader has closed the pipe: discard the interpreter's last flush
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (WavegenError, ClickError, OSError) as error:

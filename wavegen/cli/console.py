@@ -1,4 +1,4 @@
-"""What commands share: options; printing, results to standard output, the rest to standard error; what to type next."""
+"""Shared by all commands: options, printing (results to standard output, the rest to standard error), next commands."""
 
 from __future__ import annotations
 

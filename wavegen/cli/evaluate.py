@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LIKELIHOOD, SAMPLES = "Likelihood and forecasts", "Sample statistics (--samples)"  # groups of options in --help
 FILES_HELP = "Audio or series to score, or folders of either.  [default: the run's held-out data]"
 LABEL_HELP = "Label of all files, or a mix such as a=0.7,b=0.3.  [default: the name of each file's folder]"
-SUMMARY_HELP = "Print the figures of all clips together only."
+SUMMARY_HELP = "Print only the figures of all clips together."
 TEST_HELP = "Score the test split of synthetic series."
 SAMPLES_HELP = "Compare the sound of new clips, or of the given files, with the run's recordings."
 PLOT_HELP = "Plot spectrograms of ten clips next to recordings."

@@ -13,13 +13,13 @@ from wavegen.errors import UsageError
 from wavegen.text import format_bytes, pluralize, printable
 
 PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several runs are compared."
-WHAT, SAMPLES, CACHE = "What is read", "New samples", "Cache"  # groups of options in --help
+DECODING, SAMPLES, CACHE = "Decoding", "New samples", "Cache"  # groups of options in --help
 
 
 def inspect(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help=PATH_HELP)],
     listen: Annotated[
-        bool, option(WHAT, "Decode a folder's files to find clipping, silence and duplicates.", "--listen")
+        bool, option(DECODING, "Decode a folder's files to find clipping, silence and duplicates.", "--listen")
     ] = False,
     as_json: Json = False,
     plot: Annotated[str | None, option(OUTPUT, "Plot what is inspected into a PNG file.", metavar="FILE.png")] = None,

@@ -299,7 +299,7 @@ class TrainingClipIndex:
         return not name.endswith(TAIL) and self.contains(content_hash, samples)
 
     def _of_length(self, n_samples: int) -> set[bytes]:
-        """Return digests of the files of a length, read when the first clip of that length asks for them."""
+        """Return digests of the files of a length, read on first use."""
         if n_samples not in self._digests:
             self._digests[n_samples] = {_digest(stored.classes()) for stored in self._by_length[n_samples]}
         return self._digests[n_samples]

@@ -158,7 +158,7 @@ def load_unprepared(paths: Sequence[Path], sample_rate_hz: int, notice: Notice) 
     Args:
         paths: files and folders.
         sample_rate_hz: of the waveforms.
-        notice: receives what cannot be used.
+        notice: called with what cannot be used.
 
     Raises:
         UsageError: there is nothing at a path.
@@ -197,8 +197,8 @@ def warn_of_trained_on(scored: Sequence[_Scored], noun: str, material: str, noti
     Args:
         scored: all that is scored.
         noun: what they are, in the plural.
-        material: what they are made of.
-        notice: receives the warning, if there is one.
+        material: the kind of data, such as audio.
+        notice: called with the warning, if there is one.
     """
     names = [printable(one.name) for one in scored if one.trained_on]
     if names:

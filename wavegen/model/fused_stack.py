@@ -110,7 +110,7 @@ class FusedStack:
         def buffer(rows: int, columns: int, dtype: torch.dtype = self.dtype) -> _Buffer:
             return _Buffer(torch.empty(rows, columns, dtype=dtype))
 
-        # The stream is float32 whatever the products are: h is a sum over all blocks, and so is its gradient.
+        # The stream is float32 in every precision of the products: h is a sum over all blocks, and so is its gradient.
         self.stream = buffer(n_rows, channels, torch.float32)  # h between the blocks, then its gradient
         # Forward only: two inputs in turn, for a block reads one while it writes the next.
         inputs = [buffer(n_rows, channels) for _ in range(2 if self.forward_only else depth)]

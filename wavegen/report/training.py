@@ -1,4 +1,4 @@
-"""What a training shows: its plan before it starts; pictures of auditions and TensorBoard events while it runs."""
+"""The output of a training: its plan before it starts, pictures of auditions and TensorBoard events while it runs."""
 
 from __future__ import annotations
 

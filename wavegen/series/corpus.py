@@ -222,7 +222,7 @@ def series_in(paths: Sequence[Path], horizon: int, notice: Callable[[str], None]
     Args:
         paths: to read.
         horizon: values that are forecast.
-        notice: receives what is left out, and why.
+        notice: called with what is left out, and why.
 
     Yields:
         Each series with its name.

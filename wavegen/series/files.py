@@ -38,7 +38,7 @@ class SeriesFile(NamedTuple):
     left_out: tuple[str, ...] = ()
 
     def named(self, file: str) -> dict[str, Values]:
-        """Return the series by names that tell them from those of other files: the file's, and the own in brackets."""
+        """Return the series by names that are unique among files: the file's name, with the series' in brackets."""
         return {f"{file}[{name}]" if name else file: values for name, values in self.series.items()}
 
 

@@ -92,7 +92,7 @@ class Forecaster:
         Args:
             paths: of the files; none for those held out.
             test: take synthetic series that are neither trained on nor held out.
-            notice: receives what is left out, and what was trained on.
+            notice: called with what is left out, and what was trained on.
 
         Raises:
             UsageError: ``test`` without synthetic series, or together with paths; a path is not there.

@@ -164,7 +164,7 @@ def fit_linear_forecast(series: Sequence[Values], horizon: int) -> LinearForecas
 
 
 def _sums_by_length(series: Sequence[Values], horizon: int, most: int, center: float) -> tuple[Values, Values]:
-    """For each number of values seen (the last: ``most`` or more), the sums of x x^T and of x y^T over positions.
+    """Sum x x^T and x y^T over positions, for each number of values seen (the last: ``most`` or more).
 
     x holds the values seen, the newest first, zeros where there are none, and a 1; y the next ones.
     """

@@ -4,7 +4,7 @@
 
 Because N does not depend on who computes a term, a batch may be cut into slices whose gradients are added (gradient
 accumulation), and slices may go to other ranks: the sum is the same. They are added in order, so that its rounding is
-the same too, whatever the number of threads.
+the same too, with any number of threads.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class _SummedLoss(nn.Module):
 class SlicedBackend(ABC):
     """A backend that computes the slices of a batch side by side on a CPU, each on one thread from beginning to end.
 
-    Threads that shared each product would wait for each other after every one; with a slice each they meet once a step.
+    Threads that shared each product would wait for each other after every one; with slices they do so once a step.
 
     Args:
         precision: of the matrix products, float32 or bfloat16.
@@ -196,7 +196,7 @@ class SlicedBackend(ABC):
             work = deque(self.pool.submit(self.of_slice, part, n_targets) for part in parts)
             try:
                 nats, total = work.popleft().result()
-                while work:  # in the order of the batch, whichever is done first; each is freed once it is added
+                while work:  # in the order of the batch, not of completion; each is freed once it is added
                     loss, gradients = work.popleft().result()
                     nats += loss
                     total = _add(total, gradients)
@@ -230,7 +230,7 @@ class RecurrentBackend(SlicedBackend):
 class FusedBackend(SlicedBackend):
     """A backend for WaveNets: the residual blocks as one operation in the core's cache, the head in stretches.
 
-    Autograd sees three pieces, which meet at two tensors, so that each can be differentiated by what is best for it:
+    Autograd sees three pieces joined by two tensors, so that each is differentiated in the way that suits it:
 
         h    = embed(x), g = V c           autograd
         skip = blocks(h, g)                ``wavegen.model.fused_stack``: its own backward pass

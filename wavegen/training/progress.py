@@ -102,7 +102,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Stop here if a signal asked for it.
+        """Raise if a signal requested a stop.
 
         Raises:
             Interrupted: a signal came.

@@ -106,7 +106,7 @@ def resume_run(
 
     Args:
         run: the run's folder.
-        requested: from the stored configuration to the one that the call asks for; called on rank 0.
+        requested: maps the stored configuration to the requested one; called on rank 0.
         accept_changes: resume although the configuration or the folder differs from what was stored.
         group: the processes that share the work.
         observers: called with what happens.

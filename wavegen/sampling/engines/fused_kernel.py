@@ -250,7 +250,7 @@ def run(shape, weights, gate_bias, queues, work, draws):
     is_forced, is_traced = len(draws.forced) > 0, len(draws.traced) > 0
     for t in range(draws.uniforms.shape[1]):
         # Phase 1, prefetch and input: h = embedding of x[t - 1]. What the step will read of the queues lies where it
-        # was written up to thousands of steps ago, out of the cache: all of it is asked for before it is needed.
+        # was written up to thousands of steps ago, out of the cache: all of it is prefetched.
         for s in range(n_streams):
             for b in range(n_blocks):
                 for tap in range(kernel - 1):

@@ -2,7 +2,7 @@
 
 A product y = b + W x is cut into tiles of up to four registers of outputs. A tile's outputs stay in registers while its
 inputs go by, so that the only memory traffic is the weights, read once, in the order in which they lie. Every output
-is one chain of fused multiply-adds over the inputs in order, whatever the tile and however many streams share it:
+is one chain of fused multiply-adds over the inputs in order, in every tile and with any number of streams:
 that is why a stream's rounding does not depend on the others.
 
 Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output).
