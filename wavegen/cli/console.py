@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Groups of options in --help.
 SOUND, CHOICE, CONDITIONING, OUTPUT, MACHINE = "Sound", "Choice", "Conditioning", "Output", "Machine"
-RUN, TRAINING = "Run", "Training"
+RUN, TRAINING, CONFIGURATION = "Run", "Training", "Configuration"
 
 
 def option(group: str, text: str, *names: str, **settings: Any) -> Any:
@@ -34,10 +34,10 @@ def option(group: str, text: str, *names: str, **settings: Any) -> Any:
 SOURCE_HELP = "Run folder, checkpoint file, or demo: the model that wavegen ships."
 Source = Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help=SOURCE_HELP)]
 Device = Annotated[str, option(MACHINE, "Device: auto, cpu, cuda or cuda:N.")]
-Preset = Annotated[str | None, option(TRAINING, "Preset, or YAML file.  [default: small]", "--config")]
+Preset = Annotated[str | None, option(CONFIGURATION, "Preset, or YAML file.  [default: small]", "--config")]
 Overrides = Annotated[
     list[str] | None,
-    option(TRAINING, "Override a configuration key; repeatable.", "--set", metavar="KEY=VALUE"),
+    option(CONFIGURATION, "Override a configuration key; repeatable.", "--set", metavar="KEY=VALUE"),
 ]
 Json = Annotated[bool, option(OUTPUT, "Print JSON for programs.", "--json")]
 Overwrite = Annotated[bool, option(OUTPUT, "Replace existing files.", "--overwrite")]

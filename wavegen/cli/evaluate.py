@@ -140,7 +140,7 @@ def _sound_scores(
     """Score clips; return the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.scores import score_clips
-    from wavegen.report.scores import clip_table, cost_tables, label_tables, sound_document, sound_rows, summary_table
+    from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, sound_rows, summary_table
 
     if label is not None and not paths:
         raise UsageError("--label: expected AUDIO files to score; held-out clips have their own labels")
@@ -157,7 +157,7 @@ def _sound_scores(
     parts = [] if summary else [*([clip_table(scores, rate)] if len(scores) > 1 else []), *label_tables(scores, rate)]
     return (
         sound_document(scores, rate, trained.quantizer, costs),
-        [*parts, summary_table(scores, rate, trained.quantizer), *cost_tables(costs)],
+        [*parts, summary_table(scores, rate, trained.quantizer), cost_table(costs)],
         sound_rows(scores, rate),
     )
 

@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,11 +20,14 @@ from wavegen.cli.console import (
     Overrides,
     Preset,
     data_progress,
+    forecast_command,
+    generate_command,
     load_settings,
     option,
     print_error,
     print_notice,
     print_tables,
+    resume_command,
 )
 from wavegen.errors import UsageError
 
@@ -79,7 +83,7 @@ def train(
         run_folder = group.on_main(lambda: _run_folder(folder, run, config, given, resume, init_from))
         again = group.is_restart(run_folder)
         if resume or again:
-            requested = (lambda frozen: frozen) if again else _requested(config, given)
+            requested = (lambda frozen: frozen) if again else partial(_requested, config, given)
             trainer = resume_run(run_folder, requested, accept_changes, group, [], notice, progress)
         else:
             settings = group.on_main(lambda: load_settings(config, given))
@@ -90,7 +94,6 @@ def train(
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train; the main process of several prints how it goes."""
-    from wavegen.cli.console import resume_command
     from wavegen.cli.progress import TrainingDisplay
     from wavegen.report.training import plan_tables, run_observers
     from wavegen.training.distributed import ProcessDied
@@ -121,7 +124,6 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
 
 def _print_next_steps(trainer: Trainer, run: Path, faults: Sequence[Fault] | None) -> None:
     """Print what is wrong with the last audition, and what to type next."""
-    from wavegen.cli.console import forecast_command, generate_command, resume_command
     from wavegen.data.conditioning import build_conditioner
     from wavegen.sampling.verdict import in_words
 
@@ -137,21 +139,17 @@ def _print_next_steps(trainer: Trainer, run: Path, faults: Sequence[Fault] | Non
     print_notice(f"done: {run}. Generate audio with:\n  {command}")
 
 
-def _requested(config: str | None, overrides: list[str]) -> Any:
-    """Return the function from a run's frozen configuration to the one to resume with."""
+def _requested(config: str | None, overrides: list[str], frozen: Config) -> Config:
+    """Return the configuration to resume a run with, which has frozen one."""
+    from wavegen.config import load_config, override
 
-    def requested(frozen: Config) -> Config:
-        from wavegen.config import load_config, override
-
-        if config is None:
-            return override(frozen, overrides)
-        given = load_config(config, overrides)
-        if given.training.minutes is None or any(text.startswith("training.minutes=") for text in overrides):
-            return given
-        # the file's minutes are those of the whole training; the run has turned them into steps
-        return given.with_values("training", minutes=None, steps=given.training.steps or frozen.training.steps)
-
-    return requested
+    if config is None:
+        return override(frozen, overrides)
+    given = load_config(config, overrides)
+    if given.training.minutes is None or any(text.startswith("training.minutes=") for text in overrides):
+        return given
+    # the file's minutes are those of the whole training; the run has turned them into steps
+    return given.with_values("training", minutes=None, steps=given.training.steps or frozen.training.steps)
 
 
 def _run_folder(

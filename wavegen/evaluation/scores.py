@@ -109,14 +109,12 @@ def compare(own: Sequence[float], baselines: Mapping[str, Sequence[float]], size
         baselines: each baseline's on the same clips.
         sizes: of the clips.
     """
-    return Comparison(
-        over_clips(own, sizes),
-        {name: over_clips(totals, sizes) for name, totals in baselines.items()},
-        {
-            name: over_clips([mine - theirs for mine, theirs in zip(own, totals, strict=True)], sizes)
-            for name, totals in baselines.items()
-        },
-    )
+
+    def less(theirs: Sequence[float]) -> Estimate:
+        return over_clips([mine - other for mine, other in zip(own, theirs, strict=True)], sizes)
+
+    figures = {name: over_clips(totals, sizes) for name, totals in baselines.items()}
+    return Comparison(over_clips(own, sizes), figures, {name: less(totals) for name, totals in baselines.items()})
 
 
 class ScoredClip(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from wavegen.text import printable
+from wavegen.text import pluralize, printable
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -48,14 +48,13 @@ def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     return Table(title, columns, rows[:limit], f"and {left_out:,} more" if left_out > 0 else "")
 
 
-def unusable_tables(unusable: Iterable[tuple[str, str]]) -> list[Table]:
-    """Return a table of files and why they cannot be used; none where there are none."""
-    rows = [(printable(name), reason) for name, reason in unusable]
-    return [first_rows("cannot be used", ("file", "why"), rows)] if rows else []
+def counted(count: int, noun: str) -> str | None:
+    """Return a count with its noun; None for 0."""
+    return pluralize(count, noun) if count else None
 
 
 def print_tables(tables: Sequence[Table], file: TextIO) -> None:
-    """Print tables to a stream, each with an empty line below.
+    """Print tables to a stream, each with an empty line below; those without rows are left out.
 
     Bold and dim text only on a terminal without NO_COLOR; as wide as the terminal or $COLUMNS.
     """
@@ -67,7 +66,7 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
     console = Console(file=file, highlight=False, soft_wrap=False, color_system=None if plain else "auto")
     console.width = max(console.width, NARROWEST)
     with console.capture() as capture:
-        for table in tables:
+        for table in (table for table in tables if table.rows):
             console.print(Text(table.title, style="bold"))
             console.print(Padding(_draw(table, console.width), (0, 0, 0, 1)))
             if table.more:

@@ -15,7 +15,7 @@ from wavegen.inspect.models import CheckpointFacts, ConfigFacts
 from wavegen.inspect.recordings import FolderFacts, SeriesFacts
 from wavegen.inspect.runs import ComparisonFacts, RunFacts
 from wavegen.output_file import write_output
-from wavegen.report import Table, facts, first_rows, unusable_tables
+from wavegen.report import Table, counted, facts, first_rows
 from wavegen.report.models import checkpoint_tables, comparison_tables, config_tables, run_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
@@ -143,35 +143,30 @@ def audio_tables(found: AudioFacts) -> list[Table]:
 
 def folder_tables(found: FolderFacts) -> list[Table]:
     """Return the tables of a folder of recordings."""
-    unknown, cache, ignored = found.files_of_unknown_length, found.cache, found.ignored_entries
+    cache, ignored = found.cache, found.ignored_entries
     cached = f"{pluralize(cache.files, 'file')} decoded, {format_bytes(cache.bytes)}"
     place = f"(of {format_bytes(cache.all_bytes)} in all at {printable(cache.path or '')})"
     summary = facts(
         printable(found.path),
         usable=f"{pluralize(found.usable_files, 'file')}, {format_duration(60 * found.minutes)}",
-        unknown_length=pluralize(unknown, "file") if unknown else None,
+        unknown_length=counted(found.files_of_unknown_length, "file"),
         clips=_lengths(found),
-        unusable=pluralize(found.unusable_files, "file") if found.unusable_files else None,
+        unusable=counted(found.unusable_files, "file"),
         ignored=f"{ignored:,} (no audio, or hidden)" if ignored else None,
         cache=f"{cached} {place}" if cache.files else None,
     )
-    formats = [
-        (
-            _format(f.container, f.encoding, f.bits),
-            f"{f.rate_hz:,}",
-            f"{f.channels}",
-            f"{f.files:,}",
-            f"{f.minutes:.2f}",
-        )
-        for f in found.formats
-    ]
+    formats = []
+    for each in found.formats:
+        counts = f"{each.rate_hz:,}", f"{each.channels}", f"{each.files:,}", f"{each.minutes:.2f}"
+        formats.append((_format(each.container, each.encoding, each.bits), *counts))
     columns = ("format", "rate (Hz)", "channels", "files", "minutes")
-    return [
-        summary,
-        *([first_rows("formats", columns, formats)] if formats else []),
-        *unusable_tables((each.name, each.reason) for each in found.unusable),
-        *(_level_tables(found.levels) if found.levels else []),
-    ]
+    levels = _level_tables(found.levels) if found.levels else []
+    return [summary, first_rows("formats", columns, formats), _unusable_table(found), *levels]
+
+
+def _unusable_table(found: FolderFacts | SeriesFacts) -> Table:
+    rows = [(printable(each.name), each.reason) for each in found.unusable]
+    return first_rows("cannot be used", ("file", "why"), rows)
 
 
 def _level_tables(levels: FolderLevels) -> list[Table]:
@@ -196,29 +191,26 @@ def _level_tables(levels: FolderLevels) -> list[Table]:
         "length": format_duration(levels.seconds) + (f", {format_duration(repeated)} of it repeated" if copies else ""),
         "as": f"mono at {rate_hz:,} Hz, {round(levels.seconds * rate_hz):,} samples (the default preset)",
     }
-    tables = [facts("levels", **figures), facts("what training would use", **used)]
-    rows = [(printable(name), "; ".join(found)) for name, found in levels.warnings.items()]
-    return [*tables, first_rows("worth a look", ("file", "what"), rows)] if rows else tables
+    odd = [(printable(name), "; ".join(found)) for name, found in levels.warnings.items()]
+    worth_a_look = first_rows("worth a look", ("file", "what"), odd)
+    return [facts("levels", **figures), facts("what training would use", **used), worth_a_look]
 
 
 def series_tables(found: SeriesFacts) -> list[Table]:
     """Return the tables of a folder or a file of series."""
-    lengths = (
-        f"shortest {found.shortest:,}, median {found.median:,.0f}, longest {found.longest:,}" if found.series else None
-    )
+    lengths = found.series and f"shortest {found.shortest:,}, median {found.median:,.0f}, longest {found.longest:,}"
     summary = facts(
         printable(found.path),
         series=f"{len(found.series):,}, {found.points:,} points",
-        lengths=lengths,
-        unusable=pluralize(len(found.unusable), "file") if found.unusable else None,
+        lengths=lengths or None,
+        unusable=counted(len(found.unusable), "file"),
     )
     columns = ("series", "points", "mean", "deviation", "lowest", "highest", "last value's error")
     rows = []
     for each in found.series:
         name, points, *figures = vars(each).values()
         rows.append((printable(name), f"{points:,}", *(f"{figure:.4g}" for figure in figures)))
-    unusable = unusable_tables((each.name, each.reason) for each in found.unusable)
-    return [summary, *([first_rows("series", columns, rows)] if rows else []), *unusable]
+    return [summary, first_rows("series", columns, rows), _unusable_table(found)]
 
 
 def _format(container: str, encoding: str, bits: int | None) -> str:

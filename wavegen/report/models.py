@@ -79,14 +79,9 @@ def run_tables(found: RunFacts) -> list[Table]:
         (Path(each.file).name, "-" if each.step is None else f"{each.step:,}", format_bytes(each.bytes))
         for each in found.checkpoints
     ]
-    return [
-        summary,
-        network_table(found.network),
-        *_data_tables(found.data),
-        *([_curve_table(found)] if found.validations else []),
-        *_ranking_tables(found),
-        *([Table("checkpoints", ("file", "step", "size"), files)] if files else []),
-    ]
+    checkpoints = Table("checkpoints", ("file", "step", "size"), files)
+    model = [network_table(found.network), *_data_tables(found.data)]
+    return [summary, *model, _curve_table(found), *_ranking_tables(found), checkpoints]
 
 
 def comparison_tables(found: ComparisonFacts) -> list[Table]:
@@ -191,16 +186,11 @@ def ranking_title(validation: Validation, loss_unit: LossUnit) -> str:
 
 def _curve_table(found: RunFacts) -> Table:
     loss_unit, n_all = found.loss_unit, len(found.validations)
-    rows = [
-        (
-            f"{each.step:,}",
-            loss_unit.format(each.train_loss),
-            loss_unit.format(each.loss),
-            seen_text(loss_unit, each.seen or 0.0).removesuffix(" of audio"),
-            "best" if each.step == found.best_step else "",
-        )
-        for each in _choose_validations(found.validations, found.best_step)
-    ]
+    rows = []
+    for each in _choose_validations(found.validations, found.best_step):
+        losses = loss_unit.format(each.train_loss), loss_unit.format(each.loss)
+        seen = seen_text(loss_unit, each.seen or 0.0).removesuffix(" of audio")
+        rows.append((f"{each.step:,}", *losses, seen, "best" if each.step == found.best_step else ""))
     some = "validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
     return Table(f"{some} ({loss_unit.full_name})", ("step", "train", "held-out", "trained on", ""), rows)
 

@@ -77,10 +77,10 @@ def clip_table(scores: Sequence[Score], sample_rate_hz: int) -> Table:
     return Table("Each clip", ("clip", "length", THIS_MODEL, BEST_BASELINE), [row(score) for score in scores])
 
 
-def cost_tables(costs: Mapping[str, float]) -> list[Table]:
+def cost_table(costs: Mapping[str, float]) -> Table:
     """Return the table of what each lower precision costs in sampling, if the training measured it."""
     rows = [(f"{name} weights", f"{round(cost, 4) + 0.0:+.4f}") for name, cost in costs.items()]
-    return [Table("bits/sample that a lower --precision of generate adds", (), rows)] if rows else []
+    return Table("bits/sample that a lower --precision of generate adds", (), rows)
 
 
 def series_tables(scores: Sequence[SeriesScore], loss_unit: LossUnit, summary: bool) -> list[Table]:

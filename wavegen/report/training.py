@@ -116,8 +116,7 @@ def _trouble_tables(corpus: Corpus[Any]) -> list[Table]:
         if len(entries) > ROWS:
             rows.append((f"and {len(entries) - ROWS:,} more", "wavegen inspect DIR --listen lists them"))
         tables.append(Table(title, ("file", "why"), rows))
-    tables.append(Table("Note", (), [("", note) for note in corpus.notes]))
-    return [table for table in tables if table.rows]
+    return [*tables, Table("Note", (), [("", note) for note in corpus.notes])]
 
 
 def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int) -> Table:
