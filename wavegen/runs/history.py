@@ -27,7 +27,7 @@ class Validation:
         held_out_seconds, all_held_out_seconds: of the audio that was scored, and of all that is held out.
         held_out_points: of the series that were scored.
         train_loss: mean of the training loss since the validation before; None in a checkpoint, which has no history.
-        seen: what was trained on by then, as ``TrainingState.seen``.
+        seen: what was trained on by then, as ``Task.trained_on``.
         minutes_trained: by then.
         loss_unit: what the losses are.
     """
@@ -77,7 +77,7 @@ class History:
         train: the loss of each step's batch; None where it was not finite.
         learning_rates: of each step.
         speeds: targets per second of each step.
-        seen: up to each step, as ``TrainingState.seen``.
+        seen: up to each step, as ``Task.trained_on``.
         seconds: of training, up to each step.
         skipped: steps so far whose loss was not finite.
         validations: every one.
