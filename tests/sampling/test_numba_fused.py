@@ -12,20 +12,17 @@ from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import ACTIVATIONS, build_model, check_weights, load_weights, parameter_shapes
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
-from wavegen.model.outputs import OUTPUT_KINDS, Softmax, Truncation
-from wavegen.sampling.engines import build_engine, choose_engine
+from wavegen.model.outputs import Softmax, Truncation
+from wavegen.sampling.engines import COMPILED_DRAWS, build_engine, choose_engine
 from wavegen.sampling.engines.draws import draw_from_mixture, normal_quantile
 from wavegen.sampling.engines.fused_kernel import (
     GATED,
-    GAUSSIAN_MIXTURE,
-    LOGISTIC_MIXTURE,
     RELU,
-    SOFTMAX,
     TANH,
     run,
 )
 from wavegen.sampling.engines.numba_fused import compile_kernel
-from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
+from wavegen.sampling.engines.packing import DRAWS, pack, round_to_bfloat16, rounded_weights
 from wavegen.sampling.sampler import uniforms
 from wavegen.simd import LANES
 
@@ -82,9 +79,8 @@ def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature):
 
 
 def test_the_kernel_and_the_packing_number_outputs_and_activations_alike():
-    assert OUTPUT_KINDS[SOFTMAX] == "softmax"
-    assert OUTPUT_KINDS[LOGISTIC_MIXTURE] == "logistic_mixture"
-    assert OUTPUT_KINDS[GAUSSIAN_MIXTURE] == "gaussian_mixture"
+    assert list(DRAWS) == list(COMPILED_DRAWS)
+    assert len(set(DRAWS.values())) == len(DRAWS)
     assert [ACTIVATIONS[number] for number in (GATED, RELU, TANH)] == ["gated", "relu", "tanh"]
 
 
@@ -195,7 +191,7 @@ def test_a_long_compilation_is_announced(monkeypatch):
     assert said == ["compiling the sampling engine for this processor: once, for ten seconds or so"]
 
 
-@pytest.mark.parametrize("output", OUTPUT_KINDS)
+@pytest.mark.parametrize("output", COMPILED_DRAWS)
 @pytest.mark.parametrize("kind", ["embedding", "one_hot", "scalar"])
 def test_shapes_without_torch_are_the_models(kind, output):
     sizes = ["model.kernel_size=3", "model.skip_channels=50"]
@@ -250,3 +246,9 @@ def test_only_what_was_asked_for_is_used():
         choose_engine("torch", "cpu", "int8")
     with pytest.raises(UsageError, match="precision: expected one of auto, float32, bfloat16, int8, found 'int4'"):
         choose_engine("auto", "cpu", "int4")
+
+
+def test_an_output_without_a_compiled_draw_is_for_the_torch_engine():
+    assert choose_engine("auto", "cpu", output="regression") == "torch"
+    with pytest.raises(UsageError, match=r"engine='numba': it has no draw for output\.kind regression"):
+        choose_engine("numba", "cpu", output="regression")

@@ -201,10 +201,13 @@ class ModelConfig(Section):
         return (cycle if isinstance(cycle, list) else [2**i for i in range(cycle)]) * self.cycles
 
 
+OutputKind = Literal["softmax", "logistic_mixture", "gaussian_mixture", "regression"]
+
+
 class OutputConfig(Section):
     """The output distribution, or the forecast of a series."""
 
-    kind: Literal["softmax", "logistic_mixture", "gaussian_mixture", "regression"] = Field(
+    kind: OutputKind = Field(
         "softmax",
         description="a probability for each class, a mixture of distributions over the amplitude, or the next values "
         "of series of numbers",

@@ -103,7 +103,7 @@ def inspect_network(config: Config) -> NetworkFacts:
     """Build the network that a configuration describes, and measure it."""
     import torch
 
-    from wavegen.model.building import build_model
+    from wavegen.model.building import build_distribution, build_model
 
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
@@ -125,22 +125,10 @@ def inspect_network(config: Config) -> NetworkFacts:
         quantization=config.quantization.kind if rate else None,
         classes=config.quantization.classes if rate else None,
         horizon=None if rate else config.output.horizon,
-        output=describe_output(config),
+        output=build_distribution(config).describe(),
         labels=None if config.data.labels == "none" else config.data.label_names,
         mel=None if config.mel.n_mels is None else config.mel.model_dump(),
     )
-
-
-def describe_output(config: Config) -> str:
-    """Return the output distribution in words."""
-    output = config.output
-    if output.kind == "softmax":
-        return "softmax"
-    if output.kind == "regression":
-        values = f"{output.horizon} values" if output.horizon > 1 else "value"
-        return f"the next {values}, by {output.error} error"
-    shape, count = output.kind.removesuffix("_mixture").replace("gaussian", "Gaussian"), output.components
-    return f"one {shape} distribution" if count == 1 else f"mixture of {count} {shape} distributions"
 
 
 def describe_block(config: Config) -> str:

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wavegen.config.schema import OutputKind
 from wavegen.errors import ParameterError
-from wavegen.model.outputs import OutputKind, Truncation, at_least_float32
+from wavegen.model.outputs import Truncation, at_least_float32
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +50,16 @@ class Mixture(ABC):
     def scale_limits(self) -> tuple[float, float]:
         """The smallest and the largest log-scale: a twentieth of a bin, where all is in one; ten times the range."""
         return math.log(2.0 / self.classes) - 3.0, 3.0
+
+    @property
+    def draw_constants(self) -> tuple[float, float, float]:
+        """The unit of the means, the smallest and the largest log-scale."""
+        return MEAN_UNIT, *self.scale_limits
+
+    def describe(self) -> str:
+        shape = self.kind.removesuffix("_mixture").replace("gaussian", "Gaussian")
+        one = f"one {shape} distribution"
+        return one if self.components == 1 else f"mixture of {self.components} {shape} distributions"
 
     def initialize(self, layer: nn.Linear) -> None:
         """See ``Distribution``: all means 0, scales from a bin's width to the range, as the sums of many sounds are."""

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.config.schema import OutputKind
 from wavegen.errors import ModelError, ParameterError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ClassArray = npt.NDArray[np.int64]
-OutputKind = Literal["softmax", "logistic_mixture", "gaussian_mixture", "regression"]
-OUTPUT_KINDS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")  # of sound
 MOST_CLASSES = 1 << 16  # of any model
 
 
@@ -67,6 +66,13 @@ class Distribution(Protocol):
     @property
     def n_parameters(self) -> int:
         """Numbers that describe one distribution: columns of the last layer."""
+
+    @property
+    def draw_constants(self) -> tuple[float, float, float]:
+        """Three numbers that a compiled draw needs; zeros where it needs none."""
+
+    def describe(self) -> str:
+        """Return it in words, as `wavegen inspect` shows it."""
 
     def initialize(self, layer: nn.Linear) -> None:
         """Give the last layer its first weights, with which the prediction does not depend on the past."""
@@ -121,6 +127,13 @@ class Softmax:
     @property
     def n_parameters(self) -> int:
         return self.classes
+
+    @property
+    def draw_constants(self) -> tuple[float, float, float]:
+        return 0.0, 0.0, 0.0
+
+    def describe(self) -> str:
+        return "softmax"
 
     def initialize(self, layer: nn.Linear) -> None:
         from torch import nn
@@ -217,6 +230,14 @@ class Regression:
     def n_parameters(self) -> int:
         """The forecast values."""
         return self.horizon
+
+    @property
+    def draw_constants(self) -> tuple[float, float, float]:
+        return 0.0, 0.0, 0.0
+
+    def describe(self) -> str:
+        values = f"{self.horizon} values" if self.horizon > 1 else "value"
+        return f"the next {values}, by {self.error} error"
 
     def initialize(self, layer: nn.Linear) -> None:
         """Leave the first weights as they are, with no bias: values lie around 0."""

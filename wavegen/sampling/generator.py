@@ -215,7 +215,8 @@ class Generator:
         """Build the engine; ``auto`` is the fused one on a CPU, in the lowest precision that costs little."""
         kind, asked = self.source.kind, options.precision
         exact = "float32" if asked == "auto" else asked
-        chosen = choose_engine(options.engine, self.source.device_type, exact, kind)
+        output = self.source.distribution.kind
+        chosen = choose_engine(options.engine, self.source.device_type, exact, kind, output)
         is_fused = chosen == "numba"
         if not is_fused and (options.threads or 1) > 1:
             remedy = {"engine": "numba"} if kind == "wavenet" else {"threads": 1}

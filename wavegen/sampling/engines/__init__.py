@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.config.schema import OutputKind
 from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import ParameterError
 from wavegen.model.outputs import ClassArray, Truncation
@@ -67,10 +68,18 @@ class Engine(Protocol):
 
 
 ENGINES = ("numba", "torch", "reference")
+# Outputs that the numba engine draws from.
+COMPILED_DRAWS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
-def choose_engine(name: str, device_type: str, precision: str = "float32", kind: str = "wavenet") -> str:
+def choose_engine(
+    name: str,
+    device_type: str,
+    precision: str = "float32",
+    kind: str = "wavenet",
+    output: OutputKind = "softmax",
+) -> str:
     """Return the engine of a name for a kind of device; ``auto`` takes the fastest.
 
     Args:
@@ -78,6 +87,7 @@ def choose_engine(name: str, device_type: str, precision: str = "float32", kind:
         device_type: cpu or cuda.
         precision: of the weights; the numba engine alone has others than float32.
         kind: of the model; the numba engine runs WaveNets.
+        output: of the model; the numba engine draws from ``COMPILED_DRAWS``.
 
     Raises:
         ParameterError: there is no such engine or precision, or not on this device.
@@ -85,7 +95,7 @@ def choose_engine(name: str, device_type: str, precision: str = "float32", kind:
     if precision not in PRECISIONS:
         raise ParameterError("precision", f"expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
     if name == "auto":
-        name = "numba" if device_type == "cpu" and kind == "wavenet" else "torch"
+        name = "numba" if device_type == "cpu" and kind == "wavenet" and output in COMPILED_DRAWS else "torch"
     if name not in ENGINES:
         raise ParameterError("engine", f"expected one of auto, {', '.join(ENGINES)}, found '{name}'")
     if name == "numba" and device_type != "cpu":
@@ -93,6 +103,8 @@ def choose_engine(name: str, device_type: str, precision: str = "float32", kind:
         raise ParameterError("engine", f"it runs on the CPU, and the device is {device_type}", name, remedy)
     if name == "numba" and kind != "wavenet":
         raise ParameterError("engine", f"it runs WaveNets, and this model is a {kind}", name, {"engine": "torch"})
+    if name == "numba" and output not in COMPILED_DRAWS:
+        raise ParameterError("engine", f"it has no draw for output.kind {output}", name, {"engine": "torch"})
     if name != "numba" and precision != "float32":
         remedy = {"engine": "numba"} if kind == "wavenet" else {"precision": "float32"}
         raise ParameterError("precision", f"the {name} engine has float32 only", precision, remedy)
@@ -153,7 +165,7 @@ def build_engine(
         ParameterError: as ``choose_engine``.
     """
     source = model if isinstance(model, EngineSource) else EngineSource.of(model)
-    chosen = choose_engine(name, source.device_type, precision, source.kind)
+    chosen = choose_engine(name, source.device_type, precision, source.kind, source.distribution.kind)
     if chosen == "numba":
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 

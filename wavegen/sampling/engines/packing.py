@@ -9,14 +9,20 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.config.schema import OutputKind
 from wavegen.model.building import ACTIVATIONS, fold_weight_norm
-from wavegen.model.mixtures import MEAN_UNIT, Mixture
-from wavegen.model.outputs import OUTPUT_KINDS, Distribution
-from wavegen.sampling.engines.fused_kernel import Shape, Weights
+from wavegen.model.outputs import Distribution
+from wavegen.sampling.engines.fused_kernel import GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE, SOFTMAX, Shape, Weights
 from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
 from wavegen.simd import LANES
 
 Precision = Literal["float32", "bfloat16", "int8"]
+DRAWS: dict[OutputKind, int] = {
+    "softmax": SOFTMAX,
+    "logistic_mixture": LOGISTIC_MIXTURE,
+    "gaussian_mixture": GAUSSIAN_MIXTURE,
+}
+
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 
@@ -150,7 +156,7 @@ def pack(
             gate_channels=convolved // (2 if activation == "gated" else 1),
             classes=distribution.classes,
             n_parameters=distribution.n_parameters,
-            output=OUTPUT_KINDS.index(distribution.kind),
+            output=DRAWS[distribution.kind],
             is_scalar=int("input.linear.weight" in weights),
             activation=ACTIVATIONS.index(activation),
         ),
@@ -160,9 +166,7 @@ def pack(
             bias=np.concatenate(biases),
             scale=np.concatenate(scales),
             table=_input_table(weights),
-            mixture=np.array(
-                [MEAN_UNIT, *(distribution.scale_limits if isinstance(distribution, Mixture) else (0, 0))]
-            ),
+            mixture=np.array(distribution.draw_constants),
             dilations=np.array(dilations, np.int64),
             reaches=np.array(reaches, np.int64),
         ),
