@@ -39,18 +39,7 @@ class Forecaster:
         self.config, self.network, self.training = config, network, training
 
     def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
-        """Forecast the next values of series.
-
-        Args:
-            series: (T,) one series so far, or (N, T) several, in the data's own units.
-            steps: values to forecast; the model's horizon by default. Beyond it, the forecasts are taken as known.
-
-        Returns:
-            (steps,), or (N, steps).
-
-        Raises:
-            UsageError: the series or the steps are not what is expected.
-        """
+        """Forecast the next values of series: ``TrainedModel.forecast``, which documents the arguments."""
         steps = self.config.output.horizon if steps is None else steps
         values = np.asarray(series, dtype=np.float64)
         if values.ndim not in (1, 2) or not values.size or not np.isfinite(values).all():
