@@ -781,7 +781,7 @@ def test_generate_from_spectrograms(voices, tmp_path):
             ["--mel", tmp_path / "gone.npy"],
             "gone.npy: expected mel frames as numpy.save writes a float array (F, 10)",
         ),
-        (["--mel-from", recording, "--label", "anna"], "--label: this model has no labels; leave it out"),
+        (["--mel-from", recording, "--label", "anna"], "--label: this model has no labels; leave it out, or see "),
         (
             ["--mel-from", recording, "--seconds", "9"],
             "--seconds: expected at most 0.5 s, as the mel frames go, found 9",
@@ -790,7 +790,7 @@ def test_generate_from_spectrograms(voices, tmp_path):
         done = wavegen(*new, tmp_path / "none.wav", *arguments, exit_code=2)
         assert text in done.stderr
     done = wavegen("generate", voices / "labels", "--mel-from", recording, "-o", tmp_path / "x.wav", exit_code=2)
-    assert "--mel-from: this model is not conditioned on mel spectrograms; leave it out" in done.stderr
+    assert "--mel-from: this model is not conditioned on mel spectrograms; leave it out, see " in done.stderr
 
 
 def test_evaluate_under_conditions(voices, tmp_path):

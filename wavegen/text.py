@@ -35,6 +35,12 @@ def printable(path: str | Path) -> str:
     )
 
 
+def guide(name: str = "") -> Path:
+    """Return where a guide is installed, by its name: ``"sound"``; the folder of all of them by default."""
+    folder = Path(__file__).parent / "docs"
+    return folder / f"{name}.md" if name else folder
+
+
 def describe_kind(path: Path) -> str:
     """Describe the kind of a path that is not a regular file."""
     try:

@@ -1,6 +1,7 @@
 """Behaviour that all commands share: help, quiet, tracebacks, the style of errors."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 import typer
@@ -18,12 +19,19 @@ def test_without_arguments_it_shows_its_help():
 
 @pytest.mark.parametrize("name", GROUP.commands)
 def test_help_ends_with_examples_that_parse(name):
-    examples = wavegen(name, "--help").stdout.partition("\nExamples:\n")[2].splitlines()
+    examples = wavegen(name, "--help").stdout.partition("\nExamples:\n")[2].partition("\n\n")[0].splitlines()
     assert len(examples) >= 2
     for example in examples:
         program, command, *arguments = shlex.split(example.partition(" > ")[0])
         assert (program, command) == ("wavegen", name)
         GROUP.commands[name].make_context(name, arguments, parent=GROUP.make_context("wavegen", [name]))
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in GROUP.commands)])
+def test_help_names_a_guide(words):
+    title, _, path = wavegen(*words, "--help").stdout.splitlines()[-1].partition(": ")
+    guide = Path(path)
+    assert (title == "Guide" and guide.is_file()) or (title == "Guides" and (guide / "sound.md").is_file())
 
 
 @pytest.mark.parametrize("name", GROUP.commands)

@@ -52,10 +52,15 @@ def test_a_known_name_may_have_any_signs_in_it():
         (SPEAKERS, {"anna": 0.0}, None, "label: expected weights of 0 or more and not all 0"),
         (SPEAKERS, {"anna": float("nan")}, None, "label: expected weights of 0 or more and not all 0"),
         (SPEAKERS, {"anna": float("inf")}, None, "label: expected weights of 0 or more and not all 0"),
-        (SPEAKERS, {"anna": 1.0}, FRAMES, "mel: this model is not conditioned on mel spectrograms; leave it out"),
-        (VOCODER, {"anna": 1.0}, FRAMES, "label: this model has no labels; leave it out"),
+        (
+            SPEAKERS,
+            {"anna": 1.0},
+            FRAMES,
+            "mel: this model is not conditioned on mel spectrograms; leave it out, see ",
+        ),
+        (VOCODER, {"anna": 1.0}, FRAMES, "label: this model has no labels; leave it out, or see "),
         (VOCODER, None, None, "mel: expected mel frames, which this model makes sound of, found none"),
-        (PLAIN, {"anna": 1.0}, None, "label: this model has no labels; leave it out"),
+        (PLAIN, {"anna": 1.0}, None, "label: this model has no labels; leave it out, or see "),
     ],
 )
 def test_what_is_missing_or_too_much_is_a_wrong_call(conditioner, label, frames, text):

@@ -21,6 +21,7 @@ from wavegen.cli.show import cache, config, inspect, report
 from wavegen.cli.train import train
 from wavegen.cli.use import bench, export, forecast
 from wavegen.errors import ParameterError, UsageError, WavegenError
+from wavegen.text import guide
 
 __all__ = ["app"]
 
@@ -35,8 +36,15 @@ MOVED = {  # options of earlier versions, and the commands that replace them
 ClickError: type[Exception] = typer.BadParameter.mro()[2]  # base of the parser's errors, which typer does not export
 
 
+GUIDES = {  # for people, in wavegen/docs, by command
+    **dict.fromkeys(("train", "generate"), "sound"),
+    **dict.fromkeys(("evaluate", "report", "inspect"), "measure"),
+    **{"forecast": "series", "bench": "speed", "export": "export", "config": "configuration", "cache": "how-it-works"},
+}
+
+
 class _Examples:
-    """Help that ends with examples, from the docstring's last paragraph: ``wavegen ... ; wavegen ...``."""
+    """Help that ends with examples, from the docstring's last paragraph: ``wavegen ... ; wavegen ...``, and a guide."""
 
     help: str | None
 
@@ -45,10 +53,12 @@ class _Examples:
         with formatter.indentation():
             formatter.write_text((self.help or "").partition("\n\nwavegen ")[0])
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
         examples = (self.help or "").partition("\n\nwavegen ")[2]
         with formatter.section("Examples"):
             formatter.write("".join(f"  {line}\n" for line in f"wavegen {examples}".replace("\n", " ").split(" ; ")))
+        name = GUIDES.get(ctx.info_name or "")
+        formatter.write(f"\nGuide: {guide(name)}\n" if name else f"\nGuides: {guide()}\n")
 
 
 class Commands(_Examples, TyperGroup):

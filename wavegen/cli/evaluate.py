@@ -25,6 +25,7 @@ from wavegen.cli.console import (
     shorten_path,
 )
 from wavegen.errors import UsageError
+from wavegen.text import guide
 
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
@@ -145,7 +146,7 @@ def _sound_scores(
     if label is not None and not paths:
         raise UsageError("--label: expected AUDIO files to score; held-out clips have their own labels")
     if label is not None and not trained.labels:
-        raise UsageError("--label: this model has no labels; leave it out")
+        raise UsageError(f"--label: this model has no labels; leave it out, or see {guide('voices')}")
     progress = data_progress()
     weights = None if label is None else trained.generator.label_weights(label)
     loader = trained.clips

@@ -23,6 +23,7 @@ from wavegen.cli.console import (
     print_notice,
 )
 from wavegen.errors import UsageError
+from wavegen.text import guide
 
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
@@ -141,7 +142,9 @@ def _mel_frames(model: TrainedModel, mel: str | None, mel_from: str | None) -> F
         return model.load_mel(mel)
     if mel_from is not None:
         if model.conditioner.mel is None:
-            raise UsageError("--mel-from: this model is not conditioned on mel spectrograms; leave it out")
+            raise UsageError(
+                f"--mel-from: this model is not conditioned on mel spectrograms; leave it out, see {guide('vocoder')}"
+            )
         return model.mel_spectrogram(model.load_clip(mel_from))
     if model.conditioner.mel is not None:
         raise UsageError(

@@ -23,7 +23,7 @@ from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip
 from wavegen.errors import DataError, ParameterError
-from wavegen.text import list_first, printable
+from wavegen.text import guide, list_first, printable
 
 
 class ConditionTable(NamedTuple):
@@ -188,7 +188,9 @@ class Conditioner:
             UsageError: something is missing, not for this model, or there is no such label.
         """
         if frames is not None and self.mel is None:
-            raise ParameterError("mel", "this model is not conditioned on mel spectrograms; leave it out")
+            raise ParameterError(
+                "mel", f"this model is not conditioned on mel spectrograms; leave it out, see {guide('vocoder')}"
+            )
         if frames is None and self.mel is not None:
             raise ParameterError("mel", "expected mel frames, which this model makes sound of, found none")
         known = None if frames is None or self.mel is None else self.mel.checked(frames, "mel")
@@ -201,7 +203,7 @@ class Conditioner:
 
     def _mixed(self, label: Mapping[str, float] | None) -> Floats | None:
         if label and not self.labels:
-            raise ParameterError("label", "this model has no labels; leave it out")
+            raise ParameterError("label", f"this model has no labels; leave it out, or see {guide('voices')}")
         if not self.labels:
             return None
         if not label:

@@ -23,7 +23,7 @@ from wavegen.device import describe_device
 from wavegen.inspect.models import NetworkFacts, inspect_network
 from wavegen.report import ROWS, Table, facts
 from wavegen.report.models import network_table
-from wavegen.text import format_duration, printable
+from wavegen.text import format_duration, guide, printable
 from wavegen.training.compute import training_bytes
 from wavegen.training.plan import Plan
 from wavegen.training.progress import Observer
@@ -90,6 +90,8 @@ def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFact
         level = f"{prepared.level} of each clip{spread}"
     if config.data.following and config.mel.n_mels is None:
         order = f"{100 * config.data.following:.0f}% of clips follow another one, the rest begin after silence"
+    if config.data.beginnings and config.mel.n_mels is None:
+        order += "; beginnings are seen more often"
     return facts("Preparation", silence=silence, level=level, order=order, events=_long_events(config, corpus, network))
 
 
@@ -105,7 +107,7 @@ def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> 
     further = "" if reach >= MUSIC_SECONDS else "; --config music sees 512 ms"
     return (
         f"about {length:.0f} s from one onset to the next, {length / reach:.0f} times the receptive field: expect notes"
-        f" that lose their way, and rumble between them{further}. Train for hours"
+        f" that lose their way, and rumble between them{further}. Train for hours; see {guide('sound')}"
     )
 
 
