@@ -6,7 +6,7 @@ import pytest
 from clips import NumberedClip, numbered_clips
 from wavegen.audio.mel import MIDDLE, SPREAD
 from wavegen.data.conditioning import ClipCondition
-from wavegen.data.windows import Batch, WindowStream
+from wavegen.data.windows import MOST_BEGINNINGS, Batch, WindowStream
 from wavegen.errors import DataError
 
 SILENCE = -1  # no sample of these clips is
@@ -204,6 +204,52 @@ def test_labels_change_nothing_where_no_clip_follows():
     clips, labels = numbered_clips([50, 20, 70, 30]), ["b", "a", "b", None]
     plain = epoch_of(WindowStream(clips, 10, 16, SILENCE, seed=3))
     assert_equal(epoch_of(WindowStream(clips, 10, 16, SILENCE, seed=3, labels=labels)), plain)
+
+
+@pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA)
+@pytest.mark.parametrize("following", [0.0, 0.75])
+def test_beginnings_stand_behind_silence_and_the_rest_is_visited_once(lengths, field, n_targets, following):
+    clips, beginning = numbered_clips(lengths), 4
+    stream = WindowStream(
+        clips, field, n_targets, SILENCE, seed=3, following=following, beginnings=0.3, beginning=beginning
+    )
+    again = {clip.first + place for clip in clips if clip.n_samples >= beginning for place in range(beginning)}
+    for number in (0, 2):
+        epoch = epoch_of(stream, number)
+        targets = epoch.targets[epoch.is_real]
+        samples, visits = np.unique(targets, return_counts=True)
+        assert len(samples) == sum(lengths)
+        assert set(samples[visits > 1]) <= again
+        assert visits.max() <= 1 + MOST_BEGINNINGS
+        assert len(targets) == sum(lengths) + beginning * stream.n_beginnings
+        assert len(targets) == stream.n_targets(number * stream.windows_per_epoch, stream.windows_per_epoch)
+        # every further visit of a clip's first sample has nothing but silence in its past
+        firsts = [clip.first for clip in clips]
+        at_first = np.argwhere(np.isin(epoch.targets, firsts) & epoch.is_real)
+        silent = sum(
+            bool((epoch.inputs[row, place : place + field] == SILENCE).all()) for row, place in at_first.tolist()
+        )
+        assert silent >= stream.n_beginnings + stream.n_after_silence
+
+
+def test_beginnings_take_their_share_of_the_tape_and_change_with_the_epoch():
+    clips = numbered_clips([400] * 50)
+    stream = WindowStream(clips, 20, 64, SILENCE, seed=1, following=0.5, beginnings=0.1, beginning=12)
+    without = WindowStream(clips, 20, 64, SILENCE, seed=1, following=0.5)
+    assert stream.tape_length / without.tape_length == pytest.approx(1.1, abs=0.01)
+    firsts = [clip.first for clip in clips]
+    visits = [
+        np.bincount(epoch.targets[epoch.is_real], minlength=20_000)[firsts]
+        for epoch in (epoch_of(stream, 0), epoch_of(stream, 1))
+    ]
+    assert visits[0].sum() == visits[1].sum() == 50 + stream.n_beginnings
+    assert (visits[0] != visits[1]).any()
+    assert visits[0].max() <= 1 + MOST_BEGINNINGS
+
+
+def test_few_clips_do_not_begin_more_often_than_a_few_times():
+    stream = WindowStream(numbered_clips([10_000]), 20, 64, SILENCE, seed=1, beginnings=0.5, beginning=12)
+    assert stream.n_beginnings == MOST_BEGINNINGS
 
 
 def test_clips_without_samples_take_their_labels_with_them():

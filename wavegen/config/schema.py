@@ -79,6 +79,12 @@ class DataConfig(Section):
         lt=1,
         description="share of the training clips that follow the end of another one; the rest begin after silence",
     )
+    beginnings: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of a training for the first moments of clips, after silence, once more",
+    )
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         "auto", description="labels in the model's order; auto takes the labels of the recordings, sorted"
     )

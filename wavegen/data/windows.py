@@ -11,6 +11,9 @@ shuffled too:
 A window's inputs are its targets' past on the tape, one receptive field of it. Every target of every clip is visited
 once in an epoch; the clips behind silence and the cuts are others in each epoch; no window is padded but for the
 silence between clips. A clip follows one of its own label.
+
+Generation begins after silence each time, while an epoch has few such beginnings, and a model that has seen too few
+takes the silence for a pause. So the first moments of clips stand on the tape once more, each behind silence.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ class ClassSource(Protocol):
 
 
 Source = TypeVar("Source", bound=ClassSource)
+MOST_BEGINNINGS = 4  # of a clip in an epoch: more of few clips would be learnt by heart
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,16 @@ class _Epoch:
     """One epoch's shuffles.
 
     Args:
-        order: the clips in their order on the tape.
-        gaps: the silence before each of them, in samples.
-        starts: where each of them (its silence first) begins on the tape.
+        order: the clips in their order on the tape, some of them again, of which only the beginning stands there.
+        lengths: the targets of each.
+        gaps: the silence before each, in samples.
+        starts: where each (its silence first) begins on the tape.
         windows: the places of the windows in the order in which they are visited.
         offset: where the first window begins on the tape, which is a ring.
     """
 
     order: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
     gaps: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     windows: npt.NDArray[np.int64]
@@ -107,6 +113,8 @@ class Tape:
         seed: decides the shuffles.
         following: share of the clips that follow another one, without silence before them.
         labels: of the clips, one each; a clip follows one of its own label. None for a single label.
+        beginnings: share of the tape, about, for the first moments of clips behind silence once more.
+        beginning: their length in samples.
 
     Raises:
         DataError: there is no clip.
@@ -120,6 +128,8 @@ class Tape:
         seed: int,
         following: float = 0.0,
         labels: Sequence[str | None] | None = None,
+        beginnings: float = 0.0,
+        beginning: int = 0,
     ) -> None:
         if not lengths:
             raise DataError("expected at least one training clip, found none")
@@ -132,6 +142,10 @@ class Tape:
         # the same number in every epoch, so that all epochs have as many windows; each label's first clip is among them
         self.n_after_silence = max(len(names), round((1 - following) * len(lengths)))
         self.tape_length = int(self._lengths.sum()) + self.n_after_silence * receptive_field
+        self._beginning, self._long_enough = beginning, np.flatnonzero(self._lengths >= beginning)
+        fitting = round(beginnings * self.tape_length / (receptive_field + beginning))
+        self.n_beginnings = min(fitting, MOST_BEGINNINGS * len(self._long_enough))
+        self.tape_length += self.n_beginnings * (receptive_field + beginning)
         self.windows_per_epoch = -(-self.tape_length // window_targets)
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
 
@@ -157,7 +171,7 @@ class Tape:
             clip = int(epoch.order[slot])
             here = on_tape - int(epoch.starts[slot])
             gap = int(epoch.gaps[slot])
-            length = int(min(end - at, gap + self._lengths[clip] - here))
+            length = int(min(end - at, gap + int(epoch.lengths[slot]) - here))
             yield Piece(at - start, clip, here - gap, length)
             at += length
 
@@ -170,8 +184,14 @@ class Tape:
         others = rng.permutation(np.flatnonzero(~is_first))[: self.n_after_silence - int(is_first.sum())]
         gaps = np.where(is_first, self.receptive_field, 0)
         gaps[others] = self.receptive_field
-        starts = np.concatenate([[0], np.cumsum(gaps + self._lengths[order])[:-1]])
-        return _Epoch(order, gaps, starts, windows, offset)
+        # The beginnings stand behind the clips of all labels, before the first clip, which begins after silence: no
+        # clip follows one.
+        again = rng.permutation(np.repeat(self._long_enough, MOST_BEGINNINGS))[: self.n_beginnings]
+        lengths = np.concatenate([self._lengths[order], np.full(len(again), self._beginning)])
+        gaps = np.concatenate([gaps, np.full(len(again), self.receptive_field)])
+        starts = np.concatenate([[0], np.cumsum(gaps + lengths)[:-1]])
+        order = np.concatenate([order, again])
+        return _Epoch(order, lengths, gaps, starts, windows, offset)
 
 
 class WindowStream(Tape, Generic[Source]):
@@ -184,7 +204,7 @@ class WindowStream(Tape, Generic[Source]):
         silence: the class before a clip's start; negative for a network that has zeros there.
         seed: decides the shuffles.
         condition_of: what a clip is conditioned on; None for nothing.
-        following, labels: as ``Tape``.
+        following, labels, beginnings, beginning: as ``Tape``.
 
     Raises:
         DataError: there is no sample to train on.
@@ -200,12 +220,14 @@ class WindowStream(Tape, Generic[Source]):
         condition_of: Callable[[Source], ClipCondition] | None = None,
         following: float = 0.0,
         labels: Sequence[str | None] | None = None,
+        beginnings: float = 0.0,
+        beginning: int = 0,
     ) -> None:
         self.clips = [clip for clip in clips if clip.n_samples]
         if labels is not None:
             labels = [label for clip, label in zip(clips, labels, strict=True) if clip.n_samples]
         lengths = [clip.n_samples for clip in self.clips]
-        super().__init__(lengths, receptive_field, window_targets, seed, following, labels)
+        super().__init__(lengths, receptive_field, window_targets, seed, following, labels, beginnings, beginning)
         self.silence = silence
         self.condition_of = condition_of
         if condition_of is not None:  # tables have one size in all windows
@@ -213,6 +235,9 @@ class WindowStream(Tape, Generic[Source]):
             # A window sees the most pieces where the shortest clips happen to lie side by side, and it may begin and
             # end inside of one.
             shortest = np.sort(self._lengths + (0 if following else receptive_field))
+            if self.n_beginnings:
+                again = np.full(self.n_beginnings, receptive_field + beginning)
+                shortest = np.sort(np.concatenate([shortest, again]))
             turns, rest = divmod(n_samples, int(shortest.sum()))  # of a tape that is shorter than a window
             most_pieces = 2 + turns * len(shortest) + int(np.searchsorted(np.cumsum(shortest), rest, side="right"))
             self._table_rows = condition_of(self.clips[0]).most_rows(n_samples, most_pieces)

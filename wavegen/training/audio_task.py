@@ -28,6 +28,7 @@ from wavegen.sampling.sampler import Request, Sampler
 
 MOST_AUDITIONED = 4  # labels, one behind the other
 TIMED_SAMPLES = 200  # of an audition
+BEGINNING_SECONDS = 0.05  # of the first moments of a clip that stand on the tape once more
 
 
 class Overhead(NamedTuple):
@@ -61,7 +62,7 @@ class AudioTask:
     def __init__(self, config: Config, corpus: Corpus[Clip]) -> None:
         self.settings, self.corpus, self.quantizer = config.training, corpus, build_quantizer(config)
         self.loss_unit = loss_unit_of(config)
-        self.sample_rate_hz, self.following = config.audio.sample_rate_hz, config.data.following
+        self.sample_rate_hz, self.order = config.audio.sample_rate_hz, config.data
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None
 
@@ -113,8 +114,10 @@ class AudioTask:
             self.settings.seed,
             self.conditioner.of_recording if self.conditioner.is_needed else None,
             # a vocoder's output follows its spectrogram, not the clip before
-            0.0 if self.conditioner.mel is not None else self.following,
+            0.0 if self.conditioner.mel is not None else self.order.following,
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
+            0.0 if self.conditioner.mel is not None else self.order.beginnings,
+            round(BEGINNING_SECONDS * self.sample_rate_hz),
         )
 
     def trained_on(self, n_targets: int) -> dict[str, float]:
