@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import njit
 from numba.core import cgutils, types
@@ -14,34 +16,41 @@ from numba.extending import intrinsic
 
 from wavegen.simd import LANES, VECTOR
 
-READ_REGISTERS = 8
+READ_REGISTERS = (2, 4, 8, 12)  # of the loops that are tried: which is fastest depends on processor and cache
+CACHE_LINE = 64  # bytes
 FMA_REGISTERS = 12  # enough chains to fill two pipelines of four cycles' latency, in sixteen registers
 BEST_OF = 5
 PROBE_SECONDS = 0.05
 INT64 = ir.IntType(64)
 
 
-@intrinsic
-def _read(typingctx, buffer, n_turns):
-    """Add a float32 buffer up in READ_REGISTERS accumulators; a turn is one vector for each."""
+@cache
+def _reader(n_registers: int) -> Any:
+    """Return a function that adds a float32 buffer up, several times, in so many accumulators."""
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    @intrinsic
+    def read(typingctx, buffer, n_turns):  # a turn is one vector for each accumulator
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
 
-        def turn(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            first = builder.mul(index, INT64(READ_REGISTERS * LANES))
-            vectors = [
-                builder.load(
-                    builder.bitcast(builder.gep(data, [builder.add(first, INT64(i * LANES))]), VECTOR.as_pointer()),
-                    align=4,
-                )
-                for i in range(READ_REGISTERS)
-            ]
-            return [builder.fadd(total, vector) for total, vector in zip(sums, vectors, strict=True)]
+            def turn(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+                first = builder.mul(index, INT64(n_registers * LANES))
+                places = [builder.gep(data, [builder.add(first, INT64(i * LANES))]) for i in range(n_registers)]
+                vectors = [builder.load(builder.bitcast(place, VECTOR.as_pointer()), align=4) for place in places]
+                return [builder.fadd(total, vector) for total, vector in zip(sums, vectors, strict=True)]
 
-        return _loop(builder, arguments[1], READ_REGISTERS, turn)
+            return _loop(builder, arguments[1], n_registers, turn)
 
-    return types.float32(buffer, types.int64), codegen
+        return types.float32(buffer, types.int64), codegen
+
+    @njit(nogil=True)
+    def read_repeatedly(buffer, n_turns, repeats):
+        total = np.float32(0.0)
+        for _ in range(repeats):
+            total += read(buffer, n_turns)
+        return total
+
+    return read_repeatedly
 
 
 @intrinsic
@@ -91,24 +100,32 @@ def _loop(
 
 
 @njit(nogil=True)
-def _read_repeatedly(buffer, n_turns, repeats):
-    total = np.float32(0.0)
-    for _ in range(repeats):
-        total += _read(buffer, n_turns)
-    return total
-
-
-@njit(nogil=True)
 def _multiply_add_repeatedly(n_turns):
     return _multiply_add(n_turns)
 
 
+def written_buffer(n_floats: int) -> npt.NDArray[np.float32]:
+    """Return (n_floats,) ones that begin at a cache line.
+
+    They are written, for pages that never were are all one page of zeros, which stays in the cache however large the
+    buffer is.
+    """
+    memory = np.empty(n_floats + CACHE_LINE // 4, np.float32)
+    first = -memory.ctypes.data % CACHE_LINE // 4
+    buffer = memory[first : first + n_floats]
+    buffer.fill(1.0)
+    return buffer
+
+
 def read_bandwidth(n_bytes: int) -> float:
-    """Measure the bytes per second at which one core reads a buffer of this size; best of 5."""
-    turn_bytes = 4 * READ_REGISTERS * LANES
-    n_turns = max(1, n_bytes // turn_bytes)
-    buffer = np.zeros(n_turns * READ_REGISTERS * LANES, np.float32)
-    return n_turns * turn_bytes * _rate(lambda repeats: _read_repeatedly(buffer, n_turns, repeats))
+    """Measure the bytes per second at which one core reads a buffer of this size: the best loop, best of 5."""
+    rates = []
+    for n_registers in READ_REGISTERS:
+        n_turns = max(1, n_bytes // (4 * n_registers * LANES))
+        buffer = written_buffer(n_turns * n_registers * LANES)
+        read = _reader(n_registers)
+        rates.append(buffer.nbytes * _rate(lambda repeats: read(buffer, n_turns, repeats)))  # noqa: B023 (called here)
+    return max(rates)
 
 
 def multiply_add_rate() -> float:
