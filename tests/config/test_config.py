@@ -287,7 +287,7 @@ def test_recordings_are_prepared_unless_configured_otherwise():
         *(True, 40.0, 1.0),
         *("peak", 30.0),
     )
-    assert read("").data.following == 0.75
+    assert (read("").data.following, read("").data.beginnings) == (0.75, 0.1)
     assert load_config("small").audio == audio
     off = "audio: {remove_dc: false, trim_db: null, pause_seconds: null, level: keep, max_gain_db: null}"
     assert build_preparation(read(off)) == Preparation(16000)
@@ -307,6 +307,7 @@ def test_clips_with_mel_spectrograms_are_never_cut():
         ("audio.level", "loud"),
         ("data.following", "1"),
         ("data.following", "-0.1"),
+        ("data.beginnings", "1.5"),
     ],
 )
 def test_preparation_and_following_have_ranges(keys, value):
@@ -317,7 +318,8 @@ def test_preparation_and_following_have_ranges(keys, value):
 def test_a_frozen_configuration_without_newer_keys_means_what_training_did_before():
     config = parse_frozen("audio: {sample_rate_hz: 8000}\nmodel: {cycles: 1}\n", "old")
     assert build_preparation(config) == Preparation(8000)
-    assert config.data.following == 0
+    assert (config.data.following, config.data.beginnings) == (0, 0)
+    assert parse_frozen("data: {following: 0.75}", "old").data.beginnings == 0
     assert parse_frozen("", "old").audio.level == "keep"
 
 
