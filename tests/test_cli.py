@@ -210,7 +210,10 @@ def test_generate_one_shots(home, tmp_path):
 def test_evaluate_samples_of_a_run(home, tmp_path):
     evaluate = ["evaluate", home / "runs/recordings", "--samples", "--clips", "2", "--seconds", "0.5"]
     document = json.loads(wavegen(*evaluate, "--json").stdout)
-    assert set(document) == {"samples", "likeness", "references"}
+    assert set(document) == {"samples", "parts", "heard", "likeness", "references"}
+    assert document["parts"] == {}, "clips of 0.5 s have no two ends"
+    assert list(document["heard"]) == ["these clips", "recordings"]
+    assert set(document["heard"]["recordings"]) == {"pitch_hz", "voiced", "onsets", "pauses"}
     assert list(document["references"]) == ["recordings", "noise of their spectrum", "0.1 s repeated"]
     figures = document["samples"]
     assert set(figures) == set(document["references"]["recordings"])
@@ -227,6 +230,8 @@ def test_evaluate_samples_of_a_run(home, tmp_path):
     assert (tmp_path / "beside.png").read_bytes().startswith(b"\x89PNG")
     assert "Sample statistics of 2 clips, 1.0 s (lower scores are better)" in shown
     assert "of the way from the better impostor's score to the recordings'" in shown
+    assert "What is heard" in shown
+    assert "onsets a second 2.0 2.0 to 2.0" in shown
 
 
 def test_evaluate_samples_of_given_clips(home, tmp_path):

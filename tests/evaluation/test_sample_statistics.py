@@ -142,6 +142,15 @@ def test_figures_of_a_clip_whose_sound_begins_late():
     assert measured.figures([np.zeros(RATE_HZ, np.float32)]).first_sound_seconds == np.inf
 
 
+def test_long_clips_are_compared_at_both_ends():
+    measured, clips = statistics("speech"), recordings("speech")
+    clip = np.concatenate([np.resize(np.concatenate(clips), 12 * RATE_HZ), 0.1 * np.ones(12 * RATE_HZ)])
+    first, last = measured.figures_of_ends([clip.astype(np.float32)] * 2).values()
+    assert (first.n_clips, first.seconds, last.seconds) == (2, 20, 20)
+    assert first.score < last.score / 4
+    assert measured.figures_of_ends([clip, clip[: 19 * RATE_HZ]]) == {}
+
+
 def test_intervals_hold_the_score_and_shrink_with_more_clips():
     clips = in_pieces(recordings("speech"), RATE_HZ)[1::2]
     few, many = (statistics("speech").figures(clips[:n]) for n in (8, len(clips)))

@@ -103,15 +103,15 @@ def evaluate(
 def _evaluate_samples(trained: TrainedModel, load: Callable[[], list[Floats]], as_json: bool, plot: str | None) -> None:
     """Compare clips with the training's recordings; print the figures, and draw them."""
     from wavegen.report.plots.audio import draw_beside
-    from wavegen.report.scores import SampleComparison
+    from wavegen.report.scores import compare_samples
 
     recordings = trained.clips.recording_statistics(data_progress())
     waveforms = load()
-    compared = SampleComparison(recordings.figures(waveforms), recordings.references())
+    compared = compare_samples(recordings, waveforms)
     if as_json:
         print_json(compared.document())
     else:
-        print_tables([compared.table()])
+        print_tables([compared.table(), compared.heard_table()])
     if plot is not None:
         draw_beside(Path(plot), waveforms, recordings.others, trained.sample_rate_hz)
         print_notice(f"written: {shorten_path(plot)}")

@@ -247,6 +247,16 @@ class RecordingStatistics:
             seconds=sum(map(len, clips)) / self.rate_hz,
         )
 
+    def figures_of_ends(self, clips: Sequence[Floats]) -> dict[str, SampleFigures]:
+        """Compare the first and the last 10 s of clips, by name; empty where one is shorter than both together."""
+        size = round(PIECE_SECONDS * self.rate_hz)
+        if min(map(len, clips)) < 2 * size:
+            return {}
+        return {
+            "their first 10 s": self.figures([clip[:size] for clip in clips]),
+            "their last 10 s": self.figures([clip[-size:] for clip in clips]),
+        }
+
     def references(self) -> dict[str, SampleFigures]:
         """Return the figures of the other half of the recordings, and of the impostors."""
         return {"recordings": self.figures(self.others), **{name: self.figures(c) for name, c in self._impostors()}}

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wavegen.audio.quantize import Quantizer
+from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.evaluation import LossUnit
-from wavegen.evaluation.sample_statistics import SampleFigures
+from wavegen.evaluation.heard import Figure, Heard, measure_heard
+from wavegen.evaluation.sample_statistics import RecordingStatistics, SampleFigures
 from wavegen.evaluation.scores import Comparison, Estimate, Score, by_label, comparison, total
 from wavegen.report import Table, first_rows
 from wavegen.runs.history import THIS_MODEL
@@ -141,10 +142,14 @@ class SampleComparison:
     Args:
         samples: the clips' figures.
         references: of recordings and impostors, by name; the recordings first.
+        parts: of the clips' first and last 10 s, where they are long.
+        heard: in the clips, and in the recordings.
     """
 
     samples: SampleFigures
     references: dict[str, SampleFigures]
+    parts: dict[str, SampleFigures]
+    heard: dict[str, Heard]
 
     @property
     def likeness(self) -> float | None:
@@ -159,7 +164,7 @@ class SampleComparison:
 
     def table(self) -> Table:
         """Return the figures as a table; each column is explained in the guide on measuring."""
-        rows = {SAMPLES: self.samples, **self.references}
+        rows = {SAMPLES: self.samples, **self.parts, **self.references}
         columns = ("", "score", "95% interval", "loud", "levels apart", "silent", "first sound", "centroid")
         return Table(
             f"Sample statistics of {pluralize(self.samples.n_clips, 'clip')}, {format_duration(self.samples.seconds)} "
@@ -171,13 +176,53 @@ class SampleComparison:
             else f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'",
         )
 
+    def heard_table(self) -> Table:
+        """Return what is heard as a table, each figure with its 95% interval."""
+
+        def row(name: str, unit: str, figures: Sequence[Figure | None], scale: float = 1, digits: int = 1) -> list[str]:
+            cells = [name]
+            for figure in figures:
+                texts = [] if figure is None else [f"{scale * x:,.{digits}f}" for x in (figure.value, *figure.interval)]
+                cells += [texts[0] + unit, " to ".join(texts[1:])] if texts else ["-", ""]
+            return cells
+
+        heard = self.heard.values()
+        return Table(
+            "What is heard",
+            ("", *(cell for name in self.heard for cell in (name, "95% interval"))),
+            [
+                row("pitch", " Hz", [each.pitch_hz for each in heard], digits=0),
+                row("voiced", "%", [each.voiced for each in heard], 100, 0),
+                row("onsets a second", "", [each.onsets for each in heard]),
+                row("pauses in 10 s", "", [each.pauses for each in heard]),
+            ],
+        )
+
     def document(self) -> dict[str, Any]:
         """Return the figures for ``--json``."""
         return {
             "samples": asdict(self.samples),
+            "parts": {name: asdict(figures) for name, figures in self.parts.items()},
+            "heard": {name: asdict(heard) for name, heard in self.heard.items()},
             "likeness": self.likeness,
             "references": {name: asdict(figures) for name, figures in self.references.items()},
         }
+
+
+def compare_samples(recordings: RecordingStatistics, clips: Sequence[Floats]) -> SampleComparison:
+    """Compare clips with recordings.
+
+    Args:
+        recordings: their statistics.
+        clips: (T,) waveforms at the recordings' rate.
+    """
+    heard = {
+        name: measure_heard(some, recordings.rate_hz, recordings.loud_db)
+        for name, some in ((SAMPLES, clips), ("recordings", recordings.others))
+    }
+    return SampleComparison(
+        recordings.figures(clips), recordings.references(), recordings.figures_of_ends(clips), heard
+    )
 
 
 def _cells(figures: SampleFigures) -> tuple[str, ...]:
