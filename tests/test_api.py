@@ -19,6 +19,7 @@ from wavegen.errors import UsageError
 from wavegen.evaluation.clips import load_unprepared
 from wavegen.runs.checkpoint import save_checkpoint
 from wavegen.sampling.candidates import rank_candidates
+from wavegen.sampling.generator import SamplingOptions
 from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.training.progress import Observer
 
@@ -321,6 +322,40 @@ def test_recordings_are_prepared_as_in_training(model, quiet_recording):
     waveform = model.load_clip(quiet_recording)
     assert len(waveform) < 1.3 * RATE_HZ
     assert np.abs(waveform).max() == pytest.approx(10 ** (-1 / 20), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("bits", "baselines", "words"),
+    [
+        (4.5, {"order-2 Markov": 4.3, "linear prediction": 3.7}, "order-2 Markov has 4.30"),
+        (4.0, {"order-2 Markov": 4.3, "linear prediction": 3.7}, None),
+        (6.3, {"order-2 Markov": 6.8, "linear prediction": 5.1}, "linear prediction has 5.10"),
+        (5.9, {"order-2 Markov": 6.8, "linear prediction": 5.1}, None),
+        (10.1, {"unigram": 12.0, "linear prediction": 9.0}, "linear prediction has 9.00"),
+        (3.0, {}, "never validated"),
+    ],
+)
+def test_a_model_that_predicts_worse_than_simple_ones_is_undertrained(model, monkeypatch, bits, baselines, words):
+    metrics = {"validation": {"held_out_loss": bits, "baselines": baselines}}
+    monkeypatch.setattr(model, "checkpoint", replace(model.checkpoint, metrics=metrics, step=60))
+    warning = model.undertrained_warning()
+    assert warning is None if words is None else words in warning
+
+
+@pytest.mark.parametrize(
+    ("costs", "precision"),
+    [
+        ({"bfloat16": 0.0001, "int8": 0.0}, "bfloat16"),
+        ({"bfloat16": 0.001, "int8": 0.0}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_lower_precision_is_chosen_only_where_it_costs_little(model, costs, precision):
+    """And int8 never: it must be asked for."""
+    said = []
+    generator = replace(model.generator, precision_costs=costs)
+    generator.prepare(0.05, SamplingOptions(seed=1), notice=said.append)
+    assert f", {precision} weights" in said[0]
 
 
 def test_a_prime_keeps_its_silence(model, quiet_recording):

@@ -187,7 +187,7 @@ def test_generate_one_shots(home, tmp_path):
     """Neither a tone nor noise ever fades: the clips have the maximum length, and a notice is printed."""
     new = ["generate", home / "runs/recordings", "--one-shot", "--seed", "3", "--seconds", "0.5", "-o"]
     said = wavegen(*new, tmp_path / "one.wav").stderr
-    assert f"{tmp_path / 'one.wav'}: 1 one-shot, 0.50 s; 1 had not faded: raise --seconds" in said
+    assert f"{tmp_path / 'one.wav'}: 1 one-shot, 0.50 s; 1 had not faded: raise --seconds, or train longer" in said
     plain = load(home / "runs" / "recordings", "cpu").generate(0.5, seed=3)[0]
     np.testing.assert_allclose(soundfile.read(tmp_path / "one.wav")[0], plain, atol=2.0**-15)
     said = wavegen(*new, tmp_path / "many.wav", "--count", "3").stderr
@@ -590,6 +590,29 @@ def test_bench_prints_its_measurements(home, short_bench):
             assert row["peak_memory_bytes"] > 1_000_000
     trained = {row["engine"] for row in rows if row["work"] == "train"}
     assert trained == {"fused", "fused (activation checkpointing)", "torch", "textbook"}
+
+
+def test_bench_prints_what_it_has_when_it_is_stopped(home, short_bench, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wavegen.bench.rows.measure_training", stop)
+    done = wavegen("bench", "--config", "tiny.yaml", cwd=home)
+    assert "Generating (medians)" in done.stdout
+    assert "samples/s" in done.stderr
+
+
+def test_bench_says_how_long_a_training_takes(home, short_bench):
+    assert "wavegen train\n  steps  20, about " in wavegen("bench", "--config", "tiny.yaml", cwd=home).stdout
+
+
+def test_the_plan_alone_trains_nothing(home, tmp_path):
+    plan = ["train", home / "recordings", "--config", home / "tiny.yaml", "--run", tmp_path / "run", "--plan"]
+    done = wavegen(*plan)
+    assert f"  run        {tmp_path}" in done.stdout.replace("\n             ", "")
+    assert "receptive field" in done.stdout
+    assert not list(tmp_path.iterdir())
+    assert "--plan: the plan of a new run" in wavegen(*plan, "--resume", exit_code=2).stderr
 
 
 def test_trains_from_another_runs_weights(home, tmp_path):

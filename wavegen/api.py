@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Label", "SamplingOptions", "TrainedModel", "load", "train"]
 
+FAR_FROM_LINEAR = 1.0  # bits/sample above linear prediction; a model beyond makes noise
 FEW_STEPS = 1000  # a model that was never validated is taken for undertrained below
 CPU_DEVICES = ("auto", "cpu")  # need no torch unless an engine does
 
@@ -266,16 +267,18 @@ class TrainedModel:
             return None  # evaluate compares its forecasts
         bits, step = self.held_out_bits, self.checkpoint.step
         baselines = (self.checkpoint.metrics.get("validation") or {}).get("baselines", {})
-        # of 16-bit samples no pairs are counted
-        name = "order-2 Markov" if "order-2 Markov" in baselines else "unigram"
-        trivial = baselines.get(name)
-        if bits is None or trivial is None:
+        # Of 16-bit samples no pairs are counted; where many pairs are rare, linear prediction tells more.
+        limits = [(baselines[name], name) for name in ("order-2 Markov", "unigram") if name in baselines][:1]
+        if bits is None or not limits:
             return f"this model was never validated ({step:,} steps): expect noise" if step < FEW_STEPS else None
-        if bits < trivial:
+        if "linear prediction" in baselines:
+            limits.append((baselines["linear prediction"] + FAR_FROM_LINEAR, "linear prediction"))
+        limit, name = min(limits)
+        if bits < limit:
             return None
         return (
-            f"this model is undertrained ({step:,} steps, {bits:.2f} bits/sample held out, {name} has {trivial:.2f}): "
-            "expect noise; train longer"
+            f"this model is undertrained ({step:,} steps, {bits:.2f} bits/sample held out, {name} has "
+            f"{baselines[name]:.2f}): expect noise; train longer"
         )
 
     @property

@@ -188,7 +188,7 @@ def test_a_long_compilation_is_announced(monkeypatch):
 
     monkeypatch.setattr(numba_fused, "pack", slowly)
     compile_kernel("float32", said.append)
-    assert said == ["compiling the sampling engine for this processor: once, for ten seconds or so"]
+    assert said == ["preparing the sampling engine for this processor, which is compiled once: ten seconds or so"]
 
 
 @pytest.mark.parametrize("output", COMPILED_DRAWS)

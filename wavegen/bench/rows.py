@@ -122,6 +122,7 @@ def _rows(
         reading = bytes_of[precision] / machine.bytes_per_second[precision]
         computing = -(-clips // threads) * model.multiply_adds / machine.multiply_adds_per_second
         share = speed * max(reading, computing) / clips if engine == "numba" else None
+        notice(f"  {speed:,.0f} samples/s")
         yield Row("generate", engine, precision, clips, threads, speed, speed / rate, share)
     for backend, training_precision, threads, recompute in ways_to_train(model.runs_fused, cores):
         if backend == "fused" and config.model.dropout:  # which it has none of
@@ -130,6 +131,7 @@ def _rows(
         measured = measure_training(config, backend, training_precision, threads, recompute)
         name = backend + (" (activation checkpointing)" if recompute else "")
         speed, share = measured.targets_per_second, measured.share_of_products
+        notice(f"  {speed:,.0f} targets/s")
         rest = measured.input_steps_per_second, measured.peak_bytes
         yield Row("train", name, training_precision, measured.windows, threads, speed, speed / rate, share, *rest)
 

@@ -86,7 +86,7 @@ class ClipWriter:
         lengths = sorted(len(clip) / self.rate_hz for clip in clips)
         span = f"{lengths[0]:.2f} s" if len(clips) == 1 else f"{lengths[0]:.2f} to {lengths[-1]:.2f} s long"
         unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
-        still = f"; {unended} had not faded: raise --seconds" if unended else ""
+        still = f"; {unended} had not faded: raise --seconds, or train longer" if unended else ""
         print_notice(f"{self._names()}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
         self._print_verdicts([judge(clip) for clip in clips], is_best=True)  # one-shots have no other candidates
 

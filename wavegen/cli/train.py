@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -58,20 +59,24 @@ def train(
     device: Device = "auto",
     resume: Annotated[bool, option(RUN, "Resume the run from its newest checkpoint.", "--resume")] = False,
     accept_changes: Annotated[bool, option(RUN, CHANGES_HELP, "--accept-changes")] = False,
+    plan: Annotated[bool, option(RUN, "Print the plan of a new run, with its time and memory, and stop.")] = False,
     init_from: Annotated[str | None, option(RUN, "Run or checkpoint to fine-tune from.", metavar="CHECKPOINT")] = None,
     devices: Annotated[int | None, option(MACHINE, DEVICES_HELP, min=1, max=1024)] = None,
 ) -> None:
     """Train a model on a folder of recordings.
 
     wavegen train my_recordings/ ; wavegen train my_recordings/ --minutes 30 --set model.residual_channels=64 ;
-    wavegen train --run runs/my_recordings --resume
+    wavegen train my_recordings/ --plan ; wavegen train --run runs/my_recordings --resume
     """
     from wavegen.training import process_group as processes
 
+    if plan and resume:
+        raise UsageError("--plan: the plan of a new run; leave --resume out")
     if devices is not None and devices > 1 and processes.PARENT_KEY not in os.environ:
         if processes.rank_from_environment(os.environ) is not None:
             raise UsageError("--devices: torchrun or SLURM has started several processes already; leave it out")
         raise typer.Exit(processes.run_processes(devices, processes.own_command(), print_error))
+    from wavegen.runs.run_folder import RunFolder
     from wavegen.training.start import resume_run, start_run
 
     numbers = {"steps": steps, "minutes": minutes, "seed": seed}
@@ -88,21 +93,34 @@ def train(
         else:
             settings = group.on_main(lambda: load_settings(config, given))
             source = None if init_from is None else Path(init_from)
+            if plan:
+                with TemporaryDirectory() as scratch:
+                    trainer = start_run(settings, RunFolder(Path(scratch) / "run"), group, [], notice, progress, source)
+                _print_plan(trainer, run_folder, sys.stdout)
+                return
             trainer = start_run(settings, run_folder, group, [], notice, progress, source)
         _train(trainer, run_folder)
+
+
+def _print_plan(trainer: Trainer, run_folder: RunFolder, file: TextIO) -> None:
+    from wavegen.report.training import plan_tables
+
+    if trainer.group.is_main:
+        print_tables(
+            plan_tables(trainer.plan, trainer.corpus, trainer.device, run_folder.path, trainer.group.size), file
+        )
 
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train; the main process of several prints how it goes."""
     from wavegen.cli.progress import TrainingDisplay
-    from wavegen.report.training import plan_tables, run_observers
+    from wavegen.report.training import run_observers
     from wavegen.training.distributed import ProcessDied
     from wavegen.training.progress import Interrupted
 
     display = None
+    _print_plan(trainer, run_folder, sys.stderr)
     if trainer.group.is_main:
-        tables = plan_tables(trainer.plan, trainer.corpus, trainer.device, run_folder.path, trainer.group.size)
-        print_tables(tables, sys.stderr)
         display = TrainingDisplay(trainer.plan.steps, trainer.progress, trainer.task.loss_unit.full_name)
         trainer.observers = [display, *run_observers(run_folder.path)]
     try:
@@ -131,7 +149,7 @@ def _print_next_steps(trainer: Trainer, run: Path, faults: Sequence[Fault] | Non
         print_notice(f"done: {run}. Forecast with:\n  {forecast_command(run)}")
         return
     if faults is not None:
-        print_notice(f"last audition: {in_words(faults) or 'like the recordings'}")
+        print_notice(f"last audition: {in_words(faults) or 'as loud, as silent and as bright as the recordings'}")
     if faults:
         print_notice(f"Train longer with:\n  {resume_command(run)} --minutes 30")
     conditioner = build_conditioner(trainer.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ from wavegen.text import format_bytes, pluralize, printable
 
 if TYPE_CHECKING:
     from wavegen.bench.rows import Row
+    from wavegen.config import Config
     from wavegen.report import Table
 
 FORECAST = "Forecast"  # a group of options in --help
@@ -118,7 +120,9 @@ def bench(
     if settings.output.kind == "regression":
         raise UsageError("bench: expected a model of sound, found output.kind: regression")
     machine, rows = measure(settings, None if trained is None else trained.network, print_notice)
-    measured = list(rows)
+    measured: list[Row] = []
+    with suppress(KeyboardInterrupt):  # what was measured by then is printed
+        measured.extend(rows)
     if as_json:
         print_json([row.as_dict() for row in measured])
         return
@@ -127,7 +131,23 @@ def bench(
         **{f"reads {name} weights": f"{rate / 1e9:.0f} GB/s" for name, rate in machine.bytes_per_second.items()},
         multiplies_and_adds=f"{2 * machine.multiply_adds_per_second / 1e9:.0f} GFLOP/s",
     )
-    print_tables([limits, *_speed_tables(measured)])
+    print_tables([limits, *_speed_tables(measured), *_length_of_training(settings, measured)])
+
+
+def _length_of_training(settings: Config, rows: Sequence[Row]) -> list[Table]:
+    """Say how long the configured number of steps takes in the fastest way that was measured."""
+    from wavegen.report import facts
+    from wavegen.text import format_duration
+    from wavegen.training.compute import AUTO_TARGETS
+
+    speeds = [row.samples_per_second for row in rows if row.work == "train"]
+    training = settings.training
+    if not speeds or training.steps is None:
+        return []
+    windows = training.batch_size
+    targets = AUTO_TARGETS if windows == "auto" else windows * training.window_targets
+    seconds = training.steps * targets / max(speeds)
+    return [facts("wavegen train", steps=f"{training.steps:,}, about {format_duration(seconds)}")]
 
 
 def _speed_tables(rows: Sequence[Row]) -> list[Table]:

@@ -145,6 +145,7 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
             continue
         if source.tree.get(path[0]) is None:  # not there, or all its keys are commented out
             source.tree[path[0]] = {}
+            source.places.setdefault(path[:1], where)
         section = source.tree[path[0]]
         if isinstance(section, dict):
             section[path[1]] = value

@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ class RunFolder:
         if self.path.is_file():
             raise UsageError(f"{self.path}: expected a folder for the run, found a file; choose another with --run")
         if self.path.exists():
+            others = (self.path.with_name(f"{self.path.name}-{number}") for number in count(2))
+            free = next(path for path in others if not path.exists())
             raise UsageError(
-                f"{self.path}: this run folder is not empty; continue with --resume, or choose another with --run"
+                f"{self.path}: this run folder is not empty; continue with --resume, or choose another: --run {free}"
             )
 
     def create(self, config_yaml: str) -> None:

@@ -20,7 +20,7 @@ from wavegen.sampling.engines.simd_matmul import UNROLL
 from wavegen.simd import LANES
 
 Float32 = npt.NDArray[np.float32]
-ANNOUNCED_AFTER_SECONDS = 1.5
+ANNOUNCED_AFTER_SECONDS = 4.0  # to load compiled code takes a second, and more on a busy machine
 NOTHING_FORCED = np.zeros((0, 0), np.int64)
 NOTHING_ADDED = np.zeros((0, 0, 0, 0), np.float32)
 NOTHING_TRACED = np.zeros((0, 0, 0), np.float32)
@@ -28,7 +28,7 @@ NOTHING_TRACED = np.zeros((0, 0, 0), np.float32)
 
 def compile_kernel(precision: Precision, notice: Callable[[str], None]) -> None:
     """Compile the kernel if the cache lacks it, with a notice: the first time on a machine takes ten seconds."""
-    sentence = "compiling the sampling engine for this processor: once, for ten seconds or so"
+    sentence = "preparing the sampling engine for this processor, which is compiled once: ten seconds or so"
     announcement = Timer(ANNOUNCED_AFTER_SECONDS, notice, [sentence])
     announcement.start()
     try:
