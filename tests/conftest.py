@@ -49,10 +49,10 @@ def some_condition(model, inputs):
     if model.conditioning is None:
         return None
     batch, steps = inputs.shape
-    n_labels, n_mels = model.conditioning.n_labels, model.conditioning.n_mels
+    n_labels, frame_channels = model.conditioning.n_labels, model.conditioning.frame_channels
     labels = torch.randn(batch, 6, n_labels).softmax(dim=-1) if n_labels else None
-    frames = torch.randn(batch, 6, n_mels) if n_mels else None
-    n_rows = 6 * (model.conditioning.upsampling if n_mels else 1)
+    frames = torch.randn(batch, 6, frame_channels) if frame_channels else None
+    n_rows = 6 * (model.conditioning.upsampling if frame_channels else 1)
     return Condition(labels, frames, torch.randint(n_rows, (batch, steps)))
 
 

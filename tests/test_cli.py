@@ -197,7 +197,7 @@ def test_generate_one_shots(home, tmp_path):
     for more, words in [
         (
             ["--best-of", "2"],
-            "--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel and --mel-from",
+            "--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel, --mel-from and --features",
         ),
         (["--seconds", "inf"], "--one-shot: expected a finite --seconds"),
         (["--prime", prime, "--with-prime"], "--one-shot: expected a finite --seconds"),
@@ -258,7 +258,7 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
     wavegen("export", run, "-o", tmp_path / "exported.safetensors")
     wav = home / "recordings" / "clip 0.wav"
     for arguments, words in [
-        ([voices / "mel", "--samples"], "sample statistics: not for a vocoder"),
+        ([voices / "mel", "--samples"], "sample statistics: not for a model whose sound follows its mel spectrograms"),
         ([tmp_path / "exported.safetensors", "--samples"], "exported"),
         ([run, "--clips", "2"], "--clips: not with bits/sample, only with --samples"),
         ([run, "--seconds", "2"], "--seconds: not with bits/sample, only with --samples"),

@@ -25,7 +25,7 @@ FORMS = {
     "weight norm, relu, no biases": {"weight_norm": True, "activation": "relu", "bias": False, "gate_channels": 17},
     "no biases, mixture": {"bias": False, "distribution": LogisticMixture(16, 3), "input_kind": "scalar"},
 }
-CONDITIONS = {"nothing": {}, "both": {"n_labels": 3, "label_channels": 4, "n_mels": 5, "upsampling": 2}}
+CONDITIONS = {"nothing": {}, "both": {"n_labels": 3, "label_channels": 4, "frame_channels": 5, "upsampling": 2}}
 every_form = pytest.mark.parametrize("form", FORMS)
 every_condition = pytest.mark.parametrize("conditions", CONDITIONS)
 
@@ -40,7 +40,7 @@ def some_condition(model, inputs):
         return None
     generator, (batch, steps) = torch.Generator().manual_seed(3), inputs.shape
     labels = torch.rand(batch, 6, model.conditioning.n_labels, generator=generator)
-    frames = torch.randn(batch, 6, model.conditioning.n_mels, generator=generator)
+    frames = torch.randn(batch, 6, model.conditioning.frame_channels, generator=generator)
     return Condition(labels, frames, torch.randint(12, (batch, steps), generator=generator))
 
 
@@ -150,7 +150,7 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
 # --- built from a configuration ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", ["", "data: {labels: subfolders}\nmel: {n_mels: 5, upsampling: 2}"])
+@pytest.mark.parametrize("labels", ["", "data: {labels: subfolders}\nmel: {frame_channels: 5, upsampling: 2}"])
 @pytest.mark.parametrize("output", ["softmax", "logistic_mixture"])
 @pytest.mark.parametrize(
     "keys", ["bias: false", "activation: relu", "activation: tanh, bias: false", "weight_norm: true, activation: relu"]

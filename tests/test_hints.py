@@ -15,24 +15,24 @@ def corpus_of(*names, label=None):
 
 
 @pytest.mark.parametrize(
-    ("labels", "mel", "corpus", "words"),
+    ("labels", "frames", "corpus", "words"),
     [
-        ((), False, corpus_of("a.wav"), []),
-        (("anna", "bert"), False, corpus_of("a.wav", label="bert"), ["--label", "anna"]),
-        (("it's $5; rm", "x"), False, corpus_of("a.wav"), ["--label", "it's $5; rm"]),
-        (("-x",), False, corpus_of("a.wav"), ["--label=-x"]),
-        ((), True, corpus_of("a b.wav", "c.wav"), ["--mel-from", "/my sounds/a b.wav"]),
-        ((), True, corpus_of("a.wav#tail"), ["--mel-from", "/my sounds/a.wav"]),
+        ((), None, corpus_of("a.wav"), []),
+        (("anna", "bert"), None, corpus_of("a.wav", label="bert"), ["--label", "anna"]),
+        (("it's $5; rm", "x"), None, corpus_of("a.wav"), ["--label", "it's $5; rm"]),
+        (("-x",), None, corpus_of("a.wav"), ["--label=-x"]),
+        ((), "mel", corpus_of("a b.wav", "c.wav"), ["--mel-from", "/my sounds/a b.wav"]),
+        ((), "mel", corpus_of("a.wav#tail"), ["--mel-from", "/my sounds/a.wav"]),
         (
             ("anna", "bert"),
-            True,
+            "mel",
             corpus_of("bert/a.wav", label="bert"),
             ["--label", "bert", "--mel-from", "/my sounds/bert/a.wav"],
         ),
     ],
 )
-def test_the_command_to_generate_has_the_options_that_the_model_needs(labels, mel, corpus, words):
-    call = generate_command(Path("my runs/one"), labels, mel, corpus)
+def test_the_command_to_generate_has_the_options_that_the_model_needs(labels, frames, corpus, words):
+    call = generate_command(Path("my runs/one"), labels, frames, corpus)
     assert shlex.split(call) == ["wavegen", "generate", "my runs/one", *words, "-o", "new.wav"]
 
 

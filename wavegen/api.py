@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.frames import Features, Frames, FrameSource
 from wavegen.audio.levels import RecordingProfile
-from wavegen.audio.mel import Frames, clip_frames
+from wavegen.audio.mel import MelSpectrogram, clip_frames
 from wavegen.audio.quantize import Floats, build_quantizer
 from wavegen.audio.waveform import build_preparation, load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
@@ -96,7 +97,7 @@ class TrainedModel:
             soundfile.write("new.wav", clip, model.sample_rate_hz)
 
         Args:
-            seconds: length of each clip; may be left out where mel frames decide it.
+            seconds: length of each clip; may be left out where frames decide it.
             **options: as ``SamplingOptions``.
 
         Returns:
@@ -106,7 +107,7 @@ class TrainedModel:
             UsageError: an option is unknown, out of its range, or not for this model.
             ModelError: the model's outputs are not finite.
         """
-        if seconds is None and options.get("mel") is None:
+        if seconds is None and options.get("mel") is None and options.get("features") is None:
             raise ParameterError("seconds", "expected a length, found none")
         return np.concatenate(list(self.stream(seconds, **options)), axis=1)
 
@@ -114,7 +115,7 @@ class TrainedModel:
         """Generate clips block by block.
 
         Args:
-            seconds: length; None for the length of the mel frames, or without end where there are none.
+            seconds: length; None for the length of the frames, or without end where there are none.
             notice: called with the label and the engine that were chosen, and why.
             **options: as ``SamplingOptions``.
 
@@ -144,7 +145,7 @@ class TrainedModel:
         the clip that ``generate`` returns for the same seed.
 
         Args:
-            seconds: length; None for the length of the mel frames.
+            seconds: length; None for the length of the frames.
             best_of: candidates for each clip, 1 to 1,024.
             progress: called with the samples generated so far, scored ones only.
             notice: called with the label and the engine that were chosen, and why.
@@ -174,7 +175,7 @@ class TrainedModel:
         Args:
             seconds: maximum length.
             notice: called with the label and the engine that were chosen, and why.
-            **options: as ``SamplingOptions``, without a prime and mel frames.
+            **options: as ``SamplingOptions``, without a prime and frames.
 
         Returns:
             (T_i,) float32 in [-1, 1], one for each of ``count``.
@@ -183,7 +184,7 @@ class TrainedModel:
             UsageError: an option is unknown, out of its range, or not for this model.
             ModelError: the model's outputs are not finite.
         """
-        for name in ("prime", "mel"):
+        for name in ("prime", "mel", "features"):
             if options.get(name) is not None:
                 raise ParameterError(name, "not with one-shots, which begin after silence; leave it out")
         return cut_one_shots(self.stream(seconds, notice=notice, **options), self.sample_rate_hz)
@@ -207,21 +208,29 @@ class TrainedModel:
 
     # --- judging ---------------------------------------------------------------------------------------------------
 
-    def score(self, waveform: npt.ArrayLike, label: Label | None = None) -> float:
+    def score(
+        self, waveform: npt.ArrayLike, label: Label | None = None, features: npt.ArrayLike | Frames | None = None
+    ) -> float:
         """Score a clip from its start, in bits/sample.
 
         Args:
             waveform: (T,) at the model's rate, as ``load_clip`` returns it; values outside [-1, 1] are clipped.
             label: of the clip, for a model with labels: a name or weights of several. Mel frames are computed where the
                 model needs them.
+            features: (F, D) of the clip, for a model that is conditioned on feature files.
 
         Raises:
-            UsageError: it is not one clip of one sample or more, or the model has no such label.
+            UsageError: it is not one clip of one sample or more, or its label or features are not for this model.
         """
         self.check_sound("score")
         classes = self.quantizer.encode(as_mono(waveform))
         weights = {} if label is None else self.generator.label_weights(label)
-        condition = self.conditioner.of_clip(classes, weights)
+        frames = None
+        if features is not None:
+            self.conditioner.check_takes(Features)
+            assert isinstance(self.conditioner.frames, Features)
+            frames = self.conditioner.frames.of_clip(features, len(classes), "features")
+        condition = self.conditioner.of_clip(classes, weights, frames)
         return self._score_classes([classes], None if condition is None else [condition])[0] / len(classes)
 
     def _score_classes(
@@ -328,9 +337,9 @@ class TrainedModel:
         Raises:
             UsageError: the model is not conditioned on mel spectrograms.
         """
-        if self.conditioner.mel is None:
+        if not isinstance(self.conditioner.frames, MelSpectrogram):
             raise UsageError("this model is not conditioned on mel spectrograms")
-        return clip_frames(self.conditioner.mel, self.quantizer, self.quantizer.encode(as_mono(waveform)))
+        return clip_frames(self.conditioner.frames, self.quantizer, self.quantizer.encode(as_mono(waveform)))
 
     def load_mel(self, path: str | Path) -> Frames:
         """Load a ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.mel``.
@@ -338,9 +347,20 @@ class TrainedModel:
         Raises:
             UsageError: the file is not there, its frames do not follow the model's convention, or it takes none.
         """
-        if self.conditioner.mel is None:
-            raise ParameterError("mel", "this model is not conditioned on mel spectrograms; leave it out")
-        return self.conditioner.mel.read(Path(path))
+        return self._load_frames(MelSpectrogram, path)
+
+    def load_features(self, path: str | Path) -> Frames:
+        """Load a ``.npy`` file of features, (F, D), of the columns and hop that the model was trained with.
+
+        Raises:
+            UsageError: the file is not there, its features are not of the model's kind, or it takes none.
+        """
+        return self._load_frames(Features, path)
+
+    def _load_frames(self, kind: type[FrameSource], path: str | Path) -> Frames:
+        self.conditioner.check_takes(kind)
+        assert self.conditioner.frames is not None
+        return self.conditioner.frames.read(Path(path))
 
     def _read_corpus(self, progress: Callable[[int, int], None] | None) -> Corpus[Any]:
         from wavegen.training.task import read_corpus

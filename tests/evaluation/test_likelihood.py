@@ -79,7 +79,8 @@ def test_an_untrained_model_pays_log2_of_the_classes_for_each_sample(random_mode
 
 
 @pytest.mark.parametrize(
-    "kind", [{"n_labels": 2, "label_channels": 3}, {"n_labels": 2, "label_channels": 3, "n_mels": 4, "upsampling": 2}]
+    "kind",
+    [{"n_labels": 2, "label_channels": 3}, {"n_labels": 2, "label_channels": 3, "frame_channels": 4, "upsampling": 2}],
 )
 @pytest.mark.parametrize("chunk", [7, 50, 1000])
 def test_each_clip_is_scored_under_its_own_condition(random_model, monkeypatch, kind, chunk):
@@ -88,7 +89,7 @@ def test_each_clip_is_scored_under_its_own_condition(random_model, monkeypatch, 
     rng, clips = np.random.default_rng(3), clips_of(LENGTHS)
     conditions = []
     for i, clip in enumerate(clips):
-        frames = rng.normal(-5, 4, (-(-len(clip) // 6), 4)).astype(np.float32) if "n_mels" in kind else None
+        frames = rng.normal(-5, 4, (-(-len(clip) // 6), 4)).astype(np.float32) if "frame_channels" in kind else None
         conditions.append(ClipCondition(np.eye(2, dtype=np.float32)[i % 2], frames, 6, kind.get("upsampling", 1)))
 
     def slow(clip, condition):

@@ -14,9 +14,9 @@ from wavegen.model.fused_stack import FusedStack
 
 KINDS = {
     "labels": {"n_labels": 3, "label_channels": 4},
-    "mel": {"n_mels": 5},
-    "learned": {"n_mels": 5, "upsampling": 4},
-    "both": {"n_labels": 3, "label_channels": 4, "n_mels": 5, "upsampling": 3},
+    "mel": {"frame_channels": 5},
+    "learned": {"frame_channels": 5, "upsampling": 4},
+    "both": {"n_labels": 3, "label_channels": 4, "frame_channels": 5, "upsampling": 3},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -30,7 +30,9 @@ def random_condition(model, batch, steps, n_rows=6, dtype=torch.float32, seed=2)
     generator = torch.Generator().manual_seed(seed)
     part = model.conditioning
     labels = torch.rand(batch, n_rows, part.n_labels, generator=generator).to(dtype) if part.n_labels else None
-    frames = torch.randn(batch, n_rows, part.n_mels, generator=generator).to(dtype) if part.n_mels else None
+    frames = (
+        torch.randn(batch, n_rows, part.frame_channels, generator=generator).to(dtype) if part.frame_channels else None
+    )
     row_of = torch.randint(n_rows * part.rows_per_frame, (batch, steps), generator=generator)
     return Condition(labels, frames, row_of)
 
@@ -91,7 +93,7 @@ def test_the_textbook_agrees(random_model, kind):
 
 def test_a_condition_affects_the_prediction_of_its_sample_and_all_that_see_it(random_model):
     """By gradient: the prediction of sample t depends on the conditions of the steps in its receptive field only."""
-    model = random_model(n_mels=2, skip_channels=30, head_channels=30, dtype=torch.float64)
+    model = random_model(frame_channels=2, skip_channels=30, head_channels=30, dtype=torch.float64)
     field, n = model.receptive_field, 9
     inputs = random_classes(model, 1, n)
     steps = inputs.shape[1]

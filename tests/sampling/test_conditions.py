@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from wavegen.audio.frames import Features
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.building import load_weights
@@ -20,11 +21,13 @@ from wavegen.sampling.sampler import Request, Sampler, uniforms
 TOLERANCE = 1e-4
 KINDS = {
     "labels": {"n_labels": 3, "label_channels": 4},
-    "mel": {"n_mels": 5},
-    "learned": {"n_mels": 5, "upsampling": 5},
-    "both": {"n_labels": 3, "label_channels": 4, "n_mels": 5, "upsampling": 2},
+    "mel": {"frame_channels": 5},
+    "learned": {"frame_channels": 5, "upsampling": 5},
+    "both": {"n_labels": 3, "label_channels": 4, "frame_channels": 5, "upsampling": 2},
+    "features": {"frame_channels": 2, "upsampling": 4},  # no divisor of the hop
 }
 HOP = 10
+FEATURES = Features(16000, HOP, (3.0, -1.0), (2.0, 0.1))
 every_engine = pytest.mark.parametrize("name", ENGINES)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -44,10 +47,13 @@ def small_blocks(monkeypatch):
 def conditions_of(kind, count, n_frames=20, seed=1):
     """One for each clip, all different."""
     rng, shape = np.random.default_rng(seed), KINDS[kind]
+    if kind == "features":
+        frames = rng.normal(FEATURES.mean, FEATURES.scale, (count, n_frames, 2)).astype(np.float32)
+        return [ClipCondition(None, each, HOP, shape["upsampling"], FEATURES.normalize) for each in frames]
     return [
         ClipCondition(
             rng.dirichlet(np.ones(3)).astype(np.float32) if "n_labels" in shape else None,
-            rng.normal(-5, 4, (n_frames, 5)).astype(np.float32) if "n_mels" in shape else None,
+            rng.normal(-5, 4, (n_frames, 5)).astype(np.float32) if "frame_channels" in shape else None,
             HOP,
             shape.get("upsampling", 1),
         )

@@ -100,7 +100,7 @@ def test_a_mixtures_loss_is_float32_with_bfloat16_products(random_model, batch, 
 @pytest.mark.parametrize("slices", [1, 2, 5])
 @pytest.mark.parametrize("kind", ["fused", "torch"])
 def test_conditions_have_gradients_too(random_model, batch, kind, slices, recompute):
-    shape = {"n_labels": 3, "label_channels": 5, "n_mels": 4, "upsampling": 2}
+    shape = {"n_labels": 3, "label_channels": 5, "frame_channels": 4, "upsampling": 2}
     model, exact_model = random_model(**shape), random_model(**shape, dtype=torch.float64)
     batch = conditioned(batch, batch.inputs.shape[1])
     nats, gradients = build(kind, model, slices, recompute).gradients(batch, 250)
@@ -113,7 +113,7 @@ def test_conditions_have_gradients_too(random_model, batch, kind, slices, recomp
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_threads_change_no_bit_of_conditions(random_model, batch, precision):
-    model = random_model(n_labels=3, label_channels=5, n_mels=4, upsampling=2)
+    model = random_model(n_labels=3, label_channels=5, frame_channels=4, upsampling=2)
     batch = conditioned(batch, batch.inputs.shape[1])
     results = [FusedBackend(model, precision, 4, False, threads).gradients(batch, 300) for threads in (1, 2, 4)]
     for nats, gradients in results[1:]:

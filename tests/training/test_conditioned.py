@@ -29,13 +29,21 @@ from wavegen.training.task import read_corpus
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
 MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]
+FEATURES = ["features.columns=auto"]
 
 
 def write_voices(folder, voices, n_clips=6):
     """A sub-folder for each voice: tones of its pitch."""
     for seed, (name, hz) in enumerate(voices.items()):
         write_tones(folder / name, [hz] * n_clips, seed=seed)
+        write_features(folder / name, np.random.default_rng(seed))
     return folder
+
+
+def write_features(folder, rng):
+    """A file of two columns beside each recording, a frame every 40 samples, as librosa counts them."""
+    for path in sorted(folder.glob("*.wav")):
+        np.save(path.with_suffix(".npy"), rng.normal(3.0, [2.0, 0.1], (1 + soundfile.info(path).frames // 40, 2)))
 
 
 @pytest.fixture
@@ -55,7 +63,9 @@ def held_out_bits(training):
 
 
 @pytest.mark.parametrize("backend", ["fused", "torch"])
-@pytest.mark.parametrize("keys", [LABELS, MEL, LABELS + MEL], ids=["labels", "mel", "both"])
+@pytest.mark.parametrize(
+    "keys", [LABELS, MEL, LABELS + MEL, FEATURES, LABELS + FEATURES], ids=["labels", "mel", "both", "features", "all"]
+)
 def test_interrupted_and_resumed_equals_uninterrupted(voices, tmp_path, keys, backend, stop_after):
     config = tiny(voices, *keys, f"training.backend={backend}", "training.validate_every=4")
     begin(config, tmp_path / "whole").fit()
@@ -78,6 +88,23 @@ def test_labels_are_frozen_in_their_order(voices, tmp_path, stop_after):
         go_on(tmp_path / "run", lambda f: f.with_values("data", label_names=["carl", "anna"]), accept=True)
     with pytest.raises(UsageError, match=r"cannot change within a run: mel\.n_mels"):
         go_on(tmp_path / "run", lambda f: f.with_values("mel", n_mels=10), accept=True)
+
+
+def test_features_are_frozen_with_their_hop_and_scale(voices, tmp_path, stop_after):
+    stop_after(begin(tiny(voices, *FEATURES), tmp_path / "run"), step=3)
+    frozen, manifest = newest(tmp_path / "run").config, newest(tmp_path / "run").manifest
+    files = [np.load((voices / clip["name"]).with_suffix(".npy")) for clip in manifest if clip["split"] == "train"]
+    assert (frozen.features.columns, frozen.features.hop) == (2, 40)
+    assert {file.shape for file in files} == {(51, 2)}
+    kept = np.concatenate([file[:50] for file in files])  # librosa's last frame stands for no sample
+    np.testing.assert_allclose(frozen.features.mean, kept.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(frozen.features.scale, kept.std(axis=0), rtol=1e-5)
+    assert go_on(tmp_path / "run", lambda _: tiny(voices, *FEATURES)).config.features == frozen.features
+    with pytest.raises(UsageError, match=r"cannot change within a run: features\.hop"):
+        go_on(tmp_path / "run", lambda f: f.with_values("features", hop=41), accept=True)
+    np.save(voices / "anna" / "0.npy", np.load(voices / "anna" / "0.npy") + 1)
+    with pytest.raises(UsageError, match=r"anna/0\.wav.*other features"):
+        go_on(tmp_path / "run")
 
 
 def test_a_label_that_comes_later_needs_a_new_run(voices, tmp_path, stop_after):
@@ -237,7 +264,24 @@ def test_a_vocoder_follows_the_spectrogram(tmp_path):
         assert pitch_hz(made[0]) == pytest.approx(hz, abs=30)
 
 
-@pytest.mark.parametrize("keys", [LABELS, LABELS + MEL], ids=["labels", "both"])
+def test_sound_follows_features(tmp_path):
+    """Sines of many pitches: one column of numbers, in units of its own, determines the pitch."""
+    folder = write_voices(tmp_path / "sines", {f"{hz}": float(hz) for hz in range(200, 900, 50)}, n_clips=2)
+    for path in folder.rglob("*.npy"):
+        np.save(path, np.full(50, float(path.parent.name)))
+    begin(tiny(folder, *FEATURES, "training.steps=300", "training.ema_decay=0.95"), tmp_path / "run").fit()
+    trained = load(tmp_path / "run", "cpu")
+    recording = trained.load_clip(folder / "300" / "0.wav")
+    for hz in (300, 700):
+        asked = np.full((50, 1), float(hz))
+        made = trained.generate(features=asked, temperature=0.5)
+        assert made.shape == (1, 2000)
+        assert pitch_hz(made[0]) == pytest.approx(hz, abs=30)
+    right, wrong = (trained.score(recording, features=np.full(50, hz)) for hz in (300.0, 700.0))
+    assert right < wrong - 0.1
+
+
+@pytest.mark.parametrize("keys", [LABELS, LABELS + MEL, FEATURES], ids=["labels", "both", "features"])
 def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
     training = begin(tiny(voices, *keys, "training.steps=30", "training.learning_rate=0.02"), tmp_path / "run")
     training.fit()
@@ -250,6 +294,8 @@ def test_the_last_validation_is_what_evaluation_gives(voices, tmp_path, keys):
     again = trained.clips.load(files, said.append)
     again = score_clips(trained.network, again, trained.quantizer, None, lambda n: None)
     assert [score.bits for score in again] == pytest.approx([score.bits for score in scores])
+    if keys == FEATURES:
+        return
     whole = trained.clips.load([voices], said.append)
     labels = {Path(clip.name).parent.name: clip.condition.label.tolist() for clip in whole}
     assert labels == {"anna": [1, 0], "carl": [0, 1]}
@@ -359,12 +405,12 @@ def test_frames_from_elsewhere_are_checked_and_bound_the_length(voices, tmp_path
         trained.generate(0.1)
 
 
-@pytest.mark.parametrize("keys", [LABELS, LABELS + MEL], ids=["labels", "both"])
+@pytest.mark.parametrize("keys", [LABELS, LABELS + MEL, FEATURES], ids=["labels", "both", "features"])
 def test_minutes_are_measured_under_conditions(voices, tmp_path, keys):
     config = load_config("small", [f"data.folder={voices}", *TINY[:-4], *keys, "training.minutes=0.5"])
     training = begin(config, tmp_path / "run")
     assert training.plan.steps > 1
-    assert read_corpus(training.config).labels == ("anna", "carl")
+    assert len(read_corpus(training.config).clips) == 12
 
 
 def test_memory_counts_what_conditions_add():
@@ -410,7 +456,8 @@ def test_inspect_and_the_plan_show_labels_and_spectrograms(voices, tmp_path):
 def test_a_page_has_samples_under_conditions(voices, tmp_path):
     for keys, origin in (
         (LABELS, "Generated from silence as anna by best.safetensors"),
-        (LABELS + MEL, "Generated from silence of the mel spectrogram of "),
+        (LABELS + MEL, "Generated from silence of the mel frames of "),
+        (FEATURES, "Generated from silence of the features of "),
     ):
         run = tmp_path / f"run of {len(keys)}"
         begin(tiny(voices, *keys), run).fit()
@@ -418,8 +465,9 @@ def test_a_page_has_samples_under_conditions(voices, tmp_path):
         assert sentence.startswith(origin)
         assert [sound.waveform.shape for sound in sounds] == [(400,)] * 2
         page = build_page(inspect_path(str(run)), SampleRequest((), 0.0), lambda done, total: None)
-        assert ("--mel-from recording.wav -o new.wav" in page) == (keys != LABELS)
+        assert ("--mel-from recording.wav -o new.wav" in page) == (keys == LABELS + MEL)
+        assert ("--features features.npy -o new.wav" in page) == (keys == FEATURES)
     shutil.rmtree(voices)
     sounds, sentence = generate_samples(run, SampleRequest((1.0,), 0.1), lambda done, total: None)
     assert not sounds
-    assert sentence.startswith("This model makes sound of mel spectrograms, and there is no recording to take one of:")
+    assert sentence.startswith("This model makes sound of features, and there is no recording to take them of:")

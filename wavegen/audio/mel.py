@@ -15,12 +15,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.frames import Frames, FrameSource
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.errors import UsageError
 
@@ -31,22 +30,8 @@ HIGHEST = 10.0  # a mel magnitude of 22,000: no waveform in [-1, 1] has that wit
 MIDDLE, SPREAD = -5.0, 4.0
 
 
-class Frames(Protocol):
-    """A clip's mel frames; slices are computed or read on demand."""
-
-    def __len__(self) -> int:
-        """Return their number."""
-
-    def __getitem__(self, frames: slice) -> Floats:
-        """Return some of them, (n, n_mels) float32."""
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of the clip: those of whole frames, or fewer where the last frame stands for less."""
-
-
 @dataclass(frozen=True)
-class MelSpectrogram:
+class MelSpectrogram(FrameSource):
     """A convention of mel spectrograms.
 
     Args:
@@ -65,6 +50,8 @@ class MelSpectrogram:
     f_min: float
     f_max: float
 
+    name, noun, kind, guide = "mel", "mel frames", "mel spectrograms", "vocoder"
+
     def __str__(self) -> str:
         return (
             f"{self.n_mels} bands from {self.f_min:g} to {self.f_max:g} Hz, windows of {self.n_fft} samples, "
@@ -75,66 +62,28 @@ class MelSpectrogram:
         """Return the number of frames of a clip."""
         return -(-n_samples // self.hop_length)
 
-    def read(self, path: Path) -> Frames:
-        """Map a ``.npy`` file of frames, such as another program wrote, and check that it follows this convention.
+    @property
+    def width(self) -> int:
+        """Bands."""
+        return self.n_mels
 
-        Raises:
-            UsageError: it is no such file, or its shape, type or values are not those of this convention.
-        """
-        expected = f"{path}: expected mel frames as numpy.save writes a float array (F, {self.n_mels})"
-        begin = b""
-        try:
-            with path.open("rb") as file:
-                begin = file.read(256)
-            if not begin.startswith(b"\x93NUMPY"):
-                raise ValueError
-            frames = np.lib.format.open_memmap(path, mode="r")  # unlike numpy.load, looks at no pickles and archives
-        except Exception as error:  # damaged files make numpy fail in many ways
-            if isinstance(error, OSError) and error.strerror:
-                raise UsageError(f"{expected}, found none: {error.strerror}") from None
-            raise UsageError(f"{expected}, found {_content(begin)}; write them with numpy.save(FILE, frames)") from None
-        return self.checked(frames, str(path))
+    def normalize(self, frames: Floats) -> Floats:
+        """Return frames as the network sees them: around 0."""
+        return normalized(frames)
 
     def checked(self, frames: npt.ArrayLike | Frames, where: str) -> Frames:
-        """Return frames of this convention: those of a clip as they are, and arrays after a check.
-
-        Args:
-            frames: of a clip, or (F, n_mels) as an array or nested lists.
-            where: they come from.
+        """Return frames of this convention: those of a clip as they are, and others after a check.
 
         Raises:
             UsageError: they do not follow this convention, as far as that can be seen.
         """
-        if isinstance(frames, _StoredFrames):
-            frames = frames.frames
-        if isinstance(frames, ClipFrames):
-            if frames.mel != self:
-                raise UsageError(f"{where}: expected mel frames of {self}, found those of {frames.mel}")
-            return frames
-        try:
-            array = np.asarray(frames)
-        except (ValueError, TypeError, RuntimeError):  # rows of unequal length; a tensor that is not on the CPU
-            raise UsageError(
-                f"{where}: expected mel frames (F, {self.n_mels}), found a {type(frames).__name__} that makes no array;"
-                " its rows have to be numbers on the CPU, equally many in each"
-            ) from None
-        self._check(array, where)
-        return _StoredFrames(array, self.hop_length)
+        if not isinstance(frames, ClipFrames):
+            return super().checked(frames, where)
+        if frames.mel != self:
+            raise UsageError(f"{where}: expected mel frames of {self}, found those of {frames.mel}")
+        return frames
 
-    def _check(self, frames: npt.NDArray[Any], where: str) -> None:
-        expected = f"{where}: expected mel frames (F, {self.n_mels})"
-        if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.n_mels:
-            turned = frames.ndim == 2 and frames.shape[0] == self.n_mels
-            advice = "; transpose them" if turned else f"; this model's are {self}"
-            raise UsageError(f"{expected}, found {frames.shape}{advice}")
-        if frames.dtype.kind != "f":
-            raise UsageError(f"{expected} of floating point numbers, found {frames.dtype}")
-        lowest, highest = math.inf, -math.inf
-        for begin in range(0, len(frames), 4096):  # a mapped file need not fit into memory
-            part = frames[begin : begin + 4096]
-            if not np.isfinite(part).all():
-                raise UsageError(f"{expected} of finite numbers, found some that are not")
-            lowest, highest = min(lowest, float(part.min())), max(highest, float(part.max()))
+    def _check_range(self, lowest: float, highest: float, expected: str) -> None:
         if lowest < LOWEST - 1e-2 or highest > HIGHEST:
             raise UsageError(
                 f"{expected} of natural logarithms of magnitudes, {LOWEST:.2f} (silence, ln {FLOOR:g}) to {HIGHEST:g}, "
@@ -186,38 +135,6 @@ def clip_frames(mel: MelSpectrogram, quantizer: Quantizer, classes: npt.NDArray[
 def normalized(frames: Floats) -> Floats:
     """Return frames as the network sees them: around 0."""
     return (np.asarray(frames, np.float32) - np.float32(MIDDLE)) / np.float32(SPREAD)
-
-
-@dataclass(frozen=True)
-class _StoredFrames:
-    """Frames of another program, in memory or mapped into it.
-
-    Args:
-        frames: (F, n_mels).
-        hop_length: samples that each stands for.
-    """
-
-    frames: npt.NDArray[np.floating]
-    hop_length: int
-
-    @property
-    def n_samples(self) -> int:
-        return len(self.frames) * self.hop_length
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, frames: slice) -> Floats:
-        return np.asarray(self.frames[frames], np.float32)
-
-
-def _content(begin: bytes) -> str:
-    """Describe a file that is no array of numbers, by its first bytes."""
-    kinds = {b"\x93NUMPY": "a damaged .npy file", b"PK": "an .npz archive", b"\x80": "a pickle, which is not loaded"}
-    if b"'|O'" in begin:
-        return "an array of Python objects, which are not loaded"
-    otherwise = "something else" if begin else "nothing"
-    return next((what for key, what in kinds.items() if begin.startswith(key)), otherwise)
 
 
 @lru_cache(maxsize=8)

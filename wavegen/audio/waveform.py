@@ -85,9 +85,9 @@ class Preparation:
 def build_preparation(config: Config) -> Preparation:
     """Return the preparation of the recordings that a configuration trains on.
 
-    Clips with mel spectrograms are never cut: what is made of a spectrogram is as long as its recording.
+    Clips with frames are never cut: what is made of a spectrogram or of features is as long as its recording.
     """
-    audio, whole = config.audio, config.mel.n_mels is not None
+    audio, whole = config.audio, config.frames is not None
     return Preparation(
         audio.sample_rate_hz,
         audio.remove_dc,

@@ -147,13 +147,13 @@ def forecast_command(run: str | Path, series: str = "series.csv", options: Seque
     return shlex.join(["wavegen", "forecast", str(run), series, *options])
 
 
-def generate_command(run: Path, labels: tuple[str, ...], takes_mel: bool, corpus: Corpus[Any]) -> str:
+def generate_command(run: Path, labels: tuple[str, ...], frames: str | None, corpus: Corpus[Any]) -> str:
     """Return the command that generates audio with a run's model.
 
     Args:
         run: its folder.
         labels: that its model knows; the first is taken, or that of the recording.
-        takes_mel: the model is conditioned on mel spectrograms: those of a held-out recording, the auditions' one.
+        frames: that the model is conditioned on, mel or features: those of a held-out recording, the auditions' one.
         corpus: the recordings.
     """
     from wavegen.data.corpus import TAIL, by_content
@@ -161,8 +161,10 @@ def generate_command(run: Path, labels: tuple[str, ...], takes_mel: bool, corpus
     clip = by_content(corpus.validation or corpus.train)[0]
     words = ["wavegen", "generate", str(run)]
     if labels:
-        label = clip.label if takes_mel and clip.label is not None else labels[0]
+        label = clip.label if frames and clip.label is not None else labels[0]
         words += [f"--label={label}"] if label.startswith("-") else ["--label", label]
-    if takes_mel:
+    if frames == "mel":
         words += ["--mel-from", str(corpus.folder / clip.name.removesuffix(TAIL))]
+    elif frames == "features":
+        words += ["--features", str(clip.features.path)]
     return shlex.join([*words, "-o", "new.wav"])

@@ -23,11 +23,10 @@ from wavegen.cli.console import (
     print_notice,
 )
 from wavegen.errors import UsageError
-from wavegen.text import guide
 
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
-    from wavegen.audio.mel import Frames
+    from wavegen.audio.frames import Frames
 
 DEFAULT_OUTPUT = "generated.wav"
 DEFAULT_SECONDS = "5"
@@ -37,7 +36,7 @@ SEEDS = 1_000_000  # of random seeds: few digits, easy to type again
 OUTPUT_HELP = (
     "File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or the next free name]"
 )
-SECONDS_HELP = "Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the mel frames]"
+SECONDS_HELP = "Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the frames]"
 COUNT_HELP = "Number of clips, generated side by side into numbered files."
 ONE_SHOT_HELP = "End each clip where its sound has faded, for single hits and notes."
 TEMPERATURE_HELP = "Sampling temperature: above 1 wilder, below 1 tamer, 0 always the likeliest class."
@@ -46,6 +45,7 @@ SEED_HELP = "Random seed; the same seed gives the same audio.  [default: a new o
 LABEL_HELP = "Label to generate, or a mix such as a=0.7,b=0.3; repeat the option for further clips."
 MEL_FROM_HELP = "Recording whose mel spectrogram is turned back into sound."
 MEL_HELP = "NumPy file of mel frames, (F, n_mels), to turn into sound."
+FEATURES_HELP = "NumPy file of features, (F, D), as the model was trained with, to make sound of."
 PRECISION_HELP = "Precision of the weights: auto, float32, bfloat16 or int8."
 THREADS_HELP = "CPU threads; clips are distributed over them.  [default: all cores]"
 
@@ -71,6 +71,7 @@ def generate(
     label: Annotated[list[str] | None, option(CONDITIONING, LABEL_HELP, metavar="NAME")] = None,
     mel_from: Annotated[str | None, option(CONDITIONING, MEL_FROM_HELP, metavar="AUDIO")] = None,
     mel: Annotated[str | None, option(CONDITIONING, MEL_HELP, metavar="FILE.npy")] = None,
+    features: Annotated[str | None, option(CONDITIONING, FEATURES_HELP, metavar="FILE.npy")] = None,
     engine: Annotated[str, option(MACHINE, "Sampling engine: auto, numba, torch or reference.")] = "auto",
     precision: Annotated[str, option(MACHINE, PRECISION_HELP)] = "auto",
     threads: Annotated[int | None, option(MACHINE, THREADS_HELP)] = None,
@@ -97,8 +98,12 @@ def generate(
     length = _parse_seconds(seconds or DEFAULT_SECONDS)
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO too, found none")
-    if one_shot and (length is None or best_of > 1 or prime is not None or mel is not None or mel_from is not None):
-        raise UsageError("--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel and --mel-from")
+    if one_shot and (
+        length is None or best_of > 1 or any(each is not None for each in (prime, mel, mel_from, features))
+    ):
+        raise UsageError(
+            "--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel, --mel-from and --features"
+        )
     if "output" not in given and not overwrite:
         output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
@@ -109,11 +114,13 @@ def generate(
     if warning:
         print_notice(warning)
     past = None if prime is None else model.load_prime(Path(prime))
-    frames = _mel_frames(model, mel, mel_from)
+    frames = _frames(model, mel, mel_from, features)
     if frames is not None and (seconds is None or length is None):
         length = frames.n_samples / model.sample_rate_hz
     options: dict[str, Any] = {"count": count, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    options |= {"prime": past, "labels": label or (), "mel": frames}
+    options |= {"prime": past, "labels": label or ()}
+    if frames is not None and model.conditioner.frames is not None:
+        options[model.conditioner.frames.name] = frames
     options |= {"engine": engine, "precision": precision, "threads": threads, "notice": print_notice}
     n_samples = None if length is None else samples_in(length, model.sample_rate_hz)
     writer = ClipWriter(
@@ -134,22 +141,27 @@ def generate(
         writer.write_best(model.generate_best(length, best_of, progress=writer.made, **options))
 
 
-def _mel_frames(model: TrainedModel, mel: str | None, mel_from: str | None) -> Frames | None:
-    """Load the mel frames of ``--mel`` or ``--mel-from``."""
+def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features: str | None) -> Frames | None:
+    """Load the frames of ``--mel``, ``--mel-from`` or ``--features``."""
+    from wavegen.audio.mel import MelSpectrogram
+
     if mel is not None and mel_from is not None:
         raise UsageError("--mel and --mel-from: expected one of them, found both")
+    if features is not None:
+        if mel is not None or mel_from is not None:
+            raise UsageError("--features: expected neither --mel nor --mel-from with it; leave one of them out")
+        return model.load_features(features)
     if mel is not None:
         return model.load_mel(mel)
     if mel_from is not None:
-        if model.conditioner.mel is None:
-            raise UsageError(
-                f"--mel-from: this model is not conditioned on mel spectrograms; leave it out, see {guide('vocoder')}"
-            )
+        model.conditioner.check_takes(MelSpectrogram, "mel_from")
         return model.mel_spectrogram(model.load_clip(mel_from))
-    if model.conditioner.mel is not None:
-        raise UsageError(
-            "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"
+    if (source := model.conditioner.frames) is not None:
+        is_mel = isinstance(source, MelSpectrogram)
+        options, found = (
+            ("--mel-from AUDIO or --mel FILE.npy", "neither") if is_mel else ("--features FILE.npy", "none")
         )
+        raise UsageError(f"this model makes sound of {source.kind}; expected {options}, found {found}")
     return None
 
 

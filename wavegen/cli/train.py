@@ -153,7 +153,8 @@ def _print_next_steps(trainer: Trainer, run: Path, faults: Sequence[Fault] | Non
     if faults:
         print_notice(f"Train longer with:\n  {resume_command(run)} --minutes 30")
     conditioner = build_conditioner(trainer.config)
-    command = generate_command(run, conditioner.labels, conditioner.mel is not None, trainer.corpus)
+    frames = None if conditioner.frames is None else conditioner.frames.name
+    command = generate_command(run, conditioner.labels, frames, trainer.corpus)
     print_notice(f"done: {run}. Generate audio with:\n  {command}")
 
 

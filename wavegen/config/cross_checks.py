@@ -40,6 +40,7 @@ def check_consistency(config: Sections) -> dict[KeyPath, str]:
     return {
         **_class_conflicts(config),
         **_mel_conflicts(config),
+        **_feature_conflicts(config),
         **_kind_conflicts(config),
         **_dropout_conflicts(config),
         **_series_conflicts(config),
@@ -71,6 +72,22 @@ def _mel_conflicts(config: Sections) -> dict[KeyPath, str]:
     return problems
 
 
+def _feature_conflicts(config: Sections) -> dict[KeyPath, str]:
+    """Return conflicts among the keys of features, and with spectrograms."""
+    features, problems = config.features, dict[KeyPath, str]()
+    if features.columns is None:
+        return problems
+    if config.mel.n_mels is not None:
+        problems["features", "columns"] = (
+            f"expected null with mel.n_mels {config.mel.n_mels}: a model has frames of one kind; to combine them, put "
+            "the bands into the feature files"
+        )
+    for key, values in (("mean", features.mean), ("scale", features.scale)):
+        if isinstance(values, list) and isinstance(features.columns, int) and len(values) != features.columns:
+            problems["features", key] = f"expected a number for each of {features.columns} columns, found {len(values)}"
+    return problems
+
+
 def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
     """Return conflicts of keys with series of numbers, or with audio."""
     data, series, audio = config.data, config.series, config.audio
@@ -89,6 +106,7 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
     for key, value, expected, *defaults in (
         (("data", "labels"), data.labels, "none"),
         (("mel", "n_mels"), config.mel.n_mels, None),
+        (("features", "columns"), config.features.columns, None),
         (("audio", "trim_db"), audio.trim_db, None, usual.trim_db, EARLIER_TRIM_DB),
         (("audio", "level"), audio.level, "keep", usual.level),
     ):
@@ -130,10 +148,9 @@ def _kind_conflicts(config: Sections) -> dict[KeyPath, str]:
         problems["data", "labels"] = f"expected none with model.kind {kind}, which takes no conditions, found " + repr(
             config.data.labels
         )
-    if config.mel.n_mels is not None:
-        problems["mel", "n_mels"] = (
-            f"expected null with model.kind {kind}, which takes no conditions, found {config.mel.n_mels}"
-        )
+    for key, value in ((("mel", "n_mels"), config.mel.n_mels), (("features", "columns"), config.features.columns)):
+        if value is not None:
+            problems[key] = f"expected null with model.kind {kind}, which takes no conditions, found {value}"
     if training.backend == "fused":
         problems["training", "backend"] = (
             f"expected auto, torch or compile with model.kind {kind}, found 'fused', which is for WaveNets"

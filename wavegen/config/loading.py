@@ -61,7 +61,7 @@ class Config(Sections):
     def as_frozen(self, frozen: Config) -> Config:
         """Return a copy with every ``auto`` replaced by another configuration's value."""
         config = self
-        for section in ("training", "data", "series"):
+        for section in ("training", "data", "series", "features"):
             given, decided = (getattr(each, section).model_dump() for each in (self, frozen))
             open_ = [key for key, value in given.items() if value == "auto" and key != "folder"]  # one may be named so
             config = config.with_values(section, **{key: decided[key] for key in open_})

@@ -121,6 +121,48 @@ class MelConfig(Section):
         description="rows that learned upsampling makes of a frame, a divisor of hop_length; 1 repeats each frame",
     )
 
+    @property
+    def width(self) -> int:
+        """Columns of a frame; 0 for no frames."""
+        return self.n_mels or 0
+
+
+Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
+
+
+class FeaturesConfig(Section):
+    """Features that the network is conditioned on, frame by frame: a file name.npy beside each name.wav."""
+
+    columns: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="columns D of the files' arrays (F, D); auto takes the first file's; null for no features"
+    )
+    hop: Literal["auto"] | Annotated[int, Field(ge=1, le=1 << 16)] = Field(
+        "auto", description="samples of the model's rate from one frame to the next; auto finds it from the lengths"
+    )
+    upsampling: int = Field(
+        4, ge=1, le=1 << 16, description="rows that learned upsampling makes of a frame; 1 repeats each frame"
+    )
+    mean: Literal["auto"] | Annotated[list[Finite], Field(min_length=1, max_length=1024)] = Field(
+        "auto", description="the network sees (x - mean) / scale; auto is each column's mean in the training split"
+    )
+    scale: (
+        Literal["auto"]
+        | Annotated[list[Annotated[float, Field(ge=1e-30, le=1e30)]], Field(min_length=1, max_length=1024)]
+    ) = Field(
+        "auto",
+        description="the network sees (x - mean) / scale; auto is each column's deviation in the training split",
+    )
+
+    @property
+    def width(self) -> int:
+        """Columns of a frame; 1 while they are not known, 0 for no frames."""
+        return 1 if self.columns == "auto" else self.columns or 0
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one frame to the next; those of the other frames while they are not known."""
+        return MelConfig().hop_length if self.hop == "auto" else self.hop
+
 
 class LayerConfig(Section):
     """A layer of a stack."""
@@ -293,6 +335,7 @@ class Sections(Section):
     data: DataConfig = Field(default_factory=DataConfig)
     series: SeriesConfig = Field(default_factory=SeriesConfig)
     mel: MelConfig = Field(default_factory=MelConfig)
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     output: OutputConfig = Field(default_factory=OutputConfig)
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(steps=20000))
@@ -306,6 +349,11 @@ class Sections(Section):
     def rate_hz(self) -> int | None:
         """Samples per second of the audio that is modelled; None for series of numbers, which have no rate."""
         return None if self.is_series else self.audio.sample_rate_hz
+
+    @property
+    def frames(self) -> MelConfig | FeaturesConfig | None:
+        """The section of the frames that the network is conditioned on, of one kind at most; None for no frames."""
+        return next((section for section in (self.mel, self.features) if section.width), None)
 
     @property
     def data_source(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Conditions of a clip: a label for the whole clip, mel frames along it.
+"""Conditions of a clip: a label for the whole clip, frames along it.
 
 The network sees conditions as a table of rows and, for each step, the index of a row. A row is a label and a
 frame; learned upsampling makes several rows of each frame, which are counted here already:
@@ -11,14 +11,15 @@ The step that predicts sample t of a clip sees frame t // hop_length. Before the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.mel import Frames, MelSpectrogram, clip_frames, normalized
+from wavegen.audio.frames import Features, Frames, FrameSource
+from wavegen.audio.mel import MelSpectrogram, clip_frames, normalized
 from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip
@@ -31,7 +32,7 @@ class ConditionTable(NamedTuple):
 
     Attributes:
         labels: (R, L) weights of the labels; None for a network without them.
-        frames: (R, n_mels) normalized mel frames; None for a network without them.
+        frames: (R, D) normalized frames; None for a network without them.
         row_of: (T,) int64, each step's place among the rows that the network makes of these R.
     """
 
@@ -46,15 +47,17 @@ class ClipCondition:
 
     Args:
         label: (L,) float32 weights of the labels; None for a network without them.
-        frames: its mel frames; None for a network without them.
+        frames: its frames; None for a network without them.
         hop_length: samples that a frame stands for.
         upsampling: rows that the network makes of a frame.
+        normalize: makes of frames what the network sees.
     """
 
     label: Floats | None = None
     frames: Frames | None = None
     hop_length: int = 1
     upsampling: int = 1
+    normalize: Callable[[Floats], Floats] = normalized
 
     def rows(self, first: int, stop: int) -> ConditionTable:
         """Return the conditions of the samples first .. stop - 1, which may lie before the clip."""
@@ -67,7 +70,7 @@ class ClipCondition:
         begin = int(frame[0])
         frames = self.padded_frames(begin, int(frame[-1]) + 1)
         # + 1: the table has a frame of context in front. Each row of it becomes `upsampling` rows in the network.
-        index = (frame - begin + 1) * self.upsampling + inside // (self.hop_length // self.upsampling)
+        index = (frame - begin + 1) * self.upsampling + inside * self.upsampling // self.hop_length
         return ConditionTable(
             None if self.label is None else np.repeat(self.label[None], len(frames), 0), frames, index
         )
@@ -82,11 +85,11 @@ class ClipCondition:
         return n_stretches if self.frames is None else n_samples // self.hop_length + 4 * n_stretches
 
     def padded_frames(self, first: int, stop: int) -> Floats:
-        """Return the normalized frames first - 1 .. stop, (stop - first + 2, n_mels), with the clip's ends repeated."""
+        """Return the normalized frames first - 1 .. stop, (stop - first + 2, D), with the clip's ends repeated."""
         assert self.frames is not None
         places = np.clip(np.arange(first - 1, stop + 1), 0, len(self.frames) - 1)
         begin = int(places[0])
-        return normalized(self.frames[begin : int(places[-1]) + 1])[places - begin]
+        return self.normalize(self.frames[begin : int(places[-1]) + 1])[places - begin]
 
 
 Segment = tuple[ClipCondition, int, int]  # of a clip: from one of its samples to another
@@ -137,69 +140,101 @@ class Conditioner:
 
     Args:
         labels: in the model's order; none for a model without.
-        mel: the spectrograms' convention; None for a model without.
+        frames: their convention; None for a model without.
         upsampling: rows that the network makes of a frame.
         quantizer: the model's companding.
     """
 
     labels: tuple[str, ...]
-    mel: MelSpectrogram | None
+    frames: FrameSource | None
     upsampling: int
     quantizer: Quantizer
 
     @property
     def is_needed(self) -> bool:
         """True if the model has conditions."""
-        return bool(self.labels) or self.mel is not None
+        return bool(self.labels) or self.frames is not None
 
     def of_clip(
-        self, classes: npt.NDArray[np.integer], label: str | Mapping[str, float] | None
+        self,
+        classes: npt.NDArray[np.integer],
+        label: str | Mapping[str, float] | None,
+        features: Frames | None = None,
     ) -> ClipCondition | None:
-        """Return the condition of a recording: its label, and its own mel frames; None for a model without any.
+        """Return the condition of a recording: its label, and its own frames; None for a model without any.
 
         Args:
             classes: (T,) of the recording.
             label: a name, as a corpus has it, or weights by name, as a user gives them.
+            features: of the recording, checked; mel frames are computed.
 
         Raises:
             DataError: the name is not one of the model's.
-            UsageError: the weights are not of the model's labels.
+            UsageError: the weights are not of the model's labels, or features are missing.
         """
-        frames = None if self.mel is None else clip_frames(self.mel, self.quantizer, classes)
+        frames = features
+        if isinstance(self.frames, MelSpectrogram):
+            frames = clip_frames(self.frames, self.quantizer, classes)
+        elif self.frames is not None and features is None:
+            raise ParameterError("features", f"expected those of the recording, {self.frames}, found none")
         weights = self._mixed(label) if isinstance(label, Mapping) else self._weights_of(label)
         return self._condition(weights, frames)
 
     def of_recording(self, clip: Clip) -> ClipCondition:
         """Return the condition of a clip of a corpus, for a model that needs one."""
-        condition = self.of_clip(clip.classes(), clip.label)
+        features = None if clip.features is None else clip.features.frames()
+        condition = self.of_clip(clip.classes(), clip.label, features)
         assert condition is not None
         return condition
 
     def to_generate(
-        self, label: Mapping[str, float] | None, frames: npt.ArrayLike | Frames | None
+        self,
+        label: Mapping[str, float] | None,
+        mel: npt.ArrayLike | Frames | None = None,
+        features: npt.ArrayLike | Frames | None = None,
     ) -> ClipCondition | None:
         """Return the condition of a new clip; None for a model without any.
 
         Args:
             label: weights by name, which need not sum to 1; None for a model without labels.
-            frames: in the model's convention, a clip's or (F, n_mels); None for a model without.
+            mel: mel frames in the model's convention, a clip's or (F, n_mels); None for a model without.
+            features: likewise, (F, D).
 
         Raises:
             UsageError: something is missing, not for this model, or there is no such label.
         """
-        if frames is not None and self.mel is None:
-            raise ParameterError(
-                "mel", f"this model is not conditioned on mel spectrograms; leave it out, see {guide('vocoder')}"
-            )
-        if frames is None and self.mel is not None:
-            raise ParameterError("mel", "expected mel frames, which this model makes sound of, found none")
-        known = None if frames is None or self.mel is None else self.mel.checked(frames, "mel")
-        return self._condition(self._mixed(label), known)
+        given: dict[type[FrameSource], Any] = {MelSpectrogram: mel, Features: features}
+        for kind, frames in given.items():
+            if frames is not None:
+                self.check_takes(kind)
+        if self.frames is None:
+            return self._condition(self._mixed(label), None)
+        own = given[type(self.frames)]
+        if own is None:
+            expected = f"expected {self.frames.noun}, which this model makes sound of, found none"
+            raise ParameterError(self.frames.name, expected)
+        return self._condition(self._mixed(label), self.frames.checked(own, self.frames.name))
+
+    def check_takes(self, kind: type[FrameSource], parameter: str | None = None) -> None:
+        """Make sure that the model is conditioned on frames of a kind.
+
+        Args:
+            kind: of the frames.
+            parameter: that gives them; by default the kind's own.
+
+        Raises:
+            ParameterError: it is not.
+        """
+        if not isinstance(self.frames, kind):
+            problem = f"this model is not conditioned on {kind.kind}; leave it out, see {guide(kind.guide)}"
+            raise ParameterError(parameter or kind.name, problem)
 
     def _condition(self, label: Floats | None, frames: Frames | None) -> ClipCondition | None:
         if not self.is_needed:
             return None
-        return ClipCondition(label, frames, 1 if self.mel is None else self.mel.hop_length, self.upsampling)
+        if self.frames is None:
+            return ClipCondition(label)
+        return ClipCondition(label, frames, self.frames.hop_length, self.upsampling, self.frames.normalize)
 
     def _mixed(self, label: Mapping[str, float] | None) -> Floats | None:
         if label and not self.labels:
@@ -228,13 +263,18 @@ def build_conditioner(config: Config) -> Conditioner:
 
     While the labels are not known (``data.label_names: auto``), one without a name stands for all.
     """
-    names, mel, rate = config.data.label_names, config.mel, config.audio.sample_rate_hz
-    spectrogram = None
+    names, mel, features, rate = config.data.label_names, config.mel, config.features, config.audio.sample_rate_hz
+    source: FrameSource | None = None
     if mel.n_mels is not None:
         f_max = rate / 2 if mel.f_max is None else mel.f_max
-        spectrogram = MelSpectrogram(rate, mel.n_mels, mel.n_fft, mel.hop_length, mel.f_min, f_max)
+        source = MelSpectrogram(rate, mel.n_mels, mel.n_fft, mel.hop_length, mel.f_min, f_max)
+    elif features.columns is not None:
+        mean = (0.0,) * features.width if features.mean == "auto" else tuple(features.mean)
+        scale = (1.0,) * features.width if features.scale == "auto" else tuple(features.scale)
+        source = Features(rate, features.hop_length, mean, scale)
     labels = [""] * config.n_labels if names == "auto" else names[: config.n_labels]
-    return Conditioner(tuple(labels), spectrogram, mel.upsampling, build_quantizer(config))
+    upsampling = 1 if config.frames is None else config.frames.upsampling
+    return Conditioner(tuple(labels), source, upsampling, build_quantizer(config))
 
 
 def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:

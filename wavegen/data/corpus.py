@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.quantize import Classes
+from wavegen.data.features import ClipFeatures
 from wavegen.errors import DataError, UsageError, WavegenError
 from wavegen.text import printable
 
@@ -107,6 +108,7 @@ class Clip:
         seconds: its length in the file, before trimming.
         stored: the whole file's classes in the cache.
         start: where the clip begins in them.
+        features: that it is conditioned on, if any.
     """
 
     name: str
@@ -117,15 +119,19 @@ class Clip:
     seconds: float
     stored: StoredClip
     start: int = 0
+    features: ClipFeatures | None = None
 
     def classes(self) -> Classes:
         """Map the (n_samples,) classes into memory, read-only; the file is open as long as the array lives."""
         return self.stored.classes()[self.start : self.start + self.n_samples]
 
     def part(self, name: str, split: Split, start: int, stop: int) -> Clip:
-        """Return the samples from start to stop as a clip of their own."""
+        """Return the samples from start to stop as a clip; one with features begins and ends with a frame."""
+        hop = 1 if self.features is None else self.features.hop_length
+        start, stop = start - start % hop, stop if stop == self.n_samples else stop - stop % hop
         seconds = self.seconds * (stop - start) / self.n_samples
-        return Clip(name, stop - start, self.label, split, self.content_hash, seconds, self.stored, start)
+        features = None if self.features is None else self.features.part(start, stop)
+        return Clip(name, stop - start, self.label, split, self.content_hash, seconds, self.stored, start, features)
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,11 @@ class Corpus(Generic[Item]):
     def manifest(self) -> Manifest:
         """Return the manifest of the clips for checkpoints; ``manifest_differences`` finds later changes."""
         keys = ("name", "n_samples", "content_hash", "split", "label")
-        return [{key: getattr(clip, key) for key in keys} for clip in self.clips]
+        return [
+            {key: getattr(clip, key) for key in keys}
+            | ({} if (known := getattr(clip, "features", None)) is None else {"features": known.content_hash})
+            for clip in self.clips
+        ]
 
 
 def by_content(clips: Sequence[Item]) -> list[Item]:
@@ -200,6 +210,8 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
             lines.append(f"changed: {where}: {was['n_samples']:,} samples before, {is_['n_samples']:,} now")
         elif was["content_hash"] != is_["content_hash"]:
             lines.append(f"changed: {where}: other content of the same length")
+        if was.get("features") != is_.get("features"):
+            lines.append(f"changed: {where}: other features")
         if was["split"] != is_["split"]:
             lines.append(f"moved: {where}: from {was['split']} to {is_['split']}")
         if was["label"] != is_["label"]:

@@ -20,6 +20,7 @@ from wavegen.config import Config
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import list_labels
 from wavegen.data.corpus import TAIL, Clip, Corpus, Item, Progress, Split, StoredClip
+from wavegen.data.features import ClipFeatures, read_features, with_features
 from wavegen.errors import DataError, UsageError
 from wavegen.text import list_first, pluralize, printable
 
@@ -206,6 +207,7 @@ def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[
         labels=config.data.labels,
         cache=ClipCache(),
         progress=progress,
+        config=config,
     )
     shut_down_decoders()  # the training that follows may take days
     return corpus
@@ -220,6 +222,7 @@ def build_corpus(
     labels: Labels,
     cache: ClipCache,
     progress: Progress | None = None,
+    config: Config | None = None,
 ) -> Corpus[Clip]:
     """Scan a folder, decode what the cache lacks, split and label the clips.
 
@@ -233,6 +236,7 @@ def build_corpus(
         labels: "subfolders" takes the first folder on the way to a file; "none" gives no labels.
         cache: where decoded clips are kept.
         progress: called with (files done, files in all).
+        config: of a model that may be conditioned on feature files.
 
     Raises:
         UsageError: the folder, or what `validation` names, does not exist.
@@ -244,6 +248,12 @@ def build_corpus(
     outcomes = cache.prepare([file.path for file in files], settings, progress)
     unusable |= {file.name: why for file, why in zip(files, outcomes, strict=True) if isinstance(why, str)}
     usable = [(file, clip) for file, clip in zip(files, outcomes, strict=True) if not isinstance(clip, str)]
+    features, feature_notes = dict[str, ClipFeatures](), list[str]()
+    if config is not None and config.features.columns is not None:
+        recordings = [(file.name, file.path, stored.n_samples) for file, stored in usable]
+        features, without, feature_notes = read_features(recordings, config)
+        unusable |= without
+        usable = [(file, stored) for file, stored in usable if file.name in features]
     whole = [
         Clip(
             name=file.name,
@@ -253,6 +263,7 @@ def build_corpus(
             content_hash=stored.content_hash,
             seconds=stored.source_seconds,
             stored=stored,
+            features=features.get(file.name),
         )
         for file, stored in usable
     ]
@@ -266,6 +277,7 @@ def build_corpus(
         shortened=tuple((file.name, what) for file, stored in usable if (what := _what_is_missing(stored))),
         n_ignored=n_ignored,
         notes=(
+            *feature_notes,
             *notes,
             *(_loose_files([file for file, _ in usable]) if labels == "subfolders" else []),
             *_warnings(clips, preparation.level),
@@ -273,12 +285,16 @@ def build_corpus(
     )
 
 
-def with_labels(config: Config, corpus: Corpus[Clip]) -> Config:
-    """Return the configuration with its model's labels, in their order: those of the corpus, or those given.
+def with_conditions(config: Config, corpus: Corpus[Clip]) -> Config:
+    """Return the configuration with what its corpus decides of the model's conditions.
+
+    The labels in their order, those of the corpus or those given, and the columns, hop and scale of features.
 
     Raises:
         DataError: the corpus has a label that is not among those given, or too many.
     """
+    if config.features.columns is not None:
+        config = with_features(config, [clip.features for clip in corpus.train if clip.features is not None])
     if config.data.labels == "none":
         return config
     if config.data.label_names == "auto":

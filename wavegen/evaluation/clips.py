@@ -10,11 +10,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.frames import Features, Frames
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.audio.read import find_audio
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
 from wavegen.data.corpus import Progress, TrainingClips, file_hash
+from wavegen.data.features import features_path
 from wavegen.data.recordings import first_samples, folder_label
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
@@ -65,7 +67,12 @@ class ClipLoader:
         clips = []
         for path, file, waveform in _waveforms(paths, self.preparation, notice):
             classes, own = self.quantizer.encode(waveform), _folder_label(file, path) if label is None else label
-            condition = self._condition(str(file), classes, own)
+            try:
+                features = self._features_beside(file, len(classes))
+            except UsageError as error:
+                notice(f"skipped: {error}")
+                continue
+            condition = self._condition(str(file), classes, own, features)
             clips.append(ScoredClip(str(file), classes, condition, self._label_text(own)))
         if index := self.training.index(progress):
             trained_on = [index.contains(file_hash(Path(clip.name)), clip.classes) for clip in clips]
@@ -90,7 +97,9 @@ class ClipLoader:
             ScoredClip(
                 clip.name,
                 classes := clip.classes(),
-                self._condition(clip.name, classes, clip.label),
+                self._condition(
+                    clip.name, classes, clip.label, None if clip.features is None else clip.features.frames()
+                ),
                 clip.label if self.conditioner.labels else None,
                 None if index is None else index.contains_held_out(clip.name, clip.content_hash, classes),
             )
@@ -105,10 +114,10 @@ class ClipLoader:
 
         Raises:
             DataError: they are not there any more, or too short to compare with.
-            UsageError: the model was exported and does not know its recordings, or it is conditioned on mel frames.
+            UsageError: the model was exported and does not know its recordings, or it is conditioned on frames.
         """
-        if self.conditioner.mel is not None:
-            raise UsageError("sample statistics: not for a vocoder, whose sound follows its spectrograms")
+        if (source := self.conditioner.frames) is not None:
+            raise UsageError(f"sample statistics: not for a model whose sound follows its {source.kind}")
         rate = self.preparation.sample_rate_hz
         clips = self.training.of_split("train", progress)
         pieces = spread([clip.n_samples for clip in clips], round(PIECE_SECONDS * rate))
@@ -132,7 +141,11 @@ class ClipLoader:
         return fit_baselines(first_samples(clips, FITTED_SAMPLES), self.quantizer.classes)
 
     def _condition(
-        self, name: str, classes: npt.NDArray[np.integer], label: str | Mapping[str, float] | None
+        self,
+        name: str,
+        classes: npt.NDArray[np.integer],
+        label: str | Mapping[str, float] | None,
+        features: Frames | None,
     ) -> ClipCondition | None:
         """Return the condition of a clip in a folder with the label's name, or with given weights of labels."""
         labels = self.conditioner.labels
@@ -141,7 +154,12 @@ class ClipLoader:
                 f"{printable(name)}: expected it in a folder named as one of this model's labels, "
                 f"{list_labels(labels)}, found it in '{printable(str(label))}'; give the label of all files instead"
             )
-        return self.conditioner.of_clip(classes, label)
+        return self.conditioner.of_clip(classes, label, features)
+
+    def _features_beside(self, file: Path, n_samples: int) -> Frames | None:
+        """Read the features of a recording; None for a model without."""
+        source, path = self.conditioner.frames, features_path(file)
+        return source.of_clip(source.read(path), n_samples, str(path)) if isinstance(source, Features) else None
 
     def _label_text(self, label: str | Mapping[str, float]) -> str | None:
         """Return a clip's label as text; None for a model without labels."""

@@ -36,6 +36,7 @@ class NetworkFacts:
         output: the output distribution, in words.
         labels: in the model's order; ``auto`` where no folder has been seen yet; None for a model without labels.
         mel: the section ``mel`` of the configuration; None for a model without spectrograms.
+        features: the section ``features``; None for a model without feature files.
     """
 
     parameters: int
@@ -54,6 +55,7 @@ class NetworkFacts:
     output: str
     labels: list[str] | str | None
     mel: dict[str, Any] | None
+    features: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,7 @@ def inspect_network(config: Config) -> NetworkFacts:
         output=build_distribution(config).describe(),
         labels=None if config.data.labels == "none" else config.data.label_names,
         mel=None if config.mel.n_mels is None else config.mel.model_dump(),
+        features=None if config.features.columns is None else config.features.model_dump(),
     )
 
 

@@ -71,8 +71,8 @@ def _build_wavenet(config: Config) -> WaveNet:
         input_kind=model.input,
         n_labels=config.n_labels,
         label_channels=model.label_channels,
-        n_mels=config.mel.n_mels or 0,
-        upsampling=config.mel.upsampling,
+        frame_channels=0 if config.frames is None else config.frames.width,
+        upsampling=1 if config.frames is None else config.frames.upsampling,
         bias=model.bias,
         activation=model.activation,
         weight_norm=model.weight_norm,
@@ -120,11 +120,10 @@ def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shap
         shapes[f"{name}.weight"] = (outputs, inputs)
         if model.bias or (name == "output" and output_has_bias(model.bias, distribution)):
             shapes[f"{name}.bias"] = (outputs,)
-    n_labels, n_mels = config.n_labels, config.mel.n_mels or 0
-    if n_labels:
-        shapes["conditioning.labels"] = (n_labels, model.label_channels)
-    if n_mels and config.mel.upsampling > 1:
-        shapes["conditioning.interpolation"] = (n_mels, 2 * config.mel.upsampling)
+    if config.n_labels:
+        shapes["conditioning.labels"] = (config.n_labels, model.label_channels)
+    if config.frames is not None and config.frames.upsampling > 1:
+        shapes["conditioning.interpolation"] = (config.frames.width, 2 * config.frames.upsampling)
     if columns := condition_columns(config):
         shapes["conditioning.projection"] = (len(dilations) * convolved, sum(columns.values()))
     if model.weight_norm:
@@ -143,7 +142,11 @@ def current_name(name: str) -> str:
 
 def condition_columns(config: Config) -> dict[str, int]:
     """Return the columns of ``conditioning.projection`` by kind of condition, in order; empty without conditions."""
-    widths = {"label": config.model.label_channels if config.n_labels else 0, "mel": config.mel.n_mels or 0}
+    widths = {
+        "label": config.model.label_channels if config.n_labels else 0,
+        "mel": config.mel.width,
+        "feature": config.features.width,
+    }
     return {kind: width for kind, width in widths.items() if width}
 
 

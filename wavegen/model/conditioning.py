@@ -1,8 +1,8 @@
-"""Conditioning: a bias that labels and mel frames add to the gates of every block.
+"""Conditioning: a bias that labels and frames add to the gates of every block.
 
     z = tanh(Wf * h + Vf c) . sigmoid(Wg * h + Vg c)           (WaveNet, section 2.5; Tamamori et al., 2017)
 
-c is a label's embedding and a mel frame, one behind the other; a block without a gate has Vf alone. Conditions come
+c is a label's embedding and a frame, one behind the other; a block without a gate has Vf alone. Conditions come
 as a table of rows and, for each step, the row that it sees: V c is computed once for a row, not once for a step.
 """
 
@@ -26,7 +26,7 @@ class Condition(NamedTuple):
 
     Attributes:
         labels: (B, R, L) weights of the labels, or None.
-        frames: (B, R, n_mels) normalized mel frames, or None.
+        frames: (B, R, frame_channels) normalized frames, or None.
         row_of: (B, T) int64: which of the upsampling * R rows of its sequence each step sees.
     """
 
@@ -39,7 +39,7 @@ class Condition(NamedTuple):
         """Batch the conditions of several sequences of equal length; their tables are padded to equal size.
 
         Args:
-            sequences: (R, L) labels or None, (R, n_mels) frames or None, (T,) row_of, of each.
+            sequences: (R, L) labels or None, (R, frame_channels) frames or None, (T,) row_of, of each.
             device: of the network.
         """
 
@@ -70,7 +70,7 @@ class GateBias(NamedTuple):
 
 
 class Conditioning(nn.Module):
-    """Computes the gate bias of labels and mel frames.
+    """Computes the gate bias of labels and frames.
 
     A new network's V is 0: it starts as if there were no conditions, and so does one that is fine-tuned from a network
     without them.
@@ -78,21 +78,23 @@ class Conditioning(nn.Module):
     Args:
         n_labels: labels, or 0.
         label_channels: numbers that describe a label.
-        n_mels: mel bands, or 0.
-        upsampling: rows that are made of a mel frame. More than 1 is a transposed convolution of that stride over twice
-            as many steps, one for each band, which begins as linear interpolation.
+        frame_channels: columns of a frame, such as mel bands; or 0.
+        upsampling: rows that are made of a frame. More than 1 is a transposed convolution of that stride over twice
+            as many steps, one for each column, which begins as linear interpolation.
         n_blocks: residual blocks.
         channels: that each block's convolution puts out: filter and gate, or one of them.
     """
 
     def __init__(
-        self, n_labels: int, label_channels: int, n_mels: int, upsampling: int, n_blocks: int, channels: int
+        self, n_labels: int, label_channels: int, frame_channels: int, upsampling: int, n_blocks: int, channels: int
     ) -> None:
         super().__init__()
-        self.n_labels, self.n_mels, self.upsampling, self.n_blocks = n_labels, n_mels, upsampling, n_blocks
+        self.n_labels, self.frame_channels = n_labels, frame_channels
+        self.upsampling, self.n_blocks = upsampling, n_blocks
         self.labels = nn.Parameter(torch.randn(n_labels, label_channels)) if n_labels else None
-        self.interpolation = nn.Parameter(triangle(upsampling).repeat(n_mels, 1)) if n_mels and upsampling > 1 else None
-        inputs = n_mels + (label_channels if n_labels else 0)
+        learned = frame_channels and upsampling > 1
+        self.interpolation = nn.Parameter(triangle(upsampling).repeat(frame_channels, 1)) if learned else None
+        inputs = frame_channels + (label_channels if n_labels else 0)
         self.projection = nn.Parameter(torch.zeros(n_blocks * channels, inputs))
 
     def forward(self, condition: Condition) -> GateBias:
@@ -107,13 +109,13 @@ class Conditioning(nn.Module):
         parts = []
         if self.labels is not None and condition.labels is not None:
             parts.append(
-                # (B, R, L) x (L, label_channels), then a row for each that a mel frame is made into
+                # (B, R, L) x (L, label_channels), then a row for each that a frame is made into
                 (condition.labels.to(self.labels.dtype) @ self.labels).repeat_interleave(self.rows_per_frame, dim=1)
             )
         if condition.frames is not None:
-            # (B, R, n_mels) -> (B, upsampling R, n_mels)
+            # (B, R, frame_channels) -> (B, upsampling R, frame_channels)
             parts.append(self.upsample(condition.frames.to(self.projection.dtype)))
-        # c of every row: (B, rows, label_channels + n_mels)
+        # c of every row: (B, rows, label_channels + frame_channels)
         rows = torch.cat(parts, dim=-1)
         batch, n_rows, channels = rows.shape
         # V c for all blocks at once: (B rows, channels) x (channels, blocks 2G) -> (B rows, blocks, 2G)
@@ -125,7 +127,7 @@ class Conditioning(nn.Module):
     @property
     def rows_per_frame(self) -> int:
         """Rows that are made of each row of a condition."""
-        return self.upsampling if self.n_mels else 1
+        return self.upsampling if self.frame_channels else 1
 
     def upsample(self, frames: Tensor) -> Tensor:
         """Make several rows of each frame.
@@ -133,16 +135,17 @@ class Conditioning(nn.Module):
             y[f u + r] = sum_j w[u / 2 + r + (f - j) u] x[j],   u = upsampling,   j = f and its nearer neighbour
 
         Args:
-            frames: (B, R, n_mels).
+            frames: (B, R, frame_channels).
 
         Returns:
-            (B, upsampling * R, n_mels).
+            (B, upsampling * R, frame_channels).
         """
         if self.interpolation is None:
             return frames
         u, n_frames = self.upsampling, frames.shape[1]
-        # (B, n_mels, R) -> (B, n_mels, u (R + 1)), each band by its own 2 u weights; the padding centres frames
-        rows = F.conv_transpose1d(frames.mT, self.interpolation[:, None], stride=u, padding=u // 2, groups=self.n_mels)
+        # (B, D, R) -> (B, D, u (R + 1)), each of the D columns by its own 2 u weights; the padding centres frames
+        weights = self.interpolation[:, None]
+        rows = F.conv_transpose1d(frames.mT, weights, stride=u, padding=u // 2, groups=self.frame_channels)
         return rows[:, :, : u * n_frames].mT
 
 

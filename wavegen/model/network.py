@@ -144,7 +144,7 @@ class Network(nn.Module, ABC):
     def multiply_adds(self) -> int:
         """Multiply-adds to generate one sample with queues: one for every weight of a matrix.
 
-        The products of conditions are left out: they are made ahead, once for a label or a mel frame's row.
+        The products of conditions are left out: they are made ahead, once for a label or a frame's row.
         """
         left_out = set(self.input.parameters()) if isinstance(self.input, EmbeddingInput | OneHotInput) else set()
         if self.conditioning is not None:

@@ -38,8 +38,8 @@ class WaveNet(Network):
         input_kind: how a class enters the network.
         n_labels: labels to be conditioned on; 0 for none.
         label_channels: numbers that describe a label.
-        n_mels: bands of mel frames to be conditioned on; 0 for none.
-        upsampling: rows that are made of a mel frame.
+        frame_channels: columns of the frames to be conditioned on; 0 for none.
+        upsampling: rows that are made of a frame.
         bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
             mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
         activation: of each block, one of ``wavegen.model.building.ACTIVATIONS``.
@@ -63,7 +63,7 @@ class WaveNet(Network):
         input_kind: Literal["embedding", "one_hot", "scalar"] = "embedding",
         n_labels: int = 0,
         label_channels: int = 16,
-        n_mels: int = 0,
+        frame_channels: int = 0,
         upsampling: int = 1,
         bias: bool = True,
         activation: str = "gated",
@@ -87,11 +87,10 @@ class WaveNet(Network):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
         distribution.initialize(self.output)
+        outputs = self.residual_blocks[0].conv.out_channels
         self.conditioning = (
-            Conditioning(
-                n_labels, label_channels, n_mels, upsampling, len(dilations), self.residual_blocks[0].conv.out_channels
-            )
-            if n_labels or n_mels
+            Conditioning(n_labels, label_channels, frame_channels, upsampling, len(dilations), outputs)
+            if n_labels or frame_channels
             else None
         )
         if weight_norm:
@@ -333,8 +332,8 @@ class WaveNet(Network):
         block_rows = part.windows * sum(n for n, _ in self.dropout_shapes(steps))
         targets = part.windows * part.targets
         # what conditions add to the gates, its gradient, and for the fused backend their sum with the biases
-        copies, n_mels = 3 if part.fused else 2, 0 if self.conditioning is None else self.conditioning.n_mels
-        of_conditions = part.windows * part.condition_rows * 4 * (copies * depth * convolved + 2 * n_mels)
+        copies, columns = 3 if part.fused else 2, 0 if self.conditioning is None else self.conditioning.frame_channels
+        of_conditions = part.windows * part.condition_rows * 4 * (copies * depth * convolved + 2 * columns)
         if part.fused:
             of_blocks = block_rows * part.word * (residual + (0 if part.recompute else convolved))
             of_stream = part.windows * steps * residual * (4 + 4 + 4)  # h; the input layer's result and its gradient

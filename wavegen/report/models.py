@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
@@ -140,7 +141,8 @@ def network_table(network: NetworkFacts) -> Table:
         sound=None if network.classes is None else f"{network.sample_rate_hz:,} Hz, {resolution(network)}",
         output=network.output,
         labels=labels,
-        mel_spectrograms=_mel(network),
+        mel_spectrograms=_frames(network, network.mel, "n_mels", "hop_length", "band"),
+        features=_frames(network, network.features, "columns", "hop", "column"),
         generation=f"{network.multiply_adds_per_sample:,} multiply-adds a sample",
     )
 
@@ -279,10 +281,12 @@ def _receptive_field(network: NetworkFacts) -> str:
     return f"all of the past; {reach} before a window's first target" if network.has_memory else reach
 
 
-def _mel(network: NetworkFacts) -> str | None:
-    mel = network.mel
-    if mel is None or network.sample_rate_hz is None:
+def _frames(network: NetworkFacts, section: Mapping[str, Any] | None, width: str, hop: str, noun: str) -> str | None:
+    """Describe the frames of a section of the configuration, whose columns and hop have these keys."""
+    if section is None or network.sample_rate_hz is None:
         return None
-    hop = mel["hop_length"]
-    rows = "each repeated" if mel["upsampling"] == 1 else f"{mel['upsampling']} learned steps in each"
-    return f"{mel['n_mels']} bands, {network.sample_rate_hz / hop:.4g} frames a second of {hop} samples, {rows}"
+    if "auto" in (section[width], section[hop]):
+        return "those of the files beside the recordings"
+    length = f"{network.sample_rate_hz / section[hop]:.4g} frames a second of {section[hop]} samples"
+    rows = "each repeated" if section["upsampling"] == 1 else f"{section['upsampling']} learned steps in each"
+    return f"{pluralize(section[width], noun)}, {length}, {rows}"

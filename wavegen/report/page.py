@@ -218,6 +218,7 @@ def _command(found: RunFacts) -> str:
     if not found.loss_unit.is_bits:
         return shlex.join(["wavegen", "forecast", found.path, "series.csv"])
     given: Sequence[str] = () if found.network.mel is None else ("--mel-from", "recording.wav")
+    given = given if found.network.features is None else ("--features", "features.npy")
     return shlex.join(["wavegen", "generate", found.path, *given, "-o", "new.wav"])
 
 

@@ -91,14 +91,15 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
     n_samples = max(1, round(request.seconds * rate))
     conditions: dict[str, Any] = {}
     recording = ""
-    if model.conditioner.mel is not None:
+    if (source := model.conditioner.frames) is not None:
         try:
             clip = model.clips.held_out()[0]
         except WavegenError as error:
-            return [], f"This model makes sound of mel spectrograms, and there is no recording to take one of: {error}"
+            return [], f"This model makes sound of {source.kind}, and there is no recording to take them of: {error}"
         assert clip.condition is not None
-        n_samples = min(n_samples, len(clip.classes))
-        conditions["mel"], recording = clip.condition.frames, f" of the mel spectrogram of {clip.name}"
+        assert clip.condition.frames is not None
+        n_samples = min(n_samples, clip.condition.frames.n_samples)
+        conditions[source.name], recording = clip.condition.frames, f" of the {source.noun} of {clip.name}"
         if clip.condition.label is not None:
             conditions["labels"] = [dict(zip(model.labels, clip.condition.label.tolist(), strict=True))]
     waveforms = np.zeros((len(request.temperatures), n_samples), np.float32)

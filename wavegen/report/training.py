@@ -88,9 +88,9 @@ def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFact
         peaks = sorted(20 * math.log10(each.peak) for each in stored if each.peak > INAUDIBLE)
         spread = f"; their peaks were {peaks[-1] - peaks[0]:.0f} dB apart" if peaks else ""
         level = f"{prepared.level} of each clip{spread}"
-    if config.data.following and config.mel.n_mels is None:
+    if config.data.following and config.frames is None:
         order = f"{100 * config.data.following:.0f}% of clips follow another one, the rest begin after silence"
-    if config.data.beginnings and config.mel.n_mels is None:
+    if config.data.beginnings and config.frames is None:
         order += "; beginnings are seen more often"
     return facts("Preparation", silence=silence, level=level, order=order, events=_long_events(config, corpus, network))
 
@@ -102,7 +102,7 @@ def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> 
     clips = [quantizer.decode(clip) for clip in first_samples(by_content(corpus.train), round(EVENTS_SECONDS * rate))]
     length = typical_event_seconds([Frames.of(clip, rate).level_db for clip in clips])
     reach = network.receptive_field_samples / rate
-    if length is None or network.has_memory or config.mel.n_mels or length < LONG_EVENTS * reach:
+    if length is None or network.has_memory or config.frames is not None or length < LONG_EVENTS * reach:
         return None
     further = "" if reach >= MUSIC_SECONDS else "; --config music sees 512 ms"
     return (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.mel import Frames
+from wavegen.audio.frames import Frames
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels, parse_label
 from wavegen.device import available_cores
@@ -47,6 +47,7 @@ class SamplingOptions:
             default.
         mel: frames for a model that is conditioned on them: from ``TrainedModel.mel_spectrogram`` or ``load_mel``, or
             (F, n_mels) of your own.
+        features: (F, D) for a model that is conditioned on feature files, or from ``TrainedModel.load_features``.
         engine: auto, numba, torch or reference.
         precision: of the weights: auto, float32, bfloat16 or int8.
         threads: CPU threads, clips are distributed over them; all cores by default.
@@ -63,6 +64,7 @@ class SamplingOptions:
     prime: npt.ArrayLike | None = None
     labels: Label | Sequence[Label] = ()
     mel: npt.ArrayLike | Frames | None = None
+    features: npt.ArrayLike | Frames | None = None
     engine: str = "auto"
     precision: str = "auto"
     threads: int | None = None
@@ -162,7 +164,7 @@ class Generator:
         """Check options against the model, and build the sampler of all candidates and the request for the clips.
 
         Args:
-            seconds: length of each clip; None for the length of the mel frames, or without end where there are none.
+            seconds: length of each clip; None for the length of the frames, or without end where there are none.
             options: how to generate.
             candidates: to generate for each clip.
             notice: called with the label and the engine that were chosen, and why.
@@ -171,15 +173,15 @@ class Generator:
             ParameterError: an option is not for this model.
         """
         n_samples = None if seconds is None else samples_in(seconds, self.sample_rate_hz)
-        if options.prime is not None and self.conditioner.mel is not None:
-            problem = "not with a model conditioned on mel spectrograms, which begins where they begin; leave it out"
+        if options.prime is not None and (source := self.conditioner.frames) is not None:
+            problem = f"not with a model conditioned on {source.kind}, which begins where they begin; leave it out"
             raise ParameterError("prime", problem)
         conditions = self._conditions(options, notice)
-        if conditions and (frames := conditions[0].frames) is not None:
+        if conditions and (source := self.conditioner.frames) and (frames := conditions[0].frames) is not None:
             longest = len(frames) * conditions[0].hop_length
             n_samples = frames.n_samples if n_samples is None else n_samples
             if n_samples > longest:
-                most = f"{longest / self.sample_rate_hz:g} s, as the mel frames go"
+                most = f"{longest / self.sample_rate_hz:g} s, as the {source.noun} go"
                 raise ParameterError("seconds", f"expected at most {most}, found {seconds:g}")
         prime = None if options.prime is None else self.quantizer.encode(as_mono(options.prime))
         self.source.distribution.check(options.truncation)
@@ -205,9 +207,10 @@ class Generator:
         if known and not options.label_list and notice:
             notice(f"label: {list_labels(known[:count])} (the default; the model knows {list_labels(known)})")
         chosen = self._label_weights(options)
-        conditions = [self.conditioner.to_generate(label, options.mel) for label in chosen]
+        frames = options.mel, options.features
+        conditions = [self.conditioner.to_generate(label, *frames) for label in chosen]
         if not chosen:
-            conditions = [self.conditioner.to_generate(None, options.mel)]
+            conditions = [self.conditioner.to_generate(None, *frames)]
         some = [condition for condition in conditions if condition is not None]
         return [some[i % len(some)] for i in range(count)] if some else None
 

@@ -39,15 +39,15 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
         config: complete, with the labels' names.
 
     Raises:
-        UsageError: it is no WaveNet, or one that mel frames condition; or the package ``onnx`` is missing.
+        UsageError: it is no WaveNet, or one that frames condition; or the package ``onnx`` is missing.
         ModelError: the weights do not fit the configuration, or are not finite.
     """
     if config.model.kind != "wavenet":
         raise UsageError(f"ONNX: expected a WaveNet to export, found a {config.model.kind}")
     if config.output.kind == "regression":
         raise UsageError("ONNX: expected a WaveNet of sound to export, found a model of series of numbers")
-    if config.mel.n_mels is not None:
-        raise UsageError("ONNX: expected a WaveNet without mel spectrograms to export, found a vocoder")
+    if config.frames is not None:
+        raise UsageError("ONNX: expected a WaveNet without frames to export, found one of mel spectrograms or features")
     try:
         from onnx import checker, helper
     except ImportError:

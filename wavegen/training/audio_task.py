@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from wavegen.audio.frames import Features
 from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
 from wavegen.audio.quantize import Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.conditioning import ClipCondition, build_conditioner, join_segments, stack_tables
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
-from wavegen.data.recordings import first_samples, read_recordings, with_labels
+from wavegen.data.recordings import first_samples, read_recordings, with_conditions
 from wavegen.data.windows import Batch, WindowStream
 from wavegen.evaluation import loss_unit_of
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
@@ -73,8 +74,8 @@ class AudioTask:
 
     @staticmethod
     def with_corpus(config: Config, corpus: Corpus[Clip]) -> Config:
-        """Return the configuration with the labels of its corpus."""
-        return with_labels(config, corpus)
+        """Return the configuration with the labels and features of its corpus."""
+        return with_conditions(config, corpus)
 
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
@@ -113,10 +114,10 @@ class AudioTask:
             network.padding(self.quantizer.silence),
             self.settings.seed,
             self.conditioner.of_recording if self.conditioner.is_needed else None,
-            # a vocoder's output follows its spectrogram, not the clip before
-            0.0 if self.conditioner.mel is not None else self.order.following,
+            # sound that follows frames does not follow the clip before
+            0.0 if self.conditioner.frames is not None else self.order.following,
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
-            0.0 if self.conditioner.mel is not None else self.order.beginnings,
+            0.0 if self.conditioner.frames is not None else self.order.beginnings,
             round(BEGINNING_SECONDS * self.sample_rate_hz),
         )
 
@@ -174,15 +175,15 @@ class AudioTask:
         return RecordingProfile.of([self.quantizer.decode(clip) for clip in classes], rate)
 
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
-        """Generate from silence: the first labels one behind the other, or the mel frames of a held-out recording."""
+        """Generate from silence: the first labels one behind the other, or the frames of a held-out recording."""
         rate = self.sample_rate_hz
         conditions: list[ClipCondition] = []
-        if self.conditioner.mel is not None:
+        if self.conditioner.frames is not None:
             clip = by_content(self.corpus.validation or self.corpus.train)[0]
             conditions, seconds = [self.conditioner.of_recording(clip)], min(seconds, clip.n_samples / rate)
         else:
             labels = [{label: 1.0} for label in self.conditioner.labels[:MOST_AUDITIONED]]
-            conditions = [one for label in labels if (one := self.conditioner.to_generate(label, None)) is not None]
+            conditions = [one for label in labels if (one := self.conditioner.to_generate(label)) is not None]
         return audition(network, self.quantizer, rate, seconds, seed, progress, conditions)
 
 
@@ -224,7 +225,10 @@ def noise_condition(config: Config, n_samples: int) -> ClipCondition | None:
     """Return the condition of a clip of noise; None in a model without conditions."""
     conditioner = build_conditioner(config)
     noise = np.random.default_rng(1).integers(config.quantization.classes, size=n_samples)
-    return conditioner.of_clip(noise, conditioner.labels[0] if conditioner.labels else None)
+    frames = None
+    if isinstance(source := conditioner.frames, Features):
+        frames = source.of_clip(np.tile(source.mean, (-(-n_samples // source.hop_length), 1)), n_samples, "noise")
+    return conditioner.of_clip(noise, conditioner.labels[0] if conditioner.labels else None, frames)
 
 
 def _scoring_seconds(config: Config, network: Network, batch: Batch) -> float:

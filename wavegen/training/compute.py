@@ -208,6 +208,6 @@ def training_bytes(config: Config, compute: Compute) -> int:
 
 def _condition_rows(config: Config, steps: int) -> int:
     """Return the rows that the condition of a window has."""
-    if config.mel.n_mels is not None:
-        return (steps // config.mel.hop_length + 8) * config.mel.upsampling
+    if config.frames is not None:
+        return (steps // config.frames.hop_length + 8) * config.frames.upsampling
     return 2 if config.n_labels else 0

@@ -1,7 +1,7 @@
 """Fine-tuning: start from another network's averaged weights, as far as they fit.
 
 Conditions may differ. A row of the labels' embedding belongs to a label by its name, and of the projection's columns
-some belong to labels and some to mel frames: what both networks have is taken over, piece by piece. A new piece of the
+some belong to labels and some to frames: what both networks have is taken over, piece by piece. A new piece of the
 projection is 0, so that the network starts as if the new conditions were not there.
 """
 
@@ -21,13 +21,10 @@ from wavegen.runs.checkpoint import Arrays, Checkpoint
 from wavegen.text import list_first
 
 LABELS = "conditioning.labels"  # a row for each label
-PROJECTION = "conditioning.projection"  # columns for labels and for mel frames
+PROJECTION = "conditioning.projection"  # columns for labels and for frames
 
 # What another network may have been trained with although all its tensors fit.
-SAME_SHAPES_OTHER_MEANING = (
-    *("audio.sample_rate_hz", "quantization.", "mel."),
-    *("model.input", "model.activation", "output."),
-)
+SAME_SHAPES_OTHER_MEANING = (*("audio.sample_rate_hz", "quantization.", "model.input", "model.activation", "output."),)
 
 
 def check_source(name: str, source: Checkpoint, config: Config, notice: Callable[[str], None]) -> None:
@@ -57,10 +54,10 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
         what = list_first(misfits, 1, ", ") if misfits else "it has none of the tensors"
         raise ModelError(
             f"{name} does not fit this configuration: {what}; "
-            "give the sections model, quantization, mel and output that it was trained with"
+            "give the sections model, quantization, mel, features and output that it was trained with"
         )
-    both_mel = source.config.mel.n_mels is not None and config.mel.n_mels is not None
-    meaning = tuple(key for key in SAME_SHAPES_OTHER_MEANING if both_mel or key != "mel.")
+    shared = [key for key in ("mel", "features") if getattr(source.config, key).width and getattr(config, key).width]
+    meaning = (*SAME_SHAPES_OTHER_MEANING, *(f"{key}." for key in shared))
     if others := [line for line in differences(source.config, config) if line.startswith(meaning)]:
         notice(f"{name} was trained otherwise: {'; '.join(others)}")
     _report_copied(name, own, theirs, notice)
@@ -89,7 +86,7 @@ def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
         known = dict(zip(build_conditioner(source.config).labels, theirs[LABELS], strict=True))
         labels = zip(build_conditioner(config).labels, pieces[LABELS], strict=True)
         taken[LABELS] = np.stack([known.get(label, row) for label, row in labels])
-    if PROJECTION in own:  # (L 2G, label channels + mel bands) again, the columns in the new network's order
+    if PROJECTION in own:  # (L 2G, label channels + columns of a frame) again, the columns in the new network's order
         taken[PROJECTION] = np.concatenate([taken.pop(_columns(kind)) for kind in condition_columns(config)], axis=1)
     return taken
 

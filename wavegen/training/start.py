@@ -39,7 +39,7 @@ HARMLESS = {
     )
 }
 # What decides a network's shape, or the meaning of its inputs and outputs.
-OF_THE_NETWORK = ("model.", "quantization.", "output.", "mel.", "data.label", "audio.sample_rate_hz")
+OF_THE_NETWORK = ("model.", "quantization.", "output.", "mel.", "features.", "data.label", "audio.sample_rate_hz")
 
 
 def start_run(

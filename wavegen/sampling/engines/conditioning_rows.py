@@ -32,7 +32,7 @@ class Piece(NamedTuple):
 
 
 class PrecomputedRows:
-    """Precomputes the gate bias of several streams, block by block of mel frames.
+    """Precomputes the gate bias of several streams, block by block of frames.
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
@@ -79,7 +79,7 @@ class PrecomputedRows:
             # pieces end where a block of frames ends, for its rows are one product
             block, inside = divmod(first, length)
             samples = np.arange(inside, min(length, inside + stop - first))
-            yield Piece(len(samples), self._table_at(block), samples // (self.hop // self.upsampling))
+            yield Piece(len(samples), self._table_at(block), samples * self.upsampling // self.hop)
             first += len(samples)
 
     def _table_at(self, block: int) -> Array:

@@ -1,0 +1,218 @@
+"""Frames: numbers that describe a clip at every hop, computed from it or read from files."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wavegen.audio.quantize import Floats
+from wavegen.errors import UsageError
+
+LARGEST = 1e30  # a size whose square float64 still holds
+CHECKED_AT_ONCE = 4096  # frames: a mapped file need not fit into memory
+
+
+class Frames(Protocol):
+    """A clip's frames; slices are computed or read on demand."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+
+    def __getitem__(self, frames: slice) -> Floats:
+        """Return some of them, (n, D) float32."""
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the clip: those of whole frames, or fewer where the last frame stands for less."""
+
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """Frames in memory, or mapped into it.
+
+    Args:
+        frames: (F, D).
+        n_samples: of their clip.
+    """
+
+    frames: npt.NDArray[Any]
+    n_samples: int
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, frames: slice) -> Floats:
+        return np.asarray(self.frames[frames], np.float32)
+
+
+class FrameSource(ABC):
+    """A convention of frames: how many numbers, how often, of what kind.
+
+    Attributes:
+        name: of the parameter and the option that gives frames.
+        noun: of the frames, in the plural.
+        kind: what a model is conditioned on, in the plural.
+        guide: that explains them.
+        dtypes: numpy's kinds of the numbers in a file.
+    """
+
+    name: ClassVar[str]
+    noun: ClassVar[str]
+    kind: ClassVar[str]
+    guide: ClassVar[str]
+    dtypes: ClassVar[str] = "f"
+    hop_length: int
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Columns D of a frame."""
+
+    @abstractmethod
+    def normalize(self, frames: Floats) -> Floats:
+        """Return frames as the network sees them: around 0."""
+
+    def read(self, path: Path) -> Frames:
+        """Map a ``.npy`` file of frames, such as another program wrote, and check that it follows this convention.
+
+        Raises:
+            UsageError: it is no such file, or its shape, type or values are not those of this convention.
+        """
+        try:
+            frames = map_array(path)
+        except ValueError as error:
+            expected = f"expected {self.noun} as numpy.save writes a float array (F, {self.width})"
+            raise UsageError(f"{path}: {expected}, found {error}") from None
+        return self.checked(frames, str(path))
+
+    def checked(self, frames: npt.ArrayLike | Frames, where: str) -> Frames:
+        """Return frames of this convention, after a check.
+
+        Args:
+            frames: (F, D) as an array, nested lists or what this returned before.
+            where: they come from.
+
+        Raises:
+            UsageError: they do not follow this convention, as far as that can be seen.
+        """
+        if isinstance(frames, StoredFrames):
+            frames = frames.frames
+        try:
+            array = np.asarray(frames)
+        except (ValueError, TypeError, RuntimeError):  # rows of unequal length; a tensor that is not on the CPU
+            raise UsageError(
+                f"{where}: expected {self.noun} (F, {self.width}), found a {type(frames).__name__} that makes no array;"
+                " its rows have to be numbers on the CPU, equally many in each"
+            ) from None
+        if array.ndim == 1 and self.width == 1:
+            array = array[:, None]
+        self._check(array, f"{where}: expected {self.noun} (F, {self.width})")
+        return StoredFrames(array, len(array) * self.hop_length)
+
+    def _check(self, frames: npt.NDArray[Any], expected: str) -> None:
+        if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.width:
+            turned = frames.ndim == 2 and frames.shape[0] == self.width
+            advice = "; transpose them" if turned else f"; this model's are {self}"
+            raise UsageError(f"{expected}, found {frames.shape}{advice}")
+        if frames.dtype.kind not in self.dtypes:
+            raise UsageError(f"{expected} of floating point numbers, found {frames.dtype}")
+        lowest, highest = math.inf, -math.inf
+        for begin in range(0, len(frames), CHECKED_AT_ONCE):
+            part = frames[begin : begin + CHECKED_AT_ONCE]
+            if not np.isfinite(part).all():
+                raise UsageError(f"{expected} of finite numbers, found some that are not")
+            lowest, highest = min(lowest, float(part.min())), max(highest, float(part.max()))
+        self._check_range(lowest, highest, expected)
+
+    def _check_range(self, lowest: float, highest: float, expected: str) -> None:
+        """Raise ``UsageError`` if numbers lie outside of this convention's."""
+        if max(-lowest, highest) > LARGEST:
+            raise UsageError(f"{expected} between {-LARGEST:g} and {LARGEST:g}, found {lowest:g} to {highest:g}")
+
+
+@dataclass(frozen=True)
+class Features(FrameSource):
+    """Features of a person's own choice, in a file of their own for each clip.
+
+    Args:
+        sample_rate_hz: of the clips.
+        hop_length: samples that a frame stands for.
+        mean, scale: of each column: the network sees (x - mean) / scale.
+    """
+
+    sample_rate_hz: int
+    hop_length: int
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    name, noun, kind, guide, dtypes = "features", "features", "features", "features", "fiub"
+
+    def __str__(self) -> str:
+        hop = f"a frame every {self.hop_length} samples at {self.sample_rate_hz:,} Hz"
+        return f"{self.width} {'columns' if self.width > 1 else 'column'}, {hop}"
+
+    @property
+    def width(self) -> int:
+        """Columns D of a frame."""
+        return len(self.mean)
+
+    def normalize(self, frames: Floats) -> Floats:
+        """Return frames as the network sees them: of mean 0 and deviation 1 in the training split."""
+        mean, scale = np.asarray(self.mean, np.float32), np.asarray(self.scale, np.float32)
+        return (np.asarray(frames, np.float32) - mean) / scale
+
+    def of_clip(self, frames: npt.ArrayLike | Frames, n_samples: int, where: str) -> Frames:
+        """Return the features of a clip, after a check.
+
+        Args:
+            frames: as ``checked``.
+            n_samples: of the clip.
+            where: they come from.
+
+        Raises:
+            UsageError: they do not follow this convention, or are more than a frame longer or shorter than the clip.
+        """
+        known = self.checked(frames, where)
+        expected = -(-n_samples // self.hop_length)
+        if abs(len(known) - expected) > 1:
+            raise UsageError(
+                f"{where}: expected features as long as the recording, found {len(known):,} frames, "
+                f"not {expected:,} of {self.hop_length} samples for its {n_samples:,} at {self.sample_rate_hz:,} Hz"
+            )
+        assert isinstance(known, StoredFrames)
+        return StoredFrames(known.frames[:expected], min(known.n_samples, n_samples))
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Map the array of a ``.npy`` file into memory.
+
+    Raises:
+        ValueError: there is none; the message says what was found instead.
+    """
+    begin = b""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(256)
+        if not begin.startswith(b"\x93NUMPY"):
+            raise ValueError
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # unlike numpy.load, reads no pickles
+        return array
+    except Exception as error:  # damaged files make numpy fail in many ways
+        if isinstance(error, OSError) and error.strerror:
+            raise ValueError(f"none: {error.strerror}") from None
+        raise ValueError(f"{_content(begin)}; write them with numpy.save(FILE, frames)") from None
+
+
+def _content(begin: bytes) -> str:
+    """Describe a file that is no array of numbers, by its first bytes."""
+    kinds = {b"\x93NUMPY": "a damaged .npy file", b"PK": "an .npz archive", b"\x80": "a pickle, which is not loaded"}
+    if b"'|O'" in begin:
+        return "an array of Python objects, which are not loaded"
+    otherwise = "something else" if begin else "nothing"
+    return next((what for key, what in kinds.items() if begin.startswith(key)), otherwise)
