@@ -367,7 +367,7 @@ def test_a_prime_keeps_its_silence(model, quiet_recording):
 
 def test_clips_to_compare_are_as_they_are(model, quiet_recording):
     (clip,) = load_unprepared([quiet_recording], RATE_HZ, pytest.fail)
-    np.testing.assert_array_equal(clip, load_waveform(quiet_recording, Preparation(RATE_HZ)).waveform)
+    np.testing.assert_array_equal(clip, load_waveform(quiet_recording, Preparation(RATE_HZ)))
 
 
 def test_an_old_checkpoint_leaves_recordings_as_they_are(model, quiet_recording, tmp_path, monkeypatch):
@@ -380,7 +380,7 @@ def test_an_old_checkpoint_leaves_recordings_as_they_are(model, quiet_recording,
     save_checkpoint(replace(model.checkpoint, metrics=metrics), tmp_path / "old.safetensors")
     monkeypatch.undo()
     old = wavegen.load(tmp_path / "old.safetensors", "cpu")
-    expected = load_waveform(quiet_recording, Preparation(RATE_HZ)).waveform
+    expected = load_waveform(quiet_recording, Preparation(RATE_HZ))
     np.testing.assert_array_equal(old.load_clip(quiet_recording), expected)
     np.testing.assert_array_equal(old.load_prime(quiet_recording), expected)
     assert old.config.data.following == 0

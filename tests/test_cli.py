@@ -339,7 +339,7 @@ def test_generate_continues_a_recording_at_another_rate(home, tmp_path, ending):
     wavegen("generate", home / "runs/recordings", "--prime", prime, *new)
     written, rate_hz = soundfile.read(output)
     assert (rate_hz, len(written)) == (8000, 8000 + 2000)
-    heard = load_waveform(prime, Preparation(8000, level="peak")).waveform
+    heard = load_waveform(prime, Preparation(8000, level="peak"))
     assert np.corrcoef(written[:8000], heard)[0, 1] > 0.99
     assert np.abs(written[:8000]).max() == pytest.approx(np.abs(heard).max(), abs=0.1), "as loud as in training"
 

@@ -315,7 +315,7 @@ class TrainedModel:
             AudioError: the file cannot be used.
             UsageError: there is no file.
         """
-        return load_waveform(Path(path), self.preparation).waveform
+        return load_waveform(Path(path), self.preparation)
 
     def load_prime(self, path: str | Path) -> Floats:
         """Load a file to continue: prepared as the training data were, but with all of its silence.
@@ -326,7 +326,7 @@ class TrainedModel:
         Raises:
             AudioError, UsageError: as ``load_clip``.
         """
-        return load_waveform(Path(path), replace(self.preparation, trim_db=None)).waveform
+        return load_waveform(Path(path), replace(self.preparation, trim_db=None))
 
     def mel_spectrogram(self, waveform: npt.ArrayLike) -> Frames:
         """Return the mel frames of a recording, from which ``generate`` reconstructs it.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavegen.audio.read import AudioInfo, decode, find_audio, probe, read_blocks
+from wavegen.audio.read import AudioInfo, Recording, decode, find_audio, probe
 from wavegen.audio.write import AudioWriter
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import printable
@@ -66,7 +66,7 @@ def test_formats_that_need_conversion_are_listed_with_the_command(tmp_path, endi
     (tmp_path / f"my song.{ending}").write_bytes(b"whatever")
     (name, reason), *_ = find_audio(tmp_path).unusable
     assert name == f"my song.{ending}"
-    assert reason.endswith(f"convert it: ffmpeg -i 'my song.{ending}' 'my song.flac'")
+    assert reason.endswith(f"convert it: ffmpeg -i '{tmp_path}/my song.{ending}' -vn '{tmp_path}/my song.flac'")
     with pytest.raises(AudioError, match=r"my song.*: libsndfile cannot read this format; convert it: ffmpeg"):
         decode(tmp_path / name)
 
@@ -258,21 +258,13 @@ def test_samples_that_are_not_finite(tmp_path, bad):
     samples = noise(50_000)
     samples[40_000] = bad
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=rf"expected finite samples, found \[{bad}\] at 2\.500 s; export it again"):
+    with pytest.raises(
+        AudioError, match=rf"expected samples within \[-1, 1\], found \[{bad}\] at 2\.500 s; export it again"
+    ):
         decode(tmp_path / "a.wav")
 
 
-def test_the_error_of_a_damaged_flac_names_the_place(tmp_path):
-    path = tmp_path / "a.flac"
-    soundfile.write(path, noise(300_000), RATE)
-    path.write_bytes(path.read_bytes()[:-50_000])
-    with pytest.raises(
-        AudioError, match=r"damaged \(flac decoder lost sync, not long after \d+\.\d s\); copy it again"
-    ):
-        decode(path)
-
-
-@pytest.mark.parametrize(("ending", "container"), [("wav", "WAV"), ("aiff", "AIFF"), ("ogg", "OGG")])
+@pytest.mark.parametrize(("ending", "container"), [("wav", "WAV"), ("aiff", "AIFF"), ("ogg", "OGG"), ("flac", "FLAC")])
 def test_what_is_left_of_a_file_that_was_cut_off_is_used(tmp_path, ending, container):
     path = tmp_path / f"a.{ending}"
     soundfile.write(path, noise(200_000), RATE, format=container)
@@ -319,9 +311,9 @@ def test_files_beyond_the_limit_are_refused(tmp_path, monkeypatch):
 
 def test_blocks_join_to_the_whole(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(200_000, 2), RATE)
-    info, blocks = read_blocks(tmp_path / "a.wav")
-    lengths = [len(block) for block in blocks]
-    assert info.frames == sum(lengths) == 200_000
+    recording = Recording(tmp_path / "a.wav")
+    lengths = [len(block) for block in recording]
+    assert recording.info.frames == recording.n_frames == sum(lengths) == 200_000
     assert max(lengths) < 50_000
 
 

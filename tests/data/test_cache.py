@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.waveform import Preparation, load_waveform
+from wavegen.audio.waveform import Preparation, load_waveform, open_audio
 from wavegen.data import cache as cache_module
 from wavegen.data.cache import ClipCache, ClipSettings, cache_folder
 from wavegen.data.corpus import StoredClip
@@ -28,10 +29,10 @@ def no_decoding(monkeypatch):
     """From when the returned function is called, decoding fails the test."""
 
     def forbid():
-        def fail(path, _):
+        def fail(path, *_):
             raise AssertionError(f"{path} was decoded")
 
-        monkeypatch.setattr(cache_module, "load_waveform", fail)
+        monkeypatch.setattr(cache_module, "open_audio", fail)
 
     return forbid
 
@@ -45,14 +46,15 @@ def test_a_clip_is_its_files_classes(cache, recordings, classes):
     quantizer = Quantizer("mu_law", classes)
     clips = cache.prepare(recordings, ClipSettings(Preparation(8000, level="peak"), quantizer))
     for path, clip in zip(recordings, clips, strict=True):
-        loaded = load_waveform(path, Preparation(8000, level="peak"))
-        expected = quantizer.encode(loaded.waveform)
+        expected = quantizer.encode(load_waveform(path, Preparation(8000, level="peak")))
+        with open_audio(path, Preparation(8000, level="peak")) as loaded:
+            peak = loaded.clip.peak
         assert clip.classes().dtype == expected.dtype
         np.testing.assert_array_equal(clip.classes(), expected)
         assert clip.n_samples == len(expected)
         assert clip.path.stat().st_size == expected.nbytes
         assert clip.source_seconds == loaded.source_seconds
-        assert clip.peak == pytest.approx(loaded.peak)
+        assert clip.peak == pytest.approx(peak)
         assert clip.content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -86,11 +88,11 @@ def test_only_what_changed_is_decoded(cache, recordings, monkeypatch):
     before = fingerprint(cache.prepare(recordings, SETTINGS))
     decoded = []
 
-    def counting(path, preparation):
+    def counting(path, *settings):
         decoded.append(path)
-        return load_waveform(path, preparation)
+        return open_audio(path, *settings)
 
-    monkeypatch.setattr(cache_module, "load_waveform", counting)
+    monkeypatch.setattr(cache_module, "open_audio", counting)
     write_noise(recordings[2], 1002, seed=99)  # of the same size
     os.utime(recordings[2], (1, 1))  # a disk may note times so coarsely that this one would be the same
     after = fingerprint(cache.prepare(recordings, SETTINGS))
@@ -147,23 +149,27 @@ def test_files_that_cannot_be_read_now_are_tried_again(cache, recordings, monkey
     assert cache.prepare(recordings, SETTINGS)[0] == "cannot be read (No such file or directory)"
     gone.rename(recordings[0])
 
-    def no_memory(path, _):
-        raise MemoryError
+    torchs = RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory")
+    for error in (MemoryError(), torchs):
 
-    with monkeypatch.context() as patched:
-        patched.setattr(cache_module, "load_waveform", no_memory)
-        assert cache.prepare(recordings[:1], SETTINGS)[0].startswith("needs more memory than there is")
+        def no_memory(*_, error=error):
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cache_module, "open_audio", no_memory)
+            assert cache.prepare(recordings[:1], SETTINGS)[0].startswith("needs more memory than there is")
     assert isinstance(cache.prepare(recordings[:1], SETTINGS)[0], StoredClip)
 
 
 def test_a_file_that_is_still_being_written_is_not_kept(cache, recordings, monkeypatch):
-    def slow(path, preparation):
-        loaded = load_waveform(path, preparation)
-        write_noise(path, 3000)
-        return loaded
+    @contextmanager
+    def slow(path, *settings):
+        with open_audio(path, *settings) as loaded:
+            write_noise(path, 3000)
+            yield loaded
 
     with monkeypatch.context() as patched:
-        patched.setattr(cache_module, "load_waveform", slow)
+        patched.setattr(cache_module, "open_audio", slow)
         assert cache.prepare(recordings[:1], SETTINGS) == [
             "was written to while it was read; start again when it is whole"
         ]
@@ -260,15 +266,15 @@ def test_a_cache_that_cannot_be_made(tmp_path, recordings):
 
 
 def test_a_full_disk_is_not_the_files_fault(cache, recordings, monkeypatch):
-    write_bytes = Path.write_bytes
+    whole = Path.open
 
-    def full(path, data):
+    def full(path, *how):
         if path.parent.name == "partial":
             raise OSError(28, "No space left on device")
-        return write_bytes(path, data)
+        return whole(path, *how)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr(Path, "open", full)
         with pytest.raises(DataError, match=r"the cache cannot be written \(No space left on device\)"):
             cache.prepare(recordings, SETTINGS)
     assert all(isinstance(outcome, StoredClip) for outcome in cache.prepare(recordings, SETTINGS))
@@ -277,7 +283,7 @@ def test_a_full_disk_is_not_the_files_fault(cache, recordings, monkeypatch):
 def test_the_error_of_a_damaged_index_names_the_file_to_delete(cache, recordings):
     cache.prepare(recordings, SETTINGS)
     cache_module.index_path(cache.folder).write_bytes(b"this is no database, and longer than its header" * 100)
-    with pytest.raises(DataError, match=r"index-1\.sqlite3: the cache is damaged .*; delete this file"):
+    with pytest.raises(DataError, match=r"index-2\.sqlite3: the cache is damaged .*; delete this file"):
         cache.prepare(recordings, SETTINGS)
     cache_module.index_path(cache.folder).unlink()
     assert all(isinstance(outcome, StoredClip) for outcome in cache.prepare(recordings, SETTINGS))

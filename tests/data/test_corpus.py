@@ -79,15 +79,15 @@ def test_a_mixed_folder(folder, build):
     assert reasons["broken.wav"].startswith("libsndfile cannot read it (")
     assert reasons["empty.wav"] == "the file is empty (0 bytes)"
     assert reasons["pipe.wav"] == "a named pipe, not a file"
-    assert "ffmpeg -i song.m4a song.flac" in reasons["song.m4a"]
+    assert "song.m4a -vn " in reasons["song.m4a"]
     assert reasons["text.mp3"].startswith("libsndfile cannot read it (no audio format is recognized in it)")
 
 
 def test_classes_are_those_of_the_file(folder, build):
     write_noise(folder / "a.flac", 44100, rate_hz=44100)
     (clip,) = build(folder, 0).clips
-    loaded = load_waveform(folder / "a.flac", Preparation(RATE))
-    np.testing.assert_array_equal(clip.classes(), QUANTIZER.encode(loaded.waveform))
+    expected = QUANTIZER.encode(load_waveform(folder / "a.flac", Preparation(RATE)))
+    np.testing.assert_array_equal(clip.classes(), expected)
     assert not clip.classes().flags.writeable
 
 
@@ -96,10 +96,10 @@ def test_the_second_scan_decodes_nothing(folder, build, monkeypatch):
     (folder / "bad.wav").write_text("no audio")
     first = build(folder)
 
-    def fail(path, _):
+    def fail(path, *_):
         raise AssertionError(f"{path} was decoded")
 
-    monkeypatch.setattr(cache_module, "load_waveform", fail)
+    monkeypatch.setattr(cache_module, "open_audio", fail)
     assert build(folder) == first
 
 
@@ -127,16 +127,16 @@ def test_what_was_trimmed_is_kept_and_what_was_cut_off_is_said(folder, build):
     ((cut, what_cut),) = corpus.shortened
     assert cut == "cut.mp3"
     assert what_cut.startswith("damaged or cut off: ")
-    assert what_cut.endswith(" s less than its header claims")
+    assert " s less than its header claims" in what_cut
     assert 0.9 < corpus.clips[1].stored.trimmed_seconds <= 1.0
 
 
 def test_silent_and_too_loud_files_are_pointed_out(folder, build):
     write_noise(folder / "silent.wav", amplitude=0)
-    write_noise(folder / "loud.wav", amplitude=30_000)
+    write_noise(folder / "loud.wav", n_samples=50_000, amplitude=3)
     assert build(folder, 0).notes[1:] == (
-        "1 file is silent from end to end: silent.wav.",
-        "1 file is louder than full scale and clipped (audio.level: peak avoids it): loud.wav.",
+        "Louder than full scale and clipped: 1 file: loud.wav (up to 3; audio.level=peak avoids it).",
+        "Silent from end to end: 1 file: silent.wav.",
     )
     assert len(build(folder, 0, preparation=Preparation(RATE, level="peak")).notes) == 2
 

@@ -26,7 +26,7 @@ PREPARED = Preparation(RATE_HZ, remove_dc=True, trim_db=50, level="peak")
 
 @functools.cache
 def recordings(name):
-    return [load_waveform(path, PREPARED).waveform for path in sorted((DATA / name).glob("*.flac"))]
+    return [load_waveform(path, PREPARED) for path in sorted((DATA / name).glob("*.flac"))]
 
 
 @functools.cache

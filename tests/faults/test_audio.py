@@ -117,9 +117,17 @@ ODD_FILES = {
     "no-frames.wav": (wav(b""), "no audio in it (0 samples)"),
     "header-alone.wav": (wav(b"", claimed=2**32 - 1), "no audio in it (0 samples)"),
     "hours-claimed.wav": (wav(bytes(2000), claimed=2**32 - 1), None),
-    "nan.wav": (wav(floats(0, np.nan), bits=32, kind=3), "expected finite samples, found [nan] at 0.000 s"),
-    "infinite.wav": (wav(floats(0, np.inf), bits=32, kind=3), "expected finite samples, found [inf] at 0.000 s"),
-    "huge.wav": (wav(floats(3e38, -3e38), bits=32, kind=3), None),
+    "nan.wav": (
+        wav(floats(0, np.nan), bits=32, kind=3),
+        "expected samples within [-1, 1], found [nan] at 0.000 s",
+    ),
+    "infinite.wav": (
+        wav(floats(0, np.inf), bits=32, kind=3),
+        "expected samples within [-1, 1], found [inf] at 0.000 s",
+    ),
+    "huge.wav": (wav(floats(3e38, -3e38), bits=32, kind=3), "expected samples within [-1, 1], found [3.0"),
+    "integers.wav": (wav(floats(32767, -32768), bits=32, kind=3), None),
+    "no-integers.wav": (wav(floats(32767, -32768.5), bits=32, kind=3), "expected samples within [-1, 1], found 3.28e"),
     "tiny.wav": (wav(floats(1e-45, -1e-45), bits=32, kind=3), None),
     "silent.wav": (wav(bytes(4000)), None),
     "full-scale.wav": (wav(np.tile(np.array([-32768, 32767], np.int16), 1000).tobytes()), None),
@@ -199,9 +207,9 @@ def test_the_same_folder_is_trained_on(odd_folder, home, tmp_path):
 
 def test_what_a_low_rate_would_make_too_long_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_bytes(wav(bytes(2000), rate_hz=100))
-    assert len(load_waveform(tmp_path / "a.wav", Preparation(RATE)).waveform) == 160_000
+    assert len(load_waveform(tmp_path / "a.wav", Preparation(RATE))) == 160_000
     monkeypatch.setattr("wavegen.audio.waveform.MAX_FRAMES", 159_999)
-    with pytest.raises(AudioError, match=r"a\.wav: 0\.0 hours, by the 100 Hz of its header, are more than fit into"):
+    with pytest.raises(AudioError, match=r"a\.wav: too long at 16,000 Hz; cut it into shorter files"):
         load_waveform(tmp_path / "a.wav", Preparation(RATE))
 
 

@@ -42,7 +42,7 @@ def test_listening_finds_levels_clipping_offset_and_silence(tmp_path):
     assert levels["quiet.wav"]["silent_share"] == pytest.approx(0.5, abs=0.01)
     assert levels["good.wav"]["silent_share"] == 0
     assert together["full_scale_samples"] == levels["loud.wav"]["clipped_samples"] > 5000
-    for shown in ("clipped: 66.5", "DC offset -0.100", "silent from end to end", "1 file without any sound"):
+    for shown in ("clipped: 66.5", "DC offset: -0.100", "silent from end to end", "1 file without any sound"):
         assert shown in text
     assert "good.wav" not in text
 

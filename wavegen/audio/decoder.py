@@ -2,10 +2,12 @@
 
 The two ends of the pipe are in this module. It is run by its path as the decoder process and imports nothing else of
 wavegen, and numpy only on the asking side: the process starts in a quarter of a second. A request on its standard input
-is a letter, a number and a path's length in four bytes each, and the path:
+is a letter, a number and a length in four bytes each, and a JSON list of that length:
 
-    H 0 path     read the header
-    D n path     decode, n values at a time
+    H 0 [path, parts]     read the header
+    D n [path, parts]     decode, n values at a time
+
+The parts are those of ``wavegen.audio.containers``; without any, the whole file is read as it is.
 
 Answers on its standard output are a letter, the length of what follows, and that. They come as fast as they are read:
 
@@ -28,7 +30,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,12 +39,18 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from wavegen.audio.containers import Part
+
 COMMAND = [sys.executable, "-P", __file__]
 REQUEST = struct.Struct("<cII")
 ANSWER = struct.Struct("<cI")
 ANSWER_SECONDS = 60.0  # for opening a file, or for 1.5 seconds of stereo: a decoder that takes longer hangs
 MEMORY_BYTES = 2 << 30  # of addresses: headers lie about what they need
 PIPE_BYTES = 1 << 20  # the decoder may be ahead by this much: a block and more
+ENDLESS = 1 << 50  # bytes, more than a file has
+TAG_BYTES = 128  # of an ID3v1 tag at the end of an MP3
+MOST_LEFT_OVER = 4096  # bytes of an MP3 behind its last frame: two frames and a little
+UNSET = b"\xff\xff\xff\xff"  # no number: a sample that was not decoded
 MOST_LEFT = 20  # unread answers that are skipped; where there are more, starting another process is quicker
 
 
@@ -76,12 +84,15 @@ class Decoder:
         self._done = True  # with the last file
         self._in_step = True  # no answer is read in part
 
-    def decode(self, path: Path, n_values: int) -> tuple[dict[str, Any], Iterator[npt.NDArray[np.float32]]]:
+    def decode(
+        self, path: Path, n_values: int, parts: Sequence[Part] = ()
+    ) -> tuple[dict[str, Any], Iterator[npt.NDArray[np.float32]]]:
         """Open a file.
 
         Args:
             path: of the file.
             n_values: samples of all channels together in a block; 0 reads the header alone.
+            parts: of the file, which are decoded one after the other; none for the file as it is.
 
         Returns:
             The header, as ``header_of``; and an iterator of blocks of interleaved samples, decoded on demand.
@@ -89,11 +100,12 @@ class Decoder:
         Raises:
             DecoderError: the file cannot be opened, or (while iterating) it is damaged.
         """
-        where = os.fsencode(path.absolute())
+        listed = [(part.head.decode("latin-1"), *part[1:]) for part in parts]
+        asked = json.dumps([str(path.absolute()), listed]).encode()
         assert self._process.stdin is not None
         self._done = self._in_step = False
         with suppress(BrokenPipeError):  # nothing will be received either
-            self._process.stdin.write(REQUEST.pack(b"D" if n_values else b"H", n_values, len(where)) + where)
+            self._process.stdin.write(REQUEST.pack(b"D" if n_values else b"H", n_values, len(asked)) + asked)
             self._process.stdin.flush()
         self._in_step = True
         _, header = self._receive()
@@ -215,20 +227,119 @@ def main() -> None:
         answers.flush()
 
 
-def answers_about(path: bytes, n_values: int) -> Iterator[tuple[bytes, bytes | memoryview]]:
+def answers_about(request: bytes, n_values: int) -> Iterator[tuple[bytes, bytes | memoryview]]:
     """Yield the answers to one request; with 0 values the header alone."""
     try:
-        with open_forward(path) as source:
-            yield b"h", json.dumps(header_of(source)).encode()
-            n_frames = max(1, n_values // source.channels) if n_values else 0
-            block = bytearray(4 * n_frames * source.channels)
-            while n_frames and (count := source.buffer_read_into(block, dtype="float32")):
-                yield b"s", memoryview(block)[: 4 * count * source.channels]
+        path, parts = json.loads(request)
+        whole = None
+        for source in sources_of(path, parts, n_values > 0):
+            with source:
+                header = header_of(source)
+                if whole is None:
+                    whole, frames = header, header["frames"]
+                    with suppress(Exception):  # of a later part: it fails where it is decoded
+                        for part in parts[1:]:
+                            for each in map(header_of, sources_of(path, [part], False)):
+                                frames += each["frames"] * whole["rate_hz"] // each["rate_hz"]
+                    yield b"h", json.dumps({**header, "frames": frames}).encode()
+                if any(header[name] != whole[name] for name in ("rate_hz", "channels")):
+                    text = f"what follows has {header['rate_hz']:,} Hz and {header['channels']} channels"
+                    yield b"e", json.dumps({"code": -1, "text": text}).encode()
+                    return
+                yield from blocks_of(source, n_values)
+            if not n_values:
+                break
     except Exception as error:
         text = getattr(error, "error_string", None) or f"{type(error).__name__}: {error}"
         yield b"e", json.dumps({"code": getattr(error, "code", None), "text": text}).encode()
     else:
         yield b".", b""
+
+
+def sources_of(path: str, parts: list[list[Any]], go_on: bool) -> Iterator[Any]:
+    """Open the file, or its parts one after the other; with ``go_on`` those too that follow an endless part."""
+    if not parts:
+        yield open_forward(os.fsencode(path))
+    for head, start, stop, is_endless in parts:
+        with open(path, "rb") as file:  # noqa: PTH123 (a Path takes longer to import)
+            part = PartOfFile(file, head.encode("latin-1"), start, stop, is_endless)
+            yield open_forward(part)
+            while is_endless and go_on and part.is_followed():
+                part = PartOfFile(file, b"", part.start + part.read_to, stop, is_endless)
+                try:
+                    source = open_forward(part)
+                except Exception:
+                    return  # it only looked like a stream
+                yield source
+
+
+def blocks_of(source: Any, n_values: int) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the samples of an open file, those before an error too."""
+    n_frames = max(1, n_values // source.channels) if n_values else 0
+    frame = 4 * source.channels
+    block = bytearray(frame * n_frames)
+    while n_frames:
+        block[:] = UNSET * n_frames * source.channels
+        try:
+            count = source.buffer_read_into(block, dtype="float32")
+        except Exception:
+            whole = len(block.rstrip(UNSET)) // frame  # soundfile drops their number
+            if whole:
+                yield b"s", memoryview(block)[: whole * frame]
+            raise
+        if not count:
+            break
+        yield b"s", memoryview(block)[: count * frame]
+
+
+class PartOfFile:
+    """A part of a file with another header, as a file for soundfile.
+
+    Args:
+        file: open.
+        head, start, stop, is_endless: as ``wavegen.audio.containers.Part``.
+
+    Attributes:
+        read_to: the end of what was read so far.
+    """
+
+    def __init__(self, file: Any, head: bytes, start: int, stop: int, is_endless: bool) -> None:
+        self.file, self.head, self.start, self.stop, self.is_endless = file, head, start, stop, is_endless
+        self.name, self.at, self.read_to = file.name, 0, 0
+        # Where the size of an MP3 is known, libsndfile guesses its length from that of the first frame and stops there.
+        self.size = ENDLESS if is_endless else len(head) + stop - start
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move; an offset counts from the start, from here, or from the end."""
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def tell(self) -> int:
+        """Return the offset."""
+        return self.at
+
+    def readinto(self, block: Any) -> int:
+        """Read as much of a block as there is."""
+        n, at = len(block), max(0, self.at)
+        content = self.head[at : at + n]
+        if len(content) < n:
+            offset = min(self.stop, self.start + max(0, at - len(self.head)))
+            self.file.seek(offset)
+            content += self.file.read(min(n - len(content), self.stop - offset))
+            self.read_to = max(self.read_to, at + len(content) if content else 0)
+        if self.is_endless and at >= ENDLESS - TAG_BYTES:
+            content = bytes(min(n, ENDLESS - at))  # a tag would be there
+        block[: len(content)] = content
+        self.at = at + len(content)
+        return len(content)
+
+    def is_followed(self) -> bool:
+        """Return whether another stream of MP3 begins where reading ended."""
+        at = self.start + self.read_to
+        self.file.seek(at)
+        if (begin := self.file.read(TAG_BYTES + 4)).startswith(b"TAG"):
+            begin, self.read_to = begin[TAG_BYTES:], self.read_to + TAG_BYTES
+        return self.stop - at > MOST_LEFT_OVER and (begin[:3] == b"ID3" or begin[:2] >= b"\xff\xe0")
 
 
 def limit(what: int, most: int) -> None:
@@ -238,8 +349,8 @@ def limit(what: int, most: int) -> None:
         resource.setrlimit(what, (most if soft == resource.RLIM_INFINITY else min(soft, most), hard))
 
 
-def open_forward(path: bytes) -> Any:
-    """Open a file as a soundfile.SoundFile that is read from front to back."""
+def open_forward(path: bytes | PartOfFile) -> Any:
+    """Open a file, or a part of one, as a soundfile.SoundFile that is read from front to back."""
     import soundfile
 
     class ForwardOnly(soundfile.SoundFile):  # type: ignore[misc]

@@ -1,18 +1,21 @@
-"""Prepare recordings: mix to mono, resample, remove the mean, cut silence, set the level."""
+"""Prepare recordings block by block: mix to mono, resample, remove the mean, cut silence, set the level."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from wavegen.audio.mono import INAUDIBLE, LOUD_PEAK, QUIET_PEAK, mono_passes
 from wavegen.audio.quantize import Floats
-from wavegen.audio.read import MAX_FRAMES, read_blocks
+from wavegen.audio.read import MAX_FRAMES
+from wavegen.audio.resample import resampled
 from wavegen.errors import AudioError
 from wavegen.text import printable
 
@@ -24,16 +27,20 @@ Level = Literal["keep", "peak", "rms"]
 PEAK_LEVEL = 10 ** (-1 / 20)  # -1 dB below full scale, the usual head room
 RMS_LEVEL = 10 ** (-20 / 20)  # -20 dB: speech and music at it rarely clip
 LOWEST_RATE_HZ = 100
-INAUDIBLE = 1e-6  # -120 dB, a thirtieth of a 16-bit step: not worth scaling up
 SILENCE_FRAME_SECONDS = 0.02  # the level of a pause is followed in frames of this length
 FADE_SECONDS = 0.01  # of the cross-fade where a pause was shortened
-MISSING_SECONDS = 0.1  # headers of lossy formats count some padding: less is not reported
+BLOCK = 2**18  # samples that are prepared at once, 1 MB
+SPOOLED_BYTES = 2**24  # 16 MB, 4 minutes at 16 kHz: longer recordings wait in a file for what depends on all of them
 
-# torchaudio's windowed sinc with the constants of its "kaiser best" (tutorial "Audio Resampling")
-SINC_ZERO_CROSSINGS = 64
-SINC_ROLLOFF = 0.9475937167399596
-KAISER_BETA = 14.769656459379492
-MAX_KERNEL_VALUES = 2**20  # 4 MB, 50 ms to make; 44.1 to 16 kHz takes 130,400, 11127 to 16000 Hz 180 million
+
+Notice = Callable[[str], None]
+
+
+class Samples(Protocol):
+    """A waveform, in memory or in a file."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -69,17 +76,7 @@ class Preparation:
         Returns:
             (T' <= T,) float32, one sample or more.
         """
-        return set_level(self.cut(waveform), self.level, self.max_gain_db)
-
-    def cut(self, waveform: Floats) -> Floats:
-        """Do all but setting the level."""
-        if self.remove_dc:
-            waveform = waveform - waveform.mean(dtype=np.float64).astype(np.float32)
-        if self.trim_db is not None:
-            waveform = trim_silence(waveform, self.sample_rate_hz, self.trim_db)
-            if self.pause_seconds is not None:
-                waveform = shorten_pauses(waveform, self.sample_rate_hz, self.trim_db, self.pause_seconds)
-        return waveform
+        return np.concatenate(list(PreparedClip(waveform, self).blocks()))
 
 
 def build_preparation(config: Config) -> Preparation:
@@ -98,205 +95,272 @@ def build_preparation(config: Config) -> Preparation:
     )
 
 
-@dataclass(frozen=True)
-class LoadedAudio:
-    """A prepared file, and the changes that the preparation made.
+class PreparedClip:
+    """A clip that is prepared block by block.
+
+    Args:
+        samples: (T,) mono, at the preparation's rate, one sample or more.
+        preparation: as of its recording.
 
     Attributes:
-        waveform: (T,) float32, mono, at the requested sample rate.
+        peak: largest absolute amplitude before the level is set; above 1 it is clipped when quantized.
+        gain: what sets the level.
+    """
+
+    def __init__(self, samples: Samples, preparation: Preparation) -> None:
+        rate_hz, self._samples, self._offset = preparation.sample_rate_hz, samples, np.float32(0)
+        self._start, self._stop, self._cuts = 0, len(samples), list[tuple[int, int]]()
+        self._fade = round(FADE_SECONDS * rate_hz)
+        if preparation.remove_dc:
+            total = math.fsum(float(block.sum(dtype=np.float64)) for block in _blocks(samples))
+            self._offset = np.float32(total / len(samples))
+        if preparation.trim_db is not None:
+            self._start, self._stop = find_sound(self, rate_hz, preparation.trim_db)
+            if preparation.pause_seconds is not None:
+                whole = _Slice(self, self._start, self._stop)
+                cuts = find_pauses(whole, rate_hz, preparation.trim_db, preparation.pause_seconds)
+                self._cuts = [(self._start + left, self._start + right) for left, right in cuts]
+        self.peak, squares = 0.0, 0.0
+        for block in self._cut_blocks():
+            self.peak = max(self.peak, float(np.abs(block).max()))
+            squares += float(np.square(block, dtype=np.float64).sum())
+        rms = math.sqrt(squares / self.n_samples)
+        self.gain = _gain(self.peak, rms, preparation.level, preparation.max_gain_db)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, part: slice) -> Floats:
+        """Return samples of the whole, without their mean."""
+        return self._samples[part] - self._offset
+
+    @property
+    def n_samples(self) -> int:
+        """Length of what is left."""
+        return self._stop - self._start - sum(right - left - self._fade for left, right in self._cuts)
+
+    def blocks(self) -> Iterator[Floats]:
+        """Yield what is left, at its level, in (n,) float32 blocks."""
+        for block in self._cut_blocks():
+            yield block if self.gain == 1.0 else (block * np.float32(self.gain)).astype(np.float32)
+
+    def _cut_blocks(self) -> Iterator[Floats]:
+        fade, begin = self._fade, self._start
+        rise = np.linspace(0, 1, fade, dtype=np.float32)
+        for left, right in self._cuts:
+            yield from _blocks(self, begin, left)
+            yield self[left : left + fade] * (1 - rise) + self[right - fade : right] * rise
+            begin = right
+        yield from _blocks(self, begin, self._stop)
+
+
+class _Slice:
+    """A stretch of samples, as samples."""
+
+    def __init__(self, samples: Samples, start: int, stop: int) -> None:
+        self._samples, self._start, self._n = samples, start, stop - start
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, part: slice) -> Floats:
+        start, stop, _ = part.indices(self._n)
+        return self._samples[self._start + start : self._start + stop]
+
+
+def _blocks(samples: Samples, start: int = 0, stop: int | None = None, size: int = BLOCK) -> Iterator[Floats]:
+    stop = len(samples) if stop is None else stop
+    for begin in range(start, stop, size):
+        yield samples[begin : min(stop, begin + size)]
+
+
+@dataclass(frozen=True)
+class LoadedAudio:
+    """Facts of a prepared file, and the changes that the preparation made.
+
+    Attributes:
+        clip: what was prepared.
         source_seconds: length of the decoded audio.
         missing_seconds: how much more the file's header claims: above 0 for a file that is cut off or damaged.
         trimmed_seconds: silence that was cut, at both ends and out of long pauses.
-        peak: largest absolute amplitude before the level was set; above 1 it is clipped when quantized.
+        warnings: what is wrong with it, as ``MonoMixer.warnings``.
     """
 
-    waveform: Floats
+    clip: PreparedClip
     source_seconds: float
     missing_seconds: float
     trimmed_seconds: float
-    peak: float
+    warnings: tuple[str, ...]
+
+    @property
+    def peak(self) -> float:
+        """Largest absolute amplitude before the level was set."""
+        return self.clip.peak
 
 
-def load_waveform(path: Path, preparation: Preparation) -> LoadedAudio:
-    """Decode a file, mix it to mono, resample and prepare it.
+@contextmanager
+def open_audio(path: Path, preparation: Preparation, folder: Path | None = None) -> Iterator[LoadedAudio]:
+    """Decode a file, mix it to mono, resample and prepare it; the clip can be read while this is open.
 
     Args:
         path: an audio file.
         preparation: the model's.
+        folder: for the temporary file of a long recording; None for the system's.
 
     Raises:
-        UsageError, AudioError: as `wavegen.audio.read.read_blocks`, or it is too long at the model's rate, or its own
+        UsageError, AudioError: as ``wavegen.audio.mono.mono_passes``, or it is too long at the model's rate, or its own
             is not a rate of audio.
     """
-    info, blocks = read_blocks(path)
-    sample_rate_hz = preparation.sample_rate_hz
-    if info.rate_hz < LOWEST_RATE_HZ:  # a small file would become gigabytes
+    rate_hz = preparation.sample_rate_hz
+    where = None if folder is None else str(folder)
+    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, dir=where) as file, closing(mono_passes(path)) as passes:
+        for recording, mixer in passes:
+            file.seek(0)
+            file.truncate()
+            _check_rate(path, recording.info.rate_hz)
+            mixed = (mixer.mix(block) for block in recording)
+            for block in resampled(mixed, recording.info.rate_hz, rate_hz):
+                file.write(block.tobytes())
+                if file.tell() > 4 * MAX_FRAMES:
+                    raise AudioError(f"{printable(path)}: too long at {rate_hz:,} Hz; cut it into shorter files")
+        samples = _SampleFile(file)
+        clip = PreparedClip(samples, preparation)
+        warnings = mixer.warnings(recording)
+        if INAUDIBLE <= clip.peak * clip.gain < QUIET_PEAK:
+            warnings.append(f"quiet: {20 * math.log10(clip.peak * clip.gain):.0f} dB of full scale, as few classes")
+        if preparation.level == "keep" and clip.peak > LOUD_PEAK:
+            warnings.append(f"louder than full scale and clipped: up to {clip.peak:.2g}; audio.level=peak avoids it")
+        yield LoadedAudio(
+            clip,
+            source_seconds=recording.seconds,
+            missing_seconds=max(0.0, recording.missing_seconds),
+            trimmed_seconds=(len(samples) - clip.n_samples) / rate_hz,
+            warnings=tuple(warnings),
+        )
+
+
+def _check_rate(path: Path, rate_hz: int) -> None:
+    if rate_hz < LOWEST_RATE_HZ:  # a small file would become gigabytes
         raise AudioError(
-            f"{printable(path)}: expected a sample rate of {LOWEST_RATE_HZ} Hz or more, found {info.rate_hz} Hz in its"
+            f"{printable(path)}: expected a sample rate of {LOWEST_RATE_HZ} Hz or more, found {rate_hz} Hz in its"
             " header; convert it to the rate that it has"
         )
-    mono = np.concatenate([to_mono(block) for block in blocks])
-    source_seconds = len(mono) / info.rate_hz
-    if source_seconds * sample_rate_hz > MAX_FRAMES:
-        raise AudioError(
-            f"{printable(path)}: {source_seconds / 3600:.1f} hours, by the {info.rate_hz:,} Hz of its header, are more"
-            f" than fit into memory at {sample_rate_hz:,} Hz; cut it into shorter files"
-        )
-    whole = resample(mono, info.rate_hz, sample_rate_hz)
-    waveform = preparation.cut(whole)
-    return LoadedAudio(
-        waveform=set_level(waveform, preparation.level, preparation.max_gain_db),
-        source_seconds=source_seconds,
-        missing_seconds=max(0.0, (info.seconds or 0.0) - source_seconds),
-        trimmed_seconds=(len(whole) - len(waveform)) / sample_rate_hz,
-        peak=float(np.abs(waveform).max()),
-    )
 
 
-def to_mono(frames: Floats) -> Floats:
-    """Average the channels.
+class _SampleFile:
+    """A file of float32 samples, as samples."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._n: int = file.tell() // 4
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, part: slice) -> Floats:
+        start, stop, _ = part.indices(self._n)
+        self._file.seek(4 * start)
+        return np.frombuffer(self._file.read(4 * max(0, stop - start)), np.float32)
+
+
+def load_waveform(path: Path, preparation: Preparation, notice: Notice | None = None) -> Floats:
+    """Load a whole file, prepared.
 
     Args:
-        frames: (T, channels) float32.
+        path: an audio file.
+        preparation: the model's.
+        notice: called with what is wrong with it.
 
     Returns:
         (T,) float32.
+
+    Raises:
+        UsageError, AudioError: as ``open_audio``.
     """
-    return frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+    with open_audio(path, preparation) as audio:
+        if notice:
+            for warning in audio.warnings:
+                notice(f"{printable(path)}: {warning}")
+        return np.concatenate(list(audio.clip.blocks()))
 
 
-def resample(waveform: Floats, from_hz: int, to_hz: int) -> Floats:
-    """Change the sample rate.
-
-    torchaudio keeps a filter for each of the to_hz / gcd phases, as long as from_hz / gcd: exact and fast for the
-    rates in use, gigabytes for a pair such as 11127 and 16000 Hz. Such pairs go through the SoX resampler.
-
-    Args:
-        waveform: (T,) float32.
-        from_hz: its rate.
-        to_hz: the rate wanted.
-
-    Returns:
-        (ceil(T * to_hz / from_hz),) float32.
-    """
-    if from_hz == to_hz:
-        return waveform
-    common = math.gcd(from_hz, to_hz)
-    n_samples = -(-len(waveform) * to_hz // from_hz)
-    half_width = SINC_ZERO_CROSSINGS * from_hz / min(from_hz, to_hz) / SINC_ROLLOFF
-    if to_hz // common * (2 * half_width + from_hz // common) <= MAX_KERNEL_VALUES:
-        return _torchaudio_resampler(from_hz, to_hz)(waveform)
-
-    import soxr
-
-    resampled: Floats = soxr.resample(waveform, from_hz, to_hz, quality="VHQ")
-    return np.pad(resampled, (0, max(0, n_samples - len(resampled))))[:n_samples]
-
-
-@lru_cache(maxsize=16)
-def _torchaudio_resampler(from_hz: int, to_hz: int) -> Callable[[Floats], Floats]:
-    """`torchaudio.functional.resample` with its filters made once for all files of a rate."""
-    import torch
-    from torchaudio.transforms import Resample
-
-    apply = Resample(
-        from_hz,
-        to_hz,
-        resampling_method="sinc_interp_kaiser",
-        lowpass_filter_width=SINC_ZERO_CROSSINGS,
-        rolloff=SINC_ROLLOFF,
-        beta=KAISER_BETA,
-    )
-
-    def resampler(waveform: Floats) -> Floats:
-        resampled: Floats = apply(torch.from_numpy(waveform)).numpy()
-        return resampled
-
-    return resampler
-
-
-def trim_silence(waveform: Floats, rate_hz: int, top_db: float) -> Floats:
-    """Cut off both ends where they stay more than `top_db` below the loudest part (librosa.effects.trim).
+def find_sound(samples: Samples, rate_hz: int, top_db: float) -> tuple[int, int]:
+    """Find where both ends no longer stay more than `top_db` below the loudest part (librosa.effects.trim).
 
     Frames are short: a clip that begins with more silence than a model sees teaches it to wait.
 
     Args:
-        waveform: (T,) float32.
-        rate_hz: its sample rate.
+        samples: (T,) float32.
+        rate_hz: their sample rate.
         top_db: decibels, above 0.
 
     Returns:
-        (T' <= T,) float32, at least one sample; silence from end to end is kept.
+        The first sample and the one behind the last; all of them for silence from end to end.
     """
     import librosa
 
-    peak = float(np.abs(waveform).max(initial=0.0))
+    n = len(samples)
+    peak = max((float(np.abs(block).max()) for block in _blocks(samples)), default=0.0)
     if peak < INAUDIBLE:
-        return waveform
-    # librosa takes all below -100 dB of full scale for equally quiet, and squares what is beyond it: scaled, exactly
-    scaled = np.ldexp(waveform, -math.frexp(peak)[1])
+        return 0, n
     size = max(4, round(SILENCE_FRAME_SECONDS * rate_hz))
-    start, stop = librosa.effects.trim(scaled, top_db=top_db, frame_length=size, hop_length=size // 4)[1]
-    return waveform[start:stop] if stop > start else waveform
+    hop, half = size // 4, size // 2
+    n_frames, per_block = 1 + (n + 2 * half - size) // hop, BLOCK // hop
+    levels = []
+    for first in range(0, n_frames, per_block):
+        # the frames are centred at multiples of the hop, with zeros before the first sample and behind the last
+        begin = first * hop - half
+        end = (min(n_frames, first + per_block) - 1) * hop - half + size
+        part = np.pad(samples[max(0, begin) : min(n, end)], (max(0, -begin), max(0, end - n)))
+        # librosa takes all below -100 dB of full scale for equally quiet, and squares what is beyond: scaled, exactly
+        scaled = np.ldexp(part, -math.frexp(peak)[1])
+        levels.append(librosa.feature.rms(y=scaled, frame_length=size, hop_length=hop, center=False)[0])
+    levels_db = librosa.amplitude_to_db(np.concatenate(levels), ref=np.max, top_db=None)
+    loud = np.flatnonzero(levels_db > -top_db)
+    return (int(loud[0]) * hop, min(n, (int(loud[-1]) + 1) * hop)) if len(loud) else (0, n)
 
 
-def shorten_pauses(waveform: Floats, rate_hz: int, below_db: float, longest_seconds: float) -> Floats:
-    """Cut the middle out of long pauses and cross-fade what is left of them.
+def find_pauses(samples: Samples, rate_hz: int, below_db: float, longest_seconds: float) -> list[tuple[int, int]]:
+    """Find the middles of long pauses, to be cut out.
 
     A pause is a stretch of frames of ``SILENCE_FRAME_SECONDS`` whose RMS stays below that of the loudest one.
 
     Args:
-        waveform: (T,) float32.
-        rate_hz: its sample rate.
+        samples: (T,) float32.
+        rate_hz: their sample rate.
         below_db: how far below the loudest frame, in decibels.
         longest_seconds: what remains of a longer pause.
 
     Returns:
-        (T' <= T,) float32.
+        The first sample of each cut and the one behind its last. ``FADE_SECONDS`` at either end of a cut are the two
+        sides of a cross-fade.
     """
     size = max(1, round(SILENCE_FRAME_SECONDS * rate_hz))
-    n_frames = len(waveform) // size
+    n_frames = len(samples) // size
     if n_frames == 0:
-        return waveform
-    # (T,) -> (n_frames, size) -> (n_frames,): the mean power of each frame
-    powers = np.square(waveform[: n_frames * size].reshape(n_frames, size), dtype=np.float64).mean(axis=1)
+        return []
+    # (n,) -> (frames, size) -> (frames,): the mean power of each frame
+    parts = _blocks(samples, 0, n_frames * size, max(1, BLOCK // size) * size)
+    powers = np.concatenate([np.square(part.reshape(-1, size), dtype=np.float64).mean(axis=1) for part in parts])
     is_quiet = np.concatenate([[False], powers < powers.max() * 10 ** (-below_db / 10), [False]])
     # steps from loud to quiet and back, in pairs -> (pauses, 2) first and last sample; padded, so that each has both
     edges = np.flatnonzero(np.diff(is_quiet.astype(np.int8))).reshape(-1, 2) * size
     kept, fade = round(longest_seconds * rate_hz), round(FADE_SECONDS * rate_hz)
-    rise = np.linspace(0, 1, fade, dtype=np.float32)
-    parts, begin = [], 0
-    for start, stop in edges:
-        if stop - start <= max(kept, fade) + fade:
-            continue
-        # a half stays at either side, and the fade joins the two
-        half = max(0, kept - fade) // 2
-        left, right = start + half, stop - half
-        joined = waveform[left : left + fade] * (1 - rise) + waveform[right - fade : right] * rise
-        parts += [waveform[begin:left], joined]
-        begin = right
-    return np.concatenate([*parts, waveform[begin:]]) if parts else waveform
+    half = max(0, kept - fade) // 2  # stays at either side, and the fade joins the two
+    return [(start + half, stop - half) for start, stop in edges.tolist() if stop - start > max(kept, fade) + fade]
 
 
-def set_level(waveform: Floats, level: Level, max_gain_db: float | None = None) -> Floats:
-    """Scale a waveform.
+def _gain(peak: float, rms: float, level: Level, max_gain_db: float | None) -> float:
+    """Return the factor that sets a level.
 
     Args:
-        waveform: (T,) float32.
-        level: "keep" leaves it as it is, "peak" puts its largest amplitude at -1 dB of full scale, "rms" its root
+        peak: largest absolute amplitude.
+        rms: root mean square.
+        level: "keep" leaves it as it is, "peak" puts the largest amplitude at -1 dB of full scale, "rms" the root
             mean square at -20 dB, or lower where it would clip.
         max_gain_db: scale up by this much at most; None for no limit.
-
-    Returns:
-        (T,) float32; silence stays silence.
     """
-    peak = float(np.abs(waveform).max())
     if level == "keep" or peak < INAUDIBLE:
-        return waveform
-    gain = PEAK_LEVEL / peak
-    if level == "rms":
-        rms = math.sqrt(float(np.mean(np.square(waveform, dtype=np.float64))))
-        gain = min(RMS_LEVEL / rms, 1.0 / peak)
-    if max_gain_db is not None:
-        gain = min(gain, 10 ** (max_gain_db / 20))
-    return (waveform * np.float32(gain)).astype(np.float32)
+        return 1.0
+    gain = min(RMS_LEVEL / rms, 1.0 / peak) if level == "rms" else PEAK_LEVEL / peak
+    return gain if max_gain_db is None else min(gain, 10 ** (max_gain_db / 20))

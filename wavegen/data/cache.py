@@ -1,6 +1,6 @@
 """The decode-once cache: audio files as classes on disk, ready to be mapped into memory.
 
-    <cache>/index-1.sqlite3          per file and settings: its clip, or why it cannot be used
+    <cache>/index-2.sqlite3          per file and settings: its clip, or why it cannot be used
     <cache>/clips/3f/3f09...classes  the classes, one or two bytes each and nothing else
     <cache>/partial/                 what is being written
 
@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.waveform import Preparation, load_waveform
+from wavegen.audio.waveform import Preparation, open_audio
 from wavegen.data.corpus import Progress, StoredClip
-from wavegen.device import one_thread_each
+from wavegen.device import is_out_of_memory, one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import printable
 
@@ -39,22 +39,22 @@ SCHEMA = """
     CREATE TABLE IF NOT EXISTS files (
         path BLOB, settings TEXT, size INTEGER, mtime_ns INTEGER,
         content_hash TEXT, n_samples INTEGER,
-        source_seconds REAL, missing_seconds REAL, trimmed_seconds REAL, peak REAL,
+        source_seconds REAL, missing_seconds REAL, trimmed_seconds REAL, peak REAL, warnings TEXT,
         reason TEXT,
         PRIMARY KEY (path, settings)
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS files_by_content ON files (content_hash, settings);
 """
-OUTCOME = "content_hash, n_samples, source_seconds, missing_seconds, trimmed_seconds, peak"
+OUTCOME = "content_hash, n_samples, source_seconds, missing_seconds, trimmed_seconds, peak, warnings"
 BELOW = "path >= ? AND path < ?"  # by `_below`
 
 Row = tuple[bytes | str | int | float | None, ...]  # a file's columns, as in SCHEMA
-Outcome = tuple[str, int, float, float, float, float]  # the columns of OUTCOME
+Outcome = tuple[str, int, float, float, float, float, str]  # the columns of OUTCOME
 
-FORMAT = 4  # increase it whenever the same file and settings would give other classes
+FORMAT = 5  # increase it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0
 LEFTOVER_SECONDS = 3600  # files in partial/ older than this were left by a killed process
-MAX_WORKERS = 8  # each holds a decoded file in memory
+MAX_WORKERS = 8  # each holds some blocks of samples in memory, and a decoder process
 
 
 class KnownFile(NamedTuple):
@@ -97,7 +97,7 @@ class CacheIndex:
     def enter(self, rows: list[Row]) -> None:
         """Insert rows; the lock is held only meanwhile."""
         with self.connection:
-            self.connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 11)})", rows)
+            self.connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 12)})", rows)
         rows.clear()
 
     def below(self, folder: Path) -> list[tuple[bytes, str, str]]:
@@ -134,7 +134,7 @@ def cache_folder() -> Path:
 
 def index_path(cache: Path) -> Path:
     """Return the path of a cache's index."""
-    return cache / "index-1.sqlite3"
+    return cache / "index-2.sqlite3"
 
 
 def clip_path(cache: Path, content_hash: str, settings: str) -> Path:
@@ -393,13 +393,15 @@ class ClipCache:
             after = path.stat()
         except OSError as error:
             return f"cannot be read ({error.strerror})", None
-        except MemoryError:
-            return "needs more memory than there is; cut it into shorter files", None
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                return "needs more memory than there is; close other programs, or cut it into shorter files", None
+            raise
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             return "was written to while it was read; start again when it is whole", None
         file_columns = (path_key(path), settings.key, before.st_size, before.st_mtime_ns)
         if isinstance(outcome, str):
-            return outcome, (*file_columns, content_hash, *(None,) * 5, outcome)
+            return outcome, (*file_columns, content_hash, *(None,) * 6, outcome)
         _, _, *columns = vars(outcome).values()  # all but the clip's path and type, in the order of OUTCOME
         return outcome, (*file_columns, *columns, None)
 
@@ -410,15 +412,17 @@ class ClipCache:
         return None if outcome is None else self._stored_clip(outcome, settings)
 
     def _decode(self, path: Path, content_hash: str, settings: ClipSettings) -> StoredClip:
-        audio = load_waveform(path, settings.preparation)
+        partial = self.folder / "partial" / uuid.uuid4().hex
         target = clip_path(self.folder, content_hash, settings.key)
-        with explain_cache_errors(self.folder):
-            partial = self.folder / "partial" / uuid.uuid4().hex
-            partial.write_bytes(settings.quantizer.encode(audio.waveform).tobytes())
+        with explain_cache_errors(self.folder), open_audio(path, settings.preparation, partial.parent) as audio:
+            with partial.open("wb") as file:
+                for block in audio.clip.blocks():
+                    file.write(settings.quantizer.encode(block).tobytes())
             target.parent.mkdir(exist_ok=True)
             partial.replace(target)
-        lengths = (len(audio.waveform), audio.source_seconds, audio.missing_seconds, audio.trimmed_seconds)
-        return StoredClip(target, settings.dtype, content_hash, *lengths, audio.peak)
+            lengths = (audio.clip.n_samples, audio.source_seconds, audio.missing_seconds, audio.trimmed_seconds)
+            warnings = "\n".join(audio.warnings)
+            return StoredClip(target, settings.dtype, content_hash, *lengths, audio.clip.peak, warnings)
 
     def _remove_leftovers(self) -> None:
         oldest = time.time() - LEFTOVER_SECONDS

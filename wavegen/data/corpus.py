@@ -35,6 +35,7 @@ class StoredClip:
         content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
         n_samples: number of classes, 1 or more.
         source_seconds, missing_seconds, trimmed_seconds, peak: as ``wavegen.audio.waveform.LoadedAudio``.
+        warnings: likewise, a line each.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class StoredClip:
     missing_seconds: float
     trimmed_seconds: float
     peak: float
+    warnings: str = ""
 
     def classes(self) -> Classes:
         """Map the classes into memory, read-only; the file stays open as long as the array lives.

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from wavegen.audio.decoder import shut_down_decoders
+from wavegen.audio.mono import CUT_OFF, group_warnings
 from wavegen.audio.quantize import Classes, Quantizer, build_quantizer
 from wavegen.audio.read import READABLE, SERIES_ENDINGS, FoundAudio, find_audio, find_files
-from wavegen.audio.waveform import INAUDIBLE, MISSING_SECONDS, Level, Preparation, build_preparation
+from wavegen.audio.waveform import Preparation, build_preparation
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import list_labels
-from wavegen.data.corpus import TAIL, Clip, Corpus, Item, Progress, Split, StoredClip
+from wavegen.data.corpus import TAIL, Clip, Corpus, Item, Progress, Split
 from wavegen.data.features import ClipFeatures, read_features, with_features
 from wavegen.errors import DataError, UsageError
 from wavegen.text import list_first, pluralize, printable
@@ -29,7 +30,6 @@ FEW_FILES = 10  # fewer are too few to hold out whole ones
 Labels = Literal["none", "subfolders"]
 
 MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
-LOUD_PEAK = 1.25  # resampling and lossy formats overshoot by less
 
 
 @dataclass(frozen=True)
@@ -270,17 +270,19 @@ def build_corpus(
     if not whole:
         raise DataError(_nothing_usable(folder, unusable, n_ignored))
     clips, notes = split_clips(whole, validation, folder)
+    warnings = [(file.name, stored.warnings.splitlines()) for file, stored in usable]
     return Corpus(
         folder=folder,
         clips=tuple(clips),
         unusable=tuple(sorted(unusable.items())),
-        shortened=tuple((file.name, what) for file, stored in usable if (what := _what_is_missing(stored))),
+        shortened=tuple((name, what) for name, found in warnings for what in found if what.startswith(CUT_OFF)),
         n_ignored=n_ignored,
         notes=(
             *feature_notes,
             *notes,
             *(_loose_files([file for file, _ in usable]) if labels == "subfolders" else []),
-            *_warnings(clips, preparation.level),
+            *_split_warnings(clips),
+            *group_warnings((name, [w for w in found if not w.startswith(CUT_OFF)]) for name, found in warnings),
         ),
     )
 
@@ -337,8 +339,8 @@ def _loose_files(files: Sequence[File]) -> list[str]:
     ]
 
 
-def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
-    """Return warnings about usable clips."""
+def _split_warnings(clips: Sequence[Clip]) -> list[str]:
+    """Return warnings about what is held out."""
     notes = []
     train = [clip for clip in clips if clip.split == "train"]
     held = [clip for clip in clips if clip.split == "validation" and not clip.name.endswith(TAIL)]
@@ -353,19 +355,7 @@ def _warnings(clips: Sequence[Clip], level: Level) -> list[str]:
             f"{pluralize(len(strange), 'label is')} only held out, never trained on: "
             f"{list_first(map(printable, strange))}."
         )
-    if silent := [printable(clip.name) for clip in train if clip.stored.peak < INAUDIBLE]:
-        notes.append(f"{pluralize(len(silent), 'file is')} silent from end to end: {list_first(silent)}.")
-    if level == "keep" and (loud := [printable(clip.name) for clip in train if clip.stored.peak > LOUD_PEAK]):
-        what = f"{pluralize(len(loud), 'file is')} louder than full scale and clipped (audio.level: peak avoids it)"
-        notes.append(f"{what}: {list_first(loud)}.")
     return notes
-
-
-def _what_is_missing(stored: StoredClip) -> str:
-    """Return which part of a file is not used; empty for none."""
-    if stored.missing_seconds > MISSING_SECONDS:
-        return f"damaged or cut off: {stored.missing_seconds:.2f} s less than its header claims"
-    return ""
 
 
 def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> str:

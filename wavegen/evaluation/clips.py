@@ -190,7 +190,7 @@ def _waveforms(paths: Sequence[Path], preparation: Preparation, notice: Notice) 
     n_used = 0
     for given, file in ((path, file) for path in paths for file in _audio_files(path, notice)):
         try:
-            waveform = load_waveform(file, preparation).waveform
+            waveform = load_waveform(file, preparation, notice)
         except AudioError as error:
             notice(f"skipped: {error}")
             continue

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wavegen.audio.mono import mono_passes
 from wavegen.audio.quantize import Floats, Quantizer
-from wavegen.audio.read import read_blocks
-from wavegen.audio.waveform import to_mono
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import LevelMeter, Levels, energy
 
@@ -39,8 +38,9 @@ class AudioFacts(Facts):
         bits: per sample; None for lossy encodings.
         samples_per_channel, seconds: as decoded.
         missing_seconds: how much more the header claims.
-        level: of all channels together.
-        mu_law: of their mix, at the file's own rate.
+        warnings: what is wrong with it, as ``MonoMixer.warnings``.
+        level: of the mono mix.
+        mu_law: of the same, at the file's own rate.
     """
 
     kind = "audio"
@@ -54,6 +54,7 @@ class AudioFacts(Facts):
     samples_per_channel: int
     seconds: float
     missing_seconds: float
+    warnings: list[str]
     level: Levels
     mu_law: QuantizationFacts
 
@@ -68,23 +69,24 @@ def inspect_audio(path: Path, progress: Progress | None = None) -> AudioFacts:
     Raises:
         AudioError: it is not audio that libsndfile reads, or damaged.
     """
-    info, blocks = read_blocks(path)
-    level = LevelMeter(info)
-    mu_law = QuantizationMeter(Quantizer("mu_law", 256))
-    for block in blocks:
-        level.update(block)
-        mu_law.update(to_mono(block))
-        if progress and info.frames:
-            progress(min(level.n_frames, info.frames), info.frames)
-    seconds = level.n_frames / info.rate_hz
+    for recording, mixer in mono_passes(path):
+        info = recording.info
+        level, mu_law = LevelMeter(info.rate_hz), QuantizationMeter(Quantizer("mu_law", 256))
+        for block in recording:
+            mixed = mixer.mix(block)
+            level.update(mixed)
+            mu_law.update(mixed)
+            if progress and info.frames:
+                progress(min(level.n_frames, info.frames), info.frames)
     return AudioFacts(
         path=str(path),
         file_bytes=path.stat().st_size,
         **{name: getattr(info, name) for name in ("container", "encoding", "bits", "rate_hz", "channels")},
-        samples_per_channel=level.n_frames,
-        seconds=seconds,
-        missing_seconds=max(0.0, (info.seconds or 0.0) - seconds),
-        level=level.levels(),
+        samples_per_channel=recording.n_frames,
+        seconds=recording.seconds,
+        missing_seconds=max(0.0, recording.missing_seconds),
+        warnings=mixer.warnings(recording),
+        level=level.levels(mixer),
         mu_law=mu_law.facts(),
     )
 

@@ -13,28 +13,22 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET, MISSING_SECONDS, MonoMixer, mono_passes
 from wavegen.audio.quantize import Floats
-from wavegen.audio.read import AudioInfo, read_blocks
-from wavegen.audio.waveform import MISSING_SECONDS
 from wavegen.text import printable
 
 PIECE_SECONDS = 0.01  # silence is found in pieces of this length
 SILENCE_DB = 60.0  # below the loudest piece: librosa's default, and so that of `audio.trim_db`
-CLIPPED_SHARE = 1e-4  # a normalized file reaches full scale once or twice without being clipped
-DC_OFFSET = 0.01  # of full scale
-
-# The largest amplitude of telephone companding is below 1 (ITU-T G.711, tables 1a and 2a).
-LARGEST = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Levels of one file, all channels together.
+    """Levels of one file.
 
     Attributes:
-        peak_dbfs, rms_dbfs: None where every sample is 0.
+        peak_dbfs, rms_dbfs: of the mono mix, which a model gets; None where every sample of it is 0.
         dc_offset: of the channel that has most, in parts of full scale.
-        clipped_samples, clipped_share: samples at full scale.
+        clipped_samples, clipped_share: samples at full scale, of all channels.
         silence_threshold_db: how far below the loudest 10 ms a piece counts as silence.
         leading_silence_seconds, trailing_silence_seconds: all of a silent file is leading.
         silent_share: of the whole file.
@@ -52,51 +46,41 @@ class Levels:
 
 
 class LevelMeter:
-    """Measures levels block by block, in memory that grows by 800 bytes for a second of audio.
+    """Measures the levels of a mono mix block by block, in memory that grows by 800 bytes for a second of audio.
 
     Args:
-        info: the header of the file.
+        rate_hz: of the mix.
 
     Attributes:
-        n_frames: samples per channel so far.
+        n_frames: samples so far.
     """
 
-    def __init__(self, info: AudioInfo) -> None:
+    def __init__(self, rate_hz: int) -> None:
         self.n_frames = 0
-        self._rate_hz = info.rate_hz
-        self._full_scale = _full_scale(info)
-        self._peak = 0.0
-        self._n_clipped = 0
-        self._sums = np.zeros(info.channels)
-        self._piece_length = max(1, round(PIECE_SECONDS * info.rate_hz))
+        self._rate_hz = rate_hz
+        self._piece_length = max(1, round(PIECE_SECONDS * rate_hz))
         self._energies: list[npt.NDArray[np.float64]] = []  # sums of squares, a number for each whole piece
-        self._rest: Floats = np.empty((0, info.channels), dtype=np.float32)  # the piece that is not whole yet
+        self._rest: Floats = np.empty(0, dtype=np.float32)  # the piece that is not whole yet
 
     def update(self, block: Floats) -> None:
-        """Add a (T, channels) block."""
-        magnitude = np.abs(block)
+        """Add (T,) samples."""
         self.n_frames += len(block)
-        self._peak = max(self._peak, float(magnitude.max()))
-        self._n_clipped += int(np.count_nonzero(magnitude >= self._full_scale))
-        self._sums += block.sum(axis=0, dtype=np.float64)
         joined = np.concatenate([self._rest, block])
         n_whole = len(joined) // self._piece_length * self._piece_length
-        # (n_whole, channels) -> (pieces, samples of a piece in all channels)
-        self._energies.append(energy(joined[:n_whole].reshape(-1, self._piece_length * block.shape[1])))
+        # (n_whole,) -> (pieces, samples of a piece)
+        self._energies.append(energy(joined[:n_whole].reshape(-1, self._piece_length)))
         self._rest = joined[n_whole:]
 
-    def levels(self) -> Levels:
-        """Return the levels of all blocks."""
+    def levels(self, mixer: MonoMixer) -> Levels:
+        """Return the levels of all blocks, which a mixer has made."""
         rest = [energy(self._rest.reshape(1, -1))] if len(self._rest) else []
         energies = np.concatenate([*self._energies, *rest])
-        n_values = self.n_frames * len(self._sums)
-        means = self._sums / self.n_frames
         return Levels(
-            decibels(self._peak),
-            decibels(math.sqrt(float(energies.sum()) / n_values)),
-            float(means[np.argmax(np.abs(means))]),
-            self._n_clipped,
-            self._n_clipped / n_values,
+            decibels(max(mixer.highest, -mixer.lowest)),
+            decibels(math.sqrt(float(energies.sum()) / self.n_frames)),
+            mixer.dc_offset,
+            mixer.n_clipped,
+            mixer.clipped_share,
             SILENCE_DB,
             *self._silence(energies),
         )
@@ -122,47 +106,31 @@ class ClipLevels:
     Attributes:
         seconds: decoded.
         missing_seconds: how much more its header claims.
-        levels: of all channels.
+        levels: of its mono mix.
+        warnings: what is wrong with it, as ``MonoMixer.warnings``.
         sound_hash: of the samples: equal for files of the same sound, whatever their names and tags.
     """
 
     seconds: float
     missing_seconds: float
     levels: Levels
+    warnings: list[str]
     sound_hash: str
-
-    def warnings(self, original: str | None) -> list[str]:
-        """Return warnings about the file.
-
-        Args:
-            original: another file with the same samples.
-        """
-        levels, found = self.levels, []
-        if levels.peak_dbfs is None:
-            found.append("silent from end to end")
-        if levels.clipped_share >= CLIPPED_SHARE:
-            found.append(f"clipped: {levels.clipped_share:.2%} of its samples are at full scale")
-        if abs(levels.dc_offset) >= DC_OFFSET:
-            found.append(f"DC offset {levels.dc_offset:+.3f}")
-        if self.missing_seconds > MISSING_SECONDS:
-            found.append(f"{self.missing_seconds:.2f} s less than its header claims")
-        if original is not None:
-            found.append(f"the same as {printable(original)}")
-        return found
 
 
 def measure_clip(path: Path) -> ClipLevels | str:
     """Decode a file, block by block; return its levels, or why it cannot be used."""
     try:
-        info, blocks = read_blocks(path)
-        meter, digest = LevelMeter(info), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
-        for block in blocks:
-            meter.update(block)
-            digest.update(np.ascontiguousarray(block).data)
+        for recording, mixer in mono_passes(path):
+            info = recording.info
+            meter, digest = LevelMeter(info.rate_hz), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
+            for block in recording:
+                meter.update(mixer.mix(block))
+                digest.update(np.ascontiguousarray(block).data)
     except MemoryError:
         return "needs more memory than there is; cut it into shorter files"
-    seconds = meter.n_frames / info.rate_hz
-    return ClipLevels(seconds, max(0.0, (info.seconds or 0.0) - seconds), meter.levels(), digest.hexdigest())
+    missing, warnings = max(0.0, recording.missing_seconds), mixer.warnings(recording)
+    return ClipLevels(recording.seconds, missing, meter.levels(mixer), warnings, digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -216,7 +184,9 @@ class FolderLevels:
         silent_seconds = sum(clip.seconds * clip.levels.silent_share for clip in clips.values())
         groups = _duplicates(clips)
         originals = {name: group[0] for group in groups for name in group[1:]}
-        warnings = {name: clip.warnings(originals.get(name)) for name, clip in sorted(clips.items())}
+        warnings = {name: list(clip.warnings) for name, clip in sorted(clips.items())}
+        for name, original in originals.items():
+            warnings[name].append(f"the same as {printable(original)}")
         return cls(
             peak_dbfs=Spread.of([each.peak_dbfs for each in levels]),
             rms_dbfs=Spread.of([each.rms_dbfs for each in levels]),
@@ -240,13 +210,6 @@ def _duplicates(clips: Mapping[str, ClipLevels]) -> list[list[str]]:
     for name, clip in clips.items():
         groups[clip.sound_hash].append(name)
     return sorted(names for names in groups.values() if len(names) > 1)
-
-
-def _full_scale(info: AudioInfo) -> float:
-    """Return the magnitude from which on a sample counts as clipped."""
-    if info.encoding.startswith("PCM_") and info.bits is not None:
-        return 1.0 - 2.0 ** (1 - info.bits)  # the largest positive sample; the negative one is 1
-    return LARGEST.get(info.encoding, 1.0)
 
 
 def energy(rows: Floats) -> npt.NDArray[np.float64]:

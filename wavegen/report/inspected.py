@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavegen.audio.waveform import MISSING_SECONDS
+from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET
 from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.inspect.audio import AudioFacts
 from wavegen.inspect.facts import Facts
-from wavegen.inspect.levels import CLIPPED_SHARE, DC_OFFSET, FolderLevels, Spread
+from wavegen.inspect.levels import FolderLevels, Spread
 from wavegen.inspect.models import CheckpointFacts, ConfigFacts
 from wavegen.inspect.recordings import FolderFacts, SeriesFacts
 from wavegen.inspect.runs import ComparisonFacts, RunFacts
@@ -111,18 +111,18 @@ def _figure(found: Facts) -> Figure:
 
 def audio_tables(found: AudioFacts) -> list[Table]:
     """Return the tables of an audio file."""
-    level, mu_law, missing = found.level, found.mu_law, found.missing_seconds
+    level, mu_law = found.level, found.mu_law
     header = facts(
         printable(found.path),
         format=_format(found.container, found.encoding, found.bits),
         rate=f"{found.rate_hz:,} Hz",
         channels=found.channels,
         length=f"{format_duration(found.seconds)} ({found.samples_per_channel:,} samples)",
-        missing=f"{missing:.2f} s less than in the header: damaged or cut off" if missing > MISSING_SECONDS else None,
         file_size=format_bytes(found.file_bytes),
     )
+    warnings = Table("worth a look", (), [("", warning) for warning in found.warnings])
     if level.peak_dbfs is None:
-        return [header, facts("level", peak="digital silence: every sample is 0")]
+        return [header, facts("level", peak="digital silence: every sample is 0"), warnings]
     share = f" ({level.clipped_share:.2%})" if level.clipped_share >= 5e-5 else ""
     ratio = mu_law.signal_to_noise_db
     levels = {
@@ -138,7 +138,7 @@ def audio_tables(found: AudioFacts) -> list[Table]:
         classes_used=f"{mu_law.classes_used} of {mu_law.classes}",
         signal_to_noise=None if ratio is None else f"{ratio:.1f} dB",
     )
-    return [header, facts("level", **levels), quantization]
+    return [header, facts("level", **levels), quantization, warnings]
 
 
 def folder_tables(found: FolderFacts) -> list[Table]:

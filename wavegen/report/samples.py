@@ -128,8 +128,8 @@ def read_auditions(run: Path, names: Sequence[str]) -> tuple[list[Sound], list[s
     Returns:
         The auditions, and why some are missing.
     """
+    from wavegen.audio.mono import to_mono
     from wavegen.audio.read import decode
-    from wavegen.audio.waveform import to_mono
 
     last = len(names) - 1
     chosen = sorted({round(i * last / (MOST_AUDITIONS - 1)) for i in range(MOST_AUDITIONS)}) if names else []

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 
 from wavegen.audio.levels import Frames, typical_event_seconds
+from wavegen.audio.mono import INAUDIBLE
 from wavegen.audio.quantize import build_quantizer
-from wavegen.audio.waveform import INAUDIBLE, build_preparation
+from wavegen.audio.waveform import build_preparation
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.recordings import first_samples

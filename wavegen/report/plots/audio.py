@@ -181,15 +181,14 @@ def audio_figure(source: Path) -> Figure:
     Raises:
         AudioError, UsageError: the file cannot be read.
     """
+    from wavegen.audio.mono import mono_passes
     from wavegen.audio.quantize import Quantizer
-    from wavegen.audio.read import read_blocks
-    from wavegen.audio.waveform import to_mono
     from wavegen.inspect.audio import QuantizationMeter
     from wavegen.text import printable
 
-    info, blocks = read_blocks(source)
-    meter = QuantizationMeter(Quantizer("mu_law", CLASSES))
-    parts = [(mono, meter.update(mono)) for mono in map(to_mono, blocks)]
+    for recording, mixer in mono_passes(source):
+        info, meter = recording.info, QuantizationMeter(Quantizer("mu_law", CLASSES))
+        parts = [(mono, meter.update(mono)) for mono in map(mixer.mix, recording)]
     waveform, error = (np.concatenate(each) for each in zip(*parts, strict=True))
 
     figure = new_figure(10, 10.5)
