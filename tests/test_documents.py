@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -24,6 +24,8 @@ from typer.testing import CliRunner
 import wavegen
 from command_line import Process, run_alone
 from wavegen.cli import app
+from wavegen.config.schema import OutputKind
+from wavegen.config.yaml_source import presets_folder
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -190,6 +192,12 @@ def test_every_guide_is_linked_from_the_readme():
 def test_the_readme_is_read_to_its_end():
     assert len(text_of(README).splitlines()) <= 250
     assert len(text_of(README).split()) <= 1600
+
+
+@pytest.mark.parametrize("kind", get_args(OutputKind))
+def test_every_output_is_explained(kind):
+    assert f"`{kind}`" in text_of(GUIDES[0].parent / "models.md")
+    assert kind in (presets_folder() / "small.yaml").read_text(encoding="utf-8")
 
 
 def test_the_values_in_the_yaml_are_the_default_presets():

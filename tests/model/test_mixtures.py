@@ -214,8 +214,10 @@ def test_draws_depend_on_the_mixture_as_intended():
 def test_classes_are_not_ranked(mixture, truncation):
     distribution = mixture(65536, 2)
     option = "top_k" if truncation.top_k else "top_p"
-    name = distribution.kind.replace("_", " ")
-    with pytest.raises(UsageError, match=f"^{option}: not with this model, whose output is a {name}: .*lower the temp"):
+    name = distribution.shape
+    with pytest.raises(
+        UsageError, match=f"^{option}: not with this model, whose output is a {name} mixture: .*lower the temp"
+    ):
         distribution.draw(torch.zeros(1, 6), torch.zeros(1, dtype=torch.float64), truncation)
 
 

@@ -14,7 +14,7 @@ from wavegen.model.building import ACTIVATIONS, build_model, check_weights, load
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
 from wavegen.model.outputs import Softmax, Truncation
 from wavegen.sampling.engines import COMPILED_DRAWS, build_engine, choose_engine
-from wavegen.sampling.engines.draws import draw_from_mixture, normal_quantile
+from wavegen.sampling.engines.draws import DRAWS, draw_from_mixture, normal_quantile
 from wavegen.sampling.engines.fused_kernel import (
     GATED,
     RELU,
@@ -22,7 +22,7 @@ from wavegen.sampling.engines.fused_kernel import (
     run,
 )
 from wavegen.sampling.engines.numba_fused import compile_kernel
-from wavegen.sampling.engines.packing import DRAWS, pack, round_to_bfloat16, rounded_weights
+from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
 from wavegen.sampling.sampler import uniforms
 from wavegen.simd import LANES
 
@@ -72,7 +72,7 @@ def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature):
     expected = distribution.draw(torch.from_numpy(parameters), torch.from_numpy(u), Truncation(temperature))
     of_mixture, shares = np.array([MEAN_UNIT, *distribution.scale_limits]), np.empty(5)
     drawn = [
-        draw_from_mixture(row, 0, 5, classes, of_mixture, kind is GaussianMixture, number, temperature, shares)
+        draw_from_mixture(row, 0, 5, classes, of_mixture, DRAWS[distribution.kind], number, temperature, shares)
         for row, number in zip(parameters, u, strict=True)
     ]
     np.testing.assert_array_equal(drawn, expected.numpy())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, Sections, foreign_keys
+from typing import get_args
+
+from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, OutputKind, Sections, foreign_keys
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
 MOST_RANKED_CLASSES = (
@@ -213,7 +215,7 @@ def _class_conflicts(config: Sections) -> dict[KeyPath, str]:
     if config.output.kind == "softmax":
         problems["quantization", "classes"] = (
             f"expected {MOST_RANKED_CLASSES} at most with output.kind softmax, found {classes}; for more classes set "
-            "output.kind to logistic_mixture or gaussian_mixture"
+            f"output.kind to {' or '.join(kind for kind in get_args(OutputKind) if kind.endswith('_mixture'))}"
         )
     if config.quantization.kind == "mu_law":
         problems["quantization", "kind"] = (

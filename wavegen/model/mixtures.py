@@ -56,10 +56,13 @@ class Mixture(ABC):
         """The unit of the means, the smallest and the largest log-scale."""
         return MEAN_UNIT, *self.scale_limits
 
+    @property
+    def is_precise(self) -> bool:
+        return True
+
     def describe(self) -> str:
-        shape = self.kind.removesuffix("_mixture").replace("gaussian", "Gaussian")
-        one = f"one {shape} distribution"
-        return one if self.components == 1 else f"mixture of {self.components} {shape} distributions"
+        one = f"one {self.shape} distribution"
+        return one if self.components == 1 else f"mixture of {self.components} {self.shape} distributions"
 
     def initialize(self, layer: nn.Linear) -> None:
         """See ``Distribution``: all means 0, scales from a bin's width to the range, as the sums of many sounds are."""
@@ -87,7 +90,7 @@ class Mixture(ABC):
             if value is not None:
                 raise ParameterError(
                     name,
-                    f"not with this model, whose output is a {self.kind.replace('_', ' ')}: it ranks no classes; lower "
+                    f"not with this model, whose output is a {self.shape} mixture: it ranks no classes; lower "
                     "the temperature instead",
                 )
 
@@ -130,9 +133,16 @@ class Mixture(ABC):
     def kind(self) -> OutputKind:
         """Its name in the configuration."""
 
+    @property
+    @abstractmethod
+    def shape(self) -> str:
+        """What one component is called."""
+
     @abstractmethod
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
         """Compute the logarithm of each component's probability of a bin.
+
+        Gradients pass through both branches of a ``torch.where``: each must be finite everywhere.
 
         Args:
             x: (..., components) the bin's middle, in scales from the mean.
@@ -156,6 +166,10 @@ class LogisticMixture(Mixture):
     @property
     def kind(self) -> OutputKind:
         return "logistic_mixture"
+
+    @property
+    def shape(self) -> str:
+        return "logistic"
 
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
         """See ``Mixture``; with this product no difference of nearly equal numbers is ever taken.
@@ -181,6 +195,10 @@ class GaussianMixture(Mixture):
     @property
     def kind(self) -> OutputKind:
         return "gaussian_mixture"
+
+    @property
+    def shape(self) -> str:
+        return "Gaussian"
 
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
         """See ``Mixture``: a bin is mirrored into the lower tail, where no digit of F is lost.

@@ -53,7 +53,10 @@ class Truncation:
 
 
 class Distribution(Protocol):
-    """An output distribution: a probability for each class of the next sample, from the last layer's outputs."""
+    """An output distribution: a probability for each class of the next sample, from the last layer's outputs.
+
+    A class is one of equal bins of [-1, 1] on the companded scale, the outermost ones open.
+    """
 
     @property
     def kind(self) -> OutputKind:
@@ -66,6 +69,10 @@ class Distribution(Protocol):
     @property
     def n_parameters(self) -> int:
         """Numbers that describe one distribution: columns of the last layer."""
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether the last layer computes in float32 always and has biases: means and scales need both."""
 
     @property
     def draw_constants(self) -> tuple[float, float, float]:
@@ -123,6 +130,7 @@ class Softmax:
 
     classes: int
     kind: OutputKind = "softmax"
+    is_precise: bool = False
 
     @property
     def n_parameters(self) -> int:
@@ -205,8 +213,8 @@ def not_finite() -> ModelError:
 
 
 def output_has_bias(bias: bool, distribution: Distribution) -> bool:
-    """Return whether the output layer has biases; a mixture's always has, because they hold its first scales."""
-    return bias or distribution.kind != "softmax"
+    """Return whether the output layer has biases."""
+    return bias or distribution.is_precise
 
 
 ErrorKind = Literal["squared", "absolute"]
@@ -225,6 +233,7 @@ class Regression:
     error: ErrorKind = "squared"
     classes: int = 0
     kind: OutputKind = "regression"
+    is_precise: bool = True
 
     @property
     def n_parameters(self) -> int:

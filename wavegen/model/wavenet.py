@@ -225,7 +225,7 @@ class WaveNet(Network):
     def predict(self, skip: Tensor) -> Tensor:
         """Apply the head: summed skips (n, skip_channels) -> parameters of distributions (n, n_parameters)."""
         hidden = torch.relu(self.head(torch.relu(skip)))
-        if self.distribution.kind == "softmax":
+        if not self.distribution.is_precise:
             logits: Tensor = self.output(hidden)
             return logits
         # float32: the eight bits of a bfloat16 mean cannot distinguish neighbouring amplitudes

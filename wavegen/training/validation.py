@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from wavegen.model.building import load_weights
 from wavegen.model.network import Network
 from wavegen.model.weight_norm import folded
-from wavegen.sampling.engines import PRECISIONS
+from wavegen.sampling.engines import COMPILED_DRAWS, PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.distributed import Group
 from wavegen.training.progress import Interrupted, StopRequest
@@ -108,8 +108,8 @@ class Validator:
 
 
 def in_lower_precisions(network: Network) -> Iterator[tuple[str, Network]]:
-    """Yield a network in each lower precision; only the fused engine has some, and only for WaveNets of sound."""
-    if not network.runs_fused or not network.classes:
+    """Yield a network in each lower precision; only the numba engine has some."""
+    if not network.runs_fused or network.distribution.kind not in COMPILED_DRAWS:
         return
     exact = folded(network)  # it is plain weights that are rounded
     weights = {name: parameter.detach().cpu().numpy() for name, parameter in exact.named_parameters()}

@@ -10,10 +10,17 @@ import math
 import numpy as np
 from numba import njit
 
+from wavegen.config.schema import OutputKind
 from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.simd_matmul import power_of_two
 from wavegen.simd import key_cache_by_sources
 
+SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
+DRAWS: dict[OutputKind, int] = {
+    "softmax": SOFTMAX,
+    "logistic_mixture": LOGISTIC_MIXTURE,
+    "gaussian_mixture": GAUSSIAN_MIXTURE,
+}
 SMALLEST_UNIFORM = 2.0**-53
 # exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln2/2, ln2/2]: Cephes' expf, S. Moshier; its error is below 2 ulp
 LOG2_E = np.float32(1.44269504088896341)
@@ -130,7 +137,17 @@ def normal_quantile(p):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussian, u, temperature, shares):
+def quantile(kind, p):
+    """Invert F of a mixture's components; NaN for a kind without one."""
+    if kind == LOGISTIC_MIXTURE:
+        return math.log(p) - math.log1p(-p)
+    if kind == GAUSSIAN_MIXTURE:
+        return normal_quantile(p)
+    return math.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_from_mixture(parameters, at, components, n_classes, mixture, kind, u, temperature, shares):
     """Draw a class as `wavegen.model.mixtures` does, in float64."""
     best, highest = 0, parameters[at]
     for k in range(components):
@@ -154,8 +171,8 @@ def draw_from_mixture(parameters, at, components, n_classes, mixture, is_gaussia
         left = min(max((target - before) / shares[k], SMALLEST_UNIFORM), 1.0 - SMALLEST_UNIFORM)
         # x = m + s temperature F^-1(left)
         log_scale = min(max(np.float64(parameters[at + 2 * components + k]), mixture[1]), mixture[2])
-        quantile = normal_quantile(left) if is_gaussian else math.log(left) - math.log1p(-left)
-        place = mixture[0] * parameters[at + components + k] + math.exp(log_scale) * temperature * quantile
+        spread = math.exp(log_scale) * temperature
+        place = mixture[0] * parameters[at + components + k] + spread * quantile(kind, left)
     # [-1, 1] -> [0, classes): the bin that the place lies in
     return np.int64(math.floor(min(max((place + 1.0) * (0.5 * n_classes), 0.0), n_classes - 1.0)))
 

@@ -14,12 +14,11 @@ from numba import njit
 
 from wavegen.sampling.engines import draws as compiled_draws
 from wavegen.sampling.engines import simd_matmul
-from wavegen.sampling.engines.draws import ONE, TWO, ZERO, draw_class, draw_from_mixture, exp
+from wavegen.sampling.engines.draws import ONE, SOFTMAX, TWO, ZERO, draw_class, draw_from_mixture, exp
 from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, TILE_STREAMS, build_tile_product, prefetch
 from wavegen.simd import LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
-SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
 GATED, RELU, TANH = 0, 1, 2
 TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)  # beyond, float32 has no digit left
 LINE = 16  # float32 numbers in a line of the processor's cache
@@ -36,7 +35,7 @@ class Shape(NamedTuple):
     gate_channels: int
     classes: int
     n_parameters: int
-    output: int  # SOFTMAX, LOGISTIC_MIXTURE or GAUSSIAN_MIXTURE
+    output: int  # one of ``draws.DRAWS``
     is_scalar: int  # 1: a class enters as a number, 0: as a row of a table
     activation: int  # GATED, RELU or TANH
 
@@ -337,7 +336,7 @@ def run(shape, weights, gate_bias, queues, work, draws):
                 )  # fmt: skip
             else:
                 newest[s] = draw_from_mixture(
-                    flat_output, at, n_parameters // 3, n_classes, weights.mixture, kind == GAUSSIAN_MIXTURE, u,
+                    flat_output, at, n_parameters // 3, n_classes, weights.mixture, kind, u,
                     draws.temperature, shares,
                 )  # fmt: skip
             draws.drawn[s, t] = newest[s]

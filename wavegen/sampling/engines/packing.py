@@ -9,19 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.config.schema import OutputKind
 from wavegen.model.building import ACTIVATIONS, fold_weight_norm
 from wavegen.model.outputs import Distribution
-from wavegen.sampling.engines.fused_kernel import GAUSSIAN_MIXTURE, LOGISTIC_MIXTURE, SOFTMAX, Shape, Weights
+from wavegen.sampling.engines.draws import DRAWS
+from wavegen.sampling.engines.fused_kernel import Shape, Weights
 from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
 from wavegen.simd import LANES
 
 Precision = Literal["float32", "bfloat16", "int8"]
-DRAWS: dict[OutputKind, int] = {
-    "softmax": SOFTMAX,
-    "logistic_mixture": LOGISTIC_MIXTURE,
-    "gaussian_mixture": GAUSSIAN_MIXTURE,
-}
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
