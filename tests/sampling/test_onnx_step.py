@@ -12,7 +12,7 @@ import torch
 
 from command_line import wavegen
 from wavegen.config import load_config
-from wavegen.data.conditioning import ClipCondition
+from wavegen.data.conditioning import build_conditioner
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.mixtures import MEAN_UNIT
@@ -37,6 +37,11 @@ FORMS = {
     "scalar": ["model.input=scalar"],
     "one block": ["model.dilation_cycle=[4]"],
     "labels": ["data.labels=subfolders", "data.label_names=[a, b, c]"],
+    "features": ["features.columns=2", "features.hop=10", "features.mean=[3.0,-1.0]", "features.scale=[2.0,0.1]"],
+    "labels and spectrograms": [
+        *("data.labels=subfolders", "data.label_names=[a, b, c]"),
+        *("mel.n_mels=5", "mel.n_fft=64", "mel.hop_length=12", "mel.upsampling=1"),
+    ],
     "logistic mixture at 16 bit": [
         *("output.kind=logistic_mixture", "output.components=2", "model.input=scalar"),
         *("quantization.kind=linear", "quantization.classes=65536"),
@@ -84,15 +89,28 @@ def test_the_step_has_the_torch_engines_outputs(form):
     rng, field, batch = np.random.default_rng(2), model.receptive_field, 3
     past, following = (rng.integers(0, config.quantization.classes, (batch, n)) for n in (field, 40))
     engine, conditions, more = build_engine("torch", model), None, {}
+    conditioner, source = build_conditioner(config), build_conditioner(config).frames
+    frames = None if source is None else rng.normal(0, 2, (batch, 60, source.width)).astype(np.float32)
     if config.n_labels:
         more["labels"] = rng.dirichlet(np.ones(3), batch).astype(np.float32)
-        conditions = [ClipCondition(label) for label in more["labels"]]
+    if config.n_labels or source is not None:
+        conditions = [
+            conditioner._condition(*(None if each is None else each[b] for each in (more.get("labels"), frames)))
+            for b in range(batch)
+        ]
     engine.start(past, conditions)
     expected = engine.force(following)
 
     session = Session(onnx_step(weights_of(model), config), batch)
     fed = np.concatenate([past, following[:, :-1]], axis=1)
-    found = np.stack([session.step(sample, **more) for sample in fed.T], axis=1)[:, field - 1 :]
+    found = []
+    for step, sample in enumerate(fed.T):  # step i predicts sample i - (field - 1) of the clip
+        if source is not None:
+            frame, place = divmod(max(step - field + 1, 0), source.hop_length)
+            around = np.clip([frame - 1, frame, frame + 1], 0, 59)
+            more |= {"frames": frames[:, around], "place": np.full(batch, place)}
+        found.append(session.step(sample, **more))
+    found = np.stack(found, axis=1)[:, field - 1 :]
     scale = np.abs(expected).max(axis=(0, 1))
     assert found.shape == expected.shape
     assert (expected.std(axis=1) > 1e-3 * scale).all(), "predictions that depend on what was heard"
@@ -138,7 +156,6 @@ def test_the_metadata_hold_what_a_program_needs(form):
     [
         ("rnn", r"^ONNX: expected a WaveNet to export, found a stack$"),
         ("dense-skips", r"^ONNX: expected a WaveNet to export, found a stack$"),
-        ("vocoder", r"^ONNX: expected a WaveNet without frames to export, found one of mel spectrograms or features$"),
     ],
 )
 def test_other_models_are_refused(preset, text):

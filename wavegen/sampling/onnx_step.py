@@ -2,6 +2,8 @@
 
     sample      (B,) int64                           the newest sample's class
     labels      (B, L) float32                       weights of the labels; in a network with labels
+    frames      (B, 3, D) float32                    the frame of the next sample between its neighbours, as in a file
+    place       (B,) int64                           of the next sample in its frame, 0 to hop_length - 1
     queue.i     (reach, B, residual_channels)        the last inputs of block i, oldest first: one for each block
     parameters  (B, n_parameters)                    of the next sample's distribution
     next.i      as queue.i                           what to give as queue.i in the next step
@@ -19,8 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.frames import FrameSource
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config
+from wavegen.data.conditioning import Conditioner, build_conditioner
 from wavegen.errors import UsageError
 from wavegen.model.building import build_distribution, check_weights, fold_weight_norm, parameter_shapes
 from wavegen.model.mixtures import MEAN_UNIT, Mixture
@@ -39,15 +43,13 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
         config: complete, with the labels' names.
 
     Raises:
-        UsageError: it is no WaveNet, or one that frames condition; or the package ``onnx`` is missing.
+        UsageError: it is no WaveNet of sound, or the package ``onnx`` is missing.
         ModelError: the weights do not fit the configuration, or are not finite.
     """
     if config.model.kind != "wavenet":
         raise UsageError(f"ONNX: expected a WaveNet to export, found a {config.model.kind}")
     if config.output.kind == "regression":
         raise UsageError("ONNX: expected a WaveNet of sound to export, found a model of series of numbers")
-    if config.frames is not None:
-        raise UsageError("ONNX: expected a WaveNet without frames to export, found one of mel spectrograms or features")
     try:
         from onnx import checker, helper
     except ImportError:
@@ -55,7 +57,7 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
     check_weights(weights, parameter_shapes(config))
     distribution, model = build_distribution(config), config.model
     graph, plain = _Graph(helper), fold_weight_norm(weights)
-    added = graph.conditions(plain, len(model.dilations)) if config.n_labels else []
+    added = graph.conditions(plain, len(model.dilations), build_conditioner(config))
     graph.network(plain, model.dilations, config.quantization.classes, model.activation, added)
     parameters = helper.make_tensor_value_info("parameters", _FLOAT32, ["B", distribution.n_parameters])
     proto = helper.make_graph(graph.nodes, "wavenet_step", graph.inputs, [parameters, *graph.queues_out], graph.tensors)
@@ -112,12 +114,37 @@ class _Graph:
         biases = [] if bias is None else [self.constant(bias)]
         return self.add("Gemm", h, self.constant(matrix), *biases, to=to)
 
-    def conditions(self, weights: Mapping[str, Array], n_blocks: int) -> list[str]:
-        """Add the gate bias of the labels, as ``wavegen.model.conditioning`` computes it."""
-        labels = self.take("labels", _FLOAT32, ["B", len(weights["conditioning.labels"])])
-        embedded = self.add("MatMul", labels, self.constant(weights["conditioning.labels"]))
+    def conditions(self, weights: Mapping[str, Array], n_blocks: int, conditioner: Conditioner) -> list[str]:
+        """Add the gate bias of labels and frames, as ``wavegen.model.conditioning`` computes it; empty without any."""
+        seen = []
+        if conditioner.labels:
+            labels = self.take("labels", _FLOAT32, ["B", len(conditioner.labels)])
+            seen.append(self.add("MatMul", labels, self.constant(weights["conditioning.labels"])))
+        if conditioner.frames is not None:
+            seen.append(self.frame(weights.get("conditioning.interpolation"), conditioner.frames))
+        if not seen:
+            return []
+        channels = self.add("Concat", *seen, axis=1)
         parts = np.split(weights["conditioning.projection"], n_blocks)
-        return [self.add("MatMul", embedded, self.constant(part.T)) for part in parts]
+        return [self.add("MatMul", channels, self.constant(part.T)) for part in parts]
+
+    def frame(self, interpolation: Array | None, source: FrameSource) -> str:
+        """Add the normalized, upsampled frame that the next sample sees, (B, D)."""
+        width, u = source.width, 1 if interpolation is None else interpolation.shape[1] // 2
+        frames, place = self.take("frames", _FLOAT32, ["B", 3, width]), self.take("place", _INT64, ["B"])
+        # (x - mean) / scale, both found from the source: what it makes of 0 and of 1
+        origin, one = (source.normalize(np.full((1, width), number, np.float32)) for number in (0, 1))
+        normalized = self.add("Add", self.add("Mul", frames, self.constant(one - origin)), self.constant(origin))
+        weights = np.zeros((u, 3, width), np.float32)  # of the frame and its neighbours in each of its u rows
+        for r in range(u):
+            at = r + u // 2
+            weights[r, 1] = 1 if interpolation is None else interpolation[:, at]
+            if interpolation is not None:
+                weights[r, 0 if at < u else 2] = interpolation[:, at + u if at < u else at - u]
+        rows = self.add("Mul", place, self.constant(np.array(u)))
+        row = self.add("Div", rows, self.constant(np.array(source.hop_length)))  # place * u // hop
+        weighted = self.add("Mul", normalized, self.add("Gather", self.constant(weights), row))
+        return self.add("ReduceSum", weighted, self.constant(np.array([1])), keepdims=0)
 
     def network(
         self,
@@ -194,6 +221,8 @@ def _metadata(config: Config, distribution: Distribution) -> dict[str, str]:
     if isinstance(distribution, Mixture):
         limits = list(distribution.scale_limits)
         facts |= {"components": distribution.components, "mean_unit": MEAN_UNIT, "log_scale_limits": limits}
+    if (source := build_conditioner(config).frames) is not None:
+        facts |= {"frames": source.name, "hop_length": source.hop_length}
     if config.n_labels:
         facts["labels"] = config.data.label_names
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
