@@ -25,6 +25,7 @@ from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training import audio_task
 from wavegen.training.compute import resolve_compute, training_bytes
+from wavegen.training.progress import Observer
 from wavegen.training.task import read_corpus
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
@@ -264,6 +265,16 @@ def test_a_vocoder_follows_the_spectrogram(tmp_path):
         assert pitch_hz(made[0]) == pytest.approx(hz, abs=30)
 
 
+class Notices(Observer):
+    """Collects the messages of a training."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def on_notice(self, text):
+        self.said.append(text)
+
+
 def test_sound_follows_features(tmp_path):
     """Sines of many pitches: one column of numbers, in units of its own, determines the pitch."""
     folder = write_voices(tmp_path / "sines", {f"{hz}": float(hz) for hz in range(200, 900, 50)}, n_clips=2)
@@ -279,6 +290,24 @@ def test_sound_follows_features(tmp_path):
         assert pitch_hz(made[0]) == pytest.approx(hz, abs=30)
     right, wrong = (trained.score(recording, features=np.full(50, hz)) for hz in (300.0, 700.0))
     assert right < wrong - 0.1
+    gain = load_checkpoint(RunFolder(tmp_path / "run").step_checkpoints()[-1]).metrics["validation"]["frames_gain"]
+    assert gain > 0.1
+    assert f"the right frames save {gain:.3f} bits/sample against shuffled ones" in shown(tmp_path / "run")[1]
+
+
+def test_frames_that_a_model_ignores_are_reported(voices, tmp_path):
+    """Noise has nothing to do with the sound: the validation, evaluation and inspection say so."""
+    training, said = begin(tiny(voices, *FEATURES), tmp_path / "run"), []
+    training.observers = [Notices(said)]
+    training.fit()
+    gain = training.progress.validation["frames_gain"]
+    assert abs(gain) < 0.01
+    (sentence,) = [text for text in said if "shuffled" in text]
+    assert sentence.startswith(f"the right frames save {gain:.3f} bits/sample against shuffled ones: the model ignores")
+    assert "the model ignores them; train longer" in shown(tmp_path / "run")[1]
+    labels = begin(tiny(voices, *LABELS), tmp_path / "labels")
+    labels.fit()
+    assert "frames_gain" not in labels.progress.validation
 
 
 @pytest.mark.parametrize("keys", [LABELS, LABELS + MEL, FEATURES], ids=["labels", "both", "features"])

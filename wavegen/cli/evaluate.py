@@ -140,7 +140,8 @@ def _sound_scores(
 ) -> tuple[Document, list[Table], list[Row]]:
     """Score clips; return the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
-    from wavegen.evaluation.scores import score_clips
+    from wavegen.evaluation.scores import describe_gain, score_clips, with_shuffled_frames
+    from wavegen.report import Table
     from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, sound_rows, summary_table
 
     if label is not None and not paths:
@@ -152,13 +153,21 @@ def _sound_scores(
     loader = trained.clips
     clips = loader.load(paths, print_notice, weights, progress) if paths else loader.held_out(progress, print_notice)
     baselines = loader.fit_baselines(print_notice, progress)
-    with ProgressBar("scoring", sum(len(clip.classes) for clip in clips), unit="sample") as bar:
+    shuffled, gain = with_shuffled_frames(clips), None
+    n_samples = sum(len(clip.classes) for clip in clips) * (1 if shuffled is None else 2)
+    with ProgressBar("scoring", n_samples, unit="sample") as bar:
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, bar.advance)
+        if shuffled is not None:
+            others = score_clips(trained.network, shuffled, trained.quantizer, None, bar.advance)
+            saved = sum(other.bits - score.bits for other, score in zip(others, scores, strict=True))
+            gain = saved / sum(score.n_samples for score in scores)
     rate, costs = trained.sample_rate_hz, trained.precision_costs
     parts = [] if summary else [*([clip_table(scores, rate)] if len(scores) > 1 else []), *label_tables(scores, rate)]
+    document = sound_document(scores, rate, trained.quantizer, costs)
+    frames = [] if gain is None else [Table("Frames", (), [("", describe_gain(gain))])]
     return (
-        sound_document(scores, rate, trained.quantizer, costs),
-        [*parts, summary_table(scores, rate, trained.quantizer), cost_table(costs)],
+        document if gain is None else {**document, "frames_gain": gain},
+        [*parts, summary_table(scores, rate, trained.quantizer), *frames, cost_table(costs)],
         sound_rows(scores, rate),
     )
 

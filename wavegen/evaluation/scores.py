@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.frames import StoredFrames
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import DataError
 from wavegen.evaluation.baselines import Baselines
 from wavegen.evaluation.baselines import clip_bits as baseline_clip_bits
+from wavegen.text import guide
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
 
 LEVEL = 0.95  # of confidence intervals
+LEAST_GAIN = 0.01  # bits/sample that the right frames save in a model that follows them
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,34 @@ class ScoredClip(NamedTuple):
     condition: ClipCondition | None = None
     label: str | None = None
     trained_on: bool | None = None
+
+
+def with_shuffled_frames(clips: Sequence[Any]) -> list[Any] | None:
+    """Return clips conditioned on the frames of others; None where they are not conditioned on frames.
+
+    The frames of all clips, end to end, are rotated by half of their number.
+
+    Args:
+        clips: as ``ScoredClip``, of one model.
+    """
+    frames = [] if not clips or getattr(clips[0], "condition", None) is None else [c.condition.frames for c in clips]
+    if not frames or frames[0] is None:
+        return None
+    everything = np.concatenate([each[:] for each in frames])  # (F of all clips, D)
+    ends = np.cumsum([len(each) for each in frames])
+    parts = np.split(np.roll(everything, len(everything) // 2, axis=0), ends[:-1])
+    return [
+        clip._replace(condition=replace(clip.condition, frames=StoredFrames(part, own.n_samples)))
+        for clip, own, part in zip(clips, frames, parts, strict=True)
+    ]
+
+
+def describe_gain(bits: float) -> str:
+    """Describe the bits/sample that the right frames save; where they are next to none, a warning."""
+    saved = f"the right frames save {bits:.3f} bits/sample against shuffled ones"
+    if bits >= LEAST_GAIN:
+        return saved
+    return f"{saved}: the model ignores them; train longer, and see whether they fit the sound ({guide('features')})"
 
 
 @dataclass(frozen=True)

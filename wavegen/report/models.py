@@ -11,6 +11,7 @@ from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import list_labels
 from wavegen.evaluation import LossUnit
+from wavegen.evaluation.scores import describe_gain
 from wavegen.inspect.facts import TrainingState
 from wavegen.inspect.models import (
     CheckpointFacts,
@@ -232,6 +233,8 @@ def _state(state: TrainingState) -> dict[str, str]:
     if last is not None:
         unit = f"{loss_unit.full_name}{held_out_text(last)}"
         words["held-out"] = f"{loss_unit.format(last.loss)} {unit} at step {last.step:,}"
+        if last.frames_gain is not None:
+            words["frames"] = describe_gain(last.frames_gain)
         if state.best_loss is not None:
             words["best"] = f"{loss_unit.format(state.best_loss)} {loss_unit.full_name} at step {state.best_step:,}"
     return words

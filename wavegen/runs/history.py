@@ -29,6 +29,7 @@ class Validation:
         train_loss: mean of the training loss since the validation before; None in a checkpoint, which has no history.
         seen: what was trained on by then, as ``Task.trained_on``.
         minutes_trained: by then.
+        frames_gain: bits/sample that the right frames save against shuffled ones; None where that was not measured.
         loss_unit: what the losses are.
     """
 
@@ -41,6 +42,7 @@ class Validation:
     train_loss: float | None = None
     seen: float | None = None
     minutes_trained: float | None = None
+    frames_gain: float | None = None
     loss_unit: LossUnit = BITS
 
     @classmethod
@@ -58,6 +60,7 @@ class Validation:
             held_out_seconds=entry.get("held_out_seconds") if loss is None else None,
             all_held_out_seconds=entry.get("all_held_out_seconds"),
             held_out_points=entry.get("held_out_points"),
+            frames_gain=finite(entry.get("frames_gain")),
             loss_unit=loss_unit_in(entry),
             **training,
         )

@@ -20,6 +20,7 @@ from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
 from wavegen.device import is_out_of_memory, torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
+from wavegen.evaluation.scores import describe_gain, with_shuffled_frames
 from wavegen.model.building import load_weights
 from wavegen.model.network import Network
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
@@ -223,6 +224,9 @@ class Trainer:
             if not improved and best[0] is not None:
                 self._measure_best(validation.clips)
         entry = {"step": progress.step, **validation.facts}
+        if last and (shuffled := with_shuffled_frames(validation.clips)) is not None:
+            entry["frames_gain"] = self.validator.figure(self.average, shuffled) - figure
+            self._notice(describe_gain(entry["frames_gain"]))
         progress.validation = entry
         progress.seconds += time.perf_counter() - began
         if improved:
