@@ -9,6 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from wavegen.config import load_config
+from wavegen.model.building import build_model
+
 FORMS = {
     "plain": {},
     "no biases": {"bias": False},
@@ -149,3 +152,43 @@ def test_one_wrong_tap_or_gain_is_seen(build):
     theirs = Transcription(model, clipped=True)(classes)
     model.blocks[1].conv.gain[2] *= 1.01
     assert (model(classes) - theirs).abs().max() > 1e-5
+
+
+class NotebooksLayer(nn.Module):
+    """The clipped residual layer as a notebook writes it: one channel in, 32 residual and 512 skip channels."""
+
+    def __init__(self, dilation, bias):
+        super().__init__()
+        self.conv_filter = nn.Conv1d(1, 32, kernel_size=3, dilation=dilation, bias=bias)
+        self.conv_gate = nn.Conv1d(1, 32, kernel_size=3, dilation=dilation, bias=bias)
+        self.residual = nn.Conv1d(32, 32, kernel_size=1, bias=False)
+        self.skip = nn.Conv1d(32, 512, kernel_size=1, bias=False)
+
+    def forward(self, x):
+        """(B, 1, T) -> (B, 32, T - 2 dilation) and (B, 512, T - 2 dilation)."""
+        z = torch.tanh(self.conv_filter(x)) * torch.sigmoid(self.conv_gate(x))
+        return self.residual(z) + x[:, :, -z.shape[2] :], self.skip(z)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_of_the_preset_is_the_notebooks(bias):
+    """20 steps in, 16 out at dilation 2. Its one channel is 32 equal ones here, with the weights divided by 32."""
+    torch.manual_seed(0)
+    assert not load_config("clipped-residual").model.bias
+    config = load_config("clipped-residual", ["model.dilation_cycle=[2, 1]", "model.cycles=1", f"model.bias={bias}"])
+    model, theirs = build_model(config).double(), NotebooksLayer(2, bias).double()
+    block = model.blocks[0]
+    with torch.no_grad():
+        for layer, rows in ((theirs.conv_filter, slice(0, 32)), (theirs.conv_gate, slice(32, 64))):
+            block.conv.weight[:, rows] = layer.weight.permute(2, 0, 1) / 32  # (3, 32, 1) to (3, 32, 32)
+            if bias:
+                block.conv.bias[rows] = layer.bias
+        block.residual.weight.copy_(theirs.residual.weight[:, :, 0])
+        model.skip.weight[:, :32] = theirs.skip.weight[:, :, 0]
+        x = torch.randn(4, 1, 20, dtype=torch.float64)
+        residual, skip = theirs(x)
+        assert (residual.shape, skip.shape) == ((4, 32, 16), (4, 512, 16))
+        rows = x.expand(4, 32, 20).permute(2, 0, 1).reshape(80, 32)  # time-major
+        z, h = block(rows, 4)
+        torch.testing.assert_close(h.view(16, 4, 32).permute(1, 2, 0), residual)
+        torch.testing.assert_close((z @ model.skip.weight[:, :32].T).view(16, 4, 512).permute(1, 2, 0), skip)
