@@ -528,7 +528,7 @@ def test_a_configuration_has_the_keys_of_its_kind_alone():
     config = read("model: {kind: stack, layers: [{kind: gru, channels: 7}]}")
     assert config.to_yaml().split("model:\n")[1].split("output:")[0] == (
         "  kind: stack\n  input: embedding\n  embedding_channels: 32\n  layers:\n  - kind: gru\n    channels: 7\n"
-        "  context: 512\n"
+        "  context: 512\n  output_layer: true\n"
     )
     assert parse_config(config.to_yaml(), "again") == config
 

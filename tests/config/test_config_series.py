@@ -5,6 +5,7 @@ import pytest
 from wavegen.config import load_config, parse_config
 from wavegen.errors import ConfigError
 
+ALIGNED = "series: {windows: aligned}\n"
 SERIES = "output:\n  kind: regression\nmodel:\n  input: scalar\n"
 
 
@@ -54,6 +55,59 @@ def test_what_series_do_not_have_is_refused(more, place, complaint):
 @pytest.mark.parametrize("audio", ["trim_db: null, level: keep", "trim_db: 40.0, level: peak", "remove_dc: true"])
 def test_series_take_the_usual_preparation_and_none(audio):
     assert read(f"audio: {{{audio}}}\n{SERIES}").is_series
+
+
+CONV = "{kind: conv, channels: 2, kernel_size: 4, stride: 2}"
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "place", "complaint"),
+    [
+        (f"layers: [{CONV}]", "", "series.windows", "expected aligned with strides, found 'anywhere'"),
+        (
+            "layers: [{kind: dense, channels: 2}]",
+            "series: {positions: last}",
+            "series.windows",
+            "expected aligned with",
+        ),
+        (
+            f"layers: [{CONV}, {{kind: gru, channels: 2}}]",
+            ALIGNED,
+            "model.context",
+            "expected 1 with strides, found 512",
+        ),
+        (f"layers: [{CONV}, {{kind: concatenate, source: input}}]", ALIGNED, "model.layers", "expected no concatenate"),
+        (
+            f"layers: [{CONV.replace('2}', '5}')}]",
+            ALIGNED,
+            "model.layers.0.stride",
+            "expected at most 4, which the taps",
+        ),
+        ("layers: [{kind: gru, channels: 2, stride: 2}]", ALIGNED, "model.layers.0.stride", "gru has no such key"),
+        ("layers: [{kind: rnn, channels: 2, layer_norm_epsilon: 0.1}]", "", "model.layers.0.layer_norm_epsilon", "rnn"),
+        (
+            "layers: [{kind: rnn, channels: 2}]\n  output_layer: false",
+            "",
+            "model.output_layer",
+            "false: expected a layer",
+        ),
+        (
+            f"layers: [{CONV}]",
+            ALIGNED + "training: {window_targets: 3}",
+            "training.window_targets",
+            "expected more than 3",
+        ),
+    ],
+)
+def test_what_a_stack_of_series_cannot_be_is_refused(model, more, place, complaint):
+    (problem,) = problems(f"output: {{kind: regression}}\nmodel:\n  kind: stack\n  input: scalar\n  {model}\n{more}")
+    assert f" {place}: {complaint}" in problem
+
+
+def test_strides_are_for_series_for_sound_needs_every_sample():
+    (problem,) = problems(f"model:\n  kind: stack\n  layers: [{CONV}]\n")
+    assert "model.layers.0.stride: expected 1, found 2: sound is generated sample by sample" in problem
+    assert "write it as dilations" in problem
 
 
 def test_values_are_no_classes_to_embed():

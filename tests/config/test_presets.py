@@ -9,7 +9,8 @@ import soundfile
 import wavegen
 from recordings import write_tones
 from wavegen.config import Config, preset_names, preset_text, presets_folder
-from wavegen.config.yaml_source import parse_yaml
+from wavegen.config.yaml_source import all_preset_names, parse_yaml
+from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import find_checkpoint
@@ -98,6 +99,36 @@ def test_a_vocoders_frames_have_the_length_in_its_comments():
     assert f"window, {1000 * config.mel.n_fft / rate:g} ms at {rate // 1000} kHz\n" in comments
     hop = config.mel.hop_length
     assert f"stands for, {1000 * hop / rate:g} ms: {rate / hop:g} frames a second\n" in comments
+
+
+TEXTBOOK = sorted(set(all_preset_names()) - set(preset_names()))
+
+
+def test_the_presets_of_the_textbook_are_not_in_the_list():
+    assert len(TEXTBOOK) == 9
+    for name in TEXTBOOK:
+        assert preset_text(name).startswith(f"# yaml-language-server: $schema=wavegen.schema.json\n# {name}: ")
+    with pytest.raises(UsageError, match="did you mean 'textbook/lstm'") as caught:
+        wavegen.load_config("textbook/lstn")
+    assert "book-simple, " in str(caught.value)
+    assert "textbook/gru" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_each_row_of_the_textbook_trains_and_forecasts(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("wavegen.series.corpus.N_TRAIN", 70)
+    monkeypatch.setattr("wavegen.series.corpus.N_VALIDATION", 20)
+    config = wavegen.load_config(name, ["training.steps=3", "training.threads=1"])
+    assert wavegen.load_config(name).training.steps == 219 * {"linear": 20, "rnn-all": 13}.get(name.split("/")[1], 10)
+    model = wavegen.train(config=config, run=tmp_path / "run", device="cpu", notice=lambda text: None)
+    series = model.forecaster.held_out_series()
+    errors = model.forecaster.score_series(series)
+    n_positions = {"last": 1, "all": 24 if name.endswith("conv-gru") else 50}[config.series.positions]
+    assert {each.n_positions for each in errors} == {n_positions}
+    known = series[0].values[: len(series[0].values) - config.output.horizon]
+    ahead = model.forecast(known, steps=10)
+    truth = series[0].values[len(known) :]
+    assert errors[0].at_end == pytest.approx(np.square(ahead[: config.output.horizon] - truth), rel=1e-3)
 
 
 def test_the_textbooks_model_trains_and_forecasts_without_a_folder(tmp_path):

@@ -160,6 +160,23 @@ def test_strides_are_dilations():
     torch.testing.assert_close(model(clip)[:, ::every], strided[:, : len(range(0, 10 * every + 1, every))])
 
 
+def test_a_strided_convolution_thins_what_recurrent_layers_see():
+    """Against Conv1d and GRU as they are, from a series' first value on; and in stretches of any length."""
+    torch.manual_seed(3)
+    model = build_model(load_config("textbook/conv-gru")).double()
+    conv, first, second = model.layers
+    series = torch.randn(5, 50, dtype=torch.float64)
+    h = F.conv1d(series[:, None], conv.weight.permute(1, 2, 0), conv.bias, stride=2).permute(2, 0, 1)  # (24, 5, 20)
+    expected = model.output(second.cell(first.cell(h)[0])[0]).transpose(0, 1)
+    assert (model.positions, model.padding_steps, expected.shape) == (slice(3, None, 2), 0, (5, 24, 10))
+    torch.testing.assert_close(model(series), expected)
+    state, parts = None, []
+    for begin, end in pairwise((0, 4, 5, 6, 13, 30, 31, 50)):
+        part, state = model.advance(series[:, begin:end], state)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected)
+
+
 # --- recurrent layers --------------------------------------------------------------------------------------------
 
 
@@ -182,15 +199,41 @@ def test_a_gru_is_its_equations():
     torch.testing.assert_close(model(clip)[0], model.output(states)[8:], atol=1e-5, rtol=1e-5)
 
 
-def test_an_rnn_normalizes_its_state_before_its_tanh():
-    model = random_network(recurrent_config("rnn", n_layers=1, more=", layer_norm: true"))
+@pytest.mark.parametrize(("more", "epsilon"), [("", 1e-5), (", layer_norm_epsilon: 0.001", 1e-3)])
+def test_an_rnn_normalizes_its_state_before_its_tanh(more, epsilon):
+    model = random_network(recurrent_config("rnn", n_layers=1, more=f", layer_norm: true{more}"))
     cell, norm, h, states = model.layers[0].cell, model.layers[0].norm, torch.zeros(6), []
     clip = classes((1, 30), seed=6)
     for x in model.input(clip[0]):
         a = cell.weight_ih_l0 @ x + cell.bias_ih_l0 + cell.weight_hh_l0 @ h + cell.bias_hh_l0
-        h = torch.tanh((a - a.mean()) / (a.var(correction=0) + norm.eps).sqrt() * norm.weight + norm.bias)
+        h = torch.tanh((a - a.mean()) / (a.var(correction=0) + epsilon).sqrt() * norm.weight + norm.bias)
         states.append(h)
     torch.testing.assert_close(model(clip)[0], model.output(torch.stack(states))[8:], atol=1e-5, rtol=1e-5)
+
+
+def test_a_state_can_be_the_forecast():
+    model = build_model(load_config("textbook/rnn-unit"))
+    assert model.n_parameters == 4  # W, U and torch's two biases
+    w, u, b, c = (parameter.item() for parameter in model.parameters())
+    h, states, series = 0.0, [], torch.randn(1, 20, generator=torch.Generator().manual_seed(1))
+    for x in series[0].tolist():
+        h = np.tanh(w * x + b + u * h + c)
+        states.append(h)
+    assert model(series)[0, :, 0].tolist() == pytest.approx(states, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_recurrent_layers_begin_orthogonal_without_biases_and_remember(kind):
+    layer = build_model(recurrent_config(kind)).layers[0]
+    bound = (6 / (layer.cell.weight_ih_l0.shape[0] + layer.cell.weight_ih_l0.shape[1])) ** 0.5  # Glorot and Bengio
+    assert 0.8 * bound < layer.cell.weight_ih_l0.abs().max() <= bound
+    u = layer.cell.weight_hh_l0  # (gates H, H)
+    torch.testing.assert_close(u.T @ u, torch.eye(6))
+    given, kept = layer.cell.bias_ih_l0, layer.cell.bias_hh_l0
+    remembers = (
+        [0.0] * 6 + [1.0] * 6 + [0.0] * 12 if kind == "lstm" else [0.0] * len(given)
+    )  # input, forget, cell, output
+    assert (given + kept).tolist() == remembers
 
 
 @every_recurrent_kind

@@ -142,6 +142,7 @@ def test_csv_has_a_line_for_each_series():
         "name": "b",
         "n_positions": "3",
         "error": "4.0",
+        "error_at_end": "4.0",
         "next_value": "4.0",
         "next_value_at_end": "4.0",
         "error of last value": "8.0",

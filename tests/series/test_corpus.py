@@ -62,7 +62,7 @@ def test_columns_without_numbers_are_left_out_and_reported(tmp_path):
     found = read_series(path)
     assert found.left_out == ("date", "note")
     assert {name: values.tolist() for name, values in found.series.items()} == {"": [3.5, 4.0]}
-    corpus = build_corpus(tmp_path, validation=0.0, horizon=1)
+    corpus = build_corpus(tmp_path, validation=0.0, longer_than=1)
     assert "table.csv: 2 columns are left out, without numbers: 'date'; 'note'." in corpus.notes
 
 
@@ -160,12 +160,12 @@ def test_what_is_written_is_read_back(name, tmp_path):
 def test_a_folder_of_many_series_is_split_by_their_content(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "many.npy", rng.normal(size=(60, 20)))
-    corpus = build_corpus(tmp_path, validation=0.25, horizon=3)
+    corpus = build_corpus(tmp_path, validation=0.25, longer_than=3)
     assert len(corpus.clips) == 60
     assert 5 < len(corpus.validation) < 25
     held_out = {clip.content_hash for clip in corpus.validation}
     np.save(tmp_path / "more.npy", rng.normal(size=(10, 20)))
-    more = build_corpus(tmp_path, validation=0.25, horizon=3)
+    more = build_corpus(tmp_path, validation=0.25, longer_than=3)
     assert held_out <= {clip.content_hash for clip in more.validation}
     assert not held_out & {clip.content_hash for clip in more.train}
 
@@ -174,7 +174,7 @@ def test_of_few_series_the_ends_are_held_out(tmp_path):
     series = np.random.default_rng(0).normal(size=(2, 100))
     np.save(tmp_path / "two.npy", series)
     np.save(tmp_path / "short.npy", series[0, :9])
-    corpus = build_corpus(tmp_path, validation=0.1, horizon=4)
+    corpus = build_corpus(tmp_path, validation=0.1, longer_than=4)
     assert {clip.name: clip.n_samples for clip in corpus.train} == {"two.npy[0]": 90, "two.npy[1]": 90, "short.npy": 9}
     ends = {clip.name: clip.values for clip in corpus.validation}
     assert ends.keys() == {f"two.npy[0]{TAIL}", f"two.npy[1]{TAIL}"}  # of nine values no end of five can be spared
@@ -188,15 +188,15 @@ def test_what_cannot_be_used_is_said_with_its_reason(tmp_path):
     np.save(tmp_path / "short.npy", np.arange(5.0))
     csv_of(tmp_path, "a\n1\nx\n3\n")
     (tmp_path / "readme.txt").write_text("no series")
-    corpus = build_corpus(tmp_path, validation=0.1, horizon=5)
+    corpus = build_corpus(tmp_path, validation=0.1, longer_than=5)
     assert corpus.unusable == (
-        ("short.npy", "too short: 5 values, to forecast 5 takes 6"),
+        ("short.npy", "too short: 5 values, expected 6 or more"),
         ("table.csv", "line 3: column 'a': expected a finite number, found 'x'; fill it in, or leave the line out"),
     )
     assert corpus.n_ignored == 1
     (tmp_path / "good.npy").unlink()
     with pytest.raises(DataError, match=r"none of 2 can be used: short\.npy: too short"):
-        build_corpus(tmp_path, validation=0.1, horizon=5)
+        build_corpus(tmp_path, validation=0.1, longer_than=5)
 
 
 def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path):
@@ -206,15 +206,15 @@ def test_files_that_cannot_be_used_are_left_out_however_they_were_given(tmp_path
     csv_of(tmp_path, "a\n1\nx\n")
     files = [tmp_path / name for name in ("bad.npy", "good.npy", "short.npy", "table.csv")]
     reasons, of_folder = [], []
-    one_by_one = list(series_in(files, horizon=5, notice=reasons.append))
-    as_a_folder = list(series_in([tmp_path], horizon=5, notice=of_folder.append))
+    one_by_one = list(series_in(files, longer_than=5, notice=reasons.append))
+    as_a_folder = list(series_in([tmp_path], longer_than=5, notice=of_folder.append))
     assert [name for name, _ in as_a_folder] == [name for name, _ in one_by_one]
     assert reasons == of_folder
     assert [reason.partition(": ")[0] for reason in reasons] == ["left out"] * 3
     assert "bad.npy: expected finite numbers, found nan at [1]" in reasons[0]
     assert [name for name, _ in one_by_one] == [str(tmp_path / "good.npy")]
     with pytest.raises(UsageError, match=r"gone\.npy: expected a file of series, found none"):
-        list(series_in([tmp_path / "gone.npy"], horizon=5, notice=print))
+        list(series_in([tmp_path / "gone.npy"], longer_than=5, notice=print))
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.npy"])
@@ -237,7 +237,7 @@ def test_a_series_is_the_same_in_every_format(tmp_path):
     values = np.random.default_rng(0).normal(size=20)
     np.save(tmp_path / "a.npy", values)
     write_series(str(tmp_path / "b.csv"), {"b": values}, io.StringIO())
-    hashes = {hash_of(series) for _, series in series_in([tmp_path], horizon=1, notice=print)}
+    hashes = {hash_of(series) for _, series in series_in([tmp_path], longer_than=1, notice=print)}
     assert len(hashes) == 1
 
 
@@ -245,16 +245,18 @@ def test_validation_may_be_a_folder_or_a_list(tmp_path):
     (tmp_path / "held").mkdir()
     for name in ("a.npy", "b.npy", "held/c.npy"):
         np.save(tmp_path / name, np.arange(30.0) + len(name))
-    corpus = build_corpus(tmp_path, validation=str(tmp_path / "held"), horizon=1)
+    corpus = build_corpus(tmp_path, validation=str(tmp_path / "held"), longer_than=1)
     assert [clip.name for clip in corpus.validation] == ["held/c.npy"]
     (tmp_path / "list.txt").write_text("b.npy\n")
-    corpus = build_corpus(tmp_path, validation=str(tmp_path / "list.txt"), horizon=1)
+    corpus = build_corpus(tmp_path, validation=str(tmp_path / "list.txt"), longer_than=1)
     assert [clip.name for clip in corpus.validation] == ["b.npy"]
 
 
 def test_one_file_may_be_all_the_data(tmp_path):
     np.save(tmp_path / "all.npy", np.arange(30.0))
-    assert [clip.name for clip in build_corpus(tmp_path / "all.npy", validation=0.1, horizon=1).train] == ["all.npy"]
+    assert [clip.name for clip in build_corpus(tmp_path / "all.npy", validation=0.1, longer_than=1).train] == [
+        "all.npy"
+    ]
 
 
 # --- made-up series -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from wavegen.series.corpus import build_normalization
 from wavegen.series.forecast import model_errors
 from wavegen.series.scores import (
     Errors,
+    Positions,
     ScoredSeries,
     all_series,
     baseline_errors,
@@ -22,7 +23,7 @@ from wavegen.series.scores import (
 )
 
 HORIZON = 3
-KINDS = ("stack", "gru", "lstm", "wavenet")
+KINDS = ("stack", "gru", "lstm", "wavenet", "strided")
 
 
 def network_of(kind, *overrides):
@@ -32,6 +33,10 @@ def network_of(kind, *overrides):
         "wavenet": ["model.cycles=1", "model.dilation_cycle=2", "model.residual_channels=4", "model.head_channels=8"],
     }
     recurrent = ["model.recurrent_channels=6", "model.context=5"]
+    if kind == "strided":
+        layers = "{kind: conv, channels: 5, kernel_size: 3, stride: 2}, {kind: gru, channels: 4}"
+        kind, recurrent = "stack", []
+        shapes["stack"] = [f"model.layers=[{layers}]", "model.context=1", "series.windows=aligned"]
     chosen = [f"model.kind={kind}", *shapes.get(kind, recurrent), f"output.horizon={HORIZON}", *overrides]
     torch.manual_seed(1)
     model = build_model(load_config("book-simple", chosen))
@@ -53,14 +58,20 @@ def test_a_networks_errors_are_those_of_a_plain_loop(kind, error, rows, monkeypa
     monkeypatch.setattr(forecast_module, "ROWS", rows)  # few rows: in groups and stretches, with a state carried along
     network = network_of(kind)
     before = float("nan") if kind == "stack" else 0.0
-    all_values = [values.astype(np.float32) for values in some_series([12, 4, 30, 12, 12])]
+    n_before, positions = network.padding_steps, range(*network.positions.indices(100))
+    assert n_before == (0 if kind == "strided" else network.receptive_field - 1)
+    assert list(positions)[:2] == ([2, 4] if kind == "strided" else [0, 1])
+    all_values = [values.astype(np.float32) for values in some_series([12, 6, 30, 12, 12])]
     counted = []
     found = model_errors(network, all_values, HORIZON, error, counted.append)
-    assert sum(counted) == sum(len(values) - HORIZON for values in all_values)
+    assert sum(counted) == sum(errors.n_positions for errors in found)
+    last = model_errors(network, all_values, HORIZON, error, only_last=True)
+    assert [each.by_horizon.tolist() for each in last] == [each.at_end.tolist() for each in found]
+    assert {each.n_positions for each in last} == {1}
     for values, errors in zip(all_values, found, strict=True):
         expected = []
-        for p in range(len(values) - HORIZON):
-            known = np.concatenate([np.full(network.receptive_field - 1, before, np.float32), values[: p + 1]])
+        for p in (p for p in positions if p < len(values) - HORIZON):
+            known = np.concatenate([np.full(n_before, before, np.float32), values[: p + 1]])
             with torch.no_grad():
                 forecast = network(torch.from_numpy(known)[None])[0, -1].numpy()
             difference = forecast - values[p + 1 : p + 1 + HORIZON]
@@ -69,7 +80,7 @@ def test_a_networks_errors_are_those_of_a_plain_loop(kind, error, rows, monkeypa
         assert errors.n_positions == len(expected)
         assert errors.by_horizon == pytest.approx(expected.sum(axis=0), rel=1e-4)
         assert errors.mean == pytest.approx(expected.mean(), rel=1e-4)
-        assert errors.first_at_end == pytest.approx(expected[-1, 0], rel=1e-4)
+        assert errors.at_end == pytest.approx(expected[-1], rel=1e-4)
 
 
 def test_the_last_value_is_the_forecast_of_who_knows_nothing():
@@ -78,7 +89,7 @@ def test_the_last_value_is_the_forecast_of_who_knows_nothing():
     assert errors.keys() == {"last value"}
     expected = [[(values[p] - values[p + h]) ** 2 for h in (1, 2, 3)] for p in range(17)]
     assert errors["last value"].by_horizon == pytest.approx(np.sum(expected, axis=0))
-    assert errors["last value"].first_at_end == pytest.approx((values[16] - values[17]) ** 2)
+    assert errors["last value"].at_end == pytest.approx(expected[-1])
 
 
 @pytest.mark.parametrize("lengths", [[12, 9, 12, 30, 5], [4, 4], [200]])
@@ -105,6 +116,18 @@ def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(l
         assert forecasts[p] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("positions", [Positions(only_last=True), Positions(slice(3, None, 2))], ids=str)
+def test_baselines_are_scored_where_the_model_is(positions):
+    train, (values,) = some_series([30, 25, 28]), some_series([20])
+    linear = fit_linear_forecast(train, HORIZON)
+    scored = baseline_errors(linear, values, HORIZON, "squared", positions)
+    for name, forecasts in (("last value", values[:17, None]), ("linear", linear.forecasts(values))):
+        each = np.square(forecasts - np.stack([values[p + 1 : p + 1 + HORIZON] for p in range(17)]))
+        where = [16] if positions.only_last else [3, 5, 7, 9, 11, 13, 15]
+        assert scored[name].by_horizon == pytest.approx(each[where].sum(axis=0))
+        assert scored[name].n_positions == len(where)
+
+
 def test_a_straight_line_is_forecast_exactly():
     line = 1e5 + 3.0 * np.arange(100.0)
     linear = fit_linear_forecast([line[:60]], HORIZON)
@@ -127,7 +150,7 @@ def test_together_every_position_counts_the_same():
     assert everything["positions"] == 7 + 22 + 1
     assert everything["error"] == pytest.approx((7 * 1 + 22 * 2 + 1 * 3) / 30)
     assert everything["by_horizon"] == pytest.approx([everything["error"]] * HORIZON)
-    assert everything["next_value_at_end"] == pytest.approx((1 + 2 + 3) / 3)
+    assert everything["next_value_at_end"] == everything["error_at_end"] == pytest.approx((1 + 2 + 3) / 3)
     last = everything["baselines"]["last value"]
     changes = np.concatenate([np.diff(each[: 1 - HORIZON]) for each in values])
     assert last["next_value"] == pytest.approx(np.mean(changes**2))

@@ -5,7 +5,8 @@ import pytest
 
 from wavegen.errors import DataError
 from wavegen.series.corpus import Normalization
-from wavegen.series.task import SeriesWindows
+from wavegen.series.scores import Positions
+from wavegen.series.task import AlignedWindows, SeriesWindows
 
 
 def series_of(lengths):
@@ -64,3 +65,36 @@ def test_a_windows_length_can_fit_a_series_and_its_padding():
     stream = windows([60] * 8, 31, 81, float("nan"), seed=0, horizon=10)
     assert stream.windows_per_epoch == 8
     assert stream.n_targets(0, 8) == 8 * 50
+
+
+@pytest.mark.parametrize("positions", [Positions(), Positions(only_last=True), Positions(slice(3, None, 2))], ids=str)
+@pytest.mark.parametrize("n_targets", [20, 6])
+def test_aligned_windows_begin_with_their_series(positions, n_targets):
+    """Every position that counts is visited once in an epoch, in windows from the series' first value on."""
+    lengths, field, horizon = [22, 9, 16], 4, 2
+    plain = Normalization(0.0, 1.0)
+    stream = AlignedWindows(series_of(lengths), plain, field, n_targets, 0.0, 5, horizon, positions)
+    has_strides = positions.forecast.step > 1
+    expected = []
+    for series in series_of(lengths):
+        begins = range(0, len(series) - horizon, n_targets)
+        if positions.only_last:
+            begins = [max(0, len(series) - horizon - n_targets)]
+        for begin in begins:
+            window = range(begin, min(begin + n_targets, len(series) - horizon))
+            expected += [series[position] for position in positions.of(window)]
+    for epoch in (0, 3):
+        count = stream.windows_per_epoch
+        batch = stream.batch(epoch * count, count)
+        assert stream.n_targets(epoch * count, count) == batch.is_real.sum()
+        visited = []
+        for row, place in np.argwhere(batch.is_real):
+            at = place * 2 + 3 if has_strides else place + field - 1  # of its newest value
+            newest = batch.inputs[row, at]
+            begin = 1000 * (newest // 1000)
+            past = np.maximum(newest - np.arange(field)[::-1], begin - 1)
+            past[past < begin] = 0.0  # what stands before a series
+            assert np.array_equal(batch.inputs[row, at - field + 1 : at + 1], past)
+            assert np.array_equal(batch.targets[row, place], newest + 1 + np.arange(horizon))
+            visited.append(newest)
+        assert sorted(visited) == sorted(expected)

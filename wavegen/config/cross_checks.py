@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import get_args
 
-from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, OutputKind, Sections, foreign_keys
+from wavegen.config.schema import (
+    KEYS_OF_KINDS,
+    RECURRENT,
+    WITH_TAPS,
+    AudioConfig,
+    OutputKind,
+    Sections,
+    foreign_keys,
+)
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
 MOST_RANKED_CLASSES = (
@@ -129,6 +137,11 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
         problems["series", "points"] = (
             f"expected more than output.horizon, {config.output.horizon}, found {series.points}"
         )
+    if series.windows == "anywhere" and (series.positions == "last" or config.model.positions.step > 1):
+        why = "series.positions last" if series.positions == "last" else "strides"
+        problems["series", "windows"] = f"expected aligned with {why}, found 'anywhere'"
+    if config.training.window_targets <= (first := config.model.positions.start):
+        problems["training", "window_targets"] = f"expected more than {first}, of which strides forecast none"
     return problems
 
 
@@ -176,6 +189,7 @@ def _layer_problems(config: Sections) -> dict[KeyPath, str]:
         where = ("model", "layers", str(i))
         joins, recurs = layer.kind in ("concatenate", "add"), layer.kind in RECURRENT
         has_channels, is_linear = recurs or layer.kind in ("conv", "dense"), layer.kind in ("conv", "dense")
+        has_taps, reach = layer.kind in WITH_TAPS, (layer.kernel_size - 1) * layer.dilation
         if has_channels and layer.channels is None:
             return {(*where, "channels"): f"expected a whole number, as {layer.kind} needs, found none"}
         if joins and layer.source not in known:
@@ -185,11 +199,19 @@ def _layer_problems(config: Sections) -> dict[KeyPath, str]:
             *([] if has_channels else ["channels"]),
             *([] if is_linear else ["activation"]),
             *([] if joins else ["source"]),
-            *(["kernel_size", "dilation"] if joins or recurs or layer.kind == "dense" else []),
+            *([] if has_taps else ["kernel_size", "dilation", "stride"]),
             *([] if layer.kind == "rnn" else ["layer_norm"]),
+            *([] if layer.layer_norm else ["layer_norm_epsilon"]),
         ]
         if given := [key for key in useless if key in layer.model_fields_set]:
             return {(*where, given[0]): f"{layer.kind} has no such key; remove it"}
+        if layer.stride > 1 and not config.is_series:
+            why = "sound is generated sample by sample, and a layer that skips some could not put out the next one"
+            return {
+                (*where, "stride"): f"expected 1, found {layer.stride}: {why}; write it as dilations, see dense-skips"
+            }
+        if layer.stride > reach + 1:
+            return {(*where, "stride"): f"expected at most {reach + 1}, which the taps span, found {layer.stride}"}
         source = known.get(layer.source or "", width)
         if layer.kind == "add" and source != width:
             return {
@@ -203,6 +225,13 @@ def _layer_problems(config: Sections) -> dict[KeyPath, str]:
             known[layer.name] = width
     if "context" in model.model_fields_set and not model.has_memory:
         return {("model", "context"): f"expected a layer of kind {', '.join(RECURRENT)} with it, found none; remove it"}
+    if model.positions.step > 1 and any(each.source is not None for each in model.layers):
+        return {("model", "layers"): "expected no concatenate or add with strides, whose layers differ in length"}
+    if model.positions.step > 1 and model.has_memory and model.context > 1:
+        return {("model", "context"): f"expected 1 with strides, found {model.context}"}
+    if not model.output_layer and not (config.is_series and width == config.output.horizon):
+        expected = f"a layer of output.horizon, {config.output.horizon}, channels at the top and output.kind regression"
+        return {("model", "output_layer"): f"false: expected {expected}, found {width} and {config.output.kind}"}
     return {}
 
 

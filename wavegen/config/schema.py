@@ -13,9 +13,10 @@ KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
         *("cycles", "dilation_cycle", "kernel_size", "residual_channels", "gate_channels", "skip_channels"),
         *("head_channels", "label_channels", "activation", "bias", "dropout", "weight_norm"),
     ),
-    "stack": ("embedding_channels", "layers", "context"),
+    "stack": ("embedding_channels", "layers", "context", "output_layer"),
 }
 RECURRENT = ("rnn", "gru", "lstm")  # kinds of layers that have a state
+WITH_TAPS = ("conv", "average_pool", "max_pool")  # kinds whose outputs are made of some steps of their input
 
 
 def foreign_keys(kind: str) -> set[str]:
@@ -104,6 +105,10 @@ class SeriesConfig(Section):
         "auto",
         description="the network sees (x - offset) / scale; auto is the standard deviation of the training series",
     )
+    windows: Literal["anywhere", "aligned"] = Field(
+        "anywhere", description="where training windows begin: anywhere, or with a series; long ones are cut from there"
+    )
+    positions: Literal["all", "last"] = Field("all", description="positions of each series that are trained and scored")
 
 
 class MelConfig(Section):
@@ -177,9 +182,11 @@ class LayerConfig(Section):
     )
     kernel_size: int = Field(2, ge=1, le=1024, description="taps of a convolution or pooling layer")
     dilation: int = Field(1, ge=1, le=1 << 20, description="steps between taps")
+    stride: int = Field(1, ge=1, le=1024, description="steps between outputs; above 1 for regressions only")
     activation: Literal["none", "relu", "tanh", "sigmoid"] = Field("none", description="activation of conv and dense")
     source: str | None = Field(None, min_length=1, description="name of the layer that concatenate or add joins with")
     layer_norm: bool = Field(False, description="layer normalization of an rnn's state before the tanh")
+    layer_norm_epsilon: float = Field(1e-5, gt=0, le=1, description="added to the variance that layer_norm divides by")
 
     @model_serializer(mode="wrap")
     def _given_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -225,6 +232,7 @@ class ModelConfig(Section):
     context: int = Field(
         512, ge=1, le=1 << 20, description="steps before a window's first prediction in which recurrent layers warm up"
     )
+    output_layer: bool = Field(True, description="last 1x1 layer of a stack; false: the uppermost layer forecasts")
 
     @model_serializer(mode="wrap")
     def _own_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -236,6 +244,15 @@ class ModelConfig(Section):
     def has_memory(self) -> bool:
         """True if a layer is recurrent: a prediction then depends on all of the past."""
         return any(layer.kind in RECURRENT for layer in self.layers)
+
+    @property
+    def positions(self) -> slice:
+        """Positions of a series with a forecast: all; with strides every n-th from where all layers are filled."""
+        reach, spacing = 0, 1
+        for layer in self.layers:
+            reach += (layer.kernel_size - 1) * layer.dilation * spacing if layer.kind in WITH_TAPS else 0
+            spacing *= layer.stride
+        return slice(0 if spacing == 1 else reach, None, spacing)
 
     @property
     def conv_channels(self) -> int:

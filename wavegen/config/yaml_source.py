@@ -32,8 +32,14 @@ def presets_folder() -> Path:
 
 
 def preset_names() -> list[str]:
-    """Return the names that ``--config`` takes besides files."""
-    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+    """Return the names of the presets that are listed."""
+    return [name for name in all_preset_names() if "/" not in name]
+
+
+def all_preset_names() -> list[str]:
+    """Return the names that ``--config`` takes besides files: also ``textbook/lstm`` for a preset in a sub-folder."""
+    folder = presets_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def preset_text(name: str) -> str:
@@ -42,7 +48,7 @@ def preset_text(name: str) -> str:
     Raises:
         UsageError: there is no such preset.
     """
-    if name not in preset_names():
+    if name not in all_preset_names():
         raise UsageError(f"{name}: {_no_such_preset(name)}")
     return (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
@@ -63,7 +69,7 @@ def find_config(source: str) -> Path:
     Raises:
         UsageError: there is no such preset or file.
     """
-    if source in preset_names():
+    if source in all_preset_names():
         return presets_folder() / f"{source}.yaml"
     path = Path(source)
     if path.is_file():
@@ -74,9 +80,8 @@ def find_config(source: str) -> Path:
 
 
 def _no_such_preset(name: str) -> str:
-    names = preset_names()
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"no such preset ({', '.join(names)})" + (f"; did you mean '{near[0]}'?" if near else "")
+    near = difflib.get_close_matches(name, all_preset_names(), n=1)
+    return f"no such preset ({', '.join(preset_names())})" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 @dataclass

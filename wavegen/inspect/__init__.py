@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from wavegen.config import preset_names
+from wavegen.config.yaml_source import all_preset_names, preset_names
 from wavegen.errors import UsageError
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAME, is_run
@@ -95,7 +95,7 @@ def _inspect_name(name: str) -> Facts:
     """Inspect the shipped model or a preset, where no file has that name."""
     from wavegen.inspect.models import inspect_checkpoint, inspect_config
 
-    presets = preset_names()
+    presets = all_preset_names()
     if name == SHIPPED_NAME:
         return inspect_checkpoint(SHIPPED_MODEL)
     if name in presets:
@@ -104,5 +104,5 @@ def _inspect_name(name: str) -> Facts:
     meant = f"; did you mean '{near[0]}'?" if near else ""
     raise UsageError(
         f"{printable(name)}: nothing there; expected a folder of recordings, an audio file, a run folder, "
-        f"a checkpoint (.safetensors), a configuration (.yaml) or a preset ({', '.join(presets)}){meant}"
+        f"a checkpoint (.safetensors), a configuration (.yaml) or a preset ({', '.join(preset_names())}){meant}"
     )

@@ -92,6 +92,8 @@ def _build_stack(config: Config) -> Stack:
         layers=model.layers,
         context=model.context,
         distribution=build_distribution(config),
+        output_layer=model.output_layer,
+        positions=model.positions,
     )
 
 

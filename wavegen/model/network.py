@@ -106,6 +106,7 @@ class Network(nn.Module, ABC):
 
     kind: ClassVar[str]  # its name in the configuration
     runs_fused: ClassVar[bool] = False  # by the fused engine, and by the fused training backend
+    positions = slice(0, None, 1)  # of a series at which it forecasts; with strides not every one
     input: nn.Module
 
     def __init__(self, classes: int, distribution: Distribution) -> None:
@@ -134,6 +135,11 @@ class Network(nn.Module, ABC):
     def before_series(self) -> float:
         """The value that stands before a series' start, as the network sees it."""
         return 0.0
+
+    @property
+    def padding_steps(self) -> int:
+        """Values that stand before a series' start; none with strides, where forecasts begin later."""
+        return self.receptive_field - 1 if self.positions.step == 1 else 0
 
     @property
     def n_parameters(self) -> int:

@@ -2,7 +2,8 @@
 
 The rows are time-major, as in ``wavegen.model.layers``. A fully connected layer over a clip's steps is a convolution
 with one tap. A strided layer followed by others is the same function, at the steps that it keeps, as one without a
-stride followed by layers of a larger dilation: a layer's dilation is the product of the strides below it.
+stride followed by layers of a larger dilation: a layer's dilation is the product of the strides below it. Sound needs
+every step. A forecaster of series may skip some: its layers have strides, and nothing stands before a series.
 
 Before a clip's start the input and every layer's output are 0, as those texts have it: the class that stands there is
 negative. In a stack with recurrent layers silence stands there instead, and their state starts from zero ``context``
@@ -38,6 +39,7 @@ class StackLayer(nn.Module, ABC):
     """
 
     reach = 0  # earlier steps that an output sees: without a state the output is this much shorter than the input
+    stride = 1  # steps of the input from one output to the next
     has_memory = False
 
     def __init__(self, width: int) -> None:
@@ -64,19 +66,25 @@ class TapLayer(StackLayer):
         width: channels of its output.
         kernel_size: steps that an output is made of.
         dilation: steps between them.
+        stride: steps from one output to the next, reach + 1 at most.
     """
 
-    def __init__(self, width: int, kernel_size: int, dilation: int) -> None:
+    def __init__(self, width: int, kernel_size: int, dilation: int, stride: int) -> None:
         super().__init__(width)
-        self.kernel_size, self.dilation = kernel_size, dilation
+        self.kernel_size, self.dilation, self.stride = kernel_size, dilation, stride
         self.reach = (kernel_size - 1) * dilation
 
+    def n_outputs(self, n_steps: int) -> int:
+        """Count the outputs of some steps without a state before them."""
+        return max(0, (n_steps - self.reach + self.stride - 1) // self.stride)
+
     def forward(self, rows: Tensor, batch: int) -> Tensor:
-        """Map (T * batch, C) time-major rows to ((T - reach) * batch, C') rows."""
-        n_rows = len(rows) - self.reach * batch
-        # tap j of output t is input t - (kernel_size - 1 - j) dilation: (T - reach) * batch rows from j dilation on
-        starts = [tap * self.dilation * batch for tap in range(self.kernel_size)]
-        return self.combine([rows[start : start + n_rows] for start in starts])
+        """Map (T * batch, C) time-major rows to (n * batch, C') rows, without a stride n = T - reach."""
+        steps = rows.view(-1, batch, rows.shape[1])  # (T, B, C)
+        span = self.n_outputs(len(steps)) * self.stride
+        # tap j of output i is input i stride + j dilation: n steps from j dilation on, a view where the stride is 1
+        starts = [tap * self.dilation for tap in range(self.kernel_size)]
+        return self.combine([steps[start : start + span : self.stride].flatten(0, 1) for start in starts])
 
     @abstractmethod
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
@@ -95,7 +103,7 @@ class ConvLayer(TapLayer):
 
     def __init__(self, in_channels: int, layer: LayerConfig) -> None:
         assert layer.channels is not None  # the configuration's checks see to it
-        super().__init__(layer.channels, layer.kernel_size if layer.kind == "conv" else 1, layer.dilation)
+        super().__init__(layer.channels, layer.kernel_size if layer.kind == "conv" else 1, layer.dilation, layer.stride)
         self.kind, self.is_linear = layer.kind, layer.activation == "none"
         self.weight = nn.Parameter(torch.empty(self.kernel_size, self.width, in_channels))  # (taps, C', C)
         self.bias = nn.Parameter(torch.zeros(self.width))
@@ -139,7 +147,7 @@ class PoolLayer(TapLayer):
     """
 
     def __init__(self, width: int, layer: LayerConfig) -> None:
-        super().__init__(width, layer.kernel_size, layer.dilation)
+        super().__init__(width, layer.kernel_size, layer.dilation, layer.stride)
         self.is_maximum = layer.kind == "max_pool"
 
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
@@ -171,7 +179,7 @@ class RecurrentLayer(StackLayer):
         super().__init__(layer.channels)
         self.kind, classes = layer.kind, {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
         self.cell = classes[layer.kind](in_channels, self.width)
-        self.norm = nn.LayerNorm(self.width) if layer.layer_norm else None
+        self.norm = nn.LayerNorm(self.width, layer.layer_norm_epsilon) if layer.layer_norm else None
         self.n_states = 2 if layer.kind == "lstm" else 1  # h, and an LSTM's c
 
     @property
@@ -180,12 +188,16 @@ class RecurrentLayer(StackLayer):
         return len(self.cell.weight_hh_l0) // self.width
 
     def initialize(self) -> None:
-        """Give the matrices Glorot's first weights, and biases of 0."""
-        for name, parameter in self.cell.named_parameters():
-            if name.startswith("weight"):
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+        """Give W Glorot's first weights, and make U orthogonal (Saxe et al., 2014); biases of 0, an LSTM's forget 1.
+
+        A forget gate that is open keeps the gradient of long ago (Jozefowicz et al., 2015).
+        """
+        nn.init.xavier_uniform_(self.cell.weight_ih_l0)
+        nn.init.orthogonal_(self.cell.weight_hh_l0)
+        nn.init.zeros_(self.cell.bias_ih_l0)
+        nn.init.zeros_(self.cell.bias_hh_l0)
+        if self.kind == "lstm":  # the gates' order is input, forget, cell, output
+            nn.init.ones_(self.cell.bias_ih_l0[self.width : 2 * self.width])
 
     def forward(self, rows: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Map (T, B, C) to (T, B, C') from a state: (1, B, C') each, h and of an LSTM c; None for zeros."""
@@ -267,6 +279,8 @@ class Stack(Network):
         layers: the lowest first; valid.
         context: with recurrent layers: steps from their empty state to a window's first prediction.
         distribution: of a sample, whose parameters the network puts out.
+        output_layer: a last 1x1 layer; False if the uppermost layer puts out the parameters.
+        positions: as ``Network``, by the layers' strides.
     """
 
     kind = "stack"
@@ -280,9 +294,11 @@ class Stack(Network):
         layers: Sequence[LayerConfig],
         context: int,
         distribution: Distribution,
+        output_layer: bool,
+        positions: slice,
     ) -> None:
         super().__init__(classes, distribution)
-        self.input = entry
+        self.input, self.positions = entry, positions
         self.layers = nn.ModuleList()
         widths, places = [width], {"input": 0}
         for i, layer in enumerate(layers, start=1):
@@ -294,9 +310,11 @@ class Stack(Network):
         for built in self.stack_layers:
             if isinstance(built, RecurrentLayer):
                 built.initialize()
-        self.output = nn.Linear(widths[-1], distribution.n_parameters)
-        nn.init.xavier_uniform_(self.output.weight)
-        distribution.initialize(self.output)
+        self.output: nn.Module = nn.Identity()
+        if output_layer:
+            self.output = nn.Linear(widths[-1], distribution.n_parameters)
+            nn.init.xavier_uniform_(self.output.weight)
+            distribution.initialize(self.output)
         self.warm_up = context - 1 if self.has_memory else 0  # first predictions after an empty state: not used
 
     # --- description ---------------------------------------------------------------------------------------------
@@ -312,10 +330,11 @@ class Stack(Network):
 
     @property
     def receptive_field(self) -> int:
-        seen = [0]  # steps of past that the input and each layer's output need
+        seen, spacing = [0], 1  # steps of past that the input and each layer's output need, and steps between outputs
         for layer in self.stack_layers:
-            needed = max(seen[-1], seen[layer.source]) if isinstance(layer, JoinLayer) else seen[-1] + layer.reach
-            seen.append(needed)
+            reach = layer.reach * spacing
+            seen.append(max(seen[-1], seen[layer.source]) if isinstance(layer, JoinLayer) else seen[-1] + reach)
+            spacing *= layer.stride
         return 1 + seen[-1] + self.warm_up
 
     def padding(self, silence: int) -> int:
@@ -323,7 +342,12 @@ class Stack(Network):
 
     @property
     def before_series(self) -> float:
-        return 0.0 if self.has_memory else math.nan
+        return math.nan if self.has_zeros_before else 0.0
+
+    @property
+    def has_zeros_before(self) -> bool:
+        """True if all layers' outputs are 0 before a clip's start; else silence or nothing stands there."""
+        return not self.has_memory and self.positions.step == 1
 
     def describe(self) -> str:
         return f"stack, {pluralize(len(self.layers), 'layer')}"
@@ -380,12 +404,13 @@ class Stack(Network):
             inputs: (N,).
 
         Returns:
-            (N, C) rows; and (N, 1), 0 before a clip's start, else 1; None for recurrent networks (silence).
+            (N, C) rows; and (N, 1), 0 before a clip's start, else 1; None where no zeros stand there.
         """
-        if self.has_memory:
-            return self.input(inputs).to(self.output.weight.dtype), None
+        dtype = next(self.parameters()).dtype
+        if not self.has_zeros_before:
+            return self.input(inputs).to(dtype), None
         is_there = inputs >= 0 if self.classes else ~inputs.isnan()
-        rows: Tensor = self.input(torch.where(is_there, inputs, 0)).to(self.output.weight.dtype)
+        rows: Tensor = self.input(torch.where(is_there, inputs, 0)).to(dtype)
         there = is_there[:, None].to(rows.dtype)
         return rows * there, there
 
@@ -394,8 +419,9 @@ class Stack(Network):
 
         Args:
             inputs: (B, T).
-            state: that the stretch before left: for each layer with taps (reach, B, C), the last rows of what it was
-                given, oldest first; for each recurrent layer its h, of an LSTM its c too; None for an empty one.
+            state: that the stretch before left: for each layer with taps the last rows of what it was given, oldest
+                first, which the next outputs see, (reach, B, C) without a stride; for each recurrent layer its h, of an
+                LSTM its c too; None for an empty one.
 
         Returns:
             (T * B, C), without a state fewer; and the state after them.
@@ -413,9 +439,11 @@ class Stack(Network):
                 h = rows.flatten(0, 1)
                 after += own
             else:
+                assert isinstance(layer, TapLayer)
                 if state is not None:
                     below = torch.cat([before.pop(0).flatten(0, 1), below])  # (reach * B, C) rows go before
-                after.append(below[len(below) - layer.reach * batch :].view(layer.reach, batch, below.shape[1]))
+                used = layer.n_outputs(len(below) // batch) * layer.stride
+                after.append(below[used * batch :].view(-1, batch, below.shape[1]))
                 h = layer(below, batch)
             outputs.append(h if there is None else h * there[len(there) - len(h) :])
         return outputs[-1], tuple(after)
@@ -435,7 +463,7 @@ class StackStep:
     def __init__(self, model: Stack, batch: int, state: State) -> None:
         self.model, self.batch = model, batch
         self.state = [tensor.clone() for tensor in state]
-        self.steps = torch.zeros((), dtype=torch.int64, device=model.output.weight.device)
+        self.steps = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
         taps = [layer for layer in model.stack_layers if isinstance(layer, TapLayer)]
         self.offsets = [
             torch.arange(layer.kernel_size - 1, device=self.steps.device) * layer.dilation for layer in taps

@@ -91,11 +91,14 @@ def series_tables(scores: Sequence[SeriesScore], loss_unit: LossUnit, summary: b
     horizon = len(everything.errors.by_horizon)
     heading = "all" if horizon == 1 else f"next {horizon}"
     columns, rows = _compared(series_comparison(scores), heading, "minus it", loss_unit.format, _rough)
+    keys = {"at the end": "error_at_end"}
+    if horizon > 1:
+        keys = {"next value": "next_value", "at the end": "next_value_at_end", f"{heading} at the end": "error_at_end"}
     for row, errors in zip(rows, models, strict=True):
-        row += [loss_unit.format(errors.as_dict()[key]) for key in ("next_value", "next_value_at_end")]
+        row += [loss_unit.format(errors.as_dict()[key]) for key in keys.values()]
     together = Table(
         f"{loss_unit.name} of {len(scores):,} series, {everything.errors.n_positions:,} positions (lower is better)",
-        (*columns, "next value", "at the end"),
+        (*columns, *keys),
         rows,
         MARGIN_IN_WORDS.format("series"),
     )
@@ -308,7 +311,7 @@ def series_rows(scores: Sequence[SeriesScore]) -> list[Row]:
             {
                 "name": _cell(score.name),
                 "n_positions": score.errors.n_positions,
-                **{key: own[key] for key in ("error", "next_value", "next_value_at_end")},
+                **{key: own[key] for key in ("error", "error_at_end", "next_value", "next_value_at_end")},
                 **{f"error of {name}": errors.mean for name, errors in score.baselines.items()},
                 "trained_on": _yes_or_no(score.trained_on),
             }

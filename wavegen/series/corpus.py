@@ -115,18 +115,19 @@ def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Seri
         return build_synthetic_corpus(config.series.points)
     if data.folder is None:
         raise UsageError("expected a folder of series: wavegen train DIR, or data.folder in the configuration")
-    return build_corpus(Path(data.folder), validation=data.validation, horizon=config.output.horizon, progress=progress)
+    longer_than = config.output.horizon + config.model.positions.start
+    return build_corpus(Path(data.folder), validation=data.validation, longer_than=longer_than, progress=progress)
 
 
 def build_corpus(
-    folder: Path, *, validation: float | str, horizon: int, progress: Progress | None = None
+    folder: Path, *, validation: float | str, longer_than: int, progress: Progress | None = None
 ) -> Corpus[Series]:
     """Read all series of a folder, or of one file, and split them.
 
     Args:
         folder: searched with all folders below it.
         validation: as ``wavegen.data.recordings.build_corpus``; a share is of the series.
-        horizon: values that are forecast; each series, and each part of one, is longer than that.
+        longer_than: values that each series, and each part of one, is longer than: the horizon, but for strides.
         progress: called with (files done, files in all).
 
     Raises:
@@ -155,13 +156,13 @@ def build_corpus(
             what = f"{pluralize(len(columns), 'column is')} left out, without numbers"
             notes.append(f"{printable(file.name)}: {what}: {list_first(columns)}.")
         for name, values in whole.named(file.name).items():
-            if len(values) > horizon:
+            if len(values) > longer_than:
                 found.append(Series(name, values, file.split, hash_of(values)))
             else:
-                unusable[name] = f"too short: {len(values):,} values, to forecast {horizon:,} takes {horizon + 1:,}"
+                unusable[name] = f"too short: {len(values):,} values, expected {longer_than + 1:,} or more"
     if not found:
         raise DataError(_nothing_usable(folder, unusable, n_ignored))
-    series, more = split_clips(found, validation, folder, "series", horizon + 1)
+    series, more = split_clips(found, validation, folder, "series", longer_than + 1)
     left_out = tuple(sorted(unusable.items()))
     return Corpus(folder, tuple(series), left_out, shortened=(), n_ignored=n_ignored, notes=(*notes, *more))
 
@@ -216,12 +217,12 @@ def find_series(folder: Path) -> FoundAudio:
     return find_files(folder, SERIES_ENDINGS, frozenset(), "series (.npy, .csv)")
 
 
-def series_in(paths: Sequence[Path], horizon: int, notice: Callable[[str], None]) -> Iterator[tuple[str, Values]]:
+def series_in(paths: Sequence[Path], longer_than: int, notice: Callable[[str], None]) -> Iterator[tuple[str, Values]]:
     """Read the series of some files and folders.
 
     Args:
         paths: to read.
-        horizon: values that are forecast.
+        longer_than: values that each series is longer than.
         notice: called with what is left out, and why.
 
     Yields:
@@ -242,10 +243,10 @@ def series_in(paths: Sequence[Path], horizon: int, notice: Callable[[str], None]
                 notice(f"left out: {error}")
                 continue
             for name, values in whole.named(str(file)).items():
-                if len(values) > horizon:
+                if len(values) > longer_than:
                     yield name, values
                 else:
-                    few = f"expected more values than the {horizon} of a forecast, found {len(values)}"
+                    few = f"expected {longer_than + 1:,} values or more, found {len(values):,}"
                     notice(f"left out: {printable(name)}: {few}")
 
 

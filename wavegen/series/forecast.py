@@ -44,6 +44,8 @@ class Forecaster:
         values = np.asarray(series, dtype=np.float64)
         if values.ndim not in (1, 2) or not values.size or not np.isfinite(values).all():
             raise UsageError(f"expected series of finite numbers, (T,) or (N, T), found the shape {values.shape}")
+        if values.shape[-1] <= (first := self.config.model.positions.start):
+            raise UsageError(f"expected {first + 1} values or more, as the layers see, found {values.shape[-1]}")
         if not 1 <= steps <= MOST_STEPS:
             raise ParameterError("steps", f"expected a whole number from 1 to {MOST_STEPS:,}, found {steps}")
         normalization = build_normalization(self.config)
@@ -61,7 +63,9 @@ class Forecaster:
         output, normalization = self.config.output, build_normalization(self.config)
         seen = [normalization.normalize(each.values) for each in series]
         unit = normalization.error_scale(output.error)
-        return [e.times(unit) for e in model_errors(self.network, seen, output.horizon, output.error, scored)]
+        only_last = self.config.series.positions == "last"
+        errors = model_errors(self.network, seen, output.horizon, output.error, scored, only_last)
+        return [each.times(unit) for each in errors]
 
     def held_out_series(self) -> list[ScoredSeries]:
         """Return the series that the training held out.
@@ -100,7 +104,7 @@ class Forecaster:
     def _read_all(self, paths: Sequence[Path], notice: Callable[[str], None]) -> list[ScoredSeries]:
         """Read the series of some files and folders; a notice names what is left out."""
         index, series = self._index(), []
-        for name, values in series_in(paths, self.config.output.horizon, notice):
+        for name, values in series_in(paths, self.config.output.horizon + self.config.model.positions.start, notice):
             trained_on = None if index is None else index.contains(hash_of(values), values)
             series.append(ScoredSeries(name, values, trained_on))
         if not series:
@@ -138,21 +142,25 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
     """
     import torch
 
-    field = network.receptive_field
-    known = np.concatenate([np.full(field - 1, network.before_series, dtype=np.float32), values])
+    field, stride = network.receptive_field, network.positions.step
+    known = np.concatenate([np.full(network.padding_steps, network.before_series, dtype=np.float32), values])
     device, forecasts, state = next(network.parameters()).device, np.empty(0, dtype=np.float32), None
+    has_state = network.has_memory and stride == 1
     network.eval()
     with torch.no_grad():
         while len(forecasts) < steps:
-            inputs = torch.from_numpy(known)[None].to(device)  # (1, T)
-            if network.has_memory:  # the state holds what came before: (1, T, horizon)
+            # with strides from where a forecast ends at the newest value
+            first = (len(known) - field) % stride
+            inputs = torch.from_numpy(known[first:])[None].to(device)  # (1, T)
+            if has_state:  # it holds what came before: (1, T, horizon)
                 parameters, state = network.advance(inputs, state)
             else:
-                parameters = network(inputs[:, -field:])
+                parameters = network(inputs if network.has_memory else inputs[:, -field:])
             # (1, T, horizon) -> (horizon,): what follows the newest value
             following = parameters[0, -1].float().cpu().numpy()
             forecasts = np.concatenate([forecasts, following])
-            known = following if network.has_memory else np.concatenate([known[-field:], following])
+            past = known if network.has_memory else known[-field:]
+            known = following if has_state else np.concatenate([past, following])
     if not np.isfinite(forecasts).all():
         raise not_finite()
     return forecasts[:steps]
@@ -164,6 +172,7 @@ def model_errors(
     horizon: int,
     kind: str,
     scored: Callable[[int], None] | None = None,
+    only_last: bool = False,
 ) -> list[Errors]:
     """Compute the errors of a network's forecasts.
 
@@ -173,10 +182,12 @@ def model_errors(
         horizon: of the network.
         kind: squared or absolute.
         scored: called with the number of positions after each part.
+        only_last: score the last position of each series alone.
 
     Returns:
         Each series's errors, in the network's units.
     """
+    first = -1 if only_last else 0
     by_series: list[Errors | None] = [None] * len(series)
     for group in _alike(series, network.receptive_field):
         together = np.stack([series[i] for i in group])
@@ -184,10 +195,13 @@ def model_errors(
         for part in _forecasts(network, together[:, : together.shape[1] - horizon]):
             parts.append(part)
             if scored:
-                scored(part.shape[0] * part.shape[1])
-        forecasts = np.concatenate(parts, axis=1).astype(np.float64)
+                scored(0 if only_last else part.shape[0] * part.shape[1])
+        if scored and only_last:
+            scored(len(group))
+        forecasts = np.concatenate(parts, axis=1)[:, first:].astype(np.float64)
         for i, forecast in zip(group, forecasts, strict=True):
-            by_series[i] = Errors.of(errors_of(forecast, ahead(series[i].astype(np.float64), horizon), kind))
+            truth = ahead(series[i].astype(np.float64), horizon)[network.positions][first:]
+            by_series[i] = Errors.of(errors_of(forecast, truth, kind))
     return [errors for errors in by_series if errors is not None]
 
 
@@ -212,8 +226,8 @@ def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[np
     """
     import torch
 
-    device, field = next(network.parameters()).device, network.receptive_field
-    before = np.full((len(values), field - 1), network.before_series, dtype=np.float32)
+    device, n_before = next(network.parameters()).device, network.padding_steps
+    before = np.full((len(values), n_before), network.before_series, dtype=np.float32)
     inputs = torch.from_numpy(np.concatenate([before, values], axis=1)).to(device)
     stretch = max(1, ROWS // len(values))
     state = None
@@ -221,6 +235,6 @@ def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[np
     with torch.no_grad():
         for begin in range(0, values.shape[1], stretch):
             end = min(begin + stretch, values.shape[1])
-            first = 0 if state is None else begin + field - 1
-            forecasts, state = network.advance(inputs[:, first : end + field - 1], state)
+            first = 0 if state is None else begin + n_before
+            forecasts, state = network.advance(inputs[:, first : end + n_before], state)
             yield forecasts.float().cpu().numpy()

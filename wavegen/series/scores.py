@@ -1,7 +1,7 @@
 """Errors of forecasts: a model's and those of the baselines, the last value and a linear forecast, at every position.
 
 Position p of a series x[0..T-1] has seen x[0..p] and forecasts x[p+1] ... x[p+horizon]; p goes from 0 to
-T - 1 - horizon. Nothing is forecast before the first value.
+T - 1 - horizon. Nothing is forecast before the first value. The baselines are scored where the model is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,6 +21,29 @@ from wavegen.series.files import Values
 
 ROWS = 65536  # positions whose sums are taken at a time
 TAPS = 50  # values that the linear forecast sees
+
+
+Rows = TypeVar("Rows", Values, range)
+
+
+class Positions(NamedTuple):
+    """The positions of a series at which forecasts are trained and scored.
+
+    Attributes:
+        forecast: those at which the network forecasts; with strides not every one.
+        only_last: of these the last one alone.
+    """
+
+    forecast: slice = slice(0, None, 1)
+    only_last: bool = False
+
+    def of(self, rows: Rows) -> Rows:
+        """Select among what each position of a series has, or among their numbers."""
+        forecast: Rows = rows[self.forecast]
+        return forecast[-1:] if self.only_last else forecast
+
+
+EVERY_POSITION = Positions()
 
 
 class ScoredSeries(NamedTuple):
@@ -45,13 +68,13 @@ class Errors:
         n_positions: at which was forecast.
         by_horizon: (horizon,) sums over the positions.
         n_ends: series, of which each has a last position.
-        first_at_end: the error of the next value at the last position, summed over the series.
+        at_end: (horizon,) the errors at the last position, summed over the series.
     """
 
     n_positions: int
     by_horizon: Values
     n_ends: int
-    first_at_end: float
+    at_end: Values
 
     @classmethod
     def of(cls, errors: Values) -> Errors:
@@ -60,19 +83,19 @@ class Errors:
         Args:
             errors: (positions, horizon).
         """
-        return cls(len(errors), errors.sum(axis=0), 1, float(errors[-1, 0]))
+        return cls(len(errors), errors.sum(axis=0), 1, errors[-1])
 
     def __add__(self, other: Errors) -> Errors:
         return Errors(
             self.n_positions + other.n_positions,
             self.by_horizon + other.by_horizon,
             self.n_ends + other.n_ends,
-            self.first_at_end + other.first_at_end,
+            self.at_end + other.at_end,
         )
 
     def times(self, factor: float) -> Errors:
         """Return the errors in other units."""
-        return Errors(self.n_positions, self.by_horizon * factor, self.n_ends, self.first_at_end * factor)
+        return Errors(self.n_positions, self.by_horizon * factor, self.n_ends, self.at_end * factor)
 
     @property
     def total(self) -> float:
@@ -87,11 +110,13 @@ class Errors:
     def as_dict(self) -> dict[str, Any]:
         """Return the means, for ``--json``."""
         by_horizon = (self.by_horizon / self.n_positions).tolist()
+        at_end = self.at_end / self.n_ends
         return {
             "error": self.mean,
+            "error_at_end": float(at_end.mean()),
             "by_horizon": by_horizon,
             "next_value": by_horizon[0],
-            "next_value_at_end": self.first_at_end / self.n_ends,
+            "next_value_at_end": float(at_end[0]),
         }
 
 
@@ -190,13 +215,15 @@ def _sums_by_length(series: Sequence[Values], horizon: int, most: int, center: f
     return gram, moments
 
 
-def baseline_errors(linear: LinearForecast | None, values: Values, horizon: int, kind: str) -> dict[str, Errors]:
+def baseline_errors(
+    linear: LinearForecast | None, values: Values, horizon: int, kind: str, positions: Positions = EVERY_POSITION
+) -> dict[str, Errors]:
     """Return the errors of the trivial baselines on a series, in its units; the simplest first."""
     truth = ahead(values, horizon)
     forecasts = {"last value": values[: len(truth), None]}
     if linear is not None:
         forecasts["linear"] = linear.forecasts(values)
-    return {name: Errors.of(errors_of(forecast, truth, kind)) for name, forecast in forecasts.items()}
+    return {name: Errors.of(positions.of(errors_of(each, truth, kind))) for name, each in forecasts.items()}
 
 
 @dataclass(frozen=True)
@@ -226,7 +253,12 @@ class SeriesScore:
 
 
 def score_series(
-    series: Sequence[ScoredSeries], errors: Sequence[Errors], linear: LinearForecast | None, horizon: int, kind: str
+    series: Sequence[ScoredSeries],
+    errors: Sequence[Errors],
+    linear: LinearForecast | None,
+    horizon: int,
+    kind: str,
+    positions: Positions = EVERY_POSITION,
 ) -> list[SeriesScore]:
     """Compute the scores of a model and of the trivial baselines.
 
@@ -236,9 +268,10 @@ def score_series(
         linear: as ``fit_linear_forecast``; None leaves it out.
         horizon: of the model.
         kind: squared or absolute.
+        positions: at which the model was scored.
     """
     return [
-        SeriesScore(each.name, own, baseline_errors(linear, each.values, horizon, kind), each.trained_on)
+        SeriesScore(each.name, own, baseline_errors(linear, each.values, horizon, kind, positions), each.trained_on)
         for each, own in zip(series, errors, strict=True)
     ]
 

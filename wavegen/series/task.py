@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -11,14 +11,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
-from wavegen.data.windows import Batch, Tape
+from wavegen.data.windows import Batch, Piece, Tape
 from wavegen.evaluation import loss_unit_of
 from wavegen.model.network import Network
 from wavegen.series import corpus as series_corpus
 from wavegen.series.corpus import Normalization, Progress, Series, build_normalization
 from wavegen.series.files import Values
 from wavegen.series.forecast import model_errors
-from wavegen.series.scores import baseline_errors, fit_linear_forecast
+from wavegen.series.scores import EVERY_POSITION, Positions, baseline_errors, fit_linear_forecast
 
 
 class SeriesWindows(Tape):
@@ -35,6 +35,7 @@ class SeriesWindows(Tape):
         before: what the network sees before the first value of a series.
         seed: decides the shuffles.
         horizon: values that are forecast.
+        positions: that are targets; others than all only with ``AlignedWindows``.
 
     Raises:
         DataError: no series is long enough.
@@ -49,8 +50,10 @@ class SeriesWindows(Tape):
         before: float,
         seed: int,
         horizon: int,
+        positions: Positions = EVERY_POSITION,
     ) -> None:
-        self.series = [normalization.normalize(values) for values in series if len(values) > horizon]
+        shortest, self.positions = horizon + positions.forecast.start, positions
+        self.series = [normalization.normalize(values) for values in series if len(values) > shortest]
         super().__init__([len(values) - horizon for values in self.series], receptive_field, window_targets, seed)
         self.before, self.horizon = before, horizon
 
@@ -69,7 +72,42 @@ class SeriesWindows(Tape):
                 following = sliding_window_view(series, self.horizon)  # (T - horizon + 1, horizon)
                 ahead[row, at + real - begin : at + n_steps] = following[real + 1 : stop + 1]
                 is_real[row, at + real - begin : at + n_steps] = True
-        return Batch(values[:, :-1], ahead[:, field:], is_real[:, field:], None, first)
+        forecast, only_last = self.positions
+        is_target = is_real[:, field:][:, forecast]
+        if only_last:  # the real targets from each one on: 1 at the last
+            is_target = is_target & (is_target[:, ::-1].cumsum(axis=1)[:, ::-1] == 1)
+        # with strides the inputs begin where the window's positions begin, without the past that padding would be
+        begin = field - 1 if forecast.step > 1 else 0
+        return Batch(values[:, begin:-1], ahead[:, field:][:, forecast], is_target, None, first)
+
+
+class AlignedWindows(SeriesWindows):
+    """Windows that begin at a series' first value, and at every ``window_targets`` positions from there.
+
+    An epoch visits them shuffled. Where the last positions alone are targets, a window is the end of a series.
+    """
+
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
+        size, only_last = self.window_targets, self.positions.only_last
+        self.begins = [
+            (number, begin)
+            for number, length in enumerate(self._lengths.tolist())
+            for begin in ([max(0, length - size)] if only_last else range(0, length, size))
+        ]
+        self.windows_per_epoch = len(self.begins)
+
+    def n_targets(self, first: int, count: int) -> int:
+        """Count the real targets of items first .. first + count - 1, without reading any."""
+        pieces = (piece for item in range(first, first + count) for piece in self.pieces(item))
+        return sum(len(self.positions.of(range(piece.length - self.receptive_field))) for piece in pieces)
+
+    def pieces(self, item: int) -> Iterator[Piece]:
+        """Yield the piece of a series that item's window is."""
+        epoch, place = divmod(item, self.windows_per_epoch)
+        number, begin = self.begins[self._epoch(epoch).windows[place]]
+        length = min(self.window_targets, int(self._lengths[number]) - begin)
+        yield Piece(0, number, begin - self.receptive_field, self.receptive_field + length)
 
 
 class SeriesTask:
@@ -86,6 +124,8 @@ class SeriesTask:
     def __init__(self, config: Config, corpus: Corpus[Series]) -> None:
         self.settings, self.output, self.corpus = config.training, config.output, corpus
         self.normalization = build_normalization(config)
+        self.positions = Positions(config.model.positions, config.series.positions == "last")
+        self.windows_type = AlignedWindows if config.series.windows == "aligned" else SeriesWindows
         self.loss_unit = loss_unit_of(config)
         self.loss_scale = self.normalization.error_scale(config.output.error)
 
@@ -102,10 +142,10 @@ class SeriesTask:
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
         """Return a batch of normally distributed values."""
-        shape = (n_windows, network.receptive_field - 1 + window_targets, config.output.horizon)
+        shape = (n_windows, network.padding_steps + window_targets, config.output.horizon)
         values = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        is_real = np.ones((n_windows, window_targets), dtype=np.bool_)
-        return Batch(values[:, :, 0], values[:, -window_targets:], is_real)
+        targets = values[:, network.padding_steps :][:, network.positions]
+        return Batch(values[:, :, 0], targets, np.ones(targets.shape[:2], dtype=np.bool_))
 
     @staticmethod
     def measure_overhead(config: Config, corpus: Corpus[Series], network: Network, batch: Batch) -> None:
@@ -113,7 +153,7 @@ class SeriesTask:
 
     def windows(self, network: Network) -> SeriesWindows:
         """Return the windows to train on."""
-        return SeriesWindows(
+        return self.windows_type(
             [series.values for series in self.corpus.train],
             self.normalization,
             network.receptive_field,
@@ -121,11 +161,12 @@ class SeriesTask:
             network.before_series,
             self.settings.seed,
             self.output.horizon,
+            self.positions,
         )
 
     def trained_on(self, n_targets: int) -> dict[str, float]:
-        """Return the number of forecasts."""
-        return {"points_seen": n_targets}
+        """Return the number of forecasts, and how often each was trained."""
+        return {"points_seen": n_targets, "epochs": n_targets / self._epoch_targets}
 
     def validation_clips(self, seconds: float | None) -> list[Series]:  # noqa: ARG002
         """Return all held-out series."""
@@ -136,13 +177,14 @@ class SeriesTask:
         return {"held_out_points": sum(map(self.n_predictions, clips))}
 
     def n_predictions(self, clip: Series) -> int:
-        """Return the number of positions that are followed by enough values."""
-        return clip.n_samples - self.output.horizon
+        """Return the number of positions that are scored, all of them followed by enough values."""
+        return len(self.positions.of(range(clip.n_samples - self.output.horizon)))
 
     def summed_losses(self, network: Network, clips: Sequence[Series], scored: Callable[[int], None]) -> list[float]:
         """Return each series's summed errors in the units of the data."""
         normalized = [self.normalization.normalize(series.values) for series in clips]
-        errors = model_errors(network, normalized, self.output.horizon, self.output.error, scored)
+        output, only_last = self.output, self.positions.only_last
+        errors = model_errors(network, normalized, output.horizon, output.error, scored, only_last)
         return [each.total * self.loss_scale for each in errors]
 
     def baselines(self, clips: Sequence[Series]) -> dict[str, float]:  # noqa: ARG002
@@ -150,11 +192,15 @@ class SeriesTask:
         return self._baselines
 
     @cached_property
+    def _epoch_targets(self) -> int:
+        return sum(map(self.n_predictions, self.corpus.train))
+
+    @cached_property
     def _baselines(self) -> dict[str, float]:
         horizon = self.output.horizon
         linear = fit_linear_forecast([series.values for series in self.corpus.train], horizon)
         held_out = [series.values for series in self.corpus.validation]
-        each = [baseline_errors(linear, values, horizon, self.output.error) for values in held_out]
+        each = [baseline_errors(linear, values, horizon, self.output.error, self.positions) for values in held_out]
         n_positions = sum(errors["linear"].n_positions for errors in each)
         return {name: sum(e[name].total for e in each) / n_positions for name in each[0]}
 
