@@ -25,6 +25,8 @@ def place(tmp_path_factory):
     assert "done: runs/waves" in said
     assert "wavegen forecast runs/waves series.csv" in said
     (folder / "prime.csv").write_text("day,a,b\nMonday,0.1,-0.2\nTuesday,0.15,-0.1\nFriday,0.3,0\n")
+    np.save(folder / "long.npy", np.sin(np.arange(60.0)))
+    np.save(folder / "short.npy", np.sin(np.arange(58.0)))
     np.save(folder / "prime.npy", np.array([[0.1, 0.15, 0.3], [-0.2, -0.1, 0.0]]))
     return folder
 
@@ -53,6 +55,24 @@ def test_forecasts_go_to_tables_arrays_and_standard_output(place):
     assert read_table((place / "forecast.csv").read_text())[1] == pytest.approx(table)
 
 
+def test_pictures_show_forecasts_and_their_errors(place):
+    held = ("--hold-back", "2", "-o", "held.npy")
+    said = wavegen("forecast", "runs/waves", "long.npy", *held, "--plot", "held.png", cwd=place).stderr
+    assert "written: held.png" in said
+    known = wavegen("forecast", "runs/waves", "short.npy", "-o", "-", cwd=place).stdout
+    assert np.load(place / "held.npy") == pytest.approx(read_table(known)[1][:2, 0])
+    wavegen("evaluate", "runs/waves", "long.npy", "--plot", "errors.png", cwd=place)
+    wavegen("inspect", "runs/waves", "--plot", "losses.png", cwd=place)
+    for name in ("held", "errors", "losses"):
+        assert (place / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    last = json.loads((place / "runs/waves/metrics.jsonl").read_text().splitlines()[-2])
+    assert last["epochs"] == last["points_seen"] / (7000 * 17)
+    refused = wavegen("evaluate", "runs/waves", "long.npy", "--plot", "errors.png", cwd=place, exit_code=2)
+    assert "errors.png: already exists" in refused.stderr
+    refused = wavegen("forecast", "runs/waves", "long.npy", "--hold-back", "80", "-o", "-", cwd=place, exit_code=2)
+    assert "--hold-back: expected less than the shortest series, 60 values, found 80" in refused.stderr
+
+
 def test_evaluate_scores_held_out_test_and_given_series(place):
     held_out = json.loads(wavegen("evaluate", "runs/waves", "--json", cwd=place).stdout)
     entries = [json.loads(line) for line in (place / "runs/waves/metrics.jsonl").read_text().splitlines()]
@@ -68,7 +88,7 @@ def test_evaluate_scores_held_out_test_and_given_series(place):
     np.save(place / "long.npy", np.sin(np.arange(200.0)))
     given = wavegen("evaluate", "runs/waves", "long.npy", "prime.csv", cwd=place, exit_code=0)
     assert "1 series, 197 positions" in given.stdout
-    assert "expected more values than the 3 of a forecast, found 3" in given.stderr
+    assert "expected 4 values or more, found 3" in given.stderr
 
 
 def test_evaluate_leaves_out_what_cannot_be_used_and_writes_a_table(place):

@@ -41,7 +41,7 @@ LABEL_HELP = "Label of all files, or a mix such as a=0.7,b=0.3.  [default: the n
 SUMMARY_HELP = "Print only the figures of all clips together."
 TEST_HELP = "Score the test split of synthetic series."
 SAMPLES_HELP = "Compare the sound of new clips, or of the given files, with the run's recordings."
-PLOT_HELP = "Plot spectrograms of ten clips next to recordings."
+PLOT_HELP = "Plot spectrograms of ten clips next to recordings; of a series model its errors by steps ahead."
 CSV_HELP = "Write one line per clip to a CSV file; - for standard output."
 
 
@@ -78,11 +78,11 @@ def evaluate(
         check_writable(Path(csv), overwrite, ending=".csv")
     trained, paths = api.load(source, device), [Path(path) for path in audio or []]
     given, of_new_clips = given_options(context), {"clips", "seconds", "seed", "one_shot"}
+    if plot is not None and (samples or trained.forecaster is not None):
+        check_writable(Path(plot), overwrite, ending=".png")
     if samples:
         trained.check_sound("--samples")
         refuse(given & {"label", "summary", "test", "csv"}, "--samples")
-        if plot is not None:
-            check_writable(Path(plot), overwrite, ending=".png")
         if paths:
             refuse(given & of_new_clips, "clips that are there already")
             load = partial(load_unprepared, paths, trained.sample_rate_hz, print_notice)
@@ -90,11 +90,16 @@ def evaluate(
             load = partial(_new_clips, trained, clips, seconds, seed, one_shot)
         _evaluate_samples(trained, load, as_json, plot)
         return
-    refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
     if trained.forecaster is not None:
-        refuse(given & {"label"}, "a model of series")
+        refuse(given & {"label", *of_new_clips}, "a model of series")
         document, tables, rows = _series_scores(trained.forecaster, paths, test, summary)
+        if plot is not None:
+            from wavegen.report.plots.models import draw_horizons
+
+            draw_horizons(Path(plot), source, document)
+            print_notice(f"written: {shorten_path(plot)}")
     else:
+        refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
         refuse(given & {"test"}, "a model of sound")
         document, tables, rows = _sound_scores(trained, paths, label, summary)
     _write_scores(document, tables, rows, as_json, csv)
@@ -179,14 +184,16 @@ def _series_scores(
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation import loss_unit_of
     from wavegen.report.scores import series_document, series_rows, series_tables
-    from wavegen.series.scores import score_series
+    from wavegen.series.scores import Positions, score_series
 
     series = forecaster.series_to_score(paths, test, print_notice)
     linear = forecaster.fit_linear_forecast(print_notice)
     with ProgressBar("scoring", None, unit="position") as bar:
         errors = forecaster.score_series(series, bar.advance)
-    scores = score_series(series, errors, linear, forecaster.config.output.horizon, forecaster.config.output.error)
-    loss_unit = loss_unit_of(forecaster.config)
+    config = forecaster.config
+    positions = Positions(config.model.positions, config.series.positions == "last")
+    scores = score_series(series, errors, linear, config.output.horizon, config.output.error, positions)
+    loss_unit = loss_unit_of(config)
     return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
 
 

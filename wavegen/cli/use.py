@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FORECAST = "Forecast"  # a group of options in --help
 SERIES_HELP = "Series to continue: .csv with one column per series, or .npy."
 STEPS_HELP = "Values to forecast; those beyond the model's horizon build on forecasts.  [default: the horizon]"
+HOLD_BACK_HELP = "Forecast this many last values of each series without seeing them."
+FORECAST_PLOT_HELP = "Plot the series with their forecasts."
 SERIES_OUTPUT_HELP = "File to write: .csv or .npy; - for CSV to standard output."
 EXPORT_OUTPUT_HELP = "File to write: .safetensors for the weights, or .onnx for one sampling step."
 
@@ -44,25 +46,44 @@ def forecast(
     series: Annotated[str, typer.Argument(metavar="FILE", help=SERIES_HELP)],
     output: Annotated[str, option(OUTPUT, SERIES_OUTPUT_HELP, "-o", "--output", metavar="FILE")] = "forecast.csv",
     steps: Annotated[int | None, option(FORECAST, STEPS_HELP)] = None,
+    hold_back: Annotated[int, option(FORECAST, HOLD_BACK_HELP, min=0)] = 0,
+    plot: Annotated[str | None, option(OUTPUT, FORECAST_PLOT_HELP, metavar="FILE.png")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Forecast the next values of series of numbers.
 
-    wavegen forecast runs/waves series.csv ; wavegen forecast runs/waves series.npy --steps 25 -o ahead.npy
+    wavegen forecast runs/waves series.csv ; wavegen forecast runs/waves series.npy --steps 25 -o ahead.npy ;
+    wavegen forecast runs/waves series.csv --hold-back 10 --plot ahead.png
     """
     from wavegen.api import load
+    from wavegen.output_file import check_writable, write_output
     from wavegen.series.files import check_output, read_series, write_series
 
     check_output(output, overwrite)
+    if plot is not None:
+        check_writable(Path(plot), overwrite, ending=".png")
     trained = load(source, device)
     if (forecaster := trained.forecaster) is None:
         raise UsageError("forecast: expected a model of series of numbers, found a model of sound")
     known = read_series(Path(series))
     if known.left_out:
         print_notice(f"{printable(series)}: columns without numbers are left out: {', '.join(known.left_out)}")
-    forecasts = {name: forecaster.forecast(values, steps) for name, values in known.series.items()}
+    shortest = min(map(len, known.series.values()))
+    if hold_back >= shortest:
+        raise UsageError(f"--hold-back: expected less than the shortest series, {shortest:,} values, found {hold_back}")
+    ahead = hold_back if hold_back and steps is None else steps
+    forecasts = {
+        name: forecaster.forecast(values[: len(values) - hold_back], ahead) for name, values in known.series.items()
+    }
     write_series(output, forecasts, sys.stdout)
+    if plot is not None:
+        from wavegen.report.plots import to_png
+        from wavegen.report.plots.recordings import forecast_figure
+
+        heading = f"{printable(source)}: forecasts of {printable(series)}"
+        write_output(Path(plot), to_png(forecast_figure(heading, known.series, forecasts, hold_back)))
+        print_notice(f"written: {plot}")
     where = "standard output" if output == "-" else printable(output)
     n_values = len(next(iter(forecasts.values())))
     print_notice(f"{where}: {pluralize(len(forecasts), 'series', 'series')}, the next {n_values:,} values of each")

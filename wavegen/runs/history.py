@@ -81,6 +81,7 @@ class History:
         learning_rates: of each step.
         speeds: targets per second of each step.
         seen: up to each step, as ``Task.trained_on``.
+        epochs: passes over the training data by the last step; 0 where that was not recorded.
         seconds: of training, up to each step.
         skipped: steps so far whose loss was not finite.
         validations: every one.
@@ -92,6 +93,7 @@ class History:
     learning_rates: list[float | None] = field(default_factory=list)
     speeds: list[float | None] = field(default_factory=list)
     seen: list[float] = field(default_factory=list)
+    epochs: float = 0.0
     seconds: list[float] = field(default_factory=list)
     skipped: int = 0
     validations: list[Validation] = field(default_factory=list)
@@ -153,6 +155,7 @@ def read_history(path: Path) -> History:
             history.learning_rates.append(finite(entry.get("learning_rate")))
             history.speeds.append(finite(entry.get("targets_per_second")))
             history.seen.append(entry["hours_of_audio"] if history.loss_unit.is_bits else entry["points_seen"])
+            history.epochs = entry.get("epochs", 0.0)
             history.seconds.append(entry["seconds"])
             history.skipped = entry["skipped"]
             since += [] if loss is None else [loss]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wavegen.evaluation import LossUnit
 from wavegen.inspect.models import NetworkFacts
+from wavegen.output_file import write_output
 from wavegen.report.plots import (
     BLUE,
     COLOURS,
@@ -21,8 +23,10 @@ from wavegen.report.plots import (
     spread,
     tidy,
     title,
+    to_png,
 )
 from wavegen.runs.history import THIS_MODEL, History
+from wavegen.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,6 +94,11 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
         tidy(axes, "both")
+    if history.epochs:
+        each = history.epochs / history.step
+        above.secondary_xaxis("top", functions=(lambda step: step * each, lambda epoch: epoch / each)).set_xlabel(
+            "epoch"
+        )
     middle.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     below.yaxis.set_major_formatter(format_thousands)
     below.xaxis.set_major_formatter(format_thousands)
@@ -171,6 +180,30 @@ def ranking_figure(name: str, loss_unit: LossUnit, ranked: Sequence[tuple[str, f
     tidy(axes, "x")
     title(axes, name)
     return figure
+
+
+def draw_horizons(path: Path, name: str, scores: Mapping[str, Any]) -> None:
+    """Draw the errors of forecasts by how far ahead they are.
+
+    Args:
+        path: of the PNG file; an existing one is replaced.
+        name: of the model.
+        scores: as ``wavegen.report.scores.series_document``.
+
+    Raises:
+        WavegenError: the file cannot be written; what was there before stays.
+    """
+    figure = new_figure(10, 4)
+    axes = figure.subplots()
+    for i, (label, errors) in enumerate({THIS_MODEL: scores, **scores["baselines"]}.items()):
+        values = errors["by_horizon"]
+        axes.plot(range(1, len(values) + 1), values, color=COLOURS[i], marker=MARKERS[i], label=label)
+    axes.set(xlabel="steps ahead", ylabel=scores["loss_unit"], ylim=(0, None))
+    axes.xaxis.set_major_formatter(format_thousands)
+    axes.legend(frameon=False)
+    tidy(axes, "both")
+    title(axes, printable(name))
+    write_output(path, to_png(figure))
 
 
 def _draw_loss(axes: Axes, history: History) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from wavegen.inspect.recordings import FileFacts, FolderFacts, SeriesFacts
 from wavegen.report.plots import (
     BLUE,
     COLOURS,
+    DARK,
     GREEN,
     ORANGE,
     PURPLE,
@@ -24,7 +25,7 @@ from wavegen.report.plots import (
     title,
 )
 from wavegen.series.corpus import find_series
-from wavegen.series.files import read_series
+from wavegen.series.files import Values, read_series
 from wavegen.text import format_duration, pluralize, printable
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_DRAWN = 6  # series
+SHOWN_PAST = 8  # times the length of a forecast
 BINS = 40
 MOST_BARS = 8
 WIDE_RANGE = 30.0  # from the shortest to the longest: from here on the scale is logarithmic
@@ -152,13 +154,30 @@ def series_figure(found: SeriesFacts) -> Figure:
         except DataError:
             continue
         drawn |= whole.named(file.name)
-    shown = list(drawn.items())[:MOST_DRAWN]
+    return forecast_figure(f"{printable(found.path)}: {len(found.series):,} series", drawn, {}, 0)
+
+
+def forecast_figure(heading: str, series: Mapping[str, Values], ahead: Mapping[str, Values], held_back: int) -> Figure:
+    """Draw the first few series, one above the other, with their forecasts.
+
+    Args:
+        heading: stands above.
+        series: (T,) each, by name.
+        ahead: their forecasts, by the same names, which are drawn with the values that they can have seen; or empty.
+        held_back: values at the end of each series that its forecast has not seen.
+    """
+    shown = list(series.items())[:MOST_DRAWN]
     figure = new_figure(10, 0.8 + 1.4 * len(shown))
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for i, (axes, (label, values)) in enumerate(zip(panels, shown, strict=True)):
         axes.plot(values, color=COLOURS[i % len(COLOURS)], linewidth=1.2)
         axes.set_ylabel(label, fontsize=8, parse_math=False)
+        if ahead:
+            newest = len(values) - held_back - 1
+            joined = [values[newest], *ahead[label]]
+            axes.plot(range(newest, newest + len(joined)), joined, color=DARK, marker=".", linewidth=1.2)
+            axes.set_xlim(left=max(0, newest - SHOWN_PAST * len(joined)))
         tidy(axes, "both")
-    title(panels[0], f"{printable(found.path)}: {len(found.series):,} series")
+    title(panels[0], heading)
     panels[-1].set_xlabel("step")
     return figure
