@@ -1,5 +1,8 @@
 """The output of a running training."""
 
+import io
+import sys
+
 import pytest
 
 from wavegen.audio.quantize import Quantizer
@@ -30,8 +33,29 @@ def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, cl
     line, bar = capsys.readouterr().err.splitlines()
     unit = f"bits/sample {classes}".strip()
     assert line == f"step 1: 9.250 {unit} (best so far); baselines: uniform 16.000"
-    beside = f"{classes} | " if classes else ""
-    assert f"train 9.500 | held-out 9.250 | {beside}20k targets/s | 0.50 h of audio" in bar
+    beside = f"{classes}, " if classes else ""
+    assert f"train 9.500, held-out 9.250, {beside}20k targets/s, 0.50 h of audio" in bar
+
+
+@pytest.mark.parametrize("total", [36, 20_000, 1_000_000])
+def test_the_bar_fits_80_columns_and_shows_what_matters(total, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    display = TrainingDisplay(total, Progress(step=total - 2), "bits/sample")
+    display.on_step(STEP | {"step": total - 1})
+    display.on_validation(VALIDATION)
+    display.on_step(STEP | {"step": total})
+    display.bar._bar.refresh()
+    bar = terminal.getvalue().split("\r")[-1].rstrip()
+    display.close()
+    assert len(bar) <= 80
+    assert bar.startswith("training: ")
+    assert f"{total:,} of {total:,} steps, 00:00 left, train 9.500, held-out 9.250" in bar
 
 
 def test_a_figure_that_is_no_number_is_not_the_best(capsys):

@@ -19,6 +19,7 @@ from wavegen.model.network import Network
 from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import PRECISIONS, build_engine
 from wavegen.sampling.engines.packing import Precision
+from wavegen.text import pluralize
 from wavegen.training.audio_task import noise_condition
 
 REPEATS = 5
@@ -116,7 +117,7 @@ def _rows(
     ]
     plans += [("torch", "float32", clips, 1) for clips in (1, 16)]
     for engine, precision, clips, threads in plans:
-        notice(f"generate: {engine}, {precision}, {clips} clips, {threads} threads")
+        notice(f"generate: {engine}, {precision}, {pluralize(clips, 'clip')}, {pluralize(threads, 'thread')}")
         speed = _generation_speed(config, model, engine, precision, clips, threads)
         # a step reads all weights once, and computes the clips of a thread one after another
         reading = bytes_of[precision] / machine.bytes_per_second[precision]
@@ -127,7 +128,7 @@ def _rows(
     for backend, training_precision, threads, recompute in ways_to_train(model.runs_fused, cores):
         if backend == "fused" and config.model.dropout:  # which it has none of
             continue
-        notice(f"train: {backend}, {training_precision}, {threads} threads")
+        notice(f"train: {backend}, {training_precision}, {pluralize(threads, 'thread')}")
         measured = measure_training(config, backend, training_precision, threads, recompute)
         name = backend + (" (activation checkpointing)" if recompute else "")
         speed, share = measured.targets_per_second, measured.share_of_products

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal; without one, a line every half minute."""
+"""Progress of long work: a line that moves on, on a terminal; without one, a line every half minute."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
 from wavegen.runs.history import Validation
 from wavegen.sampling.verdict import Fault, Verdict, in_words
-from wavegen.text import format_duration
+from wavegen.text import format_duration, pluralize
 from wavegen.training.progress import Observer
 
 if TYPE_CHECKING:
@@ -28,26 +28,27 @@ LINE_EVERY_SECONDS = 30.0  # where there is no terminal
 
 
 class ProgressBar:
-    """A progress bar on standard error.
+    """A progress line on standard error.
 
     Args:
         what: the activity, such as "generating".
         total: where the count ends; None where it does not.
         initial: where it begins.
-        unit: of the count.
+        unit: of the count, in the singular.
         file: where to draw; standard error by default.
     """
 
     def __init__(
-        self, what: str, total: int | None, initial: int = 0, unit: str = "", file: TextIO | None = None
+        self, what: str, total: int | None, initial: int = 0, unit: str = "step", file: TextIO | None = None
     ) -> None:
         self.what, self.total, self.count, self.unit = what, total, initial, unit
         self.file = file or sys.stderr
         self.is_terminal = self.file.isatty()
         self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
-        look: dict[str, Any] = {"unit_scale": True, "dynamic_ncols": True, "leave": False}
-        look |= {"file": self.file, "disable": not self.is_terminal}
-        self._bar = tqdm(desc=what, total=total, initial=initial, unit=unit, **look)
+        count = f"{{n:,}} {unit}s" if total is None else f"{{n:,}} of {pluralize(total, unit)}, {{remaining}} left"
+        look: dict[str, Any] = {"bar_format": f"{{desc}}{count}{{postfix}}", "dynamic_ncols": True}
+        look |= {"leave": False, "file": self.file, "disable": not self.is_terminal}
+        self._bar = tqdm(desc=what, total=total, initial=initial, **look)
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -63,8 +64,8 @@ class ProgressBar:
         """Count further."""
         self.move_to(self.count + count)
 
-    def move_to(self, count: int, note: str = "") -> None:
-        """Show a new count, and a note after it."""
+    def move_to(self, count: int, note: str = "", more: str = "") -> None:
+        """Show a new count, and a note after it; on a line, which may be longer than a terminal is wide, more too."""
         self._note = note or self._note
         if self._note:
             self._bar.set_postfix_str(self._note, refresh=False)
@@ -72,7 +73,7 @@ class ProgressBar:
         self.count = count
         if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            self.print_line(f"{self.what}: {self._count_text()}" + (f", {self._note}" if self._note else ""))
+            self.print_line(", ".join(filter(None, [f"{self.what}: {self._count_text()}", self._note, more])))
 
     def rate(self) -> float:
         """Return counts per second so far."""
@@ -91,9 +92,9 @@ class ProgressBar:
 
     def _count_text(self) -> str:
         if self.total is None:
-            return f"{self.count:,} {self.unit}"
+            return pluralize(self.count, self.unit)
         left = (self.total - self.count) / max(1e-9, self.rate()) if self.count > self._initial else math.inf
-        return f"{self.count:,} of {self.total:,} {self.unit}, {format_duration(left)} left"
+        return f"{self.count:,} of {pluralize(self.total, self.unit)}, {format_duration(left)} left"
 
 
 class TrainingDisplay(Observer):
@@ -126,15 +127,17 @@ class TrainingDisplay(Observer):
             self.bar.print_line(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
             self._train = loss if self._train is None else 0.98 * self._train + 0.02 * loss
-        parts = [
-            "" if self._train is None else f"train {loss_unit.format(self._train)}",
-            self._held_out,
+        train = "" if self._train is None else f"train {loss_unit.format(self._train)}"
+        skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
+        more = [
             self._classes,
             f"{entry['targets_per_second'] / 1000:.0f}k targets/s",
-            f"{entry['hours_of_audio']:.2f} h of audio" if loss_unit.is_bits else f"{entry['points_seen']:,} points",
-            f"{entry['skipped']} skipped" if entry["skipped"] else "",
+            f"{entry['hours_of_audio']:.2f} h of audio"
+            if loss_unit.is_bits
+            else pluralize(entry["points_seen"], "point"),
         ]
-        self.bar.move_to(entry["step"], " | ".join(filter(None, parts)))
+        note = ", ".join(filter(None, [train, self._held_out, skipped]))
+        self.bar.move_to(entry["step"], note, ", ".join(filter(None, more)))
 
     def on_validation(self, entry: dict[str, Any]) -> None:
         """Print the held-out loss and the trivial baselines."""

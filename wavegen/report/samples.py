@@ -13,6 +13,7 @@ import numpy as np
 from wavegen.audio.quantize import Floats
 from wavegen.errors import AudioError, UsageError, WavegenError
 from wavegen.inspect.facts import Progress
+from wavegen.text import pluralize
 
 MOST_AUDITIONS = 6
 AUDITION_SECONDS = 10.0  # of each: a page is to be sent to friends
@@ -141,7 +142,7 @@ def read_auditions(run: Path, names: Sequence[str]) -> tuple[list[Sound], list[s
             problems.append(str(error))
             continue
         step = re.search(r"\d+", Path(name).stem)
-        title = f"After {int(step[0]):,} steps" if step else Path(name).stem
+        title = f"After {pluralize(int(step[0]), 'step')}" if step else Path(name).stem
         waveform = to_mono(frames)
         longest = round(AUDITION_SECONDS * rate)
         if len(waveform) > longest:
