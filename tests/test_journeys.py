@@ -57,7 +57,7 @@ def recordings(tmp_path):
 
 def names_of(called):
     """Name the modules of the package among the files of functions."""
-    inside = {Path(file).relative_to(PACKAGE) for file, _ in called if file.startswith(f"{PACKAGE}/")}
+    inside = {Path(file).relative_to(PACKAGE) for file, _ in called.copy() if file.startswith(f"{PACKAGE}/")}
     return sorted(str(path.with_suffix("")) for path in inside)
 
 
