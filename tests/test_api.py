@@ -272,7 +272,7 @@ def test_the_example_in_the_packages_docstring_writes_a_file(tmp_path, monkeypat
     assert soundfile.info(tmp_path / "new.wav").frames == 1600
 
 
-def test_calls_its_observers(recordings, tmp_path):
+def test_training_takes_several_files_calls_its_observers_and_says_what_is_little(recordings, tmp_path, monkeypatch):
     class Counter(Observer):
         steps = 0
 
@@ -281,8 +281,15 @@ def test_calls_its_observers(recordings, tmp_path):
 
     counter = Counter()
     config = wavegen.load_config("small", [*TINY, *SHORT])
-    wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", observers=[counter])
+    monkeypatch.setenv("HOME", str(recordings))
+    said = []
+    model = wavegen.train(
+        ["~/0.wav", "~/[12].wav"], config, run=tmp_path / "run", device="cpu", observers=[counter], notice=said.append
+    )
     assert counter.steps == 12
+    assert len([clip for clip in model.checkpoint.manifest if clip["split"] == "train"]) == 3
+    assert any(text.startswith("only 2.7 s of sound to train on: the model will repeat it too") for text in said)
+    assert any(text.startswith("only 3 clips held out, 0.3 s: bits/sample on so little say nothing") for text in said)
 
 
 def test_tensorboard_events_read_back(recordings, tmp_path):

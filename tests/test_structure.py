@@ -28,7 +28,7 @@ ALLOWED = {
     "sampling": {"config", "device", "simd", "audio", "data", "model"},
     "evaluation": {"config", "device", "audio", "data", "model"},
     "series": {"output_file", "config", "audio", "data", "model", "sampling", "evaluation"},
-    "runs": {"output_file", "config", "model", "sampling", "evaluation"},
+    "runs": {"output_file", "config", "audio", "model", "sampling", "evaluation"},
     "training": {"runs", "series", "config", "device", "audio", "data", "model", "sampling", "evaluation"},
     "inspect": {"runs", "series", "config", "device", "audio", "data", "model", "evaluation", "training"},
     "report": {"inspect", "output_file", "runs", "series", "api"}

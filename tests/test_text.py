@@ -2,7 +2,7 @@
 
 import pytest
 
-from wavegen.text import list_first, pluralize, printable
+from wavegen.text import group_by_reason, list_first, list_in_full, pluralize, printable
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,22 @@ def test_a_count_stands_with_its_noun(arguments, text):
 
 
 def test_a_long_list_is_cut_and_counted():
-    assert list_first("abcde") == "a; b; c; d; e"
-    assert list_first("abcdef") == "a; b; c; d; e; and 1 more"
+    assert list_first("abc") == "a; b; c"
+    assert list_first("abcdef") == "a; b; c; and 3 more"
     assert list_first([str(i) for i in range(2000)], 2, ", ") == "0, 1, and 1,998 more"
     assert list_first([]) == ""
+    list_in_full(True)
+    assert list_first("abcdef") == "a; b; c; d; e; f"
+    list_in_full(False)
+    assert list_first("abcdef") == "a; b; c; and 3 more"
+
+
+def test_names_that_share_a_reason_stand_together():
+    reasons = [*((f"{i}.m4a", "no format") for i in range(500)), ("a\n.wav", "empty"), ("600.m4a", "no format")]
+    assert group_by_reason(reasons) == [
+        ("501 files: 0.m4a; 1.m4a; 2.m4a; and 498 more", "no format"),
+        ("a\\n.wav", "empty"),
+    ]
 
 
 def test_a_name_stays_on_its_line():

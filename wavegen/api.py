@@ -19,6 +19,7 @@ from wavegen.audio.waveform import build_preparation, load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
 from wavegen.data.conditioning import build_conditioner
 from wavegen.data.corpus import Corpus, TrainingClips
+from wavegen.data.sources import compact_sources
 from wavegen.device import choose_device
 from wavegen.errors import ParameterError, UsageError
 from wavegen.model.building import build_distribution, check_weights, parameter_shapes
@@ -29,6 +30,7 @@ from wavegen.sampling.engines import EngineSource
 from wavegen.sampling.generator import Generator, Label, Notice, SamplingOptions, as_mono
 from wavegen.sampling.sampler import cut_one_shots
 from wavegen.sampling.verdict import Fault, Verdict
+from wavegen.text import expand_home, pluralize
 
 if TYPE_CHECKING:
     import torch
@@ -84,9 +86,11 @@ class TrainedModel:
     def __repr__(self) -> str:
         """Return kind, rate, labels and training of the model on a line."""
         kind = "series" if self.config.rate_hz is None else f"{self.sample_rate_hz:,} Hz"
-        labels = f", {len(self.labels)} labels" if self.labels else ""
+        labels = f", {pluralize(len(self.labels), 'label')}" if self.labels else ""
         bits = "" if self.held_out_bits is None else f", {self.held_out_bits:.3f} bits/sample held out"
-        return f"<TrainedModel {self.config.model.kind}, {kind}{labels}, {self.checkpoint.step:,} steps{bits}>"
+        return (
+            f"<TrainedModel {self.config.model.kind}, {kind}{labels}, {pluralize(self.checkpoint.step, 'step')}{bits}>"
+        )
 
     # --- generating ------------------------------------------------------------------------------------------------
 
@@ -274,19 +278,20 @@ class TrainedModel:
         """Return a warning if this model needs more training, else None."""
         if self.forecaster is not None:
             return None  # evaluate compares its forecasts
-        bits, step = self.held_out_bits, self.checkpoint.step
+        bits, steps = self.held_out_bits, pluralize(self.checkpoint.step, "step")
         baselines = (self.checkpoint.metrics.get("validation") or {}).get("baselines", {})
         # Of 16-bit samples no pairs are counted; where many pairs are rare, linear prediction tells more.
         limits = [(baselines[name], name) for name in ("order-2 Markov", "unigram") if name in baselines][:1]
         if bits is None or not limits:
-            return f"this model was never validated ({step:,} steps): expect noise" if step < FEW_STEPS else None
+            few = self.checkpoint.step < FEW_STEPS
+            return f"this model was never validated ({steps}): expect noise" if few else None
         if "linear prediction" in baselines:
             limits.append((baselines["linear prediction"] + FAR_FROM_LINEAR, "linear prediction"))
         limit, name = min(limits)
         if bits < limit:
             return None
         return (
-            f"this model is undertrained ({step:,} steps, {bits:.2f} bits/sample held out, {name} has "
+            f"this model is undertrained ({steps}, {bits:.2f} bits/sample held out, {name} has "
             f"{baselines[name]:.2f}): expect noise; train longer"
         )
 
@@ -315,7 +320,7 @@ class TrainedModel:
             AudioError: the file cannot be used.
             UsageError: there is no file.
         """
-        return load_waveform(Path(path), self.preparation)
+        return load_waveform(expand_home(path), self.preparation)
 
     def load_prime(self, path: str | Path) -> Floats:
         """Load a file to continue: prepared as the training data were, but with all of its silence.
@@ -326,7 +331,7 @@ class TrainedModel:
         Raises:
             AudioError, UsageError: as ``load_clip``.
         """
-        return load_waveform(Path(path), replace(self.preparation, trim_db=None))
+        return load_waveform(expand_home(path), replace(self.preparation, trim_db=None))
 
     def mel_spectrogram(self, waveform: npt.ArrayLike) -> Frames:
         """Return the mel frames of a recording, from which ``generate`` reconstructs it.
@@ -360,7 +365,7 @@ class TrainedModel:
     def _load_frames(self, kind: type[FrameSource], path: str | Path) -> Frames:
         self.conditioner.check_takes(kind)
         assert self.conditioner.frames is not None
-        return self.conditioner.frames.read(Path(path))
+        return self.conditioner.frames.read(expand_home(path))
 
     def _read_corpus(self, progress: Callable[[int, int], None] | None) -> Corpus[Any]:
         from wavegen.training.task import read_corpus
@@ -439,11 +444,11 @@ def load(path: str | Path, device: str = "auto") -> TrainedModel:
         CheckpointError: the checkpoint is damaged or of another version.
         ModelError: its weights are not finite.
     """
-    return TrainedModel(load_checkpoint(find_checkpoint(Path(path))), device)
+    return TrainedModel(load_checkpoint(find_checkpoint(expand_home(path))), device)
 
 
 def train(
-    folder: str | Path | None = None,
+    folder: str | Path | Sequence[str | Path] | None = None,
     config: Config | str | Path = DEFAULT_PRESET,
     *,
     run: str | Path | None = None,
@@ -455,7 +460,7 @@ def train(
     """Train a model on a folder of recordings, or of series.
 
     Args:
-        folder: of the recordings; None for the configuration's, or for synthetic series.
+        folder: of the recordings, or several folders and files; None for the configuration's, or for synthetic series.
         config: a configuration, a preset's name, or a YAML file.
         run: the run folder; ``runs/`` and the folder's name by default.
         device: auto, cpu, cuda or cuda:N.
@@ -477,9 +482,10 @@ def train(
 
     settings = config if isinstance(config, Config) else load_config(config)
     if folder is not None:
-        settings = settings.with_values("data", folder=str(Path(folder).absolute()))
-    run_folder = run_of(settings.data_source or "") if run is None else RunFolder(Path(run))
-    source = None if init_from is None else Path(init_from)
+        given = compact_sources([folder] if isinstance(folder, str | Path) else folder)
+        settings = settings.with_values("data", folder=given[0] if len(given) == 1 else given)
+    run_folder = run_of(settings.data_sources) if run is None else RunFolder(expand_home(run))
+    source = None if init_from is None else expand_home(init_from)
     with process_group(device) as group:
         called, report = (observers, notice) if group.is_main else ((), lambda _: None)
         trainer = start_run(settings, run_folder, group, called, report, init_from=source)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def pluralize(count: int, noun: str, plural: str | None = None) -> str:
@@ -20,11 +24,42 @@ def pluralize(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
-def list_first(items: Iterable[str], limit: int = 5, separator: str = "; ") -> str:
+_in_full = False  # are lists
+
+
+def list_in_full(wanted: bool) -> None:
+    """Let the lists of all messages and tables have all their items, or the first ones."""
+    global _in_full
+    _in_full = wanted
+
+
+def first(items: Iterable[T], limit: int) -> tuple[list[T], int]:
+    """Return the first items, and how many more there are; all items after ``list_in_full(True)``."""
+    every = list(items)
+    shown = every if _in_full else every[:limit]
+    return shown, len(every) - len(shown)
+
+
+def list_first(items: Iterable[str], limit: int = 3, separator: str = "; ") -> str:
     """Return the first items on a line, and how many more there are."""
-    items = list(items)
-    more = [f"and {len(items) - limit:,} more"] if len(items) > limit else []
-    return separator.join([*items[:limit], *more])
+    shown, n_more = first(items, limit)
+    return separator.join([*shown, *([f"and {n_more:,} more"] if n_more else [])])
+
+
+def group_by_reason(reasons: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Join the names of what shares a reason: (names, reason) of (name, reason)."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        groups.setdefault(reason, []).append(printable(name))
+    return [
+        (names[0] if len(names) == 1 else f"{len(names):,} files: {list_first(names)}", reason)
+        for reason, names in groups.items()
+    ]
+
+
+def expand_home(path: str | Path) -> Path:
+    """Return a path, with the home folder for a leading ~ or ~user, as a shell does it."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's fails where there is no such home)
 
 
 def printable(path: str | Path) -> str:

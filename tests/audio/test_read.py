@@ -1,5 +1,6 @@
 import io
 import os
+import shlex
 import signal
 import socket
 import struct
@@ -13,8 +14,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavegen.audio.read import AudioInfo, Recording, decode, find_audio, probe
-from wavegen.audio.write import AudioWriter
+from wavegen.audio.read import (
+    SERIES_ENDINGS,
+    AudioInfo,
+    FoundAudio,
+    Recording,
+    decode,
+    find_audio,
+    find_files,
+    probe,
+)
+from wavegen.audio.write import GENERATED, AudioWriter
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.text import printable
 
@@ -52,6 +62,15 @@ def test_find_lists_audio_recursively_sorted_by_name(tmp_path):
     assert found.n_ignored == 0
 
 
+def test_audio_without_an_ending_is_found_by_its_first_bytes(tmp_path):
+    for name, container in (("take 1", "WAV"), ("take 2", "FLAC"), ("take 3", "OGG"), ("take 4", "AIFF")):
+        soundfile.write(str(tmp_path / name), noise(100), RATE, format=container)
+    (tmp_path / "README").write_text("RIFfs and raffs")
+    found = find_audio(tmp_path)
+    assert (found.names, found.unusable, found.n_ignored) == (("take 1", "take 2", "take 3", "take 4"), (), 1)
+    assert find_files(tmp_path, SERIES_ENDINGS, frozenset(), "series").names == ()
+
+
 def test_what_is_plainly_no_audio_is_counted(tmp_path):
     for name in ["LICENSE", "notes.txt", "a.json", "b.png", ".hidden.wav", "._resource.wav"]:
         (tmp_path / name).touch()
@@ -66,9 +85,36 @@ def test_formats_that_need_conversion_are_listed_with_the_command(tmp_path, endi
     (tmp_path / f"my song.{ending}").write_bytes(b"whatever")
     (name, reason), *_ = find_audio(tmp_path).unusable
     assert name == f"my song.{ending}"
-    assert reason.endswith(f"convert it: ffmpeg -i '{tmp_path}/my song.{ending}' -vn '{tmp_path}/my song.flac'")
-    with pytest.raises(AudioError, match=r"my song.*: libsndfile cannot read this format; convert it: ffmpeg"):
-        decode(tmp_path / name)
+    assert shlex.split(reason.partition("convert it: ")[2])[:4] == [
+        "find",
+        str(tmp_path),
+        "-iname",
+        f"*.{ending.lower()}",
+    ]
+    path = tmp_path / name
+    with pytest.raises(
+        AudioError, match=r"my song.*: libsndfile cannot read this format; convert it: ffmpeg"
+    ) as caught:
+        decode(path)
+    assert shlex.split(str(caught.value).partition("convert it: ")[2]) == [
+        *("ffmpeg", "-i", str(path), "-vn", str(path.with_suffix(".flac")))
+    ]
+
+
+def test_the_command_that_converts_works_when_it_is_pasted(tmp_path, monkeypatch):
+    ffmpeg = tmp_path / "bin" / "ffmpeg"
+    ffmpeg.parent.mkdir()
+    ffmpeg.write_text('#!/bin/sh\nfor last; do :; done; touch "$last"\n')
+    ffmpeg.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ffmpeg.parent}:{os.environ['PATH']}")
+    folder = tmp_path / "my phone's"
+    for name in ("a.m4a", "deep/b c.M4A"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    ((_, reason), (_, same)) = find_audio(folder).unusable
+    assert reason == same
+    subprocess.run(reason.partition("convert it: ")[2], shell=True, check=True)
+    assert find_audio(folder).names == ("a.flac", "deep/b c.flac")
 
 
 def test_pipes_sockets_devices_and_broken_links_are_listed_and_never_opened(tmp_path, monkeypatch):
@@ -123,15 +169,17 @@ def test_odd_names_are_found_and_printed_on_one_line(tmp_path):
     assert printable("new\nline.wav") == "new\\nline.wav"
 
 
-def test_a_folder_that_is_missing_or_a_file_is_a_wrong_call(tmp_path):
+def test_a_folder_that_is_missing_is_a_wrong_call_and_a_file_stands_for_itself(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere: expected a folder of recordings, found none \(No such") as caught:
         find_audio(tmp_path / "nowhere")
     assert caught.value.exit_code == 2
     with pytest.raises(UsageError, match=r"found none \(File name too long\)"):
         find_audio(tmp_path / ("x" * 300))
-    (tmp_path / "file.wav").touch()
-    with pytest.raises(UsageError, match=r"file\.wav: expected a folder of recordings, found a file"):
-        find_audio(tmp_path / "file.wav")
+    for name in ("file.wav", "of any end.ing"):
+        (tmp_path / name).touch()
+        assert find_audio(tmp_path / name) == FoundAudio((name,), (), 0)
+    (tmp_path / "series.csv").touch()
+    assert find_audio(tmp_path / "series.csv") == FoundAudio((), (), 1)
 
 
 def test_folders_that_may_not_be_listed(tmp_path, monkeypatch):
@@ -225,7 +273,7 @@ def test_a_missing_file_is_a_wrong_call(tmp_path, read):
 
 @pytest.mark.parametrize("read", [probe, decode])
 def test_a_folder_is_no_audio_file(tmp_path, read):
-    with pytest.raises(AudioError, match=": a folder, not a file"):
+    with pytest.raises(UsageError, match=": expected an audio file, found a folder"):
         read(tmp_path)
 
 
@@ -320,24 +368,21 @@ def test_blocks_join_to_the_whole(tmp_path):
 # --- write --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", ["wav", "flac", "WAV"])
-def test_lossless_round_trip_is_exact(tmp_path, ending):
+@pytest.mark.parametrize(
+    ("ending", "encoding", "accuracy"),
+    [("wav", "PCM_16", 0), ("WAV", "PCM_16", 0), ("flac", "PCM_16", 0), ("ogg", "VORBIS", 0.05)],
+)
+def test_a_round_trip_keeps_the_sound_and_says_that_it_is_generated(tmp_path, ending, encoding, accuracy):
     path = tmp_path / f"a.{ending}"
-    samples = (np.arange(-32768, 32768) / 32768).astype(np.float32)
+    samples = (np.rint(16384 * np.sin(2 * np.pi * 440 * np.arange(5 * RATE) / RATE)) / 32768).astype(np.float32)
     with AudioWriter(path, RATE) as writer:
         for block in np.array_split(samples, 7):
             writer.write(block)
-    assert writer.n_written == 65536
-    assert probe(path) == AudioInfo(RATE, 1, 65536, ending.upper(), "PCM_16")
-    np.testing.assert_array_equal(decode(path)[0][:, 0], samples)
-
-
-def test_ogg_round_trip(tmp_path):
-    tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(5 * RATE) / RATE)).astype(np.float32)
-    with AudioWriter(tmp_path / "a.ogg", RATE) as writer:
-        writer.write(tone)
-    assert probe(tmp_path / "a.ogg") == AudioInfo(RATE, 1, len(tone), "OGG", "VORBIS")
-    np.testing.assert_allclose(decode(tmp_path / "a.ogg")[0][:, 0], tone, atol=0.05)
+    assert writer.n_written == len(samples)
+    info = probe(path)
+    assert info == AudioInfo(RATE, 1, len(samples), ending.upper(), encoding, comment=GENERATED)
+    assert info.is_generated
+    np.testing.assert_allclose(decode(path)[0][:, 0], samples, atol=accuracy)
 
 
 def test_minutes_of_ogg_in_one_block(tmp_path):
@@ -455,26 +500,21 @@ def test_kill_leaves_a_file_that_plays(tmp_path, ending, at_least):
     assert at_least <= len(decode(path)[0]) <= 80_000
 
 
-@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
-def test_a_full_disk_is_one_line(tmp_path, ending):
+@pytest.mark.parametrize(
+    ("trouble", "ending"),
+    [
+        *(("full disk", ending) for ending in ("wav", "flac", "ogg")),
+        *(("no room", ending) for ending in ("wav", "flac")),  # for a header; a Vorbis header waits for sound
+    ],
+)
+def test_a_full_disk_is_one_line(tmp_path, trouble, ending):
     path = tmp_path / f"a.{ending}"
-    command = [*WRITE_BLOCKS, "full disk", str(path)]
+    command = [*WRITE_BLOCKS, trouble, str(path)]
     done = subprocess.run(command, check=False, timeout=300, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{path}: cannot be written (")
-    assert line.endswith(" s before are kept")
-
-
-@pytest.mark.parametrize("ending", ["wav", "flac"])  # a Vorbis header waits for sound
-def test_no_room_for_a_header_leaves_no_file(tmp_path, ending):
-    path = tmp_path / f"a.{ending}"
-    command = [*WRITE_BLOCKS, "no room", str(path)]
-    done = subprocess.run(command, check=False, timeout=300, capture_output=True, text=True)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"{path}: cannot be written (")
-    assert not path.exists()
+    assert line.endswith(" s before are kept") == path.exists() == (trouble == "full disk")
 
 
 def test_a_closed_pipe_is_one_quiet_broken_pipe_error():
@@ -492,8 +532,8 @@ def test_a_pipe_gets_the_true_length_when_it_is_known():
         writer.write(noise(100)[:, 0])
         writer.write(noise(200)[:, 0])
     written = pipe.getvalue()
-    assert written[:44] == wav_header(600)
-    assert len(written) == 644
+    assert struct.unpack_from("<I", written, 4) == (len(written) - 8,)
+    assert written[-608:-600] == b"data" + struct.pack("<I", 600)
     assert len(soundfile.read(io.BytesIO(written))[0]) == 300
 
 
@@ -502,5 +542,5 @@ def test_an_endless_pipe_gets_the_largest_length():
     with AudioWriter("-", RATE, stream=pipe) as writer:
         writer.write(noise(100)[:, 0])
     assert struct.unpack_from("<I", pipe.getvalue(), 4) == (2**32 - 1,)
-    assert struct.unpack_from("<I", pipe.getvalue(), 40) == (2**32 - 1,)
+    assert pipe.getvalue()[-208:-200] == b"data" + struct.pack("<I", 2**32 - 1)
     assert len(soundfile.read(io.BytesIO(pipe.getvalue()))[0]) == 100

@@ -70,7 +70,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(arguments):
         ),
         (
             ["generate", "demo", "--count", "1" * 20],
-            f"error: --count: expected at most 500, found {'1' * 20}; call it again with another --seed\n",
+            f"error: --count: expected at most 500, found {'1' * 20}; call it again with another seed\n",
         ),
         (
             ["generate", "demo", "--engine", "torch", "--threads", "2"],

@@ -130,6 +130,21 @@ def test_moved_copied_and_touched_files_are_not_decoded_again(cache, recordings,
     assert cache.prepare([moved, *recordings[1:]], SETTINGS) == clips
 
 
+@pytest.mark.parametrize("way", ["moved into place", "written over"])
+def test_a_file_replaced_by_another_of_its_size_and_time_is_decoded(cache, recordings, tmp_path, way):
+    before = fingerprint(cache.prepare(recordings, SETTINGS))
+    other, time_ns = tmp_path / "other.wav", recordings[2].stat().st_mtime_ns
+    write_noise(other, 1002, seed=99)
+    assert other.stat().st_size == recordings[2].stat().st_size
+    if way == "moved into place":
+        other.replace(recordings[2])
+    else:
+        recordings[2].write_bytes(other.read_bytes())
+    os.utime(recordings[2], ns=(time_ns, time_ns))
+    after = fingerprint(cache.prepare(recordings, SETTINGS))
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False, True, True]
+
+
 @pytest.mark.parametrize("damage", ["removed", "cut off"])
 def test_a_lost_clip_is_decoded_again(cache, recordings, damage):
     clips = cache.prepare(recordings, SETTINGS)
@@ -283,7 +298,7 @@ def test_a_full_disk_is_not_the_files_fault(cache, recordings, monkeypatch):
 def test_the_error_of_a_damaged_index_names_the_file_to_delete(cache, recordings):
     cache.prepare(recordings, SETTINGS)
     cache_module.index_path(cache.folder).write_bytes(b"this is no database, and longer than its header" * 100)
-    with pytest.raises(DataError, match=r"index-2\.sqlite3: the cache is damaged .*; delete this file"):
+    with pytest.raises(DataError, match=r"index-3\.sqlite3: the cache is damaged .*; delete this file"):
         cache.prepare(recordings, SETTINGS)
     cache_module.index_path(cache.folder).unlink()
     assert all(isinstance(outcome, StoredClip) for outcome in cache.prepare(recordings, SETTINGS))

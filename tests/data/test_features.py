@@ -90,7 +90,7 @@ def test_a_frame_more_or_less_is_no_reason(folder):
 
 
 def test_a_hop_that_no_file_has_is_an_error(folder):
-    with pytest.raises(DataError, match=r"none of .*12 audio files can be used: .*as long as the recording"):
+    with pytest.raises(DataError, match=r"none of 12 files can be used: .*as long as the recording"):
         read_recordings(config_of(folder, "features.hop=100"))
     with pytest.raises(DataError, match=r"this model's are 3 columns, a frame every 50 samples at 16,000 Hz"):
         read_recordings(config_of(folder, "features.columns=3", "features.hop=50"))

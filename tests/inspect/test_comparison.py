@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inspections import inspected
 from wavegen.config import load_config, override
 from wavegen.errors import UsageError
 from wavegen.inspect import inspect_paths
 from wavegen.inspect.runs import compare_runs, short_names
 from wavegen.report import print_tables
-from wavegen.report.inspected import tables_of
+from wavegen.report.inspected import draw, tables_of
 from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.run_folder import RunFolder
 
@@ -131,6 +132,23 @@ def test_equal_configurations_are_reported_as_equal(tmp_path, config):
     assert "the same in all" in text
 
 
+def test_a_folder_of_runs_lists_their_figures(tmp_path, config):
+    write_run(tmp_path / "a", config, 4.5)
+    write_run(tmp_path / "b", config.with_values("data", folder="/voices"), 3.5)
+    RunFolder(tmp_path / "new").create(config.to_yaml())
+    RunFolder(tmp_path / "broken").create("nonsense: 1")
+    facts, text = inspected(tmp_path, "runs")
+    assert [run["name"] for run in facts["runs"]] == ["a", "b", "new"]
+    assert [run["best_loss"] for run in facts["runs"]] == [4.5, 3.5, None]
+    assert facts["runs"][1]["data"] == ["/voices"]
+    assert list(facts["unreadable"]) == ["broken"]
+    rows = {row[0]: " ".join(row) for row in map(str.split, text.splitlines()) if row}
+    assert rows["b"] == "b 2 of 2 (100%) 3.500 bits/sample 4.000 2:00 min"
+    assert rows["new"].startswith("new 0 of 2 (0%) - - ")
+    with pytest.raises(UsageError, match="give the runs themselves"):
+        draw(inspect_paths([str(tmp_path)]), tmp_path / "runs.png")
+
+
 def test_names_are_the_shortest_that_are_distinct():
     assert short_names([Path("/x/a"), Path("/x/b")]) == ["a", "b"]
     assert short_names([Path("/x/1/run"), Path("/x/2/run")]) == ["1/run", "2/run"]
@@ -142,7 +160,7 @@ def test_only_runs_can_be_compared(tmp_path, config):
     for other in ("small", str(tmp_path), str(tmp_path / "gone"), "x\0y"):
         with pytest.raises(UsageError, match="expected a run to compare with the others, found none there"):
             inspect_paths([run, other])
-    with pytest.raises(UsageError, match="--listen: expected one folder of recordings, found 2 paths"):
+    with pytest.raises(UsageError, match="--listen: expected a folder of recordings, found 2 paths"):
         inspect_paths([run, run], decode=True)
-    with pytest.raises(UsageError, match=r"--listen: expected one folder of recordings, found .*a"):
+    with pytest.raises(UsageError, match=r"--listen: expected a folder of recordings, found .*a"):
         inspect_paths([run], decode=True)

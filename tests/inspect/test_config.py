@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inspections import inspected
-from wavegen.config import load_config, preset_names
+from wavegen.config import load_config, preset_names, preset_text
 from wavegen.errors import ConfigError
 from wavegen.inspect import inspect_path
 from wavegen.model.building import build_model
@@ -33,6 +33,7 @@ def test_config_file_is_resolved_and_built(tmp_path):
     assert training["audio_hours_in_all"] == pytest.approx(1.25)
     assert training["memory_bytes"] > 4 * 5 * model.n_parameters
     for shown in (
+        "Differs from the preset small audio.sample_rate_hz 16000 -> 8000 model.dilation_cycle 9 -> [1, 2, 4]",
         "model.dilation_cycle [1, 2, 4]",
         "audio.trim_db 40.0",
         f"{model.n_parameters:,}",
@@ -41,6 +42,20 @@ def test_config_file_is_resolved_and_built(tmp_path):
         "9,000 steps, 1:15 h of audio",
     ):
         assert shown in " ".join(text.split())
+
+
+def test_a_config_is_compared_with_the_preset_that_it_is_nearest_to(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text(preset_text("music"))
+    facts, text = inspected(file, "config")
+    assert (facts["preset"], facts["differences"]) == ("music", [])
+    assert "Differs from the preset music no key" in " ".join(text.split())
+    file.write_text(preset_text("music").replace("\ndata:\n", "\ndata:\n  folder: /voices\n"))
+    facts, _ = inspected(file, "config")
+    assert (facts["preset"], facts["differences"]) == ("music", ["data.folder: None -> /voices"])
+    facts, text = inspected("music", "config")
+    assert facts["preset"] is None
+    assert "Differs" not in text
 
 
 @pytest.mark.parametrize(
@@ -66,7 +81,7 @@ def test_config_with_minutes_does_not_know_its_steps(tmp_path):
     facts, text = inspected(file, "config")
     assert facts["training"]["audio_hours_in_all"] is None
     assert facts["training"]["minutes"] == 10
-    assert "10 minutes; the steps are measured at the start" in text
+    assert "10 min; the steps are measured at the start" in text
 
 
 def test_a_configuration_for_cpus_is_inspected_on_a_machine_with_a_gpu(tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
 """Folders of recordings, by their headers."""
 
+import json
+
 import numpy as np
 import pytest
 
+from command_line import wavegen
 from inspections import RATE, inspected, sine, write
 from wavegen.inspect import inspect_path
 
@@ -55,9 +58,21 @@ def test_folder_shows_a_few_bad_files_and_counts_the_rest(tmp_path):
         (tmp_path / f"{i:02d}.wav").touch()
     facts, text = inspected(tmp_path, "folder")
     assert len(facts["unusable"]) == 40
-    assert "00.wav" in text
-    assert "39.wav" not in text
-    assert "and 28 more" in text
+    assert "40 files: 00.wav; 01.wav; 02.wav; and 37 more" in " ".join(text.split())
+    every = " ".join(wavegen("inspect", tmp_path, "--full").stdout.split())
+    assert "39.wav" in every
+    assert "more" not in every
+    assert "39.wav" not in wavegen("inspect", tmp_path).stdout
+
+
+def test_several_folders_and_files_and_a_list_are_inspected_together(tmp_path):
+    for name in ("a/1.wav", "b/2.wav", "c.wav"):
+        write(tmp_path / name, sine(0.5, 1.0))
+    (tmp_path / "list.txt").write_text("a\nb\nc.wav\n")
+    for given in ([tmp_path / "a", tmp_path / "b", tmp_path / "c.wav"], [tmp_path / "list.txt"]):
+        facts = json.loads(wavegen("inspect", *given, "--json").stdout)
+        assert facts["kind"] == "folder"
+        assert [file["name"] for file in facts["files"]] == ["a/1.wav", "b/2.wav", "c.wav"]
 
 
 def test_empty_folder_is_inspected_too(tmp_path):

@@ -115,44 +115,39 @@ def test_figures_in_other_classes_name_them(tmp_path):
     assert re.search(r"\n +model +bits/sample in 65,536 linear classes\n", text)
 
 
-def test_checkpoint_of_an_older_version_ranks_the_model_on_all_held_out_audio(tmp_path):
-    """There the last validation had a second figure, and its baselines were of the same audio."""
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({"held_out_bits": 4.0, "validation_bits": 4.5}, ""),  # of an older version: baselines of all held-out audio
+        ({"all_held_out_seconds": 162.0}, " on 30.0 s of the 2:42 min held out"),
+    ],
+    ids=["older version", "today's"],
+)
+def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path, more, shown):
     path = tmp_path / "step.safetensors"
-    save_checkpoint(make_checkpoint(2000, validation_line(2000, 4.5, held_out_bits=4.0)), path)
+    save_checkpoint(make_checkpoint(2000, validation_line(2000, 4.0) | more), path)
     facts, text = inspected(path, "checkpoint")
     assert facts["last_validation"]["loss"] == 4.0
-    assert "4.000 bits/sample at step 2,000" in words(text)
-    title = "step 2,000, bits/sample"
-    rows = [line.split() for line in text.partition(title)[2].splitlines()[3:9]]
+    assert f"4.000 bits/sample{shown} at step 2,000" in words(text)
+    rows = [line.split() for line in text.partition(f"Step 2,000, bits/sample{shown}")[2].splitlines()[3:9]]
     assert [row[-1] for row in rows] == ["8.000", "7.600", "4.900", "4.300", "4.000", "3.700"]
     assert rows[4][:2] == ["this", "model"]
 
 
-def test_checkpoint_ranks_the_model_among_the_baselines_on_the_same_audio(tmp_path):
+@pytest.mark.parametrize(
+    ("validation", "shown"),
+    [
+        (None, "no validation yet"),
+        (validation_line(1000, math.nan), "- bits/sample on 30.0 s of held-out audio at step 1,000"),
+    ],
+    ids=["none yet", "not finite"],
+)
+def test_checkpoint_without_a_figure(tmp_path, validation, shown):
     path = tmp_path / "step.safetensors"
-    save_checkpoint(make_checkpoint(2000, validation_line(2000, 4.0, all_held_out_seconds=162.0)), path)
-    facts, text = inspected(path, "checkpoint")
-    assert facts["last_validation"]["all_held_out_seconds"] == 162.0
-    assert "4.000 bits/sample on 30.0 s of the 2:42 min held out at step 2,000" in words(text)
-    title = "step 2,000, bits/sample on 30.0 s of the 2:42 min held out"
-    rows = [line.split() for line in text.partition(title)[2].splitlines()[3:9]]
-    assert [row[-1] for row in rows] == ["8.000", "7.600", "4.900", "4.300", "4.000", "3.700"]
-
-
-def test_checkpoint_before_the_first_validation(tmp_path):
-    path = tmp_path / "step.safetensors"
-    save_checkpoint(make_checkpoint(10, None), path)
-    facts, text = inspected(path, "checkpoint")
-    assert facts["last_validation"] is None
-    assert "no validation yet" in text
-
-
-def test_figures_that_are_not_finite_stay_valid_json(tmp_path):
-    path = tmp_path / "step.safetensors"
-    save_checkpoint(make_checkpoint(1000, validation_line(1000, math.nan)), path)
-    facts, text = inspected(path, "checkpoint")
-    assert facts["last_validation"]["loss"] is None
-    assert "- bits/sample on 30.0 s of held-out audio at step 1,000" in words(text)
+    save_checkpoint(make_checkpoint(1000, validation), path)
+    facts, text = inspected(path, "checkpoint")  # valid JSON too
+    assert (facts["last_validation"] or {"loss": None})["loss"] is None
+    assert shown in words(text)
 
 
 def test_damaged_checkpoint_is_an_error(tmp_path):

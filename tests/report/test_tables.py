@@ -57,7 +57,7 @@ def test_rows_left_out_are_counted():
     rows = [(f"{i}.wav",) for i in range(1234)]
     table = first_rows("bad", ("file",), rows, 3)
     assert len(table.rows) == 3
-    assert printed(table).endswith("  2.wav\n  and 1,231 more\n\n")
+    assert printed(table).endswith("  2.wav\n  and 1,231 more; --full lists them\n\n")
     assert "more" not in printed(first_rows("bad", ("file",), rows[:3], 3))
 
 

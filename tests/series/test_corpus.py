@@ -195,7 +195,7 @@ def test_what_cannot_be_used_is_said_with_its_reason(tmp_path):
     )
     assert corpus.n_ignored == 1
     (tmp_path / "good.npy").unlink()
-    with pytest.raises(DataError, match=r"none of 2 can be used: short\.npy: too short"):
+    with pytest.raises(DataError, match=r"none of 2 files can be used: short\.npy: too short"):
         build_corpus(tmp_path, validation=0.1, longer_than=5)
 
 

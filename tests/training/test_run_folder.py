@@ -60,9 +60,9 @@ def test_an_empty_folder_may_become_a_run_and_a_file_may_not(tmp_path):
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "empty").create("a: b\n")
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="choose another with --run"):
+    with pytest.raises(UsageError, match="choose another run folder"):
         RunFolder(tmp_path / "file").create("a: b\n")
-    with pytest.raises(UsageError, match=r"cannot make the run folder: Not a directory; choose another with --run"):
+    with pytest.raises(UsageError, match=r"cannot make the run folder: Not a directory; choose another"):
         RunFolder(tmp_path / "file" / "run").create("a: b\n")
 
 
@@ -73,19 +73,26 @@ def test_a_configuration_is_replaced_as_a_whole(run):
 
 
 @pytest.mark.parametrize(
-    ("source", "name"),
+    ("sources", "name"),
     [
-        ("/sounds/drums/", "drums"),
-        ("here", "here"),
-        (".", "inside"),
-        ("..", "above"),
-        ("waves", "waves"),
+        (["/sounds/drums/"], "drums"),
+        (["here"], "here"),
+        (["."], "inside"),
+        ([".."], "above"),
+        (["waves"], "waves"),
+        (["/"], "recordings"),
+        (["one.wav"], "one"),
+        (["one.wav", "../two.wav"], "inside-above"),
+        (["/sounds/*.wav"], "sounds"),
+        (["a", "x/b", "c", "d"], "a-b-c"),
     ],
 )
-def test_a_run_is_named_after_its_data(source, name, tmp_path, monkeypatch):
+def test_a_run_is_named_after_its_data(sources, name, tmp_path, monkeypatch):
     (tmp_path / "above" / "inside").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "above" / "inside")
-    assert run_of(source).path == Path("runs") / name
+    for file in ("one.wav", "../two.wav"):
+        Path(file).touch()
+    assert run_of(sources).path == Path("runs") / name
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def test_stopped_and_gone_on_with_it_is_the_same_to_the_last_bit(kind, sines, tm
 def test_other_data_stop_a_resume(sines, tmp_path, stop_after):
     stop_after(begin(config_of(sines), tmp_path / "run"), 3)
     np.save(sines / "1.npy", np.load(sines / "1.npy") + 1.0)
-    with pytest.raises(UsageError, match=r"differs from what was frozen .* 1\.npy\[0\]: other content"):
+    with pytest.raises(UsageError, match=r"differs from what was frozen .* 1\.npy\[0\] \(other content"):
         go_on(tmp_path / "run")
 
 

@@ -11,7 +11,7 @@ The parts are those of ``wavegen.audio.containers``; without any, the whole file
 
 Answers on its standard output are a letter, the length of what follows, and that. They come as fast as they are read:
 
-    h  {"rate_hz", "channels", "frames", "container", "encoding"}
+    h  {"rate_hz", "channels", "frames", "container", "encoding", "comment"}
     s  float32 samples of all channels, interleaved; one answer for each block
     e  {"code", "text"}: libsndfile's error number, if it has one, and its message; the last answer about this file
     .  the end; the last answer about this file
@@ -370,6 +370,7 @@ def header_of(source: Any) -> dict[str, Any]:
         "frames": source.frames,
         "container": source.format,
         "encoding": source.subtype,
+        "comment": source.comment,
     }
 
 

@@ -21,11 +21,11 @@ from wavegen.cli.show import cache, config, inspect, report
 from wavegen.cli.train import train
 from wavegen.cli.use import bench, export, forecast
 from wavegen.errors import ParameterError, UsageError, WavegenError
-from wavegen.text import guide
+from wavegen.text import expand_home, guide, list_in_full
 
 __all__ = ["app"]
 
-SHARED_OPTIONS = ("debug", "quiet")  # of the application, and of each command
+SHARED_OPTIONS = ("debug", "quiet", "full")  # of the application, and of each command
 EXPECTED = {"valid integer": "expected a whole number", "valid number": "expected a number"}  # by the parser's words
 MOVED = {  # options of earlier versions, and the commands that replace them
     ("inspect", "--html"): "wavegen report RUN -o FILE.html",
@@ -100,13 +100,14 @@ class Command(_Examples, TyperCommand):
         for option in (argument.partition("=")[0] for argument in args):
             if command := MOVED.get((self.name or "", option)):
                 raise UsageError(f"{option}: this option has moved; use: {command}")
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, [_with_home(argument) for argument in args])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         for shared in SHARED_OPTIONS:
             if ctx.params.pop(shared, False):
                 ctx.parent.params[shared] = True
+        list_in_full(bool(ctx.parent and ctx.parent.params.get("full")))
         for parameter in self.params:
             value = ctx.params.get(parameter.name)
             if "" in (value if isinstance(value, list | tuple) else [value]):  # an unset variable of a shell
@@ -126,6 +127,12 @@ class Command(_Examples, TyperCommand):
         for group in sorted(groups, key=lambda name: name == "Options"):  # options without a group come last
             with formatter.section(group):
                 formatter.write_dl(groups[group])
+
+
+def _with_home(argument: str) -> str:
+    """Replace a ~ that the shell left, as in ``--run=~/runs/new``."""
+    option, path = re.fullmatch(r"(--[-\w]+=)?(.*)", argument, re.DOTALL).groups("")  # type: ignore[union-attr]
+    return f"{option}{expand_home(path)}" if path.startswith("~") else argument
 
 
 def _reported(error: Exception) -> typer.Exit:
@@ -172,6 +179,7 @@ def wavegen(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Print errors and results only: no notices, no progress.")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show long lists in full.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
@@ -180,7 +188,7 @@ def wavegen(
 
     wavegen generate demo ; wavegen train my_recordings/ ; wavegen generate runs/my_recordings -o new.wav
     """
-    del debug, quiet, version  # Commands, Command and _print_version use them
+    del debug, quiet, full, version  # Commands, Command and _print_version use them
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

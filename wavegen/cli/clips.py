@@ -65,7 +65,7 @@ class ClipWriter:
 
         def stopped() -> str:
             seconds = self.bar.count // count / self.rate_hz
-            return f"{seconds:.2f} s written to {', '.join(self.paths)}" if self.bar.count else ""
+            return f"{seconds:.2f} s written to {self._names()}" if self.bar.count else ""
 
         with self._writing(stopped):
             self._write(watched(), self.paths, lambda made: self.made(made * count))

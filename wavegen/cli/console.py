@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,13 @@ def discard_notices() -> Iterator[None]:
 def print_error(text: str) -> None:
     """Print an error, line by line, to standard error."""
     for line in text.splitlines():
-        typer.echo(f"error: {line}", file=_error_stream or sys.stderr)
+        in_full = " (--full lists them)" if re.search(r"\band [\d,]+ more\b", line) else ""
+        print_warning(f"error: {line}{in_full}")
+
+
+def print_warning(text: str) -> None:
+    """Print what a user must know, with ``--quiet`` too, to standard error."""
+    typer.echo(text, file=_error_stream or sys.stderr)
 
 
 def print_notice(text: str) -> None:

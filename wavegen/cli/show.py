@@ -58,11 +58,11 @@ def report(
 
     wavegen report runs/my_recordings ; wavegen report runs/my_recordings -o page.html --temperatures 0.9,1
     """
+    from wavegen.audio.read import is_run
     from wavegen.inspect.runs import inspect_run
     from wavegen.output_file import check_writable
     from wavegen.report.page import write_page
     from wavegen.report.samples import SampleRequest
-    from wavegen.runs.run_folder import is_run
 
     request = SampleRequest.parse(temperatures, sample_seconds)
     if not is_run(Path(run)):

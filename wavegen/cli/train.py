@@ -28,6 +28,7 @@ from wavegen.cli.console import (
     print_error,
     print_notice,
     print_tables,
+    print_warning,
     resume_command,
 )
 from wavegen.errors import UsageError
@@ -39,14 +40,14 @@ if TYPE_CHECKING:
     from wavegen.training.trainer import Trainer
 
 
-FOLDER_HELP = "Folder of recordings, or of series of numbers (.npy, .csv)."
+SOURCES_HELP = "Recordings, or series of numbers (.npy, .csv): folders, files, or a text that lists them."
 RUN_HELP = "Run folder.  [default: runs/NAME OF DIR]"
 CHANGES_HELP = "Resume even if the configuration or the recordings have changed."
 DEVICES_HELP = "Number of training processes on this machine; each takes one GPU, or a share of the CPU cores."
 
 
 def train(
-    folder: Annotated[str | None, typer.Argument(metavar="DIR", help=FOLDER_HELP)] = None,
+    sources: Annotated[list[str] | None, typer.Argument(metavar="DIR|FILE", help=SOURCES_HELP)] = None,
     config: Preset = None,
     overrides: Overrides = None,
     # under torchrun --run is ambiguous: argparse takes it for the start of one of torchrun's options
@@ -68,6 +69,7 @@ def train(
     wavegen train my_recordings/ ; wavegen train my_recordings/ --minutes 30 --set model.residual_channels=64 ;
     wavegen train my_recordings/ --plan ; wavegen train --run runs/my_recordings --resume
     """
+    from wavegen.data.sources import compact_sources
     from wavegen.training import process_group as processes
 
     if plan and resume:
@@ -81,11 +83,12 @@ def train(
 
     numbers = {"steps": steps, "minutes": minutes, "seed": seed}
     given = [*(overrides or []), *(f"training.{key}={value}" for key, value in numbers.items() if value is not None)]
-    if folder is not None:
-        given.append(f"data.folder={json.dumps(str(Path(folder).absolute()))}")
+    if sources:
+        paths = compact_sources(sources)
+        given.append(f"data.folder={json.dumps(paths if len(paths) > 1 else paths[0])}")
     with processes.process_group(device) as group:
         notice, progress = (print_notice, data_progress()) if group.is_main else (lambda _: None, None)
-        run_folder = group.on_main(lambda: _run_folder(folder, run, config, given, resume, init_from))
+        run_folder = group.on_main(lambda: _run_folder(run, config, given, resume, init_from))
         again = group.is_restart(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else partial(_requested, config, given)
@@ -130,8 +133,8 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
             display.close()
             if isinstance(stop, ProcessDied):
                 print_error(str(stop))
-            print_notice(f"stopped at step {trainer.progress.step:,}; checkpoint saved. Resume with:")
-            print_notice(f"  {resume_command(run_folder.path)}")
+            print_warning(f"stopped at step {trainer.progress.step:,}; checkpoint saved. Resume with:")
+            print_warning(f"  {resume_command(run_folder.path)}")
         raise typer.Exit(stop.exit_code) from None
     finally:
         if display is not None:
@@ -172,7 +175,7 @@ def _requested(config: str | None, overrides: list[str], frozen: Config) -> Conf
 
 
 def _run_folder(
-    folder: str | None, run: str | None, config: str | None, overrides: list[str], resume: bool, init_from: str | None
+    run: str | None, config: str | None, overrides: list[str], resume: bool, init_from: str | None
 ) -> RunFolder:
     """Return the run folder from --run, or the default one for the data."""
     from wavegen.runs.run_folder import RunFolder, run_of
@@ -181,7 +184,7 @@ def _run_folder(
         raise UsageError("--init-from starts a new run and --resume continues one; give one of them")
     if run is not None:
         return RunFolder(Path(run))
-    source = folder or load_settings(config, overrides).data_source
-    if source is None:
+    sources = load_settings(config, overrides).data_sources
+    if not sources:
         raise UsageError("expected a folder of recordings (wavegen train DIR) or a run (--run DIR), found neither")
-    return run_of(source)
+    return run_of(sources)

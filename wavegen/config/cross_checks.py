@@ -131,7 +131,7 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
         )
     if series.synthetic is not None and data.folder is not None:
         problems["series", "synthetic"] = (
-            f"expected null with a folder of data, found '{series.synthetic}' and {data.folder}; leave out one of them"
+            f"expected null with a folder of data, found '{series.synthetic}' and {data.sources[0]}; leave out one"
         )
     if series.synthetic is not None and series.points <= config.output.horizon:
         problems["series", "points"] = (

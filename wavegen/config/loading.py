@@ -24,6 +24,7 @@ from wavegen.config.yaml_source import (
     write_yaml,
 )
 from wavegen.errors import ConfigError
+from wavegen.text import expand_home, list_first
 
 # The behaviour of training before these keys existed: their values in older checkpoints.
 BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
@@ -82,7 +83,7 @@ def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = 
     """Read a preset or a YAML file, with single values replaced.
 
     Args:
-        source: a preset's name or a file's path.
+        source: a preset's name or a file's path; ``data.folder`` in it is relative to the file.
         overrides: ``section.key=value`` each, the value as YAML writes it.
 
     Returns:
@@ -93,7 +94,8 @@ def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = 
         UsageError: there is no such preset or file.
     """
     path = find_config(str(source))
-    return validate(apply_overrides(parse_yaml(path), overrides))
+    document = _with_absolute_paths(parse_yaml(path), path.parent)
+    return validate(_with_absolute_paths(apply_overrides(document, overrides)))
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -102,7 +104,8 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: with every problem found.
     """
-    return validate(apply_overrides(YamlSource("the configuration", config.model_dump()), overrides))
+    document = apply_overrides(YamlSource("the configuration", config.model_dump()), overrides)
+    return validate(_with_absolute_paths(document))
 
 
 def parse_config(text: str, name: str) -> Config:
@@ -120,6 +123,24 @@ def parse_frozen(text: str, name: str) -> Config:
         given = source.tree.get(section)
         source.tree[section] = {**keys, **(given if isinstance(given, dict) else {})}
     return validate(source)
+
+
+def _with_absolute_paths(source: YamlSource, base: Path = Path()) -> YamlSource:
+    """Make the paths of the recordings absolute; they are relative to the file that names them.
+
+    Args:
+        source: the document, which is changed and returned.
+        base: the folder of its file; by default the working directory.
+    """
+    data = source.tree.get("data")
+    given = data.get("folder") if isinstance(data, dict) else None
+
+    def absolute(path: Any) -> Any:
+        return str(base.absolute() / expand_home(path)) if isinstance(path, str) else path
+
+    if isinstance(data, dict) and given is not None:
+        data["folder"] = [absolute(each) for each in given] if isinstance(given, list) else absolute(given)
+    return source
 
 
 def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> YamlSource:
@@ -234,8 +255,13 @@ def differences(old: Config, new: Config) -> list[str]:
             if key == "layers" and was != "not there":
                 lines += _layer_differences(was, value)
             else:
-                lines.append(f"{section}.{key}: {was} -> {value}")
+                lines.append(f"{section}.{key}: {_shortened(was)} -> {_shortened(value)}")
     return lines
+
+
+def _shortened(value: Any) -> Any:
+    is_names = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return f"[{list_first(value, separator=', ')}]" if is_names else value
 
 
 def _layer_differences(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[str]:

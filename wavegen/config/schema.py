@@ -67,7 +67,10 @@ class QuantizationConfig(Section):
 class DataConfig(Section):
     """The recordings and their split."""
 
-    folder: str | None = Field(None, description="folder of recordings; set by DIR of the command line")
+    folder: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="recordings: a folder, a file, a pattern, a list of files, or several; set by the command line",
+    )
     validation: Annotated[float, Field(ge=0, le=0.5)] | str = Field(
         0.1, description="held-out clips: a share, a folder, or a text file of file names"
     )
@@ -89,6 +92,11 @@ class DataConfig(Section):
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         "auto", description="labels in the model's order; auto takes the labels of the recordings, sorted"
     )
+
+    @property
+    def sources(self) -> list[str]:
+        """The recordings that ``folder`` names, one entry or several; none where it is null."""
+        return self.folder if isinstance(self.folder, list) else [] if self.folder is None else [self.folder]
 
 
 class SeriesConfig(Section):
@@ -373,9 +381,9 @@ class Sections(Section):
         return next((section for section in (self.mel, self.features) if section.width), None)
 
     @property
-    def data_source(self) -> str | None:
-        """The folder that is trained on, or the name of synthetic series; None where neither is given."""
-        return self.series.synthetic or self.data.folder
+    def data_sources(self) -> list[str]:
+        """What is trained on, or the name of synthetic series; empty where neither is given."""
+        return self.data.sources if self.series.synthetic is None else [self.series.synthetic]
 
     @property
     def n_classes(self) -> int:

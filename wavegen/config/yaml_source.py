@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from wavegen.errors import ConfigError, UsageError
+from wavegen.text import expand_home
 
 DEFAULT_PRESET = "small"
 
@@ -71,7 +72,7 @@ def find_config(source: str) -> Path:
     """
     if source in all_preset_names():
         return presets_folder() / f"{source}.yaml"
-    path = Path(source)
+    path = expand_home(source)
     if path.is_file():
         return path
     if path.is_dir():

@@ -1,6 +1,6 @@
 """The decode-once cache: audio files as classes on disk, ready to be mapped into memory.
 
-    <cache>/index-2.sqlite3          per file and settings: its clip, or why it cannot be used
+    <cache>/index-3.sqlite3          per file and settings: its clip, or why it cannot be used
     <cache>/clips/3f/3f09...classes  the classes, one or two bytes each and nothing else
     <cache>/partial/                 what is being written
 
@@ -27,17 +27,18 @@ from typing import NamedTuple
 import numpy as np
 
 from wavegen.audio.quantize import Quantizer
+from wavegen.audio.read import IS_GENERATED, probe
 from wavegen.audio.waveform import Preparation, open_audio
 from wavegen.data.corpus import Progress, StoredClip
 from wavegen.device import is_out_of_memory, one_thread_each
 from wavegen.errors import AudioError, DataError, UsageError
-from wavegen.text import printable
+from wavegen.text import expand_home, printable
 
 BUSY_SECONDS = 60.0
 
 SCHEMA = """
     CREATE TABLE IF NOT EXISTS files (
-        path BLOB, settings TEXT, size INTEGER, mtime_ns INTEGER,
+        path BLOB, settings TEXT, size INTEGER, mtime_ns INTEGER, identity TEXT,
         content_hash TEXT, n_samples INTEGER,
         source_seconds REAL, missing_seconds REAL, trimmed_seconds REAL, peak REAL, warnings TEXT,
         reason TEXT,
@@ -62,14 +63,21 @@ class KnownFile(NamedTuple):
 
     Attributes:
         size, mtime_ns: of the file when it was read.
+        identity: likewise, as ``identity_of``.
         reason: why it cannot be used; None if it can.
         outcome: its clip, if it can be used.
     """
 
     size: int
     mtime_ns: int
+    identity: str
     reason: str | None
     outcome: Outcome
+
+
+def identity_of(status: os.stat_result) -> str:
+    """Return what differs between two files even where tools give both the same size and time of modification."""
+    return f"{status.st_ctime_ns} {status.st_ino}"  # as text: an inode may have 64 bits, and SQLite's integers 63
 
 
 class CacheIndex:
@@ -84,9 +92,9 @@ class CacheIndex:
 
     def of_file(self, path: Path, settings: str) -> KnownFile | None:
         """Return the entry of a file under some settings, if there is one."""
-        query = f"SELECT size, mtime_ns, reason, {OUTCOME} FROM files WHERE path = ? AND settings = ?"
+        query = f"SELECT size, mtime_ns, identity, reason, {OUTCOME} FROM files WHERE path = ? AND settings = ?"
         row = self.connection.execute(query, (path_key(path), settings)).fetchone()
-        return None if row is None else KnownFile(row[0], row[1], row[2], row[3:])
+        return None if row is None else KnownFile(row[0], row[1], row[2], row[3], row[4:])
 
     def of_content(self, content_hash: str, settings: str) -> Outcome | None:
         """Return the outcome of a usable file with this content under some settings, if there is one."""
@@ -97,7 +105,7 @@ class CacheIndex:
     def enter(self, rows: list[Row]) -> None:
         """Insert rows; the lock is held only meanwhile."""
         with self.connection:
-            self.connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 12)})", rows)
+            self.connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 13)})", rows)
         rows.clear()
 
     def below(self, folder: Path) -> list[tuple[bytes, str, str]]:
@@ -123,9 +131,9 @@ def cache_folder() -> Path:
         UsageError: none is set and there is no home folder.
     """
     if chosen := os.environ.get("WAVEGEN_CACHE"):
-        return Path(chosen)
+        return expand_home(chosen)
     if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "wavegen"
+        return expand_home(base) / "wavegen"
     try:
         return Path.home() / ".cache" / "wavegen"
     except RuntimeError as error:
@@ -134,7 +142,7 @@ def cache_folder() -> Path:
 
 def index_path(cache: Path) -> Path:
     """Return the path of a cache's index."""
-    return cache / "index-2.sqlite3"
+    return cache / "index-3.sqlite3"
 
 
 def clip_path(cache: Path, content_hash: str, settings: str) -> Path:
@@ -294,7 +302,7 @@ class ClipCache:
     ) -> list[StoredClip | str]:
         """Get the clips of audio files: from the cache where unchanged, else by decoding.
 
-        For a known file only its size and time are checked. One that was moved, copied or touched is read
+        For a known file only its size, times and inode are checked. One that was moved, copied or touched is read
         but not decoded again.
 
         Args:
@@ -334,7 +342,7 @@ class ClipCache:
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
         known = index.of_file(path, settings.key)
-        if known is None or (known.size, known.mtime_ns) != (status.st_size, status.st_mtime_ns):
+        if known is None or known[:3] != (status.st_size, status.st_mtime_ns, identity_of(status)):
             return None
         return known.reason or self._stored_clip(known.outcome, settings)
 
@@ -399,7 +407,7 @@ class ClipCache:
             raise
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             return "was written to while it was read; start again when it is whole", None
-        file_columns = (path_key(path), settings.key, before.st_size, before.st_mtime_ns)
+        file_columns = (path_key(path), settings.key, before.st_size, before.st_mtime_ns, identity_of(before))
         if isinstance(outcome, str):
             return outcome, (*file_columns, content_hash, *(None,) * 6, outcome)
         _, _, *columns = vars(outcome).values()  # all but the clip's path and type, in the order of OUTCOME
@@ -412,6 +420,8 @@ class ClipCache:
         return None if outcome is None else self._stored_clip(outcome, settings)
 
     def _decode(self, path: Path, content_hash: str, settings: ClipSettings) -> StoredClip:
+        if probe(path).is_generated:
+            raise AudioError(IS_GENERATED)
         partial = self.folder / "partial" / uuid.uuid4().hex
         target = clip_path(self.folder, content_hash, settings.key)
         with explain_cache_errors(self.folder), open_audio(path, settings.preparation, partial.parent) as audio:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from wavegen.audio.quantize import Classes
 from wavegen.data.features import ClipFeatures
 from wavegen.errors import DataError, UsageError, WavegenError
-from wavegen.text import printable
+from wavegen.text import list_first, printable
 
 Split = Literal["train", "validation"]
 Manifest = list[dict[str, Any]]
@@ -195,30 +195,33 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
     """List the differences of two manifests.
 
     Returns:
-        A line for each clip that was added, removed, changed or moved; none if they agree.
+        A line each for the clips that were added, removed, changed, moved or relabelled; none if they agree.
     """
     old, new = ({clip["name"]: clip for clip in manifest} for manifest in (before, now))
-    lines = []
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(old.keys() | new.keys()):
         where = printable(name)
         if name not in new:
-            lines.append(f"removed: {where} ({old[name]['split']}, {old[name]['n_samples']:,} samples)")
+            found["removed"].append(f"{where} ({old[name]['split']}, {old[name]['n_samples']:,} samples)")
             continue
         if name not in old:
-            lines.append(f"added: {where} ({new[name]['split']}, {new[name]['n_samples']:,} samples)")
+            found["added"].append(f"{where} ({new[name]['split']}, {new[name]['n_samples']:,} samples)")
             continue
         was, is_ = old[name], new[name]
         if was["n_samples"] != is_["n_samples"]:
-            lines.append(f"changed: {where}: {was['n_samples']:,} samples before, {is_['n_samples']:,} now")
+            found["changed"].append(f"{where} ({was['n_samples']:,} samples before, {is_['n_samples']:,} now)")
         elif was["content_hash"] != is_["content_hash"]:
-            lines.append(f"changed: {where}: other content of the same length")
+            found["changed"].append(f"{where} (other content of the same length)")
         if was.get("features") != is_.get("features"):
-            lines.append(f"changed: {where}: other features")
+            found["changed"].append(f"{where} (other features)")
         if was["split"] != is_["split"]:
-            lines.append(f"moved: {where}: from {was['split']} to {is_['split']}")
+            found["moved"].append(f"{where} (from {was['split']} to {is_['split']})")
         if was["label"] != is_["label"]:
-            lines.append(f"relabelled: {where}: from {was['label']!r} to {is_['label']!r}")
-    return lines
+            found["relabelled"].append(f"{where} (from {was['label']!r} to {is_['label']!r})")
+    return [
+        f"{what}: {list_first(clips)}" if len(clips) == 1 else f"{len(clips):,} {what}: {list_first(clips)}"
+        for what, clips in found.items()
+    ]
 
 
 # --- what a training saw -------------------------------------------------------------------------------------------

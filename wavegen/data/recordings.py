@@ -1,27 +1,22 @@
-"""A folder of recordings as a corpus: its files, which of them are held out, and their labels."""
+"""Recordings as a corpus: decoded, split and labelled."""
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import functools
-import os
-import posixpath
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from wavegen.audio.decoder import shut_down_decoders
 from wavegen.audio.mono import CUT_OFF, group_warnings
 from wavegen.audio.quantize import Classes, Quantizer, build_quantizer
-from wavegen.audio.read import READABLE, SERIES_ENDINGS, FoundAudio, find_audio, find_files
+from wavegen.audio.read import READABLE, SERIES_ENDINGS, find_files
 from wavegen.audio.waveform import Preparation, build_preparation
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import list_labels
 from wavegen.data.corpus import TAIL, Clip, Corpus, Item, Progress, Split
 from wavegen.data.features import ClipFeatures, read_features, with_features
+from wavegen.data.sources import File, Source, find_sources, list_files, list_sources, look_up, nothing_usable
 from wavegen.errors import DataError, UsageError
 from wavegen.text import list_first, pluralize, printable
 
@@ -30,106 +25,6 @@ FEW_FILES = 10  # fewer are too few to hold out whole ones
 Labels = Literal["none", "subfolders"]
 
 MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a corpus: its name, path, split and label."""
-
-    name: str
-    path: Path
-    split: Split
-    label: str
-    is_loose: bool  # in no sub-folder that could be its label
-
-
-def list_files(
-    folder: Path, held_out: Path | None, find: Callable[[Path], FoundAudio] = find_audio
-) -> tuple[list[File], dict[str, str], int]:
-    """Find the files to decode, the reasons why others are not, and how many are no audio.
-
-    Args:
-        folder: the corpus.
-        held_out: a folder of validation files or a list of them.
-        find: lists the files of a folder.
-    """
-    found = find(folder)
-    unusable = dict(found.unusable)
-    if held_out is None or not held_out.is_dir():
-        listed = set() if held_out is None else _read_names(held_out, folder, {*found.names, *unusable})
-        files = [
-            File(name, folder / name, "validation" if name in listed else "train", *_label(name, folder))
-            for name in found.names
-        ]
-        return files, unusable, found.n_ignored
-
-    held_out_real = held_out.resolve()
-
-    @functools.cache
-    def is_held_out(inside: str) -> bool:
-        return (folder / inside).resolve().is_relative_to(held_out_real)
-
-    files = [
-        File(name, folder / name, "train", *_label(name, folder))
-        for name in found.names
-        if not is_held_out(posixpath.dirname(name))
-    ]
-    held = find(held_out)
-    prefix = os.path.relpath(held_out.absolute(), folder.absolute()).replace(os.sep, "/")
-    # corpus/held_out/anna/1.wav is anna's, and so is corpus/anna/held_out/1.wav
-    nested = not prefix.startswith("..") and "/" in prefix
-    for name in held.names:
-        full_name = posixpath.join(prefix, name)
-        label = _label(full_name, folder) if nested else _label(name, held_out)
-        files.append(File(full_name, held_out / name, "validation", *label))
-    unusable |= {posixpath.join(prefix, name): reason for name, reason in held.unusable}
-    n_ignored = found.n_ignored + (held.n_ignored if prefix.startswith("..") else 0)
-    return sorted(files, key=lambda file: file.name), unusable, n_ignored
-
-
-def folder_label(name: str, folder: Path) -> str:
-    """Return a file's label: the first folder on the way to it, or else the name of the folder itself.
-
-    Args:
-        name: of the file, relative to the folder, with forward slashes.
-        folder: that is searched.
-    """
-    first, slash, _ = name.partition("/")
-    return first if slash else folder.resolve().name
-
-
-def _label(name: str, folder: Path) -> tuple[str, bool]:
-    return folder_label(name, folder), "/" not in name
-
-
-def look_up(validation: Path, folder: Path) -> Path:
-    """Find the folder or list of validation files: from the working directory, else from the corpus folder."""
-    for path in (validation, folder / validation):
-        with contextlib.suppress(OSError):  # a name too long to exist
-            if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
-                raise UsageError(f"data.validation: {printable(path)} holds the training folder itself")
-            if path.is_dir() or path.is_file():
-                return path
-    raise UsageError(
-        f"data.validation: expected a share, a folder or a list of files, found nothing at {printable(validation)},"
-        f" here or in {printable(folder)}"
-    )
-
-
-def _read_names(listing: Path, folder: Path, known: Set[str]) -> set[str]:
-    """Read a list of files of the corpus, one a line.
-
-    Raises:
-        UsageError: a file is not in the folder; the message names the first of them.
-    """
-    text = os.fsdecode(listing.read_bytes().removeprefix(codecs.BOM_UTF8))
-    names = {posixpath.normpath(line.strip()) for line in text.split("\n") if line.strip()}
-    if unknown := sorted(names - known):
-        raise UsageError(
-            f"{printable(listing)}: {pluralize(len(unknown), 'name is')} not among the files of {printable(folder)}:"
-            f" {list_first(map(printable, unknown))}"
-        )
-    return names
 
 
 def split_clips(
@@ -197,10 +92,10 @@ def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[
         UsageError: the configuration names no folder, or there is none.
         DataError: it holds nothing to train on.
     """
-    if config.data.folder is None:
+    if not config.data.sources:
         raise UsageError("expected a folder of recordings: wavegen train DIR, or data.folder in the configuration")
     corpus = build_corpus(
-        Path(config.data.folder),
+        config.data.sources,
         preparation=build_preparation(config),
         quantizer=build_quantizer(config),
         validation=config.data.validation,
@@ -214,7 +109,7 @@ def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[
 
 
 def build_corpus(
-    folder: Path,
+    given: Source | Sequence[Source],
     *,
     preparation: Preparation,
     quantizer: Quantizer,
@@ -224,26 +119,28 @@ def build_corpus(
     progress: Progress | None = None,
     config: Config | None = None,
 ) -> Corpus[Clip]:
-    """Scan a folder, decode what the cache lacks, split and label the clips.
+    """Find recordings, decode what the cache lacks, split and label the clips.
 
     Args:
-        folder: searched with all folders below it.
+        given: as ``find_sources``; a folder is searched with all folders below it.
         preparation: of the decoded recordings.
         quantizer: the map to classes.
         validation: the share of clips to hold out, chosen by their content, so that adding or renaming files moves
-            no other; or a folder whose clips are held out, inside `folder` or not; or a text file that names the
-            held-out files of `folder`, one a line.
-        labels: "subfolders" takes the first folder on the way to a file; "none" gives no labels.
+            no other; or a folder whose clips are held out, among those given or not; or a text file that names the
+            held-out files, one a line.
+        labels: "subfolders" takes ``Sources.label``; "none" gives no labels.
         cache: where decoded clips are kept.
         progress: called with (files done, files in all).
         config: of a model that may be conditioned on feature files.
 
     Raises:
-        UsageError: the folder, or what `validation` names, does not exist.
+        UsageError: what is given, or what `validation` names, does not exist.
         DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
     """
+    sources = find_sources(given)
+    folder = sources.root
     held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
-    files, unusable, n_ignored = list_files(folder, held_out)
+    files, unusable, n_ignored = list_files(sources, held_out)
     settings = ClipSettings(preparation, quantizer)
     outcomes = cache.prepare([file.path for file in files], settings, progress)
     unusable |= {file.name: why for file, why in zip(files, outcomes, strict=True) if isinstance(why, str)}
@@ -268,7 +165,7 @@ def build_corpus(
         for file, stored in usable
     ]
     if not whole:
-        raise DataError(_nothing_usable(folder, unusable, n_ignored))
+        raise DataError(_nothing_usable(given, unusable, n_ignored))
     clips, notes = split_clips(whole, validation, folder)
     warnings = [(file.name, stored.warnings.splitlines()) for file, stored in usable]
     return Corpus(
@@ -358,17 +255,12 @@ def _split_warnings(clips: Sequence[Clip]) -> list[str]:
     return notes
 
 
-def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> str:
-    where = printable(folder)
-    if not unusable and (series := find_files(folder, SERIES_ENDINGS, frozenset(), "series").names):
+def _nothing_usable(given: Source | Sequence[Source], unusable: dict[str, str], n_ignored: int) -> str:
+    where = list_sources(given)
+    series = find_sources(given, lambda place: find_files(place, SERIES_ENDINGS, frozenset(), "series")).found.names
+    if not unusable and series:
         return (
             f"{where}: expected recordings, found none, but series of numbers ({list_first(map(printable, series))});"
             " those take --config book-simple --set series.synthetic=null"
         )
-    if not unusable:
-        return (
-            f"{where}: expected recordings ({', '.join(sorted(READABLE))}), found none;"
-            f" {n_ignored} other entries were ignored"
-        )
-    reasons = [f"{printable(name)}: {reason}" for name, reason in sorted(unusable.items())]
-    return f"{where}: none of the {len(reasons)} audio files can be used: {list_first(reasons)}"
+    return nothing_usable(where, f"recordings ({', '.join(sorted(READABLE))})", unusable, n_ignored)

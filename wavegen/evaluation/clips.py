@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,12 +17,13 @@ from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
 from wavegen.data.corpus import Progress, TrainingClips, file_hash
 from wavegen.data.features import features_path
-from wavegen.data.recordings import first_samples, folder_label
+from wavegen.data.recordings import first_samples
+from wavegen.data.sources import folder_label
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.sample_statistics import PIECE_SECONDS, SILENT_AMPLITUDE, RecordingStatistics, spread
 from wavegen.evaluation.scores import ScoredClip
-from wavegen.text import list_first, pluralize, printable
+from wavegen.text import group_by_reason, list_first, pluralize, printable
 
 Notice = Callable[[str], None]
 
@@ -187,17 +188,23 @@ def load_unprepared(paths: Sequence[Path], sample_rate_hz: int, notice: Notice) 
 
 def _waveforms(paths: Sequence[Path], preparation: Preparation, notice: Notice) -> Iterator[tuple[Path, Path, Floats]]:
     """Yield the path that was given, the file and its waveform, for all that can be used; at least one."""
-    n_used = 0
+    n_used, skipped = 0, list[tuple[str, str]]()
     for given, file in ((path, file) for path in paths for file in _audio_files(path, notice)):
         try:
             waveform = load_waveform(file, preparation, notice)
         except AudioError as error:
-            notice(f"skipped: {error}")
+            skipped.append((str(file), str(error).removeprefix(f"{printable(file)}: ")))
             continue
         n_used += 1
         yield given, file, waveform
+    _report_skipped(skipped, notice)
     if not n_used:
-        raise DataError(f"{', '.join(map(printable, paths))}: expected audio to score, found none that can be used")
+        raise DataError(f"{list_first(map(printable, paths))}: expected audio to score, found none that can be used")
+
+
+def _report_skipped(skipped: Iterable[tuple[str, str]], notice: Notice) -> None:
+    for names, reason in group_by_reason(skipped):
+        notice(f"skipped: {names}: {reason}")
 
 
 class _Scored(Protocol):
@@ -230,8 +237,7 @@ def _audio_files(path: Path, notice: Notice) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = find_audio(path)
-    for name, reason in found.unusable:
-        notice(f"skipped: {printable(path / name)}: {reason}")
+    _report_skipped(((str(path / name), reason) for name, reason in found.unusable), notice)
     return [path / name for name in found.names]
 
 

@@ -7,48 +7,56 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from wavegen.audio.read import find_audio, is_run
 from wavegen.config.yaml_source import all_preset_names, preset_names
+from wavegen.data.sources import LISTS
 from wavegen.errors import UsageError
 from wavegen.inspect.facts import Facts, Progress
-from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAME, is_run
+from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAME, find_runs
 from wavegen.text import printable
 
 __all__ = ["Facts", "Progress", "inspect_path", "inspect_paths"]
 
 
 def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, decode: bool = False) -> Facts:
-    """Inspect one path, or compare the runs at several paths.
+    """Inspect one path, recordings at several paths, or compare the runs there.
 
     Args:
-        paths: one path of any kind, or several runs.
+        paths: one path of any kind, several runs, or several folders and files of recordings.
         progress: as ``inspect_path``.
         decode: decode every file of a folder, and measure its levels.
 
     Raises:
-        UsageError: one of several is no run, or there is something else than a folder to decode.
+        UsageError: some of several are runs and some are not, or there are no recordings to decode.
         WavegenError: as ``inspect_path``.
     """
-    if decode and not (len(paths) == 1 and Path(paths[0]).is_dir() and not is_run(Path(paths[0]))):
+    runs = [is_run(Path(path)) for path in paths]
+    if decode and (any(runs) or not (len(paths) > 1 or Path(paths[0]).is_dir())):
         found = f"{len(paths)} paths" if len(paths) > 1 else printable(paths[0])
-        raise UsageError(f"--listen: expected one folder of recordings, found {found}")
+        raise UsageError(f"--listen: expected a folder of recordings, found {found}")
     if len(paths) == 1:
         return inspect_path(paths[0], progress, decode=decode)
+    if not any(runs):
+        from wavegen.inspect.recordings import inspect_folder
+
+        return inspect_folder(paths, progress, decode=decode)
 
     from wavegen.inspect.runs import compare_runs
 
-    for path in paths:
-        if not is_run(Path(path)):
-            raise UsageError(f"{printable(path)}: expected a run to compare with the others, found none there")
+    if not all(runs):
+        other = paths[runs.index(False)]
+        raise UsageError(f"{printable(other)}: expected a run to compare with the others, found none there")
     return compare_runs([Path(path) for path in paths])
 
 
 def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = False) -> Facts:
     """Inspect the file or folder at a path.
 
-    A folder with `config.yaml` and `checkpoints/` is a run, one of .npy and .csv files without audio has series, any
-    other is a folder of recordings. A file that ends in .safetensors is a checkpoint, one in .yaml or .yml a
-    configuration, one in .npy or .csv has series, any other is audio. Where nothing is at the
-    path, it may be a preset's name; `demo`, a preset's too, is the model that wavegen ships.
+    A folder with `config.yaml` and `checkpoints/` is a run, one of runs and no audio lists them, one of .npy and .csv
+    files without audio has series, any other is a folder of recordings. A file that ends in .safetensors is a
+    checkpoint, one in .yaml or .yml a configuration, one in .npy or .csv has series, a text lists recordings, any other
+    is audio. Where nothing is at the path, it may be a preset's name; `demo`, a preset's too, is the model that wavegen
+    ships.
 
     Args:
         path: of a file or a folder, or a name.
@@ -73,6 +81,10 @@ def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = 
         from wavegen.inspect.runs import inspect_run
 
         return inspect_run(place)
+    if is_folder and not decode and (runs := find_runs(place)) and not find_audio(place).names:
+        from wavegen.inspect.runs import list_runs
+
+        return list_runs(place, runs)
     ending = "" if is_folder else place.suffix.lower()
     if ending in (".safetensors", ".yaml", ".yml"):
         from wavegen.inspect.models import inspect_checkpoint, inspect_config
@@ -84,7 +96,7 @@ def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = 
         if decode:
             raise UsageError(f"--listen: expected a folder of recordings, found one of series: {printable(path)}")
         return inspect_series(place, progress)
-    if is_folder:
+    if is_folder or ending in LISTS:
         return inspect_folder(place, progress, decode=decode)
     from wavegen.inspect.audio import inspect_audio
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wavegen.audio.levels import RecordingProfile
-from wavegen.config import Config, load_config
+from wavegen.config import DEFAULT_PRESET, Config, differences, load_config
+from wavegen.config.yaml_source import all_preset_names
 from wavegen.evaluation import loss_unit_of
 from wavegen.inspect.facts import Facts, TrainingState
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.history import Validation, finite
+from wavegen.text import list_first
 
 if TYPE_CHECKING:
     from wavegen.model.network import LayerFacts
@@ -82,11 +84,18 @@ class TrainingFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFacts(Facts):
-    """A configuration, complete and checked."""
+    """A configuration, complete and checked.
+
+    Attributes:
+        preset: the one that it was made from, by its values; None if it is one.
+        differences: from that, a line each.
+    """
 
     kind = "config"
     path: str
     config: Config
+    preset: str | None
+    differences: list[str]
     network: NetworkFacts
     training: TrainingFacts
 
@@ -97,8 +106,17 @@ def inspect_config(source: str) -> ConfigFacts:
     Raises:
         ConfigError: with every problem found.
     """
-    config = load_config(source)
-    return ConfigFacts(path=source, config=config, network=inspect_network(config), training=_inspect_training(config))
+    config, preset, changes = load_config(source), None, list[str]()
+    if source not in all_preset_names():
+        of_preset = {name: differences(load_config(name), config) for name in (DEFAULT_PRESET, *all_preset_names())}
+        nearest = min(of_preset, key=lambda name: len(of_preset[name]))
+        # a file that was not made from another preset takes what it leaves out from the default one
+        preset = nearest if 2 * len(of_preset[nearest]) < len(of_preset[DEFAULT_PRESET]) else DEFAULT_PRESET
+        changes = of_preset[preset]
+    network, training = inspect_network(config), _inspect_training(config)
+    return ConfigFacts(
+        path=source, config=config, preset=preset, differences=changes, network=network, training=training
+    )
 
 
 def inspect_network(config: Config) -> NetworkFacts:
@@ -200,7 +218,7 @@ class DataFacts:
 
         held_out = sorted((clip["content_hash"], clip["n_samples"]) for clip in manifest if clip["split"] != "train")
         return cls(
-            folder=config.data_source,
+            folder=list_first(config.data_sources, 3) or None,
             train=part("train"),
             validation=part("validation"),
             held_out_hash=hashlib.sha256(repr(held_out).encode()).hexdigest()[:16] if held_out else None,

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from wavegen.audio.read import SERIES_ENDINGS, AudioInfo, find_audio, probe
+from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_audio, probe
 from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
+from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clip
@@ -112,18 +113,22 @@ class FolderFacts(Facts):
     cache: CacheFacts
 
 
-def inspect_folder(folder: Path, progress: Progress | None = None, *, decode: bool = False) -> FolderFacts:
-    """Read the headers of all audio files below a folder.
+def inspect_folder(
+    given: Source | Sequence[Source], progress: Progress | None = None, *, decode: bool = False
+) -> FolderFacts:
+    """Read the headers of recordings.
 
     Args:
-        folder: of recordings.
+        given: as ``wavegen.data.sources.find_sources``.
         progress: called with (files read, files in all); where the files are decoded, for each of the two passes.
         decode: decode every file too, and measure its levels.
 
     Raises:
-        DataError: the folder cannot be listed.
+        UsageError: there is nothing at a place.
+        DataError: a folder cannot be listed.
     """
-    found = find_audio(folder)
+    sources = find_sources(given)
+    folder, found = sources.root, sources.found
     headers, unreadable = read_files(_read_header, folder, found.names, progress, THREADS, FILES_PER_TASK)
     reasons, clips = {**dict(found.unusable), **unreadable}, dict[str, ClipLevels]()
     if decode:
@@ -136,7 +141,7 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, decode: bo
         files.append(FileFacts(name, seconds, header.rate_hz, header.channels, levels))
     known = sorted(file.seconds for file in files if file.seconds is not None)
     return FolderFacts(
-        path=str(folder),
+        path=str(given) if isinstance(given, str | Path) else list_sources(given),
         usable_files=len(files),
         unusable_files=len(reasons),
         ignored_entries=found.n_ignored,
@@ -149,7 +154,7 @@ def inspect_folder(folder: Path, progress: Progress | None = None, *, decode: bo
         unusable=[UnusableFile(name, reason) for name, reason in sorted(reasons.items())],
         files=files,
         levels=FolderLevels.of(clips) if decode else None,
-        cache=inspect_cache(folder),
+        cache=inspect_cache(folder) if sources.labels is None else CacheFacts(0, 0, 0, None),
     )
 
 
@@ -208,6 +213,8 @@ def read_files(
 
 def _read_header(path: Path) -> AudioInfo | str:
     header = probe(path)
+    if header.is_generated:
+        return IS_GENERATED
     return "no audio in it (0 samples)" if header.frames == 0 else header
 
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from wavegen.config import Config, parse_frozen
-from wavegen.errors import CheckpointError, UsageError
+from wavegen.errors import CheckpointError, ConfigError, UsageError
 from wavegen.evaluation import loss_unit_of
 from wavegen.inspect.facts import Facts, TrainingState
 from wavegen.inspect.models import DataFacts, NetworkFacts, inspect_network, training_state
@@ -76,7 +76,7 @@ def inspect_run(path: Path) -> RunFacts:
         ConfigError: its configuration is wrong.
     """
     run = RunFolder(path)
-    config = parse_frozen(run.config_file.read_text(encoding="utf-8", errors="replace"), str(run.config_file))
+    config = _read_config(run)
     checkpoint, damaged = _load_newest(run)
     history = read_history(path)
     # The metrics of a killed run continue after its newest checkpoint.
@@ -131,6 +131,47 @@ def _list_checkpoints(run: RunFolder, best_step: int | None) -> list[CheckpointF
     best = [(best_step, run.best_checkpoint)] if run.best_checkpoint.is_file() else []
     listed = [*run.numbered_checkpoints(), *best]
     return [CheckpointFile(f"checkpoints/{file.name}", step, file.stat().st_size) for step, file in listed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary(TrainingState):
+    """A run among others, by its configuration and metrics; the last validation's baselines compare with its loss."""
+
+    name: str
+    data: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunListFacts(Facts):
+    """The runs in a folder.
+
+    Attributes:
+        unreadable: why others cannot be shown, by their names.
+    """
+
+    kind = "runs"
+    path: str
+    runs: list[RunSummary]
+    unreadable: dict[str, str]
+
+
+def list_runs(folder: Path, paths: Sequence[Path]) -> RunListFacts:
+    """Summarize the runs of a folder; no checkpoint is read."""
+    runs, unreadable = [], {}
+    for path in paths:
+        try:
+            config = _read_config(RunFolder(path))
+            state = _state(read_history(path), config)
+        except (ConfigError, OSError) as error:
+            unreadable[path.name] = str(error)
+            continue
+        runs.append(RunSummary(name=path.name, data=config.data_sources, **vars(state)))
+    return RunListFacts(path=str(folder), runs=runs, unreadable=unreadable)
+
+
+def _read_config(run: RunFolder) -> Config:
+    text = run.config_file.read_text(encoding="utf-8", errors="replace")
+    return parse_frozen(text, str(run.config_file))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from wavegen.text import pluralize, printable
+from wavegen.text import first, pluralize, printable
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -44,8 +44,8 @@ def facts(title: str, **values: object) -> Table:
 
 def first_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int = ROWS) -> Table:
     """Return a table of at most ``limit`` rows, with the number of rows left out."""
-    left_out = len(rows) - limit
-    return Table(title, columns, rows[:limit], f"and {left_out:,} more" if left_out > 0 else "")
+    shown, left_out = first(rows, limit)
+    return Table(title, columns, shown, f"and {left_out:,} more; --full lists them" if left_out else "")
 
 
 def counted(count: int, noun: str) -> str | None:

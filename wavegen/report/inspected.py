@@ -13,11 +13,11 @@ from wavegen.inspect.facts import Facts
 from wavegen.inspect.levels import FolderLevels, Spread
 from wavegen.inspect.models import CheckpointFacts, ConfigFacts
 from wavegen.inspect.recordings import FolderFacts, SeriesFacts
-from wavegen.inspect.runs import ComparisonFacts, RunFacts
+from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.output_file import write_output
 from wavegen.report import Table, counted, facts, first_rows
-from wavegen.report.models import checkpoint_tables, comparison_tables, config_tables, run_tables
-from wavegen.text import format_bytes, format_duration, pluralize, printable
+from wavegen.report.models import checkpoint_tables, comparison_tables, config_tables, run_list_tables, run_tables
+from wavegen.text import format_bytes, format_duration, group_by_reason, pluralize, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +50,8 @@ def tables_of(found: Facts) -> list[Table]:
             return checkpoint_tables(found)
         case RunFacts():
             return run_tables(found)
+        case RunListFacts():
+            return run_list_tables(found)
         case ComparisonFacts():
             return comparison_tables(found)
     raise AssertionError(found.kind)
@@ -77,6 +79,8 @@ def _why_not_drawn(found: Facts) -> tuple[str, str] | None:
         return found.path, "it has no usable series"
     if isinstance(found, CheckpointFacts) and not found.ranking:
         return found.path, "it was never validated"
+    if isinstance(found, RunListFacts):
+        return found.path, "give the runs themselves, to compare them"
     runs = found.runs if isinstance(found, ComparisonFacts) else [found] if isinstance(found, RunFacts) else []
     for run in runs:
         if all(loss is None for loss in run.history.train):
@@ -120,9 +124,9 @@ def audio_tables(found: AudioFacts) -> list[Table]:
         length=f"{format_duration(found.seconds)} ({found.samples_per_channel:,} samples)",
         file_size=format_bytes(found.file_bytes),
     )
-    warnings = Table("worth a look", (), [("", warning) for warning in found.warnings])
+    warnings = Table("Worth a look", (), [("", warning) for warning in found.warnings])
     if level.peak_dbfs is None:
-        return [header, facts("level", peak="digital silence: every sample is 0"), warnings]
+        return [header, facts("Level", peak="digital silence: every sample is 0"), warnings]
     share = f" ({level.clipped_share:.2%})" if level.clipped_share >= 5e-5 else ""
     ratio = mu_law.signal_to_noise_db
     levels = {
@@ -134,11 +138,11 @@ def audio_tables(found: AudioFacts) -> list[Table]:
         "silence at end": f"{level.trailing_silence_seconds:.2f} s",
     }
     quantization = facts(
-        f"as {mu_law.classes} mu-law classes, mono",
+        f"As {mu_law.classes} mu-law classes, mono",
         classes_used=f"{mu_law.classes_used} of {mu_law.classes}",
         signal_to_noise=None if ratio is None else f"{ratio:.1f} dB",
     )
-    return [header, facts("level", **levels), quantization, warnings]
+    return [header, facts("Level", **levels), quantization, warnings]
 
 
 def folder_tables(found: FolderFacts) -> list[Table]:
@@ -161,12 +165,12 @@ def folder_tables(found: FolderFacts) -> list[Table]:
         formats.append((_format(each.container, each.encoding, each.bits), *counts))
     columns = ("format", "rate (Hz)", "channels", "files", "minutes")
     levels = _level_tables(found.levels) if found.levels else []
-    return [summary, first_rows("formats", columns, formats), _unusable_table(found), *levels]
+    return [summary, first_rows("Formats", columns, formats), _unusable_table(found), *levels]
 
 
 def _unusable_table(found: FolderFacts | SeriesFacts) -> Table:
-    rows = [(printable(each.name), each.reason) for each in found.unusable]
-    return first_rows("cannot be used", ("file", "why"), rows)
+    rows = group_by_reason((each.name, each.reason) for each in found.unusable)
+    return first_rows("Cannot be used", ("file", "why"), rows)
 
 
 def _level_tables(levels: FolderLevels) -> list[Table]:
@@ -192,8 +196,8 @@ def _level_tables(levels: FolderLevels) -> list[Table]:
         "as": f"mono at {rate_hz:,} Hz, {round(levels.seconds * rate_hz):,} samples (the default preset)",
     }
     odd = [(printable(name), "; ".join(found)) for name, found in levels.warnings.items()]
-    worth_a_look = first_rows("worth a look", ("file", "what"), odd)
-    return [facts("levels", **figures), facts("what training would use", **used), worth_a_look]
+    worth_a_look = first_rows("Worth a look", ("file", "what"), odd)
+    return [facts("Levels", **figures), facts("What training would use", **used), worth_a_look]
 
 
 def series_tables(found: SeriesFacts) -> list[Table]:
@@ -210,7 +214,7 @@ def series_tables(found: SeriesFacts) -> list[Table]:
     for each in found.series:
         name, points, *figures = vars(each).values()
         rows.append((printable(name), f"{points:,}", *(f"{figure:.4g}" for figure in figures)))
-    return [summary, first_rows("series", columns, rows), _unusable_table(found)]
+    return [summary, first_rows("Series", columns, rows), _unusable_table(found)]
 
 
 def _format(container: str, encoding: str, bits: int | None) -> str:

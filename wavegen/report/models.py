@@ -21,7 +21,7 @@ from wavegen.inspect.models import (
     SplitFacts,
     TrainingFacts,
 )
-from wavegen.inspect.runs import ComparisonFacts, RunFacts
+from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.report import ROWS, Table, as_yaml, facts
 from wavegen.runs.history import Validation
 from wavegen.text import format_bytes, format_duration, pluralize, printable
@@ -34,7 +34,9 @@ def config_tables(found: ConfigFacts) -> list[Table]:
         for section, pairs in found.config.model_dump().items()
         for key, value in pairs.items()
     ]
-    return [Table(printable(found.path), (), settings), network_table(found.network), _step_table(found.training)]
+    tables = [Table(printable(found.path), (), settings), network_table(found.network), _step_table(found.training)]
+    changes = [tuple(line.split(": ", 1)) for line in found.differences or ("no key: the values are the same",)]
+    return tables if found.preset is None else [Table(f"Differs from the preset {found.preset}", (), changes), *tables]
 
 
 def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
@@ -81,9 +83,24 @@ def run_tables(found: RunFacts) -> list[Table]:
         (Path(each.file).name, "-" if each.step is None else f"{each.step:,}", format_bytes(each.bytes))
         for each in found.checkpoints
     ]
-    checkpoints = Table("checkpoints", ("file", "step", "size"), files)
+    checkpoints = Table("Checkpoints", ("file", "step", "size"), files)
     model = [network_table(found.network), *_data_tables(found.data)]
     return [summary, *model, _curve_table(found), *_ranking_tables(found), checkpoints]
+
+
+def run_list_tables(found: RunListFacts) -> list[Table]:
+    """Return the table of the runs in a folder."""
+    rows = []
+    for run in found.runs:
+        unit, last = run.loss_unit, run.last_validation
+        baselines = {} if last is None else {name: loss for name, loss in last.baselines.items() if loss is not None}
+        best = "-" if run.best_loss is None else f"{unit.format(run.best_loss)} {unit.name}"
+        baseline = unit.format(min(baselines.values(), default=None))
+        time = format_duration(60 * run.minutes_trained)
+        rows.append((printable(run.name), step_text(run.step, run.total_steps), best, baseline, time))
+    columns = ("run", "step", "best held-out", "best baseline", "time")
+    unreadable = Table("Cannot be read", (), list(found.unreadable.items()))
+    return [Table(printable(found.path), columns, rows), unreadable]
 
 
 def comparison_tables(found: ComparisonFacts) -> list[Table]:
@@ -122,9 +139,9 @@ def comparison_tables(found: ComparisonFacts) -> list[Table]:
         f"{unit} do not compare: {reasons}" if reasons else "",
     )
     if not found.differences:
-        return [figures, Table("configuration", (), [("", "the same in all")])]
+        return [figures, Table("Configuration", (), [("", "the same in all")])]
     differences = [(key, *map(as_yaml, values)) for key, values in found.differences.items()]
-    return [figures, Table("configuration, where it differs", ("key", *found.names), differences)]
+    return [figures, Table("Configuration, where it differs", ("key", *found.names), differences)]
 
 
 def network_table(network: NetworkFacts) -> Table:
@@ -134,7 +151,7 @@ def network_table(network: NetworkFacts) -> Table:
     if labels is not None:
         labels = "the sub-folders of the recordings" if isinstance(labels, str) else _listed(labels)
     return facts(
-        "network",
+        "Network",
         kind=network.description,
         parameters=f"{network.parameters:,}",
         receptive_field=_receptive_field(network),
@@ -153,11 +170,11 @@ def data_table(data: DataFacts) -> Table:
 
     def length(split: SplitFacts) -> str:
         if split.minutes is None:
-            return f"{split.clips:,} series, {split.points:,} points"
+            return f"{split.clips:,} series, {pluralize(split.points or 0, 'point')}"
         return f"{pluralize(split.clips, 'clip')}, {format_duration(60 * split.minutes)}"
 
     return facts(
-        "data",
+        "Data",
         folder=None if data.folder is None else printable(data.folder),
         trained_on=length(data.train),
         held_out=length(data.validation),
@@ -184,7 +201,7 @@ def _ranking_tables(state: TrainingState) -> list[Table]:
 
 def ranking_title(validation: Validation, loss_unit: LossUnit) -> str:
     """Return the title of a model's ranking among the trivial baselines."""
-    return f"step {validation.step:,}, {loss_unit.full_name}{held_out_text(validation)}"
+    return f"Step {validation.step:,}, {loss_unit.full_name}{held_out_text(validation)}"
 
 
 def _curve_table(found: RunFacts) -> Table:
@@ -194,7 +211,7 @@ def _curve_table(found: RunFacts) -> Table:
         losses = loss_unit.format(each.train_loss), loss_unit.format(each.loss)
         seen = seen_text(loss_unit, each.seen or 0.0).removesuffix(" of audio")
         rows.append((f"{each.step:,}", *losses, seen, "best" if each.step == found.best_step else ""))
-    some = "validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
+    some = "Validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
     return Table(f"{some} ({loss_unit.full_name})", ("step", "train", "held-out", "trained on", ""), rows)
 
 
@@ -210,13 +227,13 @@ def _choose_validations(validations: Sequence[Validation], best_step: int | None
 
 def _step_table(training: TrainingFacts) -> Table:
     seconds, hours = training.audio_seconds_per_step, training.audio_hours_in_all
-    whole = f"{training.minutes:g} minutes; the steps are measured at the start" if training.steps is None else ""
+    whole = f"{training.minutes:g} min; the steps are measured at the start" if training.steps is None else ""
     of_audio = "" if hours is None else f", {format_duration(3600 * hours)} of audio"
     return facts(
-        "training",
+        "Training",
         windows_in_a_step=f"{training.windows} x {training.window_targets:,} targets, context on top",
         one_step=f"{training.targets_per_step:,} targets" + ("" if seconds is None else f", {seconds:.2f} s of audio"),
-        whole_training=whole or f"{training.steps:,} steps{of_audio}",
+        whole_training=whole or f"{pluralize(training.steps or 0, 'step')}{of_audio}",
         memory=f"about {format_bytes(training.memory_bytes)} ({training.memory_precision}), above the libraries' own",
     )
 
@@ -278,9 +295,9 @@ def _recordings(profile: RecordingProfile) -> str:
 
 
 def _receptive_field(network: NetworkFacts) -> str:
-    reach = f"{network.receptive_field_samples:,} points"
+    reach = pluralize(network.receptive_field_samples, "point")
     if network.receptive_field_ms is not None:
-        reach = f"{network.receptive_field_samples:,} samples ({network.receptive_field_ms:.1f} ms)"
+        reach = f"{pluralize(network.receptive_field_samples, 'sample')} ({network.receptive_field_ms:.1f} ms)"
     return f"all of the past; {reach} before a window's first target" if network.has_memory else reach
 
 

@@ -13,7 +13,7 @@ from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.evaluation import LossUnit
 from wavegen.evaluation.heard import Figure, Heard, measure_heard
 from wavegen.evaluation.sample_statistics import RecordingStatistics, SampleFigures
-from wavegen.evaluation.scores import Comparison, Estimate, Score, by_label, comparison, total
+from wavegen.evaluation.scores import FEWEST_SECONDS, Comparison, Estimate, Score, by_label, comparison, total
 from wavegen.report import Table, first_rows
 from wavegen.runs.history import THIS_MODEL
 from wavegen.series.scores import SeriesScore, all_series
@@ -23,7 +23,6 @@ from wavegen.text import format_duration, pluralize, printable
 MOST_SERIES = 20  # in a table
 BEST_BASELINE = "best baseline"
 SAMPLES = "these clips"
-FEWEST_SECONDS = 30.0  # of held-out audio: a loss on less changes more from clip to clip than from model to model
 FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"

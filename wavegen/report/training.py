@@ -22,9 +22,9 @@ from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.recordings import first_samples
 from wavegen.device import describe_device
 from wavegen.inspect.models import NetworkFacts, inspect_network
-from wavegen.report import ROWS, Table, facts
+from wavegen.report import Table, facts, first_rows
 from wavegen.report.models import network_table
-from wavegen.text import format_duration, guide, printable
+from wavegen.text import format_duration, group_by_reason, guide, pluralize, printable
 from wavegen.training.compute import training_bytes
 from wavegen.training.plan import Plan
 from wavegen.training.progress import Observer
@@ -32,12 +32,6 @@ from wavegen.training.progress import Observer
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-ENOUGH = (  # seconds of audio to train on: rules of thumb
-    (3600, "plenty"),
-    (600, "enough for a first try"),
-    (120, "little: ten minutes and more sound better"),
-    (0, "very little: expect it to repeat these clips"),
-)
 EVENTS_SECONDS = 300.0  # of the training clips are looked at
 LONG_EVENTS = 100  # receptive fields: piano notes of 15 s have 230 in `small`, drum loops 56, speech 17
 MUSIC_SECONDS = 0.5  # the receptive field of the preset `music`
@@ -113,12 +107,8 @@ def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> 
 
 
 def _trouble_tables(corpus: Corpus[Any]) -> list[Table]:
-    tables = []
-    for title, entries in (("Skipped", corpus.unusable), ("Shortened", corpus.shortened)):
-        rows = [(printable(name), why) for name, why in entries[:ROWS]]
-        if len(entries) > ROWS:
-            rows.append((f"and {len(entries) - ROWS:,} more", "wavegen inspect DIR --listen lists them"))
-        tables.append(Table(title, ("file", "why"), rows))
+    troubles = {"Skipped": corpus.unusable, "Shortened": corpus.shortened}
+    tables = [first_rows(title, ("file", "why"), group_by_reason(each)) for title, each in troubles.items()]
     return [*tables, Table("Note", (), [("", note) for note in corpus.notes])]
 
 
@@ -145,8 +135,7 @@ def _passes(plan: Plan, corpus: Corpus[Any], targets: int) -> str:
     n_samples = sum(clip.n_samples for clip in corpus.train)
     seconds = n_samples / plan.config.audio.sample_rate_hz
     times = plan.steps * targets / max(1, n_samples)
-    enough = next(words for least, words in ENOUGH if seconds >= least)
-    return f"{format_duration(seconds)}, {enough}; {times:.1f} passes over it"
+    return f"{format_duration(seconds)}, {times:.1f} passes over it"
 
 
 def _backend(plan: Plan) -> str:
@@ -170,7 +159,7 @@ class AuditionPictures(Observer):
         """Draw it."""
         from wavegen.report.plots.audio import draw_audio
 
-        draw_audio(path.with_suffix(".png"), waveform, sample_rate_hz, f"audition after {step:,} steps")
+        draw_audio(path.with_suffix(".png"), waveform, sample_rate_hz, f"audition after {pluralize(step, 'step')}")
         gc.collect()  # a figure is a ring of 4 MB, and by itself the collector hardly comes in a training
 
 

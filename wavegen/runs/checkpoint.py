@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 
 from wavegen import __version__
 from wavegen.config import Config, parse_frozen
-from wavegen.errors import CheckpointError, ConfigError, UsageError
+from wavegen.errors import CheckpointError, ConfigError, ParameterError, UsageError
 from wavegen.model.building import check_weights, current_name, fold_weight_norm, parameter_shapes
 from wavegen.output_file import write_atomically
 from wavegen.text import printable
@@ -263,7 +263,7 @@ def goes_to_onnx(path: Path, precision: str) -> bool:
         raise UsageError(f"{printable(path)}: expected a name that ends in .safetensors or .onnx")
     _check_precision(precision)
     if path.suffix == ".onnx" and precision != "float32":
-        raise UsageError(f"--precision {precision}: an ONNX step has float32 only; leave it out")
+        raise ParameterError("precision", "an ONNX step has float32 only; leave it out", precision)
     return path.suffix == ".onnx"
 
 
@@ -306,7 +306,7 @@ def fold_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
 
 def _check_precision(precision: str) -> None:
     if precision not in EXPORT_PRECISIONS:
-        raise UsageError(f"--precision: expected one of {', '.join(EXPORT_PRECISIONS)}, found '{precision}'")
+        raise ParameterError("precision", f"expected one of {', '.join(EXPORT_PRECISIONS)}, found '{precision}'")
 
 
 def _narrowed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

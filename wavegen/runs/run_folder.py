@@ -12,20 +12,24 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from wavegen.audio.read import NEEDS_CONVERSION, READABLE, find_audio, is_run
 from wavegen.errors import CheckpointError, TrainingError, UsageError
 from wavegen.output_file import write_atomically
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, with_current_keys
+from wavegen.text import list_first
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+MOST_NAMES = 3  # of sources, in the name of their run
 SHIPPED_NAME = "demo"
 SHIPPED_MODEL = Path(__file__).parents[1] / "models" / f"{SHIPPED_NAME}.safetensors"
 
@@ -55,7 +59,9 @@ class RunFolder:
         if self.path.is_dir() and not any(self.path.iterdir()):
             return
         if self.path.is_file():
-            raise UsageError(f"{self.path}: expected a folder for the run, found a file; choose another with --run")
+            raise UsageError(f"{self.path}: expected a folder for the run, found a file; choose another run folder")
+        if self.path.exists() and not is_run(self.path):
+            raise UsageError(f"{self.path}: expected a new folder for the run, found one that is not empty and no run")
         if self.path.exists():
             others = (self.path.with_name(f"{self.path.name}-{number}") for number in count(2))
             free = next(path for path in others if not path.exists())
@@ -74,9 +80,7 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True)
             self.write_config(config_yaml)
         except OSError as error:
-            raise UsageError(
-                f"{self.path}: cannot make the run folder: {error.strerror}; choose another with --run"
-            ) from None
+            raise UsageError(f"{self.path}: cannot make the run folder: {error.strerror}; choose another") from None
 
     def write_config(self, config_yaml: str) -> None:
         """Write ``config.yaml`` whole or not at all."""
@@ -132,7 +136,7 @@ class RunFolder:
         if self.path.is_file():
             raise UsageError(
                 f"{self.path}: expected a run folder to resume, found a file; "
-                f"give its run folder, or start a new run from it with --init-from {self.path}"
+                f"give its run folder, or start a new run from it: wavegen train DIR --init-from {self.path}"
             )
         damaged: list[str] = []
         for path in reversed(self.step_checkpoints()):
@@ -144,14 +148,14 @@ class RunFolder:
             if checkpoint.is_for_use_only:
                 raise UsageError(
                     f"{path}: exported for inference, no training resumes from it; "
-                    f"start a new run from it with --init-from {path}"
+                    f"start a new run from it: wavegen train DIR --init-from {path}"
                 )
             return checkpoint, damaged
         if damaged:
             raise CheckpointError(damaged[0])
         raise UsageError(
             f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none; "
-            "start again without --resume, in another --run folder"
+            "start a new run in another folder"
         )
 
     def append_metrics(self, entry: dict[str, Any]) -> str | None:
@@ -227,21 +231,29 @@ class RunFolder:
         write_atomically(self.metrics_file, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
-def run_of(source: str) -> RunFolder:
-    """Return the default run folder of a training: ``runs/`` and the name of its data.
+def run_of(sources: Sequence[str]) -> RunFolder:
+    """Return the default run folder of a training: ``runs/`` and the names of its data.
 
     Args:
-        source: the folder that is trained on, or the name of synthetic series.
+        sources: folders and files that are trained on, or the name of synthetic series. A file alone gives its name,
+            without the ending, and files among others that of their folder.
     """
-    return RunFolder(Path("runs") / Path(os.path.normpath(Path(source).absolute())).name)
+    paths = [Path(os.path.normpath(Path(source).absolute())) for source in sources]
+    names: dict[str, None] = {}
+    for path in paths:
+        is_pattern = glob.has_magic(path.name) and not path.exists()
+        if is_pattern or (path.is_file() and len(paths) > 1):
+            path = path.parent
+        names[path.stem if path.is_file() else path.name] = None
+    return RunFolder(Path("runs") / ("-".join([name for name in names if name][:MOST_NAMES]) or "recordings"))
 
 
-def is_run(path: Path) -> bool:
-    """Return whether a path is a run's folder."""
+def find_runs(folder: Path) -> list[Path]:
+    """Return the runs that lie in a folder."""
     try:
-        return (path / "config.yaml").is_file() and (path / "checkpoints").is_dir()
-    except (OSError, ValueError):
-        return False
+        return sorted(path for path in folder.iterdir() if is_run(path))
+    except OSError:  # it may not be listed
+        return []
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -257,6 +269,8 @@ def find_checkpoint(path: Path) -> Path:
             f"{path}: expected a run folder or a checkpoint, found a configuration; "
             f"a model comes of training: wavegen train DIR --config {path}"
         )
+    if path.suffix.lower() in READABLE | NEEDS_CONVERSION and path.is_file():
+        raise UsageError(f"{path}: expected a run folder or a checkpoint, found a recording; train a model on it first")
     if path.is_file():
         return path
     run = RunFolder(path)
@@ -266,8 +280,15 @@ def find_checkpoint(path: Path) -> Path:
         return numbered[-1]
     if path == Path(SHIPPED_NAME) and not is_run(path):
         return SHIPPED_MODEL
-    if path.exists():
+    own = run_of([str(path)]).path  # of recordings with this name
+    meant = f"; did you mean {own}?" if is_run(own) else ""
+    if path.is_dir():
+        if runs := find_runs(path):
+            listed = list_first(map(str, runs))
+            raise UsageError(f"{path}: expected a run, found a folder of runs; give one of them: {listed}")
+        if find_audio(path).names and not is_run(path):
+            raise UsageError(f"{path}: these are recordings, no model{meant or f'; train one: wavegen train {path}'}")
         raise UsageError(f"{path}: expected a run folder with checkpoints, found none in {run.checkpoints}")
-    near = difflib.get_close_matches(str(path).lower(), [SHIPPED_NAME], cutoff=0.7)
-    meant = f"; did you mean '{SHIPPED_NAME}', the model that wavegen ships?" if near else ""
+    if not meant and difflib.get_close_matches(str(path).lower(), [SHIPPED_NAME], cutoff=0.7):
+        meant = f"; did you mean '{SHIPPED_NAME}', the model that wavegen ships?"
     raise UsageError(f"{path}: expected a run folder or a checkpoint, found nothing{meant}")

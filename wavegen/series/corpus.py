@@ -14,7 +14,8 @@ import numpy.typing as npt
 from wavegen.audio.read import SERIES_ENDINGS, FoundAudio, find_files
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, Split
-from wavegen.data.recordings import File, list_files, look_up, split_clips
+from wavegen.data.recordings import split_clips
+from wavegen.data.sources import Source, find_sources, list_files, list_sources, look_up, nothing_usable
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, read_series
 from wavegen.text import list_first, pluralize, printable
@@ -113,33 +114,31 @@ def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Seri
     data = config.data
     if config.series.synthetic is not None:
         return build_synthetic_corpus(config.series.points)
-    if data.folder is None:
+    if not data.sources:
         raise UsageError("expected a folder of series: wavegen train DIR, or data.folder in the configuration")
     longer_than = config.output.horizon + config.model.positions.start
-    return build_corpus(Path(data.folder), validation=data.validation, longer_than=longer_than, progress=progress)
+    return build_corpus(data.sources, validation=data.validation, longer_than=longer_than, progress=progress)
 
 
 def build_corpus(
-    folder: Path, *, validation: float | str, longer_than: int, progress: Progress | None = None
+    given: Source | Sequence[Source], *, validation: float | str, longer_than: int, progress: Progress | None = None
 ) -> Corpus[Series]:
-    """Read all series of a folder, or of one file, and split them.
+    """Read all series of some folders and files, and split them.
 
     Args:
-        folder: searched with all folders below it.
+        given: as ``wavegen.data.sources.find_sources``.
         validation: as ``wavegen.data.recordings.build_corpus``; a share is of the series.
         longer_than: values that each series, and each part of one, is longer than: the horizon, but for strides.
         progress: called with (files done, files in all).
 
     Raises:
-        UsageError: the folder, or what ``validation`` names, does not exist.
+        UsageError: what is given, or what ``validation`` names, does not exist.
         DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
     """
+    sources = find_sources(given, find_series)
+    folder = sources.root
     held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
-    unusable: dict[str, str] = {}
-    if folder.is_file():
-        files, n_ignored = [File(folder.name, folder, "train", "", False)], 0
-    else:
-        files, unusable, n_ignored = list_files(folder, held_out, find_series)
+    files, unusable, n_ignored = list_files(sources, held_out, find_series)
     found: list[Series] = []
     notes: list[str] = []
     for done, file in enumerate(files, start=1):
@@ -161,7 +160,7 @@ def build_corpus(
             else:
                 unusable[name] = f"too short: {len(values):,} values, expected {longer_than + 1:,} or more"
     if not found:
-        raise DataError(_nothing_usable(folder, unusable, n_ignored))
+        raise DataError(nothing_usable(list_sources(given), "series of numbers (.npy, .csv)", unusable, n_ignored))
     series, more = split_clips(found, validation, folder, "series", longer_than + 1)
     left_out = tuple(sorted(unusable.items()))
     return Corpus(folder, tuple(series), left_out, shortened=(), n_ignored=n_ignored, notes=(*notes, *more))
@@ -259,11 +258,3 @@ def reason_of(error: DataError, path: Path) -> str:
     """Return an error's text without the file's name."""
     reason = str(error).removeprefix(printable(path))
     return f"line {reason[1:]}" if not reason.startswith(": ") else reason[2:]
-
-
-def _nothing_usable(folder: Path, unusable: dict[str, str], n_ignored: int) -> str:
-    where = printable(folder)
-    if not unusable:
-        return f"{where}: expected series of numbers (.npy, .csv), found none; {n_ignored} other entries were ignored"
-    reasons = [f"{printable(name)}: {reason}" for name, reason in sorted(unusable.items())]
-    return f"{where}: none of {len(reasons)} can be used: {list_first(reasons)}"

@@ -17,7 +17,7 @@ from wavegen.evaluation.clips import warn_of_trained_on
 from wavegen.model.outputs import not_finite
 from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
 from wavegen.series.scores import Errors, LinearForecast, ScoredSeries, ahead, errors_of, fit_linear_forecast
-from wavegen.text import printable
+from wavegen.text import list_first, printable
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
@@ -93,9 +93,9 @@ class Forecaster:
         """
         if test:
             if self.config.series.synthetic is None:
-                raise UsageError("--test: only runs on synthetic series (series.synthetic) have it; give files instead")
+                raise ParameterError("test", "only runs on synthetic series (series.synthetic) have it; give files")
             if paths:
-                raise UsageError("--test: expected no files with it; give files or --test")
+                raise ParameterError("test", "expected no files with it; give one or the other")
             return [ScoredSeries(*each, False) for each in synthetic_test_series(self.config.series.points)]
         series = self._read_all(paths, notice) if paths else self.held_out_series()
         warn_of_trained_on(series, "series", "series", notice)
@@ -108,7 +108,7 @@ class Forecaster:
             trained_on = None if index is None else index.contains(hash_of(values), values)
             series.append(ScoredSeries(name, values, trained_on))
         if not series:
-            where = ", ".join(map(printable, paths))
+            where = list_first(map(printable, paths))
             raise DataError(f"{where}: expected series to score (.npy, .csv), found none that can be used")
         return series
 

@@ -15,6 +15,7 @@ from wavegen.data.corpus import Corpus
 from wavegen.errors import TrainingError
 from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS
+from wavegen.text import pluralize
 from wavegen.training.audio_task import Overhead
 from wavegen.training.backends import Backend, build_backend
 from wavegen.training.compute import BackendName, Compute, ComputePrecision, resolve_compute
@@ -88,13 +89,13 @@ def resolve_plan(
         compute = replace(compute, precision=precision)
         notice(f"precision: {precision} ({reason})")
         if settings.steps and settings.minutes is None and settings.steps * step_seconds >= 60:
-            notice(f"{settings.steps:,} steps: about {settings.steps * step_seconds / 60:,.0f} min here")
+            notice(f"{pluralize(settings.steps, 'step')}: about {settings.steps * step_seconds / 60:,.0f} min here")
     if settings.minutes is None:
         assert settings.steps is not None  # the schema sees to it
         return Plan(config.with_values("training", **compute.settings()), compute, settings.steps)
     values, reason = _steps_in(settings.minutes, config, compute.share(group.size), corpus, device)
     steps = min(values["steps"], settings.steps or values["steps"])
-    notice(f"{settings.minutes:g} minutes: {steps:,} steps ({reason})")
+    notice(f"{settings.minutes:g} min: {pluralize(steps, 'step')} ({reason})")
     complete = config.with_values("training", **{**values, "steps": steps, "minutes": None, **compute.settings()})
     return Plan(complete, compute, steps)
 
@@ -109,7 +110,7 @@ def _choose_backend(config: Config, compute: Compute, device: torch.device) -> t
     plain = Trial(config, compute, device).step_seconds(compute.precision, TIMED_STEPS)
     planned = config.training.minutes or plain * (config.training.steps or 0) / 60
     if planned < WORTH_COMPILING_MINUTES:
-        return "torch", f"compiling does not pay in a training of {planned:.0f} minutes"
+        return "torch", f"compiling does not pay in a training of {planned:.0f} min"
     try:
         trial = Trial(config, replace(compute, backend="compile"), device)
         compiled = trial.step_seconds(compute.precision, TIMED_STEPS)

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
-from wavegen.config import Config, differences
+from wavegen.config import Config, differences, override
 from wavegen.data.corpus import Corpus, manifest_differences
 from wavegen.errors import UsageError
+from wavegen.evaluation.scores import FEWEST_CLIPS, FEWEST_SECONDS
 from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint
+from wavegen.text import format_duration, pluralize
 from wavegen.training.compute import runs_side_by_side
 from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
@@ -28,6 +30,8 @@ from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
 DataProgress = Callable[[int, int], None]
+
+FEWEST_TRAINING_SECONDS = 600.0  # enough for a first try; an hour is plenty
 
 # What may differ between a run and the request to resume it without --accept-changes: another length is the ordinary
 # case, and how often a training is validated or saved changes nothing in it.
@@ -84,7 +88,9 @@ def start_run(
         plan = resolve_plan(complete, corpus, _device(group), notice, group)
         plan = plan.with_training(warmup_steps=shortened_warmup(config.training.warmup_steps, plan.steps))
         if plan.steps < task_type(config).fewest_steps:
-            notice(f"{plan.steps:,} steps are too few to learn much: expect noise; give more --minutes or --steps")
+            notice(f"{pluralize(plan.steps, 'step is', 'steps are')} too few to learn much: expect noise; train longer")
+        for text in _little_data(plan, corpus):
+            notice(text)
         weights = _first_weights(plan.config, source)
         run.create(plan.config.to_yaml())
         return plan, weights
@@ -166,6 +172,25 @@ def _build_trainer(
     return Trainer(plan, corpus, model.to(_device(group)), run, observers, group)
 
 
+def _little_data(plan: Plan, corpus: Corpus[Any]) -> list[str]:
+    """Return warnings of too little audio to train on or to validate on, and how much would be enough."""
+    rate, training, warnings = plan.config.rate_hz, plan.config.training, list[str]()
+    if rate is None:
+        return []
+    seconds, held_out = (sum(clip.n_samples for clip in part) / rate for part in (corpus.train, corpus.validation))
+    passes = plan.steps * plan.compute.batch_size * training.window_targets / rate / seconds
+    if seconds < FEWEST_TRAINING_SECONDS:
+        again = f", which {pluralize(plan.steps, 'step')} repeat {passes:,.0f} times" if passes >= 2 else ""
+        few = f"only {format_duration(seconds)} of sound to train on{again}: the model will repeat it too"
+        warnings.append(f"{few}; ten minutes are enough for a first try")
+    n_clips = len(corpus.validation)
+    if n_clips and (held_out < FEWEST_SECONDS or n_clips < FEWEST_CLIPS):
+        few = f"only {pluralize(n_clips, 'clip')} held out, {format_duration(held_out)}: bits/sample on so little say"
+        enough = f"{FEWEST_CLIPS} clips and {FEWEST_SECONDS:.0f} s are enough"
+        warnings.append(f"{few} nothing; {enough}: record more, or hold out more")
+    return warnings
+
+
 def _first_weights(config: Config, source: Checkpoint | None) -> Arrays:
     """Draw a network's first weights from the seed, and replace what another network has."""
     # rank 0 draws and broadcasts: other versions of torch could draw other weights from the same seed
@@ -194,7 +219,7 @@ def _requested_changes(
     run: RunFolder, checkpoint: Checkpoint, requested: Callable[[Config], Config]
 ) -> tuple[Config, list[str]]:
     """Return the configuration to resume with, and what in it differs from the stored one."""
-    stored = checkpoint.config
+    stored = override(checkpoint.config, [])  # an older run may have a path relative to the working directory
     config = requested(stored).as_frozen(stored)
     warmup, wanted = stored.training.warmup_steps, config.training.warmup_steps
     shortened = shortened_warmup(wanted, stored.training.steps or 0)
