@@ -19,7 +19,7 @@ from wavegen.errors import UsageError
 from wavegen.evaluation.clips import load_unprepared
 from wavegen.runs.checkpoint import save_checkpoint
 from wavegen.sampling.candidates import rank_candidates
-from wavegen.sampling.generator import SamplingOptions
+from wavegen.sampling.generator import SamplingOptions, as_mono
 from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.training.progress import Observer
 
@@ -404,3 +404,49 @@ def test_the_package_has_no_other_names():
     with pytest.raises(AttributeError, match="no attribute 'lood'"):
         _ = wavegen.lood
     assert "torch" in sys.modules
+
+
+# --- waveforms from Python ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32])
+def test_integers_are_scaled_as_the_samples_of_a_file(model, dtype):
+    waveform = 0.5 * np.sin(np.arange(800) / 7)
+    full, offset = 2.0 ** (8 * np.dtype(dtype).itemsize - 1), 128 if dtype == np.uint8 else 0
+    integers = np.round(waveform * full + offset).astype(dtype)
+    expected = ((integers.astype(np.float64) - offset) / full).astype(np.float32)
+    np.testing.assert_array_equal(as_mono(integers), expected)
+    assert model.score(integers) == model.score(expected)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "problem"),
+    [
+        (np.array([0.0, 32767.0]), r"expected samples within \[-1, 1\], found 32,767; divide integers"),
+        ([100, 32767], r"expected samples within \[-1, 1\], found 32,767"),
+        (np.zeros((100, 2)), r"found the shape \(100, 2\)"),
+        (np.array([0.0, np.nan]), "expected a waveform of finite numbers"),
+        ("clip.wav", r"expected a waveform of numbers.*files are read by load_clip\(PATH\)"),
+    ],
+    ids=["floats", "list", "stereo", "nan", "path"],
+)
+def test_what_has_no_scale_of_a_waveform_is_refused(model, waveform, problem):
+    for use in (model.score, model.faults, lambda prime: model.generate(0.01, prime=np.asarray(prime))):
+        with pytest.raises(UsageError, match=problem):
+            use(waveform)
+
+
+def test_a_prime_may_be_a_file(model, recordings):
+    expected = model.generate(0.05, seed=1, prime=model.load_prime(recordings / "0.wav"))
+    for prime in (recordings / "0.wav", str(recordings / "0.wav")):
+        np.testing.assert_array_equal(model.generate(0.05, seed=1, prime=prime), expected)
+    with pytest.raises(UsageError, match=r"gone\.wav: expected an audio file, found nothing there"):
+        model.generate(0.05, prime="gone.wav")
+
+
+def test_a_prime_is_the_end_of_a_long_file(model, recordings):
+    whole = model.load_prime(recordings / "0.wav")
+    for seconds in (0.0, 0.1, 0.25, 99.0):
+        n = min(len(whole), round(seconds * model.sample_rate_hz))
+        end = model.load_prime(recordings / "0.wav", last_seconds=seconds)
+        np.testing.assert_array_equal(end, whole[len(whole) - n :])

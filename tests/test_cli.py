@@ -481,6 +481,22 @@ def test_evaluate_agrees_with_the_last_validation(home):
     assert "this model minus it" in wavegen("evaluate", newest, home / "recordings", "--summary").stdout
 
 
+def test_evaluate_and_prime_tell_what_is_wrong_with_a_clip(home, tmp_path):
+    time = np.arange(8000) / 8000
+    tone = 0.4 * np.sin(2 * np.pi * 200 * time)
+    (tmp_path / "odd").mkdir()
+    soundfile.write(tmp_path / "odd" / "silent.wav", np.zeros(8000), 8000)
+    soundfile.write(tmp_path / "odd" / "cancels.wav", np.stack([tone, -tone], axis=1), 8000)
+    soundfile.write(tmp_path / "odd" / "clipped.wav", np.clip(9 * tone, -1, 1), 8000)
+    said = wavegen("evaluate", home / "runs/recordings", tmp_path / "odd").stderr
+    for kind in ("Silent from end to end: 1 file", "Channels cancel: 1 file", "Clipped: 1 file"):
+        assert kind in said
+    for name, kind in (("silent", "silent from end to end"), ("cancels", "channels cancel"), ("clipped", "clipped: ")):
+        prime = tmp_path / "odd" / f"{name}.wav"
+        new = ("--seconds", "0.01", "-o", tmp_path / f"{name}.new.wav")
+        assert kind in wavegen("generate", home / "runs/recordings", "--prime", prime, *new).stderr
+
+
 def test_evaluate_writes_a_line_for_each_clip(home, tmp_path):
     manifest = load_checkpoint(RunFolder(home / "runs/recordings").best_checkpoint).manifest
     (heard, other), (held_out, *_) = (

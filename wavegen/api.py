@@ -27,7 +27,7 @@ from wavegen.runs.checkpoint import Checkpoint, fold_checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
 from wavegen.sampling.candidates import BestCandidate, CandidateSearch
 from wavegen.sampling.engines import EngineSource
-from wavegen.sampling.generator import Generator, Label, Notice, SamplingOptions, as_mono
+from wavegen.sampling.generator import PRIME_SECONDS, Generator, Label, Notice, SamplingOptions, as_mono
 from wavegen.sampling.sampler import cut_one_shots
 from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.text import expand_home, pluralize
@@ -102,7 +102,7 @@ class TrainedModel:
 
         Args:
             seconds: length of each clip; may be left out where frames decide it.
-            **options: as ``SamplingOptions``.
+            **options: as ``SamplingOptions``; a prime may be a file.
 
         Returns:
             (count, T) float32 in [-1, 1].
@@ -197,6 +197,8 @@ class TrainedModel:
         self, seconds: float | None, options: Mapping[str, Any], candidates: int = 1, notice: Notice | None = None
     ) -> tuple[Sampler, Request]:
         self.check_sound("generate")
+        if isinstance(prime := options.get("prime"), str | Path):
+            options = {**options, "prime": self.load_prime(prime, notice)}
         return self.generator.prepare(seconds, SamplingOptions.from_keywords(options), candidates, notice)
 
     @cached_property
@@ -310,8 +312,12 @@ class TrainedModel:
 
     # --- loading ---------------------------------------------------------------------------------------------------
 
-    def load_clip(self, path: str | Path) -> Floats:
+    def load_clip(self, path: str | Path, notice: Notice | None = None) -> Floats:
         """Load a file at the model's rate, prepared as its training data were.
+
+        Args:
+            path: of the file.
+            notice: called with what is wrong with it.
 
         Returns:
             (T,) float32, mono.
@@ -320,10 +326,15 @@ class TrainedModel:
             AudioError: the file cannot be used.
             UsageError: there is no file.
         """
-        return load_waveform(expand_home(path), self.preparation)
+        return load_waveform(expand_home(path), self.preparation, notice)
 
-    def load_prime(self, path: str | Path) -> Floats:
+    def load_prime(self, path: str | Path, notice: Notice | None = None, last_seconds: float = PRIME_SECONDS) -> Floats:
         """Load a file to continue: prepared as the training data were, but with all of its silence.
+
+        Args:
+            path: of the file.
+            notice: called with what is wrong with it.
+            last_seconds: of the file that are loaded; a clip continues no more than ``PRIME_SECONDS``.
 
         Returns:
             (T,) float32, mono.
@@ -331,7 +342,7 @@ class TrainedModel:
         Raises:
             AudioError, UsageError: as ``load_clip``.
         """
-        return load_waveform(expand_home(path), replace(self.preparation, trim_db=None))
+        return load_waveform(expand_home(path), replace(self.preparation, trim_db=None), notice, last_seconds)
 
     def mel_spectrogram(self, waveform: npt.ArrayLike) -> Frames:
         """Return the mel frames of a recording, from which ``generate`` reconstructs it.

@@ -263,13 +263,16 @@ class _SampleFile:
         return np.frombuffer(self._file.read(4 * max(0, stop - start)), np.float32)
 
 
-def load_waveform(path: Path, preparation: Preparation, notice: Notice | None = None) -> Floats:
-    """Load a whole file, prepared.
+def load_waveform(
+    path: Path, preparation: Preparation, notice: Notice | None = None, last_seconds: float = math.inf
+) -> Floats:
+    """Load a whole file, prepared, or the end of one.
 
     Args:
         path: an audio file.
         preparation: the model's.
         notice: called with what is wrong with it.
+        last_seconds: of the prepared clip, at most.
 
     Returns:
         (T,) float32.
@@ -281,7 +284,13 @@ def load_waveform(path: Path, preparation: Preparation, notice: Notice | None = 
         if notice:
             for warning in audio.warnings:
                 notice(f"{printable(path)}: {warning}")
-        return np.concatenate(list(audio.clip.blocks()))
+        n_left_out = max(0, audio.clip.n_samples - round(min(last_seconds, 1e9) * preparation.sample_rate_hz))
+        waveform, at = np.empty(audio.clip.n_samples - n_left_out, np.float32), -n_left_out
+        for block in audio.clip.blocks():
+            kept = block[max(0, -at) :]
+            waveform[max(0, at) : max(0, at) + len(kept)] = kept
+            at += len(block)
+        return waveform
 
 
 def find_sound(samples: Samples, rate_hz: int, top_db: float) -> tuple[int, int]:

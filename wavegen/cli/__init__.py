@@ -20,6 +20,7 @@ from wavegen.cli.generate import generate
 from wavegen.cli.show import cache, config, inspect, report
 from wavegen.cli.train import train
 from wavegen.cli.use import bench, export, forecast
+from wavegen.device import is_out_of_memory
 from wavegen.errors import ParameterError, UsageError, WavegenError
 from wavegen.text import expand_home, guide, list_in_full
 
@@ -85,6 +86,13 @@ class Commands(_Examples, TyperGroup):
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, typer.Exit) or not is_out_of_memory(error):
+                raise
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            print_error("out of memory; close other programs, or take a smaller model or batch (training.batch_size)")
+            raise typer.Exit(1) from None
 
 
 class Command(_Examples, TyperCommand):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -113,7 +113,8 @@ def generate(
     warning = model.undertrained_warning()
     if warning:
         print_notice(warning)
-    past = None if prime is None else model.load_prime(Path(prime))
+    whole = {"last_seconds": math.inf} if with_prime else {}
+    past = None if prime is None else model.load_prime(prime, print_notice, **whole)
     frames = _frames(model, mel, mel_from, features)
     if frames is not None and (seconds is None or length is None):
         length = frames.n_samples / model.sample_rate_hz
@@ -155,7 +156,7 @@ def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features
         return model.load_mel(mel)
     if mel_from is not None:
         model.conditioner.check_takes(MelSpectrogram, "mel_from")
-        return model.mel_spectrogram(model.load_clip(mel_from))
+        return model.mel_spectrogram(model.load_clip(mel_from, print_notice))
     if (source := model.conditioner.frames) is not None:
         is_mel = isinstance(source, MelSpectrogram)
         options, found = (

@@ -322,12 +322,6 @@ class TrainingClipIndex:
         return self._digests[n_samples]
 
 
-def file_hash(path: Path) -> str:
-    """Return a file's SHA-256, in hexadecimal."""
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _hashes(manifest: Manifest, split: Split) -> set[str]:
     return {clip["content_hash"] for clip in manifest if clip["split"] == split}
 

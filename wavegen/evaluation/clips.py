@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.frames import Features, Frames
+from wavegen.audio.mono import group_warnings
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.audio.read import find_audio
 from wavegen.audio.waveform import Preparation, load_waveform
+from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
-from wavegen.data.corpus import Progress, TrainingClips, file_hash
+from wavegen.data.corpus import TAIL, Progress, StoredClip, TrainingClips
 from wavegen.data.features import features_path
 from wavegen.data.recordings import first_samples
 from wavegen.data.sources import folder_label
@@ -58,25 +60,37 @@ class ClipLoader:
             notice: called with messages for the user.
             label: of all of them, as weights by name; None takes the name of the first sub-folder on the way to a file,
                 or of its folder.
-            progress: of reading the training's folder, whose clips are known again by their samples; where it is gone,
-                by the bytes of their files alone.
+            progress: of decoding the files, and of reading the training's folder, whose clips are known again by their
+                samples; where it is gone, by the bytes of their files alone.
 
         Raises:
             UsageError: there is nothing at a path, or a clip has no label that the model knows.
             DataError: nothing can be used.
         """
-        clips = []
-        for path, file, waveform in _waveforms(paths, self.preparation, notice):
-            classes, own = self.quantizer.encode(waveform), _folder_label(file, path) if label is None else label
+        clips, hashes, skipped = [], [], list[tuple[str, str]]()
+        given = [(path, file) for path in paths for file in _audio_files(path, notice)]
+        settings = ClipSettings(self.preparation, self.quantizer)
+        outcomes = ClipCache().prepare([file for _, file in given], settings, progress)
+        _warn(
+            {str(file): one for (_, file), one in zip(given, outcomes, strict=True) if not isinstance(one, str)}, notice
+        )
+        for (path, file), stored in zip(given, outcomes, strict=True):
+            if isinstance(stored, str):
+                skipped.append((str(file), stored))
+                continue
+            classes, own = stored.classes(), _folder_label(file, path) if label is None else label
             try:
                 features = self._features_beside(file, len(classes))
             except UsageError as error:
-                notice(f"skipped: {error}")
+                skipped.append((str(file), str(error).removeprefix(f"{printable(file)}: ")))
                 continue
             condition = self._condition(str(file), classes, own, features)
             clips.append(ScoredClip(str(file), classes, condition, self._label_text(own)))
+            hashes.append(stored.content_hash)
+        _report_skipped(skipped, notice)
+        _check_any(clips, paths)
         if index := self.training.index(progress):
-            trained_on = [index.contains(file_hash(Path(clip.name)), clip.classes) for clip in clips]
+            trained_on = [index.contains(own, clip.classes) for own, clip in zip(hashes, clips, strict=True)]
             clips = [clip._replace(trained_on=known) for clip, known in zip(clips, trained_on, strict=True)]
         warn_of_trained_on(clips, "clips", "audio", notice)
         return clips
@@ -107,6 +121,7 @@ class ClipLoader:
             for clip in held_out
         ]
         if notice:
+            _warn({clip.name.removesuffix(TAIL): clip.stored for clip in held_out}, notice)
             warn_of_trained_on(clips, "clips", "audio", notice)
         return clips
 
@@ -183,28 +198,31 @@ def load_unprepared(paths: Sequence[Path], sample_rate_hz: int, notice: Notice) 
         UsageError: there is nothing at a path.
         DataError: nothing can be used.
     """
-    return [waveform for _, _, waveform in _waveforms(paths, Preparation(sample_rate_hz), notice)]
-
-
-def _waveforms(paths: Sequence[Path], preparation: Preparation, notice: Notice) -> Iterator[tuple[Path, Path, Floats]]:
-    """Yield the path that was given, the file and its waveform, for all that can be used; at least one."""
-    n_used, skipped = 0, list[tuple[str, str]]()
-    for given, file in ((path, file) for path in paths for file in _audio_files(path, notice)):
+    waveforms, skipped = [], []
+    for file in (file for path in paths for file in _audio_files(path, notice)):
         try:
-            waveform = load_waveform(file, preparation, notice)
+            waveforms.append(load_waveform(file, Preparation(sample_rate_hz), notice))
         except AudioError as error:
             skipped.append((str(file), str(error).removeprefix(f"{printable(file)}: ")))
-            continue
-        n_used += 1
-        yield given, file, waveform
     _report_skipped(skipped, notice)
-    if not n_used:
-        raise DataError(f"{list_first(map(printable, paths))}: expected audio to score, found none that can be used")
+    _check_any(waveforms, paths)
+    return waveforms
+
+
+def _warn(stored: Mapping[str, StoredClip], notice: Notice) -> None:
+    """Report what is wrong with files, by their names."""
+    for line in group_warnings((name, clip.warnings.splitlines()) for name, clip in stored.items()):
+        notice(line)
 
 
 def _report_skipped(skipped: Iterable[tuple[str, str]], notice: Notice) -> None:
     for names, reason in group_by_reason(skipped):
         notice(f"skipped: {names}: {reason}")
+
+
+def _check_any(usable: Sequence[object], paths: Sequence[Path]) -> None:
+    if not usable:
+        raise DataError(f"{list_first(map(printable, paths))}: expected audio to score, found none that can be used")
 
 
 class _Scored(Protocol):
@@ -235,6 +253,8 @@ def warn_of_trained_on(scored: Sequence[_Scored], noun: str, material: str, noti
 def _audio_files(path: Path, notice: Notice) -> list[Path]:
     """Return the file at a path, or the audio files of a folder; unusable ones are reported."""
     if not path.is_dir():
+        if not path.exists():
+            raise UsageError(f"{printable(path)}: expected an audio file, found nothing there")
         return [path]
     found = find_audio(path)
     _report_skipped(((str(path / name), reason) for name, reason in found.unusable), notice)

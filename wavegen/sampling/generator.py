@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.frames import Frames
+from wavegen.audio.mono import MAX_AMPLITUDE
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels, parse_label
 from wavegen.device import available_cores
@@ -25,6 +26,7 @@ Label = str | Mapping[str, float]  # a name, "NAME=WEIGHT,NAME=WEIGHT", or weigh
 
 MAX_THREADS = 1024
 MAX_SECONDS = 10_000_000  # a third of a year
+PRIME_SECONDS = 600.0  # a longer past is beyond what any network remembers
 
 # int8 weights are taken where they are asked for: 0.005 bits/sample tripled the silence in clips of speech, for what is
 # rare, such as the end of a pause, suffers first; and little held-out audio measures such a cost badly.
@@ -42,7 +44,8 @@ class SamplingOptions:
         top_k: draw among the k likeliest classes only; softmax outputs only.
         top_p: draw among the likeliest classes that together reach this probability; softmax outputs only.
         seed: the same seed gives the same audio.
-        prime: (T,) waveform at the model's rate, as ``TrainedModel.load_prime`` gives it, that every clip continues.
+        prime: (T,) waveform at the model's rate, as ``TrainedModel.load_prime`` gives it, that every clip continues; of
+            a longer one the last ``PRIME_SECONDS``.
         labels: of the clips in turn, each a name or weights of several, or one of all clips; the model's own in turn by
             default.
         mel: frames for a model that is conditioned on them: from ``TrainedModel.mel_spectrogram`` or ``load_mel``, or
@@ -126,15 +129,25 @@ def samples_in(seconds: float, sample_rate_hz: int) -> int:
 
 
 def as_mono(waveform: npt.ArrayLike) -> Floats:
-    """Return a waveform as a (T,) float32 array.
+    """Return a waveform as a (T,) float32 array; integers of 8, 16 or 32 bits are scaled as samples of a file.
 
     Raises:
-        UsageError: it is not one clip of finite numbers, one or more.
+        UsageError: it is not one clip of finite numbers, one or more, or they are far outside [-1, 1].
     """
-    array = np.asarray(waveform, dtype=np.float32)
+    array = np.asarray(waveform)
+    if array.dtype.kind not in "iufb":
+        raise UsageError(
+            "expected a waveform of numbers, (T,), found something else; files are read by load_clip(PATH)"
+        )
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
         raise UsageError(f"expected a waveform of finite numbers, (T,) with T >= 1, found the shape {array.shape}")
-    return array
+    if array.dtype in (np.int8, np.int16, np.int32):
+        return (array / 2.0 ** (8 * array.itemsize - 1)).astype(np.float32)
+    if array.dtype == np.uint8:
+        return ((array - 128.0) / 128).astype(np.float32)
+    if (peak := float(np.abs(array).max())) > MAX_AMPLITUDE:
+        raise UsageError(f"expected samples within [-1, 1], found {peak:,.6g}; divide integers by their full scale")
+    return array.astype(np.float32)
 
 
 # --- for a model ---------------------------------------------------------------------------------------------------
@@ -183,7 +196,10 @@ class Generator:
             if n_samples > longest:
                 most = f"{longest / self.sample_rate_hz:g} s, as the {source.noun} go"
                 raise ParameterError("seconds", f"expected at most {most}, found {seconds:g}")
-        prime = None if options.prime is None else self.quantizer.encode(as_mono(options.prime))
+        prime = None
+        if options.prime is not None:
+            past = np.atleast_1d(np.asarray(options.prime))[-round(PRIME_SECONDS * self.sample_rate_hz) :]
+            prime = self.quantizer.encode(as_mono(past))
         self.source.distribution.check(options.truncation)
         request = Request(n_samples, options.count, options.seed, options.truncation, prime, conditions)
         return Sampler(self._engine(options, options.count * candidates, notice), self.quantizer), request
