@@ -73,13 +73,12 @@ def keep_freed_memory() -> None:
     By default glibc hands large blocks back to the system, which then has to clear every page anew: measured, 10,000
     page faults and 5 to 10% of a training step's time. Without glibc nothing happens.
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_TRIM_THRESHOLD, LARGEST_INT)
-        if not mallopt(M_MMAP_THRESHOLD, LARGEST_INT):  # older versions have a limit
-            mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_TRIM_THRESHOLD, LARGEST_INT)
+            if not mallopt(M_MMAP_THRESHOLD, LARGEST_INT):  # older versions have a limit
+                mallopt(M_MMAP_THRESHOLD, 32 << 20)
 
 
 def describe_device(device: torch.device, threads: int | None = None) -> str:

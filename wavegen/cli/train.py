@@ -74,6 +74,8 @@ def train(
 
     if plan and resume:
         raise UsageError("--plan: the plan of a new run; leave --resume out")
+    if devices is not None and devices > 1 and sys.platform == "win32":
+        raise UsageError("--devices: not on Windows, which cannot pass signals on; leave it out, or use torchrun")
     if devices is not None and devices > 1 and processes.PARENT_KEY not in os.environ:
         if processes.rank_from_environment(os.environ) is not None:
             raise UsageError("--devices: torchrun or SLURM has started several processes already; leave it out")

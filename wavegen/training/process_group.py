@@ -34,7 +34,9 @@ QUIET_SECONDS = 0.2
 FIRST_PORT, N_PORTS = 20000, 12000  # for SLURM: below the range that systems assign dynamically
 PARENT_KEY = "WAVEGEN_PARENT"  # in the environment of what `wavegen train --devices` starts
 PR_SET_PDEATHSIG = 1  # Linux's prctl.h
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FORWARDED = [signal.SIGTERM, signal.SIGINT]
+if sys.platform != "win32":
+    FORWARDED.append(signal.SIGUSR1)
 GRACE_SECONDS = 30.0  # after another has failed, rank 0 notices, saves and ends
 REST_SECONDS = 3.0  # after rank 0 has failed: there is nothing left to save
 POLL_SECONDS = 0.1

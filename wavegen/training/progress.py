@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,8 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._on_signal)
-            self._previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save_signal)
+            if sys.platform != "win32":
+                self._previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save_signal)
         return self
 
     def __exit__(
