@@ -323,6 +323,8 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "xdg" / "wavegen"
     monkeypatch.setenv("WAVEGEN_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine" == ClipCache().folder
+    monkeypatch.setenv("WAVEGEN_CACHE", "~/here")  # as a shell leaves it in quotes
+    assert cache_folder() == tmp_path / "here"
 
 
 def test_no_home_to_keep_it_in(monkeypatch):
