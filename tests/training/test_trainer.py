@@ -523,7 +523,7 @@ def test_a_shortened_warm_up_is_no_change_when_the_same_file_is_given_again(sine
 def test_a_training_of_few_steps_warns(sines, tmp_path, steps, told):
     said = []
     begin(tiny_config(sines, f"training.steps={steps}"), tmp_path / "run", said)
-    words = "199 steps are too few to learn much: expect noise; give more --minutes or --steps"
+    words = "199 steps are too few to learn much: expect noise; train longer"
     assert (words in said) == told
 
 
