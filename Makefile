@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 WORKERS := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check test-faults fuzz test-lowest audit lint typecheck format dist clean
+.PHONY: help demo textbook test test-all check test-faults fuzz test-lowest audit lint typecheck format dist clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ demo: $(INSTALLED)  ## train on the shipped recordings for minutes, write new au
 	@echo 'the model:      demo/run'
 	@echo 'next: listen;   then train on your own:   $(RUN)/wavegen train my_recordings/'
 	@echo '                or train this one longer: $(RUN)/wavegen train --run demo/run --resume --steps 10000'
+
+textbook: $(INSTALLED)  ## train the textbook's forecasters on two cores in minutes, print their errors (SEEDS=3)
+	rm -rf runs/textbook
+	$(RUN)/python tests/programs/compare_forecasters.py runs/textbook $(or $(SEEDS),3)
 
 test: check  ## lint, types, and tests, in minutes
 	$(RUN)/pytest -m 'not slow' -n $(WORKERS) --dist worksteal
