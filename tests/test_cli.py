@@ -850,6 +850,19 @@ def voices(tmp_path_factory):
     assert last.startswith("  wavegen generate mel --mel-from ")
     wavegen(*shlex.split(last)[1:], cwd=home)
     assert soundfile.info(home / "new.wav").frames == 4000
+    for path in (home / "recordings").rglob("*.wav"):
+        np.save(path.with_suffix(".npy"), np.linspace(float(path.stem), 7, 51))
+    (home / "recordings" / "bert" / "5.npy").unlink()
+    (home / "features.yaml").write_text(TINY_YAML + "features:\n  columns: auto\n")
+    done = wavegen("train", "recordings", "--config", "features.yaml", "--run", "features", cwd=home)
+    text = " ".join(done.stderr.split())
+    assert "1 file is left out, expected features (F, D) in a .npy file of the same name: bert/5.wav." in text
+    assert "1 column, 100 frames a second of 80 samples, 4 learned steps in each" in text
+    assert "the right frames save " in text
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("  wavegen generate features --features ")
+    wavegen(*shlex.split(last)[1:], "--overwrite", cwd=home)
+    assert soundfile.info(home / "new.wav").frames == 51 * 80
     return home
 
 
@@ -892,8 +905,39 @@ def test_generate_from_spectrograms(voices, tmp_path):
     assert "--mel-from: this model is not conditioned on mel spectrograms; leave it out, see " in done.stderr
 
 
+def test_generate_from_features(voices, tmp_path):
+    new = ["generate", voices / "features", "-o"]
+    np.save(tmp_path / "asked.npy", np.arange(25))
+    wavegen(*new, tmp_path / "new.wav", "--features", tmp_path / "asked.npy", "--count", "2", "--best-of", "2")
+    assert soundfile.info(tmp_path / "new-2.wav").frames == 25 * 80
+    np.save(tmp_path / "wide.npy", np.zeros((25, 2)))
+    asked, gone, wide = (tmp_path / f"{name}.npy" for name in ("asked", "gone", "wide"))
+    recording = voices / "recordings" / "anna" / "0.wav"
+    for arguments, text in [
+        ([], "this model makes sound of features; expected --features FILE.npy, found none"),
+        (["--mel", "a.npy", "--features", "b.npy"], "--features: expected neither --mel nor --mel-from with it"),
+        (["--mel", "a.npy"], "--mel: this model is not conditioned on mel spectrograms; leave it out, see "),
+        (["--features", gone], "gone.npy: expected features as numpy.save writes a float array (F, 1), found none"),
+        (["--features", wide], "expected features (F, 1), found (25, 2); this model's are 1 column, a frame every"),
+        (["--features", asked, "--seconds", "9"], "--seconds: expected at most 0.25 s, as the features go, found 9"),
+        (["--features", asked, "--prime", recording], "--prime: not with a model conditioned on features, which"),
+    ]:
+        done = wavegen(*new, tmp_path / "none.wav", *arguments, exit_code=2)
+        assert text in done.stderr
+    done = wavegen(
+        "generate", voices / "mel", "--features", tmp_path / "asked.npy", "-o", tmp_path / "x.wav", exit_code=2
+    )
+    assert "--features: this model is not conditioned on features; leave it out, see " in done.stderr
+    files = [voices / "recordings" / "bert" / name for name in ("0.wav", "5.wav")]
+    done = wavegen("evaluate", voices / "features", *files, "--json")
+    assert [Path(clip["name"]).name for clip in json.loads(done.stdout)["clips"]] == ["0.wav"]
+    assert "frames_gain" in json.loads(done.stdout)
+    assert f"skipped: {files[1]}: " in done.stderr
+    assert f"{files[1].with_suffix('.npy')}: expected features as numpy.save writes a float array" in done.stderr
+
+
 def test_evaluate_under_conditions(voices, tmp_path):
-    for run in ("labels", "mel"):
+    for run in ("labels", "mel", "features"):
         scored = json.loads(wavegen("evaluate", voices / run, "--json").stdout)
         best = load_checkpoint(RunFolder(voices / run).best_checkpoint).metrics["validation"]
         assert scored["bits_per_sample"] == pytest.approx(best["validation_loss"], abs=1e-4)

@@ -72,6 +72,7 @@ SMALLER = [
 ]
 SMALLER_PYTHON = [
     ('["training.minutes=30"]', repr([f"training.{value}" for value in MOMENT])),
+    ('"training.steps=600"', ", ".join(f'"training.{value}"' for value in MOMENT[:-2])),
     ("seconds=5", "seconds=0.1"),
     ("seconds=60", "seconds=0.1"),
     ("range(16000)", "range(20)"),
@@ -264,12 +265,17 @@ def home(tmp_path_factory):
     for name in ("series.csv", "other.csv", "series.npy"):
         shutil.copy(home / "my_series" / f"waves{Path(name).suffix}", home / name)
     np.save(home / "frames.npy", np.full((30, 80), -5.0, np.float32))
+    np.save(home / "beat.npy", np.full(30, -5.0))
+    shutil.copy(home / "my_recordings" / "0.wav", home / "drum_loop.wav")
+    for path in (home / "my_voice").iterdir():
+        np.save(path.with_suffix(".npy"), np.arange(81.0))
     with contextlib.chdir(home):
         for words in (
             "my_recordings",
             "my_kit",
             "my_voices --config speakers",
             "my_recordings --config vocoder --run runs/vocoder",
+            "my_voice --set features.columns=auto --run runs/following",
         ):
             wavegen_call(f"wavegen train {words}")
         for words in ("", "my_series --set series.synthetic=null --set output.horizon=5"):
@@ -329,6 +335,7 @@ def test_calls_run(home, monkeypatch, call):
             wavegen_call(call)
 
 
+@pytest.mark.filterwarnings("ignore:.*slated for removal in Python 3.13:DeprecationWarning")  # in librosa.load
 @pytest.mark.parametrize(
     "block", [pytest.param(block, id=f"{block.document.name} {block.line}") for block in blocks_of("python")]
 )

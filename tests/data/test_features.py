@@ -7,6 +7,7 @@ import pytest
 
 from recordings import write_noise
 from wavegen.config import load_config
+from wavegen.data import features
 from wavegen.data.corpus import TAIL
 from wavegen.data.recordings import read_recordings, with_conditions
 from wavegen.errors import DataError
@@ -49,6 +50,13 @@ def test_the_hop_is_found_for_librosas_frames_too(folder):
         n_samples = 1000 + 130 * int(path.stem)
         np.save(path.with_suffix(".npy"), np.ones((1 + n_samples // HOP, 1)))
     assert reasons(folder)[0].clips[0].features.hop_length == HOP
+
+
+@pytest.mark.parametrize("hop", [80, 160, 200, 256, 400, 512])
+def test_the_hop_of_clips_of_equal_length_is_a_round_number(hop):
+    for n_samples in (4000, 16000, 40000):
+        assert features._hop_of([(n_samples, 1 + n_samples // hop)] * 3) == hop
+        assert features._hop_of([(n_samples, -(-n_samples // hop))] * 3) == hop
 
 
 @pytest.mark.parametrize(

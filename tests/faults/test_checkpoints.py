@@ -244,6 +244,7 @@ def commands_that_read(path, newest, home):
         ["generate", path, "-o", "new.wav"],
         ["generate", newest, "-o", "new.wav"],
         ["generate", run, "--seconds", "0.1", "-o", "new.wav", "--mel", path],
+        ["generate", run, "--seconds", "0.1", "-o", "new.wav", "--features", path],
         ["generate", run, "--seconds", "0.1", "-o", "new.wav", "--prime", path],
         ["evaluate", path, f"{recordings}/0.wav"],
         ["evaluate", run, path],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from wavegen.text import list_first, pluralize, printable
 
 FEATURES_ENDING = ".npy"
 MOST_NAMES = 3  # of files with the same problem
+ROUND = 2**10 * 5**2  # a round number of samples has many factors in common with it
 CONSTANT = 1e-6  # a column whose deviation is this part of its mean says nothing
 
 
@@ -137,7 +139,8 @@ def _hop_of(lengths: Sequence[tuple[int, int]]) -> int:
     hops = np.arange(max(1, int(0.9 * typical)), int(1.1 * typical) + 2)
     # F is T / hop rounded up, or librosa's 1 + T // hop; in both cases (F - 1) hop <= T <= F hop
     n_fitting = np.array([np.sum(((frames - 1) * hop <= samples) & (samples <= frames * hop)) for hop in hops])
-    return int(np.median(hops[n_fitting == n_fitting.max()]))
+    # several fit where all clips are short or equally long: the roundest of them, such as 80, 256 or 400
+    return int(max(hops[n_fitting == n_fitting.max()], key=lambda hop: math.gcd(hop, ROUND)))
 
 
 def with_features(config: Config, train: Sequence[ClipFeatures]) -> Config:
