@@ -703,7 +703,7 @@ WRONG_CALLS = {
     "a run as recordings": (["train", "runs/recordings", "--resume"], 2, "train --run runs/recordings --resume"),
     "a configuration as recordings": (["train", "tiny.yaml"], 2, "wavegen train DIR --config tiny.yaml"),
     "nothing to resume": (["train", "recordings", "--run", "r", "--resume"], 2, "nothing to resume"),
-    "no such device": (["train", "recordings", "--device", "tpu"], 2, "expected auto, cpu, cuda or cuda:N"),
+    "no such device": (["train", "recordings", "--device", "tpu"], 2, "expected auto, cpu, cuda, cuda:N or mps"),
     "unknown option": (["train", "recordings", "--step", "5"], 2, "No such option"),
     "no such run": (
         ["generate", "runs/nothing"],

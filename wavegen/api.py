@@ -61,7 +61,7 @@ class TrainedModel:
 
     Args:
         checkpoint: of a training.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         ModelError: the weights do not fit the configuration, or are not finite.
@@ -205,11 +205,25 @@ class TrainedModel:
     def generator(self) -> Generator:
         """The generator, which prepares samplers."""
         shape = self.config.model
-        # On a machine with CUDA the fused engine still serves `auto`: for that no GPU has been measured.
-        device_type = "cpu" if self.device_name in CPU_DEVICES else self.device.type
-        weights, network = lambda: self.checkpoint.average, lambda: self.network
+        device_type = self.device_name if self.device_name in CPU_DEVICES else self.device.type
+
+        def weights() -> Mapping[str, npt.NDArray[Any]]:
+            return self.checkpoint.average
+
+        def network(kind: str) -> Network:
+            return self.network if self.device.type == kind else self.network.copy().to(kind)
+
         dilations, activation = shape.dilations, shape.activation
-        source = EngineSource(shape.kind, device_type, self.distribution, weights, network, dilations, activation)
+        source = EngineSource(
+            shape.kind,
+            device_type,
+            self.distribution,
+            weights,
+            network,
+            dilations,
+            activation,
+            self.conditioner.frames is not None,
+        )
         return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
 
     # --- judging ---------------------------------------------------------------------------------------------------
@@ -448,7 +462,7 @@ def load(path: str | Path, device: str = "auto") -> TrainedModel:
 
     Args:
         path: a run folder, a ``.safetensors`` file, or ``demo``, the model that wavegen ships.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         UsageError: there is nothing to load at the path, or no such device.
@@ -474,7 +488,7 @@ def train(
         folder: of the recordings, or several folders and files; None for the configuration's, or for synthetic series.
         config: a configuration, a preset's name, or a YAML file.
         run: the run folder; ``runs/`` and the folder's name by default.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         init_from: a run or checkpoint to start from.
         observers: callbacks of the training.
         notice: called with messages for the user.

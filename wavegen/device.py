@@ -7,9 +7,9 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ def choose_device(name: str) -> torch.device:
     """Return the device of a name; ``auto`` takes CUDA where there is one.
 
     Args:
-        name: auto, cpu, cuda or cuda:N.
+        name: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
         ParameterError: no such device here.
@@ -36,8 +36,10 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
-        raise ParameterError("device", f"expected auto, cpu, cuda or cuda:N, found '{name}'")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()) or (kind != "cuda" and ":" in name):
+        raise ParameterError("device", f"expected auto, cpu, cuda, cuda:N or mps, found '{name}'")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ParameterError("device", "this machine has no MPS device that torch can use", name, {"device": "cpu"})
     if kind == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= n_devices:
@@ -45,6 +47,38 @@ def choose_device(name: str) -> torch.device:
                 "device", f"this machine has {n_devices} CUDA devices that torch can use", name, {"device": "cpu"}
             )
     return torch.device(name)
+
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Make a CUDA device the current one: streams, graphs and kernels go to that, wherever their tensors lie."""
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to a device without waiting for what the device is computing."""
+    # a copy from memory that can be swapped out waits until the device is idle
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def read_later(tensor: torch.Tensor) -> Callable[[], list[float]]:
+    """Begin to copy a tensor to the CPU; return a function that waits for its numbers."""
+    import torch
+
+    if tensor.device.type != "cuda":
+        return tensor.tolist
+    host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def read() -> list[float]:
+        copied.synchronize()
+        numbers: list[float] = host.tolist()
+        return numbers
+
+    return read
 
 
 @contextmanager
@@ -88,7 +122,7 @@ def describe_device(device: torch.device, threads: int | None = None) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-    return f"cpu, {threads} threads" if threads else "cpu"
+    return f"cpu, {threads} threads" if threads and device.type == "cpu" else device.type
 
 
 def processor_name() -> str:
@@ -107,8 +141,12 @@ def available_cores() -> int:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error means that a device, or the system, has no memory left."""
+    if isinstance(error, MemoryError):
+        return True
+    if "torch" not in sys.modules:
+        return False
     import torch
 
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -292,7 +292,9 @@ def test_engines_by_name(random_model):
     kinds = {name: type(build_engine(name, model)) for name in ENGINES}
     assert len(set(kinds.values())) == len(ENGINES)
     assert type(build_engine("auto", model)) in kinds.values()
-    with pytest.raises(UsageError, match=r"^engine: expected one of auto, numba, torch, reference, found 'magic'$"):
+    with pytest.raises(
+        UsageError, match=r"^engine: expected one of auto, numba, torch, reference, triton, found 'magic'$"
+    ):
         build_engine("magic", model)
 
 

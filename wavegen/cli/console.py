@@ -34,7 +34,7 @@ def option(group: str, text: str, *names: str, **settings: Any) -> Any:
 
 SOURCE_HELP = "Run folder, checkpoint file, or demo: the model that wavegen ships."
 Source = Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help=SOURCE_HELP)]
-Device = Annotated[str, option(MACHINE, "Device: auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, option(MACHINE, "Device: auto, cpu, cuda, cuda:N or mps. CUDA and MPS: untested on hardware.")]
 Preset = Annotated[str | None, option(CONFIGURATION, "Preset, or YAML file.  [default: small]", "--config")]
 Overrides = Annotated[
     list[str] | None,

@@ -46,6 +46,7 @@ LABEL_HELP = "Label to generate, or a mix such as a=0.7,b=0.3; repeat the option
 MEL_FROM_HELP = "Recording whose mel spectrogram is turned back into sound."
 MEL_HELP = "NumPy file of mel frames, (F, n_mels), to turn into sound."
 FEATURES_HELP = "NumPy file of features, (F, D), as the model was trained with, to make sound of."
+ENGINE_HELP = "Sampling engine: auto, numba, torch, triton (CUDA) or reference."
 PRECISION_HELP = "Precision of the weights: auto, float32, bfloat16 or int8."
 THREADS_HELP = "CPU threads; clips are distributed over them.  [default: all cores]"
 
@@ -72,7 +73,7 @@ def generate(
     mel_from: Annotated[str | None, option(CONDITIONING, MEL_FROM_HELP, metavar="AUDIO")] = None,
     mel: Annotated[str | None, option(CONDITIONING, MEL_HELP, metavar="FILE.npy")] = None,
     features: Annotated[str | None, option(CONDITIONING, FEATURES_HELP, metavar="FILE.npy")] = None,
-    engine: Annotated[str, option(MACHINE, "Sampling engine: auto, numba, torch or reference.")] = "auto",
+    engine: Annotated[str, option(MACHINE, ENGINE_HELP)] = "auto",
     precision: Annotated[str, option(MACHINE, PRECISION_HELP)] = "auto",
     threads: Annotated[int | None, option(MACHINE, THREADS_HELP)] = None,
     device: Device = "auto",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -205,6 +206,14 @@ class Network(nn.Module, ABC):
             past: (B, T) classes, the newest last, T >= receptive_field; of a recurrent network all of the past.
             condition: of a conditioned network: what the steps of the past saw.
         """
+
+    def copy(self) -> Self:
+        """Return a copy with weights of its own."""
+        other = deepcopy(self)
+        for module in other.modules():
+            if isinstance(module, nn.RNNBase):  # cuDNN wants one piece of memory, which deepcopy cuts
+                module.flatten_parameters()
+        return other
 
     def scorers(self, n: int) -> Sequence[Forward]:
         """Return up to n functions that compute ``forward`` without gradients, to be used by a thread each."""

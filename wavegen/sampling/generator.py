@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,22 @@ from wavegen.audio.frames import Frames
 from wavegen.audio.mono import MAX_AMPLITUDE
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels, parse_label
-from wavegen.device import available_cores
+from wavegen.device import available_cores, choose_device
 from wavegen.errors import ParameterError, UsageError
 from wavegen.model.outputs import Truncation
-from wavegen.sampling.engines import PRECISIONS, Engine, EngineSource, build_engine, choose_engine
+from wavegen.sampling.engines import (
+    PRECISIONS,
+    Engine,
+    EngineSource,
+    build_engine,
+    choose_engine,
+    device_for,
+    faster_on_gpu,
+)
 from wavegen.sampling.sampler import Request, Sampler
+
+if TYPE_CHECKING:
+    from wavegen.sampling.engines.packing import Precision
 
 Label = str | Mapping[str, float]  # a name, "NAME=WEIGHT,NAME=WEIGHT", or weights by name
 
@@ -30,7 +41,8 @@ PRIME_SECONDS = 600.0  # a longer past is beyond what any network remembers
 
 # int8 weights are taken where they are asked for: 0.005 bits/sample tripled the silence in clips of speech, for what is
 # rare, such as the end of a pause, suffers first; and little held-out audio measures such a cost badly.
-AUTO_PRECISION, MAX_PRECISION_COST = "bfloat16", 0.0005  # bits/sample
+AUTO_PRECISION: Precision = "bfloat16"
+MAX_PRECISION_COST = 0.0005  # bits/sample
 Notice = Callable[[str], None]
 
 
@@ -51,7 +63,7 @@ class SamplingOptions:
         mel: frames for a model that is conditioned on them: from ``TrainedModel.mel_spectrogram`` or ``load_mel``, or
             (F, n_mels) of your own.
         features: (F, D) for a model that is conditioned on feature files, or from ``TrainedModel.load_features``.
-        engine: auto, numba, torch or reference.
+        engine: auto, numba, torch, triton or reference.
         precision: of the weights: auto, float32, bfloat16 or int8.
         threads: CPU threads, clips are distributed over them; all cores by default.
 
@@ -235,7 +247,18 @@ class Generator:
         kind, asked = self.source.kind, options.precision
         exact = "float32" if asked == "auto" else asked
         output = self.source.distribution.kind
-        chosen = choose_engine(options.engine, self.source.device_type, exact, kind, output)
+        device_type = self.source.device_type
+        if device_type == "auto":
+            # what only the fused engine has asks for the CPU
+            for_cpu = options.engine == "numba" or asked not in ("auto", "float32") or options.threads is not None
+            if options.engine in ("auto", "numba"):
+                device_type = device_for("auto", 1 if for_cpu else n_streams, kind, output)
+            else:
+                device_type = choose_device("auto").type
+        source = replace(self.source, device_type=device_type)
+        chosen = choose_engine(options.engine, device_type, exact, kind, output, source.activation, source.has_frames)
+        if options.engine == "auto" and device_type == "cuda":
+            chosen = faster_on_gpu(source, self._lowest_precision("triton"), n_streams)
         is_fused = chosen == "numba"
         if not is_fused and (options.threads or 1) > 1:
             remedy = {"engine": "numba"} if kind == "wavenet" else {"threads": 1}
@@ -252,9 +275,9 @@ class Generator:
             from wavegen.sampling.engines.numba_fused import compile_kernel
 
             compile_kernel(precision, notice or print)
-        return build_engine(chosen, self.source, precision, threads)
+        return build_engine(chosen, source, precision, threads)
 
-    def _lowest_precision(self, engine: str) -> str:
+    def _lowest_precision(self, engine: str) -> Precision:
         """Return ``AUTO_PRECISION`` if its measured cost is small enough, else float32."""
         cost = self.precision_costs.get(AUTO_PRECISION, math.inf)
-        return AUTO_PRECISION if engine == "numba" and cost <= MAX_PRECISION_COST else "float32"
+        return AUTO_PRECISION if engine in ("numba", "triton") and cost <= MAX_PRECISION_COST else "float32"

@@ -12,7 +12,7 @@ from wavegen.audio.levels import SILENT_DB, decibels
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import ClassArray, Truncation
-from wavegen.sampling.engines import Engine
+from wavegen.sampling.engines import Engine, SeededEngine
 
 CHUNK_SAMPLES = 1600  # a tenth of a second at 16 kHz: the longest wait after Ctrl-C, and between progress updates
 WORDS_PER_BLOCK = 4  # Philox4x64 gives four 64-bit numbers for each value of its counter
@@ -80,8 +80,11 @@ class Sampler:
         made = 0
         while request.n_samples is None or made < request.n_samples:
             stop = made + chunk if request.n_samples is None else min(made + chunk, request.n_samples)
-            numbers = np.stack([uniforms(request.seed, clip, made, stop) for clip in clips])
-            yield self.engine.generate(numbers, request.truncation)
+            if isinstance(self.engine, SeededEngine):
+                yield self.engine.generate_seeded(request.seed, clips, made, stop - made, request.truncation)
+            else:
+                numbers = np.stack([uniforms(request.seed, clip, made, stop) for clip in clips])
+                yield self.engine.generate(numbers, request.truncation)
             made = stop
 
     def stream(self, request: Request, chunk: int = CHUNK_SAMPLES) -> Iterator[Floats]:

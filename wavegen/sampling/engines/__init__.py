@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from wavegen.config.schema import OutputKind
 from wavegen.data.conditioning import ClipCondition
+from wavegen.device import choose_device
 from wavegen.errors import ParameterError
 from wavegen.model.outputs import ClassArray, Truncation
 
@@ -67,10 +70,42 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
+class SeededEngine(Protocol):
+    """An engine that makes the project's draws itself: bringing the numbers to a GPU would take as long as sampling."""
+
+    def generate_seeded(
+        self, seed: int, clips: Sequence[int], first: int, n: int, truncation: Truncation
+    ) -> ClassArray:
+        """Draw samples first .. first + n - 1 of each clip, as ``Engine.generate`` with ``sampler.uniforms``."""
+
+
 ENGINES = ("numba", "torch", "reference")
+ON_CUDA = ("triton",)  # engines that run nowhere else
 # Outputs that the numba engine draws from.
 COMPILED_DRAWS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+# `auto` on a GPU: timed streams, as many as the torch engine runs side by side; and how far outputs may be apart
+TIMED_STREAMS, TIMED_SAMPLES = 32, 64
+MOST_DIFFERENCE = {"float32": 1e-3, "bfloat16": 5e-2}
+GPU_STREAMS = 64  # with fewer, one CPU thread is taken to be faster; not yet measured on a card
+
+
+def device_for(device_type: str, n_streams: int, kind: str = "wavenet", output: OutputKind = "softmax") -> str:
+    """Return the kind of device on which ``auto`` samples: the CPU, unless a GPU has enough streams at a time.
+
+    Args:
+        device_type: cpu, cuda or mps: what there is; auto for what this machine has.
+        n_streams: to sample side by side.
+        kind, output: of the model, as ``choose_engine``'s.
+    """
+    if device_type == "mps" or (_runs_fused(kind, output) and n_streams < GPU_STREAMS):
+        return "cpu"
+    return choose_device("auto").type if device_type == "auto" else device_type
+
+
+def _runs_fused(kind: str, output: OutputKind) -> bool:
+    return kind == "wavenet" and output in COMPILED_DRAWS
 
 
 def choose_engine(
@@ -79,15 +114,19 @@ def choose_engine(
     precision: str = "float32",
     kind: str = "wavenet",
     output: OutputKind = "softmax",
+    activation: str = "gated",
+    has_frames: bool = False,
 ) -> str:
     """Return the engine of a name for a kind of device; ``auto`` takes the fastest.
 
     Args:
         name: auto or one of ``ENGINES``.
-        device_type: cpu or cuda.
-        precision: of the weights; the numba engine alone has others than float32.
+        device_type: cpu, cuda or mps.
+        precision: of the weights; the numba engine has all, triton float32 and bfloat16, the others float32.
         kind: of the model; the numba engine runs WaveNets.
         output: of the model; the numba engine draws from ``COMPILED_DRAWS``.
+        activation: of a WaveNet's blocks.
+        has_frames: whether the model is conditioned on frames.
 
     Raises:
         ParameterError: there is no such engine or precision, or not on this device.
@@ -95,9 +134,11 @@ def choose_engine(
     if precision not in PRECISIONS:
         raise ParameterError("precision", f"expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
     if name == "auto":
-        name = "numba" if device_type == "cpu" and kind == "wavenet" and output in COMPILED_DRAWS else "torch"
-    if name not in ENGINES:
-        raise ParameterError("engine", f"expected one of auto, {', '.join(ENGINES)}, found '{name}'")
+        name = "numba" if device_type == "cpu" and _runs_fused(kind, output) else "torch"
+    if device_type == "mps":  # draws are made in float64, which it lacks
+        raise ParameterError("device", "no engine samples on it", "mps", {"device": "cpu"})
+    if name not in ENGINES + ON_CUDA:
+        raise ParameterError("engine", f"expected one of auto, {', '.join(ENGINES + ON_CUDA)}, found '{name}'")
     if name == "numba" and device_type != "cpu":
         remedy = {"device": "cpu", "engine": "torch"}
         raise ParameterError("engine", f"it runs on the CPU, and the device is {device_type}", name, remedy)
@@ -105,10 +146,26 @@ def choose_engine(
         raise ParameterError("engine", f"it runs WaveNets, and this model is a {kind}", name, {"engine": "torch"})
     if name == "numba" and output not in COMPILED_DRAWS:
         raise ParameterError("engine", f"it has no draw for output.kind {output}", name, {"engine": "torch"})
-    if name != "numba" and precision != "float32":
+    if name == "triton" and (reason := _beyond_triton(device_type, kind, output, activation, has_frames)):
+        raise ParameterError("engine", reason, name, {"engine": "auto"})
+    if name != "numba" and precision != "float32" and (name, precision) != ("triton", "bfloat16"):
         remedy = {"engine": "numba"} if kind == "wavenet" else {"precision": "float32"}
-        raise ParameterError("precision", f"the {name} engine has float32 only", precision, remedy)
+        has = "float32 and bfloat16" if name == "triton" else "float32"
+        raise ParameterError("precision", f"the {name} engine has {has} only", precision, remedy)
     return name
+
+
+def _beyond_triton(device_type: str, kind: str, output: OutputKind, activation: str, has_frames: bool) -> str | None:
+    """Return why the triton engine does not run a model; None if it does."""
+    if device_type != "cuda":
+        return f"it runs on a CUDA device, and the device is {device_type}"
+    if kind != "wavenet" or activation != "gated":
+        return f"it runs gated WaveNets, and this model is a {activation if kind == 'wavenet' else kind}"
+    if output != "softmax":
+        return f"it has no draw for output.kind {output}"
+    if has_frames:
+        return "it takes no frames"
+    return None if find_spec("triton") else "Triton is not installed; PyTorch's CUDA build brings it"
 
 
 @dataclass(frozen=True)
@@ -117,21 +174,27 @@ class EngineSource:
 
     Args:
         kind: of the model: wavenet, stack, gru, ...
-        device_type: cpu or cuda.
+        device_type: cpu, cuda or mps; auto leaves it to what is sampled.
         distribution: of a sample.
         weights: returns the arrays by parameter name, weight norm folded.
-        network: returns the network in float32 on its device.
+        network: returns the network in float32 on a device of that kind.
         dilations: of a WaveNet's blocks.
         activation: of a WaveNet's blocks.
+        has_frames: whether it is conditioned on frames.
     """
 
     kind: str
     device_type: str
     distribution: Distribution
     weights: Callable[[], Mapping[str, npt.NDArray[Any]]]
-    network: Callable[[], Network]
+    network: Callable[[str], Network]
     dilations: Sequence[int] = ()
     activation: str = "gated"
+    has_frames: bool = False
+
+    def beyond_triton(self) -> str | None:
+        """Return why the triton engine does not run the model; None if it does."""
+        return _beyond_triton(self.device_type, self.kind, self.distribution.kind, self.activation, self.has_frames)
 
     @classmethod
     def of(cls, model: Network) -> EngineSource:
@@ -141,9 +204,13 @@ class EngineSource:
         device_type, plain = next(model.parameters()).device.type, folded(model)
 
         def weights() -> dict[str, npt.NDArray[Any]]:
-            return {name: parameter.detach().numpy() for name, parameter in plain.named_parameters()}
+            return {name: parameter.detach().cpu().numpy() for name, parameter in plain.named_parameters()}
 
-        source = cls(model.kind, device_type, model.distribution, weights, lambda: plain)
+        def network(kind_of_device: str) -> Network:
+            return plain if kind_of_device == device_type else plain.copy().to(kind_of_device)
+
+        has_frames = plain.conditioning is not None and plain.conditioning.frame_channels > 0
+        source = cls(model.kind, device_type, model.distribution, weights, network, has_frames=has_frames)
         if model.kind != "wavenet":
             return source
         wavenet = cast("WaveNet", model)
@@ -151,13 +218,14 @@ class EngineSource:
 
 
 def build_engine(
-    name: str, model: Network | EngineSource, precision: Precision = "float32", threads: int = 1
+    name: str, model: Network | EngineSource, precision: Precision = "float32", threads: int = 1, n_streams: int = 1
 ) -> Engine:
-    """Build the engine of that name for a model, on the model's device.
+    """Build the engine of that name for a model: on the model's device, or where ``auto`` samples faster.
 
     Args:
         name: auto or one of ``ENGINES``.
         model: to run.
+        n_streams: that it is for.
         precision: of the weights.
         threads: that the fused engine distributes streams over.
 
@@ -165,7 +233,10 @@ def build_engine(
         ParameterError: as ``choose_engine``.
     """
     source = model if isinstance(model, EngineSource) else EngineSource.of(model)
-    chosen = choose_engine(name, source.device_type, precision, source.kind, source.distribution.kind)
+    device_type, kind = source.device_type, source.distribution.kind
+    if name == "auto":
+        device_type = device_for(device_type, n_streams, source.kind, kind)
+    chosen = choose_engine(name, device_type, precision, source.kind, kind, source.activation, source.has_frames)
     if chosen == "numba":
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 
@@ -175,7 +246,41 @@ def build_engine(
     if chosen == "torch":
         from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 
-        return TorchQueueEngine(source.network())
+        return TorchQueueEngine(source.network(device_type))
+    if chosen == "triton":
+        from wavegen.sampling.engines.triton_engine import TritonEngine
+
+        return TritonEngine(cast("WaveNet", source.network(device_type)), precision)
     from wavegen.sampling.engines.torch_engines import ReferenceEngine
 
-    return ReferenceEngine(source.network())
+    return ReferenceEngine(source.network(device_type))
+
+
+def faster_on_gpu(source: EngineSource, precision: Precision, n_streams: int) -> str:
+    """Return the engine that samples some streams faster on this GPU: triton or torch, timed here.
+
+    The triton engine is taken where it runs the model, its outputs are the torch engine's, and it is faster.
+    """
+    if source.beyond_triton():
+        return "torch"
+    conditioning = source.network(source.device_type).conditioning
+    condition = None
+    if conditioning is not None:
+        condition = ClipCondition(np.full(conditioning.n_labels, 1.0 / conditioning.n_labels, np.float32))
+    rng, seconds, outputs = np.random.default_rng(0), dict[str, float](), []
+    classes = rng.integers(source.distribution.classes, size=(TIMED_STREAMS, TIMED_SAMPLES))
+    for name, streams in (("torch", TIMED_STREAMS), ("triton", n_streams)):
+        engine = build_engine(name, source, precision if name == "triton" else "float32")
+        conditions = None if condition is None else [condition] * streams
+        past = np.zeros((streams, engine.receptive_field), np.int64)
+        engine.start(past[:TIMED_STREAMS], conditions and conditions[:TIMED_STREAMS])
+        outputs.append(engine.force(classes))
+        engine.start(past, conditions)
+        numbers = rng.random((streams, TIMED_SAMPLES))
+        for _ in range(2):  # the first time it is compiled, or captured
+            began = time.perf_counter()
+            engine.generate(numbers, Truncation())
+            seconds[name] = (time.perf_counter() - began) / streams
+    tolerance = MOST_DIFFERENCE[precision] * max(1.0, float(np.abs(outputs[0]).max()))
+    agrees = float(np.abs(outputs[0] - outputs[1]).max()) <= tolerance
+    return "triton" if agrees and seconds["triton"] < seconds["torch"] else "torch"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wavegen.data.conditioning import ClipCondition
-from wavegen.device import torch_threads
+from wavegen.device import on_device, torch_threads
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import Network
 from wavegen.model.outputs import ClassArray, Truncation, not_finite
@@ -48,6 +48,10 @@ class TorchQueueEngine:
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
+        with on_device(self.device):
+            self._start(past, conditions)
+
+    def _start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None) -> None:
         self.n_streams = len(past)
         newest = past if self.model.has_memory else past[:, -self.receptive_field :]
         padded = self._padded(newest)  # (groups * width, T)
@@ -60,13 +64,15 @@ class TorchQueueEngine:
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
-        return self._merge_streams([group.generate(u, truncation) for group, u in self._split_streams(uniforms)])
+        with on_device(self.device):  # on which the step is captured and replayed
+            return self._merge_streams([group.generate(u, truncation) for group, u in self._split_streams(uniforms)])
 
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def force(self, classes: ClassArray) -> npt.NDArray[np.float32]:
-        parts = [group.force(rows) for group, rows in self._split_streams(classes)]
-        logits: npt.NDArray[np.float32] = self._merge_streams(parts)
+        with on_device(self.device):
+            parts = [group.force(rows) for group, rows in self._split_streams(classes)]
+            logits: npt.NDArray[np.float32] = self._merge_streams(parts)
         return logits
 
     def _padded(self, rows: npt.NDArray[np.float64] | ClassArray) -> Tensor:
