@@ -64,7 +64,7 @@ def names_of(called):
 @pytest.mark.parametrize(
     ("keys", "most"),
     [
-        (["training.backend=torch"], 8),
+        (["training.backend=torch"], 10),
         (["training.backend=fused"], 11),
         (["training.backend=fused", *LABELS, *MEL], 15),
     ],

@@ -9,7 +9,16 @@ import pytest
 import torch
 import torchaudio
 
-from wavegen.audio.mel import FLOOR, LOWEST, ClipFrames, MelSpectrogram, clip_frames, normalized
+from wavegen.audio.mel import (
+    FLOOR,
+    LOWEST,
+    ClipFrames,
+    DeviceFrames,
+    MelSpectrogram,
+    MelWindows,
+    clip_frames,
+    normalized,
+)
 from wavegen.audio.quantize import Quantizer
 from wavegen.errors import UsageError
 
@@ -47,6 +56,20 @@ def test_frame_f_has_the_samples_from_f_hop_in_its_middle():
         waveform[t] = 1.0
         frames = frames_of(waveform)
         assert frames.sum(axis=1).argmax() == t // 200
+
+
+@pytest.mark.parametrize("n_samples", [1, 200, 4333])
+def test_frames_computed_on_a_device_are_those_of_the_cpu(n_samples):
+    waveform = noise(n_samples)
+    windows = ClipFrames(MelWindows(**vars(MEL)), n_samples, lambda first, stop: waveform[first:stop])
+    assert len(windows) == len(frames_of(waveform))
+    for part in (slice(0, None), slice(3, 9), slice(5, 5)):
+        rows = np.array(windows[part])
+        assert rows.shape == (len(frames_of(waveform)[part]), 1024)
+        if not len(rows):
+            continue
+        found = DeviceFrames(MEL, torch.device("cpu"))(torch.from_numpy(rows)).numpy()
+        np.testing.assert_allclose(found, normalized(frames_of(waveform)[part]), rtol=1e-4, atol=1e-4)
 
 
 def test_parts_are_parts_of_the_whole():

@@ -147,7 +147,7 @@ def test_a_slice_without_a_real_target_adds_nothing(random_model, batch, kind):
     nats, gradients = build(kind, model, 2).gradients(silent, int(silent.is_real.sum()))
     alone = Batch(silent.inputs[:1], silent.targets[:1], silent.is_real[:1])
     expected_nats, expected_gradients = build(kind, model, 1).gradients(alone, int(alone.is_real.sum()))
-    assert nats == pytest.approx(expected_nats, rel=1e-6)
+    assert nats == pytest.approx(float(expected_nats), rel=1e-6)
     for mine, theirs in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
 
@@ -260,7 +260,7 @@ def test_a_recurrent_networks_slices_side_by_side_are_the_whole_batch(kind, slic
         whole_nats, whole = TorchBackend(model, "float32", 1, False).gradients(batch, n_targets)
     backend = RecurrentBackend(model, "float32", slices, threads)
     nats, gradients = backend.gradients(batch, n_targets)
-    assert nats == pytest.approx(whole_nats, rel=1e-5)
+    assert nats == pytest.approx(float(whole_nats), rel=1e-5)
     for found, wanted in zip(gradients, whole, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-6)
     again = RecurrentBackend(model, "float32", slices, 1).gradients(batch, n_targets)

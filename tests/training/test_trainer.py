@@ -92,7 +92,7 @@ def test_average_is_the_bias_corrected_exponential_mean():
     for update in range(1, 6):
         torch.nn.init.normal_(model.skip.weight)
         history.append(model.skip.weight.detach().numpy().copy())
-        update_ema(average, model, 0.9, update)
+        update_ema(average, model, 0.9, torch.tensor(float(update)), torch.tensor(True))
     weights = 0.9 ** np.arange(4, -1, -1)
     expected = np.tensordot(weights / weights.sum(), np.array(history), axes=1)
     np.testing.assert_allclose(average.skip.weight.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -568,6 +568,42 @@ def test_running_out_of_memory_names_the_keys_to_change(sines, tmp_path, monkeyp
     monkeypatch.setattr(training.backend, "gradients", full)
     with pytest.raises(TrainingError, match=r"step 1: out of memory on cpu; lower training\.batch_size .*=true"):
         training.fit()
+
+
+@pytest.mark.parametrize("where", ["step 1", "validation at step 10"])
+def test_out_of_memory_is_explained_in_updates_and_validations_too(sines, tmp_path, monkeypatch, where):
+    training = begin(tiny_config(sines), tmp_path / "run")
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(
+        *((training.step.optimizer, "step", full) if where == "step 1" else (training, "_validate", full))
+    )
+    with pytest.raises(TrainingError, match=f"^{where}: out of memory on cpu; lower training.batch_size"):
+        training.fit()
+
+
+def test_steps_are_recorded_in_order_when_a_gpu_is_a_step_behind(sines, tmp_path, monkeypatch):
+    """As on a GPU, which computes a step while the one before is recorded."""
+    spoil_losses(monkeypatch, lambda call: call == 4)
+    training = begin(tiny_config(sines, "training.validate_every=3", "training.checkpoint_every=5"), tmp_path / "run")
+    training.most_launched = 1
+    behind = []
+
+    class Listener(Observer):
+        def on_step(self, entry):
+            behind.append(training.progress.step - entry["step"])
+
+    training.observers = [Listener()]
+    training.fit()
+    monkeypatch.undo()
+    assert behind == [1, 1, 0, 1, 0, 0, 1, 1, 0, 0]  # none at validations and checkpoints
+    spoil_losses(monkeypatch, lambda call: call == 4)
+    begin(tiny_config(sines, "training.validate_every=3", "training.checkpoint_every=5"), tmp_path / "other").fit()
+    assert_same_state(newest(tmp_path / "run"), newest(tmp_path / "other"))
+    entries = [[line.get("train_loss") for line in RunFolder(tmp_path / name).metrics()] for name in ("run", "other")]
+    assert entries[0] == entries[1]
 
 
 def test_another_error_is_not_taken_for_it(sines, tmp_path, monkeypatch):

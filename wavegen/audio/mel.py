@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ import numpy.typing as npt
 from wavegen.audio.frames import Frames, FrameSource
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 FLOOR = 1e-5
 LOWEST = math.log(FLOOR)
@@ -92,6 +96,20 @@ class MelSpectrogram(FrameSource):
 
 
 @dataclass(frozen=True)
+class MelWindows(MelSpectrogram):
+    """A convention in which the samples of its window stand for a frame: ``DeviceFrames`` computes frames of them."""
+
+    @property
+    def width(self) -> int:
+        """Samples."""
+        return self.n_fft
+
+    def normalize(self, frames: Floats) -> Floats:
+        """Return the samples as they are."""
+        return frames
+
+
+@dataclass(frozen=True)
 class ClipFrames:
     """The frames of a clip, computed on demand and not kept.
 
@@ -111,14 +129,17 @@ class ClipFrames:
     def __getitem__(self, frames: slice) -> Floats:
         first, stop, _ = frames.indices(len(self))
         if stop <= first:
-            return np.zeros((0, self.mel.n_mels), np.float32)
+            return np.zeros((0, self.mel.width), np.float32)
         # Frame f lies in the middle of its window of n_fft samples, which begins margin samples before f hop.
         hop = self.mel.hop_length
         margin = (self.mel.n_fft - hop) // 2
         begin, end = first * hop - margin, stop * hop + margin
         inside = self.samples(max(begin, 0), min(end, self.n_samples))
         silence = (max(-begin, 0), max(end - self.n_samples, 0))
-        return _log_mel(self.mel)(np.pad(np.asarray(inside, np.float32), silence))
+        padded = np.pad(np.asarray(inside, np.float32), silence)
+        if isinstance(self.mel, MelWindows):
+            return np.lib.stride_tricks.sliding_window_view(padded, self.mel.n_fft)[::hop]
+        return _log_mel(self.mel)(padded)
 
 
 def clip_frames(mel: MelSpectrogram, quantizer: Quantizer, classes: npt.NDArray[np.integer]) -> ClipFrames:
@@ -137,13 +158,34 @@ def normalized(frames: Floats) -> Floats:
     return (np.asarray(frames, np.float32) - np.float32(MIDDLE)) / np.float32(SPREAD)
 
 
+class DeviceFrames:
+    """Computes normalized mel frames on a device, from the samples of their windows.
+
+    Args:
+        mel: the convention.
+        device: on which the samples lie.
+    """
+
+    def __init__(self, mel: MelSpectrogram, device: torch.device) -> None:
+        transform = _transform(mel)
+        self.window = transform.spectrogram.window.to(device)  # (n_fft,)
+        self.filters = transform.mel_scale.fb.to(device)  # (n_fft / 2 + 1, n_mels)
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """Map (..., n_fft) samples to (..., n_mels)."""
+        import torch
+
+        bands = torch.fft.rfft(windows * self.window).abs() @ self.filters
+        frames: torch.Tensor = (bands.clamp_min(FLOOR).log() - MIDDLE) / SPREAD
+        return frames
+
+
 @lru_cache(maxsize=8)
-def _log_mel(mel: MelSpectrogram) -> Callable[[Floats], Floats]:
+def _transform(mel: MelSpectrogram) -> Any:
     """Return torchaudio's transform without padding, whose window and filters are made once."""
-    import torch
     from torchaudio.transforms import MelSpectrogram as Transform
 
-    transform = Transform(
+    return Transform(
         sample_rate=mel.sample_rate_hz,
         n_fft=mel.n_fft,
         hop_length=mel.hop_length,
@@ -155,6 +197,13 @@ def _log_mel(mel: MelSpectrogram) -> Callable[[Floats], Floats]:
         norm="slaney",
         mel_scale="slaney",
     )
+
+
+def _log_mel(mel: MelSpectrogram) -> Callable[[Floats], Floats]:
+    """Return a function from a stretch of samples to the frames in it."""
+    import torch
+
+    transform = _transform(mel)
 
     def log_mel(waveform: Floats) -> Floats:
         with torch.no_grad():

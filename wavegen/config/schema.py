@@ -301,7 +301,8 @@ class TrainingConfig(Section):
         description="duration of the whole training, converted to steps at the start; with steps, the shorter counts",
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
-        8, description="windows in a step; auto fits as many as the memory holds, up to 16,384 targets"
+        8,
+        description="windows in a step; auto fits as many as the memory holds, up to 16,384 targets, on a GPU 131,072",
     )
     window_targets: int = Field(2048, ge=1, le=1 << 22, description="predictions in a window")
     optimizer: Literal["muon", "adamw", "nadam"] = Field(
@@ -318,7 +319,9 @@ class TrainingConfig(Section):
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="decay of the averaged weights (EMA), which everything but training uses"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="precision of the matrix products")
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = Field(
+        "auto", description="precision of the matrix products; tf32 and float16 are for GPUs"
+    )
     backend: Literal["auto", "fused", "torch", "compile"] = Field(
         "auto", description="backend that computes gradients: fused is for CPUs, compile is torch.compile"
     )

@@ -12,14 +12,14 @@ The step that predicts sample t of a clip sees frame t // hop_length. Before the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.frames import Features, Frames, FrameSource
-from wavegen.audio.mel import MelSpectrogram, clip_frames, normalized
+from wavegen.audio.mel import MelSpectrogram, MelWindows, clip_frames, normalized
 from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip
@@ -154,6 +154,11 @@ class Conditioner:
     def is_needed(self) -> bool:
         """True if the model has conditions."""
         return bool(self.labels) or self.frames is not None
+
+    def on_gpu(self) -> Conditioner:
+        """Return the same conditioning for a GPU, which computes mel frames itself: see ``DeviceFrames``."""
+        mel = self.frames
+        return replace(self, frames=MelWindows(**vars(mel))) if isinstance(mel, MelSpectrogram) else self
 
     def of_clip(
         self,

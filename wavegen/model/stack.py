@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -207,7 +208,8 @@ class RecurrentLayer(StackLayer):
         if self.norm is not None:
             return self._normalized(rows, state)
         given = state[0] if state is not None and len(state) == 1 else state
-        h, after = self.cell(rows, given)
+        with _without_cudnn_autocast(rows.device):
+            h, after = self.cell(rows if rows.device.type == "cpu" else rows.to(self.cell.weight_hh_l0.dtype), given)
         return h, (after,) if isinstance(after, Tensor) else after
 
     def _normalized(self, rows: Tensor, state: State | None) -> tuple[Tensor, State]:
@@ -240,6 +242,11 @@ class RecurrentLayer(StackLayer):
             return matrices.reshape(1, *weight.shape)
 
         return MatrixGroup([weight], cut, join)
+
+
+def _without_cudnn_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Turn autocast off on a GPU, where it makes recurrent layers float16 whatever type is asked for."""
+    return nullcontext() if device.type == "cpu" else torch.autocast(device.type, enabled=False)
 
 
 class JoinLayer(StackLayer):

@@ -15,7 +15,7 @@ from wavegen.audio.frames import Features
 from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
 from wavegen.audio.quantize import Quantizer, build_quantizer
 from wavegen.config import Config
-from wavegen.data.conditioning import ClipCondition, build_conditioner, join_segments, stack_tables
+from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditioner, join_segments, stack_tables
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
 from wavegen.data.recordings import first_samples, read_recordings, with_conditions
 from wavegen.data.windows import Batch, WindowStream
@@ -85,7 +85,7 @@ class AudioTask:
         n_inputs = network.receptive_field - 1 + window_targets
         inputs = rng.integers(network.classes, size=(n_windows, n_inputs))
         targets = rng.integers(network.classes, size=(n_windows, window_targets))
-        condition = noise_condition(config, n_inputs)
+        condition = noise_condition(config, n_inputs, network)
         rows = None
         if condition is not None:
             table_rows = condition.most_rows(n_inputs, 1)
@@ -107,13 +107,14 @@ class AudioTask:
 
     def windows(self, network: Network) -> WindowStream[Clip]:
         """Return windows of the recordings, under their conditions."""
+        conditioner = _for_training(self.conditioner, network)
         return WindowStream(
             self.corpus.train,
             network.receptive_field,
             self.settings.window_targets,
             network.padding(self.quantizer.silence),
             self.settings.seed,
-            self.conditioner.of_recording if self.conditioner.is_needed else None,
+            conditioner.of_recording if conditioner.is_needed else None,
             # sound that follows frames does not follow the clip before
             0.0 if self.conditioner.frames is not None else self.order.following,
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
@@ -212,7 +213,7 @@ def audition(
     """
     count = max(1, len(conditions))
     n_samples = max(1, round(seconds * sample_rate_hz / count))
-    sampler = Sampler(build_engine("auto", model), quantizer)
+    sampler = Sampler(build_engine("auto", model, n_streams=count), quantizer)
     blocks: list[npt.NDArray[np.float32]] = []
     for block in sampler.stream(Request(n_samples=n_samples, count=count, seed=seed, conditions=conditions or None)):
         blocks.append(block)
@@ -221,9 +222,16 @@ def audition(
     return np.concatenate(blocks, axis=1).reshape(-1)
 
 
-def noise_condition(config: Config, n_samples: int) -> ClipCondition | None:
-    """Return the condition of a clip of noise; None in a model without conditions."""
+def _for_training(conditioner: Conditioner, network: Network) -> Conditioner:
+    """Return the conditioning of training windows; a GPU computes mel frames itself."""
+    return conditioner if next(network.parameters()).device.type == "cpu" else conditioner.on_gpu()
+
+
+def noise_condition(config: Config, n_samples: int, trained: Network | None = None) -> ClipCondition | None:
+    """Return the condition of a clip of noise, to sample or to train on; None in a model without conditions."""
     conditioner = build_conditioner(config)
+    if trained is not None:
+        conditioner = _for_training(conditioner, trained)
     noise = np.random.default_rng(1).integers(config.quantization.classes, size=n_samples)
     frames = None
     if isinstance(source := conditioner.frames, Features):

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import wait
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
+from wavegen.audio.mel import DeviceFrames, MelSpectrogram
 from wavegen.config import Config
+from wavegen.data.conditioning import build_conditioner
 from wavegen.data.windows import Batch
-from wavegen.device import keep_freed_memory, one_thread_each, torch_threads
+from wavegen.device import keep_freed_memory, one_thread_each, torch_threads, upload
 from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
 from wavegen.model.fused_stack import FusedStack
@@ -32,8 +33,9 @@ from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
 from wavegen.model.wavenet import HEAD_ROWS, WaveNet
 from wavegen.training.compute import Compute
-from wavegen.training.distributed import ALONE, Group, explain_distributed_errors
+from wavegen.training.distributed import ALONE, Group
 from wavegen.training.dropout import Dropout
+from wavegen.training.precision import AUTOCAST, LossScale, products_in
 
 # Of b windows: inputs (b, context + T), targets (b, T), is_real (b, T), and their condition.
 Slice = tuple[Tensor, Tensor, Tensor, Condition | None]
@@ -42,7 +44,7 @@ Slice = tuple[Tensor, Tensor, Tensor, Condition | None]
 class Backend(Protocol):
     """A way to compute the gradients of one model."""
 
-    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float | Tensor, list[Tensor]]:
         """Differentiate the loss of a batch.
 
         Args:
@@ -50,7 +52,8 @@ class Backend(Protocol):
             n_targets: what the sum of the losses is divided by: the real targets of the whole batch.
 
         Returns:
-            L in nats, of the whole batch, and its gradient for each of ``model.parameters()``, in their order.
+            L in nats, of the whole batch, on the model's device or as a number, and its gradient for each of
+            ``model.parameters()``, in their order.
 
         Raises:
             ProcessDied: another process does not respond.
@@ -72,8 +75,10 @@ def build_backend(config: Config, compute: Compute, model: Network, group: Group
     if compute.side_by_side:
         return RecurrentBackend(model, own.precision, own.accumulation, own.threads, group)
     dropout = Dropout(config.training.seed, config.model.dropout) if config.model.dropout else None
+    device, mel = next(model.parameters()).device, build_conditioner(config).frames
+    frames = DeviceFrames(mel, device) if isinstance(mel, MelSpectrogram) and device.type != "cpu" else None
     is_compiled = compute.backend == "compile"
-    return TorchBackend(model, own.precision, own.accumulation, recompute, is_compiled, group, dropout)
+    return TorchBackend(model, own.precision, own.accumulation, recompute, is_compiled, group, dropout, frames)
 
 
 class TorchBackend:
@@ -81,12 +86,13 @@ class TorchBackend:
 
     Args:
         model: whose gradients are taken.
-        precision: of the matrix products, float32 or bfloat16.
+        precision: of the matrix products.
         slices: parts in which a batch is worked through.
         recompute: activation checkpointing.
         compiled: through ``torch.compile``.
-        group: the processes that share each batch, by DistributedDataParallel.
+        group: the processes that share each batch; their gradients are added up in one message.
         dropout: what is left out of each window; None for nothing.
+        frames: computes mel frames on the device; None where they are in the batch.
     """
 
     def __init__(
@@ -98,17 +104,49 @@ class TorchBackend:
         compiled: bool = False,
         group: Group = ALONE,
         dropout: Dropout | None = None,
+        frames: DeviceFrames | None = None,
     ) -> None:
-        self.model, self.slices, self.group, self.dropout = model, slices, group, dropout
+        self.model, self.slices, self.group, self.dropout, self.frames = model, slices, group, dropout, frames
+        self.parameters = list(model.parameters())
+        self.device = self.parameters[0].device
+        self.precision = precision
         self.loss: nn.Module = _SummedLoss(model, precision, recompute)
         if compiled:
             self.loss.compile()
-        if group.size > 1:
-            # find_unused_parameters keeps DDP from regrouping its buckets after the first step: sums of three ranks and
-            # more would then be rounded differently after a resume. Where every parameter is used DDP warns about it,
-            # in C++: so there is an unused one, outside of the model.
-            self.loss.register_parameter("unused", nn.Parameter(next(model.parameters()).new_zeros(1)))
-            self.loss = DistributedDataParallel(self.loss, process_group=group.channel, find_unused_parameters=True)
+        self.scale = LossScale(self.device) if precision == "float16" else None
+
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float | Tensor, list[Tensor]]:
+        return self.differentiate(self.upload(batch), n_targets)
+
+    def upload(self, batch: Batch) -> list[tuple[Slice, Dropped | None]]:
+        """Copy a batch to the device, slice by slice, each with what dropout leaves out of it."""
+        parts, item = [], batch.first
+        for part in slices_of(batch, self.slices):
+            items, dropped = range(item, item + len(part[0])), None
+            item = items.stop
+            if self.dropout is not None:
+                dropped = self.dropout.of_items(self.model, items, batch.inputs.shape[1], self.device)
+            inputs, targets, is_real, condition = _moved(part, self.device)
+            if self.frames is not None and condition is not None and condition.frames is not None:
+                condition = condition._replace(frames=self.frames(condition.frames))
+            parts.append(((inputs, targets, is_real, condition), dropped))
+        return parts
+
+    def differentiate(
+        self, parts: Sequence[tuple[Slice, Dropped | None]], n_targets: int | Tensor
+    ) -> tuple[float | Tensor, list[Tensor]]:
+        """Differentiate the loss of slices that lie on the device; see ``Backend.gradients``."""
+        nats, total = torch.zeros((), device=self.device), None
+        with products_in(self.device, self.precision):
+            for part, dropped in parts:
+                loss = self._loss(part, dropped) / n_targets
+                scaled = loss if self.scale is None else loss * self.scale.scale[0]
+                total = _add(total, torch.autograd.grad(scaled, self.parameters))
+                nats = nats + loss.detach()
+        assert total is not None  # there is at least one slice
+        if self.scale is not None:
+            self.scale.unscale(total)
+        return self.group.all_reduce_gradients(nats, total)
 
     def _loss(self, part: Slice, dropped: Dropped | None) -> Tensor:
         try:
@@ -119,35 +157,6 @@ class TorchBackend:
             raise TrainingError(
                 f"training.backend: torch.compile cannot compile the model here ({reason}); choose auto, fused or torch"
             ) from error
-
-    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
-        device = next(self.model.parameters()).device
-        self.model.zero_grad(set_to_none=True)
-        nats, item = 0.0, batch.first
-        *parts, last = slices_of(batch, self.slices)
-        for part in (*parts, last):
-            items, n_steps, dropped = range(item, item + len(part[0])), batch.inputs.shape[1], None
-            if self.dropout is not None:
-                dropped = self.dropout.of_items(self.model, items, n_steps, device)
-            item = items.stop
-            with self._all_reducing(part is last):  # DDP sums what the slices before have left in `grad` too
-                loss = self._loss(_moved(part, device), dropped) / n_targets
-                # DDP averages over ranks; L is a sum, so each rank's part is multiplied by their number first
-                (loss * self.group.size).backward()  # type: ignore[no-untyped-call]
-            nats += float(loss.detach())  # note: on a GPU this waits for the slice
-        return self.group.all_reduce_sum(nats), [p.grad for p in self.model.parameters() if p.grad is not None]
-
-    @contextmanager
-    def _all_reducing(self, wanted: bool) -> Iterator[None]:
-        """Sum the ranks' gradients in this backward pass, or not yet."""
-        if not isinstance(self.loss, DistributedDataParallel):
-            yield
-        elif not wanted:
-            with self.loss.no_sync():
-                yield
-        else:
-            with explain_distributed_errors():
-                yield
 
 
 class _SummedLoss(nn.Module):
@@ -190,7 +199,7 @@ class SlicedBackend(ABC):
         self.threads = min(threads, slices)
         self.pool = one_thread_each(self.threads, "gradients")
 
-    def gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
+    def gradients(self, batch: Batch, n_targets: int) -> tuple[float | Tensor, list[Tensor]]:
         parts = slices_of(batch, self.slices)
         with torch_threads(1):  # for each of ours
             work = deque(self.pool.submit(self.of_slice, part, n_targets) for part in parts)
@@ -326,19 +335,16 @@ def _split(array: npt.NDArray[Any] | None, n: int) -> Sequence[Any]:
 
 def _moved(part: Slice, device: torch.device) -> Slice:
     """Copy a slice to a device."""
-
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    inputs, targets, is_real, condition = part
+    *tensors, condition = part
     if condition is not None:
-        condition = Condition(*(None if tensor is None else move(tensor) for tensor in condition))  # type: ignore[arg-type]
-    return move(inputs), move(targets), move(is_real), condition
+        condition = Condition(*(None if tensor is None else upload(tensor, device) for tensor in condition))  # type: ignore[arg-type]
+    inputs, targets, is_real = (upload(tensor, device) for tensor in tensors)
+    return inputs, targets, is_real, condition
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:
     """Return the context in which matrix products run in the precision."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    return torch.autocast(device.type, AUTOCAST[precision]) if precision in AUTOCAST else nullcontext()
 
 
 def _add(total: list[Tensor] | None, gradients: Sequence[Tensor]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import SliceShape
 from wavegen.training.distributed import ALONE, Group
+from wavegen.training.precision import ComputePrecision, is_half
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,6 @@ AUTO_TARGETS = 16384  # in a step: the value that docs/recipe.md was tuned with
 SLICE_ROWS = 32768  # in a slice of the fused backend: its stretches are long enough, and its buffers small
 
 BackendName = Literal["fused", "torch", "compile"]
-ComputePrecision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def resolve_compute(config: Config, device: torch.device, group: Group = ALONE) 
     cores = max(1, available_cores() // group.local_size)
     compute = Compute(
         backend=backend,
-        precision="bfloat16" if settings.precision == "bfloat16" else "float32",
+        precision="float32" if settings.precision == "auto" else settings.precision,
         threads=cores if settings.threads == "auto" else settings.threads,
         batch_size=1,
         accumulation=1,
@@ -183,7 +183,7 @@ def training_bytes(config: Config, compute: Compute) -> int:
 
     with torch.device("meta"):
         model = build_model(config)
-    is_fused, word = compute.backend == "fused", 2 if compute.precision == "bfloat16" else 4
+    is_fused, word = compute.backend == "fused", 2 if is_half(compute.precision) else 4
     training = config.training
     part = SliceShape(
         windows=-(-compute.batch_size // compute.accumulation),

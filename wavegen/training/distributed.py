@@ -138,16 +138,9 @@ class Group:
             distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self.channel)
         return [int(number) for number in largest]
 
-    def all_reduce_sum(self, number: float) -> float:
-        """Return the sum of all ranks' numbers, added in the order of ranks.
-
-        Raises:
-            ProcessDied: a process does not respond.
-        """
-        # Python's sum over a list, not an all-reduce: float64, and in the same order on every rank and in every run
-        return sum(self.gather(number))
-
-    def all_reduce_gradients(self, loss: float, gradients: list[Tensor]) -> tuple[float, list[Tensor]]:
+    def all_reduce_gradients(
+        self, loss: float | Tensor, gradients: list[Tensor]
+    ) -> tuple[float | Tensor, list[Tensor]]:
         """Return the sums of all ranks' losses and gradients.
 
         Raises:
@@ -159,11 +152,13 @@ class Group:
         from torch import distributed
 
         # One message for all: [gradient 1, gradient 2, ..., loss]. Small messages cost their latency, not their bytes.
-        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), gradients[0].new_tensor([loss])])
+        first = gradients[0]
+        last = torch.as_tensor(loss, dtype=first.dtype, device=first.device).reshape(1)
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), last])
         with explain_distributed_errors():
             distributed.all_reduce(flat, group=self.channel)
         *parts, total = torch.split(flat, [*(gradient.numel() for gradient in gradients), 1])
-        return float(total), [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+        return total[0], [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
     def all_or_none(self, work: Callable[[], T]) -> T:
         """Run work that may fail on one rank only: then all ranks raise, and the lowest that failed prints why.
@@ -238,10 +233,13 @@ ALONE = Group()
 @contextmanager
 def explain_distributed_errors() -> Iterator[None]:
     """Turn PyTorch's message about a dead process into one line."""
+    import torch
+
     try:
         yield
     except RuntimeError as error:
-        if is_out_of_memory(error):  # CUDA raises it asynchronously, perhaps here; it is this process's own
+        # a device reports its own errors late, perhaps here
+        if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
             raise
         raise ProcessDied(
             f"another process of this training is gone or does not respond: {reason_of(error)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
@@ -41,14 +42,35 @@ class Dropout:
             A mask for each block, in its output's time-major rows.
         """
         threshold = round(self.rate * LEVELS)
+        scale = LEVELS / (LEVELS - threshold)
+        if device.type != "cpu":
+            return Dropped(self._drawn_by_torch(model.dropout_shapes(n_steps), items, threshold, device), scale)
         masks = [np.empty((n, len(items), channels), np.bool_) for n, channels in model.dropout_shapes(n_steps)]
         for column, item in enumerate(items):
-            # (seed, item) as a spawn key: epochs are shuffled by (seed, number) without one, and shall not share draws
-            sequence = np.random.SeedSequence(self.seed, spawn_key=(item,))
-            random = np.random.Generator(np.random.Philox(sequence))
+            random = np.random.Generator(np.random.Philox(self._sequence(item)))
             for mask in masks:  # (steps, windows, channels), time-major as the blocks' rows
                 draws = random.integers(LEVELS, size=(len(mask), mask.shape[2]), dtype=np.uint16)
                 mask[:, column] = draws >= threshold
         # (steps, windows, channels) -> (steps windows, channels)
         kept = [torch.from_numpy(mask).flatten(0, 1).to(device, non_blocking=True) for mask in masks]
-        return Dropped(kept, LEVELS / (LEVELS - threshold))
+        return Dropped(kept, scale)
+
+    def _sequence(self, item: int) -> np.random.SeedSequence:
+        # (seed, item) as a spawn key: epochs are shuffled by (seed, number) without one, and shall not share draws
+        return np.random.SeedSequence(self.seed, spawn_key=(item,))
+
+    def _drawn_by_torch(
+        self, shapes: Sequence[tuple[int, int]], items: Sequence[int], threshold: int, device: torch.device
+    ) -> list[Tensor]:
+        """Draw the masks on the device, where they are used: other masks than a CPU's, from the same seeds."""
+        sizes = [steps * channels for steps, channels in shapes]
+        generator, columns = torch.Generator(device), []
+        for item in items:
+            generator.manual_seed(int(self._sequence(item).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+            draws = torch.randint(LEVELS, (sum(sizes),), generator=generator, dtype=torch.int32, device=device)
+            columns.append(torch.split(draws >= threshold, sizes))
+        # of each item (steps channels,) -> (steps, items, channels) -> (steps items, channels)
+        return [
+            torch.stack([mask.view(steps, channels) for mask in masks], dim=1).flatten(0, 1)
+            for (steps, channels), masks in zip(shapes, zip(*columns, strict=True), strict=True)
+        ]

@@ -65,20 +65,32 @@ class Optimizer:
         if settings.optimizer == "nadam":
             self.adam = torch.optim.NAdam(adam_groups, lr=1.0, eps=NADAM_EPSILON, decoupled_weight_decay=True)
         else:
-            self.adam = torch.optim.AdamW(adam_groups, lr=1.0, betas=ADAM_BETAS, fused=True)
+            on_cuda = next(model.parameters()).device.type == "cuda"
+            self.adam = torch.optim.AdamW(adam_groups, lr=1.0, betas=ADAM_BETAS, fused=True, capturable=on_cuda)
+
+    @property
+    def waits(self) -> bool:
+        """True if ``step`` waits for the device: torch's NAdam cannot skip an update by arithmetic."""
+        return isinstance(self.adam, torch.optim.NAdam)
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
+    def step(self, factor: float | Tensor, counts: Tensor | None = None) -> None:
         """Update every parameter from its ``grad``.
 
         Args:
             factor: of the learning rates; the schedule's.
+            counts: () bool; where it is False nothing changes, though the gradients may not be finite. None for True.
         """
+        if counts is not None and self.waits:
+            if not bool(counts):
+                return
+        else:  # torch's fused AdamW leaves a step out where this is 1
+            self.adam.found_inf = None if counts is None else 1.0 - counts.float()  # type: ignore[attr-defined]
         for group in self.adam.param_groups:
             group["lr"] = factor * self.rate
         self.adam.step()
         for matrices in self.groups:
-            matrices.step(factor * self.matrix_rate, self.weight_decay)
+            matrices.step(factor * self.matrix_rate, self.weight_decay, counts)
 
     # --- state --------------------------------------------------------------------------------------------------
 
@@ -136,10 +148,12 @@ class _Muon:
         self.group, self.parameters = group, group.parameters
         self.momentum = torch.zeros_like(torch.stack([parameter.detach() for parameter in self.parameters]))
 
-    def step(self, rate: float, weight_decay: float) -> None:
+    def step(self, rate: float | Tensor, weight_decay: float, counts: Tensor | None = None) -> None:
         """Move along the orthogonalized momentum, with Nesterov's look ahead."""
         # (n, *shape): parameters of one shape are one batch of matrix products
         gradients = torch.stack([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        if counts is not None:  # m <- m + (1 - mu) (m - m), and a rate of 0: as if there had been no step
+            gradients, rate = torch.where(counts, gradients, self.momentum), rate * counts
         # m <- mu m + (1 - mu) g, then Nesterov's look ahead: the direction is mu m + (1 - mu) g again
         self.momentum.lerp_(gradients, 1.0 - MUON_MOMENTUM)
         direction = orthogonalized(self.group.cut(gradients.lerp_(self.momentum, MUON_MOMENTUM)))
@@ -148,7 +162,7 @@ class _Muon:
         # outputs of all shapes a change of the same size (Jordan et al.)
         size = rate * self.group.scale * max(1.0, rows / columns) ** 0.5
         torch._foreach_mul_(self.parameters, 1.0 - rate * weight_decay)
-        torch._foreach_add_(self.parameters, list(self.group.join(direction).unbind()), alpha=-size)
+        torch._foreach_sub_(self.parameters, list(self.group.join(direction * size).unbind()))
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
@@ -183,9 +197,9 @@ def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
     return array
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale all gradients so that their norm is the limit at most: g <- g min(1, limit / |g|); return the norm |g|."""
-    return float(torch.nn.utils.clip_grad_norm_(list(parameters), limit))
+    return torch.nn.utils.clip_grad_norm_(list(parameters), limit)
 
 
 def schedule_factor(step: int, settings: TrainingConfig, total_steps: int) -> float:
@@ -212,7 +226,7 @@ def schedule_factor(step: int, settings: TrainingConfig, total_steps: int) -> fl
 
 
 @torch.no_grad()
-def update_ema(average: Network, model: Network, decay: float, updates: int) -> None:
+def update_ema(average: Network, model: Network, decay: float, updates: Tensor, counts: Tensor) -> None:
     """Move the averaged weights towards the trained ones.
 
         average[n] = sum_i decay^(n-i) w[i] / sum_i decay^(n-i)        (bias-corrected, as Adam's moments:
@@ -222,8 +236,11 @@ def update_ema(average: Network, model: Network, decay: float, updates: int) -> 
         average: moved in place; validation, auditions and everything after training use it.
         model: the trained weights after this update.
         decay: of the weights' age, in updates.
-        updates: n, counted from 1.
+        updates: () n, counted from 1.
+        counts: () bool; where it is False the average stays.
     """
     # average[n] = average[n-1] + share (w[n] - average[n-1]): the first update takes the weights as they are (share 1)
-    share = (1.0 - decay) / (1.0 - decay**updates) if decay > 0 else 1.0
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)
+    log_decay = math.log(decay) if decay else -math.inf
+    share = counts * (1.0 - decay) / -torch.expm1(updates.clamp_min(1) * log_decay)
+    torch._foreach_mul_(list(average.parameters()), 1.0 - share)
+    torch._foreach_add_(list(average.parameters()), torch._foreach_mul(list(model.parameters()), share))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,34 @@ import torch
 
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus
+from wavegen.device import on_device
 from wavegen.errors import TrainingError
 from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.text import pluralize
 from wavegen.training.audio_task import Overhead
-from wavegen.training.backends import Backend, build_backend
-from wavegen.training.compute import BackendName, Compute, ComputePrecision, resolve_compute
+from wavegen.training.backends import build_backend
+from wavegen.training.compute import SHARE_OF_FREE, BackendName, Compute, free_bytes, resolve_compute, training_bytes
 from wavegen.training.distributed import ALONE, Group
-from wavegen.training.optimizer import Optimizer, clip_gradients
+from wavegen.training.precision import (
+    ComputePrecision,
+    check_precision,
+    explain_device_errors,
+    is_half,
+    precisions_of,
+)
+from wavegen.training.step import Step, build_step
 from wavegen.training.task import task_type
 
-# `backend: auto` and `precision: auto`
+# `backend: auto`, `precision: auto` and, on a GPU, `batch_size: auto`
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding
 COMPILE_GAIN = 1.1
-WORTH_COMPILING_MINUTES = 15.0  # compiling takes a minute or two
+COMPILE_SECONDS, COMPILE_SHARE = 60.0, 0.25  # compiling is tried within this share of the planned time
+BATCH_GAIN = 1.25  # of doubling a batch: a step of twice the windows learns less than two steps
+LARGEST_AUTO_TARGETS = 1 << 17
 TIMED_STEPS = 8
 LARGEST_TRIAL_TARGETS = 16384
+LAUNCHED_STEPS = 16  # on a GPU, before their end is waited for
 
 # `minutes`
 SAFETY = 0.97  # of the minutes: other processes come and go
@@ -73,18 +85,18 @@ def resolve_plan(
         group: the processes that will share the work; this one measures for all.
 
     Raises:
-        UsageError: the backend is not for this device.
+        UsageError: the backend or the precision is not for this device.
+        TrainingError: the device has too little memory for a step, or lacks an operation.
     """
     settings, compute = config.training, resolve_compute(config, device, group)
+    check_precision(compute.precision, device)
     if device.type == "cpu":
         torch.set_num_threads(compute.threads)
         if settings.backend == "auto" and config.model.dropout:
             notice("backend: torch (the fused backend has no dropout)")
-    elif settings.backend == "auto":
-        backend, reason = _choose_backend(config, compute.share(group.size), device)
-        compute = replace(compute, backend=backend)
-        notice(f"backend: {backend} ({reason})")
-    if settings.precision == "auto" and task_type(config).tries_bfloat16:
+    else:
+        compute = _tune(config, compute, group, device, notice)
+    if device.type == "cpu" and settings.precision == "auto" and task_type(config).tries_bfloat16:
         precision, reason, step_seconds = _choose_precision(config, compute.share(group.size), device)
         compute = replace(compute, precision=precision)
         notice(f"precision: {precision} ({reason})")
@@ -105,19 +117,74 @@ def shortened_warmup(warmup_steps: int, steps: int) -> int:
     return min(warmup_steps, int(WARMUP_SHARE * steps))
 
 
-def _choose_backend(config: Config, compute: Compute, device: torch.device) -> tuple[BackendName, str]:
-    """Measure whether ``torch.compile`` pays, on a device without the fused backend."""
-    plain = Trial(config, compute, device).step_seconds(compute.precision, TIMED_STEPS)
-    planned = config.training.minutes or plain * (config.training.steps or 0) / 60
-    if planned < WORTH_COMPILING_MINUTES:
-        return "torch", f"compiling does not pay in a training of {planned:.0f} min"
-    try:
-        trial = Trial(config, replace(compute, backend="compile"), device)
-        compiled = trial.step_seconds(compute.precision, TIMED_STEPS)
-    except TrainingError as error:
-        return "torch", str(error)
-    faster = f"compiled it is {plain / compiled:.2f} times as fast here"
-    return ("compile" if plain / compiled >= COMPILE_GAIN else "torch"), faster
+def _tune(
+    config: Config, compute: Compute, group: Group, device: torch.device, notice: Callable[[str], None]
+) -> Compute:
+    """Choose batch, backend and precision of a GPU together, by timing the step that will be trained with."""
+    settings, began = config.training, time.perf_counter()
+    precisions: tuple[ComputePrecision, ...] = (compute.precision,)
+    if settings.precision == "auto" and task_type(config).tries_bfloat16:
+        precisions = precisions_of(device)
+    backends: tuple[BackendName, ...] = ("torch", "compile") if settings.backend == "auto" else (compute.backend,)
+    if device.type != "cuda" or (len(precisions) == len(backends) == 1 and settings.batch_size != "auto"):
+        return compute
+
+    def rate(candidate: Compute) -> float:
+        trial = Trial(config, candidate.share(group.size), device)
+        return group.size * trial.n_targets / trial.step_seconds(candidate.precision, TIMED_STEPS)
+
+    if settings.batch_size == "auto":
+        compute = _largest_useful_batch(config, replace(compute, precision=precisions[-1]), device, rate)
+    rates: dict[Compute, float] = {}
+    for backend, precision in product(backends, precisions[::-1]):
+        candidate = replace(compute, backend=backend, precision=precision)
+        if backend == "compile" and rates and settings.backend == "auto":
+            steps = settings.steps or 0
+            planned = (settings.minutes or 0.0) * 60 or steps * _targets(config, compute) / max(rates.values())
+            if time.perf_counter() - began + COMPILE_SECONDS > COMPILE_SHARE * planned:
+                break
+        try:
+            rates[candidate] = rate(candidate)
+        except TrainingError as error:
+            if not rates or backend != "compile":
+                raise
+            notice(f"backend: compile is left out ({error})")
+            break
+
+    def worth(candidate: Compute) -> float:
+        gain = BFLOAT16_GAIN if is_half(candidate.precision) and len(precisions) > 1 else 1.0
+        return rates[candidate] / gain / (COMPILE_GAIN if candidate.backend == "compile" else 1.0)
+
+    chosen = max(rates, key=worth)
+    measured = ", ".join(f"{c.backend} {c.precision} {n:,.0f}" for c, n in rates.items())
+    notice(f"{chosen.backend}, {chosen.precision}, {chosen.batch_size} windows a step (targets/s: {measured})")
+    minutes = (settings.steps or 0) * _targets(config, chosen) / rates[chosen] / 60
+    if settings.minutes is None and minutes >= 1:
+        notice(f"{pluralize(settings.steps or 0, 'step')}: about {minutes:,.0f} min here")
+    return chosen
+
+
+def _targets(config: Config, compute: Compute) -> int:
+    return compute.batch_size * config.training.window_targets
+
+
+def _largest_useful_batch(
+    config: Config, compute: Compute, device: torch.device, rate: Callable[[Compute], float]
+) -> Compute:
+    """Double a batch as long as that makes a GPU faster, and fits."""
+    speed = rate(compute)
+    while 2 * _targets(config, compute) <= LARGEST_AUTO_TARGETS:
+        larger = replace(compute, batch_size=2 * compute.batch_size)
+        if training_bytes(config, larger) > SHARE_OF_FREE * free_bytes(device):
+            break
+        try:
+            faster = rate(larger)
+        except TrainingError:  # out of memory: the estimate was too low
+            break
+        if faster < BATCH_GAIN * speed:
+            break
+        compute, speed = larger, faster
+    return compute
 
 
 def _choose_precision(config: Config, compute: Compute, device: torch.device) -> tuple[ComputePrecision, str, float]:
@@ -195,30 +262,39 @@ class Trial:
     """
 
     def __init__(self, config: Config, compute: Compute, device: torch.device, most_targets: int = 1 << 62) -> None:
-        self.config, self.compute = config, compute
+        self.config, self.compute, self.device = config, compute, device
         with torch.random.fork_rng(devices=[]):  # the training's own weights are drawn as if there had been no trial
             self.model = build_model(config).to(device)
         window = min(config.training.window_targets, most_targets)
         n_windows = max(1, min(compute.batch_size, most_targets // window))
         self.batch = task_type(config).noise(config, self.model, n_windows, window)
         self.n_targets = self.batch.is_real.size
-        self._backends: dict[ComputePrecision, Backend] = {}
+        self._steps: dict[ComputePrecision, Step] = {}
 
     def step_seconds(self, precision: ComputePrecision, steps: int) -> float:
-        """Return the median time of a step, after one that warms up when it is the precision's first."""
-        warm = precision in self._backends
-        if not warm:
-            compute = replace(self.compute, precision=precision)
-            self._backends[precision] = build_backend(self.config, compute, self.model)
-        optimizer = Optimizer(self.model, self.config.training)
-        seconds = []
-        for _ in range(steps if warm else 1 + steps):
-            began = time.perf_counter()
-            # note: the loss and the norm are numbers, so a GPU is waited for in each step
-            _, gradients = self._backends[precision].gradients(self.batch, self.n_targets)
-            for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
-                parameter.grad = gradient
-            clip_gradients(self.model.parameters(), 1.0)
-            optimizer.step(factor=1e-3)
-            seconds.append(time.perf_counter() - began)
-        return float(np.median(seconds if warm else seconds[1:]))
+        """Return the median time of a step, after some that warm up when they are the precision's first.
+
+        Raises:
+            TrainingError: there is no memory left, or the device lacks an operation.
+        """
+        on_cpu, device = self.device.type == "cpu", self.device
+        in_a_row = 1 if on_cpu else LAUNCHED_STEPS
+        warm = precision in self._steps
+        with on_device(device), explain_device_errors(device, "trial step"):
+            if not warm:
+                compute = replace(self.compute, precision=precision)
+                backend = build_backend(self.config, compute, self.model)
+                average = self.model.copy().requires_grad_(False)
+                self._steps[precision] = build_step(
+                    self.model, average, backend, self.config.training, notice=lambda _: None
+                )
+                self._seconds(precision, 1 if on_cpu else LAUNCHED_STEPS)
+            return float(np.median([self._seconds(precision, in_a_row) for _ in range(steps)]))
+
+    def _seconds(self, precision: ComputePrecision, in_a_row: int) -> float:
+        """Return the mean time of steps that are launched one after another."""
+        began = time.perf_counter()
+        launched = [self._steps[precision](self.batch, self.n_targets, 1e-3) for _ in range(in_a_row)]
+        for read in launched:
+            read()
+        return (time.perf_counter() - began) / in_a_row

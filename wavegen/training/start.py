@@ -24,6 +24,7 @@ from wavegen.training.compute import runs_side_by_side
 from wavegen.training.distributed import Group
 from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.plan import Plan, resolve_plan, shortened_warmup
+from wavegen.training.precision import has_precision
 from wavegen.training.progress import Observer
 from wavegen.training.task import read_corpus, task_type, with_corpus
 from wavegen.training.trainer import Trainer
@@ -256,6 +257,9 @@ def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], g
     if config.training.backend == "fused" and device.type != "cpu":
         notice(f"training.backend: fused runs on a CPU; on {device.type} it is chosen again")
         changes |= {"backend": "auto", "accumulation": "auto"}
+    if config.training.precision != "auto" and not has_precision(device, config.training.precision):
+        notice(f"training.precision: {config.training.precision} is not for {device.type}: it is chosen again")
+        changes |= {"precision": "auto"}
     most_steps, is_additional = config.training.steps, config.training.minutes is not None
     if is_additional:  # minutes are added to those already trained; --steps is always the total
         changes["steps"] = None

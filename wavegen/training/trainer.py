@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 from wavegen.audio.write import AudioWriter
 from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
-from wavegen.device import is_out_of_memory, torch_threads
+from wavegen.device import on_device, one_thread_each, torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation.scores import describe_gain, with_shuffled_frames
 from wavegen.model.building import load_weights
@@ -27,9 +27,11 @@ from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.backends import build_backend
 from wavegen.training.distributed import ALONE, Group, ProcessDied, RemoteError
-from wavegen.training.optimizer import Optimizer, clip_gradients, schedule_factor, update_ema
+from wavegen.training.optimizer import schedule_factor
 from wavegen.training.plan import Plan
+from wavegen.training.precision import explain_device_errors
 from wavegen.training.progress import Interrupted, Observer, Progress, StopRequest
+from wavegen.training.step import Launched, build_step
 from wavegen.training.task import build_task
 from wavegen.training.validation import Validator
 
@@ -63,11 +65,13 @@ class Trainer:
         self.group = group
         self.model = model
         self.device = next(model.parameters()).device
-        self.average = deepcopy(model).requires_grad_(False)  # its weights are the running average
-        self.optimizer = Optimizer(model, self.settings)
+        self.average = model.copy().requires_grad_(False)  # its weights are the running average
         self.task = build_task(self.config, corpus)
         self.windows = self.task.windows(model)
         self.backend = build_backend(self.config, plan.compute, model, group)
+        self.step = build_step(model, self.average, self.backend, self.settings, self._notice, group.size == 1)
+        self.launched, self._recorded_at = deque[Launched](), 0.0
+        self.most_launched = 0 if self.device.type == "cpu" else 1  # a GPU computes while the step before is recorded
         self.progress = Progress(processes=group.size)
         self.stop_request = StopRequest()
         self.validator = Validator(self.task, group, self.stop_request, self._on_validation_progress)
@@ -85,7 +89,8 @@ class Trainer:
             CheckpointError: the first or the last checkpoint, or that of an interruption, cannot be written.
             TrainingError: the loss was not finite many times in a row; the last good checkpoint stays.
         """
-        with self.stop_request, torch_threads(self.plan.compute.threads), ThreadPoolExecutor(1, "windows") as pool:
+        threads, pool = torch_threads(self.plan.compute.threads), one_thread_each(1, "windows")
+        with self.stop_request, threads, on_device(self.device), pool:
             try:
                 if self.group.is_main:  # at every start: the recordings may be others
                     self.progress.recordings = self.task.recording_profile()
@@ -132,54 +137,44 @@ class Trainer:
         return Batch(idle.inputs, idle.targets, np.zeros_like(idle.is_real), idle.condition, first), n_targets
 
     def _step(self, batch: Batch, n_targets: int) -> None:
-        """Make one optimizer step on one batch."""
-        began = time.perf_counter()
-        settings, progress = self.settings, self.progress
-        factor = schedule_factor(progress.step, settings, self.plan.steps)
-        # L = (1 / n_targets) sum of -ln p over the whole batch, and dL/dw; the same on all ranks
-        loss, gradients = self._gradients(batch, max(1, n_targets))
-        for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        # g <- g min(1, limit / |g|), over all parameters together
-        norm = clip_gradients(self.model.parameters(), settings.gradient_clip or math.inf)
-        figure = loss * self.task.loss_scale
-        finite = math.isfinite(figure) and math.isfinite(norm)
-        if finite:  # else the step is skipped: one nan in a moment would stay for good
-            self.optimizer.step(factor)
-            progress.updates += 1
-            progress.targets += n_targets
-            progress.precision_costs = {}  # they were those of other weights
-            # counted in updates, not in steps: a skipped step does not age the average
-            update_ema(self.average, self.model, settings.ema_decay, progress.updates)
-        progress.step += 1
-        progress.seconds += time.perf_counter() - began
-        self._record_step(figure, factor * settings.learning_rate, norm, n_targets, finite, time.perf_counter() - began)
+        """Launch one optimizer step on one batch, and record those that are done."""
+        began, progress = time.perf_counter(), self.progress
+        factor = schedule_factor(progress.step, self.settings, self.plan.steps)
+        with explain_device_errors(self.device, f"step {progress.step + 1}"):
+            # L = (1 / n_targets) sum of -ln p over the whole batch; the same on all ranks
+            read = self.step(batch, max(1, n_targets), factor)
+            progress.step += 1
+            self.launched.append(Launched(progress.step, read, n_targets, factor * self.settings.learning_rate, began))
+            self._record(self.most_launched)
 
-    def _gradients(self, batch: Batch, n_targets: int) -> tuple[float, list[Tensor]]:
-        try:
-            return self.backend.gradients(batch, n_targets)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(
-                f"step {self.progress.step + 1}: out of memory on {self.device.type}; lower training.batch_size or "
-                "training.window_targets, raise training.accumulation, or set training.activation_checkpointing=true"
-            ) from error
+    def _record(self, most_launched: int = 0) -> None:
+        """Read and record launched steps, until no more than some are left."""
+        while len(self.launched) > most_launched:
+            launched, progress = self.launched.popleft(), self.progress
+            loss, norm = launched.read()
+            figure = loss * self.task.loss_scale
+            finite = math.isfinite(loss) and math.isfinite(norm)
+            if finite:  # else it was skipped
+                progress.updates += 1
+                progress.targets += launched.n_targets
+                progress.precision_costs = {}  # they were those of other weights
+            before, self._recorded_at = self._recorded_at, time.perf_counter()
+            seconds = self._recorded_at - max(launched.began, before)
+            progress.seconds += seconds
+            self._record_step(launched, figure, norm, finite, seconds)
 
-    def _record_step(
-        self, figure: float, rate: float, norm: float, n_targets: int, finite: bool, seconds: float
-    ) -> None:
+    def _record_step(self, launched: Launched, figure: float, norm: float, finite: bool, seconds: float) -> None:
         progress = self.progress
         entry = {
-            "step": progress.step,
+            "step": launched.step,
             "train_loss": figure if finite else None,
             "loss_unit": self.task.loss_unit.name,
-            "learning_rate": rate,
+            "learning_rate": launched.rate,
             "gradient_norm": norm if finite else None,
-            "targets_per_second": n_targets / seconds,
+            "targets_per_second": launched.n_targets / seconds,
             **self.task.trained_on(progress.targets),
             "seconds": progress.seconds,
-            "skipped": progress.step - progress.updates,
+            "skipped": launched.step - progress.updates,
         }
         self._write_metrics(entry)
         self._notify(lambda observer: observer.on_step(entry))
@@ -189,7 +184,7 @@ class Trainer:
             if not self.group.is_main:
                 raise RemoteError(TrainingError.exit_code)
             raise TrainingError(
-                f"step {progress.step}: the loss was not finite {self._non_finite_streak} times in a row; the last "
+                f"step {launched.step}: the loss was not finite {self._non_finite_streak} times in a row; the last "
                 "good checkpoint stays; resume with a lower training.learning_rate, or training.precision=float32"
             )
 
@@ -203,11 +198,13 @@ class Trainer:
         validate = (step % settings.validate_every == 0 or last) and bool(self.corpus.validation)
         # work done at this step before an interruption is known by its traces: the entry, the file
         if validate and self.progress.validation.get("step") != step:
-            self._validate(last)
+            with explain_device_errors(self.device, f"validation at step {step}"):
+                self._validate(last)
         auditions = settings.audition_every
         due = auditions and (step % auditions == 0 or last)
         if due and self.group.is_main and not self.run.audition_file(step).exists():
-            self._audition()
+            with explain_device_errors(self.device, f"audition at step {step}"):
+                self._audition()
         if last:
             self._save()
         elif step % settings.checkpoint_every == 0:
@@ -215,6 +212,7 @@ class Trainer:
 
     def _validate(self, last: bool) -> None:
         """Score held-out audio with the averaged weights, and keep them if they are the best so far."""
+        self._record()
         began, progress = time.perf_counter(), self.progress
         validation = self.validator.validate(self.average, self.settings.validation_seconds)
         figure, best = validation.figure, (progress.best_loss, progress.best_step)
@@ -249,7 +247,7 @@ class Trainer:
         if best is None:
             return
         # all ranks score it together, so that the figure is the one that a single process would get
-        network = deepcopy(self.average)
+        network = self.average.copy()
         load_weights(network, best.average)
         figure = self.validator.figure(network, clips)
         best.metrics["precision_costs"] = self.validator.precision_costs(network, clips, figure)
@@ -257,6 +255,7 @@ class Trainer:
 
     def _audition(self) -> None:
         """Write an audition of the averaged weights, if the task has sound."""
+        self._record()
         rate, settings = self.config.audio.sample_rate_hz, self.settings
         progress = self._on_audition_progress
         waveform = self.task.audition(self.average, settings.audition_seconds, settings.seed, progress)
@@ -317,12 +316,13 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """Return the whole state, as arrays."""
+        self._record()
         return Checkpoint(
             config=self.config,
             step=self.progress.step,
             weights={name: _array(parameter) for name, parameter in self.model.named_parameters()},
             average={name: _array(parameter) for name, parameter in self.average.named_parameters()},
-            moments=self.optimizer.moments(),
+            moments=self.step.optimizer.moments(),
             manifest=self.corpus.manifest(),
             metrics=dict(vars(self.progress)),
             versions={"torch": torch.__version__, "numpy": np.__version__},
@@ -338,7 +338,7 @@ class Trainer:
         load_weights(self.model, checkpoint.weights)
         load_weights(self.average, checkpoint.average)
         self.progress = Progress(**{**checkpoint.metrics, "processes": self.group.size})
-        self.optimizer.restore(checkpoint.moments, self.progress.updates)
+        self.step.restore(checkpoint.moments, self.progress.updates)
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

@@ -1,0 +1,113 @@
+"""A step of training: whether it counts is decided on the device, and float16's loss scale adapts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from wavegen.config import TrainingConfig
+from wavegen.data.windows import Batch
+from wavegen.training.backends import TorchBackend
+from wavegen.training.optimizer import clip_gradients
+from wavegen.training.precision import FIRST_LOSS_SCALE, SCALE_INTERVAL, LossScale
+from wavegen.training.step import Step
+
+
+def settings(**values):
+    return TrainingConfig(**{"steps": 10, "ema_decay": 0.9, **values})
+
+
+def make_step(random_model, **values):
+    model = random_model()
+    return Step(model, model.copy().requires_grad_(False), None, settings(**values))
+
+
+def state_of(step):
+    """All that a step changes, copied."""
+    moments = [array for kind in step.optimizer.moments() for array in kind.values()]
+    networks = [p.detach().numpy().copy() for network in (step.model, step.average) for p in network.parameters()]
+    return [*networks, *moments, step.updates.numpy().copy()]
+
+
+def gradients_of(step, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(parameter.shape, generator=generator) for parameter in step.model.parameters()]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "nadam"])
+@pytest.mark.parametrize("loss", [1.0, math.nan])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1.0])
+def test_a_step_that_is_not_finite_changes_nothing(random_model, optimizer, loss, value):
+    step = make_step(random_model, optimizer=optimizer)
+    step.update(2.0, gradients_of(step, 0), 1.0)
+    before, gradients = state_of(step), gradients_of(step, 1)
+    gradients[3].view(-1)[0] = value
+    found = step.update(loss, gradients, torch.tensor(0.5)).tolist()
+    same = [np.array_equal(old, new) for old, new in zip(before, state_of(step), strict=True)]
+    if math.isfinite(loss) and math.isfinite(value):
+        assert found[0] == loss
+        assert not any(same)
+    else:
+        assert not all(map(math.isfinite, found))
+        assert all(same)
+        after = step.update(1.0, gradients_of(step, 2), 0.5).tolist()  # and the next one counts
+        assert all(map(math.isfinite, after))
+        assert not np.array_equal(before[0], state_of(step)[0])
+
+
+def test_a_skipped_first_step_leaves_the_average_to_the_next(random_model):
+    step = make_step(random_model)
+    step.update(math.nan, gradients_of(step, 0), 1.0)
+    step.update(1.0, gradients_of(step, 1), 1.0)
+    for mine, averaged in zip(step.model.parameters(), step.average.parameters(), strict=True):
+        assert torch.equal(mine, averaged)  # that of one update is its weights
+
+
+def test_rates_on_the_device_are_those_on_the_host(random_model):
+    host, device = make_step(random_model), make_step(random_model)
+    for seed in range(3):
+        host.update(1.0, gradients_of(host, seed), 0.25)
+        device.update(torch.tensor(1.0), gradients_of(device, seed), torch.tensor(0.25))
+    for mine, theirs in zip(state_of(host), state_of(device), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-8)
+
+
+def test_the_loss_scale_halves_after_an_overflow_and_doubles_after_a_while():
+    scale = LossScale(torch.device("cpu"))
+    gradients = [torch.full((3,), 2.0 * FIRST_LOSS_SCALE)]
+    scale.unscale(gradients)
+    assert gradients[0].tolist() == [2.0] * 3
+    scale.unscale([torch.tensor([1.0, math.inf])])
+    assert float(scale.scale) == FIRST_LOSS_SCALE / 2
+    for _ in range(SCALE_INTERVAL):
+        scale.unscale([torch.ones(2)])
+    assert float(scale.scale) == FIRST_LOSS_SCALE
+
+
+def test_float16_gradients_are_near_those_of_float32(random_model):
+    """Divided by so many targets, most of them are below what float16 can hold without the scale."""
+    model, rng = random_model(), np.random.default_rng(0)
+    inputs, targets = rng.integers(16, size=(4, model.receptive_field + 59)), rng.integers(16, size=(4, 60))
+    batch = Batch(inputs, targets, np.ones(targets.shape, np.bool_))
+    nats, exact = TorchBackend(model, "float32", 2, False).gradients(batch, 24_000_000)
+    backend = TorchBackend(model, "float16", 2, False)
+
+    def largest_error():
+        rough_nats, rough = backend.gradients(batch, 24_000_000)
+        assert float(rough_nats) == pytest.approx(float(nats), rel=1e-2)
+        assert {gradient.dtype for gradient in rough} == {torch.float32}
+        return max(float((a - b).norm() / b.norm()) for a, b in zip(rough, exact, strict=True))
+
+    assert largest_error() < 0.1
+    backend.scale = None
+    assert largest_error() > 0.5
+
+
+def test_clipping_reads_no_number(random_model):
+    model = random_model()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    norm = clip_gradients(model.parameters(), 1.0)
+    assert isinstance(norm, torch.Tensor)
+    assert float(norm) == pytest.approx(model.n_parameters**0.5, rel=1e-5)
