@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 WORKERS := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo textbook test test-all check test-faults fuzz test-lowest audit lint typecheck format dist clean
+.PHONY: help demo textbook test test-all check test-faults gpu fuzz test-lowest audit lint typecheck format dist clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ check: lint typecheck  ## lint and types
 
 test-faults: $(INSTALLED)  ## fault injection, the long form: hours
 	WAVEGEN_FAULTS=long WAVEGEN_KILLS=100 $(RUN)/pytest tests/faults tests/training/test_kills.py
+
+gpu: $(INSTALLED)  ## on a machine with a CUDA device: tests, speeds and a table, in nine minutes
+	$(RUN)/python tests/gpu/check.py
 
 fuzz: $(INSTALLED)  ## mutate recordings and configurations for MINUTES=60
 	WAVEGEN_FUZZ_MINUTES=$(or $(MINUTES),60) $(RUN)/pytest -s tests/faults/test_fuzz.py

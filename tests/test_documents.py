@@ -44,6 +44,15 @@ NOT_RUN = {
     "wavegen bench": "takes minutes; tests/test_cli.py has a tiny one",
     "wavegen bench --config paper": "takes minutes",
     "wavegen bench runs/my_recordings": "takes minutes",
+    **dict.fromkeys(
+        (
+            "wavegen bench --device cuda",
+            "wavegen train my_recordings/ --config gpu-small --device cuda",
+            "wavegen generate runs/my_recordings --device cuda --count 512",
+            "make gpu",
+        ),
+        "needs a CUDA device; tests/gpu has what can be tried without",
+    ),
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host1:29500 --max-restarts 3 "
     "-m wavegen train /shared/my_recordings --run-folder /shared/run": (
         "needs two machines; tests/training/test_distributed.py starts torchrun on one"

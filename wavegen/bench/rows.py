@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,21 @@ import torch
 from wavegen.bench.probes import multiply_add_rate, read_bandwidth
 from wavegen.bench.training import measure_training, thread_counts, ways_to_train
 from wavegen.config import Config
-from wavegen.device import available_cores
+from wavegen.device import available_cores, choose_device
 from wavegen.model.building import build_model
 from wavegen.model.network import Network
 from wavegen.model.outputs import Truncation
-from wavegen.sampling.engines import PRECISIONS, build_engine
+from wavegen.sampling.engines import PRECISIONS, EngineSource, SeededEngine, build_engine
 from wavegen.sampling.engines.packing import Precision
 from wavegen.text import pluralize
 from wavegen.training.audio_task import noise_condition
+from wavegen.training.precision import precisions_of
 
 REPEATS = 5
 LONGEST_CLIP = 1 << 20  # samples that conditions are made for
 ROW_SECONDS = 0.15  # for each repeat
 CLIPS = (1, 2, 16)
+TORCH_CLIPS, TRITON_CLIPS = (1, 32, 256), (32, 512, 2112)  # on a GPU
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Row:
         share_of_limit: generating's speed over what the machine's memory and arithmetic allow; the time that training's
             matrix products take by themselves over its own; None for other engines.
         input_steps_per_second: training's, context included.
-        peak_memory_bytes: training's, above that after the imports.
+        peak_memory_bytes: training's, above that after the imports, or of the GPU's memory.
+        device: that worked.
     """
 
     work: str
@@ -56,6 +60,7 @@ class Row:
     share_of_limit: float | None
     input_steps_per_second: float | None = None
     peak_memory_bytes: int | None = None
+    device: str = "cpu"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for ``--json``."""
@@ -75,12 +80,15 @@ class Machine:
     multiply_adds_per_second: float
 
 
-def measure(config: Config, model: Network | None, notice: Callable[[str], None]) -> tuple[Machine, Iterator[Row]]:
+def measure(
+    config: Config, model: Network | None, device_name: str, notice: Callable[[str], None]
+) -> tuple[Machine, Iterator[Row]]:
     """Measure this machine with a model.
 
     Args:
         config: of the model.
         model: with its weights; None for random ones.
+        device_name: what to measure; auto is the CPU, and the GPU where there is one.
         notice: called with each step of the measurement, in words.
 
     Returns:
@@ -96,7 +104,10 @@ def measure(config: Config, model: Network | None, notice: Callable[[str], None]
     notice("measuring the machine")
     bytes_of = {precision: _weight_bytes(model, precision) for precision in PRECISIONS}
     machine = Machine({name: read_bandwidth(n) for name, n in bytes_of.items()}, multiply_add_rate())
-    return machine, _rows(config, model, machine, bytes_of, notice)
+    device = choose_device(device_name)
+    of_cpu = _rows(config, model, machine, bytes_of, notice) if device_name in ("auto", "cpu") else ()
+    of_gpu = () if device.type == "cpu" else _gpu_rows(config, model, device, notice)
+    return machine, chain(of_cpu, of_gpu)
 
 
 def _weight_bytes(model: Network, precision: Precision) -> int:
@@ -137,6 +148,26 @@ def _rows(
         yield Row("train", name, training_precision, measured.windows, threads, speed, speed / rate, share, *rest)
 
 
+def _gpu_rows(config: Config, model: Network, device: torch.device, notice: Callable[[str], None]) -> Iterator[Row]:
+    rate, there, name = config.audio.sample_rate_hz, model.copy().to(device), str(device)
+    plans: list[tuple[str, Precision, Sequence[int]]] = [("torch", "float32", TORCH_CLIPS)]
+    plans += [("triton", precision, TRITON_CLIPS) for precision in PRECISIONS[:2]]
+    source = EngineSource.of(there)
+    for engine, precision, counts in plans:
+        if device.type != "cuda" or (engine == "triton" and source.beyond_triton()):
+            continue
+        for clips in counts:
+            notice(f"generate: {engine}, {precision}, {clips} clips on {name}")
+            speed = _generation_speed(config, there, engine, precision, clips, 1)
+            yield Row("generate", engine, precision, clips, 1, speed, speed / rate, None, device=name)
+    backends = ("torch", "compile") if device.type == "cuda" else ("torch",)
+    for backend, precision in product(backends, dict.fromkeys(("float32", *precisions_of(device)))):
+        notice(f"train: {backend}, {precision} on {name}")
+        found = measure_training(config, backend, precision, 1, False, name)
+        speed, rest = found.targets_per_second, (found.input_steps_per_second, found.peak_bytes, name)
+        yield Row("train", backend, precision, found.windows, 1, speed, speed / rate, None, *rest)
+
+
 def _generation_speed(
     config: Config, model: Network, name: str, precision: Precision, clips: int, threads: int
 ) -> float:
@@ -149,7 +180,10 @@ def _generation_speed(
 
     def generate() -> float:
         began = time.perf_counter()
-        engine.generate(uniforms, Truncation())
+        if isinstance(engine, SeededEngine):
+            engine.generate_seeded(0, range(clips), 0, n_samples, Truncation())
+        else:
+            engine.generate(uniforms, Truncation())
         return time.perf_counter() - began
 
     while seconds < ROW_SECONDS:

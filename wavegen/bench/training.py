@@ -39,7 +39,7 @@ class TrainingSpeed:
         targets_per_second: predictions trained on, forward, backward and update.
         input_steps_per_second: the same, with the context that comes before the targets.
         share_of_products: a WaveNet's: the time that its matrix products take by themselves over the time of the step.
-        peak_bytes: of memory, above that after the imports; None where the system does not report it.
+        peak_bytes: of memory, above that after the imports, or of a GPU's; None where the system does not report it.
     """
 
     windows: int
@@ -49,7 +49,9 @@ class TrainingSpeed:
     peak_bytes: int | None
 
 
-def measure_training(config: Config, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
+def measure_training(
+    config: Config, backend: str, precision: str, threads: int, recompute: bool, device: str = "cpu"
+) -> TrainingSpeed:
     """Time a few steps in a fresh process, so that its memory is its own.
 
     Args:
@@ -58,13 +60,14 @@ def measure_training(config: Config, backend: str, precision: str, threads: int,
         precision: of the matrix products.
         threads: to train with.
         recompute: activation checkpointing.
+        device: to train on.
 
     Raises:
         TrainingError: the process failed.
     """
     done = subprocess.run(
         [sys.executable, "-P", "-m", "wavegen.bench.training"],
-        input=json.dumps([config.to_yaml(), backend, precision, threads, recompute]).encode(),
+        input=json.dumps([config.to_yaml(), backend, precision, threads, recompute, device]).encode(),
         stdout=subprocess.PIPE,
         start_new_session=True,  # the terminal's Ctrl-C is not for it: it ends with this process
         check=False,
@@ -75,13 +78,16 @@ def measure_training(config: Config, backend: str, precision: str, threads: int,
     return TrainingSpeed(**json.loads(done.stdout))
 
 
-def _measure(config_yaml: str, backend: str, precision: str, threads: int, recompute: bool) -> TrainingSpeed:
+def _measure(
+    config_yaml: str, backend: str, precision: str, threads: int, recompute: bool, device_name: str
+) -> TrainingSpeed:
     import torch
 
     from wavegen.training.compute import resolve_compute
     from wavegen.training.plan import Trial
 
-    cpu = torch.device("cpu")
+    device = torch.device(device_name)
+    on_cpu = device.type == "cpu"
     torch.set_num_threads(threads)
     torch.ones(8, 8) @ torch.ones(8, 8)  # wakes the matrix library up
     config = parse_config(config_yaml, "the configuration").with_values(
@@ -94,18 +100,21 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
     )
     before = _memory("VmRSS")
     _forget_peak()
-    compute = resolve_compute(config, cpu)
-    trial = Trial(config, compute, cpu)
+    compute = resolve_compute(config, device)
+    trial = Trial(config, compute, device)
     seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(compute.precision, STEPS)
-    peak = _memory("VmHWM")
-    products = _products_seconds(trial, precision, threads)
+    after = _memory("VmHWM")
+    peak = None if after is None or before is None else after - before
+    if not on_cpu:
+        peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+    products = _products_seconds(trial, precision, threads) if on_cpu else None
     targets = trial.n_targets
     return TrainingSpeed(
         windows=len(trial.batch.targets),
         targets_per_second=targets / seconds,
         input_steps_per_second=trial.batch.inputs.size / seconds,
         share_of_products=products / seconds if products else None,
-        peak_bytes=None if peak is None or before is None else peak - before,
+        peak_bytes=peak,
     )
 
 

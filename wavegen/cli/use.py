@@ -123,11 +123,12 @@ def bench(
     ] = None,
     config: Preset = None,
     overrides: Overrides = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine generates and trains.
+    """Measure how fast this machine generates and trains: its CPU, and its GPU where it has one.
 
-    wavegen bench ; wavegen bench runs/my_recordings --json
+    wavegen bench ; wavegen bench runs/my_recordings --json ; wavegen bench --config gpu-small --device cuda
     """
     from wavegen.api import load
     from wavegen.bench.rows import measure
@@ -140,7 +141,8 @@ def bench(
     settings = load_settings(config, list(overrides or [])) if trained is None else trained.config
     if settings.output.kind == "regression":
         raise UsageError("bench: expected a model of sound, found output.kind: regression")
-    machine, rows = measure(settings, None if trained is None else trained.network, print_notice)
+    model = None if trained is None else trained.network
+    machine, rows = measure(settings, model, device, print_notice)
     measured: list[Row] = []
     with suppress(KeyboardInterrupt):  # what was measured by then is printed
         measured.extend(rows)
@@ -177,7 +179,8 @@ def _speed_tables(rows: Sequence[Row]) -> list[Table]:
     shared = ("", "precision", "batch", "threads")
     generating, training = [], []
     for row in rows:
-        cells = (row.engine, row.precision, str(row.batch), str(row.threads), f"{row.samples_per_second:,.0f}")
+        where = str(row.threads) if row.device == "cpu" else row.device
+        cells = (row.engine, row.precision, str(row.batch), where, f"{row.samples_per_second:,.0f}")
         share = "" if row.share_of_limit is None else f"{100 * row.share_of_limit:.0f}%"
         if row.work == "generate":
             generating.append((*cells, f"{row.times_real_time:.2f}", share))
