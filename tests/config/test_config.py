@@ -317,6 +317,23 @@ def test_recordings_are_prepared_unless_configured_otherwise():
     assert build_preparation(read("")) == Preparation(16000, True, 40.0, 1.0, "peak", 30.0)
 
 
+def test_clips_with_features_are_never_cut_and_keys_that_do_not_fit_them_are_named():
+    assert build_preparation(read("features: {columns: auto}")) == Preparation(16000, True, None, None, "peak", 30.0)
+    assert read("{}").frames is None
+    assert read("features: {columns: 3, hop: 100}").frames.width == 3
+    for text, expected in [
+        ("features: {columns: 2}\nmel: {n_mels: 8}", "features.columns: expected null with mel.n_mels 8: a model has"),
+        ("features: {columns: 2, mean: [1.0]}", "features.mean: expected a number for each of 2 columns, found 1"),
+        ("features: {columns: 2, scale: [1.0, 0.0]}", "features.scale: expected auto or a list of 1 or more"),
+        (
+            "features: {columns: 2}\nmodel: {kind: stack, layers: [{kind: gru, channels: 4}]}",
+            "features.columns: expected",
+        ),
+        ("features: {hop: 0}", "features.hop: expected auto or a whole number"),
+    ]:
+        assert expected in " ".join(problems(text)), problems(text)
+
+
 def test_clips_with_mel_spectrograms_are_never_cut():
     assert build_preparation(read("mel: {n_mels: 80}")) == Preparation(16000, True, None, None, "peak", 30.0)
 

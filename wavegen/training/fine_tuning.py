@@ -21,6 +21,7 @@ from wavegen.runs.checkpoint import Arrays, Checkpoint
 from wavegen.text import list_first
 
 LABELS = "conditioning.labels"  # a row for each label
+LONGEST_CHANGE = 100  # characters of a key that differs
 PROJECTION = "conditioning.projection"  # columns for labels and for frames
 
 # What another network may have been trained with although all its tensors fit.
@@ -59,7 +60,9 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
     shared = [key for key in ("mel", "features") if getattr(source.config, key).width and getattr(config, key).width]
     meaning = (*SAME_SHAPES_OTHER_MEANING, *(f"{key}." for key in shared))
     if others := [line for line in differences(source.config, config) if line.startswith(meaning)]:
-        notice(f"{name} was trained otherwise: {'; '.join(others)}")
+        # means and scales of features are long lists
+        brief = [line if len(line) <= LONGEST_CHANGE else f"{line[: LONGEST_CHANGE - 3]}..." for line in others]
+        notice(f"{name} was trained otherwise: {'; '.join(brief)}")
     _report_copied(name, own, theirs, notice)
     before, now = build_conditioner(source.config).labels, build_conditioner(config).labels
     if before and now and before != now:
