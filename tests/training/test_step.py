@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from wavegen.config import TrainingConfig
+from wavegen.data.conditioning import ConditionTable
 from wavegen.data.windows import Batch
 from wavegen.training.backends import TorchBackend
+from wavegen.training.dropout import Dropout
 from wavegen.training.optimizer import clip_gradients
 from wavegen.training.precision import FIRST_LOSS_SCALE, SCALE_INTERVAL, LossScale
-from wavegen.training.step import Step
+from wavegen.training.step import STEPS_BEFORE_CAPTURE, GraphStep, Step
 
 
 def settings(**values):
@@ -21,6 +23,17 @@ def settings(**values):
 def make_step(random_model, **values):
     model = random_model()
     return Step(model, model.copy().requires_grad_(False), None, settings(**values))
+
+
+def random_batch(model, seed, size=4, n_targets=30):
+    rng, steps = np.random.default_rng(seed), model.receptive_field - 1 + n_targets
+    condition = None
+    if model.conditioning is not None:
+        labels = np.eye(3, dtype=np.float32)[rng.integers(3, size=(size, 7))]
+        frames = rng.standard_normal((size, 7, 4)).astype(np.float32)
+        condition = ConditionTable(labels, frames, rng.integers(7, size=(size, steps)))
+    inputs, targets = rng.integers(16, size=(size, steps)), rng.integers(16, size=(size, n_targets))
+    return Batch(inputs, targets, rng.random(targets.shape) < 0.9, condition, seed * size)
 
 
 def state_of(step):
@@ -102,6 +115,43 @@ def test_float16_gradients_are_near_those_of_float32(random_model):
     assert largest_error() < 0.1
     backend.scale = None
     assert largest_error() > 0.5
+
+
+@pytest.mark.parametrize("form", [{}, {"n_labels": 3, "n_mels": 4}], ids=str)
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_a_replayed_step_reads_each_batch(random_model, monkeypatch, form, rate):
+    """On a pretended graph, which calls what was captured again: with its inputs where they were, as on CUDA."""
+    wide = {name.replace("n_mels", "frame_channels"): n for name, n in form.items()}
+
+    class Graph:
+        def __init__(self, owner, step):
+            self.owner, self.step = owner, step
+
+        def replay(self):
+            self.owner.result = self.step()
+
+    monkeypatch.setattr(GraphStep, "_capture", lambda owner, step: setattr(owner, "graph", Graph(owner, step)))
+
+    def trained(kind):
+        model, said = random_model(**wide), []
+        dropout = Dropout(1, rate) if rate else None
+        backend = TorchBackend(model, "float32", 2, False, dropout=dropout)
+        notice = (said.append,) if kind is GraphStep else ()
+        step = kind(model, model.copy().requires_grad_(False), backend, settings(learning_rate=0.01), *notice)
+        results, places = [], set()
+        for i in range(8):
+            batch = random_batch(model, seed=i)
+            results.append(step(batch, int(batch.is_real.sum()), 1.0 / (1 + i))())
+            if kind is GraphStep and i > STEPS_BEFORE_CAPTURE:
+                places.add(tuple(leaf.data_ptr() for leaf in step.inputs if isinstance(leaf, torch.Tensor)))
+        assert kind is Step or len(places) == 1
+        return results, state_of(step)
+
+    plain, replayed = trained(Step), trained(GraphStep)
+    np.testing.assert_allclose(plain[0], replayed[0], rtol=1e-5)
+    assert len({loss for loss, _ in plain[0]}) == 8
+    for mine, theirs in zip(plain[1], replayed[1], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_clipping_reads_no_number(random_model):

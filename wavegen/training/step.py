@@ -115,7 +115,7 @@ class GraphStep(Step):
         super().__init__(model, average, backend, settings)
         self.notice, self.n_calls = notice, 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.inputs: list[Tensor] = []  # that the graph reads
+        self.inputs: list[Any] = []  # that the graph reads; None and numbers stay among them
         self.result: Tensor | None = None  # that it writes
 
     def __call__(self, batch: Batch, n_targets: int, factor: float) -> Callable[[], list[float]]:
@@ -129,13 +129,14 @@ class GraphStep(Step):
 
         self.n_calls += 1
         if self.n_calls == STEPS_BEFORE_CAPTURE + 1:
-            self.inputs = [tensor.clone() for tensor in given]
+            self.inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in given]
             self._capture(step)
         if self.graph is None:
             self.inputs = given
             return read_later(step())
-        for buffer, tensor in zip(self.inputs, given, strict=True):
-            buffer.copy_(tensor)
+        for buffer, leaf in zip(self.inputs, given, strict=True):
+            if isinstance(buffer, Tensor):
+                buffer.copy_(leaf)
         self.graph.replay()
         assert self.result is not None
         return read_later(self.result)
