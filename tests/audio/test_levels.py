@@ -121,3 +121,13 @@ def test_a_label_has_a_profile_of_its_own():
     assert read.of_label("quiet").whole.loud_db == pytest.approx(-50, abs=0.1)
     assert read.of_label("unknown") is read
     assert read.of_label(None) is read
+
+
+def test_frames_of_long_recordings_are_measured_in_parts(monkeypatch):
+    waveforms = np.random.default_rng(0).standard_normal((2, 16_000 * 2)).astype(np.float32)
+    whole = Frames.of(waveforms, 16_000)
+    monkeypatch.setattr("wavegen.audio.levels.MOST_FRAMES", 7)
+    parts = Frames.of(waveforms, 16_000)
+    assert len(whole) == len(parts) == 20
+    for name, values in vars(whole).items():
+        np.testing.assert_array_equal(getattr(parts, name), values, err_msg=name)

@@ -19,6 +19,8 @@ from wavegen.data.cache import ClipCache
 from wavegen.data.recordings import build_corpus
 from wavegen.errors import AudioError
 from wavegen.inspect.recordings import inspect_folder
+from wavegen.report.training import data_table
+from wavegen.text import format_duration
 
 PREPARATION = Preparation(RATE, True, 40.0, 1.0, "peak", 30.0)
 
@@ -66,6 +68,10 @@ def test_seconds_add_up(corpus):
     for clip in corpus.clips:
         used = clip.stored.n_samples / RATE + clip.stored.trimmed_seconds
         assert used == pytest.approx(clip.stored.source_seconds, abs=1.001 / RATE), clip.name
+    found, train, held_out, cut, skipped = data_table(corpus, RATE).rows
+    assert [row[0] for row in (found, train, cut, skipped)] == ["found", "train", "silence cut", "skipped"]
+    assert (found[1], held_out[1], skipped[1]) == (f"{len(corpus.clips)}", "0", f"{len(corpus.unusable)}")
+    assert found[2] == format_duration(sum(clip.stored.source_seconds for clip in corpus.clips))
 
 
 def test_inspect_lists_the_same_seconds_as_training_uses(odd, corpus):

@@ -14,6 +14,7 @@ from wavegen.audio.quantize import Floats
 Doubles = npt.NDArray[np.float64]
 
 FRAME_SECONDS = 0.1  # longer than a period of the lowest tone
+MOST_FRAMES = 1000  # whose spectra are computed at once
 FEWEST_SAMPLES = 64  # of a frame, where the rate is low
 SMALLEST_POWER = 1e-10  # -100 dB of full scale: digital silence must have some logarithm
 SILENT_DB = -60.0  # of full scale; a frame below is silent
@@ -65,6 +66,10 @@ class Frames:
         """
         size = frame_size(rate_hz)
         n_frames = waveforms.shape[-1] // size
+        if n_frames > MOST_FRAMES:  # the spectra of half an hour would take 600 MB
+            step = MOST_FRAMES * size
+            starts = range(0, n_frames * size, step)
+            return cls.joined([cls.of(waveforms[..., start : start + step], rate_hz) for start in starts])
         # (..., T) -> (..., F, size)
         frames = waveforms[..., : n_frames * size].reshape(*waveforms.shape[:-1], n_frames, size)
         spectrum = np.abs(np.fft.rfft(frames * np.hanning(size).astype(np.float32), axis=-1)) ** 2

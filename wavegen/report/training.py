@@ -18,7 +18,7 @@ from wavegen.audio.mono import INAUDIBLE
 from wavegen.audio.quantize import build_quantizer
 from wavegen.audio.waveform import build_preparation
 from wavegen.config import Config
-from wavegen.data.corpus import Corpus, by_content
+from wavegen.data.corpus import TAIL, Corpus, by_content
 from wavegen.data.recordings import first_samples
 from wavegen.device import describe_device
 from wavegen.inspect.models import NetworkFacts, inspect_network
@@ -64,6 +64,10 @@ def data_table(corpus: Corpus[Any], rate: int | None) -> Table:
         return name, f"{len(clips):,}", f"{n_samples:,}" if rate is None else format_duration(n_samples / rate)
 
     rows = [row("train", corpus.train), row("validation", corpus.validation)]
+    if rate is not None:  # what was found is what is used and what was cut
+        files = {clip.name.removesuffix(TAIL): clip.stored for clip in corpus.clips}.values()
+        found, cut = (sum(getattr(each, name) for each in files) for name in ("source_seconds", "trimmed_seconds"))
+        rows = [("found", f"{len(files):,}", format_duration(found)), *rows, ("silence cut", "", format_duration(cut))]
     if corpus.unusable:
         rows.append(("skipped", f"{len(corpus.unusable):,}", ""))
     columns = ("", "series", "points") if rate is None else ("", "clips", "length")
