@@ -147,7 +147,7 @@ def inline_code():
 COMMANDS = typer.main.get_command(app).commands
 OPTIONS = {
     name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
-    | {"--help", "-h"}
+    | {"--help", "-h", "--full"}  # of the application
     for name, command in COMMANDS.items()
 }
 RUN = [call for call in calls() if call not in NOT_RUN]

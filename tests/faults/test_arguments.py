@@ -24,7 +24,7 @@ DEVICES = ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:x", "cuda:1000",
 # For each command, what each option and argument refuses. A flag's value is what it contradicts.
 REFUSED = {
     "train": {
-        "folder": [*PLACES, "a-file"],
+        "sources": [*PLACES, "run", "tiny.yaml"],
         "config": [*PLACES, "folder", "smal", "recordings"],
         "overrides": [
             *("", "=", "model", "model.", ".cycles=1", "model.cycles", "a.b=1", "model.cycles.x=1", LONG_TEXT),
@@ -137,7 +137,7 @@ REFUSED = {
     },
 }
 USUAL = {  # what else it takes to get as far as the option
-    "train": {"folder": "recordings", "--config": "tiny.yaml", "--run": "new"},
+    "train": {"sources": "recordings", "--config": "tiny.yaml", "--run": "new"},
     "generate": {"source": "run", "--output": "new.wav", "--seconds": "0.1"},
     "evaluate": {"source": "run"},
     "forecast": {"source": "run", "series": "series.csv"},
