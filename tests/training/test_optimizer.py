@@ -166,6 +166,30 @@ def test_what_is_restored_lies_where_torch_puts_it(random_model, kind):
         assert state["step"].device.type == ("cpu" if kind == "nadam" else "meta")
 
 
+@pytest.mark.parametrize("momentum_decay", [0.004, 1.0])
+def test_nadam_is_its_equations_and_goes_on_with_them(random_model, momentum_decay):
+    """Dozat, 2016, with a momentum of 0.9 (1 - 0.96^(t decay) / 2), in Keras with a decay of 1. Restored once."""
+    model = random_model(dtype=torch.float64)
+    chosen = settings(optimizer="nadam", momentum_decay=momentum_decay)
+    optimizer, name = Optimizer(model, chosen), "head.weight"
+    w = dict(model.named_parameters())[name].detach().clone()
+    m, v, product = torch.zeros_like(w), torch.zeros_like(w), 1.0
+    for t in range(1, 31):
+        random_gradients(model, t)
+        g = dict(model.named_parameters())[name].grad.clone()
+        now, following = (0.9 * (1 - 0.5 * 0.96 ** (i * momentum_decay)) for i in (t, t + 1))
+        product *= now
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        step = following * m / (1 - product * following) + (1 - now) * g / (1 - product)
+        w -= 0.01 * step / ((v / (1 - 0.999**t)).sqrt() + 1e-7)
+        optimizer.step(1.0)
+        if t == 20:
+            moments = optimizer.moments()
+            optimizer = Optimizer(model, chosen)
+            optimizer.restore(moments, updates=20)
+    torch.testing.assert_close(dict(model.named_parameters())[name].detach(), w, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(("before", "after"), [("muon", "adamw"), ("adamw", "muon")])
 def test_another_kinds_moments_are_not_mistaken_for_its_own(random_model, before, after):
     model = random_model()

@@ -309,6 +309,9 @@ class TrainingConfig(Section):
         "muon", description="optimizer; muon updates the matrices of the inner layers, and AdamW everything else"
     )
     learning_rate: float = Field(0.016, gt=0, le=1, description="peak learning rate of AdamW or NAdam")
+    momentum_decay: float = Field(
+        0.004, ge=0, le=1, description="pace at which NAdam's momentum rises to its full value"
+    )
     matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="peak learning rate of Muon")
     warmup_steps: int = Field(100, ge=0, le=10**9, description="steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate schedule after the warm-up")

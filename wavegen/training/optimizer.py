@@ -63,7 +63,10 @@ class Optimizer:
         self.adam: torch.optim.Optimizer
         # lr is set at each step; `fused` updates all parameters in one pass over their memory
         if settings.optimizer == "nadam":
-            self.adam = torch.optim.NAdam(adam_groups, lr=1.0, eps=NADAM_EPSILON, decoupled_weight_decay=True)
+            momentum = settings.momentum_decay
+            self.adam = torch.optim.NAdam(
+                adam_groups, lr=1.0, eps=NADAM_EPSILON, momentum_decay=momentum, decoupled_weight_decay=True
+            )
         else:
             on_cuda = next(model.parameters()).device.type == "cuda"
             self.adam = torch.optim.AdamW(adam_groups, lr=1.0, betas=ADAM_BETAS, fused=True, capturable=on_cuda)
