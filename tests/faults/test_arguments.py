@@ -40,6 +40,7 @@ REFUSED = {
         "device": DEVICES,
         "resume": [["--run", "nowhere"], ["--run", "folder"], ["--init-from", "run"], []],
         "accept_changes": [["--run", "nowhere", "--resume"]],
+        "plan": [["--resume"]],
         "init_from": ["", "nowhere", "folder", LONG_TEXT],
         "devices": [*WHOLE, "0", "1025"],
     },
