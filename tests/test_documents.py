@@ -273,6 +273,7 @@ def home(tmp_path_factory):
     write_series(home / "my_series")
     for name in ("series.csv", "other.csv", "series.npy"):
         shutil.copy(home / "my_series" / f"waves{Path(name).suffix}", home / name)
+    shutil.copy(home / "my_series" / "waves.npy", home)
     np.save(home / "frames.npy", np.full((30, 80), -5.0, np.float32))
     np.save(home / "beat.npy", np.full(30, -5.0))
     shutil.copy(home / "my_recordings" / "0.wav", home / "drum_loop.wav")
@@ -289,6 +290,8 @@ def home(tmp_path_factory):
             wavegen_call(f"wavegen train {words}")
         for words in ("", "my_series --set series.synthetic=null --set output.horizon=5"):
             wavegen_call(f"wavegen train --config book-simple {words}")
+        for name in ("linear", "rnn", "lstm"):
+            wavegen_call(f"wavegen train --config textbook/{name} --run runs/{name}")
         wavegen_call("wavegen config small > my.yaml")
         wavegen_call("wavegen export runs/my_recordings -o step.onnx")
         for name in ("my_strings", "one", "other"):
