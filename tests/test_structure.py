@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,8 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 def test_every_module_can_be_imported_first():
-    names = [name_of(path) for path in MODULES]
+    # PyTorch's CPU build comes without Triton
+    names = [name for name in map(name_of, MODULES) if "triton" not in name or find_spec("triton")]
     for first in LIGHT:
         import_alone(first)
     import_alone(*names[::-1])

@@ -45,10 +45,13 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("form", "precision"),
-    [(form, precision) for form in FORMS for precision in TOLERANCES if precision == "float32" or form == "three taps"],
-)
+def slow_but(values, fast):
+    """Parameters, of which the interpreter runs a few in the fast tests."""
+    return [value if value in fast else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+@pytest.mark.parametrize("precision", slow_but(TOLERANCES, ["float32"]))
+@pytest.mark.parametrize("form", slow_but(FORMS, ["three taps", "wide"]))
 def test_it_has_the_teacher_forced_logits(random_model, form, precision):
     model = random_model(**FORMS[form]).to(DEVICE)
     past, classes = some((3, model.receptive_field + 2), 1), some((3, 10), 2)
@@ -87,7 +90,9 @@ TRUNCATIONS = [
 ]
 
 
-@pytest.mark.parametrize("truncation", TRUNCATIONS, ids=str)
+@pytest.mark.parametrize(
+    "truncation", slow_but(TRUNCATIONS, [TRUNCATIONS[0], TRUNCATIONS[2], TRUNCATIONS[-1]]), ids=str
+)
 def test_it_draws_the_torch_engines_audio(random_model, truncation):
     """Chance of a false alarm: engines differ by 1e-6, and 30 draws have an edge that close with < 1e-2; the seed is
     fixed."""

@@ -3,6 +3,7 @@
 A program holds the state of M streams in registers, and reads the weights from the GPU's cache at every sample. Queues
 lie in its memory. Programs never wait for each other: a stream's samples do not depend on what runs beside it.
 
+Products of float32 are made of three in TF32, which keeps 22 bits: in float32 itself they would not fit the registers.
 Compiled only where the engine is used. Sizes are powers of two, 16 or more; the engine pads with zeros.
 """
 
@@ -117,30 +118,36 @@ def generate(
             f = tl.zeros((M, G), tl.float32) + tl.load(added)
             k = tl.zeros((M, G), tl.float32) + tl.load(added + G)
             weight = taps + (layer * TAPS + TAPS - 1) * 2 * R * G + r[:, None] * G + g[None, :]
-            f = tl.dot(h.to(DTYPE), tl.load(weight), f, input_precision="ieee")
-            k = tl.dot(h.to(DTYPE), tl.load(weight + R * G), k, input_precision="ieee")
+            f = tl.dot(h.to(DTYPE), tl.load(weight), f, input_precision="tf32x3")
+            k = tl.dot(h.to(DTYPE), tl.load(weight + R * G), k, input_precision="tf32x3")
             dilation = tl.load(dilations + layer)
             for tap in tl.range(1, TAPS, num_stages=1):  # tap steps before the newest
                 slot = ((at + ring - tap * dilation) % ring).to(tl.int64)
                 past = tl.load(place + slot * streams * R + inside, cache_modifier=".cg")
                 weight = taps + (layer * TAPS + TAPS - 1 - tap) * 2 * R * G + r[:, None] * G + g[None, :]
-                f = tl.dot(past.to(DTYPE), tl.load(weight), f, input_precision="ieee")
-                k = tl.dot(past.to(DTYPE), tl.load(weight + R * G), k, input_precision="ieee")
+                f = tl.dot(past.to(DTYPE), tl.load(weight), f, input_precision="tf32x3")
+                k = tl.dot(past.to(DTYPE), tl.load(weight + R * G), k, input_precision="tf32x3")
             # z = tanh(f) sigmoid(k), both by exp, which overflows to inf and not to nan
             z = (2.0 / (1.0 + tl.exp(-2.0 * f)) - 1.0) / (1.0 + tl.exp(-k))
             # Phase 2, residual and skip: h <- h + Wr z, skips <- skips + Ws z
             h = tl.dot(
-                z.to(DTYPE), tl.load(residual + layer * G * R + g[:, None] * R + r[None, :]), h, input_precision="ieee"
+                z.to(DTYPE),
+                tl.load(residual + layer * G * R + g[:, None] * R + r[None, :]),
+                h,
+                input_precision="tf32x3",
             )
             total = tl.dot(
-                z.to(DTYPE), tl.load(skip + layer * G * S + g[:, None] * S + s[None, :]), total, input_precision="ieee"
+                z.to(DTYPE),
+                tl.load(skip + layer * G * S + g[:, None] * S + s[None, :]),
+                total,
+                input_precision="tf32x3",
             )
         # Phase 3, head: in tiles of columns, through memory, because a whole matrix does not fit beside the others
         x = tl.maximum(total, 0.0)
         for tile in tl.range(0, H, HEAD_TILE, num_stages=1):
             c = tile + h_tile
             part = tl.zeros((M, HEAD_TILE), tl.float32) + tl.load(head_bias + c)[None, :]
-            part = tl.dot(x.to(DTYPE), tl.load(head + s[:, None] * H + c[None, :]), part, input_precision="ieee")
+            part = tl.dot(x.to(DTYPE), tl.load(head + s[:, None] * H + c[None, :]), part, input_precision="tf32x3")
             tl.store(hidden + rows[:, None] * H + c[None, :], tl.maximum(part, 0.0))
         tl.debug_barrier()  # another thread reads what this one has written
         x = tl.load(hidden + rows[:, None] * H + h_in[None, :], cache_modifier=".cg")
@@ -150,7 +157,7 @@ def generate(
         for tile in tl.range(0, A, OUTPUT_TILE, num_stages=1):
             c = tile + a_tile
             part = tl.zeros((M, OUTPUT_TILE), tl.float32) + tl.load(output_bias + c)[None, :]
-            part = tl.dot(x.to(DTYPE), tl.load(output + h_in[:, None] * A + c[None, :]), part, input_precision="ieee")
+            part = tl.dot(x.to(DTYPE), tl.load(output + h_in[:, None] * A + c[None, :]), part, input_precision="tf32x3")
             tl.store(shown + c[None, :], part)
         tl.debug_barrier()
         logits = tl.load(shown + a[None, :], cache_modifier=".cg")
