@@ -58,6 +58,6 @@ def test_completion_is_installed_where_the_shell_reads_it(tmp_path):
 def test_the_files_that_the_guide_for_contributors_names_are_there():
     """How to add something: its paths, and those of the code's table."""
     text = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w/])((?:wavegen|tests|configs)/[\w/]*(?:\.py|\.yaml)?)", text))
+    named = set(re.findall(r"(?<![\w/])((?:wavegen|tests|configs)/[\w/]*(?:\.py|\.yaml|\.md)?)", text))
     assert len(named) > 20
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
