@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.mono import INAUDIBLE, LOUD_PEAK, QUIET_PEAK, mono_passes
 from wavegen.audio.quantize import Floats
 from wavegen.audio.read import MAX_FRAMES
@@ -306,7 +307,7 @@ def find_sound(samples: Samples, rate_hz: int, top_db: float) -> tuple[int, int]
     Returns:
         The first sample and the one behind the last; all of them for silence from end to end.
     """
-    import librosa
+    librosa = load_librosa()
 
     n = len(samples)
     peak = max((float(np.abs(block).max()) for block in _blocks(samples)), default=0.0)

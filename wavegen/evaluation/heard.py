@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from wavegen.audio.levels import Frames, frame_size
+from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.quantize import Floats
 from wavegen.evaluation.sample_statistics import PIECE_SECONDS, REPEATS, spread
 
@@ -97,7 +98,7 @@ def _median_pitch(pieces: Sequence[_Piece]) -> float:
 
 
 def _measure(piece: Floats, rate_hz: int, loud_db: float) -> _Piece:
-    import librosa
+    librosa = load_librosa("core.pitch")
 
     window = round(PITCH_WINDOW_SECONDS * rate_hz)
     seconds = len(piece) / rate_hz

@@ -17,6 +17,7 @@ import numpy as np
 
 from wavegen.audio.levels import FRAME_SECONDS as LEVEL_SECONDS
 from wavegen.audio.levels import LOUD_QUANTILE, SILENT_DB, SMALLEST_POWER, Doubles, Frames, frame_size
+from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.quantize import Floats
 
 # Loudness: mel bands of short frames, each band's power relative to the recordings' loud frames, in sones.
@@ -93,7 +94,7 @@ def frechet_distance(one: Moments, other: Moments) -> float:
 @lru_cache(maxsize=4)
 def _mel_filters(rate_hz: int, n_fft: int) -> Doubles:
     """(bands, n_fft // 2 + 1) triangles of height 1."""
-    import librosa
+    librosa = load_librosa()
 
     filters: Doubles = librosa.filters.mel(
         sr=rate_hz, n_fft=n_fft, n_mels=N_BANDS, fmax=min(HIGHEST_HZ, rate_hz / 2), norm=None, dtype=np.float64

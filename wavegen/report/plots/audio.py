@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.quantize import Floats
 from wavegen.output_file import write_output
 from wavegen.report.plots import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
@@ -67,7 +68,7 @@ def spectrogram(waveform: Floats, sample_rate_hz: int, most_columns: int) -> Spe
         sample_rate_hz: of the waveform.
         most_columns: of the result; where there are more frames, a column is the mean power of several.
     """
-    import librosa
+    librosa = load_librosa()
 
     fft_size = max(32, 2 ** round(math.log2(FFT_SECONDS * sample_rate_hz)))
     hop = fft_size // 4
@@ -222,7 +223,7 @@ def _draw_sound(
 
 
 def _draw_spectrogram(axes: Axes, drawn: Spectrogram, waveform: Floats, sample_rate_hz: int) -> QuadMesh:
-    from librosa.display import specshow
+    specshow = load_librosa("display").display.specshow
 
     scales: dict[str, Any] = {"sr": sample_rate_hz, "hop_length": drawn.hop, "n_fft": drawn.fft_size}
     mesh: QuadMesh = specshow(drawn.level_db, ax=axes, **scales, **SPECTROGRAM_LOOK)
