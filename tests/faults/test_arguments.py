@@ -89,6 +89,8 @@ REFUSED = {
         "source": [*PLACES, "folder"],
         "series": ["nowhere.csv", "", LONG_TEXT, "recordings/0.wav"],
         "output": [*TARGETS, "a.json", "run"],
+        "hold_back": [*WHOLE, "-1", "1000000"],
+        "plot": [*TARGETS, "existing.png", "a.json", "run"],
         "steps": [*WHOLE, "0"],
         "device": DEVICES,
         "overwrite": [["-o", "folder"]],
