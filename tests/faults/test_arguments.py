@@ -126,6 +126,7 @@ REFUSED = {
         "source": PLACES,
         "config": [*PLACES, "folder", "smal"],
         "overrides": ["", "model.cycles=-1", LONG_TEXT],
+        "device": DEVICES,
         "as_json": [["--config", "smal"]],
     },
     "export": {
