@@ -150,7 +150,7 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
 # --- built from a configuration ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", ["", "data: {labels: subfolders}\nmel: {frame_channels: 5, upsampling: 2}"])
+@pytest.mark.parametrize("labels", ["", "data: {labels: subfolders}\nmel: {n_mels: 5, upsampling: 2}"])
 @pytest.mark.parametrize("output", ["softmax", "logistic_mixture"])
 @pytest.mark.parametrize(
     "keys", ["bias: false", "activation: relu", "activation: tanh, bias: false", "weight_norm: true, activation: relu"]

@@ -69,18 +69,18 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_configuration_is_one_error_within_a_second(case, tmp_path, monkeypatch):
+def test_a_hostile_configuration_is_one_error_within_two_seconds(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content, expected = HOSTILE[case]
     Path("hostile.yaml").write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
-    while len(seconds) < 5 and min(seconds, default=1) >= 1:  # a busy machine may be slow once or twice
+    while len(seconds) < 5 and min(seconds, default=2) >= 2:  # a busy machine may be slow once or twice
         started = time.process_time()
         with pytest.raises(ConfigError) as caught:
             load_config("hostile.yaml")
         seconds.append(time.process_time() - started)
-    assert min(seconds) < 1
+    assert min(seconds) < 2  # of processor time
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
     lines = str(caught.value).splitlines()
     assert all(line.startswith("hostile.yaml:") for line in lines)

@@ -114,6 +114,8 @@ LARGE = pytest.param(8, 6000, marks=pytest.mark.slow)
     ],
 )
 def test_the_estimate_is_near_the_measured_peak(precision, recompute, windows, targets):
+    if precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("without bfloat16 instructions products go another way, which takes less memory and far more time")
     batch = [f"training.batch_size={windows}", f"training.window_targets={targets}"]
     config = load_config("small", [*batch, "training.threads=2"])
     measured = measure_training(config, "fused", precision, 2, recompute)
