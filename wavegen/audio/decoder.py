@@ -266,11 +266,7 @@ def sources_of(path: str, parts: list[list[Any]], go_on: bool) -> Iterator[Any]:
             yield open_forward(part)
             while is_endless and go_on and part.is_followed():
                 part = PartOfFile(file, b"", part.start + part.read_to, stop, is_endless)
-                try:
-                    source = open_forward(part)
-                except Exception:
-                    return  # it only looked like a stream
-                yield source
+                yield open_forward(part)  # one that cannot be opened is reported: what follows is lost
 
 
 def blocks_of(source: Any, n_values: int) -> Iterator[tuple[bytes, memoryview]]:
