@@ -64,7 +64,7 @@ def test_every_odd_file_is_used_to_its_last_second_or_listed_with_a_reason(odd, 
 
 
 def test_seconds_add_up(corpus):
-    """What was found is what is used and what was cut, but for part of a sample in each file."""
+    """Seconds used and seconds cut add up to those found, but for part of a sample in each file."""
     for clip in corpus.clips:
         used = clip.stored.n_samples / RATE + clip.stored.trimmed_seconds
         assert used == pytest.approx(clip.stored.source_seconds, abs=1.001 / RATE), clip.name

@@ -1,4 +1,4 @@
-"""What the limits of a core are measured on."""
+"""The buffers and loops that measure the limits of a core."""
 
 import subprocess
 import sys

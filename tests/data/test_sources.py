@@ -1,4 +1,4 @@
-"""Where recordings come from: folders, files, patterns and lists."""
+"""Sources of recordings: folders, files, patterns and lists."""
 
 import glob
 

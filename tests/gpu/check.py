@@ -1,4 +1,4 @@
-"""What a checkout does on a GPU, in under nine minutes: `make gpu`.
+"""Check a checkout on a GPU in under nine minutes: `make gpu`.
 
 Each part is a process with a limit of its own, and none stops the others. Logs and the model that was trained go to
 $OUT, or gpu-report/. At the end stands a table for wavegen/docs/speed.md.

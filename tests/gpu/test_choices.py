@@ -1,4 +1,4 @@
-"""What is chosen for a GPU, and what is said where it cannot do something: no GPU is needed for that."""
+"""Choices for a GPU, and errors where it cannot do something: no GPU is needed for either."""
 
 import time
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a training does on a GPU, on a pretended one: nothing waits, and all is computed where it should be."""
+"""Training on a pretended GPU: nothing waits, and all is computed where it should be."""
 
 import numpy as np
 import pytest

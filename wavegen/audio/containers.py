@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the samples of a file are.
+    """Places of the samples in a file.
 
     Attributes:
         parts: to decode one after the other; none for a file that libsndfile reads as a whole.

@@ -388,7 +388,7 @@ class Sections(Section):
 
     @property
     def data_sources(self) -> list[str]:
-        """What is trained on, or the name of synthetic series; empty where neither is given."""
+        """Sources of the training data, or the name of synthetic series; empty where neither is given."""
         return self.data.sources if self.series.synthetic is None else [self.series.synthetic]
 
     @property

@@ -1,4 +1,4 @@
-"""What a listener follows in a clip: pitch, voiced stretches, onsets and pauses, beside the recordings' own."""
+"""Measure pitch, voiced stretches, onsets and pauses of clips: figures that a listener follows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Heard:
-    """What is heard in clips.
+    """Figures of the sound of clips.
 
     Attributes:
         pitch_hz: the median fundamental frequency of voiced frames (Mauch and Dixon, 2014, "pYIN: A fundamental

@@ -136,7 +136,7 @@ class Mixture(ABC):
     @property
     @abstractmethod
     def shape(self) -> str:
-        """What one component is called."""
+        """Name of one component."""
 
     @abstractmethod
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
