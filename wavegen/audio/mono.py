@@ -152,7 +152,9 @@ class MonoMixer:
         damage = f" ({recording.damage})" if recording.damage else ""
         if missing > MISSING_SECONDS:
             found.append(f"{CUT_OFF}: {missing:.2f} s less than its header claims{damage}; copy it again")
-        elif damage and recording.info.claimed_seconds is None:
+        elif damage and (
+            recording.info.claimed_seconds is None or recording.info.container == "MP3"
+        ):  # or a next stream
             found.append(f"{CUT_OFF}: ended at {recording.seconds:.2f} s{damage}; copy it again")
         elif missing < -MISSING_SECONDS:
             command = REPAIRS.get(recording.info.container, "ffmpeg -i {} -c copy {}")
