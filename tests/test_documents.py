@@ -77,6 +77,8 @@ SMALLER = [
     (r"--config book-simple\s*$", "--config book-simple --set series.points=20"),
     (r"--steps 40000", "--steps 3"),
     (r"--seconds [1-9]\d*", "--seconds 0.1"),
+    (r"--clips 32", "--clips 2"),
+    (r"^(wavegen evaluate \S+ --samples)(?=$| --json| --plot)", r"\1 --clips 2 --seconds 1"),
     (r"\baplay$", "head --bytes 20000"),
 ]
 SMALLER_PYTHON = [

@@ -113,7 +113,7 @@ def test_among_equals_the_lower_class_is_kept_first(random_model):
         model.output.weight.zero_()
         model.output.bias.zero_()
         model.output.bias[[3, 7, 11, 12]] = 2.0  # four of equal weight; the others less
-    past, numbers = some((1, model.receptive_field), 5), np.linspace(0, 1, 30, endpoint=False)[None]
+    past, numbers = some((1, model.receptive_field), 5), np.linspace(0, 1, 10, endpoint=False)[None]
     for truncation, kept in (
         (Truncation(top_k=2), {3, 7}),
         (Truncation(top_k=5), {0, 3, 7, 11, 12}),

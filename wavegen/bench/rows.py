@@ -94,6 +94,7 @@ def measure(
     Returns:
         The machine's limits, and an iterator of rows, each measured on demand.
     """
+    device = choose_device(device_name)
     if model is None:
         torch.manual_seed(0)
         model = build_model(config)
@@ -104,7 +105,6 @@ def measure(
     notice("measuring the machine")
     bytes_of = {precision: _weight_bytes(model, precision) for precision in PRECISIONS}
     machine = Machine({name: read_bandwidth(n) for name, n in bytes_of.items()}, multiply_add_rate())
-    device = choose_device(device_name)
     of_cpu = _rows(config, model, machine, bytes_of, notice) if device_name in ("auto", "cpu") else ()
     of_gpu = () if device.type == "cpu" else _gpu_rows(config, model, device, notice)
     return machine, chain(of_cpu, of_gpu)
