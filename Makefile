@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 WORKERS := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo textbook test test-all check test-faults gpu fuzz test-lowest audit lint typecheck format dist clean
+.PHONY: help demo textbook test test-all check test-faults gpu fuzz test-lowest audit lint typecheck typecheck-others format dist clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -41,7 +41,7 @@ textbook: $(INSTALLED)  ## train the textbook's forecasters on two cores in minu
 test: check  ## lint, types, and tests, in minutes
 	$(RUN)/pytest -m 'not slow' -n $(WORKERS) --dist worksteal
 
-test-all: test  ## the same, then the long grids and soaks
+test-all: test typecheck-others  ## the same, then the long grids and soaks
 	$(RUN)/pytest -m slow -n $(WORKERS) --dist worksteal
 
 check: lint typecheck  ## lint and types
@@ -70,6 +70,10 @@ lint: $(INSTALLED)  ## ruff
 
 typecheck: $(INSTALLED)  ## mypy, strict
 	$(RUN)/mypy
+
+typecheck-others: $(INSTALLED)  ## the same as on Windows and macOS
+	$(RUN)/mypy --platform win32
+	$(RUN)/mypy --platform darwin
 
 format: $(INSTALLED)  ## let ruff format the code
 	$(RUN)/ruff check --fix .

@@ -22,9 +22,9 @@ When the pipe breaks, the exit status of the process gives the reason.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -34,6 +34,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if sys.platform != "win32":
+    import resource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +48,7 @@ COMMAND = [sys.executable, "-P", __file__]
 REQUEST = struct.Struct("<cII")
 ANSWER = struct.Struct("<cI")
 ANSWER_SECONDS = 60.0  # for opening a file, or for 1.5 seconds of stereo: a decoder that takes longer hangs
+HUNG = 1  # exit status of a process that faulthandler stops
 MEMORY_BYTES = 2 << 30  # of addresses: headers lie about what they need
 PIPE_BYTES = 1 << 20  # the decoder may be ahead by this much: a block and more
 ENDLESS = 1 << 50  # bytes, more than a file has
@@ -154,9 +158,9 @@ class Decoder:
 
     def _describe_exit(self) -> DecoderError:
         code = self._process.wait()
-        if code == -signal.SIGKILL:  # sent by the system, not caused by the file
+        if sys.platform != "win32" and code == -signal.SIGKILL:  # sent by the system, not caused by the file
             return DecoderError("the decoder was killed, perhaps for lack of memory", lasting=False)
-        if code == -signal.SIGALRM:
+        if code == HUNG:
             return DecoderError(f"the decoder hung on it and was stopped after {ANSWER_SECONDS:g} s")
         if code < 0:
             return DecoderError(f"it crashes the decoder, {signal.Signals(-code).name}")
@@ -209,16 +213,17 @@ def _forget_decoders() -> None:
 def main() -> None:
     """Answer requests until the pipe is closed."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else ANSWER_SECONDS
-    limit(resource.RLIMIT_CORE, 0)
-    limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    if sys.platform != "win32":
+        limit(resource.RLIMIT_CORE, 0)
+        limit(resource.RLIMIT_AS, MEMORY_BYTES)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while len(request := requests.read(REQUEST.size)) == REQUEST.size:
         kind, n_values, length = REQUEST.unpack(request)
         steps = answers_about(requests.read(length), n_values if kind == b"D" else 0)
         while True:
-            signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal kills the process, wherever it hangs
+            faulthandler.dump_traceback_later(seconds, exit=True)  # ends the process, wherever it hangs
             step = next(steps, None)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            faulthandler.cancel_dump_traceback_later()
             if step is None:
                 break
             answer, content = step
@@ -259,7 +264,7 @@ def answers_about(request: bytes, n_values: int) -> Iterator[tuple[bytes, bytes 
 def sources_of(path: str, parts: list[list[Any]], go_on: bool) -> Iterator[Any]:
     """Open the file, or its parts one after the other; with ``go_on`` those too that follow an endless part."""
     if not parts:
-        yield open_forward(os.fsencode(path))
+        yield open_forward(path if sys.platform == "win32" else os.fsencode(path))  # names that are no UTF-8
     for head, start, stop, is_endless in parts:
         with open(path, "rb") as file:  # noqa: PTH123 (a Path takes longer to import)
             part = PartOfFile(file, head.encode("latin-1"), start, stop, is_endless)
@@ -338,14 +343,16 @@ class PartOfFile:
         return self.stop - at > MOST_LEFT_OVER and (begin[:3] == b"ID3" or begin[:2] >= b"\xff\xe0")
 
 
-def limit(what: int, most: int) -> None:
-    """Lower a limit of this process, where the system allows it."""
-    soft, hard = resource.getrlimit(what)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(what, (most if soft == resource.RLIM_INFINITY else min(soft, most), hard))
+if sys.platform != "win32":
+
+    def limit(what: int, most: int) -> None:
+        """Lower a limit of this process, where the system allows it."""
+        soft, hard = resource.getrlimit(what)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(what, (most if soft == resource.RLIM_INFINITY else min(soft, most), hard))
 
 
-def open_forward(path: bytes | PartOfFile) -> Any:
+def open_forward(path: str | bytes | PartOfFile) -> Any:
     """Open a file, or a part of one, as a soundfile.SoundFile that is read from front to back."""
     import soundfile
 
@@ -371,7 +378,11 @@ def header_of(source: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception:
+        sys.exit(HUNG + 1)
 else:
     atexit.register(shut_down_decoders)
-    os.register_at_fork(after_in_child=_forget_decoders)
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=_forget_decoders)
