@@ -1,6 +1,7 @@
 import math
 import os
 import sys
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -144,6 +145,34 @@ def test_pieces_change_nothing(monkeypatch):
         monkeypatch.setattr(f"wavegen.evaluation.{module}.PIECE", 256)
     pieces = baseline_bits(fit_baselines(training, 256), held_out, quantizer)
     assert pieces == pytest.approx(whole, rel=1e-12)
+
+
+def test_counting_takes_little_more_memory_than_the_counts():
+    noise = np.random.default_rng(7).integers(0, 256, 4_000_000, dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        baselines = fit_baselines(np.array_split(noise, 300), 256)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    (_, triples) = baselines.markov
+    assert triples.grams.size > 3_500_000
+    # grams and counts, once more while they grow, and the pieces that are counted at once
+    assert most < 2.5 * 8 * triples.grams.size + 60e6
+
+
+@pytest.mark.parametrize("classes", [256, 2000])
+def test_counting_stops_at_a_number_of_different_n_grams(classes, monkeypatch):
+    monkeypatch.setattr("wavegen.evaluation.baselines.MOST_GRAMS", 3000)
+    monkeypatch.setattr("wavegen.evaluation.baselines.PIECE", 1000)
+    noise = np.random.default_rng(8).integers(0, classes, 20_000, dtype=np.uint16)
+    baselines = fit_baselines([noise], classes)
+    assert [3000 < table.grams.size <= 4000 for table in baselines.markov] == [True, True]
+    past, quantizer = noise[:2], Quantizer("mu_law", classes)
+    before = clip_bits(baselines, past, quantizer)
+    after = [clip_bits(baselines, np.append(past, np.uint16(c)), quantizer) for c in range(classes)]
+    for name in ("order-1 Markov", "order-2 Markov"):
+        assert sum(2 ** (before[name] - bits[name]) for bits in after) == pytest.approx(1, rel=1e-9)
 
 
 def test_a_sure_and_wrong_prediction_costs_no_more_than_the_unigram_share():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,10 @@ Classes = npt.NDArray[np.integer]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Clips are processed in pieces, so that memory does not grow with their length; a multiple of each fit's length.
-PIECE = 1 << 18
+PIECE = 1 << 20  # n-grams that are counted at once
 
 MOST_COUNTED_CLASSES = 4096  # beyond, hardly a pair of samples occurs twice: there are no Markov models
+MOST_GRAMS = 1 << 24  # different ones that are counted, all there are of 256 classes: 130 MB, twice that meanwhile
 PRIOR_COUNT = 8.0  # how many transitions the unigram weighs in order 1
 
 
@@ -28,24 +29,24 @@ FITTED_SAMPLES = 100_000_000  # 1.7 hours at 16 kHz: callers fit on no more, the
 
 
 @dataclass(frozen=True)
-class Continuations:
-    """Counts of the classes that followed each context in the fitted clips; stored sparsely.
+class NGrams:
+    """Counts of the n-grams in the fitted clips, stored sparsely.
 
-    The n-gram of classes a, b, c is the number (a * classes + b) * classes + c, its context a * classes + b.
+    The n-gram of classes a, b, c is the number (a * classes + b) * classes + c.
 
     Args:
         grams: (N,) the n-grams that occurred, ascending.
-        gram_counts: (N,) how often each did.
-        contexts: (K,) the contexts that had a continuation, ascending.
-        context_counts: (K,) how many continuations each had.
-        context_kinds: (K,) how many different ones.
+        before: (N + 1,) how often smaller n-grams than each occurred, and all together.
     """
 
-    grams: Ints
-    gram_counts: Ints
-    contexts: Ints
-    context_counts: Ints
-    context_kinds: Ints
+    grams: npt.NDArray[Any]
+    before: npt.NDArray[np.uint32]
+
+    def within(self, first: Ints, stop: Ints) -> tuple[Ints, Ints]:
+        """Return how often n-grams from ``first`` up to ``stop`` occurred, and how many different ones did."""
+        # of one type: NumPy would convert all n-grams to a common one
+        low, high = (np.searchsorted(self.grams, keys.astype(self.grams.dtype)) for keys in (first, stop))
+        return self.before[high].astype(np.int64) - self.before[low], high - low
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,18 @@ class Baselines:
     Args:
         classes: number of levels of a sample.
         unigram: (classes,) probability of each class: (count + 0.5), normalized.
-        markov: what followed one class, and what followed two; None of more classes than can be counted.
+        markov: pairs and triples of classes; None of more classes than can be counted.
     """
 
     classes: int
     unigram: Floats
-    markov: tuple[Continuations, Continuations] | None
+    markov: tuple[NGrams, NGrams] | None
 
 
 def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
     """Count what the trivial models need, in one pass.
 
-    Memory grows with the different trigrams (16 bytes each, more while counting), not with the audio.
+    Memory grows with the different trigrams, up to ``MOST_GRAMS``, and not with the audio.
 
     Args:
         clips: training clips, (T,) integers in [0, classes); those of one or two samples give what they have.
@@ -79,7 +80,7 @@ def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
         DataError: there is no clip, or none has a sample.
     """
     counts = np.zeros(classes, dtype=np.int64)
-    pairs, triples = _Tally(), _Tally()
+    pairs, triples = _Tally(classes), _Tally(classes)
     for clip in clips:
         for values in _grams(clip, 1, classes):
             counts += np.bincount(values, minlength=classes)
@@ -94,7 +95,7 @@ def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
     unigram: Floats = (counts + 0.5) / (counts.sum() + 0.5 * classes)
     markov = None
     if classes <= MOST_COUNTED_CLASSES:
-        markov = pairs.continuations(classes), triples.continuations(classes)
+        markov = pairs.n_grams(), triples.n_grams()
     return Baselines(classes, unigram, markov)
 
 
@@ -155,19 +156,20 @@ def clip_bits(baselines: Baselines, clip: Classes, quantizer: Quantizer) -> dict
     return bits
 
 
-def _order_1_probability(unigram: Floats, markov: tuple[Continuations, Continuations], grams: Ints) -> Floats:
+def _order_1_probability(unigram: Floats, markov: tuple[NGrams, NGrams], grams: Ints) -> Floats:
     """Probability of b after a, for each n-gram a, b.
 
     P1(b | a) = (C(a, b) + 8 uni(b)) / (C(a) + 8),   C(a) = sum over b of C(a, b)
     """
-    table, classes = markov[0], len(unigram)
-    seen = _look_up(table.grams, table.gram_counts, grams)
-    total = _look_up(table.contexts, table.context_counts, grams // classes)
+    pairs, classes = markov[0], len(unigram)
+    contexts = grams // classes * classes
+    seen, _ = pairs.within(grams, grams + 1)
+    total, _ = pairs.within(contexts, contexts + classes)
     prior: Floats = PRIOR_COUNT * unigram[grams % classes]
     return (seen + prior) / (total + PRIOR_COUNT)
 
 
-def _order_2_probability(unigram: Floats, markov: tuple[Continuations, Continuations], grams: Ints) -> Floats:
+def _order_2_probability(unigram: Floats, markov: tuple[NGrams, NGrams], grams: Ints) -> Floats:
     """Probability of c after a, b, for each n-gram a, b, c.
 
         P2(c | a, b) = (C(a, b, c) + d P1(c | b)) / (C(a, b) + d),   C(a, b) = sum over c of C(a, b, c)
@@ -175,11 +177,11 @@ def _order_2_probability(unigram: Floats, markov: tuple[Continuations, Continuat
     with d the number of different classes seen after a, b, at least 1 (Witten and Bell, 1991, "The
     zero-frequency problem", method C, interpolated).
     """
-    table, classes = markov[1], len(unigram)
-    contexts = grams // classes
-    seen = _look_up(table.grams, table.gram_counts, grams)
-    total = _look_up(table.contexts, table.context_counts, contexts)
-    kinds = np.maximum(_look_up(table.contexts, table.context_kinds, contexts), 1)
+    triples, classes = markov[1], len(unigram)
+    contexts = grams // classes * classes
+    seen, _ = triples.within(grams, grams + 1)
+    total, kinds = triples.within(contexts, contexts + classes)
+    kinds = np.maximum(kinds, 1)
     prior = kinds * _order_1_probability(unigram, markov, grams % classes**2)  # without a: the n-gram b, c
     return (seen + prior) / (total + kinds)
 
@@ -187,33 +189,33 @@ def _order_2_probability(unigram: Floats, markov: tuple[Continuations, Continuat
 class _Tally:
     """Counts n-grams piece by piece, in memory that grows with the different ones only."""
 
-    def __init__(self) -> None:
-        self._parts = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))]  # n-grams and their counts
-        self._n_pending = 0
+    def __init__(self, classes: int) -> None:
+        self._grams: npt.NDArray[Any] = np.empty(0, dtype=np.uint32 if classes**3 < 1 << 32 else np.uint64)
+        self._counts = np.empty(0, dtype=np.uint32)
+        self._pending, self._n_pending = list[Ints](), 0
 
     def add(self, grams: Ints) -> None:
-        distinct, counts = np.unique(grams, return_counts=True)
-        self._parts.append((distinct, counts))
-        self._n_pending += distinct.size
-        # Merging once the new part outweighs the old keeps the total work at O(n log n).
-        if self._n_pending > max(self._parts[0][0].size, PIECE):
+        self._pending.append(grams)
+        self._n_pending += grams.size
+        if self._n_pending >= PIECE:
             self._merge()
 
     def _merge(self) -> None:
-        grams, counts = (np.concatenate(each) for each in zip(*self._parts, strict=True))
-        grams, places = np.unique(grams, return_inverse=True)
-        self._parts, self._n_pending = [(grams, _sums(places, counts))], 0
+        pending, self._pending, self._n_pending = self._pending, [], 0
+        if not pending or self._grams.size > MOST_GRAMS:
+            return
+        distinct, counts = np.unique(np.concatenate(pending).astype(self._grams.dtype), return_counts=True)
+        places = np.searchsorted(self._grams, distinct)
+        is_new = places == np.searchsorted(self._grams, distinct, side="right")
+        self._counts[places[~is_new]] += counts[~is_new].astype(np.uint32)
+        self._grams = np.insert(self._grams, places[is_new], distinct[is_new])
+        self._counts = np.insert(self._counts, places[is_new], counts[is_new])
 
-    def continuations(self, classes: int) -> Continuations:
+    def n_grams(self) -> NGrams:
         self._merge()
-        grams, counts = self._parts[0]
-        contexts, places, kinds = np.unique(grams // classes, return_inverse=True, return_counts=True)
-        return Continuations(grams, counts, contexts, _sums(places, counts), kinds)
-
-
-def _sums(places: Ints, counts: Ints) -> Ints:
-    """Sum the counts of each place; exact, because float64 holds whole numbers up to 2^53."""
-    return np.bincount(places, weights=counts).astype(np.int64)
+        before = np.zeros(self._grams.size + 1, dtype=np.uint32)
+        np.cumsum(self._counts, dtype=np.uint32, out=before[1:])
+        return NGrams(self._grams, before)
 
 
 def _grams(clip: Classes, length: int, classes: int) -> Iterator[Ints]:
@@ -225,11 +227,3 @@ def _grams(clip: Classes, length: int, classes: int) -> Iterator[Ints]:
         for offset in range(1, length):
             grams = grams * classes + piece[offset : offset + n_grams]
         yield grams
-
-
-def _look_up(keys: Ints, counts: Ints, wanted: Ints) -> Ints:
-    """Return the count of each wanted key; 0 where it does not occur."""
-    if keys.size == 0:
-        return np.zeros_like(wanted)
-    places = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
-    return np.where(keys[places] == wanted, counts[places], 0)
