@@ -281,17 +281,20 @@ def load_waveform(
     Raises:
         UsageError, AudioError: as ``open_audio``.
     """
-    with open_audio(path, preparation) as audio:
+    with open_audio(path, preparation) as audio, tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as file:
         if notice:
             for warning in audio.warnings:
                 notice(f"{printable(path)}: {warning}")
-        n_left_out = max(0, audio.clip.n_samples - round(min(last_seconds, 1e9) * preparation.sample_rate_hz))
-        waveform, at = np.empty(audio.clip.n_samples - n_left_out, np.float32), -n_left_out
+        kept = min(audio.clip.n_samples, round(min(last_seconds, 1e9) * preparation.sample_rate_hz))
+        skipped = audio.clip.n_samples - kept
         for block in audio.clip.blocks():
-            kept = block[max(0, -at) :]
-            waveform[max(0, at) : max(0, at) + len(kept)] = kept
-            at += len(block)
-        return waveform
+            file.write(block[min(skipped, len(block)) :].tobytes())
+            skipped -= min(skipped, len(block))
+        file.seek(0)
+        if 4 * kept <= SPOOLED_BYTES:
+            return np.frombuffer(bytearray(file.read()), np.float32)
+        # a longer one stays in its file, of which the system keeps in memory what it has room for
+        return np.asarray(np.memmap(file, np.float32, "c"))
 
 
 def find_sound(samples: Samples, rate_hz: int, top_db: float) -> tuple[int, int]:

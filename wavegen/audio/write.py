@@ -98,13 +98,14 @@ class AudioWriter:
         Args:
             block: (T,) float32; values outside [-1, 1] are clipped.
         """
-        if not np.isfinite(block).all():
-            raise AudioError(f"{self._where}: expected finite samples to write, found others; the model is broken")
-        try:
-            self._sink.write(block)
-        except (OSError, RuntimeError) as error:
-            raise self._explain(error) from error
-        self.n_written += len(block)
+        for part in (block[start : start + WRITE_BLOCK] for start in range(0, len(block), WRITE_BLOCK)):
+            if not np.isfinite(part).all():
+                raise AudioError(f"{self._where}: expected finite samples to write, found others; the model is broken")
+            try:
+                self._sink.write(part)
+            except (OSError, RuntimeError) as error:
+                raise self._explain(error) from error
+            self.n_written += len(part)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -198,9 +199,7 @@ class _EncodedSink:
         self._file.comment = GENERATED
 
     def write(self, block: Floats) -> None:
-        samples = _to_pcm(block) if self._flac else np.clip(block, -1.0, 1.0)
-        for start in range(0, len(samples), WRITE_BLOCK):
-            self._file.write(samples[start : start + WRITE_BLOCK])
+        self._file.write(_to_pcm(block) if self._flac else np.clip(block, -1.0, 1.0))
 
     def close(self) -> None:
         self._file.close()

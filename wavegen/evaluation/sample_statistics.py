@@ -297,7 +297,8 @@ class RecordingStatistics:
 
 def _frames_of(clip: Floats, rate_hz: int) -> Frames:
     """Measure a clip's frames; one shorter than a frame is padded with silence."""
-    return Frames.of(np.pad(clip, (0, max(0, frame_size(rate_hz) - len(clip)))), rate_hz)
+    missing = frame_size(rate_hz) - len(clip)
+    return Frames.of(clip if missing <= 0 else np.pad(clip, (0, missing)), rate_hz)  # np.pad copies
 
 
 def _first_above(levels: Doubles, threshold_db: float) -> float:

@@ -173,7 +173,7 @@ class AudioTask:
         rate = self.sample_rate_hz
         classes = first_samples(by_content(clips), round(MOST_SECONDS * rate))
         # decoded classes and not the recordings: the best that a model of these classes could generate
-        return RecordingProfile.of([self.quantizer.decode(clip) for clip in classes], rate)
+        return RecordingProfile.of(classes, rate, self.quantizer.decode)
 
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
         """Generate from silence: the first labels one behind the other, or the frames of a held-out recording."""
