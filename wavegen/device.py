@@ -141,7 +141,8 @@ def available_cores() -> int:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error means that a device, or the system, has no memory left."""
-    if isinstance(error, MemoryError):
+    # a limit of addresses: of the dynamic linker, and of Python
+    if isinstance(error, MemoryError) or str(error).endswith(("map segment from shared object", "start new thread")):
         return True
     if "torch" not in sys.modules:
         return False

@@ -1,6 +1,11 @@
 """Behaviour that all commands share: help, quiet, tracebacks, the style of errors."""
 
+import os
+import resource
 import shlex
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,6 +56,35 @@ def test_quiet_leaves_results_and_errors(before, tmp_path):
     assert "small" in call("config").stdout
     assert call("inspect", "nowhere", exit_code=2).stderr.startswith("error: nowhere: ")
     assert "seed: " in wavegen("generate", "demo", "--seconds", "0.01", "-o", tmp_path / "again.wav").stderr
+
+
+def test_a_limit_of_addresses_is_one_line(tmp_path):
+    """Of 600 MB, in which no PyTorch fits, whatever it was built for."""
+    limit = partial(resource.setrlimit, resource.RLIMIT_AS, (600 << 20, 600 << 20))
+    command = [sys.executable, "-m", "wavegen", "train", tmp_path, "--run", tmp_path / "run"]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env=environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: out of memory; close other programs, raise the limit (ulimit -v), or")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("can't start new thread"), "out of memory; close other programs"),
+        (OSError("libx.so: failed to map segment from shared object"), "libx.so: failed to map segment"),
+    ],
+    ids=str,
+)
+def test_errors_of_the_system_are_one_line(error, line, capsys, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("wavegen.api.load", fail)
+    with pytest.raises(SystemExit) as stop:
+        app(["evaluate", "demo"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {line}")
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "inspect", "nowhere"], ["inspect", "nowhere", "--debug"]], ids=str)

@@ -86,12 +86,15 @@ class Commands(_Examples, TyperGroup):
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, ImportError) as error:
             if isinstance(error, typer.Exit) or not is_out_of_memory(error):
                 raise
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            print_error("out of memory; close other programs, or take a smaller model or batch (training.batch_size)")
+            print_error(
+                "out of memory; close other programs, raise the limit (ulimit -v), or take a smaller model or batch"
+                " (training.batch_size)"
+            )
             raise typer.Exit(1) from None
 
 
@@ -146,7 +149,7 @@ def _with_home(argument: str) -> str:
 def _reported(error: Exception) -> typer.Exit:
     """Print an error and return the exit for it."""
     if isinstance(error, OSError):  # not yet turned into a WavegenError
-        text = str(error.strerror)
+        text = error.strerror or str(error)  # the dynamic linker's has no number
         print_error(f"{shorten_path(error.filename)}: {text}" if error.filename else text)
         return typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1)
     if isinstance(error, WavegenError):

@@ -58,9 +58,9 @@ class Moments:
 
     @classmethod
     def sum(cls, parts: Sequence[Moments]) -> Moments:
-        """Add up moments."""
+        """Add up moments, one after the other: a stack of them takes 400 MB for ten hours."""
         n, totals, products = zip(*((part.n, part.total, part.products) for part in parts), strict=True)
-        return cls(sum(n), np.sum(totals, axis=0), np.sum(products, axis=0))
+        return cls(sum(n), sum(totals[1:], totals[0]), sum(products[1:], products[0]))
 
     @property
     def mean(self) -> Doubles:
