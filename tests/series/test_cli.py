@@ -39,7 +39,7 @@ def read_table(text):
 def test_forecasts_go_to_tables_arrays_and_standard_output(place):
     printed = wavegen("forecast", "runs/waves", "prime.csv", "-o", "-", cwd=place)
     header, table = read_table(printed.stdout)
-    assert (header, table.shape) == ("a,b", (3, 2))
+    assert (header, table.shape) == ("a forecast,b forecast", (3, 2))
     assert "columns without numbers are left out: day" in printed.stderr
     wavegen("forecast", "runs/waves", "prime.npy", "--steps", "8", "-o", "f.npy", cwd=place)
     array = np.load(place / "f.npy")

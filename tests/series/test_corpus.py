@@ -13,6 +13,7 @@ import torch
 from wavegen.config import load_config
 from wavegen.data.corpus import TAIL
 from wavegen.errors import DataError, UsageError
+from wavegen.inspect.recordings import inspect_series
 from wavegen.series.corpus import (
     N_TRAIN,
     N_VALIDATION,
@@ -152,6 +153,28 @@ def test_what_is_written_is_read_back(name, tmp_path):
     for wrong in (str(tmp_path / "out.wav"), str(tmp_path / "gone" / name)):
         with pytest.raises(UsageError, match=r"expected a name that ends|does not exist"):
             check_output(wrong, overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["forecast.csv", "ahead.csv", "ahead.npy"])
+def test_forecasts_in_a_folder_of_series_are_left_out(name, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        np.savetxt(tmp_path / f"{i}.csv", rng.normal(size=(60, 2)), delimiter=",", header="price,volume", comments="")
+    known = read_series(tmp_path / "0.csv").series
+    ahead = {name: values[:30] for name, values in known.items()} if name != "forecast.csv" else {"": np.ones(30)}
+    write_series(str(tmp_path / name), ahead, io.StringIO())
+    corpus = build_corpus(tmp_path, validation=0.1, longer_than=5)
+    assert corpus.unusable == ((name, "written by wavegen forecast, and no data"),)
+    notices = []
+    scored = {name for name, _ in series_in([tmp_path], 5, notices.append)}
+    assert scored == {f"{tmp_path}/{series.name.removesuffix(TAIL)}" for series in corpus.clips}
+    assert notices == [f"left out: {tmp_path / name}: written by wavegen forecast, and no data"]
+    assert inspect_series(tmp_path).unusable[0].name == name
+    assert [values for _, values in series_in([tmp_path / name], 5, notices.append)]  # given by name, it is meant
+    assert {series.name.partition("[")[0] for series in corpus.train} == {"0.csv", "1.csv", "2.csv"}
+    if name == "ahead.csv":
+        write_series(str(tmp_path / name), read_series(tmp_path / name).series, io.StringIO())  # of forecasts
+        assert list(read_series(tmp_path / name).series) == ["price forecast", "volume forecast"]
 
 
 # --- corpora --------------------------------------------------------------------------------------------------------

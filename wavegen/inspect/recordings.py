@@ -276,7 +276,7 @@ def inspect_series(path: Path, progress: Progress | None = None) -> SeriesFacts:
     series: dict[str, Values] = {}
     for done, (name, file) in enumerate(files.items(), start=1):
         try:
-            whole = read_series(file)
+            whole = read_series(file, takes_forecasts=found is None)
         except DataError as error:
             if found is None:
                 raise

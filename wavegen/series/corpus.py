@@ -143,7 +143,7 @@ def build_corpus(
     notes: list[str] = []
     for done, file in enumerate(files, start=1):
         try:
-            whole = read_series(file.path)
+            whole = read_series(file.path, takes_forecasts=False)
         except DataError as error:
             unusable[file.name] = reason_of(error, file.path)
             continue
@@ -237,7 +237,7 @@ def series_in(paths: Sequence[Path], longer_than: int, notice: Callable[[str], N
             notice(f"left out: {printable(path / name)}: {reason}")
         for file in [path] if found is None else [path / name for name in found.names]:
             try:
-                whole = read_series(file)
+                whole = read_series(file, takes_forecasts=found is None)
             except DataError as error:
                 notice(f"left out: {error}")
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -15,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.read import SERIES_ENDINGS, suffix
+from wavegen.audio.write import GENERATED
 from wavegen.errors import DataError, UsageError
 from wavegen.output_file import check_writable, write_atomically
 from wavegen.text import pluralize, printable
 
+FORECAST = "forecast"  # ends the headings of columns that wavegen wrote
 DELIMITERS = ",;\t"
 LARGEST, SMALLEST = 1e30, 1e-30  # sizes whose squares float32 and float64 still hold
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE | re.ASCII)
@@ -32,10 +35,12 @@ class SeriesFile(NamedTuple):
     Attributes:
         series: (T,) each, by its name in the file: a column's heading, or a row's number; "" where it is the only one.
         left_out: columns without numbers.
+        is_forecast: written by ``wavegen forecast``.
     """
 
     series: dict[str, Values]
     left_out: tuple[str, ...] = ()
+    is_forecast: bool = False
 
     def named(self, file: str) -> dict[str, Values]:
         """Return the series by names that are unique among files: the file's name, with the series' in brackets."""
@@ -55,11 +60,15 @@ class _UnusableError(Exception):
         self.line = line
 
 
-def read_series(path: Path) -> SeriesFile:
+def read_series(path: Path, takes_forecasts: bool = True) -> SeriesFile:
     """Read a file's series.
 
     An ``.npy`` file holds one series, (T,), or several, (N, T), one a row. In a ``.csv`` file time goes down, and each
     column is a series; the first line may name them. Columns without a single number, such as dates, are left out.
+
+    Args:
+        path: of the file.
+        takes_forecasts: read files that ``write_series`` wrote.
 
     Raises:
         UsageError: there is no such file, or its name has another ending.
@@ -70,6 +79,8 @@ def read_series(path: Path) -> SeriesFile:
         raise UsageError(f"{where}: expected series of numbers in a file that ends in .npy or .csv")
     try:
         found = _read_npy(path) if suffix(path.name) == ".npy" else _read_csv(path)
+        if found.is_forecast and not takes_forecasts:
+            raise _UnusableError("written by wavegen forecast, and no data")
         for name, values in found.series.items():
             _check_size(name, values)
         return found
@@ -110,7 +121,10 @@ def _read_npy(path: Path) -> SeriesFile:
         row, place = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
         at = f"[{place}]" if array.ndim == 1 else f"[{row}, {place}]"
         raise _UnusableError(f"expected finite numbers, found {rows[row, place]} at {at}; fill it in or cut it off")
-    return SeriesFile({"": rows[0]} if array.ndim == 1 else {str(i): row for i, row in enumerate(rows)})
+    series = {"": rows[0]} if array.ndim == 1 else {str(i): row for i, row in enumerate(rows)}
+    with path.open("rb") as file:
+        file.seek(-len(GENERATED), os.SEEK_END)
+        return SeriesFile(series, is_forecast=file.read() == GENERATED.encode())
 
 
 def _read_csv(path: Path) -> SeriesFile:
@@ -141,7 +155,8 @@ def _read_csv(path: Path) -> SeriesFile:
     series = {name: _column(name, cells) for name, cells in columns.items() if name not in left_out}
     if not series:
         raise _UnusableError("expected a column of numbers (0.25 or 1e-3, without other marks), found none")
-    return SeriesFile({"": next(iter(series.values()))} if len(series) == 1 else series, left_out)
+    is_forecast = all(heading.endswith(FORECAST) for heading in headings)
+    return SeriesFile({"": next(iter(series.values()))} if len(series) == 1 else series, left_out, is_forecast)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
@@ -201,7 +216,7 @@ def check_output(output: str, overwrite: bool) -> None:
 
 
 def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], standard_output: TextIO) -> None:
-    """Write series of one length, as ``read_series`` reads them.
+    """Write forecasts of one length, as ``read_series`` reads them; they are known for what they are.
 
     Args:
         output: a ``.csv`` or ``.npy`` file; - for CSV to standard output.
@@ -220,7 +235,7 @@ def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], st
         if suffix(path.name) == ".npy":
             array = io.BytesIO()
             np.save(array, rows[0] if len(rows) == 1 else rows)
-            write_atomically(path, array.getvalue())
+            write_atomically(path, array.getvalue() + GENERATED.encode())  # what is behind an array is not read
         else:
             write_atomically(path, _table(series, rows).encode())
     except OSError as error:
@@ -230,6 +245,6 @@ def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], st
 def _table(names: Mapping[str, object], rows: Values) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name or "forecast" for name in names])
+    writer.writerow([f"{name.removesuffix(FORECAST).strip()} {FORECAST}".strip() for name in names])
     writer.writerows([[repr(value) for value in moment] for moment in rows.T.tolist()])
     return text.getvalue()

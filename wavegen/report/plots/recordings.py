@@ -150,7 +150,7 @@ def series_figure(found: SeriesFacts) -> Figure:
         if len(drawn) >= MOST_DRAWN:
             break
         try:
-            whole = read_series(file)
+            whole = read_series(file, takes_forecasts=not path.is_dir())
         except DataError:
             continue
         drawn |= whole.named(file.name)
