@@ -1,6 +1,7 @@
 """Odd files: what can be decoded is used to the last second, and what is wrong with a file is said."""
 
 import contextlib
+import io
 import shlex
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from tests.audio.odd_files import FFMPEG, RATE, chunk, encode, make_odd_files, pcm, tone, wav
 from tests.trainings import TINY, begin
@@ -137,6 +139,26 @@ def test_what_follows_an_mp3_and_cannot_be_opened_is_reported(tmp_path):
     (warning,) = warnings_of(tmp_path / "more.mp3")
     assert warning.startswith("damaged or cut off: ended at ")
     assert decode_seconds(tmp_path / "more.mp3") == decode_seconds(tmp_path / "whole.mp3")
+
+
+@pytest.mark.parametrize("name", ["half copied.ogg", "no end.ogg", "half copied.opus"])
+def test_an_ogg_file_without_its_end_is_reported(odd, name):
+    (warning,) = warnings_of(odd[0] / name)
+    assert warning.startswith("damaged or cut off: ended at ")
+    assert warning.endswith(" s (the end of its stream is missing); copy it again")
+
+
+@pytest.mark.parametrize("n_bytes", [300, 9000, 70_000])
+def test_an_mp3_of_unknown_length_behind_junk_is_used_whole(tmp_path, n_bytes):
+    buffer = io.BytesIO()
+    settings = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": 0.3}
+    with soundfile.SoundFile(buffer, "w", 44_100, 1, **settings) as file:
+        file.write(np.concatenate([tone(2.0, 44_100), np.zeros(10 * 44_100, np.float32)]))
+    mp3 = buffer.getvalue()
+    without_length = mp3[mp3.index(mp3[:2], 4) :]  # the first frame holds the length
+    junk = np.random.default_rng(0).integers(0, 255, n_bytes, dtype=np.uint8).tobytes()
+    (tmp_path / "a.mp3").write_bytes(junk + without_length)
+    assert decode_seconds(tmp_path / "a.mp3") == pytest.approx(12, abs=0.1)
 
 
 @pytest.mark.parametrize("tail", ["LIST", "id3 ", "bext"])

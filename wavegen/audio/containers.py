@@ -19,6 +19,13 @@ PADDING_BYTES = 1 << 16  # as many zeros at the end fill up a sector
 # What encoders write that do not know the length: near 2^31 or 2^32 (SoX, arecord, ffmpeg), all bits set in 64.
 UNKNOWN = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, WRAP), range((1 << 63) - 1, 1 << 64))
 TAGS = (b"TAG", b"ID3", b"APETAGEX")  # that end a file of any format
+JUNK_BYTES = 1 << 20  # that may stand before an MP3's first frame: pictures, pages of a web server
+# kbit/s of MPEG layers by the index in a frame's header: MPEG 1 layer III, MPEG 1 layer II, MPEG 2
+BITRATES = {
+    (3, 1): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    (3, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 0),
+}
+LOW_BITRATES = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 CUT_TAIL = (b"LIST", b"id3 ", b"ID3 ", b"bext")  # chunks that are known for what they are even if they are cut off
 
 
@@ -45,11 +52,13 @@ class Layout:
         parts: to decode one after the other; none for a file that libsndfile reads as a whole.
         claim: samples that the header claims, as a share of those in ``parts`` or the file; None for no claim.
         frames: that a FLAC header claims; None for other formats.
+        damage: that shows in the structure of the file; None for none.
     """
 
     parts: tuple[Part, ...] = ()
     claim: float | None = 1.0
     frames: int | None = None
+    damage: str | None = None
 
 
 class Chunks(NamedTuple):
@@ -105,9 +114,10 @@ def find_layout(path: Path) -> Layout:
             if magic[:4] in (b".snd", b"dns."):
                 return _of_au(file, end)
             if magic[:4] == b"OggS":
-                starts = [*_chained_streams(file), end]
-                parts = tuple(Part(b"", *each) for each in pairwise(starts))
-                return Layout(parts if len(parts) > 1 else ())
+                starts, is_whole = _chained_streams(file, end)
+                parts = tuple(Part(b"", *each) for each in pairwise([*starts, end]))
+                parts = parts if len(parts) > 1 else ()
+                return Layout(parts) if is_whole else Layout(parts, None, damage="the end of its stream is missing")
             if magic[:4] == b"fLaC":
                 word = int.from_bytes(_read(file, begin + 18, 8), "big")
                 frames = word & ((1 << 36) - 1)  # the rest is the rate and the format
@@ -117,6 +127,8 @@ def find_layout(path: Path) -> Layout:
             return Layout()
         if has_id3 or magic[:2] >= b"\xff\xe0":
             return Layout((Part(b"", 0, end, is_endless=True),))
+        if path.suffix.lower() in (".mp3", ".mp2") and (start := _first_mpeg_frame(file)):
+            return Layout((Part(b"", start, end, is_endless=True),))
     return Layout()
 
 
@@ -226,13 +238,40 @@ def _of_au(file: BinaryIO, end: int) -> Layout:
     return Layout(parts, _claim(declared, declared, present))
 
 
-def _chained_streams(file: BinaryIO) -> Iterator[int]:
-    """Yield the offsets at which the chained streams of an Ogg file begin: pages of beginnings after other pages."""
-    at, was_beginning = 0, False
+def _chained_streams(file: BinaryIO, end: int) -> tuple[list[int], bool]:
+    """Return the offsets at which the chained streams of an Ogg file begin, and whether the last one's end is there.
+
+    They begin with pages of beginnings after other pages (RFC 3533, section 6).
+    """
+    at, flags, starts = 0, 0, list[int]()
     while len(head := _read(file, at, 27)) == 27 and head.startswith(b"OggS"):
-        is_beginning = bool(head[5] & 2)
-        if is_beginning and not was_beginning:
-            yield at
-        was_beginning = is_beginning
+        if head[5] & 2 and not flags & 2:
+            starts.append(at)
+        flags = head[5]
         # behind the head the lengths of the page's segments, then the segments
         at += 27 + head[26] + sum(file.read(head[26]))
+    return starts, bool(flags & 4) and at <= end
+
+
+def _first_mpeg_frame(file: BinaryIO) -> int | None:
+    """Return where the first frame begins that another one follows; None where that is not near the beginning."""
+    content = _read(file, 0, JUNK_BYTES)
+    at = content.find(b"\xff")
+    while at >= 0:
+        length = _mpeg_frame_bytes(content[at : at + 4])
+        if length and _mpeg_frame_bytes(content[at + length : at + length + 4]):
+            return at
+        at = content.find(b"\xff", at + 1)
+    return None
+
+
+def _mpeg_frame_bytes(head: bytes) -> int:
+    """Return the length of the frame with a header, of layer II or III (ISO 11172-3, section 2.4.2.3); 0 for none."""
+    word = int.from_bytes(head, "big")
+    version, layer, rate = word >> 19 & 3, word >> 17 & 3, word >> 10 & 3
+    kbits = BITRATES.get((version, layer), LOW_BITRATES)[word >> 12 & 15]
+    if word >> 21 != 0x7FF or version == 1 or layer not in (1, 2) or not kbits or rate == 3:
+        return 0
+    rate_hz = (44_100, 48_000, 32_000)[rate] >> (0, 1, 1, 2)[3 - version]
+    slots = 72 if layer == 1 and version != 3 else 144
+    return slots * 1000 * kbits // rate_hz + (word >> 9 & 1)

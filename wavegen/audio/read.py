@@ -43,6 +43,7 @@ SIGNATURES = (
     (0, b"0&\xb2u\x8ef\xcf\x11", "Windows Media"),
     (0, b"#!AMR", "AMR"),
 )
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 SERIES_ENDINGS = frozenset((".npy", ".csv"))  # series of numbers, see wavegen.series.files
 
 MOST_FRAMES = 2**44  # a longer stream is one of unknown length: libsndfile's SF_COUNT_MAX, or a guess from no length
@@ -221,6 +222,7 @@ class AudioInfo:
         encoding: libsndfile's name of the sample format, such as "PCM_16" or "VORBIS".
         claim: samples that the header claims, as a share of ``frames``; None where it makes no claim.
         comment: in its metadata; empty for none.
+        damage: as ``wavegen.audio.containers.Layout``.
     """
 
     rate_hz: int
@@ -230,6 +232,7 @@ class AudioInfo:
     encoding: str
     claim: float | None = 1.0
     comment: str = ""
+    damage: str | None = None
 
     @property
     def claimed_seconds(self) -> float | None:
@@ -279,7 +282,7 @@ class Recording:
     Attributes:
         info: the header.
         n_frames: samples per channel that came out so far.
-        damage: why decoding ended before the end of the file; None if it did not.
+        damage: why decoding ended before the end of the file, or what is missing of that; None for neither.
 
     Raises:
         UsageError: there is no such file.
@@ -290,9 +293,9 @@ class Recording:
     def __init__(self, path: Path) -> None:
         _check_file(path)
         self.path, self.n_frames = path, 0
-        self.damage: str | None = None
         self._parts = self._decode()
         self.info = cast(AudioInfo, next(self._parts))
+        self.damage = self.info.damage
 
     def __iter__(self) -> Iterator[Floats]:
         return cast(Iterator[Floats], self._parts)
@@ -395,7 +398,10 @@ def _open_audio(path: Path, decoder: Decoder, n_values: int) -> tuple[AudioInfo,
         header, samples = decoder.decode(path, n_values, layout.parts)
     except DecoderError as error:
         with path.open("rb") as file:
-            beginning = file.read(16)
+            beginning = file.read(len(LFS_POINTER))
+        if beginning == LFS_POINTER:
+            text = "a pointer of Git LFS, whose recording is not here; get it: git lfs pull"
+            raise AudioError(f"{printable(path)}: {text}") from error
         for at, signature, name in SIGNATURES:
             if beginning[at:].startswith(signature):
                 raise AudioError(f"{printable(path)}: {ffmpeg_command(path, name)}") from error
@@ -408,7 +414,7 @@ def _open_audio(path: Path, decoder: Decoder, n_values: int) -> tuple[AudioInfo,
     except OSError as error:
         raise AudioError(f"{printable(path)}: cannot be read ({error.strerror})", lasting=False) from error
     frames = layout.frames or (header["frames"] if header["frames"] < MOST_FRAMES else None)
-    return AudioInfo(**{**header, "frames": frames}, claim=layout.claim), samples
+    return AudioInfo(**{**header, "frames": frames}, claim=layout.claim, damage=layout.damage), samples
 
 
 def _one_line(error: DecoderError) -> str:
