@@ -252,6 +252,43 @@ def test_few_clips_do_not_begin_more_often_than_a_few_times():
     assert stream.n_beginnings == MOST_BEGINNINGS
 
 
+@pytest.mark.parametrize("n_targets", [7, 64, 30_000])
+def test_few_long_clips_begin_after_their_pauses_too(n_targets):
+    field, beginning, clips = 20, 12, numbered_clips([10_000, 400])
+    onsets = {0: [0, 3000, 7000, 9990], 10_000: [150]}  # the last of the first clip has no room
+
+    def after_pauses(clip):
+        return onsets[clip.first]
+
+    two = [ClipCondition(label) for label in np.eye(2, dtype=np.float32)]
+    order = {"beginnings": 0.5, "beginning": beginning, "after_pauses": after_pauses}
+    stream = WindowStream(clips, field, n_targets, SILENCE, 1, lambda clip: two[clip.first > 0], **order)
+    assert stream.n_beginnings == 5 * MOST_BEGINNINGS
+    for number in range(3):
+        epoch = epoch_of(stream, number)
+        targets = epoch.targets[epoch.is_real]
+        visits = np.bincount(targets, minlength=10_400)
+        begun = [first + place for first in (0, 3000, 7000, 10_000, 10_150) for place in range(beginning)]
+        assert (visits[begun] == 1 + MOST_BEGINNINGS).all()
+        assert (np.delete(visits, begun) == 1).all()
+        assert len(targets) == stream.n_targets(number * stream.windows_per_epoch, stream.windows_per_epoch)
+        tables = np.arange(len(epoch.inputs))[:, None]
+        # the step that predicts a target is the one of the input before it
+        labels = epoch.condition.labels[tables, epoch.condition.row_of].argmax(axis=-1)[:, field - 1 :]
+        assert np.array_equal(labels[epoch.is_real], targets >= 10_000)
+        for onset in (3000, 7000, 10_150):  # once behind what was before it, else behind silence
+            pasts = [epoch.inputs[row, at : at + field] for row, at in np.argwhere(epoch.targets == onset)]
+            assert sum((past == SILENCE).all() for past in pasts) == MOST_BEGINNINGS
+            assert sum((past == np.arange(onset - field, onset)).all() for past in pasts) == 1
+
+
+def test_where_clips_are_many_their_pauses_are_not_asked_for():
+    clips, order = numbered_clips([400] * 50), {"following": 0.5, "beginnings": 0.1, "beginning": 12}
+    plain = WindowStream(clips, 20, 64, SILENCE, seed=1, **order)
+    asked = WindowStream(clips, 20, 64, SILENCE, seed=1, **order, after_pauses=pytest.fail)
+    assert_equal(epoch_of(asked), epoch_of(plain))
+
+
 def test_clips_without_samples_take_their_labels_with_them():
     clips = [NumberedClip(0, 0), *numbered_clips([9, 4]), NumberedClip(13, 0)]
     stream = WindowStream(clips, 3, 5, SILENCE, seed=0, following=0.9, labels=["x", "a", "b", "y"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.mono import INAUDIBLE, LOUD_PEAK, QUIET_PEAK, mono_passes
-from wavegen.audio.quantize import Floats
+from wavegen.audio.quantize import Classes, Floats, Quantizer
 from wavegen.audio.read import MAX_FRAMES
 from wavegen.audio.resample import resampled
 from wavegen.errors import AudioError
@@ -42,6 +42,24 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> Floats: ...
+
+
+class Decoded:
+    """Classes as a waveform; only what is asked for is decoded.
+
+    Args:
+        classes: (T,).
+        quantizer: that they are of.
+    """
+
+    def __init__(self, classes: Classes, quantizer: Quantizer) -> None:
+        self._classes, self._quantizer = classes, quantizer
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __getitem__(self, part: slice) -> Floats:
+        return self._quantizer.decode(self._classes[part])
 
 
 @dataclass(frozen=True)
@@ -334,9 +352,7 @@ def find_sound(samples: Samples, rate_hz: int, top_db: float) -> tuple[int, int]
 
 
 def find_pauses(samples: Samples, rate_hz: int, below_db: float, longest_seconds: float) -> list[tuple[int, int]]:
-    """Find the middles of long pauses, to be cut out.
-
-    A pause is a stretch of frames of ``SILENCE_FRAME_SECONDS`` whose RMS stays below that of the loudest one.
+    """Find the middles of long pauses (see ``quiet_stretches``), to be cut out.
 
     Args:
         samples: (T,) float32.
@@ -348,6 +364,23 @@ def find_pauses(samples: Samples, rate_hz: int, below_db: float, longest_seconds
         The first sample of each cut and the one behind its last. ``FADE_SECONDS`` at either end of a cut are the two
         sides of a cross-fade.
     """
+    stretches = quiet_stretches(samples, rate_hz, below_db)
+    kept, fade = round(longest_seconds * rate_hz), round(FADE_SECONDS * rate_hz)
+    half = max(0, kept - fade) // 2  # stays at either side, and the fade joins the two
+    return [(start + half, stop - half) for start, stop in stretches if stop - start > max(kept, fade) + fade]
+
+
+def quiet_stretches(samples: Samples, rate_hz: int, below_db: float) -> list[tuple[int, int]]:
+    """Find where frames of ``SILENCE_FRAME_SECONDS`` stay far below the loudest one.
+
+    Args:
+        samples: (T,) float32.
+        rate_hz: their sample rate.
+        below_db: how far, in decibels of the frames' RMS.
+
+    Returns:
+        The first sample of each stretch and the one behind its last.
+    """
     size = max(1, round(SILENCE_FRAME_SECONDS * rate_hz))
     n_frames = len(samples) // size
     if n_frames == 0:
@@ -356,11 +389,9 @@ def find_pauses(samples: Samples, rate_hz: int, below_db: float, longest_seconds
     parts = _blocks(samples, 0, n_frames * size, max(1, BLOCK // size) * size)
     powers = np.concatenate([np.square(part.reshape(-1, size), dtype=np.float64).mean(axis=1) for part in parts])
     is_quiet = np.concatenate([[False], powers < powers.max() * 10 ** (-below_db / 10), [False]])
-    # steps from loud to quiet and back, in pairs -> (pauses, 2) first and last sample; padded, so that each has both
+    # steps from loud to quiet and back, in pairs; padded, so that each has both
     edges = np.flatnonzero(np.diff(is_quiet.astype(np.int8))).reshape(-1, 2) * size
-    kept, fade = round(longest_seconds * rate_hz), round(FADE_SECONDS * rate_hz)
-    half = max(0, kept - fade) // 2  # stays at either side, and the fade joins the two
-    return [(start + half, stop - half) for start, stop in edges.tolist() if stop - start > max(kept, fade) + fade]
+    return [(start, stop) for start, stop in edges.tolist()]
 
 
 def _gain(peak: float, rms: float, level: Level, max_gain_db: float | None) -> float:

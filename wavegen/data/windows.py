@@ -13,7 +13,8 @@ once in an epoch; the clips behind silence and the cuts are others in each epoch
 silence between clips. A clip follows one of its own label.
 
 Generation begins after silence each time, while an epoch has few such beginnings, and a model that has seen too few
-takes the silence for a pause. So the first moments of clips stand on the tape once more, each behind silence.
+takes the silence for a pause. So the first moments of clips stand on the tape once more, each behind silence. Of few
+long clips it is the first moments after their pauses, too.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class _Epoch:
     """One epoch's shuffles.
 
     Args:
-        order: the clips in their order on the tape, some of them again, of which only the beginning stands there.
+        order: the clips in their order on the tape, some of them again, of which only a beginning stands there.
+        origins: where in its clip each begins: 0, or for a beginning after a pause the pause's end.
         lengths: the targets of each.
         gaps: the silence before each, in samples.
         starts: where each (its silence first) begins on the tape.
@@ -96,6 +98,7 @@ class _Epoch:
     """
 
     order: npt.NDArray[np.int64]
+    origins: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     gaps: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
@@ -115,6 +118,8 @@ class Tape:
         labels: of the clips, one each; a clip follows one of its own label. None for a single label.
         beginnings: share of the tape, about, for the first moments of clips behind silence once more.
         beginning: their length in samples.
+        after_pauses: finds where in a clip sound begins after a pause; asked only where there are too few clips for
+            that share.
 
     Raises:
         DataError: there is no clip.
@@ -130,6 +135,7 @@ class Tape:
         labels: Sequence[str | None] | None = None,
         beginnings: float = 0.0,
         beginning: int = 0,
+        after_pauses: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         if not lengths:
             raise DataError("expected at least one training clip, found none")
@@ -142,9 +148,15 @@ class Tape:
         # the same number in every epoch, so that all epochs have as many windows; each label's first clip is among them
         self.n_after_silence = max(len(names), round((1 - following) * len(lengths)))
         self.tape_length = int(self._lengths.sum()) + self.n_after_silence * receptive_field
-        self._beginning, self._long_enough = beginning, np.flatnonzero(self._lengths >= beginning)
+        self._beginning = beginning
         fitting = round(beginnings * self.tape_length / (receptive_field + beginning))
-        self.n_beginnings = min(fitting, MOST_BEGINNINGS * len(self._long_enough))
+        places = [(clip, 0) for clip in np.flatnonzero(self._lengths >= beginning).tolist()]
+        if after_pauses is not None and fitting > MOST_BEGINNINGS * len(places):
+            places += [
+                (clip, at) for clip, _ in places for at in after_pauses(clip) if 0 < at <= lengths[clip] - beginning
+            ]
+        self._beginnings = np.array(places, dtype=np.int64).reshape(-1, 2)  # each a clip, and where in it
+        self.n_beginnings = min(fitting, MOST_BEGINNINGS * len(places))
         self.tape_length += self.n_beginnings * (receptive_field + beginning)
         self.windows_per_epoch = -(-self.tape_length // window_targets)
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
@@ -171,8 +183,11 @@ class Tape:
             clip = int(epoch.order[slot])
             here = on_tape - int(epoch.starts[slot])
             gap = int(epoch.gaps[slot])
-            length = int(min(end - at, gap + int(epoch.lengths[slot]) - here))
-            yield Piece(at - start, clip, here - gap, length)
+            origin = int(epoch.origins[slot])
+            # the silence before a beginning in the midst of its clip is a piece of its own
+            stop = gap if origin and here < gap else gap + int(epoch.lengths[slot])
+            length = int(min(end - at, stop - here))
+            yield Piece(at - start, clip, here - gap + (origin if here >= gap else 0), length)
             at += length
 
     def _shuffle(self, number: int) -> _Epoch:
@@ -186,12 +201,14 @@ class Tape:
         gaps[others] = self.receptive_field
         # The beginnings stand behind the clips of all labels, before the first clip, which begins after silence: no
         # clip follows one.
-        again = rng.permutation(np.repeat(self._long_enough, MOST_BEGINNINGS))[: self.n_beginnings]
+        again = rng.permutation(np.repeat(np.arange(len(self._beginnings)), MOST_BEGINNINGS))[: self.n_beginnings]
+        again, origins = self._beginnings[again].T
+        origins = np.concatenate([np.zeros_like(order), origins])
         lengths = np.concatenate([self._lengths[order], np.full(len(again), self._beginning)])
         gaps = np.concatenate([gaps, np.full(len(again), self.receptive_field)])
         starts = np.concatenate([[0], np.cumsum(gaps + lengths)[:-1]])
         order = np.concatenate([order, again])
-        return _Epoch(order, lengths, gaps, starts, windows, offset)
+        return _Epoch(order, origins, lengths, gaps, starts, windows, offset)
 
 
 class WindowStream(Tape, Generic[Source]):
@@ -205,6 +222,7 @@ class WindowStream(Tape, Generic[Source]):
         seed: decides the shuffles.
         condition_of: what a clip is conditioned on; None for nothing.
         following, labels, beginnings, beginning: as ``Tape``.
+        after_pauses: the same as there, of a clip instead of its number.
 
     Raises:
         DataError: there is no sample to train on.
@@ -222,12 +240,14 @@ class WindowStream(Tape, Generic[Source]):
         labels: Sequence[str | None] | None = None,
         beginnings: float = 0.0,
         beginning: int = 0,
+        after_pauses: Callable[[Source], Sequence[int]] | None = None,
     ) -> None:
         self.clips = [clip for clip in clips if clip.n_samples]
         if labels is not None:
             labels = [label for clip, label in zip(clips, labels, strict=True) if clip.n_samples]
         lengths = [clip.n_samples for clip in self.clips]
-        super().__init__(lengths, receptive_field, window_targets, seed, following, labels, beginnings, beginning)
+        find = None if after_pauses is None else lambda clip: after_pauses(self.clips[clip])
+        super().__init__(lengths, receptive_field, window_targets, seed, following, labels, beginnings, beginning, find)
         self.silence = silence
         self.condition_of = condition_of
         if condition_of is not None:  # tables have one size in all windows
@@ -236,8 +256,10 @@ class WindowStream(Tape, Generic[Source]):
             # end inside of one.
             shortest = np.sort(self._lengths + (0 if following else receptive_field))
             if self.n_beginnings:
-                again = np.full(self.n_beginnings, receptive_field + beginning)
-                shortest = np.sort(np.concatenate([shortest, again]))
+                in_pieces = (
+                    [receptive_field, beginning] if self._beginnings[:, 1].any() else [receptive_field + beginning]
+                )
+                shortest = np.sort(np.concatenate([shortest, np.repeat(in_pieces, self.n_beginnings)]))
             turns, rest = divmod(n_samples, int(shortest.sum()))  # of a tape that is shorter than a window
             most_pieces = 2 + turns * len(shortest) + int(np.searchsorted(np.cumsum(shortest), rest, side="right"))
             self._table_rows = condition_of(self.clips[0]).most_rows(n_samples, most_pieces)

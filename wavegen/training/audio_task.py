@@ -14,6 +14,7 @@ import torch
 from wavegen.audio.frames import Features
 from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
 from wavegen.audio.quantize import Quantizer, build_quantizer
+from wavegen.audio.waveform import Decoded, quiet_stretches
 from wavegen.config import Config
 from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditioner, join_segments, stack_tables
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
@@ -30,6 +31,8 @@ from wavegen.sampling.sampler import Request, Sampler
 MOST_AUDITIONED = 4  # labels, one behind the other
 TIMED_SAMPLES = 200  # of an audition
 BEGINNING_SECONDS = 0.05  # of the first moments of a clip that stand on the tape once more
+PAUSE_SECONDS = 0.2  # at least, after which sound begins anew
+PAUSE_BELOW_DB = 40.0  # the loudest part of its clip
 
 
 class Overhead(NamedTuple):
@@ -120,7 +123,13 @@ class AudioTask:
             [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
             0.0 if self.conditioner.frames is not None else self.order.beginnings,
             round(BEGINNING_SECONDS * self.sample_rate_hz),
+            self._after_pauses,
         )
+
+    def _after_pauses(self, clip: Clip) -> list[int]:
+        """Return where in a clip sound begins after a pause."""
+        stretches = quiet_stretches(Decoded(clip.classes(), self.quantizer), self.sample_rate_hz, PAUSE_BELOW_DB)
+        return [stop for start, stop in stretches if stop - start >= PAUSE_SECONDS * self.sample_rate_hz]
 
     def trained_on(self, n_targets: int) -> dict[str, float]:
         """Return the hours of audio."""
