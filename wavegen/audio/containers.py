@@ -84,9 +84,7 @@ class Chunks(NamedTuple):
 
 
 FORMATS = {
-    b"RIFF": Chunks(12, 4, "<I", False, 2, b"data", 0),
-    b"RF64": Chunks(12, 4, "<I", False, 2, b"data", 0),
-    b"BW64": Chunks(12, 4, "<I", False, 2, b"data", 0),
+    **dict.fromkeys((b"RIFF", b"RF64", b"BW64"), Chunks(12, 4, "<I", False, 2, b"data", 0)),
     b"RIFX": Chunks(12, 4, ">I", False, 2, b"data", 0),
     b"FORM": Chunks(12, 4, ">I", False, 2, b"SSND", 8),
     b"caff": Chunks(8, 4, ">Q", False, 1, b"data", 4),

@@ -211,11 +211,6 @@ class LoadedAudio:
     trimmed_seconds: float
     warnings: tuple[str, ...]
 
-    @property
-    def peak(self) -> float:
-        """Largest absolute amplitude before the level was set."""
-        return self.clip.peak
-
 
 @contextmanager
 def open_audio(path: Path, preparation: Preparation, folder: Path | None = None) -> Iterator[LoadedAudio]:

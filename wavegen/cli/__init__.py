@@ -92,8 +92,7 @@ class Commands(_Examples, TyperGroup):
             if ctx.params.get("debug"):
                 traceback.print_exc()
             print_error(
-                "out of memory; close other programs, raise the limit (ulimit -v), or take a smaller model or batch"
-                " (training.batch_size)"
+                "out of memory; close other programs, raise ulimit -v, or lower the model or training.batch_size"
             )
             raise typer.Exit(1) from None
 

@@ -22,7 +22,6 @@ from concurrent.futures import as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -58,26 +57,10 @@ LEFTOVER_SECONDS = 3600  # files in partial/ older than this were left by a kill
 MAX_WORKERS = 8  # each holds some blocks of samples in memory, and a decoder process
 
 
-class KnownFile(NamedTuple):
-    """An entry of the index.
-
-    Attributes:
-        size, mtime_ns: of the file when it was read.
-        identity: likewise, as ``identity_of``.
-        reason: why it cannot be used; None if it can.
-        outcome: its clip, if it can be used.
-    """
-
-    size: int
-    mtime_ns: int
-    identity: str
-    reason: str | None
-    outcome: Outcome
-
-
-def identity_of(status: os.stat_result) -> str:
-    """Return what differs between two files even where tools give both the same size and time of modification."""
-    return f"{status.st_ctime_ns} {status.st_ino}"  # as text: an inode may have 64 bits, and SQLite's integers 63
+def stamp_of(status: os.stat_result) -> tuple[int, int, str]:
+    """Return what differs between two files, even where tools give both the same size and time of modification."""
+    # the last two as text: an inode may have 64 bits, and SQLite's integers have 63
+    return status.st_size, status.st_mtime_ns, f"{status.st_ctime_ns} {status.st_ino}"
 
 
 class CacheIndex:
@@ -90,11 +73,12 @@ class CacheIndex:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
 
-    def of_file(self, path: Path, settings: str) -> KnownFile | None:
-        """Return the entry of a file under some settings, if there is one."""
-        query = f"SELECT size, mtime_ns, identity, reason, {OUTCOME} FROM files WHERE path = ? AND settings = ?"
-        row = self.connection.execute(query, (path_key(path), settings)).fetchone()
-        return None if row is None else KnownFile(row[0], row[1], row[2], row[3], row[4:])
+    def of_file(self, path: Path, stamp: tuple[int, int, str], settings: str) -> tuple[str | None, Outcome] | None:
+        """Return the entry of an unchanged file under some settings: why it cannot be used, and its clip if it can."""
+        where = "path = ? AND settings = ? AND (size, mtime_ns, identity) = (?, ?, ?)"
+        query = f"SELECT reason, {OUTCOME} FROM files WHERE {where}"
+        row = self.connection.execute(query, (path_key(path), settings, *stamp)).fetchone()
+        return None if row is None else (row[0], row[1:])
 
     def of_content(self, content_hash: str, settings: str) -> Outcome | None:
         """Return the outcome of a usable file with this content under some settings, if there is one."""
@@ -341,10 +325,8 @@ class ClipCache:
             return f"cannot be read ({error.strerror})"
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
-        known = index.of_file(path, settings.key)
-        if known is None or known[:3] != (status.st_size, status.st_mtime_ns, identity_of(status)):
-            return None
-        return known.reason or self._stored_clip(known.outcome, settings)
+        known = index.of_file(path, stamp_of(status), settings.key)
+        return known and (known[0] or self._stored_clip(known[1], settings))
 
     def _stored_clip(self, outcome: Outcome, settings: ClipSettings) -> StoredClip | None:
         """Return the clip of an entry of the index; None if its file is missing or cut off."""
@@ -407,7 +389,7 @@ class ClipCache:
             raise
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             return "was written to while it was read; start again when it is whole", None
-        file_columns = (path_key(path), settings.key, before.st_size, before.st_mtime_ns, identity_of(before))
+        file_columns = (path_key(path), settings.key, *stamp_of(before))
         if isinstance(outcome, str):
             return outcome, (*file_columns, content_hash, *(None,) * 6, outcome)
         _, _, *columns = vars(outcome).values()  # all but the clip's path and type, in the order of OUTCOME

@@ -34,8 +34,9 @@ class StoredClip:
         dtype: of the classes, one or two bytes each.
         content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
         n_samples: number of classes, 1 or more.
-        source_seconds, missing_seconds, trimmed_seconds, peak: as ``wavegen.audio.waveform.LoadedAudio``.
-        warnings: likewise, a line each.
+        source_seconds, missing_seconds, trimmed_seconds: as ``wavegen.audio.waveform.LoadedAudio``.
+        peak: largest absolute amplitude before the level was set.
+        warnings: as ``LoadedAudio``, a line each.
     """
 
     path: Path

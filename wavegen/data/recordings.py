@@ -247,10 +247,7 @@ def _split_warnings(clips: Sequence[Clip]) -> list[str]:
             f"{pluralize(len(copies), 'held-out file is')} also trained on, byte for byte: {list_first(copies)}."
         )
     if n_copies := len(train) - len(trained_on):
-        notes.append(
-            f"{pluralize(n_copies, 'training file repeats another', 'training files repeat others')}, byte for byte:"
-            " what is there twice is learnt twice as much."
-        )
+        notes.append(f"{pluralize(n_copies, 'training file repeats', 'training files repeat')} another, byte for byte.")
     labels = {clip.label for clip in train}
     if strange := sorted({clip.label for clip in held if clip.label is not None and clip.label not in labels}):
         notes.append(

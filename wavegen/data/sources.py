@@ -225,25 +225,22 @@ def list_files(
     """
     folder, found = sources.root, sources.found
     unusable = dict(found.unusable)
-    if held_out is None or not held_out.is_dir():
-        listed = set() if held_out is None else _read_names(held_out, folder, {*found.names, *unusable})
-        files = [
-            File(name, folder / name, "validation" if name in listed else "train", *sources.label(name))
-            for name in found.names
-        ]
-        return files, unusable, found.n_ignored
-
-    held_out_real = held_out.resolve()
+    names = set[str]()  # that are held out
+    if held_out is not None and not held_out.is_dir():
+        names, held_out = _read_names(held_out, folder, {*found.names, *unusable}), None
+    real = None if held_out is None else held_out.resolve()
 
     @functools.cache
     def is_held_out(inside: str) -> bool:
-        return (folder / inside).resolve().is_relative_to(held_out_real)
+        return real is not None and (folder / inside).resolve().is_relative_to(real)
 
     files = [
-        File(name, folder / name, "train", *sources.label(name))
+        File(name, folder / name, "validation" if name in names else "train", *sources.label(name))
         for name in found.names
         if not is_held_out(posixpath.dirname(name))
     ]
+    if held_out is None:
+        return files, unusable, found.n_ignored
     held = find(held_out)
     prefix = os.path.relpath(held_out.absolute(), folder.absolute()).replace(os.sep, "/")
     # corpus/held_out/anna/1.wav is anna's, and so is corpus/anna/held_out/1.wav
