@@ -5,6 +5,9 @@ import os
 import numpy as np
 import soundfile
 
+from wavegen.audio.resample import resampled
+from wavegen.audio.waveform import PreparedClip
+
 
 def write_noise(path, n_samples=500, seed=0, rate_hz=16000, amplitude=0.5):
     """Uniform noise; a WAV file keeps it to the last bit."""
@@ -30,3 +33,12 @@ def write_tones(
         clip = 0.5 * np.sin(2 * np.pi * hz * time_s + i) + noise * rng.standard_normal(len(time_s))
         soundfile.write(folder / f"{i}.wav", clip, rate_hz)
     return folder
+
+
+def prepare(preparation, waveform):
+    """Return a waveform of the preparation's rate as it is trained on."""
+    return np.concatenate(list(PreparedClip(waveform, preparation).blocks()))
+
+
+def resample(waveform, from_hz, to_hz):
+    return np.concatenate(list(resampled([waveform], from_hz, to_hz)))

@@ -7,8 +7,8 @@ import soundfile
 import torch
 import torchaudio
 
+from recordings import prepare, resample
 from wavegen.audio.mono import to_mono
-from wavegen.audio.resample import resample
 from wavegen.audio.waveform import (
     FADE_SECONDS,
     PEAK_LEVEL,
@@ -28,11 +28,11 @@ def trim_silence(waveform, rate_hz, top_db):
 
 def shorten_pauses(waveform, rate_hz, below_db, longest_seconds):
     """Prepare what begins and ends with a tone: nothing is cut off its ends."""
-    return Preparation(rate_hz, trim_db=below_db, pause_seconds=longest_seconds).apply(waveform)
+    return prepare(Preparation(rate_hz, trim_db=below_db, pause_seconds=longest_seconds), waveform)
 
 
 def set_level(waveform, level, max_gain_db=None):
-    return Preparation(RATE_HZ, level=level, max_gain_db=max_gain_db).apply(waveform)
+    return prepare(Preparation(RATE_HZ, level=level, max_gain_db=max_gain_db), waveform)
 
 
 def sine(frequency_hz, seconds, rate_hz, amplitude=0.5):
@@ -181,11 +181,11 @@ def tone(seconds, amplitude=0.5):
 
 def test_without_any_step_a_recording_stays_as_it_is():
     waveform = np.concatenate([silence(1), 0.3 + tone(0.5), silence(3), tone(0.5)])
-    np.testing.assert_array_equal(Preparation(RATE_HZ).apply(waveform), waveform)
+    np.testing.assert_array_equal(prepare(Preparation(RATE_HZ), waveform), waveform)
 
 
 def test_the_mean_is_removed():
-    removed = Preparation(RATE_HZ, remove_dc=True).apply(tone(1.0) + np.float32(0.2))
+    removed = prepare(Preparation(RATE_HZ, remove_dc=True), tone(1.0) + np.float32(0.2))
     assert removed.dtype == np.float32
     np.testing.assert_allclose(removed, tone(1.0), atol=1e-6)
 
@@ -193,12 +193,12 @@ def test_the_mean_is_removed():
 def test_all_steps_are_done_in_their_order():
     """The offset is removed before silence is looked for, and the level is set last."""
     parts = [silence(2), tone(1, 0.02), silence(4), tone(1, 0.02), silence(2)]
-    prepared = ALL_STEPS.apply(np.concatenate(parts) + np.float32(0.3))
+    prepared = prepare(ALL_STEPS, np.concatenate(parts) + np.float32(0.3))
     assert len(prepared) / RATE_HZ == pytest.approx(3.0, abs=0.2)
     assert np.abs(prepared).max() == pytest.approx(0.02 * 10 ** (30 / 20), rel=0.01)
     assert prepared.mean() == pytest.approx(0, abs=1e-3)
-    cut = replace(ALL_STEPS, level="keep").apply(np.concatenate(parts))
-    np.testing.assert_array_equal(set_level(cut, "peak", 30.0), ALL_STEPS.apply(np.concatenate(parts)))
+    cut = prepare(replace(ALL_STEPS, level="keep"), np.concatenate(parts))
+    np.testing.assert_array_equal(set_level(cut, "peak", 30.0), prepare(ALL_STEPS, np.concatenate(parts)))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_all_steps_are_done_in_their_order():
 )
 def test_each_step_can_be_left_out(off, seconds, peak, mean):
     parts = [silence(2), tone(1, 0.1), silence(4), tone(1, 0.1), silence(2)]
-    prepared = replace(ALL_STEPS, **off).apply(np.concatenate(parts) + np.float32(0.3))
+    prepared = prepare(replace(ALL_STEPS, **off), np.concatenate(parts) + np.float32(0.3))
     assert len(prepared) / RATE_HZ == pytest.approx(seconds, abs=0.2)
     assert np.abs(prepared).max() == pytest.approx(peak, rel=0.02)
     assert prepared.mean() == pytest.approx(mean, abs=0.1)
@@ -224,7 +224,7 @@ def test_each_step_can_be_left_out(off, seconds, peak, mean):
 @pytest.mark.parametrize("n_samples", [1, 2, 100, 319, 16000])
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_a_recording_of_nothing_is_never_empty(n_samples, value):
-    prepared = ALL_STEPS.apply(np.full(n_samples, value, np.float32))
+    prepared = prepare(ALL_STEPS, np.full(n_samples, value, np.float32))
     assert 1 <= len(prepared) <= n_samples
     assert np.abs(prepared).max() < 1e-6
 
@@ -305,7 +305,7 @@ def test_load_waveform_prepares_and_reports_what_was_cut(tmp_path):
     whole = np.concatenate([silence(1), tone(1, 0.1), silence(4), tone(1, 0.1)])
     soundfile.write(tmp_path / "a.wav", whole, RATE_HZ, subtype="FLOAT")
     with open_audio(tmp_path / "a.wav", ALL_STEPS) as loaded:
-        np.testing.assert_array_equal(load_waveform(tmp_path / "a.wav", ALL_STEPS), ALL_STEPS.apply(whole))
+        np.testing.assert_array_equal(load_waveform(tmp_path / "a.wav", ALL_STEPS), prepare(ALL_STEPS, whole))
     assert loaded.trimmed_seconds == pytest.approx(4.0, abs=0.1)
     assert loaded.clip.peak == pytest.approx(0.1, rel=0.02)
 

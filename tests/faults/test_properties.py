@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clips import numbered_clips
+from recordings import resample
 from wavegen.audio.quantize import Quantizer
-from wavegen.audio.resample import resample
 from wavegen.cli.generate import _parse_seconds
 from wavegen.config import Config, override, parse_config
 from wavegen.config.yaml_source import parse_yaml, write_yaml

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from recordings import prepare
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation
@@ -135,7 +136,7 @@ def test_what_cannot_be_predicted_of_a_filtered_noise_is_the_noise_that_went_in(
 def speech():
     """The recorded speech, prepared as usual, and joined into clips of about ten seconds."""
     preparation = Preparation(RATE_HZ, True, 50.0, 1.0, "peak", 30.0)
-    clips = [preparation.apply(soundfile.read(path, dtype="float32")[0]) for path in SPEECH]
+    clips = [prepare(preparation, soundfile.read(path, dtype="float32")[0]) for path in SPEECH]
     assert len(clips) > 100
     return clips
 

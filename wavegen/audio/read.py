@@ -385,11 +385,6 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{where}: the file is empty (0 bytes)")
     if suffix(path.name) in NEEDS_CONVERSION:
         raise AudioError(f"{where}: {ffmpeg_command(path)}")
-    try:
-        with path.open("rb"):
-            pass  # libsndfile calls a file that may not be read "not found"
-    except OSError as error:
-        raise AudioError(f"{where}: cannot be read ({error.strerror})") from error
 
 
 def _open_audio(path: Path, decoder: Decoder, n_values: int) -> tuple[AudioInfo, Iterator[Floats]]:

@@ -20,20 +20,6 @@ KAISER_BETA = 14.769656459379492
 MAX_KERNEL_VALUES = 2**20  # 4 MB, 50 ms to make; 44.1 to 16 kHz takes 130,400, 11127 to 16000 Hz 180 million
 
 
-def resample(waveform: Floats, from_hz: int, to_hz: int) -> Floats:
-    """Change the sample rate.
-
-    Args:
-        waveform: (T,) float32.
-        from_hz: its rate.
-        to_hz: the rate wanted.
-
-    Returns:
-        (ceil(T * to_hz / from_hz),) float32.
-    """
-    return np.concatenate(list(resampled([waveform], from_hz, to_hz)))
-
-
 def resampled(blocks: Iterable[Floats], from_hz: int, to_hz: int) -> Iterator[Floats]:
     """Change the sample rate block by block; what comes out does not depend on how a waveform is split into blocks.
 
@@ -44,6 +30,9 @@ def resampled(blocks: Iterable[Floats], from_hz: int, to_hz: int) -> Iterator[Fl
         blocks: (n,) float32, one behind the other.
         from_hz: their rate.
         to_hz: the rate wanted.
+
+    Yields:
+        Blocks of ceil(T * to_hz / from_hz) samples together, of T that came.
     """
     if from_hz == to_hz:
         yield from blocks

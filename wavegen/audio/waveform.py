@@ -86,17 +86,6 @@ class Preparation:
         """Return all values as text: equal for equal preparations."""
         return ", ".join(f"{each.name} {getattr(self, each.name)}" for each in fields(self))
 
-    def apply(self, waveform: Floats) -> Floats:
-        """Prepare a mono waveform that has the sample rate already.
-
-        Args:
-            waveform: (T,) float32, one sample or more.
-
-        Returns:
-            (T' <= T,) float32, one sample or more.
-        """
-        return np.concatenate(list(PreparedClip(waveform, self).blocks()))
-
 
 def build_preparation(config: Config) -> Preparation:
     """Return the preparation of the recordings that a configuration trains on.
