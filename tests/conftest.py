@@ -1,6 +1,7 @@
 """Fixtures of all tests: a cache and an environment of their own, threads, seeds, and tiny random models."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from wavegen.model.conditioning import Condition
 from wavegen.model.mixtures import MEAN_UNIT, Mixture
 from wavegen.model.outputs import Softmax
 from wavegen.model.wavenet import WaveNet
+from wavegen.sampling.engines import EngineSource
 
 OF_TERMINALS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 OF_JOBS = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
@@ -54,6 +56,16 @@ def some_condition(model, inputs):
     frames = torch.randn(batch, 6, frame_channels) if frame_channels else None
     n_rows = 6 * (model.conditioning.upsampling if frame_channels else 1)
     return Condition(labels, frames, torch.randint(n_rows, (batch, steps)))
+
+
+@pytest.fixture(scope="session")
+def engine_source():
+    """Describe a model for engines, as far as the choice of an engine depends on it."""
+
+    def build(device_type="cpu", *, kind="wavenet", output="softmax", **given):
+        return EngineSource(kind, device_type, SimpleNamespace(kind=output), dict, lambda _: None, **given)
+
+    return build
 
 
 @pytest.fixture(scope="session")

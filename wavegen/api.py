@@ -22,13 +22,13 @@ from wavegen.data.corpus import Corpus, TrainingClips
 from wavegen.data.sources import compact_sources
 from wavegen.device import choose_device
 from wavegen.errors import ParameterError, UsageError
-from wavegen.model.building import build_distribution, check_weights, parameter_shapes
+from wavegen.model.building import build_distribution, build_model, check_weights, load_weights, parameter_shapes
 from wavegen.runs.checkpoint import Checkpoint, fold_checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
 from wavegen.sampling.candidates import BestCandidate, CandidateSearch
 from wavegen.sampling.engines import EngineSource
 from wavegen.sampling.generator import PRIME_SECONDS, Generator, Label, Notice, SamplingOptions, as_mono
-from wavegen.sampling.sampler import cut_one_shots
+from wavegen.sampling.sampler import Request, Sampler, cut_one_shots
 from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.text import expand_home, pluralize
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from wavegen.evaluation.clips import ClipLoader
     from wavegen.model.network import Network
-    from wavegen.sampling.sampler import Request, Sampler
     from wavegen.series.forecast import Forecaster
     from wavegen.training.progress import Observer
 
@@ -88,9 +87,8 @@ class TrainedModel:
         kind = "series" if self.config.rate_hz is None else f"{self.sample_rate_hz:,} Hz"
         labels = f", {pluralize(len(self.labels), 'label')}" if self.labels else ""
         bits = "" if self.held_out_bits is None else f", {self.held_out_bits:.3f} bits/sample held out"
-        return (
-            f"<TrainedModel {self.config.model.kind}, {kind}{labels}, {pluralize(self.checkpoint.step, 'step')}{bits}>"
-        )
+        steps = pluralize(self.checkpoint.step, "step")
+        return f"<TrainedModel {self.config.model.kind}, {kind}{labels}, {steps}{bits}>"
 
     # --- generating ------------------------------------------------------------------------------------------------
 
@@ -204,7 +202,7 @@ class TrainedModel:
     @cached_property
     def generator(self) -> Generator:
         """The generator, which prepares samplers."""
-        shape = self.config.model
+        model = self.config.model
         device_type = self.device_name if self.device_name in CPU_DEVICES else self.device.type
 
         def weights() -> Mapping[str, npt.NDArray[Any]]:
@@ -213,17 +211,8 @@ class TrainedModel:
         def network(kind: str) -> Network:
             return self.network if self.device.type == kind else self.network.copy().to(kind)
 
-        dilations, activation = shape.dilations, shape.activation
-        source = EngineSource(
-            shape.kind,
-            device_type,
-            self.distribution,
-            weights,
-            network,
-            dilations,
-            activation,
-            self.conditioner.frames is not None,
-        )
+        has_frames, shape = self.conditioner.frames is not None, (model.dilations, model.activation)
+        source = EngineSource(model.kind, device_type, self.distribution, weights, network, *shape, has_frames)
         return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
 
     # --- judging ---------------------------------------------------------------------------------------------------
@@ -306,10 +295,8 @@ class TrainedModel:
         limit, name = min(limits)
         if bits < limit:
             return None
-        return (
-            f"this model is undertrained ({steps}, {bits:.2f} bits/sample held out, {name} has "
-            f"{baselines[name]:.2f}): expect noise; train longer"
-        )
+        figures = f"{steps}, {bits:.2f} bits/sample held out, {name} has {baselines[name]:.2f}"
+        return f"this model is undertrained ({figures}): expect noise; train longer"
 
     @property
     def held_out_bits(self) -> float | None:
@@ -393,9 +380,9 @@ class TrainedModel:
         return self.conditioner.frames.read(expand_home(path))
 
     def _read_corpus(self, progress: Callable[[int, int], None] | None) -> Corpus[Any]:
-        from wavegen.training.task import read_corpus
+        from wavegen.training.task import task_type
 
-        return read_corpus(self.config, progress)
+        return task_type(self.config).read_corpus(self.config, progress)
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
@@ -407,8 +394,6 @@ class TrainedModel:
     @cached_property
     def network(self) -> Network:
         """The network in torch, in float32; built when something needs it: the fused engine does not."""
-        from wavegen.model.building import build_model, load_weights
-
         network = build_model(self.config).requires_grad_(False)
         load_weights(network, self.checkpoint.average)
         return network.to(self.device).eval()

@@ -22,7 +22,6 @@ from wavegen.sampling.engines import (
     EngineSource,
     build_engine,
     choose_engine,
-    device_for,
     numba_fused,
     torch_engines,
 )
@@ -210,12 +209,13 @@ def test_what_cannot_be_compiled_is_left_out(monkeypatch):
 # --- sampling ----------------------------------------------------------------------------------------------------
 
 
-def test_few_streams_are_sampled_on_the_cpu():
-    assert device_for("cuda", GPU_STREAMS - 1) == "cpu"
-    assert device_for("cuda", GPU_STREAMS) == "cuda"
-    assert device_for("mps", 10_000) == "cpu"  # which lacks float64
-    assert device_for("cuda", 1, kind="stack") == device_for("cuda", 1, output="regression") == "cuda"
-    assert device_for("cpu", 10_000) == "cpu"
+def test_few_streams_are_sampled_on_the_cpu(engine_source):
+    assert engine_source("cuda").device_for(GPU_STREAMS - 1) == "cpu"
+    assert engine_source("cuda").device_for(GPU_STREAMS) == "cuda"
+    assert engine_source("mps").device_for(10_000) == "cpu"  # which lacks float64
+    assert engine_source("cuda", kind="stack").device_for(1) == "cuda"
+    assert engine_source("cuda", output="regression").device_for(1) == "cuda"
+    assert engine_source("cpu").device_for(10_000) == "cpu"
 
 
 def test_an_audition_on_a_gpu_is_made_by_the_fused_engine(random_model):
@@ -233,14 +233,14 @@ def test_an_audition_on_a_gpu_is_made_by_the_fused_engine(random_model):
         ({"has_frames": True}, "it takes no frames"),
     ],
 )
-def test_the_triton_engine_is_refused_outside_its_range(given, reason):
+def test_the_triton_engine_is_refused_outside_its_range(engine_source, given, reason):
     with pytest.raises(ParameterError, match=f"^engine='triton': {reason}; give engine='auto'"):
-        choose_engine("triton", **{"device_type": "cuda", **given})
+        choose_engine("triton", engine_source(**{"device_type": "cuda", **given}))
 
 
-def test_no_engine_samples_on_mps():
+def test_no_engine_samples_on_mps(engine_source):
     with pytest.raises(ParameterError, match="device='mps': no engine samples on it; give device='cpu'"):
-        choose_engine("auto", "mps")
+        choose_engine("auto", engine_source("mps"))
 
 
 def test_bench_measures_a_gpu(random_model, monkeypatch):

@@ -135,12 +135,12 @@ def test_a_step_leaves_its_buffers_where_they_are(kind):
     assert [tensor.data_ptr() for tensor in group.step.buffers] == before
 
 
-def test_the_fused_engine_is_for_wavenets():
-    assert choose_engine("auto", "cpu", kind="stack") == "torch"
+def test_the_fused_engine_is_for_wavenets(engine_source):
+    assert choose_engine("auto", engine_source(kind="stack")) == "torch"
     with pytest.raises(UsageError, match="engine='numba': it runs WaveNets, and this model is a stack"):
-        choose_engine("numba", "cpu", kind="stack")
+        choose_engine("numba", engine_source(kind="stack"))
     with pytest.raises(UsageError, match="has float32 only"):
-        choose_engine("auto", "cpu", "int8", kind="stack")
+        choose_engine("auto", engine_source(kind="stack"), "int8")
 
 
 @pytest.mark.gpu

@@ -234,21 +234,21 @@ def test_a_large_dilation_costs_no_more_work_per_sample(random_model):
     assert sizes[0] == sizes[1]
 
 
-def test_only_what_was_asked_for_is_used():
-    assert choose_engine("auto", "cpu") == "numba"
-    assert choose_engine("auto", "cuda") == "torch"
+def test_only_what_was_asked_for_is_used(engine_source):
+    assert choose_engine("auto", engine_source("cpu")) == "numba"
+    assert choose_engine("auto", engine_source("cuda")) == "torch"
     with pytest.raises(
         UsageError,
         match="engine='numba': it runs on the CPU, and the device is cuda; give device='cpu' or",
     ):
-        choose_engine("numba", "cuda")
+        choose_engine("numba", engine_source("cuda"))
     with pytest.raises(UsageError, match="precision='int8': the torch engine has float32 only"):
-        choose_engine("torch", "cpu", "int8")
+        choose_engine("torch", engine_source("cpu"), "int8")
     with pytest.raises(UsageError, match="precision: expected one of auto, float32, bfloat16, int8, found 'int4'"):
-        choose_engine("auto", "cpu", "int4")
+        choose_engine("auto", engine_source("cpu"), "int4")
 
 
-def test_an_output_without_a_compiled_draw_is_for_the_torch_engine():
-    assert choose_engine("auto", "cpu", output="regression") == "torch"
+def test_an_output_without_a_compiled_draw_is_for_the_torch_engine(engine_source):
+    assert choose_engine("auto", engine_source(output="regression")) == "torch"
     with pytest.raises(UsageError, match=r"engine='numba': it has no draw for output\.kind regression"):
-        choose_engine("numba", "cpu", output="regression")
+        choose_engine("numba", engine_source(output="regression"))

@@ -19,15 +19,7 @@ from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels, p
 from wavegen.device import available_cores, choose_device
 from wavegen.errors import ParameterError, UsageError
 from wavegen.model.outputs import Truncation
-from wavegen.sampling.engines import (
-    PRECISIONS,
-    Engine,
-    EngineSource,
-    build_engine,
-    choose_engine,
-    device_for,
-    faster_on_gpu,
-)
+from wavegen.sampling.engines import PRECISIONS, Engine, EngineSource, build_engine, choose_engine, faster_on_gpu
 from wavegen.sampling.sampler import Request, Sampler
 
 if TYPE_CHECKING:
@@ -148,9 +140,7 @@ def as_mono(waveform: npt.ArrayLike) -> Floats:
     """
     array = np.asarray(waveform)
     if array.dtype.kind not in "iufb":
-        raise UsageError(
-            "expected a waveform of numbers, (T,), found something else; files are read by load_clip(PATH)"
-        )
+        raise UsageError("expected a waveform of numbers, (T,), found other values; load_clip(PATH) reads files")
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
         raise UsageError(f"expected a waveform of finite numbers, (T,) with T >= 1, found the shape {array.shape}")
     if array.dtype in (np.int8, np.int16, np.int32):
@@ -244,24 +234,20 @@ class Generator:
 
     def _engine(self, options: SamplingOptions, n_streams: int, notice: Notice | None) -> Engine:
         """Build the engine; ``auto`` is the fused one on a CPU, in the lowest precision that costs little."""
-        kind, asked = self.source.kind, options.precision
-        exact = "float32" if asked == "auto" else asked
-        output = self.source.distribution.kind
-        device_type = self.source.device_type
-        if device_type == "auto":
+        source, asked = self.source, options.precision
+        if source.device_type == "auto":
             # what only the fused engine has asks for the CPU
             for_cpu = options.engine == "numba" or asked not in ("auto", "float32") or options.threads is not None
             if options.engine in ("auto", "numba"):
-                device_type = device_for("auto", 1 if for_cpu else n_streams, kind, output)
+                source = replace(source, device_type=source.device_for(1 if for_cpu else n_streams))
             else:
-                device_type = choose_device("auto").type
-        source = replace(self.source, device_type=device_type)
-        chosen = choose_engine(options.engine, device_type, exact, kind, output, source.activation, source.has_frames)
-        if options.engine == "auto" and device_type == "cuda":
+                source = replace(source, device_type=choose_device("auto").type)
+        chosen = choose_engine(options.engine, source, "float32" if asked == "auto" else asked)
+        if options.engine == "auto" and source.device_type == "cuda":
             chosen = faster_on_gpu(source, self._lowest_precision("triton"), n_streams)
         is_fused = chosen == "numba"
         if not is_fused and (options.threads or 1) > 1:
-            remedy = {"engine": "numba"} if kind == "wavenet" else {"threads": 1}
+            remedy = {"engine": "numba"} if source.kind == "wavenet" else {"threads": 1}
             raise ParameterError("threads", f"the {chosen} engine runs on one thread", give=remedy)
         name = self._lowest_precision(chosen) if asked == "auto" else asked
         precision = next(known for known in PRECISIONS if known == name)

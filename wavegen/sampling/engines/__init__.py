@@ -15,11 +15,10 @@ from wavegen.config.schema import OutputKind
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import choose_device
 from wavegen.errors import ParameterError
-from wavegen.model.outputs import ClassArray, Truncation
+from wavegen.model.outputs import ClassArray, Distribution, Truncation
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
-    from wavegen.model.outputs import Distribution
     from wavegen.model.wavenet import WaveNet
     from wavegen.sampling.engines.packing import Precision
 
@@ -91,83 +90,6 @@ MOST_DIFFERENCE = {"float32": 1e-3, "bfloat16": 5e-2}
 GPU_STREAMS = 64  # with fewer, one CPU thread is taken to be faster; not yet measured on a card
 
 
-def device_for(device_type: str, n_streams: int, kind: str = "wavenet", output: OutputKind = "softmax") -> str:
-    """Return the kind of device on which ``auto`` samples: the CPU, unless a GPU has enough streams at a time.
-
-    Args:
-        device_type: cpu, cuda or mps: what there is; auto for what this machine has.
-        n_streams: to sample side by side.
-        kind, output: of the model, as ``choose_engine``'s.
-    """
-    if device_type == "mps" or (_runs_fused(kind, output) and n_streams < GPU_STREAMS):
-        return "cpu"
-    return choose_device("auto").type if device_type == "auto" else device_type
-
-
-def _runs_fused(kind: str, output: OutputKind) -> bool:
-    return kind == "wavenet" and output in COMPILED_DRAWS
-
-
-def choose_engine(
-    name: str,
-    device_type: str,
-    precision: str = "float32",
-    kind: str = "wavenet",
-    output: OutputKind = "softmax",
-    activation: str = "gated",
-    has_frames: bool = False,
-) -> str:
-    """Return the engine of a name for a kind of device; ``auto`` takes the fastest.
-
-    Args:
-        name: auto or one of ``ENGINES``.
-        device_type: cpu, cuda or mps.
-        precision: of the weights; the numba engine has all, triton float32 and bfloat16, the others float32.
-        kind: of the model; the numba engine runs WaveNets.
-        output: of the model; the numba engine draws from ``COMPILED_DRAWS``.
-        activation: of a WaveNet's blocks.
-        has_frames: whether the model is conditioned on frames.
-
-    Raises:
-        ParameterError: there is no such engine or precision, or not on this device.
-    """
-    if precision not in PRECISIONS:
-        raise ParameterError("precision", f"expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
-    if name == "auto":
-        name = "numba" if device_type == "cpu" and _runs_fused(kind, output) else "torch"
-    if device_type == "mps":  # draws are made in float64, which it lacks
-        raise ParameterError("device", "no engine samples on it", "mps", {"device": "cpu"})
-    if name not in ENGINES + ON_CUDA:
-        raise ParameterError("engine", f"expected one of auto, {', '.join(ENGINES + ON_CUDA)}, found '{name}'")
-    if name == "numba" and device_type != "cpu":
-        remedy = {"device": "cpu", "engine": "torch"}
-        raise ParameterError("engine", f"it runs on the CPU, and the device is {device_type}", name, remedy)
-    if name == "numba" and kind != "wavenet":
-        raise ParameterError("engine", f"it runs WaveNets, and this model is a {kind}", name, {"engine": "torch"})
-    if name == "numba" and output not in COMPILED_DRAWS:
-        raise ParameterError("engine", f"it has no draw for output.kind {output}", name, {"engine": "torch"})
-    if name == "triton" and (reason := _beyond_triton(device_type, kind, output, activation, has_frames)):
-        raise ParameterError("engine", reason, name, {"engine": "auto"})
-    if name != "numba" and precision != "float32" and (name, precision) != ("triton", "bfloat16"):
-        remedy = {"engine": "numba"} if kind == "wavenet" else {"precision": "float32"}
-        has = "float32 and bfloat16" if name == "triton" else "float32"
-        raise ParameterError("precision", f"the {name} engine has {has} only", precision, remedy)
-    return name
-
-
-def _beyond_triton(device_type: str, kind: str, output: OutputKind, activation: str, has_frames: bool) -> str | None:
-    """Return why the triton engine does not run a model; None if it does."""
-    if device_type != "cuda":
-        return f"it runs on a CUDA device, and the device is {device_type}"
-    if kind != "wavenet" or activation != "gated":
-        return f"it runs gated WaveNets, and this model is a {activation if kind == 'wavenet' else kind}"
-    if output != "softmax":
-        return f"it has no draw for output.kind {output}"
-    if has_frames:
-        return "it takes no frames"
-    return None if find_spec("triton") else "Triton is not installed; PyTorch's CUDA build brings it"
-
-
 @dataclass(frozen=True)
 class EngineSource:
     """The source of an engine: arrays for the fused engine, which needs no torch, a network for the others.
@@ -192,9 +114,29 @@ class EngineSource:
     activation: str = "gated"
     has_frames: bool = False
 
+    @property
+    def runs_fused(self) -> bool:
+        """True if the numba engine runs the model."""
+        return self.kind == "wavenet" and self.distribution.kind in COMPILED_DRAWS
+
+    def device_for(self, n_streams: int) -> str:
+        """Return the kind of device on which ``auto`` samples: the CPU, unless a GPU has enough streams at a time."""
+        if self.device_type == "mps" or (self.runs_fused and n_streams < GPU_STREAMS):
+            return "cpu"
+        return choose_device("auto").type if self.device_type == "auto" else self.device_type
+
     def beyond_triton(self) -> str | None:
         """Return why the triton engine does not run the model; None if it does."""
-        return _beyond_triton(self.device_type, self.kind, self.distribution.kind, self.activation, self.has_frames)
+        if self.device_type != "cuda":
+            return f"it runs on a CUDA device, and the device is {self.device_type}"
+        if self.kind != "wavenet" or self.activation != "gated":
+            found = self.activation if self.kind == "wavenet" else self.kind
+            return f"it runs gated WaveNets, and this model is a {found}"
+        if self.distribution.kind != "softmax":
+            return f"it has no draw for output.kind {self.distribution.kind}"
+        if self.has_frames:
+            return "it takes no frames"
+        return None if find_spec("triton") else "Triton is not installed; PyTorch's CUDA build brings it"
 
     @classmethod
     def of(cls, model: Network) -> EngineSource:
@@ -217,6 +159,42 @@ class EngineSource:
         return replace(source, dilations=wavenet.dilations, activation=wavenet.activation)
 
 
+def choose_engine(name: str, source: EngineSource, precision: str = "float32") -> str:
+    """Return the engine of a name for a model on a kind of device; ``auto`` takes the fastest.
+
+    Args:
+        name: auto or one of ``ENGINES``.
+        source: the model, on a device that is known.
+        precision: of the weights; the numba engine has all, triton float32 and bfloat16, the others float32.
+
+    Raises:
+        ParameterError: there is no such engine or precision, or not on this device.
+    """
+    device_type, kind = source.device_type, source.kind
+    if precision not in PRECISIONS:
+        raise ParameterError("precision", f"expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
+    if name == "auto":
+        name = "numba" if device_type == "cpu" and source.runs_fused else "torch"
+    if device_type == "mps":  # draws are made in float64, which it lacks
+        raise ParameterError("device", "no engine samples on it", "mps", {"device": "cpu"})
+    if name not in ENGINES + ON_CUDA:
+        raise ParameterError("engine", f"expected one of auto, {', '.join(ENGINES + ON_CUDA)}, found '{name}'")
+    if name == "numba" and device_type != "cpu":
+        remedy = {"device": "cpu", "engine": "torch"}
+        raise ParameterError("engine", f"it runs on the CPU, and the device is {device_type}", name, remedy)
+    if name == "numba" and not source.runs_fused:
+        lacks = f"it has no draw for output.kind {source.distribution.kind}"
+        reason = lacks if kind == "wavenet" else f"it runs WaveNets, and this model is a {kind}"
+        raise ParameterError("engine", reason, name, {"engine": "torch"})
+    if name == "triton" and (beyond := source.beyond_triton()):
+        raise ParameterError("engine", beyond, name, {"engine": "auto"})
+    if name != "numba" and precision != "float32" and (name, precision) != ("triton", "bfloat16"):
+        remedy = {"engine": "numba"} if kind == "wavenet" else {"precision": "float32"}
+        has = "float32 and bfloat16" if name == "triton" else "float32"
+        raise ParameterError("precision", f"the {name} engine has {has} only", precision, remedy)
+    return name
+
+
 def build_engine(
     name: str, model: Network | EngineSource, precision: Precision = "float32", threads: int = 1, n_streams: int = 1
 ) -> Engine:
@@ -233,10 +211,9 @@ def build_engine(
         ParameterError: as ``choose_engine``.
     """
     source = model if isinstance(model, EngineSource) else EngineSource.of(model)
-    device_type, kind = source.device_type, source.distribution.kind
     if name == "auto":
-        device_type = device_for(device_type, n_streams, source.kind, kind)
-    chosen = choose_engine(name, device_type, precision, source.kind, kind, source.activation, source.has_frames)
+        source = replace(source, device_type=source.device_for(n_streams))
+    chosen = choose_engine(name, source, precision)
     if chosen == "numba":
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 
@@ -246,14 +223,14 @@ def build_engine(
     if chosen == "torch":
         from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 
-        return TorchQueueEngine(source.network(device_type))
+        return TorchQueueEngine(source.network(source.device_type))
     if chosen == "triton":
         from wavegen.sampling.engines.triton_engine import TritonEngine
 
-        return TritonEngine(cast("WaveNet", source.network(device_type)), precision)
+        return TritonEngine(cast("WaveNet", source.network(source.device_type)), precision)
     from wavegen.sampling.engines.torch_engines import ReferenceEngine
 
-    return ReferenceEngine(source.network(device_type))
+    return ReferenceEngine(source.network(source.device_type))
 
 
 def faster_on_gpu(source: EngineSource, precision: Precision, n_streams: int) -> str:
