@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,6 +75,49 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 def _word(value: int) -> ir.Constant:
     return ir.Constant(WORDS, [value] * LANES)
+
+
+def llvm_fma(builder: ir.IRBuilder) -> ir.Value:
+    """Return LLVM's function of three registers that computes a b + c with one rounding."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+
+
+def llvm_splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """Set every lane of a register to one float."""
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(undefined, value, INT32(0)), undefined, _word(0))
+
+
+def llvm_loop(
+    builder: ir.IRBuilder,
+    stop: ir.Value,
+    step: int,
+    begin: Sequence[ir.Value],
+    turn: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """Carry registers through the turns of a loop, one turn at least; return them as the last turn leaves them.
+
+    Args:
+        builder: where the loop is to stand; it ends behind the loop.
+        stop: the index, 0, step, 2 step, ..., stays below.
+        step: from one index to the next.
+        begin: the registers before the first turn.
+        turn: builds a turn from the index and the registers, without branches; returns the registers after it.
+    """
+    before, body, after = builder.block, builder.append_basic_block("turn"), builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    index, registers = builder.phi(INT64), [builder.phi(VECTOR) for _ in begin]
+    results = turn(index, list(registers))
+    following = builder.add(index, INT64(step))
+    carried = zip((index, *registers), (INT64(0), *begin), (following, *results), strict=True)
+    for phi, first, last in carried:
+        phi.add_incoming(first, before)
+        phi.add_incoming(last, body)
+    builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
+    builder.position_at_end(after)
+    return results
 
 
 def _place(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, element: ir.Type) -> ir.Value:
@@ -141,9 +184,7 @@ def splat(typingctx, number):
     """Set every lane to one number."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        undefined = ir.Constant(VECTOR, ir.Undefined)
-        single = builder.insert_element(undefined, arguments[0], INT32(0))
-        return builder.shuffle_vector(single, undefined, _word(0))
+        return llvm_splat(builder, arguments[0])
 
     return VECTOR_TYPE(types.float32), codegen
 
@@ -164,9 +205,7 @@ def fma(typingctx, a, b, c):
     """Compute a b + c with one rounding."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        called = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-        return builder.call(called, arguments)
+        return builder.call(llvm_fma(builder), arguments)
 
     return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE, VECTOR_TYPE), codegen
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import njit
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
-from wavegen.simd import LANES, VECTOR
+from wavegen.simd import INT32, INT64, LANES, VECTOR, llvm_fma, llvm_loop
 
 READ_REGISTERS = (2, 4, 8, 12)  # of the loops that are tried: which is fastest depends on processor and cache
 CACHE_LINE = 64  # bytes
 FMA_REGISTERS = 12  # enough chains to fill two pipelines of four cycles' latency, in sixteen registers
 BEST_OF = 5
 PROBE_SECONDS = 0.05
-INT64 = ir.IntType(64)
 
 
 @cache
@@ -39,7 +38,7 @@ def _reader(n_registers: int) -> Any:
                 vectors = [builder.load(builder.bitcast(place, VECTOR.as_pointer()), align=4) for place in places]
                 return [builder.fadd(total, vector) for total, vector in zip(sums, vectors, strict=True)]
 
-            return _loop(builder, arguments[1], n_registers, turn)
+            return _looped(builder, arguments[1], n_registers, turn)
 
         return types.float32(buffer, types.int64), codegen
 
@@ -58,45 +57,23 @@ def _multiply_add(typingctx, n_turns):
     """Multiply and add in FMA_REGISTERS registers; a turn is one fused multiply-add for each."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
-        )
+        fma = llvm_fma(builder)
         factor, term = (ir.Constant(VECTOR, [value] * LANES) for value in (0.5, 1.0))
 
         def turn(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
             return [builder.call(fma, [total, factor, term]) for total in sums]
 
-        return _loop(builder, arguments[0], FMA_REGISTERS, turn)
+        return _looped(builder, arguments[0], FMA_REGISTERS, turn)
 
     return types.float32(types.int64), codegen
 
 
-def _loop(
-    builder: ir.IRBuilder,
-    n_turns: ir.Value,
-    n_registers: int,
-    turn: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+def _looped(
+    builder: ir.IRBuilder, n_turns: ir.Value, n_registers: int, turn: Callable[..., list[ir.Value]]
 ) -> ir.Value:
-    """Keep registers through the turns of a loop; their sum's first lane, so that nothing is optimized away."""
-    begin = ir.Constant(VECTOR, [0.0] * LANES)
-    before, body, after = builder.block, builder.append_basic_block("turn"), builder.append_basic_block("done")
-    builder.branch(body)
-    builder.position_at_end(body)
-    index = builder.phi(INT64)
-    index.add_incoming(INT64(0), before)
-    registers = [builder.phi(VECTOR) for _ in range(n_registers)]
-    results = turn(index, list(registers))
-    for register, result in zip(registers, results, strict=True):
-        register.add_incoming(begin, before)
-        register.add_incoming(result, body)
-    following = builder.add(index, INT64(1))
-    index.add_incoming(following, body)
-    builder.cbranch(builder.icmp_signed("<", following, n_turns), body, after)
-    builder.position_at_end(after)
-    total = results[0]
-    for result in results[1:]:
-        total = builder.fadd(total, result)
-    return builder.extract_element(total, ir.IntType(32)(0))
+    """Loop over registers from 0 on; return their sum's first lane, so that nothing is optimized away."""
+    results = llvm_loop(builder, n_turns, 1, [ir.Constant(VECTOR, [0.0] * LANES)] * n_registers, turn)
+    return builder.extract_element(reduce(builder.fadd, results), INT32(0))
 
 
 @njit(nogil=True)

@@ -90,11 +90,13 @@ class NumbaFusedEngine:
         # (S, T) in parts, one for each thread: a stream's audio does not depend on the part it is in
         shares = np.array_split(past[:, -self.receptive_field :], n_groups)
         tables = np.array_split(np.zeros(len(past), np.int64) if self.ahead is None else self.ahead.table_of, n_groups)
-        before = None if self.ahead is None else self.ahead.before()
-        self.groups = [
-            _Streams.primed(self.network, share, table_of, before)
-            for share, table_of in zip(shares, tables, strict=True)
-        ]
+        # what conditions add meanwhile, (tables, blocks, outputs of a convolution)
+        before = [None] * len(past) if self.ahead is None else self.ahead.before()
+        self.groups = []
+        for share, table_of in zip(shares, tables, strict=True):
+            # (S, sum of reaches * R): what each stream's past leaves in its queues, by one parallel pass over all of it
+            held = [self.network.queues_after(clip[:-1], before[i]) for clip, i in zip(share, table_of, strict=True)]
+            self.groups.append(_Streams(self.network, np.stack(held), share[:, -1].astype(np.int64), table_of))
 
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
         self.distribution.check(truncation)
@@ -176,23 +178,6 @@ class _Streams:
             output=room(widths[2]),
             p=np.zeros(padded(widths[-1], LANES), np.float32),
         )
-
-    @classmethod
-    def primed(
-        cls, network: PackedNetwork, past: ClassArray, table_of: npt.NDArray[np.int64], added: npt.NDArray[Any] | None
-    ) -> _Streams:
-        """Streams whose queues hold what this past leaves in them: one parallel pass over all of it.
-
-        Args:
-            network: the packed weights.
-            past: (S, T) classes.
-            table_of: (S,) which row of ``added`` each takes.
-            added: (tables, blocks, outputs of a convolution) what conditions add meanwhile; None for nothing.
-        """
-        rows = [None if added is None else added[i] for i in table_of]
-        # (S, sum of reaches * R)
-        held = [network.queues_after(clip[:-1], row) for clip, row in zip(past, rows, strict=True)]
-        return cls(network, np.stack(held), past[:, -1].astype(np.int64), table_of)
 
     def run(
         self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from wavegen.simd import FLOAT, INT32, INT64, LANES, VECTOR, WORDS
+from wavegen.simd import FLOAT, INT32, INT64, LANES, VECTOR, WORDS, llvm_fma, llvm_loop, llvm_splat
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
 
@@ -105,56 +105,33 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
             biases = _data(context, builder, kinds[6], arguments[6], arguments[8])
             scales = _data(context, builder, kinds[7], arguments[7], arguments[8])
             x_step, n_inputs, y_step = arguments[4], arguments[5], arguments[11]
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32"
-            )
-            zero = ir.Constant(VECTOR, [0.0] * LANES)
+            fma, zero = llvm_fma(builder), ir.Constant(VECTOR, [0.0] * LANES)
 
             def vector_at(pointer: ir.Value, register: int) -> ir.Value:
                 return builder.bitcast(builder.gep(pointer, [INT64(register * LANES)]), VECTOR.as_pointer())
 
-            def splat(value: ir.Value) -> ir.Value:
-                single = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, INT32(0))
-                return builder.shuffle_vector(
-                    single, ir.Constant(VECTOR, ir.Undefined), ir.Constant(WORDS, [0] * LANES)
-                )
-
             scaled = kind == "int8"
             # the sums begin at the bias; int8's at 0, for the scale is applied last: y = scale sum + b
             begin = [zero if scaled else builder.load(vector_at(biases, r), align=4) for r in range(registers)]
-            before = builder.block
-            body = builder.append_basic_block("inputs")
-            after = builder.append_basic_block("done")
-            builder.branch(body)
-            builder.position_at_end(body)
-            # the loop's variables: the input's number, and streams * registers sums, which stay in registers
-            row = builder.phi(INT64)
-            row.add_incoming(INT64(0), before)
-            sums = [[builder.phi(VECTOR) for _ in range(registers)] for _ in range(streams)]
-            for stream in sums:
-                for register, phi in enumerate(stream):
-                    phi.add_incoming(begin[register], before)
-            running = [list(stream) for stream in sums]
-            # each weight is loaded once and used for all streams of the tile
-            rows = _load_weights(builder, kind, base, row, registers)
-            for step in range(UNROLL):
-                for s in range(streams):
-                    at = builder.add(builder.add(row, INT64(step)), builder.mul(x_step, INT64(s)))
-                    # x[s, i] in all lanes: sums[s] += W[i, :] x[s, i]
-                    value = splat(builder.load(builder.gep(inputs, [at])))
-                    for r in range(registers):
-                        running[s][r] = builder.call(fma, [value, rows[step][r], running[s][r]])
-            following = builder.add(row, INT64(UNROLL))
-            row.add_incoming(following, body)
-            for s in range(streams):
-                for r in range(registers):
-                    sums[s][r].add_incoming(running[s][r], body)
-            builder.cbranch(builder.icmp_signed("<", following, n_inputs), body, after)
-            builder.position_at_end(after)
+
+            def turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+                # each weight is loaded once and used for all streams of the tile
+                rows = _load_weights(builder, kind, base, row, registers)
+                for step in range(UNROLL):
+                    for s in range(streams):
+                        at = builder.add(builder.add(row, INT64(step)), builder.mul(x_step, INT64(s)))
+                        # x[s, i] in all lanes: sums[s] += W[i, :] x[s, i]
+                        value = llvm_splat(builder, builder.load(builder.gep(inputs, [at])))
+                        for r in range(s * registers, (s + 1) * registers):
+                            sums[r] = builder.call(fma, [value, rows[step][r % registers], sums[r]])
+                return sums
+
+            # streams * registers sums, stream after stream, which stay in registers
+            sums = llvm_loop(builder, n_inputs, UNROLL, begin * streams, turn)
             for s in range(streams):
                 place = builder.gep(outputs, [builder.mul(y_step, INT64(s))])
                 for r in range(registers):
-                    result = running[s][r]
+                    result = sums[s * registers + r]
                     if scaled:
                         scale_vector = builder.load(vector_at(scales, r), align=4)
                         result = builder.call(fma, [result, scale_vector, builder.load(vector_at(biases, r), align=4)])

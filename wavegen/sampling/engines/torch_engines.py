@@ -22,7 +22,26 @@ from wavegen.sampling.engines.conditioning_rows import PrecomputedRows
 GROUP_WIDTH = {"cpu": 8, "cuda": 32}
 
 
-class TorchQueueEngine:
+class _NetworkEngine:
+    """What engines in torch share: the network, and the past that it needs."""
+
+    def __init__(self, model: Network) -> None:
+        self.model = model.eval()
+        self.device = next(model.parameters()).device
+
+    @property
+    def receptive_field(self) -> int:
+        return self.model.receptive_field
+
+    def padding(self, silence: int) -> int:
+        return self.model.padding(silence)
+
+    def _newest(self, past: ClassArray) -> ClassArray:
+        """Return the part of the past that the network sees."""
+        return past if self.model.has_memory else past[:, -self.receptive_field :]
+
+
+class TorchQueueEngine(_NetworkEngine):
     """Implements ``Engine`` with preallocated buffers.
 
     Args:
@@ -31,19 +50,11 @@ class TorchQueueEngine:
     """
 
     def __init__(self, model: Network, capture: bool | None = None) -> None:
-        self.model = model.eval()
-        self.device = next(model.parameters()).device
+        super().__init__(model)
         self.width = GROUP_WIDTH.get(self.device.type, 8)
         self.capture = self.device.type == "cuda" if capture is None else capture
         self.groups: list[_Group] = []
         self.n_streams = 0
-
-    @property
-    def receptive_field(self) -> int:
-        return self.model.receptive_field
-
-    def padding(self, silence: int) -> int:
-        return self.model.padding(silence)
 
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
@@ -53,8 +64,7 @@ class TorchQueueEngine:
 
     def _start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None) -> None:
         self.n_streams = len(past)
-        newest = past if self.model.has_memory else past[:, -self.receptive_field :]
-        padded = self._padded(newest)  # (groups * width, T)
+        padded = self._padded(self._newest(past))  # (groups * width, T)
         seen = [] if conditions is None else [*conditions, *[conditions[-1]] * (len(padded) - len(past))]
         self.groups = [
             _Group(self.model, rows, seen[i * self.width : (i + 1) * self.width], self.capture)
@@ -182,7 +192,7 @@ class _Group:
 # --- the reference -------------------------------------------------------------------------------------------------
 
 
-class ReferenceEngine:
+class ReferenceEngine(_NetworkEngine):
     """Implements ``Engine`` by the model's teacher-forced forward pass alone.
 
     Args:
@@ -190,24 +200,15 @@ class ReferenceEngine:
     """
 
     def __init__(self, model: Network) -> None:
-        self.model = model.eval()
-        self.device = next(model.parameters()).device
+        super().__init__(model)
         self.past = torch.empty(0, 0, dtype=torch.int64)
         self.conditions: Sequence[ClipCondition | None] = []
         self.n_made = 0
 
-    @property
-    def receptive_field(self) -> int:
-        return self.model.receptive_field
-
-    def padding(self, silence: int) -> int:
-        return self.model.padding(silence)
-
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
         self.conditions, self.n_made = conditions or [None] * len(past), 0
-        newest = past if self.model.has_memory else past[:, -self.receptive_field :]
-        self.past = torch.from_numpy(newest.copy()).to(self.device)
+        self.past = torch.from_numpy(self._newest(past).copy()).to(self.device)
 
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:

@@ -153,7 +153,7 @@ class TritonEngine:
         self, n: int, mode: int, truncation: Truncation, trace: Tensor | None = None, **given: Tensor
     ) -> ClassArray:
         streams, device = len(self.newest), self.device
-        nothing = torch.zeros(2, dtype=torch.int64, device=device)
+        nothing = torch.zeros(max(2, streams), dtype=torch.int64, device=device)  # two seeds, or a clip of each stream
         drawn = torch.zeros((n, streams), dtype=torch.int32, device=device)
         scratch = torch.empty((streams, self.padded_classes), dtype=torch.float32, device=device)
         hidden = torch.empty((streams, self.sizes["H"]), dtype=torch.float32, device=device)
@@ -165,7 +165,7 @@ class TritonEngine:
             kernel.generate[(streams // ROWS,)](
                 self.newest, self.queue, shape[0], shape[1], slots, shape[2],
                 table, taps, self.bias, self.bias_of, *others,
-                given.get("numbers", scratch), given.get("seeds", nothing), given.get("clips", self._no_clips()),
+                given.get("numbers", scratch), given.get("seeds", nothing), given.get("clips", nothing),
                 given.get("forced", drawn), drawn, scratch if trace is None else trace, hidden, finite,
                 streams, n, self.classes, max(truncation.temperature, LOWEST_TEMPERATURE),
                 float(truncation.top_k or self.classes), float(truncation.top_p or 1.0),
@@ -184,9 +184,6 @@ class TritonEngine:
         """Lay rows of streams, (S, n), out as the kernel reads them, (n, streams)."""
         padded = np.pad(rows, ((0, len(self.newest) - len(rows)), (0, 0)), mode="edge")
         return self._put(np.ascontiguousarray(padded.T), dtype)
-
-    def _no_clips(self) -> Tensor:
-        return torch.zeros(len(self.newest), dtype=torch.int64, device=self.device)
 
     def _put(self, array: npt.NDArray[Any], dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, dtype)
