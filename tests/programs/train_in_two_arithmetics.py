@@ -12,7 +12,7 @@ from wavegen.model.building import build_model
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.plan import resolve_plan
 from wavegen.training.process_group import process_group
-from wavegen.training.task import read_corpus
+from wavegen.training.task import task_type
 from wavegen.training.trainer import Trainer
 
 overrides, folder, out = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
@@ -22,7 +22,7 @@ with process_group("cpu") as group:
         config = config.with_values("training", accumulation=2)
         torch.manual_seed(0)
         model = build_model(config).to(dtype)
-        corpus, run = read_corpus(config), RunFolder(out / backend)
+        corpus, run = task_type(config).read_corpus(config), RunFolder(out / backend)
         if group.is_main:
             run.create(config.to_yaml())
         plan = resolve_plan(config, corpus, group.device, print, group)

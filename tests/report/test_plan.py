@@ -12,7 +12,7 @@ from wavegen.config import load_config, override
 from wavegen.report import print_tables
 from wavegen.report.training import plan_tables
 from wavegen.training.plan import resolve_plan
-from wavegen.training.task import read_corpus, with_corpus
+from wavegen.training.task import task_type
 
 
 def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_no_name_of_a_file_or_a_folder_commands_the_terminal(tmp_path, monkeypat
     (folder / "bad\x1b[2J.wav").write_bytes(b"no audio")
     config = load_config("small", ["training.precision=float32"]).with_values("data", folder=str(folder))
     file, cpu = io.StringIO(), torch.device("cpu")
-    corpus = read_corpus(config)
+    corpus = task_type(config).read_corpus(config)
     plan = resolve_plan(config, corpus, cpu, print)
     print_tables(plan_tables(plan, corpus, cpu, tmp_path / "run\x1b[1m"), file)
     assert "\x1b" not in file.getvalue()
@@ -33,7 +33,7 @@ def preparation_of(folder, *overrides):
     config = override(load_config("small").with_values("data", folder=str(folder)), ["training.precision=float32"])
     config = override(config, list(overrides))
     cpu = torch.device("cpu")
-    corpus = read_corpus(config)
+    corpus = task_type(config).read_corpus(config)
     tables = plan_tables(resolve_plan(config, corpus, cpu, print), corpus, cpu, folder / "run")
     assert [table.title for table in tables].index("Preparation") == 1
     (table,) = (table for table in tables if table.title == "Preparation")
@@ -72,8 +72,8 @@ def test_the_plan_lists_the_steps_of_preparation_that_are_off(tmp_path):
 
 def test_the_plan_of_series_has_no_preparation():
     config, cpu = load_config("book-simple", ["series.points=20"]), torch.device("cpu")
-    corpus = read_corpus(config)
-    plan = resolve_plan(with_corpus(config, corpus), corpus, cpu, print)
+    corpus = task_type(config).read_corpus(config)
+    plan = resolve_plan(task_type(config).with_corpus(config, corpus), corpus, cpu, print)
     titles = [table.title for table in plan_tables(plan, corpus, cpu, Path("run"))]
     assert "Preparation" not in titles
 

@@ -12,7 +12,7 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.data.corpus import TAIL
-from wavegen.errors import DataError, UsageError
+from wavegen.errors import DataError, UsageError, WavegenError
 from wavegen.inspect.recordings import inspect_series
 from wavegen.series.corpus import (
     N_TRAIN,
@@ -22,10 +22,11 @@ from wavegen.series.corpus import (
     build_synthetic_corpus,
     hash_of,
     make_sine_mixtures,
+    read_corpus,
     series_in,
+    with_normalization,
 )
 from wavegen.series.files import check_output, read_series, write_series
-from wavegen.training.task import read_corpus, with_corpus
 
 
 def csv_of(folder, text):
@@ -250,7 +251,7 @@ def test_a_forecast_that_cannot_be_written_leaves_the_file_before(name, tmp_path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=f"{name}: cannot be written: No space left on device; choose another place"):
+    with pytest.raises(WavegenError, match=rf"{name}: cannot be written \(No space left on device\)"):
         write_series(str(path), {"a": np.array([2.0])}, io.StringIO())
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -323,10 +324,10 @@ def test_offset_and_scale_are_those_of_the_series_that_are_trained_on(tmp_path):
     config = series_config(tmp_path)
     corpus = read_corpus(config)
     trained_on = np.stack([clip.values for clip in corpus.train])
-    frozen = with_corpus(config, corpus).series
+    frozen = with_normalization(config, corpus).series
     assert frozen.offset == pytest.approx(trained_on.mean(), rel=1e-12)
     assert frozen.scale == pytest.approx(trained_on.std(), rel=1e-9)
-    assert with_corpus(series_config(tmp_path, "series.scale=2.0"), corpus).series.scale == 2.0
+    assert with_normalization(series_config(tmp_path, "series.scale=2.0"), corpus).series.scale == 2.0
     normalization = Normalization(float(frozen.offset), float(frozen.scale))
     seen = np.stack([normalization.normalize(clip.values) for clip in corpus.train])
     assert seen.dtype == np.float32

@@ -26,7 +26,7 @@ from wavegen.runs.run_folder import RunFolder
 from wavegen.training import audio_task
 from wavegen.training.compute import resolve_compute, training_bytes
 from wavegen.training.progress import Observer
-from wavegen.training.task import read_corpus
+from wavegen.training.task import task_type
 
 LABELS = ["data.labels=subfolders", "model.label_channels=3"]
 MEL = ["mel.n_mels=6", "mel.n_fft=128", "mel.hop_length=40", "mel.upsampling=4"]
@@ -440,7 +440,7 @@ def test_minutes_are_measured_under_conditions(voices, tmp_path, keys):
     config = load_config("small", [f"data.folder={voices}", *TINY[:-4], *keys, "training.minutes=0.5"])
     training = begin(config, tmp_path / "run")
     assert training.plan.steps > 1
-    assert len(read_corpus(training.config).clips) == 12
+    assert len(task_type(training.config).read_corpus(training.config).clips) == 12
 
 
 def test_memory_counts_what_conditions_add():

@@ -17,7 +17,7 @@ from wavegen.report.training import TensorBoardObserver
 from wavegen.runs.history import read_history
 from wavegen.runs.run_folder import RunFolder
 from wavegen.series.scores import all_series, score_series
-from wavegen.training.task import read_corpus
+from wavegen.training.task import task_type
 
 TINY = [
     "series.synthetic=null",
@@ -111,7 +111,7 @@ def test_other_data_stop_a_resume(sines, tmp_path, stop_after):
 def test_everything_auto_is_frozen(sines, tmp_path):
     overrides = ["training.minutes=0.5", "training.precision=auto", "training.batch_size=auto"]
     frozen = begin(config_of(sines, *overrides), tmp_path / "run").config
-    trained_on = np.concatenate([clip.values for clip in read_corpus(frozen).train])
+    trained_on = np.concatenate([clip.values for clip in task_type(frozen).read_corpus(frozen).train])
     assert (frozen.series.offset, frozen.series.scale) == pytest.approx((trained_on.mean(), trained_on.std()))
     assert (frozen.training.precision, frozen.training.backend) == ("float32", "torch")
     assert frozen.training.steps is not None

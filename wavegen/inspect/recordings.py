@@ -20,8 +20,8 @@ from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clip
-from wavegen.series.corpus import find_series, reason_of
-from wavegen.series.files import Values, read_series
+from wavegen.series.corpus import find_series
+from wavegen.series.files import Values, read_series, try_series
 from wavegen.text import printable
 
 T = TypeVar("T")
@@ -275,17 +275,13 @@ def inspect_series(path: Path, progress: Progress | None = None) -> SeriesFacts:
     unusable = {} if found is None else dict(found.unusable)
     series: dict[str, Values] = {}
     for done, (name, file) in enumerate(files.items(), start=1):
-        try:
-            whole = read_series(file, takes_forecasts=found is None)
-        except DataError as error:
-            if found is None:
-                raise
-            unusable[name] = reason_of(error, file)
-            continue
-        finally:
-            if progress:
-                progress(done, len(files))
-        series |= whole.named(name)
+        whole = read_series(file) if found is None else try_series(file, takes_forecasts=False)
+        if progress:
+            progress(done, len(files))
+        if isinstance(whole, str):
+            unusable[name] = whole
+        else:
+            series |= whole.named(name)
     lengths = sorted(map(len, series.values()))
     return SeriesFacts(
         path=str(path),

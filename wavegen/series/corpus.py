@@ -17,7 +17,7 @@ from wavegen.data.corpus import Corpus, Split
 from wavegen.data.recordings import split_clips
 from wavegen.data.sources import Source, find_sources, list_files, list_sources, look_up, nothing_usable
 from wavegen.errors import DataError, UsageError
-from wavegen.series.files import Values, read_series
+from wavegen.series.files import Values, try_series
 from wavegen.text import list_first, pluralize, printable
 
 Progress = Callable[[int, int], None]
@@ -142,14 +142,12 @@ def build_corpus(
     found: list[Series] = []
     notes: list[str] = []
     for done, file in enumerate(files, start=1):
-        try:
-            whole = read_series(file.path, takes_forecasts=False)
-        except DataError as error:
-            unusable[file.name] = reason_of(error, file.path)
+        whole = try_series(file.path, takes_forecasts=False)
+        if progress:
+            progress(done, len(files))
+        if isinstance(whole, str):
+            unusable[file.name] = whole
             continue
-        finally:
-            if progress:
-                progress(done, len(files))
         if whole.left_out:
             columns = [f"'{printable(name)}'" for name in whole.left_out]
             what = f"{pluralize(len(columns), 'column is')} left out, without numbers"
@@ -236,10 +234,9 @@ def series_in(paths: Sequence[Path], longer_than: int, notice: Callable[[str], N
         for name, reason in () if found is None else found.unusable:
             notice(f"left out: {printable(path / name)}: {reason}")
         for file in [path] if found is None else [path / name for name in found.names]:
-            try:
-                whole = read_series(file, takes_forecasts=found is None)
-            except DataError as error:
-                notice(f"left out: {error}")
+            whole = try_series(file, takes_forecasts=found is None)
+            if isinstance(whole, str):
+                notice(f"left out: {printable(file)}: {whole}")
                 continue
             for name, values in whole.named(str(file)).items():
                 if len(values) > longer_than:
@@ -252,9 +249,3 @@ def series_in(paths: Sequence[Path], longer_than: int, notice: Callable[[str], N
 def hash_of(values: Values) -> str:
     """Return the SHA-256 of a series's values in hexadecimal; the file's format and name do not change it."""
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
-
-
-def reason_of(error: DataError, path: Path) -> str:
-    """Return an error's text without the file's name."""
-    reason = str(error).removeprefix(printable(path))
-    return f"line {reason[1:]}" if not reason.startswith(": ") else reason[2:]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from wavegen.audio.read import SERIES_ENDINGS, suffix
 from wavegen.audio.write import GENERATED
 from wavegen.errors import DataError, UsageError
-from wavegen.output_file import check_writable, write_atomically
+from wavegen.output_file import check_writable, write_output
 from wavegen.text import pluralize, printable
 
 FORECAST = "forecast"  # ends the headings of columns that wavegen wrote
@@ -92,23 +92,28 @@ def read_series(path: Path, takes_forecasts: bool = True) -> SeriesFile:
         raise DataError(f"{where}: cannot be read ({error.strerror or error})") from None
 
 
+def try_series(path: Path, takes_forecasts: bool = True) -> SeriesFile | str:
+    """Read a file's series as ``read_series``, or return why they cannot be used, without the file's name."""
+    try:
+        return read_series(path, takes_forecasts)
+    except DataError as error:
+        reason = str(error).removeprefix(printable(path))
+        return reason[2:] if reason.startswith(": ") else f"line {reason[1:]}"
+
+
 def _check_size(name: str, values: Values) -> None:
     largest = float(np.abs(values).max())
     if largest > LARGEST or 0 < largest < SMALLEST:
         series = f"series '{printable(name)}': " if name else ""
-        raise _UnusableError(
-            f"{series}expected values between {SMALLEST:g} and {LARGEST:g} in size, found {largest:g} for the largest; "
-            "give them in another unit"
-        )
+        sizes = f"between {SMALLEST:g} and {LARGEST:g} in size, found {largest:g} for the largest"
+        raise _UnusableError(f"{series}expected values {sizes}; give them in another unit")
 
 
 def _read_npy(path: Path) -> SeriesFile:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):  # numpy's message is about its own options
-        raise _UnusableError(
-            "expected an array of numbers, as numpy.save writes it, found none: it is cut short, or holds objects"
-        ) from None
+        raise _UnusableError("expected an array of numbers, as numpy.save writes it, found none or a part") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         found = getattr(array, "dtype", "several arrays")
         raise _UnusableError(f"expected an array of real numbers, found {found}")
@@ -179,9 +184,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     """Return the names, with a number behind those that come again."""
     distinct: list[str] = []
     for name in names:
-        numbered = (f"{name} ({i})" for i in count(2))
-        taken = {*distinct, *names}
-        distinct.append(name if name not in distinct else next(each for each in numbered if each not in taken))
+        others = (each for i in count(2) if (each := f"{name} ({i})") not in {*distinct, *names})
+        distinct.append(next(others) if name in distinct else name)
     return distinct
 
 
@@ -224,22 +228,19 @@ def write_series(output: str, series: Mapping[str, npt.NDArray[np.floating]], st
         standard_output: where - is written.
 
     Raises:
-        DataError: the file cannot be written; what was there before stays.
+        WavegenError: the file cannot be written; what was there before stays.
     """
     rows = np.stack([np.asarray(values, dtype=np.float64) for values in series.values()])
     if output == "-":
         standard_output.write(_table(series, rows))
         return
-    path = Path(output)
-    try:
-        if suffix(path.name) == ".npy":
-            array = io.BytesIO()
-            np.save(array, rows[0] if len(rows) == 1 else rows)
-            write_atomically(path, array.getvalue() + GENERATED.encode())  # what is behind an array is not read
-        else:
-            write_atomically(path, _table(series, rows).encode())
-    except OSError as error:
-        raise DataError(f"{printable(path)}: cannot be written: {error.strerror}; choose another place") from None
+    content = io.BytesIO()
+    if suffix(output) == ".npy":
+        np.save(content, rows[0] if len(rows) == 1 else rows)
+        content.write(GENERATED.encode())  # what is behind an array is not read
+    else:
+        content.write(_table(series, rows).encode())
+    write_output(Path(output), content.getvalue())
 
 
 def _table(names: Mapping[str, object], rows: Values) -> str:

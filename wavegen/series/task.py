@@ -14,8 +14,7 @@ from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.windows import Batch, Piece, Tape
 from wavegen.evaluation import loss_unit_of
 from wavegen.model.network import Network
-from wavegen.series import corpus as series_corpus
-from wavegen.series.corpus import Normalization, Progress, Series, build_normalization
+from wavegen.series.corpus import Normalization, Series, build_normalization, read_corpus, with_normalization
 from wavegen.series.files import Values
 from wavegen.series.forecast import model_errors
 from wavegen.series.scores import EVERY_POSITION, Positions, baseline_errors, fit_linear_forecast
@@ -120,6 +119,8 @@ class SeriesTask:
 
     fewest_steps: ClassVar[int] = 0
     tries_bfloat16: ClassVar[bool] = False  # small errors of large values are lost in 8 bits of mantissa
+    read_corpus = staticmethod(read_corpus)
+    with_corpus = staticmethod(with_normalization)
 
     def __init__(self, config: Config, corpus: Corpus[Series]) -> None:
         self.settings, self.output, self.corpus = config.training, config.output, corpus
@@ -128,16 +129,6 @@ class SeriesTask:
         self.windows_type = AlignedWindows if config.series.windows == "aligned" else SeriesWindows
         self.loss_unit = loss_unit_of(config)
         self.loss_scale = self.normalization.error_scale(config.output.error)
-
-    @staticmethod
-    def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Series]:
-        """Read or make the series that a configuration names."""
-        return series_corpus.read_corpus(config, progress)
-
-    @staticmethod
-    def with_corpus(config: Config, corpus: Corpus[Series]) -> Config:
-        """Return the configuration with the offset and scale of its corpus."""
-        return series_corpus.with_normalization(config, corpus)
 
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:

@@ -13,7 +13,7 @@ import torch
 
 from wavegen.audio.frames import Features
 from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
-from wavegen.audio.quantize import Quantizer, build_quantizer
+from wavegen.audio.quantize import build_quantizer
 from wavegen.audio.waveform import Decoded, quiet_stretches
 from wavegen.config import Config
 from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditioner, join_segments, stack_tables
@@ -62,6 +62,8 @@ class AudioTask:
     fewest_steps: ClassVar[int] = 200  # with fewer, a model hardly leaves the noise that it begins with
     tries_bfloat16: ClassVar[bool] = True
     loss_scale = 1.0 / math.log(2)  # nats to bits
+    read_corpus = staticmethod(read_recordings)
+    with_corpus = staticmethod(with_conditions)
 
     def __init__(self, config: Config, corpus: Corpus[Clip]) -> None:
         self.settings, self.corpus, self.quantizer = config.training, corpus, build_quantizer(config)
@@ -69,16 +71,6 @@ class AudioTask:
         self.sample_rate_hz, self.order = config.audio.sample_rate_hz, config.data
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None
-
-    @staticmethod
-    def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Clip]:
-        """Read the recordings that a configuration names."""
-        return read_recordings(config, progress)
-
-    @staticmethod
-    def with_corpus(config: Config, corpus: Corpus[Clip]) -> Config:
-        """Return the configuration with the labels and features of its corpus."""
-        return with_conditions(config, corpus)
 
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
@@ -187,48 +179,21 @@ class AudioTask:
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
         """Generate from silence: the first labels one behind the other, or the frames of a held-out recording."""
         rate = self.sample_rate_hz
-        conditions: list[ClipCondition] = []
         if self.conditioner.frames is not None:
             clip = by_content(self.corpus.validation or self.corpus.train)[0]
             conditions, seconds = [self.conditioner.of_recording(clip)], min(seconds, clip.n_samples / rate)
         else:
             labels = [{label: 1.0} for label in self.conditioner.labels[:MOST_AUDITIONED]]
             conditions = [one for label in labels if (one := self.conditioner.to_generate(label)) is not None]
-        return audition(network, self.quantizer, rate, seconds, seed, progress, conditions)
-
-
-def audition(
-    model: Network,
-    quantizer: Quantizer,
-    sample_rate_hz: int,
-    seconds: float,
-    seed: int,
-    progress: Progress,
-    conditions: Sequence[ClipCondition] = (),
-) -> npt.NDArray[np.float32]:
-    """Generate a clip from silence; in a conditioned model one for each of some conditions, one behind the other.
-
-    Args:
-        model: with the weights to generate with.
-        quantizer: the model's companding.
-        sample_rate_hz: the model's rate.
-        seconds: length of the clip, or of all of them.
-        seed: of the draws; the same at every audition, so that they compare.
-        progress: called with (samples made, samples in all).
-        conditions: of a conditioned model: one or more.
-
-    Returns:
-        (T,) the waveform.
-    """
-    count = max(1, len(conditions))
-    n_samples = max(1, round(seconds * sample_rate_hz / count))
-    sampler = Sampler(build_engine("auto", model, n_streams=count), quantizer)
-    blocks: list[npt.NDArray[np.float32]] = []
-    for block in sampler.stream(Request(n_samples=n_samples, count=count, seed=seed, conditions=conditions or None)):
-        blocks.append(block)
-        progress(sum(block.size for block in blocks), n_samples * count)
-    # (count, T) -> (count T,): the clips one behind the other
-    return np.concatenate(blocks, axis=1).reshape(-1)
+        count = max(1, len(conditions))
+        n_samples = max(1, round(seconds * rate / count))
+        sampler = Sampler(build_engine("auto", network, n_streams=count), self.quantizer)
+        blocks: list[npt.NDArray[np.float32]] = []
+        for block in sampler.stream(Request(n_samples, count, seed, conditions=conditions or None)):
+            blocks.append(block)
+            progress(sum(block.size for block in blocks), n_samples * count)
+        # (count, T) -> (count T,): the clips one behind the other
+        return np.concatenate(blocks, axis=1).reshape(-1)
 
 
 def _for_training(conditioner: Conditioner, network: Network) -> Conditioner:

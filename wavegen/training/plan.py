@@ -22,13 +22,7 @@ from wavegen.training.audio_task import Overhead
 from wavegen.training.backends import build_backend
 from wavegen.training.compute import SHARE_OF_FREE, BackendName, Compute, free_bytes, resolve_compute, training_bytes
 from wavegen.training.distributed import ALONE, Group
-from wavegen.training.precision import (
-    ComputePrecision,
-    check_precision,
-    explain_device_errors,
-    is_half,
-    precisions_of,
-)
+from wavegen.training.precision import ComputePrecision, check_precision, explain_device_errors, is_half, precisions_of
 from wavegen.training.step import Step, build_step
 from wavegen.training.task import task_type
 
@@ -67,9 +61,8 @@ class Plan:
 
     def with_training(self, **values: Any) -> Plan:
         """Return the plan with other values of the section ``training``, none of which is part of ``compute``."""
-        return replace(
-            self, config=self.config.with_values("training", **values), steps=values.get("steps", self.steps)
-        )
+        config = self.config.with_values("training", **values)
+        return replace(self, config=config, steps=values.get("steps", self.steps))
 
 
 def resolve_plan(
@@ -78,7 +71,7 @@ def resolve_plan(
     """Resolve every ``auto`` and ``minutes`` of a configuration, by rule or by timing a few steps on this machine.
 
     Args:
-        config: as the user gave it, with what its corpus decides (``wavegen.training.task.with_corpus``).
+        config: as the user gave it, with what its corpus decides (``Task.with_corpus``).
         corpus: to train and validate on.
         device: to train on.
         notice: called with each choice and its reason.
@@ -277,18 +270,15 @@ class Trial:
         Raises:
             TrainingError: there is no memory left, or the device lacks an operation.
         """
-        on_cpu, device = self.device.type == "cpu", self.device
-        in_a_row = 1 if on_cpu else LAUNCHED_STEPS
-        warm = precision in self._steps
+        device, in_a_row = self.device, 1 if self.device.type == "cpu" else LAUNCHED_STEPS
         with on_device(device), explain_device_errors(device, "trial step"):
-            if not warm:
+            if precision not in self._steps:
                 compute = replace(self.compute, precision=precision)
                 backend = build_backend(self.config, compute, self.model)
                 average = self.model.copy().requires_grad_(False)
-                self._steps[precision] = build_step(
-                    self.model, average, backend, self.config.training, notice=lambda _: None
-                )
-                self._seconds(precision, 1 if on_cpu else LAUNCHED_STEPS)
+                step = build_step(self.model, average, backend, self.config.training, notice=lambda _: None)
+                self._steps[precision] = step
+                self._seconds(precision, in_a_row)
             return float(np.median([self._seconds(precision, in_a_row) for _ in range(steps)]))
 
     def _seconds(self, precision: ComputePrecision, in_a_row: int) -> float:

@@ -26,7 +26,7 @@ from wavegen.training.fine_tuning import check_source, weights_from
 from wavegen.training.plan import Plan, resolve_plan, shortened_warmup
 from wavegen.training.precision import has_precision
 from wavegen.training.progress import Observer
-from wavegen.training.task import read_corpus, task_type, with_corpus
+from wavegen.training.task import task_type
 from wavegen.training.trainer import Trainer
 
 Notice = Callable[[str], None]
@@ -83,7 +83,7 @@ def start_run(
     corpus = _read_corpus(config, group, progress)
 
     def plan_start() -> tuple[Plan, Arrays]:
-        complete = with_corpus(config, corpus)
+        complete = task_type(config).with_corpus(config, corpus)
         if source is not None:
             check_source(f"{init_from}", source, complete, notice)
         plan = resolve_plan(complete, corpus, _device(group), notice, group)
@@ -138,7 +138,7 @@ def resume_run(
         all_changes = changes + manifest_differences(checkpoint.manifest, corpus.manifest())
         if not accept_changes:
             _raise_on_changes(run, all_changes)
-        complete = with_corpus(config, corpus)
+        complete = task_type(config).with_corpus(config, corpus)
         for change in all_changes:
             notice(f"changed: {change}")
         plan = _resumed_plan(checkpoint, complete, corpus, group, notice)
@@ -157,7 +157,7 @@ def resume_run(
 
 def _read_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus[Any]:
     """Read the corpus, which one process of each machine decodes; it has to be the same for all."""
-    corpus = group.first_on_each_machine(lambda: read_corpus(config, progress))
+    corpus = group.first_on_each_machine(lambda: task_type(config).read_corpus(config, progress))
     group.check_same("recordings", repr(corpus.manifest()))
     return corpus
 
@@ -210,10 +210,8 @@ def _device(group: Group) -> torch.device:
 
 def _raise_on_changes(run: RunFolder, changes: list[str]) -> None:
     if changes:
-        raise UsageError(
-            f"{run.path}: differs from what was frozen when it started: {'; '.join(changes)}; "
-            "resume anyway with --accept-changes, or start a new run"
-        )
+        changed = f"differs from what was frozen when it started: {'; '.join(changes)}"
+        raise UsageError(f"{run.path}: {changed}; resume anyway with --accept-changes, or start a new run")
 
 
 def _requested_changes(
@@ -230,19 +228,15 @@ def _requested_changes(
     _check_steps(run, config.training.steps, checkpoint)
     changes = [line for line in differences(stored, config) if line.partition(":")[0] not in HARMLESS]
     if impossible := [line for line in changes if line.startswith(OF_THE_NETWORK)]:
-        raise UsageError(
-            f"{run.path}: these keys cannot change within a run: {'; '.join(impossible)}; "
-            "start a new run, with --init-from to keep what was learnt"
-        )
+        remedy = "start a new run, with --init-from to keep what was learnt"
+        raise UsageError(f"{run.path}: these keys cannot change within a run: {'; '.join(impossible)}; {remedy}")
     return config, changes
 
 
 def _check_steps(run: RunFolder, steps: int | None, checkpoint: Checkpoint) -> None:
     """Make sure that a training does not end before the step that it resumes at."""
     if steps is not None and steps < checkpoint.step:
-        raise UsageError(
-            f"{run.path}: is already at step {checkpoint.step:,}; expected more steps than that, found {steps:,}"
-        )
+        raise UsageError(f"{run.path}: is at step {checkpoint.step:,}; expected more steps than that, found {steps:,}")
 
 
 def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -> Plan:

@@ -45,23 +45,6 @@ class Task(Protocol[Scored]):
     loss_scale: float
 
     @staticmethod
-    def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Any]:
-        """Read the corpus that a configuration names; ``progress`` is called with (files done, files in all).
-
-        Raises:
-            UsageError: the configuration names no folder, or there is none.
-            DataError: it holds nothing to train on.
-        """
-
-    @staticmethod
-    def with_corpus(config: Config, corpus: Corpus[Any]) -> Config:
-        """Return the configuration with what its corpus decides: the labels, or the offset and scale of series.
-
-        Raises:
-            DataError: the corpus has a label that is not among those given, or too many.
-        """
-
-    @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
         """Return a batch of noise, to time steps with; all targets are real."""
 
@@ -126,20 +109,14 @@ class Task(Protocol[Scored]):
 
 
 def task_type(config: Config) -> type[AudioTask] | type[SeriesTask]:
-    """Return the kind of task that a configuration describes."""
+    """Return the kind of task that a configuration describes.
+
+    Its ``read_corpus`` reads the corpus that a configuration names, and its ``with_corpus`` returns the configuration
+    with what its corpus decides: the labels, or the offset and scale of series.
+    """
     return SeriesTask if config.is_series else AudioTask
 
 
 def build_task(config: Config, corpus: Corpus[Any]) -> Task[Any]:
     """Build the task of a complete configuration on its corpus."""
     return task_type(config)(config, corpus)
-
-
-def read_corpus(config: Config, progress: Progress | None = None) -> Corpus[Any]:
-    """Read the corpus that a configuration names; see ``Task.read_corpus``."""
-    return task_type(config).read_corpus(config, progress)
-
-
-def with_corpus(config: Config, corpus: Corpus[Any]) -> Config:
-    """Return the configuration with what its corpus decides; see ``Task.with_corpus``."""
-    return task_type(config).with_corpus(config, corpus)

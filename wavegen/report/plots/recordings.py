@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wavegen.errors import DataError
 from wavegen.inspect.recordings import FileFacts, FolderFacts, SeriesFacts
 from wavegen.report.plots import (
     BLUE,
@@ -25,7 +24,7 @@ from wavegen.report.plots import (
     title,
 )
 from wavegen.series.corpus import find_series
-from wavegen.series.files import Values, read_series
+from wavegen.series.files import Values, try_series
 from wavegen.text import format_duration, pluralize, printable
 
 if TYPE_CHECKING:
@@ -94,7 +93,8 @@ def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
 
     counts = Counter((file.rate_hz, file.channels) for file in files)
     shown = counts.most_common(MOST_BARS)
-    names = [f"{rate:,} Hz, {_channels(channels)}" for (rate, channels), _ in shown]
+    known = {1: "mono", 2: "stereo"}
+    names = [f"{rate:,} Hz, {known.get(channels, f'{channels} channels')}" for (rate, channels), _ in shown]
     numbers = [count for _, count in shown]
     if left_out := len(files) - sum(numbers):
         names.append("others")
@@ -138,10 +138,6 @@ def _draw_histogram(
     title(axes, name)
 
 
-def _channels(n: int) -> str:
-    return {1: "mono", 2: "stereo"}.get(n, f"{n} channels")
-
-
 def series_figure(found: SeriesFacts) -> Figure:
     """Draw the first few series, one above the other; there must be one or more."""
     path = Path(found.path)
@@ -149,11 +145,8 @@ def series_figure(found: SeriesFacts) -> Figure:
     for file in [path / each for each in find_series(path).names] if path.is_dir() else [path]:
         if len(drawn) >= MOST_DRAWN:
             break
-        try:
-            whole = read_series(file, takes_forecasts=not path.is_dir())
-        except DataError:
-            continue
-        drawn |= whole.named(file.name)
+        if not isinstance(whole := try_series(file, takes_forecasts=not path.is_dir()), str):
+            drawn |= whole.named(file.name)
     return forecast_figure(f"{printable(found.path)}: {len(found.series):,} series", drawn, {}, 0)
 
 
