@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,10 +71,9 @@ class ClipLoader:
         given = [(path, file) for path in paths for file in _audio_files(path, notice)]
         settings = ClipSettings(self.preparation, self.quantizer)
         outcomes = ClipCache().prepare([file for _, file in given], settings, progress)
-        _warn(
-            {str(file): one for (_, file), one in zip(given, outcomes, strict=True) if not isinstance(one, str)}, notice
-        )
-        for (path, file), stored in zip(given, outcomes, strict=True):
+        files = [(path, file, stored) for (path, file), stored in zip(given, outcomes, strict=True)]
+        _warn({str(file): stored for _, file, stored in files if not isinstance(stored, str)}, notice)
+        for path, file, stored in files:
             if isinstance(stored, str):
                 skipped.append((str(file), stored))
                 continue
@@ -166,10 +165,9 @@ class ClipLoader:
         """Return the condition of a clip in a folder with the label's name, or with given weights of labels."""
         labels = self.conditioner.labels
         if labels and not isinstance(label, Mapping) and label not in labels:
-            raise UsageError(
-                f"{printable(name)}: expected it in a folder named as one of this model's labels, "
-                f"{list_labels(labels)}, found it in '{printable(str(label))}'; give the label of all files instead"
-            )
+            expected = f"expected it in a folder named as one of this model's labels, {list_labels(labels)}"
+            found = f"found it in '{printable(str(label))}'; give the label of all files instead"
+            raise UsageError(f"{printable(name)}: {expected}, {found}")
         return self.conditioner.of_clip(classes, label, features)
 
     def _features_beside(self, file: Path, n_samples: int) -> Frames | None:
@@ -225,20 +223,11 @@ def _check_any(usable: Sequence[object], paths: Sequence[Path]) -> None:
         raise DataError(f"{list_first(map(printable, paths))}: expected audio to score, found none that can be used")
 
 
-class _Scored(Protocol):
-    """A clip or a series to score."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def trained_on(self) -> bool | None: ...
-
-
-def warn_of_trained_on(scored: Sequence[_Scored], noun: str, material: str, notice: Notice) -> None:
+def warn_of_trained_on(scored: Sequence[Any], noun: str, material: str, notice: Notice) -> None:
     """Report which of the clips or series to score were trained on.
 
     Args:
-        scored: all that is scored.
+        scored: all that is scored, as ``ScoredClip`` or ``wavegen.series.scores.ScoredSeries``.
         noun: what they are, in the plural.
         material: the kind of data, such as audio.
         notice: called with the warning, if there is one.

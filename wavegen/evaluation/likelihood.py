@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import one_thread_each, torch_threads
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import Forward, Network, State
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CHUNK_TARGETS = 16384
 
@@ -49,8 +46,6 @@ def model_bits(
     Returns:
         Total bits of each clip; divided by its length they are its bits/sample.
     """
-    import torch
-
     field = model.receptive_field
     before = np.full(field, model.padding(silence), dtype=np.int64)
     if past is not None:
@@ -94,8 +89,6 @@ def model_bits(
 
 def _nats(model: Network, scorer: Forward, window: Tensor, condition: Condition | None) -> float:
     """Sum the losses of a window's targets, in nats; a receptive field of past precedes them."""
-    import torch
-
     window = window.to(next(model.parameters()).device)
     with torch.no_grad():
         parameters = scorer(window[None, :-1], condition)[0]
@@ -107,8 +100,6 @@ class _ClipScorer:
     """Scores one clip chunk by chunk, carrying a recurrent network's state from each to the next."""
 
     def __init__(self, model: Network, clip: npt.NDArray[np.integer], before: npt.NDArray[np.int64]) -> None:
-        import torch
-
         self.model, self.clip = model, clip
         self.begin, self.nats = 0, 0.0
         self.state: State | None = None
@@ -116,8 +107,6 @@ class _ClipScorer:
 
     def advance(self) -> int:
         """Score the next chunk; return the number of its samples."""
-        import torch
-
         clip = self.clip[self.begin : self.begin + CHUNK_TARGETS].astype(np.int64)
         targets = torch.from_numpy(clip).to(self.past.device)
         with torch.no_grad():
@@ -141,25 +130,15 @@ def _recurrent_bits(
     before: npt.NDArray[np.int64],
     scored: Callable[[int], None] | None,
 ) -> list[float]:
-    """Compute each clip's bits under a network with a state; each thread scores one clip at a time."""
-    import torch
-
+    """Compute each clip's bits under a network with a state, chunk by chunk of all clips side by side."""
     scorers = [_ClipScorer(model, clip, before) for clip in clips]
-    waiting, running = [one for one in reversed(scorers) if not one.is_done()], dict[Future[int], _ClipScorer]()
     n_threads = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
     pool = one_thread_each(n_threads, "scoring")
     try:
-        while waiting or running:
-            while waiting and len(running) < n_threads:
-                one = waiting.pop()
-                running[pool.submit(one.advance)] = one
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                one = running.pop(done)
-                n_samples = done.result()
+        while waiting := [one for one in scorers if not one.is_done()]:
+            for n_samples in pool.map(_ClipScorer.advance, waiting):
                 if scored:
                     scored(n_samples)
-                if not one.is_done():
-                    waiting.append(one)
     finally:
         pool.shutdown(cancel_futures=True)
     return [one.nats / math.log(2) for one in scorers]

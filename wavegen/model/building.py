@@ -204,15 +204,13 @@ def check_weights(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, 
     Raises:
         ModelError: a name or a shape does not fit, or a weight is not finite.
     """
+    misfit = "the checkpoint does not fit its configuration"
     for name in shapes.keys() ^ weights.keys():
         where = "the checkpoint lacks" if name in shapes else "the checkpoint has, and the model lacks,"
-        raise ModelError(f"the checkpoint does not fit its configuration: {where} '{name}'")
+        raise ModelError(f"{misfit}: {where} '{name}'")
     for name, shape in shapes.items():
         if weights[name].shape != tuple(shape):
-            raise ModelError(
-                f"the checkpoint does not fit its configuration: '{name}': "
-                f"expected the shape {tuple(shape)}, found {weights[name].shape}"
-            )
+            raise ModelError(f"{misfit}: '{name}': expected the shape {tuple(shape)}, found {weights[name].shape}")
         if not np.isfinite(weights[name]).all():
             raise ModelError(f"the checkpoint's weights are not finite: '{name}'")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from wavegen.config.schema import OutputKind
 from wavegen.errors import ParameterError
@@ -39,6 +39,10 @@ class Mixture(ABC):
         components: of the mixture.
     """
 
+    kind: ClassVar[OutputKind]
+    shape: ClassVar[str]  # name of one component
+    is_precise: ClassVar[bool] = True
+
     classes: int
     components: int = 10
 
@@ -55,10 +59,6 @@ class Mixture(ABC):
     def draw_constants(self) -> tuple[float, float, float]:
         """The unit of the means, the smallest and the largest log-scale."""
         return MEAN_UNIT, *self.scale_limits
-
-    @property
-    def is_precise(self) -> bool:
-        return True
 
     def describe(self) -> str:
         one = f"one {self.shape} distribution"
@@ -88,11 +88,8 @@ class Mixture(ABC):
     def check(self, truncation: Truncation) -> None:
         for name, value in (("top_k", truncation.top_k), ("top_p", truncation.top_p)):
             if value is not None:
-                raise ParameterError(
-                    name,
-                    f"not with this model, whose output is a {self.shape} mixture: it ranks no classes; lower "
-                    "the temperature instead",
-                )
+                why = f"whose output is a {self.shape} mixture: it ranks no classes; lower the temperature instead"
+                raise ParameterError(name, f"not with this model, {why}")
 
     def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:
         """See ``Distribution``: the uniform number chooses a component, what is left of it the place within.
@@ -128,16 +125,6 @@ class Mixture(ABC):
         logits, means, log_scales = parameters.chunk(3, dim=-1)
         return logits, means * MEAN_UNIT, log_scales.clamp(*self.scale_limits)
 
-    @property
-    @abstractmethod
-    def kind(self) -> OutputKind:
-        """Its name in the configuration."""
-
-    @property
-    @abstractmethod
-    def shape(self) -> str:
-        """Name of one component."""
-
     @abstractmethod
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
         """Compute the logarithm of each component's probability of a bin.
@@ -163,13 +150,8 @@ class LogisticMixture(Mixture):
     PixelCNN++ (Salimans et al., 2017, section 2.1), for audio Parallel WaveNet (van den Oord et al., 2017, section 2).
     """
 
-    @property
-    def kind(self) -> OutputKind:
-        return "logistic_mixture"
-
-    @property
-    def shape(self) -> str:
-        return "logistic"
+    kind = "logistic_mixture"
+    shape = "logistic"
 
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
         """See ``Mixture``; with this product no difference of nearly equal numbers is ever taken.
@@ -192,13 +174,8 @@ class LogisticMixture(Mixture):
 class GaussianMixture(Mixture):
     """A mixture of normal distributions; with one component a Gaussian (ClariNet, Ping et al., 2018, section 3.1)."""
 
-    @property
-    def kind(self) -> OutputKind:
-        return "gaussian_mixture"
-
-    @property
-    def shape(self) -> str:
-        return "Gaussian"
+    kind = "gaussian_mixture"
+    shape = "Gaussian"
 
     def _log_mass(self, x: Tensor, half: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
         """See ``Mixture``: a bin is mirrored into the lower tail, where no digit of F is lost.

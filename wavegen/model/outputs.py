@@ -6,7 +6,7 @@ Nothing here imports torch before it computes: an engine that does without takes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +45,8 @@ class Truncation:
         if not 0 <= self.temperature < float("inf"):
             raise ParameterError("temperature", f"expected a number, 0 or more, found {self.temperature:g}")
         if self.top_k is not None and not 1 <= self.top_k <= MOST_CLASSES:
-            raise ParameterError(
-                "top_k", f"expected a whole number, 1 or more, up to {MOST_CLASSES}, found {self.top_k}"
-            )
+            found = f"expected a whole number, 1 or more, up to {MOST_CLASSES}, found {self.top_k}"
+            raise ParameterError("top_k", found)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ParameterError("top_p", f"expected a number above 0 and at most 1, found {self.top_p:g}")
 
@@ -129,16 +128,13 @@ class Softmax:
     """
 
     classes: int
-    kind: OutputKind = "softmax"
-    is_precise: bool = False
+    kind: ClassVar[OutputKind] = "softmax"
+    is_precise: ClassVar[bool] = False
+    draw_constants: ClassVar = (0.0, 0.0, 0.0)
 
     @property
     def n_parameters(self) -> int:
         return self.classes
-
-    @property
-    def draw_constants(self) -> tuple[float, float, float]:
-        return 0.0, 0.0, 0.0
 
     def describe(self) -> str:
         return "softmax"
@@ -231,18 +227,15 @@ class Regression:
 
     horizon: int
     error: ErrorKind = "squared"
-    classes: int = 0
-    kind: OutputKind = "regression"
-    is_precise: bool = True
+    classes: ClassVar[int] = 0
+    kind: ClassVar[OutputKind] = "regression"
+    is_precise: ClassVar[bool] = True
+    draw_constants: ClassVar = (0.0, 0.0, 0.0)
 
     @property
     def n_parameters(self) -> int:
         """The forecast values."""
         return self.horizon
-
-    @property
-    def draw_constants(self) -> tuple[float, float, float]:
-        return 0.0, 0.0, 0.0
 
     def describe(self) -> str:
         values = f"{self.horizon} values" if self.horizon > 1 else "value"
@@ -269,9 +262,7 @@ class Regression:
 
     def check(self, truncation: Truncation) -> NoReturn:  # noqa: ARG002 (as all distributions have it)
         """Refuse: a forecast is no draw."""
-        raise UsageError(
-            "temperature, top_k and top_p: not with a model of series, which draws nothing; leave them out"
-        )
+        raise UsageError("temperature, top_k and top_p: not with a model of series; leave them out")
 
     def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:  # noqa: ARG002
         self.check(truncation)

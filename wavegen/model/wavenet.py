@@ -87,12 +87,9 @@ class WaveNet(Network):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
         distribution.initialize(self.output)
-        outputs = self.residual_blocks[0].conv.out_channels
-        self.conditioning = (
-            Conditioning(n_labels, label_channels, frame_channels, upsampling, len(dilations), outputs)
-            if n_labels or frame_channels
-            else None
-        )
+        if n_labels or frame_channels:
+            shape = (len(dilations), self.residual_blocks[0].conv.out_channels)
+            self.conditioning = Conditioning(n_labels, label_channels, frame_channels, upsampling, *shape)
         if weight_norm:
             self._normalize()
 
