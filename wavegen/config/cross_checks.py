@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-from wavegen.config.schema import (
-    KEYS_OF_KINDS,
-    RECURRENT,
-    WITH_TAPS,
-    AudioConfig,
-    OutputKind,
-    Sections,
-    foreign_keys,
-)
+from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, WITH_TAPS, AudioConfig, OutputKind, Sections, foreign_keys
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
-MOST_RANKED_CLASSES = (
-    4096  # most classes of a softmax or an embedding; with more, some are too rare in recordings to learn
-)
+MOST_RANKED_CLASSES = 4096  # of a softmax or an embedding; with more, some are too rare in recordings to learn
 EARLIER_TRIM_DB = 50.0  # the default in some older files, of series too, which are never trimmed
 LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 
@@ -52,7 +42,7 @@ def check_consistency(config: Sections) -> dict[KeyPath, str]:
         **_mel_conflicts(config),
         **_feature_conflicts(config),
         **_kind_conflicts(config),
-        **_dropout_conflicts(config),
+        **_backend_conflicts(config),
         **_series_conflicts(config),
     }
 
@@ -64,16 +54,12 @@ def _mel_conflicts(config: Sections) -> dict[KeyPath, str]:
     if mel.n_mels is None:
         return problems
     if mel.hop_length % mel.upsampling:
-        problems["mel", "upsampling"] = (
-            f"expected a divisor of mel.hop_length, {mel.hop_length}, found {mel.upsampling}"
-        )
+        problems["mel", "upsampling"] = f"expected a divisor of mel.hop_length {mel.hop_length}, found {mel.upsampling}"
     if mel.hop_length > mel.n_fft:
         problems["mel", "hop_length"] = f"expected at most mel.n_fft, {mel.n_fft}, found {mel.hop_length}"
     if (mel.n_fft - mel.hop_length) % 2:
-        problems["mel", "n_fft"] = (
-            f"expected an even number more than mel.hop_length, {mel.hop_length}, so that frames have a middle, "
-            f"found {mel.n_fft}"
-        )
+        expected = f"an even number more than mel.hop_length, {mel.hop_length}"
+        problems["mel", "n_fft"] = f"expected {expected}, so that frames have a middle, found {mel.n_fft}"
     if mel.f_max is not None and mel.f_max > rate / 2:
         problems["mel", "f_max"] = f"expected half of audio.sample_rate_hz, {rate / 2:g}, or less, found {mel.f_max}"
     highest = rate / 2 if mel.f_max is None else mel.f_max
@@ -88,10 +74,8 @@ def _feature_conflicts(config: Sections) -> dict[KeyPath, str]:
     if features.columns is None:
         return problems
     if config.mel.n_mels is not None:
-        problems["features", "columns"] = (
-            f"expected null with mel.n_mels {config.mel.n_mels}: a model has frames of one kind; to combine them, put "
-            "the bands into the feature files"
-        )
+        why = "a model has frames of one kind; put the bands into the feature files"
+        problems["features", "columns"] = f"expected null with mel.n_mels {config.mel.n_mels}: {why}"
     for key, values in (("mean", features.mean), ("scale", features.scale)):
         if isinstance(values, list) and isinstance(features.columns, int) and len(values) != features.columns:
             problems["features", key] = f"expected a number for each of {features.columns} columns, found {len(values)}"
@@ -108,10 +92,7 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
         return {("series", "synthetic"): f"{why}, found '{series.synthetic}' with output.kind: {config.output.kind}"}
     problems: dict[KeyPath, str] = {}
     if config.model.input != "scalar":
-        problems["model", "input"] = (
-            "expected scalar with output.kind regression, whose data are numbers and not classes, "
-            f"found '{config.model.input}'; set model.input: scalar"
-        )
+        problems["model", "input"] = f"expected scalar with output.kind regression, found '{config.model.input}'"
     usual = AudioConfig()  # its defaults are for sound, and series are not prepared
     for key, value, expected, *defaults in (
         (("data", "labels"), data.labels, "none"),
@@ -121,22 +102,14 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
         (("audio", "level"), audio.level, "keep", usual.level),
     ):
         if value not in (expected, *defaults):
-            problems[key] = (
-                f"expected {show(expected) if expected is None else expected} with output.kind regression, whose "
-                f"data are series of numbers and no sound, found {show(value)}; remove it"
-            )
-    if config.training.backend == "fused":
-        problems["training", "backend"] = (
-            "expected auto, torch or compile with output.kind regression, found 'fused', which is for sound"
-        )
+            wanted = expected or "null"
+            problems[key] = f"expected {wanted} with output.kind regression, found {show(value)}; remove it"
     if series.synthetic is not None and data.folder is not None:
-        problems["series", "synthetic"] = (
-            f"expected null with a folder of data, found '{series.synthetic}' and {data.sources[0]}; leave out one"
-        )
+        found = f"'{series.synthetic}' and {data.sources[0]}; leave out one"
+        problems["series", "synthetic"] = f"expected null with a folder of data, found {found}"
     if series.synthetic is not None and series.points <= config.output.horizon:
-        problems["series", "points"] = (
-            f"expected more than output.horizon, {config.output.horizon}, found {series.points}"
-        )
+        horizon = config.output.horizon
+        problems["series", "points"] = f"expected more than output.horizon, {horizon}, found {series.points}"
     if series.windows == "anywhere" and (series.positions == "last" or config.model.positions.step > 1):
         why = "series.positions last" if series.positions == "last" else "strides"
         problems["series", "windows"] = f"expected aligned with {why}, found 'anywhere'"
@@ -145,32 +118,33 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
     return problems
 
 
-def _dropout_conflicts(config: Sections) -> dict[KeyPath, str]:
-    """Return conflicts of keys with dropout."""
-    if not config.model.dropout or config.training.backend != "fused":
+def _backend_conflicts(config: Sections) -> dict[KeyPath, str]:
+    """Return the conflict of the fused backend with a network that it does not compute."""
+    reasons = {
+        "output.kind regression": config.is_series,
+        f"model.kind {config.model.kind}": config.model.kind != "wavenet",
+        f"model.dropout {config.model.dropout:g}": config.model.dropout > 0,
+    }
+    why = next((key for key, is_conflict in reasons.items() if is_conflict), None)
+    if config.training.backend != "fused" or why is None:
         return {}
-    found = f"expected auto, torch or compile with model.dropout {config.model.dropout:g}, which fused has not, "
-    return {("training", "backend"): found + "found 'fused'"}
+    return {("training", "backend"): f"expected auto, torch or compile with {why}, found 'fused'"}
 
 
 def _kind_conflicts(config: Sections) -> dict[KeyPath, str]:
     """Return conflicts of keys with the kind of model."""
-    kind, training = config.model.kind, config.training
-    problems: dict[KeyPath, str] = {}
+    kind, problems = config.model.kind, dict[KeyPath, str]()
     if kind == "wavenet":
         return problems
-    if config.data.labels != "none":
-        problems["data", "labels"] = f"expected none with model.kind {kind}, which takes no conditions, found " + repr(
-            config.data.labels
-        )
-    for key, value in ((("mel", "n_mels"), config.mel.n_mels), (("features", "columns"), config.features.columns)):
-        if value is not None:
-            problems[key] = f"expected null with model.kind {kind}, which takes no conditions, found {value}"
-    if training.backend == "fused":
-        problems["training", "backend"] = (
-            f"expected auto, torch or compile with model.kind {kind}, found 'fused', which is for WaveNets"
-        )
-    if training.activation_checkpointing:
+    for key, value, expected in (
+        (("data", "labels"), config.data.labels, "none"),
+        (("mel", "n_mels"), config.mel.n_mels, None),
+        (("features", "columns"), config.features.columns, None),
+    ):
+        if value != expected:
+            wanted = expected or "null"
+            problems[key] = f"expected {wanted} with model.kind {kind}, which takes no conditions, found {show(value)}"
+    if config.training.activation_checkpointing:
         problems["training", "activation_checkpointing"] = f"expected false with model.kind {kind}, found true"
     if kind == "stack":
         problems |= _layer_problems(config)
@@ -242,18 +216,12 @@ def _class_conflicts(config: Sections) -> dict[KeyPath, str]:
     if classes <= MOST_RANKED_CLASSES:
         return {}
     if config.output.kind == "softmax":
-        problems["quantization", "classes"] = (
-            f"expected {MOST_RANKED_CLASSES} at most with output.kind softmax, found {classes}; for more classes set "
-            f"output.kind to {' or '.join(kind for kind in get_args(OutputKind) if kind.endswith('_mixture'))}"
-        )
+        others = " or ".join(kind for kind in get_args(OutputKind) if kind.endswith("_mixture"))
+        expected = f"expected {MOST_RANKED_CLASSES} at most with output.kind softmax, found {classes}"
+        problems["quantization", "classes"] = f"{expected}; for more classes set output.kind to {others}"
     if config.quantization.kind == "mu_law":
-        problems["quantization", "kind"] = (
-            f"expected linear with {classes} classes, found 'mu_law', whose steps near silence would be finer than "
-            "recordings are; set quantization.kind: linear"
-        )
+        why = "whose steps near silence would be finer than recordings are"
+        problems["quantization", "kind"] = f"expected linear with {classes} classes, found 'mu_law', {why}"
     if config.model.input != "scalar":
-        problems["model", "input"] = (
-            f"expected scalar with {classes} classes, found '{config.model.input}', a row of weights for each of them; "
-            "set model.input: scalar"
-        )
+        problems["model", "input"] = f"expected scalar with {classes} classes, found '{config.model.input}'"
     return problems

@@ -234,12 +234,8 @@ def _translate_recurrent(source: YamlSource) -> None:
     kind, others = section["kind"], {key: value for key, value in section.items() if key not in OLD_RECURRENT_KEYS}
     channels, depth = section.get("recurrent_channels", 256), section.get("recurrent_layers", 1)
     if "layers" in section or type(depth) is not int or not 1 <= depth <= MOST_OLD_RECURRENT_LAYERS:
-        raise ConfigError(
-            [
-                f"{source.where(('model', 'kind'))}: model.kind: expected wavenet or stack, found '{kind}', which is a "
-                f"layer of a stack; write kind: stack and layers: [{{kind: {kind}, channels: 256}}]"
-            ]
-        )
+        where, remedy = source.where(("model", "kind")), f"kind: stack and layers: [{{kind: {kind}, channels: 256}}]"
+        raise ConfigError([f"{where}: model.kind: expected wavenet or stack, found '{kind}'; write {remedy}"])
     source.tree["model"] = {**others, "kind": "stack", "layers": [{"kind": kind, "channels": channels}] * depth}
 
 
@@ -266,17 +262,13 @@ def _shortened(value: Any) -> Any:
 
 def _layer_differences(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each layer that was changed, added or removed, by its place in the old list or the new."""
-    before, after = ([_in_words(layer) for layer in layers] for layers in (old, new))
+    before, after = ([str(dict(layer)).replace("'", "") for layer in layers] for layers in (old, new))
     lines = []
     for what, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if what != "equal":
             pairs = enumerate(zip_longest(before[i:j], after[k:m], fillvalue="not there"))
             lines += [f"model.layers.{i + n if i + n < j else k + n}: {was} -> {now}" for n, (was, now) in pairs]
     return lines
-
-
-def _in_words(layer: Mapping[str, Any]) -> str:
-    return f"{{{', '.join(f'{key}: {value}' for key, value in layer.items())}}}"
 
 
 def explain(

@@ -33,25 +33,15 @@ class Section(BaseModel):
 class AudioConfig(Section):
     """The preparation of recordings."""
 
-    sample_rate_hz: int = Field(
-        16000, ge=1000, le=192000, description="sample rate of the model in Hz; recordings are resampled to it"
-    )
+    sample_rate_hz: int = Field(16000, ge=1000, le=192000, description="sample rate that recordings are resampled to")
     remove_dc: bool = Field(True, description="subtract each clip's mean")
     trim_db: float | None = Field(
-        40.0,
-        gt=0,
-        le=120,
-        description="cut both ends of a clip where they are this many dB below its loudest part; null keeps them",
+        40.0, gt=0, le=120, description="cut ends of a clip that are so many dB below its loudest part; null keeps them"
     )
     pause_seconds: float | None = Field(
-        1.0,
-        gt=0,
-        le=3600,
-        description="shorten pauses inside a clip, by the threshold of trim_db, to this many seconds; null keeps them",
+        1.0, gt=0, le=3600, description="shorten pauses, by trim_db's threshold, to these seconds; null keeps them"
     )
-    level: Literal["keep", "peak", "rms"] = Field(
-        "peak", description="scale each clip to a common peak or RMS level, or keep its level"
-    )
+    level: Literal["keep", "peak", "rms"] = Field("peak", description="peak or RMS level of all clips, or their own")
     max_gain_db: float | None = Field(30.0, ge=0, le=120, description="largest gain of a clip in dB; null for no limit")
 
 
@@ -59,9 +49,7 @@ class QuantizationConfig(Section):
     """The quantization of waveforms to classes."""
 
     kind: Literal["mu_law", "linear"] = Field("mu_law", description="companding of amplitudes to classes")
-    classes: int = Field(
-        256, ge=2, le=65536, description="number of classes; more than 4096 only with mixtures and linear classes"
-    )
+    classes: int = Field(256, ge=2, le=65536, description="number of classes; above 4096 linear ones and mixtures only")
 
 
 class DataConfig(Section):
@@ -74,21 +62,11 @@ class DataConfig(Section):
     validation: Annotated[float, Field(ge=0, le=0.5)] | str = Field(
         0.1, description="held-out clips: a share, a folder, or a text file of file names"
     )
-    labels: Literal["none", "subfolders"] = Field(
-        "none", description="labels of the clips: none, or the names of their sub-folders"
-    )
+    labels: Literal["none", "subfolders"] = Field("none", description="labels of the clips: their sub-folders' names")
     following: float = Field(
-        0.75,
-        ge=0,
-        lt=1,
-        description="share of the training clips that follow the end of another one; the rest begin after silence",
+        0.75, ge=0, lt=1, description="share of training clips that follow another's end; others begin after silence"
     )
-    beginnings: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="share of a training for the first moments of clips, after silence, once more",
-    )
+    beginnings: float = Field(0.1, ge=0, le=1, description="share of a training that repeats the beginnings of clips")
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         "auto", description="labels in the model's order; auto takes the labels of the recordings, sorted"
     )
@@ -128,10 +106,7 @@ class MelConfig(Section):
     f_min: float = Field(0.0, ge=0, le=96000, description="lowest frequency in Hz")
     f_max: float | None = Field(None, gt=0, le=96000, description="highest frequency in Hz; null: half the sample rate")
     upsampling: int = Field(
-        1,
-        ge=1,
-        le=1 << 16,
-        description="rows that learned upsampling makes of a frame, a divisor of hop_length; 1 repeats each frame",
+        1, ge=1, le=1 << 16, description="rows learned for each frame, a divisor of hop_length; 1 repeats each frame"
     )
 
     @property
@@ -152,9 +127,7 @@ class FeaturesConfig(Section):
     hop: Literal["auto"] | Annotated[int, Field(ge=1, le=1 << 16)] = Field(
         "auto", description="samples of the model's rate from one frame to the next; auto finds it from the lengths"
     )
-    upsampling: int = Field(
-        4, ge=1, le=1 << 16, description="rows that learned upsampling makes of a frame; 1 repeats each frame"
-    )
+    upsampling: int = Field(4, ge=1, le=1 << 16, description="rows learned for each frame; 1 repeats each frame")
     mean: Literal["auto"] | Annotated[list[Finite], Field(min_length=1, max_length=1024)] = Field(
         "auto", description="the network sees (x - mean) / scale; auto is each column's mean in the training split"
     )
@@ -162,8 +135,7 @@ class FeaturesConfig(Section):
         Literal["auto"]
         | Annotated[list[Annotated[float, Field(ge=1e-30, le=1e30)]], Field(min_length=1, max_length=1024)]
     ) = Field(
-        "auto",
-        description="the network sees (x - mean) / scale; auto is each column's deviation in the training split",
+        "auto", description="the network sees (x - mean) / scale; auto is each column's deviation in the training split"
     )
 
     @property
@@ -185,9 +157,7 @@ class LayerConfig(Section):
         "with an earlier layer"
     )
     name: str | None = Field(None, min_length=1, description="name of the layer, by which later layers join with it")
-    channels: int | None = Field(
-        None, ge=1, le=8192, description="output channels of conv and dense, or size of a recurrent state"
-    )
+    channels: int | None = Field(None, ge=1, le=8192, description="output channels, or size of a recurrent state")
     kernel_size: int = Field(2, ge=1, le=1024, description="taps of a convolution or pooling layer")
     dilation: int = Field(1, ge=1, le=1 << 20, description="steps between taps")
     stride: int = Field(1, ge=1, le=1024, description="steps between outputs; above 1 for regressions only")
@@ -237,9 +207,7 @@ class ModelConfig(Section):
     weight_norm: bool = Field(False, description="weight normalization of the blocks, the skips and the head")
     embedding_channels: int = Field(32, ge=1, le=8192, description="size of a class's embedding in a stack")
     layers: list[LayerConfig] = Field([], max_length=1000, description="layers of a stack, the lowest first")
-    context: int = Field(
-        512, ge=1, le=1 << 20, description="steps before a window's first prediction in which recurrent layers warm up"
-    )
+    context: int = Field(512, ge=1, le=1 << 20, description="steps in which recurrent layers warm up before a window")
     output_layer: bool = Field(True, description="last 1x1 layer of a stack; false: the uppermost layer forecasts")
 
     @model_serializer(mode="wrap")
@@ -281,9 +249,7 @@ class OutputConfig(Section):
     """The output distribution, or the forecast of a series."""
 
     kind: OutputKind = Field(
-        "softmax",
-        description="a probability for each class, a mixture of distributions over the amplitude, or the next values "
-        "of series of numbers",
+        "softmax", description="a probability for each class, a mixture over the amplitude, or a series' next values"
     )
     components: int = Field(10, ge=1, le=100, description="components of a mixture")
     error: Literal["squared", "absolute"] = Field("squared", description="loss of a regression")
@@ -295,10 +261,7 @@ class TrainingConfig(Section):
 
     steps: int | None = Field(None, ge=1, le=10**9, description="number of optimizer steps; or give minutes")
     minutes: float | None = Field(
-        None,
-        gt=0,
-        le=10**6,
-        description="duration of the whole training, converted to steps at the start; with steps, the shorter counts",
+        None, gt=0, le=10**6, description="duration of the whole training; with steps, the shorter counts"
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
         8,
@@ -309,16 +272,12 @@ class TrainingConfig(Section):
         "muon", description="optimizer; muon updates the matrices of the inner layers, and AdamW everything else"
     )
     learning_rate: float = Field(0.016, gt=0, le=1, description="peak learning rate of AdamW or NAdam")
-    momentum_decay: float = Field(
-        0.004, ge=0, le=1, description="pace at which NAdam's momentum rises to its full value"
-    )
+    momentum_decay: float = Field(0.004, ge=0, le=1, description="pace at which NAdam's momentum rises")
     matrix_learning_rate: float = Field(0.02, gt=0, le=1, description="peak learning rate of Muon")
     warmup_steps: int = Field(100, ge=0, le=10**9, description="steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate schedule after the warm-up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="weight decay of matrices, times their learning rate")
-    gradient_clip: float | None = Field(
-        1.0, gt=0, description="gradient norm above which gradients are clipped; null for no clipping"
-    )
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest gradient norm; null for no clipping")
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="decay of the averaged weights (EMA), which everything but training uses"
     )
@@ -334,9 +293,7 @@ class TrainingConfig(Section):
     activation_checkpointing: bool = Field(
         False, description="activation checkpointing: recompute the gates in the backward pass to save memory"
     )
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="CPU threads of each process"
-    )
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="threads per process")
     seed: int = Field(0, ge=0, lt=1 << 63, description="random seed of weights and windows")
     timeout_seconds: float = Field(
         600.0, gt=0, le=10**6, description="seconds without a response before a process is considered dead"
