@@ -11,7 +11,11 @@ from wavegen.audio.read import find_audio, is_run
 from wavegen.config.yaml_source import all_preset_names, preset_names
 from wavegen.data.sources import LISTS
 from wavegen.errors import UsageError
+from wavegen.inspect.audio import inspect_audio
 from wavegen.inspect.facts import Facts, Progress
+from wavegen.inspect.models import inspect_checkpoint, inspect_config
+from wavegen.inspect.recordings import holds_series, inspect_folder, inspect_series
+from wavegen.inspect.runs import compare_runs, inspect_run, list_runs
 from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAME, find_runs
 from wavegen.text import printable
 
@@ -37,12 +41,7 @@ def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, dec
     if len(paths) == 1:
         return inspect_path(paths[0], progress, decode=decode)
     if not any(runs):
-        from wavegen.inspect.recordings import inspect_folder
-
         return inspect_folder(paths, progress, decode=decode)
-
-    from wavegen.inspect.runs import compare_runs
-
     if not all(runs):
         other = paths[runs.index(False)]
         raise UsageError(f"{printable(other)}: expected a run to compare with the others, found none there")
@@ -78,35 +77,23 @@ def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = 
     except OSError as error:
         raise UsageError(f"{printable(path)}: cannot be read ({error.strerror})") from None
     if is_folder and is_run(place):
-        from wavegen.inspect.runs import inspect_run
-
         return inspect_run(place)
     if is_folder and not decode and (runs := find_runs(place)) and not find_audio(place).names:
-        from wavegen.inspect.runs import list_runs
-
         return list_runs(place, runs)
     ending = "" if is_folder else place.suffix.lower()
     if ending in (".safetensors", ".yaml", ".yml"):
-        from wavegen.inspect.models import inspect_checkpoint, inspect_config
-
         return inspect_checkpoint(place) if ending == ".safetensors" else inspect_config(path)
-    from wavegen.inspect.recordings import holds_series, inspect_folder, inspect_series
-
     if holds_series(place):
         if decode:
             raise UsageError(f"--listen: expected a folder of recordings, found one of series: {printable(path)}")
         return inspect_series(place, progress)
     if is_folder or ending in LISTS:
         return inspect_folder(place, progress, decode=decode)
-    from wavegen.inspect.audio import inspect_audio
-
     return inspect_audio(place, progress)
 
 
 def _inspect_name(name: str) -> Facts:
     """Inspect the shipped model or a preset, where no file has that name."""
-    from wavegen.inspect.models import inspect_checkpoint, inspect_config
-
     presets = all_preset_names()
     if name == SHIPPED_NAME:
         return inspect_checkpoint(SHIPPED_MODEL)

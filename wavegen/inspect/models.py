@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from wavegen.audio.levels import RecordingProfile
 from wavegen.config import DEFAULT_PRESET, Config, differences, load_config
 from wavegen.config.yaml_source import all_preset_names
+from wavegen.device import choose_device
 from wavegen.evaluation import loss_unit_of
 from wavegen.inspect.facts import Facts, TrainingState
+from wavegen.model.building import build_distribution, build_model
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.history import Validation, finite
 from wavegen.text import list_first
@@ -123,8 +125,6 @@ def inspect_network(config: Config) -> NetworkFacts:
     """Build the network that a configuration describes, and measure it."""
     import torch
 
-    from wavegen.model.building import build_distribution, build_model
-
     with torch.device("meta"):  # shapes without memory
         model = build_model(config)
     rate = config.rate_hz
@@ -161,7 +161,6 @@ def describe_block(config: Config) -> str:
 
 
 def _inspect_training(config: Config) -> TrainingFacts:
-    from wavegen.device import choose_device
     from wavegen.training.compute import resolve_compute, training_bytes
 
     settings = config.training

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from wavegen.config import Config, parse_frozen
@@ -82,17 +82,19 @@ def inspect_run(path: Path) -> RunFacts:
     # The metrics of a killed run continue after its newest checkpoint.
     is_ahead = checkpoint is None or checkpoint.step <= history.step
     state = _state(history, config) if checkpoint is None or is_ahead else training_state(checkpoint)
+    best = [(state.best_step, run.best_checkpoint)] if run.best_checkpoint.is_file() else []
+    files = [*run.numbered_checkpoints(), *best]
     return RunFacts(
         path=str(path),
         recent_train_loss=fmean(history.recent) if history.recent else None,
         recent_steps=len(history.recent),
-        targets_per_second=history.recent_speed,
+        targets_per_second=median(history.recent_speeds) if history.recent_speeds else None,
         timed_steps=len(history.recent_speeds),
         baselines=history.baselines,
         newest_checkpoint_step=None if checkpoint is None else checkpoint.step,
         damaged_checkpoints=damaged,
         validations=history.validations,
-        checkpoints=_list_checkpoints(run, state.best_step),
+        checkpoints=[CheckpointFile(f"checkpoints/{file.name}", step, file.stat().st_size) for step, file in files],
         auditions=sorted(f"auditions/{file.name}" for file in run.auditions.glob("*.wav")),
         network=inspect_network(config),
         data=None if checkpoint is None else DataFacts.of(checkpoint),
@@ -125,12 +127,6 @@ def _load_newest(run: RunFolder) -> tuple[Checkpoint | None, list[str]]:
         return None, []
     except CheckpointError as error:
         return None, [str(error)]
-
-
-def _list_checkpoints(run: RunFolder, best_step: int | None) -> list[CheckpointFile]:
-    best = [(best_step, run.best_checkpoint)] if run.best_checkpoint.is_file() else []
-    listed = [*run.numbered_checkpoints(), *best]
-    return [CheckpointFile(f"checkpoints/{file.name}", step, file.stat().st_size) for step, file in listed]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -53,8 +54,8 @@ def counted(count: int, noun: str) -> str | None:
     return pluralize(count, noun) if count else None
 
 
-def print_tables(tables: Sequence[Table], file: TextIO) -> None:
-    """Print tables to a stream, each with an empty line below; those without rows are left out.
+def print_tables(tables: Sequence[Table], file: TextIO | None = None) -> None:
+    """Print tables, to standard output by default, each with an empty line below; those without rows are left out.
 
     Bold and dim text only on a terminal without NO_COLOR; as wide as the terminal or $COLUMNS.
     """
@@ -62,6 +63,7 @@ def print_tables(tables: Sequence[Table], file: TextIO) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
+    file = file or sys.stdout
     plain = bool(os.environ.get("NO_COLOR"))
     console = Console(file=file, highlight=False, soft_wrap=False, color_system=None if plain else "auto")
     console.width = max(console.width, NARROWEST)
@@ -86,9 +88,7 @@ def _draw(table: Table, width: int) -> RichTable:
         drawn.add_column(style="dim", no_wrap=True)
         drawn.add_column(overflow="fold")
     else:
-        columns = list(
-            zip(table.columns, [[row[i] for row in table.rows] for i in range(len(table.columns))], strict=True)
-        )
+        columns = list(zip(table.columns, zip(*table.rows, strict=True), strict=True))
         numeric = [all(map(_NUMBER.fullmatch, cells)) for _, cells in columns]
         longest = [max(map(len, (heading, *cells))) for heading, cells in columns]
         needed = sum(n if is_number else min(n, 16) for n, is_number in zip(longest, numeric, strict=True))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET
 from wavegen.config import load_config
@@ -17,6 +18,7 @@ from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.output_file import write_output
 from wavegen.report import Table, counted, facts, first_rows
 from wavegen.report.models import checkpoint_tables, comparison_tables, config_tables, run_list_tables, run_tables
+from wavegen.runs.history import History
 from wavegen.text import format_bytes, format_duration, group_by_reason, pluralize, printable
 
 if TYPE_CHECKING:
@@ -37,24 +39,17 @@ ENCODINGS = {
 
 def tables_of(found: Facts) -> list[Table]:
     """Return the tables of what was inspected."""
-    match found:
-        case FolderFacts():
-            return folder_tables(found)
-        case AudioFacts():
-            return audio_tables(found)
-        case SeriesFacts():
-            return series_tables(found)
-        case ConfigFacts():
-            return config_tables(found)
-        case CheckpointFacts():
-            return checkpoint_tables(found)
-        case RunFacts():
-            return run_tables(found)
-        case RunListFacts():
-            return run_list_tables(found)
-        case ComparisonFacts():
-            return comparison_tables(found)
-    raise AssertionError(found.kind)
+    tables: dict[type[Facts], Callable[[Any], list[Table]]] = {
+        FolderFacts: folder_tables,
+        AudioFacts: audio_tables,
+        SeriesFacts: series_tables,
+        ConfigFacts: config_tables,
+        CheckpointFacts: checkpoint_tables,
+        RunFacts: run_tables,
+        RunListFacts: run_list_tables,
+        ComparisonFacts: comparison_tables,
+    }
+    return tables[type(found)](found)
 
 
 def draw(found: Facts, target: Path) -> None:
@@ -66,26 +61,7 @@ def draw(found: Facts, target: Path) -> None:
     """
     from wavegen.report.plots import to_png
 
-    if reason := _why_not_drawn(found):
-        raise UsageError(f"{printable(reason[0])}: nothing to draw: {reason[1]}")
     write_output(target, to_png(_figure(found)))
-
-
-def _why_not_drawn(found: Facts) -> tuple[str, str] | None:
-    """Return the path of what has nothing to draw, and why."""
-    if isinstance(found, FolderFacts) and not found.files:
-        return found.path, "it has no usable audio file"
-    if isinstance(found, SeriesFacts) and not found.series:
-        return found.path, "it has no usable series"
-    if isinstance(found, CheckpointFacts) and not found.ranking:
-        return found.path, "it was never validated"
-    if isinstance(found, RunListFacts):
-        return found.path, "give the runs themselves, to compare them"
-    runs = found.runs if isinstance(found, ComparisonFacts) else [found] if isinstance(found, RunFacts) else []
-    for run in runs:
-        if all(loss is None for loss in run.history.train):
-            return run.path, "its metrics.jsonl has no step with a finite loss"
-    return None
 
 
 def _figure(found: Facts) -> Figure:
@@ -93,24 +69,37 @@ def _figure(found: Facts) -> Figure:
     from wavegen.report.plots.audio import audio_figure
 
     match found:
-        case FolderFacts():
+        case FolderFacts(files=[_, *_]):
             return recordings.folder_figure(found)
         case AudioFacts():
             return audio_figure(Path(found.path))
-        case SeriesFacts():
+        case SeriesFacts(series=[_, *_]):
             return recordings.series_figure(found)
         case ConfigFacts():
             return models.network_figure(printable(found.path), found.network)
-        case CheckpointFacts(last_validation=validation) if validation is not None:
+        case CheckpointFacts(last_validation=validation) if validation is not None and found.ranking:
             title = f"{printable(found.path)}, step {validation.step:,}"
             return models.ranking_figure(title, found.loss_unit, found.ranking)
         case RunFacts():
-            return models.run_figure(printable(found.path), found.history, found.loss_unit.full_name)
+            return models.run_figure(printable(found.path), _drawable(found), found.loss_unit.full_name)
         case ComparisonFacts():
             units = [run.loss_unit.full_name for run in found.runs]
-            histories = [run.history for run in found.runs]
+            histories = [_drawable(run) for run in found.runs]
             return models.comparison_figure(found.names, histories, units, found.not_comparable_because)
-    raise AssertionError(found.kind)
+    reasons = {
+        "folder": "it has no usable audio file",
+        "series": "it has no usable series",
+        "checkpoint": "it was never validated",
+        "runs": "give the runs themselves, to compare them",
+    }
+    raise UsageError(f"{printable(vars(found)['path'])}: nothing to draw: {reasons[found.kind]}")
+
+
+def _drawable(run: RunFacts) -> History:
+    """Return a run's history, which has a step with a finite loss."""
+    if not run.history.recent:
+        raise UsageError(f"{printable(run.path)}: nothing to draw: its metrics.jsonl has no step with a finite loss")
+    return run.history
 
 
 def audio_tables(found: AudioFacts) -> list[Table]:

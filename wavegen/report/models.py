@@ -13,14 +13,7 @@ from wavegen.data.conditioning import list_labels
 from wavegen.evaluation import LossUnit
 from wavegen.evaluation.scores import describe_gain
 from wavegen.inspect.facts import TrainingState
-from wavegen.inspect.models import (
-    CheckpointFacts,
-    ConfigFacts,
-    DataFacts,
-    NetworkFacts,
-    SplitFacts,
-    TrainingFacts,
-)
+from wavegen.inspect.models import CheckpointFacts, ConfigFacts, DataFacts, NetworkFacts, SplitFacts, TrainingFacts
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.report import ROWS, Table, as_yaml, facts
 from wavegen.runs.history import Validation
@@ -50,7 +43,8 @@ def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
         written_by=", ".join(f"{name} {version}" for name, version in found.versions.items()),
         file_size=format_bytes(found.file_bytes),
     )
-    return [summary, network_table(found.network), *_data_tables(found.data), *_ranking_tables(found)]
+    data = [] if found.data is None else [data_table(found.data)]
+    return [summary, network_table(found.network), *data, *_ranking_tables(found)]
 
 
 def run_tables(found: RunFacts) -> list[Table]:
@@ -84,8 +78,8 @@ def run_tables(found: RunFacts) -> list[Table]:
         for each in found.checkpoints
     ]
     checkpoints = Table("Checkpoints", ("file", "step", "size"), files)
-    model = [network_table(found.network), *_data_tables(found.data)]
-    return [summary, *model, _curve_table(found), *_ranking_tables(found), checkpoints]
+    data = [] if found.data is None else [data_table(found.data)]
+    return [summary, network_table(found.network), *data, _curve_table(found), *_ranking_tables(found), checkpoints]
 
 
 def run_list_tables(found: RunListFacts) -> list[Table]:
@@ -180,10 +174,6 @@ def data_table(data: DataFacts) -> Table:
         held_out=length(data.validation),
         labels=_listed(data.labels) if data.labels else None,
     )
-
-
-def _data_tables(data: DataFacts | None) -> list[Table]:
-    return [] if data is None else [data_table(data)]
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from wavegen.audio.mono import to_mono
 from wavegen.audio.quantize import Floats
+from wavegen.audio.read import decode
 from wavegen.errors import AudioError, UsageError, WavegenError
 from wavegen.inspect.facts import Progress
+from wavegen.runs.run_folder import find_checkpoint
 from wavegen.text import pluralize
 
 MOST_AUDITIONS = 6
@@ -79,7 +82,6 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
         CheckpointError, ModelError: the checkpoint is damaged.
     """
     from wavegen.api import load
-    from wavegen.runs.run_folder import find_checkpoint
 
     if not request.temperatures:
         return [], "None were asked for."
@@ -129,9 +131,6 @@ def read_auditions(run: Path, names: Sequence[str]) -> tuple[list[Sound], list[s
     Returns:
         The auditions, and why some are missing.
     """
-    from wavegen.audio.mono import to_mono
-    from wavegen.audio.read import decode
-
     last = len(names) - 1
     chosen = sorted({round(i * last / (MOST_AUDITIONS - 1)) for i in range(MOST_AUDITIONS)}) if names else []
     sounds, problems = [], []

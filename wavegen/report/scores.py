@@ -42,9 +42,8 @@ def too_little_text(seconds: float | None) -> str:
 def summary_table(scores: Sequence[Score], sample_rate_hz: int, quantizer: Quantizer) -> Table:
     """Return bits/sample of all clips together, the model above the trivial baselines."""
     seconds = total(scores).n_samples / sample_rate_hz
-    title = (
-        f"bits/sample of {pluralize(len(scores), 'clip')}, {format_duration(seconds)}, {quantizer} (lower is better)"
-    )
+    clips = f"{pluralize(len(scores), 'clip')}, {format_duration(seconds)}"
+    title = f"bits/sample of {clips}, {quantizer} (lower is better)"
     more = "; ".join(filter(None, [MARGIN_IN_WORDS.format("clips"), too_little_text(seconds)]))
     columns, rows = _compared(comparison(scores), "bits/sample", "this model minus it", _bits, _bits)
     return Table(title, columns, rows, more)
@@ -222,9 +221,8 @@ def compare_samples(recordings: RecordingStatistics, clips: Sequence[Floats]) ->
         name: measure_heard(some, recordings.rate_hz, recordings.loud_db)
         for name, some in ((SAMPLES, clips), ("recordings", recordings.others))
     }
-    return SampleComparison(
-        recordings.figures(clips), recordings.references(), recordings.figures_of_ends(clips), heard
-    )
+    figures, parts = recordings.figures(clips), recordings.figures_of_ends(clips)
+    return SampleComparison(figures, recordings.references(), parts, heard)
 
 
 def _cells(figures: SampleFigures) -> tuple[str, ...]:

@@ -120,32 +120,25 @@ def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: 
     config, compute = plan.config, plan.compute
     targets = compute.batch_size * config.training.window_targets
     memory = training_bytes(config, compute)
+    slices = f", {compute.accumulation} slices of the batch" if compute.accumulation > 1 else ""
+    recompute = ", activation checkpointing" if config.training.activation_checkpointing else ""
+    audio = None
+    if config.rate_hz is not None:
+        n_samples = sum(clip.n_samples for clip in corpus.train)
+        passes = plan.steps * targets / max(1, n_samples)
+        audio = f"{format_duration(n_samples / config.rate_hz)}, {passes:.1f} passes over it"
     return facts(
         "Training",
         run=printable(run),
         device=(f"{processes} processes, each on " if processes > 1 else "") + describe_device(device, compute.threads),
         precision=compute.precision,
-        backend=_backend(plan),
+        backend=f"{compute.backend}{slices}{recompute}",
         steps=f"{plan.steps:,} of {compute.batch_size} x {config.training.window_targets:,} targets"
         + ("" if config.rate_hz is None else f" ({targets / config.rate_hz:.1f} s of audio each)"),
         values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.rate_hz is None else None,
-        audio=None if config.rate_hz is None else _passes(plan, corpus, targets),
+        audio=audio,
         memory=f"about {memory / 2**30:.1f} GiB",
     )
-
-
-def _passes(plan: Plan, corpus: Corpus[Any], targets: int) -> str:
-    """Describe the amount of training audio, and the number of passes over it."""
-    n_samples = sum(clip.n_samples for clip in corpus.train)
-    seconds = n_samples / plan.config.audio.sample_rate_hz
-    times = plan.steps * targets / max(1, n_samples)
-    return f"{format_duration(seconds)}, {times:.1f} passes over it"
-
-
-def _backend(plan: Plan) -> str:
-    slices, recompute = plan.compute.accumulation, plan.config.training.activation_checkpointing
-    extra = f", {slices} slices of the batch" if slices > 1 else ""
-    return f"{plan.compute.backend}{extra}{', activation checkpointing' if recompute else ''}"
 
 
 def run_observers(run: Path) -> list[Observer]:
@@ -190,28 +183,19 @@ class TensorBoardObserver(Observer):
             return
         for name in STEP_SCALARS:
             if entry[name] is not None:
-                self._scalar(f"training/{name}", entry[name], entry["step"])
+                self._writer.add_scalar(f"training/{name}", entry[name], entry["step"])
 
     def on_validation(self, entry: dict[str, Any]) -> None:
         """Write the figures and the baselines."""
-        self._scalar("validation/loss", entry["validation_loss"], entry["step"])
+        self._writer.add_scalar("validation/loss", entry["validation_loss"], entry["step"])
         for name, figure in entry["baselines"].items():
-            self._scalar(f"baselines/{name.replace(' ', '_')}", figure, entry["step"])
+            self._writer.add_scalar(f"baselines/{name.replace(' ', '_')}", figure, entry["step"])
         self._writer.flush()
 
-    def on_audition(
-        self,
-        step: int,
-        path: Path,
-        waveform: npt.NDArray[np.float32],
-        sample_rate_hz: int,
-    ) -> None:
+    def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Write the clip, and its picture, which ``AuditionPictures`` drew before."""
         from matplotlib.image import imread
 
         self._writer.add_audio("audition", waveform[None], step, sample_rate_hz)
         self._writer.add_image("audition", imread(path.with_suffix(".png")), step, dataformats="HWC")
         self._writer.flush()
-
-    def _scalar(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.librosa_loading import load_librosa
-from wavegen.audio.quantize import Floats
+from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.output_file import write_output
 from wavegen.report.plots import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
+from wavegen.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,9 +184,7 @@ def audio_figure(source: Path) -> Figure:
         AudioError, UsageError: the file cannot be read.
     """
     from wavegen.audio.mono import mono_passes
-    from wavegen.audio.quantize import Quantizer
     from wavegen.inspect.audio import QuantizationMeter
-    from wavegen.text import printable
 
     for recording, mixer in mono_passes(source):
         info, meter = recording.info, QuantizationMeter(Quantizer("mu_law", CLASSES))
@@ -253,8 +252,6 @@ def _draw_noise(axes: Axes, waveform: Floats, error: Floats, sample_rate_hz: int
 
 def _draw_classes(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
     """Draw how often each class occurs, on a scale of amplitude that is even in classes."""
-    from wavegen.audio.quantize import Quantizer
-
     share = 100.0 * counts / counts.sum()
     axes.bar(np.arange(CLASSES), share, width=1.0, color=BLUE)
     axes.set_yscale("log")

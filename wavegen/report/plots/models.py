@@ -96,9 +96,8 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
         tidy(axes, "both")
     if history.epochs:
         each = history.epochs / history.step
-        above.secondary_xaxis("top", functions=(lambda step: step * each, lambda epoch: epoch / each)).set_xlabel(
-            "epoch"
-        )
+        epochs = above.secondary_xaxis("top", functions=(lambda step: step * each, lambda epoch: epoch / each))
+        epochs.set_xlabel("epoch")
     middle.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     below.yaxis.set_major_formatter(format_thousands)
     below.xaxis.set_major_formatter(format_thousands)
