@@ -818,7 +818,7 @@ def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path):
     target = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-index", "--no-deps", "--target", str(target), str(wheel)], check=True)
     done = subprocess.run(
-        [sys.executable, "-c", "import wavegen.config as c; print(c.__file__, c.preset_names())"],
+        [sys.executable, "-c", "import wavegen.config.yaml_source as c; print(c.__file__, c.preset_names())"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(target)},
         capture_output=True,
@@ -887,8 +887,8 @@ def test_generate_from_spectrograms(voices, tmp_path):
     wavegen(*new, tmp_path / "from_frames.wav", "--mel", tmp_path / "frames.npy")
     assert soundfile.info(tmp_path / "from_frames.wav").frames == 25 * 80
     for arguments, text in [
-        ([], "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found neither"),
-        (["--mel", "a.npy", "--mel-from", "b.wav"], "--mel and --mel-from: expected one of them, found both"),
+        ([], "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found none"),
+        (["--mel", "a.npy", "--mel-from", "b.wav"], "--mel and --mel-from: expected one of them, found 2"),
         (
             ["--mel", tmp_path / "gone.npy"],
             "gone.npy: expected mel frames as numpy.save writes a float array (F, 10)",
@@ -915,7 +915,7 @@ def test_generate_from_features(voices, tmp_path):
     recording = voices / "recordings" / "anna" / "0.wav"
     for arguments, text in [
         ([], "this model makes sound of features; expected --features FILE.npy, found none"),
-        (["--mel", "a.npy", "--features", "b.npy"], "--features: expected neither --mel nor --mel-from with it"),
+        (["--mel", "a.npy", "--features", "b.npy"], "--mel and --features: expected one of them, found 2"),
         (["--mel", "a.npy"], "--mel: this model is not conditioned on mel spectrograms; leave it out, see "),
         (["--features", gone], "gone.npy: expected features as numpy.save writes a float array (F, 1), found none"),
         (["--features", wide], "expected features (F, 1), found (25, 2); this model's are 1 column, a frame every"),

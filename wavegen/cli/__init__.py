@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
-from wavegen.cli.console import discard_notices, print_error, shorten_path
+from wavegen.cli.console import discard_notices, print_error
 from wavegen.cli.evaluate import evaluate
 from wavegen.cli.generate import generate
 from wavegen.cli.show import cache, config, inspect, report
@@ -22,7 +22,7 @@ from wavegen.cli.train import train
 from wavegen.cli.use import bench, export, forecast
 from wavegen.device import is_out_of_memory
 from wavegen.errors import ParameterError, UsageError, WavegenError
-from wavegen.text import expand_home, guide, list_in_full
+from wavegen.text import expand_home, guide, list_in_full, printable
 
 __all__ = ["app"]
 
@@ -34,6 +34,7 @@ MOVED = {  # options of earlier versions, and the commands that replace them
     ("inspect", "--sample-seconds"): "wavegen report RUN --sample-seconds 4",
     ("inspect", "--drop-cache"): "wavegen cache DIR --free",
 }
+LONGEST_PATH = 200  # characters of it in an error
 ClickError: type[Exception] = typer.BadParameter.mro()[2]  # base of the parser's errors, which typer does not export
 
 
@@ -148,8 +149,8 @@ def _with_home(argument: str) -> str:
 def _reported(error: Exception) -> typer.Exit:
     """Print an error and return the exit for it."""
     if isinstance(error, OSError):  # not yet turned into a WavegenError
-        text = error.strerror or str(error)  # the dynamic linker's has no number
-        print_error(f"{shorten_path(error.filename)}: {text}" if error.filename else text)
+        path, text = printable(os.fsdecode(error.filename or ""))[:LONGEST_PATH], error.strerror or str(error)
+        print_error(f"{path}: {text}" if path else text)  # the dynamic linker's has no number
         return typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1)
     if isinstance(error, WavegenError):
         print_error(error.worded(as_option) if isinstance(error, ParameterError) else str(error))

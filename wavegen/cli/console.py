@@ -20,11 +20,6 @@ from wavegen.errors import UsageError
 if TYPE_CHECKING:
     from wavegen.config import Config
     from wavegen.data.corpus import Corpus
-    from wavegen.report import Table
-
-# Groups of options in --help.
-SOUND, CHOICE, CONDITIONING, OUTPUT, MACHINE = "Sound", "Choice", "Conditioning", "Output", "Machine"
-RUN, TRAINING, CONFIGURATION = "Run", "Training", "Configuration"
 
 
 def option(group: str, text: str, *names: str, **settings: Any) -> Any:
@@ -34,14 +29,15 @@ def option(group: str, text: str, *names: str, **settings: Any) -> Any:
 
 SOURCE_HELP = "Run folder, checkpoint file, or demo: the model that wavegen ships."
 Source = Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help=SOURCE_HELP)]
-Device = Annotated[str, option(MACHINE, "Device: auto, cpu, cuda, cuda:N or mps. CUDA and MPS: untested on hardware.")]
-Preset = Annotated[str | None, option(CONFIGURATION, "Preset, or YAML file.  [default: small]", "--config")]
-Overrides = Annotated[
-    list[str] | None,
-    option(CONFIGURATION, "Override a configuration key; repeatable.", "--set", metavar="KEY=VALUE"),
+Device = Annotated[
+    str, option("Machine", "Device: auto, cpu, cuda, cuda:N or mps. CUDA and MPS: untested on hardware.")
 ]
-Json = Annotated[bool, option(OUTPUT, "Print JSON for programs.", "--json")]
-Overwrite = Annotated[bool, option(OUTPUT, "Replace existing files.", "--overwrite")]
+Preset = Annotated[str | None, option("Configuration", "Preset, or YAML file.  [default: small]", "--config")]
+Overrides = Annotated[
+    list[str] | None, option("Configuration", "Override a configuration key; repeatable.", "--set", metavar="KEY=VALUE")
+]
+Json = Annotated[bool, option("Output", "Print JSON for programs.", "--json")]
+Overwrite = Annotated[bool, option("Output", "Replace existing files.", "--overwrite")]
 
 
 def given_options(context: typer.Context) -> set[str]:
@@ -99,13 +95,6 @@ def print_notice(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def print_tables(tables: Sequence[Table], file: TextIO | None = None) -> None:
-    """Print tables, to standard output by default."""
-    from wavegen.report import print_tables
-
-    print_tables(tables, file or sys.stdout)
-
-
 def print_json(document: Any) -> None:
     """Print a document as JSON; numbers that are not finite, which JSON lacks, become null."""
     typer.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
@@ -133,12 +122,6 @@ def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
             bars.pop().close()
 
     return progress
-
-
-def shorten_path(path: Any) -> str:
-    """Return a path that fits on a line, control characters escaped."""
-    text = repr(os.fsdecode(path))[1:-1]
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 # --- commands to type next, ready to paste into a shell ----------------------------------------------------------

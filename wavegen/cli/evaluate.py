@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wavegen.cli.console import (
-    OUTPUT,
     Device,
     Json,
     Overwrite,
@@ -20,17 +19,15 @@ from wavegen.cli.console import (
     option,
     print_json,
     print_notice,
-    print_tables,
     refuse,
-    shorten_path,
 )
 from wavegen.errors import UsageError
-from wavegen.text import guide
+from wavegen.report import Table, print_tables
+from wavegen.text import guide, printable
 
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
     from wavegen.audio.quantize import Floats
-    from wavegen.report import Table
     from wavegen.report.scores import Document, Row
     from wavegen.series.forecast import Forecaster
 
@@ -60,7 +57,7 @@ def evaluate(
     plot: Annotated[str | None, option(SAMPLES, PLOT_HELP, metavar="FILE.png")] = None,
     device: Device = "auto",
     as_json: Json = False,
-    csv: Annotated[str | None, option(OUTPUT, CSV_HELP, metavar="FILE.csv")] = None,
+    csv: Annotated[str | None, option("Output", CSV_HELP, metavar="FILE.csv")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Score a model on held-out audio or series, and compare it with trivial baselines.
@@ -97,7 +94,7 @@ def evaluate(
             from wavegen.report.plots.models import draw_horizons
 
             draw_horizons(Path(plot), source, document)
-            print_notice(f"written: {shorten_path(plot)}")
+            print_notice(f"written: {printable(plot)}")
     else:
         refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
         refuse(given & {"test"}, "a model of sound")
@@ -119,7 +116,7 @@ def _evaluate_samples(trained: TrainedModel, load: Callable[[], list[Floats]], a
         print_tables([compared.table(), compared.heard_table()])
     if plot is not None:
         draw_beside(Path(plot), waveforms, recordings.others, trained.sample_rate_hz)
-        print_notice(f"written: {shorten_path(plot)}")
+        print_notice(f"written: {printable(plot)}")
 
 
 def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one_shot: bool) -> list[Floats]:
@@ -146,7 +143,6 @@ def _sound_scores(
     """Score clips; return the document for --json, the tables, and the rows for --csv."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.scores import describe_gain, score_clips, with_shuffled_frames
-    from wavegen.report import Table
     from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, sound_rows, summary_table
 
     if label is not None and not paths:
@@ -206,7 +202,7 @@ def _write_scores(
 
     if csv is not None and csv != "-":
         write_output(Path(csv), csv_text(rows).encode())
-        print_notice(f"written: {shorten_path(csv)}")
+        print_notice(f"written: {printable(csv)}")
     if csv == "-":
         typer.echo(csv_text(rows), nl=False)
     elif as_json:

@@ -9,11 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from wavegen.cli.console import (
-    CHOICE,
-    CONDITIONING,
-    MACHINE,
-    OUTPUT,
-    SOUND,
     Device,
     Overwrite,
     Source,
@@ -33,9 +28,7 @@ DEFAULT_SECONDS = "5"
 SEEDS = 1_000_000  # of random seeds: few digits, easy to type again
 
 
-OUTPUT_HELP = (
-    "File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or the next free name]"
-)
+OUTPUT_HELP = "File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or a free name]"
 SECONDS_HELP = "Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the frames]"
 COUNT_HELP = "Number of clips, generated side by side into numbered files."
 ONE_SHOT_HELP = "End each clip where its sound has faded, for single hits and notes."
@@ -55,27 +48,29 @@ def generate(
     context: typer.Context,
     source: Source,
     output: Annotated[
-        str, option(OUTPUT, OUTPUT_HELP, "-o", "--output", metavar="FILE", show_default=False)
+        str, option("Output", OUTPUT_HELP, "-o", "--output", metavar="FILE", show_default=False)
     ] = DEFAULT_OUTPUT,
     overwrite: Overwrite = False,
-    seconds: Annotated[str | None, option(SOUND, SECONDS_HELP)] = None,
-    count: Annotated[int, option(SOUND, COUNT_HELP)] = 1,
-    one_shot: Annotated[bool, option(SOUND, ONE_SHOT_HELP, "--one-shot")] = False,
-    prime: Annotated[str | None, option(SOUND, "Recording to continue.", metavar="AUDIO")] = None,
-    with_prime: Annotated[bool, option(SOUND, "Write the recording before its continuation.", "--with-prime")] = False,
+    seconds: Annotated[str | None, option("Sound", SECONDS_HELP)] = None,
+    count: Annotated[int, option("Sound", COUNT_HELP)] = 1,
+    one_shot: Annotated[bool, option("Sound", ONE_SHOT_HELP, "--one-shot")] = False,
+    prime: Annotated[str | None, option("Sound", "Recording to continue.", metavar="AUDIO")] = None,
+    with_prime: Annotated[
+        bool, option("Sound", "Write the recording before its continuation.", "--with-prime")
+    ] = False,
     steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # moved to wavegen forecast
-    temperature: Annotated[float, option(CHOICE, TEMPERATURE_HELP)] = 1.0,
-    top_k: Annotated[int | None, option(CHOICE, "Sample from the k likeliest classes, softmax outputs only.")] = None,
-    top_p: Annotated[float | None, option(CHOICE, "Nucleus sampling threshold, softmax outputs only.")] = None,
-    best_of: Annotated[int, option(CHOICE, BEST_OF_HELP)] = 1,
-    seed: Annotated[int | None, option(CHOICE, SEED_HELP)] = None,
-    label: Annotated[list[str] | None, option(CONDITIONING, LABEL_HELP, metavar="NAME")] = None,
-    mel_from: Annotated[str | None, option(CONDITIONING, MEL_FROM_HELP, metavar="AUDIO")] = None,
-    mel: Annotated[str | None, option(CONDITIONING, MEL_HELP, metavar="FILE.npy")] = None,
-    features: Annotated[str | None, option(CONDITIONING, FEATURES_HELP, metavar="FILE.npy")] = None,
-    engine: Annotated[str, option(MACHINE, ENGINE_HELP)] = "auto",
-    precision: Annotated[str, option(MACHINE, PRECISION_HELP)] = "auto",
-    threads: Annotated[int | None, option(MACHINE, THREADS_HELP)] = None,
+    temperature: Annotated[float, option("Choice", TEMPERATURE_HELP)] = 1.0,
+    top_k: Annotated[int | None, option("Choice", "Sample from the k likeliest classes, softmax outputs only.")] = None,
+    top_p: Annotated[float | None, option("Choice", "Nucleus sampling threshold, softmax outputs only.")] = None,
+    best_of: Annotated[int, option("Choice", BEST_OF_HELP)] = 1,
+    seed: Annotated[int | None, option("Choice", SEED_HELP)] = None,
+    label: Annotated[list[str] | None, option("Conditioning", LABEL_HELP, metavar="NAME")] = None,
+    mel_from: Annotated[str | None, option("Conditioning", MEL_FROM_HELP, metavar="AUDIO")] = None,
+    mel: Annotated[str | None, option("Conditioning", MEL_HELP, metavar="FILE.npy")] = None,
+    features: Annotated[str | None, option("Conditioning", FEATURES_HELP, metavar="FILE.npy")] = None,
+    engine: Annotated[str, option("Machine", ENGINE_HELP)] = "auto",
+    precision: Annotated[str, option("Machine", PRECISION_HELP)] = "auto",
+    threads: Annotated[int | None, option("Machine", THREADS_HELP)] = None,
     device: Device = "auto",
 ) -> None:
     """Generate new audio from a trained model.
@@ -102,9 +97,8 @@ def generate(
     if one_shot and (
         length is None or best_of > 1 or any(each is not None for each in (prime, mel, mel_from, features))
     ):
-        raise UsageError(
-            "--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel, --mel-from and --features"
-        )
+        others = "--best-of, --prime, --mel, --mel-from and --features"
+        raise UsageError(f"--one-shot: expected a finite --seconds and none of {others}")
     if "output" not in given and not overwrite:
         output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
@@ -147,11 +141,10 @@ def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features
     """Load the frames of ``--mel``, ``--mel-from`` or ``--features``."""
     from wavegen.audio.mel import MelSpectrogram
 
-    if mel is not None and mel_from is not None:
-        raise UsageError("--mel and --mel-from: expected one of them, found both")
+    options = {"--mel": mel, "--mel-from": mel_from, "--features": features}
+    if len(given := [name for name, value in options.items() if value is not None]) > 1:
+        raise UsageError(f"{' and '.join(given)}: expected one of them, found {len(given)}")
     if features is not None:
-        if mel is not None or mel_from is not None:
-            raise UsageError("--features: expected neither --mel nor --mel-from with it; leave one of them out")
         return model.load_features(features)
     if mel is not None:
         return model.load_mel(mel)
@@ -159,11 +152,8 @@ def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features
         model.conditioner.check_takes(MelSpectrogram, "mel_from")
         return model.mel_spectrogram(model.load_clip(mel_from, print_notice))
     if (source := model.conditioner.frames) is not None:
-        is_mel = isinstance(source, MelSpectrogram)
-        options, found = (
-            ("--mel-from AUDIO or --mel FILE.npy", "neither") if is_mel else ("--features FILE.npy", "none")
-        )
-        raise UsageError(f"this model makes sound of {source.kind}; expected {options}, found {found}")
+        expected = "--mel-from AUDIO or --mel FILE.npy" if isinstance(source, MelSpectrogram) else "--features FILE.npy"
+        raise UsageError(f"this model makes sound of {source.kind}; expected {expected}, found none")
     return None
 
 
@@ -171,10 +161,8 @@ def _refuse_series(source: str, prime: str | None, output: str | None, steps: in
     """Refuse a model of series, and name the command that forecasts."""
     options = [] if steps is None else ["--steps", str(steps)]
     options += [] if output is None else ["-o", output]
-    raise UsageError(
-        f"generate: expected a model of sound; a model of series forecasts: "
-        f"{forecast_command(source, prime or 'series.csv', options)}"
-    )
+    command = forecast_command(source, prime or "series.csv", options)
+    raise UsageError(f"generate: expected a model of sound; a model of series forecasts: {command}")
 
 
 def _parse_seconds(text: str) -> float | None:

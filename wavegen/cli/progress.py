@@ -6,23 +6,20 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from wavegen.audio.levels import RecordingProfile
-from wavegen.evaluation import LossUnit, loss_unit_in
+from wavegen.evaluation import loss_unit_in
 from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
 from wavegen.runs.history import Validation
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.text import format_duration, pluralize
-from wavegen.training.progress import Observer
-
-if TYPE_CHECKING:
-    from wavegen.training.progress import Progress
+from wavegen.training.progress import Observer, Progress
 
 LINE_EVERY_SECONDS = 30.0  # where there is no terminal
 
@@ -129,13 +126,9 @@ class TrainingDisplay(Observer):
             self._train = loss if self._train is None else 0.98 * self._train + 0.02 * loss
         train = "" if self._train is None else f"train {loss_unit.format(self._train)}"
         skipped = f"{entry['skipped']} skipped" if entry["skipped"] else ""
-        more = [
-            self._classes,
-            f"{entry['targets_per_second'] / 1000:.0f}k targets/s",
-            f"{entry['hours_of_audio']:.2f} h of audio"
-            if loss_unit.is_bits
-            else pluralize(entry["points_seen"], "point"),
-        ]
+        points = entry.get("points_seen")
+        seen = f"{entry['hours_of_audio']:.2f} h of audio" if points is None else pluralize(points, "point")
+        more = [self._classes, f"{entry['targets_per_second'] / 1000:.0f}k targets/s", seen]
         note = ", ".join(filter(None, [train, self._held_out, skipped]))
         self.bar.move_to(entry["step"], note, ", ".join(filter(None, more)))
 
@@ -148,10 +141,10 @@ class TrainingDisplay(Observer):
         best = " (best so far)" if loss < self._best else ""
         self._best = loss if best else self._best
         train = "" if self._train is None else f", train {loss_unit.format(self._train)}"
-        scored, baselines = held_out_text(Validation.from_entry(entry)), baselines_text(loss_unit, entry["baselines"])
-        self.bar.print_line(
-            f"step {entry['step']:,}: {shown} {self._unit}{scored}{best}{train}; baselines: {baselines}"
-        )
+        scored = held_out_text(Validation.from_entry(entry))
+        baselines = ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in entry["baselines"].items())
+        losses = f"{shown} {self._unit}{scored}{best}{train}"
+        self.bar.print_line(f"step {entry['step']:,}: {losses}; baselines: {baselines}")
         if (warning := too_little_text(entry.get("held_out_seconds"))) and not self._has_warned:
             self._has_warned = True
             self.bar.print_line(warning)
@@ -174,8 +167,3 @@ class TrainingDisplay(Observer):
     def on_notice(self, text: str) -> None:
         """Print a line."""
         self.bar.print_line(text)
-
-
-def baselines_text(loss_unit: LossUnit, baselines: dict[str, float]) -> str:
-    """Return the trivial baselines as one line."""
-    return ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in baselines.items())

@@ -8,21 +8,21 @@ from typing import Annotated
 
 import typer
 
-from wavegen.cli.console import OUTPUT, Json, Overwrite, data_progress, option, print_json, print_notice, print_tables
+from wavegen.cli.console import Json, Overwrite, data_progress, option, print_json, print_notice
 from wavegen.errors import UsageError
+from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, pluralize, printable
 
 PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several runs are compared."
-DECODING, SAMPLES, CACHE = "Decoding", "New samples", "Cache"  # groups of options in --help
 
 
 def inspect(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help=PATH_HELP)],
     listen: Annotated[
-        bool, option(DECODING, "Decode a folder's files to find clipping, silence and duplicates.", "--listen")
+        bool, option("Decoding", "Decode a folder's files to find clipping, silence and duplicates.", "--listen")
     ] = False,
     as_json: Json = False,
-    plot: Annotated[str | None, option(OUTPUT, "Plot what is inspected into a PNG file.", metavar="FILE.png")] = None,
+    plot: Annotated[str | None, option("Output", "Plot what is inspected into a PNG file.", metavar="FILE.png")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Describe recordings, a config, a checkpoint or a run, or compare several runs.
@@ -47,12 +47,12 @@ def inspect(
 
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder.")],
-    output: Annotated[str, option(OUTPUT, "File to write.", "-o", "--output", metavar="FILE.html")] = "report.html",
+    output: Annotated[str, option("Output", "File to write.", "-o", "--output", metavar="FILE.html")] = "report.html",
     overwrite: Overwrite = False,
     temperatures: Annotated[
-        str, option(SAMPLES, "Sampling temperatures of the new samples, separated by commas.")
+        str, option("New samples", "Sampling temperatures of the new samples, separated by commas.")
     ] = "0.95,1,1.05",
-    sample_seconds: Annotated[float, option(SAMPLES, "Length of each new sample in seconds; 0 for none.")] = 4.0,
+    sample_seconds: Annotated[float, option("New samples", "Length of each new sample in seconds; 0 for none.")] = 4.0,
 ) -> None:
     """Write an HTML page about a run: curves, auditions, new samples to play, and its configuration.
 
@@ -74,14 +74,13 @@ def report(
 
 def config(
     preset: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="Preset to print.")] = None,
-    schema: Annotated[bool, option(OUTPUT, "Print the JSON Schema, for editors.", "--schema")] = False,
+    schema: Annotated[bool, option("Output", "Print the JSON Schema, for editors.", "--schema")] = False,
 ) -> None:
     """List the presets, or print one to edit.
 
     wavegen config ; wavegen config small > my.yaml
     """
     from wavegen.config import json_schema, preset_summaries, preset_text
-    from wavegen.report import Table
 
     if schema and preset is not None:
         raise UsageError("--schema: the schema is the same for all presets; leave out the preset or --schema")
@@ -96,7 +95,7 @@ def config(
 def cache(
     folder: Annotated[str | None, typer.Argument(metavar="[DIR]", help="Folder of recordings.")] = None,
     free: Annotated[
-        bool, option(CACHE, "Delete the decoded audio of DIR; the next training decodes it again.", "--free")
+        bool, option("Cache", "Delete the decoded audio of DIR; the next training decodes it again.", "--free")
     ] = False,
 ) -> None:
     """Show the disk space that decoded recordings take, in total and for one folder, or free it.
@@ -104,7 +103,6 @@ def cache(
     wavegen cache ; wavegen cache my_recordings/ --free
     """
     from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of, remove_unused
-    from wavegen.report import facts
 
     if folder is None and free:
         raise UsageError("--free: expected a folder of recordings, found none: wavegen cache DIR --free")

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from wavegen.cli.console import (
-    MACHINE,
-    RUN,
-    TRAINING,
     Device,
     Overrides,
     Preset,
@@ -27,11 +24,11 @@ from wavegen.cli.console import (
     option,
     print_error,
     print_notice,
-    print_tables,
     print_warning,
     resume_command,
 )
 from wavegen.errors import UsageError
+from wavegen.report import print_tables
 
 if TYPE_CHECKING:
     from wavegen.config import Config
@@ -51,18 +48,18 @@ def train(
     config: Preset = None,
     overrides: Overrides = None,
     # under torchrun --run is ambiguous: argparse takes it for the start of one of torchrun's options
-    run: Annotated[str | None, option(RUN, RUN_HELP, "--run", "--run-folder", metavar="DIR")] = None,
-    steps: Annotated[int | None, option(TRAINING, "Total number of optimizer steps; sets training.steps.")] = None,
-    minutes: Annotated[float | None, option(TRAINING, "Minutes to train; with --resume, further minutes.")] = None,
+    run: Annotated[str | None, option("Run", RUN_HELP, "--run", "--run-folder", metavar="DIR")] = None,
+    steps: Annotated[int | None, option("Training", "Total number of optimizer steps; sets training.steps.")] = None,
+    minutes: Annotated[float | None, option("Training", "Minutes to train; with --resume, further minutes.")] = None,
     seed: Annotated[
-        int | None, option(TRAINING, "Random seed of weights and training windows; sets training.seed.")
+        int | None, option("Training", "Random seed of weights and training windows; sets training.seed.")
     ] = None,
     device: Device = "auto",
-    resume: Annotated[bool, option(RUN, "Resume the run from its newest checkpoint.", "--resume")] = False,
-    accept_changes: Annotated[bool, option(RUN, CHANGES_HELP, "--accept-changes")] = False,
-    plan: Annotated[bool, option(RUN, "Print the plan of a new run, with its time and memory, and stop.")] = False,
-    init_from: Annotated[str | None, option(RUN, "Run or checkpoint to fine-tune from.", metavar="CHECKPOINT")] = None,
-    devices: Annotated[int | None, option(MACHINE, DEVICES_HELP, min=1, max=1024)] = None,
+    resume: Annotated[bool, option("Run", "Resume the run from its newest checkpoint.", "--resume")] = False,
+    accept_changes: Annotated[bool, option("Run", CHANGES_HELP, "--accept-changes")] = False,
+    plan: Annotated[bool, option("Run", "Print the plan of a new run, with its time and memory, and stop.")] = False,
+    init_from: Annotated[str | None, option("Run", "Run or checkpoint to start from.", metavar="CHECKPOINT")] = None,
+    devices: Annotated[int | None, option("Machine", DEVICES_HELP, min=1, max=1024)] = None,
 ) -> None:
     """Train a model on a folder of recordings.
 
@@ -79,7 +76,8 @@ def train(
     if devices is not None and devices > 1 and processes.PARENT_KEY not in os.environ:
         if processes.rank_from_environment(os.environ) is not None:
             raise UsageError("--devices: torchrun or SLURM has started several processes already; leave it out")
-        raise typer.Exit(processes.run_processes(devices, processes.own_command(), print_error))
+        command = [sys.executable, "-P", "-m", "wavegen", *sys.argv[1:]]  # this one again
+        raise typer.Exit(processes.run_processes(devices, command, print_error))
     from wavegen.runs.run_folder import RunFolder
     from wavegen.training.start import resume_run, start_run
 
@@ -111,9 +109,8 @@ def _print_plan(trainer: Trainer, run_folder: RunFolder, file: TextIO) -> None:
     from wavegen.report.training import plan_tables
 
     if trainer.group.is_main:
-        print_tables(
-            plan_tables(trainer.plan, trainer.corpus, trainer.device, run_folder.path, trainer.group.size), file
-        )
+        of_trainer = (trainer.plan, trainer.corpus, trainer.device)
+        print_tables(plan_tables(*of_trainer, run_folder.path, trainer.group.size), file)
 
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wavegen.cli.console import (
-    OUTPUT,
     Device,
     Json,
     Overrides,
@@ -22,17 +21,16 @@ from wavegen.cli.console import (
     option,
     print_json,
     print_notice,
-    print_tables,
 )
+from wavegen.device import processor_name
 from wavegen.errors import UsageError
-from wavegen.text import format_bytes, pluralize, printable
+from wavegen.report import Table, facts, print_tables
+from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
     from wavegen.bench.rows import Row
     from wavegen.config import Config
-    from wavegen.report import Table
 
-FORECAST = "Forecast"  # a group of options in --help
 SERIES_HELP = "Series to continue: .csv with one column per series, or .npy."
 STEPS_HELP = "Values to forecast; those beyond the model's horizon build on forecasts.  [default: the horizon]"
 HOLD_BACK_HELP = "Forecast this many last values of each series without seeing them."
@@ -44,10 +42,10 @@ EXPORT_OUTPUT_HELP = "File to write: .safetensors for the weights, or .onnx for 
 def forecast(
     source: Source,
     series: Annotated[str, typer.Argument(metavar="FILE", help=SERIES_HELP)],
-    output: Annotated[str, option(OUTPUT, SERIES_OUTPUT_HELP, "-o", "--output", metavar="FILE")] = "forecast.csv",
-    steps: Annotated[int | None, option(FORECAST, STEPS_HELP)] = None,
-    hold_back: Annotated[int, option(FORECAST, HOLD_BACK_HELP, min=0)] = 0,
-    plot: Annotated[str | None, option(OUTPUT, FORECAST_PLOT_HELP, metavar="FILE.png")] = None,
+    output: Annotated[str, option("Output", SERIES_OUTPUT_HELP, "-o", "--output", metavar="FILE")] = "forecast.csv",
+    steps: Annotated[int | None, option("Forecast", STEPS_HELP)] = None,
+    hold_back: Annotated[int, option("Forecast", HOLD_BACK_HELP, min=0)] = 0,
+    plot: Annotated[str | None, option("Output", FORECAST_PLOT_HELP, metavar="FILE.png")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -91,8 +89,8 @@ def forecast(
 
 def export(
     source: Source,
-    output: Annotated[str, option(OUTPUT, EXPORT_OUTPUT_HELP, "-o", "--output", metavar="FILE")],
-    precision: Annotated[str, option(OUTPUT, "Precision of the weights: float32 or bfloat16.")] = "float32",
+    output: Annotated[str, option("Output", EXPORT_OUTPUT_HELP, "-o", "--output", metavar="FILE")],
+    precision: Annotated[str, option("Output", "Precision of the weights: float32 or bfloat16.")] = "float32",
     overwrite: Overwrite = False,
 ) -> None:
     """Export a model for inference: its averaged weights, or one sampling step in ONNX.
@@ -132,8 +130,6 @@ def bench(
     """
     from wavegen.api import load
     from wavegen.bench.rows import measure
-    from wavegen.device import processor_name
-    from wavegen.report import facts
 
     if source is not None and (config is not None or overrides):
         raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
@@ -147,7 +143,7 @@ def bench(
     with suppress(KeyboardInterrupt):  # what was measured by then is printed
         measured.extend(rows)
     if as_json:
-        print_json([row.as_dict() for row in measured])
+        print_json([vars(row) for row in measured])
         return
     limits = facts(
         f"One core of {processor_name()}",
@@ -159,8 +155,6 @@ def bench(
 
 def _length_of_training(settings: Config, rows: Sequence[Row]) -> list[Table]:
     """Say how long the configured number of steps takes in the fastest way that was measured."""
-    from wavegen.report import facts
-    from wavegen.text import format_duration
     from wavegen.training.compute import AUTO_TARGETS
 
     speeds = [row.samples_per_second for row in rows if row.work == "train"]
@@ -174,8 +168,6 @@ def _length_of_training(settings: Config, rows: Sequence[Row]) -> list[Table]:
 
 
 def _speed_tables(rows: Sequence[Row]) -> list[Table]:
-    from wavegen.report import Table
-
     shared = ("", "precision", "batch", "threads")
     generating, training = [], []
     for row in rows:
