@@ -124,7 +124,7 @@ def test_nothing_is_resumed_from_it(exported, call, home, tmp_path):
     said = call("train", "--run", exported, "--resume", exit_code=2).stderr
     assert said == (
         f"error: {exported}: expected a run folder to resume, found a file; "
-        f"give its run folder, or start a new run from it: wavegen train DIR --init-from {exported}\n"
+        f"start a new run from it: wavegen train DIR --init-from {exported}\n"
     )
     within = tmp_path / "run/checkpoints/step-00000020.safetensors"
     within.parent.mkdir(parents=True)

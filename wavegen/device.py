@@ -43,9 +43,8 @@ def choose_device(name: str) -> torch.device:
     if kind == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= n_devices:
-            raise ParameterError(
-                "device", f"this machine has {n_devices} CUDA devices that torch can use", name, {"device": "cpu"}
-            )
+            found = f"this machine has {n_devices} CUDA devices that torch can use"
+            raise ParameterError("device", found, name, {"device": "cpu"})
     return torch.device(name)
 
 

@@ -76,7 +76,7 @@ def test_cut_off_anywhere(good, tmp_path, how_many):
     for length in lengths:
         path.write_bytes(content[:length])
         said = refusal(path)
-        assert said.startswith(f"{path}: expected a safetensors file, found something else or a part: ")
+        assert said.startswith(f"{path}: expected a safetensors file, found other bytes: ")
 
 
 def test_a_bit_flipped_anywhere(good, tmp_path, how_many):

@@ -179,7 +179,7 @@ def test_a_file_cut_short_is_refused(saved):
     rng = np.random.default_rng(6)
     for length in [0, 1, 7, 8, 9, 100, len(content) - 1, *rng.integers(0, len(content), 100)]:
         saved.write_bytes(content[:length])
-        assert refused(saved).startswith("expected a safetensors file, found something else or a part")
+        assert refused(saved).startswith("expected a safetensors file, found other bytes")
     saved.write_bytes(content + b"\0")
     refused(saved)
 
@@ -234,7 +234,7 @@ def test_a_renamed_pickle_is_refused_and_not_run(tmp_path, wrap):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "other.safetensors"
     path.write_bytes(content)
-    assert refused(path).startswith("expected a safetensors file, found something else or a part")
+    assert refused(path).startswith("expected a safetensors file, found other bytes")
 
 
 def test_a_path_without_a_file_is_refused(tmp_path):

@@ -373,7 +373,7 @@ def test_a_training_whose_last_save_fails_does_not_end_well(sines, tmp_path, mon
 
 def test_fewer_steps_than_were_made_are_refused(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
-    with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 5"):
+    with pytest.raises(UsageError, match="is at step 10; expected more steps than that, found 5"):
         go_on(tmp_path / "run", lambda frozen: frozen.with_values("training", steps=5))
 
 
@@ -394,7 +394,7 @@ def test_resuming_with_minutes_and_steps_ends_at_the_fewer(sines, tmp_path):
     begin(tiny_config(sines), tmp_path / "run").fit()
     assert resumed_with(tmp_path / "run", "minutes=1", "steps=13").plan.steps == 13
     assert resumed_with(tmp_path / "run", "minutes=0.001", "steps=1000").plan.steps == 11
-    with pytest.raises(UsageError, match="is already at step 10; expected more steps than that, found 5"):
+    with pytest.raises(UsageError, match="is at step 10; expected more steps than that, found 5"):
         resumed_with(tmp_path / "run", "minutes=1", "steps=5")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, product
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,10 +61,6 @@ class Row:
     peak_memory_bytes: int | None = None
     device: str = "cpu"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row for ``--json``."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -103,15 +98,11 @@ def measure(
                 parameter.normal_(std=0.1)
     model = model.cpu().eval()
     notice("measuring the machine")
-    bytes_of = {precision: _weight_bytes(model, precision) for precision in PRECISIONS}
+    bytes_of = {name: model.multiply_adds * {"float32": 4, "bfloat16": 2, "int8": 1}[name] for name in PRECISIONS}
     machine = Machine({name: read_bandwidth(n) for name, n in bytes_of.items()}, multiply_add_rate())
     of_cpu = _rows(config, model, machine, bytes_of, notice) if device_name in ("auto", "cpu") else ()
     of_gpu = () if device.type == "cpu" else _gpu_rows(config, model, device, notice)
     return machine, chain(of_cpu, of_gpu)
-
-
-def _weight_bytes(model: Network, precision: Precision) -> int:
-    return model.multiply_adds * {"float32": 4, "bfloat16": 2, "int8": 1}[precision]
 
 
 def _rows(

@@ -130,9 +130,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written: {error.strerror}; free some space or choose another folder"
-        ) from None
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror}; free some space") from None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -158,9 +156,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise CheckpointError(
-            f"{path}: expected a safetensors file, found something else or a part: {reason}"
-        ) from None
+        raise CheckpointError(f"{path}: expected a safetensors file, found other bytes: {reason}") from None
     text = metadata["wavegen"]
     if metadata.get("sha256") != _content_hash(text, tensors):
         raise CheckpointError(f"{path}: damaged: its content does not match its hash; use another checkpoint")
@@ -177,10 +173,8 @@ def _parse(path: Path, text: str, tensors: Arrays) -> Checkpoint:
         document = json.loads(text)
         version, writer = document["format_version"], document["versions"].get("wavegen", "?")
         if version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path}: expected checkpoint format {FORMAT_VERSION}, found {_word(version)} "
-                f"(written by wavegen {_word(writer)}); use a matching wavegen"
-            )
+            found = f"{_word(version)} (written by wavegen {_word(writer)}); use a matching wavegen"
+            raise CheckpointError(f"{path}: expected checkpoint format {FORMAT_VERSION}, found {found}")
         document = _Document.model_validate(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{path}: its metadata are not what a checkpoint has; use another checkpoint") from None

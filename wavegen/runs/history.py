@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from wavegen.evaluation import BITS, LossUnit, loss_unit_in
@@ -128,11 +128,6 @@ class History:
     def recent_speeds(self) -> list[float]:
         """Targets per second of the last steps, skipped ones too."""
         return [speed for speed in self.speeds[-RECENT_STEPS:] if speed is not None]
-
-    @property
-    def recent_speed(self) -> float | None:
-        """Targets per second, the median of the last steps."""
-        return median(self.recent_speeds) if self.recent_speeds else None
 
     @property
     def baselines(self) -> dict[str, float]:

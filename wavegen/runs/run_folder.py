@@ -56,18 +56,15 @@ class RunFolder:
         Raises:
             UsageError: the folder is not empty, or is a file.
         """
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
-        if self.path.is_file():
-            raise UsageError(f"{self.path}: expected a folder for the run, found a file; choose another run folder")
-        if self.path.exists() and not is_run(self.path):
-            raise UsageError(f"{self.path}: expected a new folder for the run, found one that is not empty and no run")
-        if self.path.exists():
-            others = (self.path.with_name(f"{self.path.name}-{number}") for number in count(2))
-            free = next(path for path in others if not path.exists())
-            raise UsageError(
-                f"{self.path}: this run folder is not empty; continue with --resume, or choose another: --run {free}"
-            )
+        if not is_run(self.path):
+            found = "a file" if self.path.is_file() else "one that is not empty and no run"
+            raise UsageError(f"{self.path}: expected a new folder for the run, found {found}; choose another")
+        others = (self.path.with_name(f"{self.path.name}-{number}") for number in count(2))
+        free = next(path for path in others if not path.exists())
+        remedy = f"continue with --resume, or choose another: --run {free}"
+        raise UsageError(f"{self.path}: this run folder is not empty; {remedy}")
 
     def create(self, config_yaml: str) -> None:
         """Make the folder.
@@ -134,10 +131,8 @@ class RunFolder:
             CheckpointError: it has none that is whole.
         """
         if self.path.is_file():
-            raise UsageError(
-                f"{self.path}: expected a run folder to resume, found a file; "
-                f"give its run folder, or start a new run from it: wavegen train DIR --init-from {self.path}"
-            )
+            remedy = f"start a new run from it: wavegen train DIR --init-from {self.path}"
+            raise UsageError(f"{self.path}: expected a run folder to resume, found a file; {remedy}")
         damaged: list[str] = []
         for path in reversed(self.step_checkpoints()):
             try:
@@ -146,17 +141,12 @@ class RunFolder:
                 damaged.append(str(error))
                 continue
             if checkpoint.is_for_use_only:
-                raise UsageError(
-                    f"{path}: exported for inference, no training resumes from it; "
-                    f"start a new run from it: wavegen train DIR --init-from {path}"
-                )
+                remedy = f"start a new run from it: wavegen train DIR --init-from {path}"
+                raise UsageError(f"{path}: exported for inference, no training resumes from it; {remedy}")
             return checkpoint, damaged
         if damaged:
             raise CheckpointError(damaged[0])
-        raise UsageError(
-            f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none; "
-            "start a new run in another folder"
-        )
+        raise UsageError(f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none")
 
     def append_metrics(self, entry: dict[str, Any]) -> str | None:
         """Append a line to ``metrics.jsonl``.
@@ -187,9 +177,7 @@ class RunFolder:
                 raise
         except OSError as error:
             if error.errno in DISK_FULL:
-                return (
-                    f"{self.metrics_file}: the disk is full; make room: the missing lines are written at the next step"
-                )
+                return f"{self.metrics_file}: the disk is full; make room: the next step writes the missing lines"
             raise TrainingError(f"{self.metrics_file}: cannot be written: {error.strerror}") from None
         self._unwritten.clear()
         return None
@@ -221,9 +209,7 @@ class RunFolder:
             for newer in [path for number, path in self.numbered_checkpoints() if number > step]:
                 newer.replace(newer.with_name(f"{newer.name}.damaged"))
         except OSError as error:
-            raise CheckpointError(
-                f"{self.path}: cannot be written: {error.strerror}; make room, or see to its permissions"
-            ) from None
+            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}; make room") from None
 
     def cut_metrics(self, step: int) -> None:
         """Truncate ``metrics.jsonl`` after a step."""
@@ -265,10 +251,8 @@ def find_checkpoint(path: Path) -> Path:
         UsageError: there is nothing at the path, or no checkpoint in the folder.
     """
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        raise UsageError(
-            f"{path}: expected a run folder or a checkpoint, found a configuration; "
-            f"a model comes of training: wavegen train DIR --config {path}"
-        )
+        found = f"a configuration; a model comes of training: wavegen train DIR --config {path}"
+        raise UsageError(f"{path}: expected a run folder or a checkpoint, found {found}")
     if path.suffix.lower() in READABLE | NEEDS_CONVERSION and path.is_file():
         raise UsageError(f"{path}: expected a run folder or a checkpoint, found a recording; train a model on it first")
     if path.is_file():

@@ -154,9 +154,8 @@ class TorchBackend:
             return loss
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
-            raise TrainingError(
-                f"training.backend: torch.compile cannot compile the model here ({reason}); choose auto, fused or torch"
-            ) from error
+            problem = f"torch.compile cannot compile the model here ({reason}); choose auto, fused or torch"
+            raise TrainingError(f"training.backend: {problem}") from error
 
 
 class _SummedLoss(nn.Module):

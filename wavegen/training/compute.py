@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import psutil
+import torch
 
 from wavegen.config import Config
 from wavegen.device import available_cores
@@ -17,9 +18,6 @@ from wavegen.model.building import build_model
 from wavegen.model.network import SliceShape
 from wavegen.training.distributed import ALONE, Group
 from wavegen.training.precision import ComputePrecision, is_half
-
-if TYPE_CHECKING:
-    import torch
 
 PARAMETER_COPIES = 5  # weights, gradient, the optimizer's moments (two at most), running average; float32 each
 # Measured on the torch backend, small and paper, 0.5 to 1.6 GB: with these two the estimate is within 12%.
@@ -78,10 +76,8 @@ def resolve_compute(config: Config, device: torch.device, group: Group = ALONE) 
     """
     settings = config.training
     if settings.backend == "fused" and device.type != "cpu":
-        raise UsageError(
-            f"training.backend: fused runs on a CPU, not on {device.type}; choose auto, torch or compile, "
-            "or --device cpu"
-        )
+        remedy = "choose auto, torch or compile, or --device cpu"
+        raise UsageError(f"training.backend: fused runs on a CPU, not on {device.type}; {remedy}")
     # the fused backend is for WaveNets that predict distributions, and has no dropout
     is_fused = device.type == "cpu" and config.model.kind == "wavenet" and config.output.kind != "regression"
     is_fused = is_fused and not config.model.dropout
@@ -133,8 +129,6 @@ def _in_slices(compute: Compute, config: Config, group: Group) -> Compute:
 
 def free_bytes(device: torch.device) -> int:
     """Return the free memory of a device; on a CPU also within the container's limits."""
-    import torch
-
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min([int(psutil.virtual_memory().available), *group_bytes()])
@@ -179,8 +173,6 @@ def training_bytes(config: Config, compute: Compute) -> int:
     Returns:
         Bytes.
     """
-    import torch
-
     with torch.device("meta"):
         model = build_model(config)
     is_fused, word = compute.backend == "fused", 2 if is_half(compute.precision) else 4

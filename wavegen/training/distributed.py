@@ -241,9 +241,7 @@ def explain_distributed_errors() -> Iterator[None]:
         # a device reports its own errors late, perhaps here
         if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
             raise
-        raise ProcessDied(
-            f"another process of this training is gone or does not respond: {reason_of(error)}"
-        ) from error
+        raise ProcessDied(f"another process of this training died or does not respond: {reason_of(error)}") from error
 
 
 def reason_of(error: RuntimeError) -> str:

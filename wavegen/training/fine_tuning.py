@@ -53,10 +53,8 @@ def check_source(name: str, source: Checkpoint, config: Config, notice: Callable
     ]
     if misfits or not own.keys() & theirs.keys():
         what = list_first(misfits, 1, ", ") if misfits else "it has none of the tensors"
-        raise ModelError(
-            f"{name} does not fit this configuration: {what}; "
-            "give the sections model, quantization, mel, features and output that it was trained with"
-        )
+        remedy = "give the sections model, quantization, mel, features and output that it was trained with"
+        raise ModelError(f"{name} does not fit this configuration: {what}; {remedy}")
     shared = [key for key in ("mel", "features") if getattr(source.config, key).width and getattr(config, key).width]
     meaning = (*SAME_SHAPES_OTHER_MEANING, *(f"{key}." for key in shared))
     if others := [line for line in differences(source.config, config) if line.startswith(meaning)]:

@@ -42,9 +42,8 @@ def check_precision(name: str, device: torch.device) -> None:
     """
     if not has_precision(device, name):
         known = sorted({"float32", *precisions_of(device)})
-        raise UsageError(
-            f"training.precision: expected auto or {' or '.join(known)} on this {device.type}, found {name}"
-        )
+        expected = f"auto or {' or '.join(known)} on this {device.type}"
+        raise UsageError(f"training.precision: expected {expected}, found {name}")
 
 
 def is_half(precision: str) -> bool:
@@ -105,7 +104,5 @@ def explain_device_errors(device: torch.device, when: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise TrainingError(
-            f"{when}: out of memory on {device.type}; lower training.batch_size or "
-            "training.window_targets, raise training.accumulation, or set training.activation_checkpointing=true"
-        ) from error
+        remedy = "lower training.batch_size, or set training.activation_checkpointing=true"
+        raise TrainingError(f"{when}: out of memory on {device.type}; {remedy}") from error

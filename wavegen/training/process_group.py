@@ -235,8 +235,3 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
         if None not in codes or time.monotonic() > deadline:
             return first or codes
         time.sleep(POLL_SECONDS)
-
-
-def own_command() -> list[str]:
-    """Return the command that started this process, to start it again."""
-    return [sys.executable, "-P", "-m", "wavegen", *sys.argv[1:]]

@@ -183,10 +183,9 @@ class Trainer:
         if self._non_finite_streak >= LARGEST_NON_FINITE_STREAK:
             if not self.group.is_main:
                 raise RemoteError(TrainingError.exit_code)
-            raise TrainingError(
-                f"step {launched.step}: the loss was not finite {self._non_finite_streak} times in a row; the last "
-                "good checkpoint stays; resume with a lower training.learning_rate, or training.precision=float32"
-            )
+            problem = f"the loss was not finite {self._non_finite_streak} times in a row"
+            remedy = "resume with a lower training.learning_rate, or training.precision=float32"
+            raise TrainingError(f"step {launched.step}: {problem}; the last good checkpoint stays; {remedy}")
 
     # --- scheduled work -------------------------------------------------------------------------------
 
