@@ -14,12 +14,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
+from wavegen.cli.commands import bench, cache, config, export, forecast, inspect, report
 from wavegen.cli.console import discard_notices, print_error
 from wavegen.cli.evaluate import evaluate
 from wavegen.cli.generate import generate
-from wavegen.cli.show import cache, config, inspect, report
 from wavegen.cli.train import train
-from wavegen.cli.use import bench, export, forecast
 from wavegen.device import is_out_of_memory
 from wavegen.errors import ParameterError, UsageError, WavegenError
 from wavegen.text import expand_home, guide, list_in_full, printable

@@ -232,6 +232,8 @@ def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
         raise ConfigError([f"{where}: expected plain keys and values, found deep nesting"])
     if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
         tree: dict[str, Any] = {}
+        if key:  # a section in a list has a place of its own; others stand where their key is
+            source.places.setdefault(key, where)
         for key_node, value_node in node.value:
             name = str(_build(key_node, key, source))
             line = key_node.start_mark.line + 1
@@ -241,17 +243,10 @@ def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
             tree[name] = _build(value_node, (*key, name), source)
         return tree
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-        return [_placed(item, (*key, str(i)), source) for i, item in enumerate(node.value)]
+        return [_build(item, (*key, str(i)), source) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node, where)
     raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
-
-
-def _placed(item: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
-    """Return an item of a list; a section among them has a place of its own."""
-    if isinstance(item, yaml.MappingNode):
-        source.places[key] = f"{source.name}:{item.start_mark.line + 1}"
-    return _build(item, key, source)
 
 
 def _scalar(node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:

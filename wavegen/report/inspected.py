@@ -24,17 +24,8 @@ from wavegen.text import format_bytes, format_duration, group_by_reason, plurali
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ENCODINGS = {
-    "FLOAT": "32-bit float",
-    "DOUBLE": "64-bit float",
-    "ULAW": "mu-law",
-    "ALAW": "A-law",
-    "VORBIS": "Vorbis",
-    "OPUS": "Opus",
-    "MPEG_LAYER_I": "layer I",
-    "MPEG_LAYER_II": "layer II",
-    "MPEG_LAYER_III": "layer III",
-}
+ENCODINGS = {"FLOAT": "32-bit float", "DOUBLE": "64-bit float", "ULAW": "mu-law", "ALAW": "A-law"}
+ENCODINGS |= {"VORBIS": "Vorbis", "OPUS": "Opus"} | {f"MPEG_LAYER_{n}": f"layer {n}" for n in ("I", "II", "III")}
 
 
 def tables_of(found: Facts) -> list[Table]:

@@ -130,18 +130,10 @@ def generate(
             # z = tanh(f) sigmoid(k), both by exp, which overflows to inf and not to nan
             z = (2.0 / (1.0 + tl.exp(-2.0 * f)) - 1.0) / (1.0 + tl.exp(-k))
             # Phase 2, residual and skip: h <- h + Wr z, skips <- skips + Ws z
-            h = tl.dot(
-                z.to(DTYPE),
-                tl.load(residual + layer * G * R + g[:, None] * R + r[None, :]),
-                h,
-                input_precision="tf32x3",
-            )
-            total = tl.dot(
-                z.to(DTYPE),
-                tl.load(skip + layer * G * S + g[:, None] * S + s[None, :]),
-                total,
-                input_precision="tf32x3",
-            )
+            to_h = tl.load(residual + layer * G * R + g[:, None] * R + r[None, :])
+            h = tl.dot(z.to(DTYPE), to_h, h, input_precision="tf32x3")
+            to_skips = tl.load(skip + layer * G * S + g[:, None] * S + s[None, :])
+            total = tl.dot(z.to(DTYPE), to_skips, total, input_precision="tf32x3")
         # Phase 3, head: in tiles of columns, through memory, because a whole matrix does not fit beside the others
         x = tl.maximum(total, 0.0)
         for tile in tl.range(0, H, HEAD_TILE, num_stages=1):
