@@ -426,7 +426,7 @@ def test_integers_are_scaled_as_the_samples_of_a_file(model, dtype):
         ([100, 32767], r"expected samples within \[-1, 1\], found 32,767"),
         (np.zeros((100, 2)), r"found the shape \(100, 2\)"),
         (np.array([0.0, np.nan]), "expected a waveform of finite numbers"),
-        ("clip.wav", r"expected a waveform of numbers.*files are read by load_clip\(PATH\)"),
+        ("clip.wav", r"expected a waveform of numbers.*load_clip\(PATH\) reads files"),
     ],
     ids=["floats", "list", "stereo", "nan", "path"],
 )

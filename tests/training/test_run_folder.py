@@ -60,7 +60,7 @@ def test_an_empty_folder_may_become_a_run_and_a_file_may_not(tmp_path):
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "empty").create("a: b\n")
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="choose another run folder"):
+    with pytest.raises(UsageError, match="expected a new folder for the run, found a file"):
         RunFolder(tmp_path / "file").create("a: b\n")
     with pytest.raises(UsageError, match=r"cannot make the run folder: Not a directory; choose another"):
         RunFolder(tmp_path / "file" / "run").create("a: b\n")

@@ -107,18 +107,13 @@ class ClipLoader:
         """
         held_out = self.training.of_split("validation", progress)
         index = self.training.index()
-        clips = [
-            ScoredClip(
-                clip.name,
-                classes := clip.classes(),
-                self._condition(
-                    clip.name, classes, clip.label, None if clip.features is None else clip.features.frames()
-                ),
-                clip.label if self.conditioner.labels else None,
-                None if index is None else index.contains_held_out(clip.name, clip.content_hash, classes),
-            )
-            for clip in held_out
-        ]
+        clips = []
+        for clip in held_out:
+            classes, label = clip.classes(), clip.label if self.conditioner.labels else None
+            features = None if clip.features is None else clip.features.frames()
+            condition = self._condition(clip.name, classes, clip.label, features)
+            known = None if index is None else index.contains_held_out(clip.name, clip.content_hash, classes)
+            clips.append(ScoredClip(clip.name, classes, condition, label, known))
         if notice:
             _warn({clip.name.removesuffix(TAIL): clip.stored for clip in held_out}, notice)
             warn_of_trained_on(clips, "clips", "audio", notice)

@@ -228,18 +228,12 @@ def score_clips(
 
     if not any(len(clip.classes) for clip in clips):
         raise DataError("expected audio to score, found none")
-    return [
-        Score(
-            clip.name,
-            len(clip.classes),
-            model_bits(model, [clip.classes], quantizer.silence, scored, [clip.condition])[0],
-            {} if baselines is None else baseline_clip_bits(baselines, clip.classes, quantizer),
-            clip.label,
-            clip.trained_on,
-        )
-        for clip in clips
-        if len(clip.classes)
-    ]
+    scores = []
+    for clip in (clip for clip in clips if len(clip.classes)):
+        (bits,) = model_bits(model, [clip.classes], quantizer.silence, scored, [clip.condition])
+        of_baselines = {} if baselines is None else baseline_clip_bits(baselines, clip.classes, quantizer)
+        scores.append(Score(clip.name, len(clip.classes), bits, of_baselines, clip.label, clip.trained_on))
+    return scores
 
 
 def total(scores: Sequence[Score]) -> Score:

@@ -201,13 +201,7 @@ class SampleComparison:
 
     def document(self) -> dict[str, Any]:
         """Return the figures for ``--json``."""
-        return {
-            "samples": asdict(self.samples),
-            "parts": {name: asdict(figures) for name, figures in self.parts.items()},
-            "heard": {name: asdict(heard) for name, heard in self.heard.items()},
-            "likeness": self.likeness,
-            "references": {name: asdict(figures) for name, figures in self.references.items()},
-        }
+        return {**asdict(self), "likeness": self.likeness}
 
 
 def compare_samples(recordings: RecordingStatistics, clips: Sequence[Floats]) -> SampleComparison:
