@@ -18,7 +18,7 @@ from wavegen.audio.quantize import Floats, build_quantizer
 from wavegen.audio.waveform import build_preparation, load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
 from wavegen.data.conditioning import build_conditioner
-from wavegen.data.corpus import Corpus, TrainingClips
+from wavegen.data.corpus import Corpus, Progress, TrainingClips
 from wavegen.data.sources import compact_sources
 from wavegen.device import choose_device
 from wavegen.errors import ParameterError, UsageError
@@ -379,7 +379,7 @@ class TrainedModel:
         assert self.conditioner.frames is not None
         return self.conditioner.frames.read(expand_home(path))
 
-    def _read_corpus(self, progress: Callable[[int, int], None] | None) -> Corpus[Any]:
+    def _read_corpus(self, progress: Progress | None) -> Corpus[Any]:
         from wavegen.training.task import task_type
 
         return task_type(self.config).read_corpus(self.config, progress)

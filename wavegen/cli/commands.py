@@ -11,19 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavegen.cli.console import (
-    Device,
-    Json,
-    Overrides,
-    Overwrite,
-    Preset,
-    Source,
-    data_progress,
-    load_settings,
-    option,
-    print_json,
-    print_notice,
-)
+from wavegen.cli import console
+from wavegen.cli.console import Device, Json, Overrides, Overwrite, Preset, Source, option
 from wavegen.device import processor_name
 from wavegen.errors import UsageError
 from wavegen.report import Table, facts, print_tables
@@ -61,14 +50,14 @@ def inspect(
 
     if plot is not None:
         check_writable(Path(plot), overwrite, ending=".png")
-    found = inspect_paths(paths, data_progress("reading"), decode=listen)
+    found = inspect_paths(paths, console.data_progress("reading"), decode=listen)
     if as_json:
-        print_json(found.as_dict())
+        console.print_json(found.as_dict())
     else:
         print_tables(tables_of(found))
     if plot is not None:
         draw(found, Path(plot))
-        print_notice(f"written: {plot}")
+        console.print_notice(f"written: {plot}")
 
 
 def report(
@@ -94,8 +83,8 @@ def report(
     if not is_run(Path(run)):
         raise UsageError(f"expected a run folder, found none at {printable(run)}")
     check_writable(Path(output), overwrite, ending=".html")
-    n_bytes = write_page(inspect_run(Path(run)), Path(output), request, data_progress("generating", "sample"))
-    print_notice(f"written: {output}, {format_bytes(n_bytes)}")
+    n_bytes = write_page(inspect_run(Path(run)), Path(output), request, console.data_progress("generating", "sample"))
+    console.print_notice(f"written: {output}, {format_bytes(n_bytes)}")
 
 
 def config(
@@ -141,7 +130,7 @@ def cache(
     found = (remove_unused if free else cached_bytes_of)(place, Path(folder))
     counted = f"{pluralize(found.n_files, 'file')}, {format_bytes(found.n_bytes)}"
     if free:
-        print_notice(f"freed: {counted}")
+        console.print_notice(f"freed: {counted}")
     else:
         print_tables([facts(printable(place), in_all=format_bytes(cache_bytes(place)), this_folder=counted)])
 
@@ -173,7 +162,7 @@ def forecast(
         raise UsageError("forecast: expected a model of series of numbers, found a model of sound")
     known = read_series(Path(series))
     if known.left_out:
-        print_notice(f"{printable(series)}: columns without numbers are left out: {', '.join(known.left_out)}")
+        console.print_notice(f"{printable(series)}: columns without numbers are left out: {', '.join(known.left_out)}")
     shortest = min(map(len, known.series.values()))
     if hold_back >= shortest:
         raise UsageError(f"--hold-back: expected less than the shortest series, {shortest:,} values, found {hold_back}")
@@ -188,10 +177,10 @@ def forecast(
 
         heading = f"{printable(source)}: forecasts of {printable(series)}"
         write_output(Path(plot), to_png(forecast_figure(heading, known.series, forecasts, hold_back)))
-        print_notice(f"written: {plot}")
+        console.print_notice(f"written: {plot}")
     where = "standard output" if output == "-" else printable(output)
-    n_values = len(next(iter(forecasts.values())))
-    print_notice(f"{where}: {pluralize(len(forecasts), 'series', 'series')}, the next {n_values:,} values of each")
+    counted, n_values = pluralize(len(forecasts), "series", "series"), len(next(iter(forecasts.values())))
+    console.print_notice(f"{where}: {counted}, the next {n_values:,} values of each")
 
 
 def export(
@@ -218,7 +207,7 @@ def export(
         write_output(path, onnx_step(checkpoint.average, checkpoint.config))
     else:
         save_checkpoint(for_use(checkpoint, precision), path)
-    print_notice(f"written: {output}, {format_bytes(path.stat().st_size)}, averaged weights in {precision}")
+    console.print_notice(f"written: {output}, {format_bytes(path.stat().st_size)}, averaged weights in {precision}")
 
 
 def bench(
@@ -241,16 +230,16 @@ def bench(
     if source is not None and (config is not None or overrides):
         raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
     trained = None if source is None else load(source, "cpu")
-    settings = load_settings(config, list(overrides or [])) if trained is None else trained.config
+    settings = console.load_settings(config, list(overrides or [])) if trained is None else trained.config
     if settings.output.kind == "regression":
         raise UsageError("bench: expected a model of sound, found output.kind: regression")
     model = None if trained is None else trained.network
-    machine, rows = measure(settings, model, device, print_notice)
+    machine, rows = measure(settings, model, device, console.print_notice)
     measured: list[Row] = []
     with suppress(KeyboardInterrupt):  # what was measured by then is printed
         measured.extend(rows)
     if as_json:
-        print_json([vars(row) for row in measured])
+        console.print_json([vars(row) for row in measured])
         return
     limits = facts(
         f"One core of {processor_name()}",

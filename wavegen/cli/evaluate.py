@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavegen.cli.console import (
-    Device,
-    Json,
-    Overwrite,
-    Source,
-    data_progress,
-    given_options,
-    option,
-    print_json,
-    print_notice,
-    refuse,
-)
+from wavegen.cli import console
+from wavegen.cli.console import Device, Json, Overwrite, Source, option
 from wavegen.errors import UsageError
 from wavegen.report import Table, print_tables
 from wavegen.text import guide, printable
@@ -74,30 +64,30 @@ def evaluate(
     if csv is not None and csv != "-":
         check_writable(Path(csv), overwrite, ending=".csv")
     trained, paths = api.load(source, device), [Path(path) for path in audio or []]
-    given, of_new_clips = given_options(context), {"clips", "seconds", "seed", "one_shot"}
+    given, of_new_clips = console.given_options(context), {"clips", "seconds", "seed", "one_shot"}
     if plot is not None and (samples or trained.forecaster is not None):
         check_writable(Path(plot), overwrite, ending=".png")
     if samples:
         trained.check_sound("--samples")
-        refuse(given & {"label", "summary", "test", "csv"}, "--samples")
+        console.refuse(given & {"label", "summary", "test", "csv"}, "--samples")
         if paths:
-            refuse(given & of_new_clips, "clips that are there already")
-            load = partial(load_unprepared, paths, trained.sample_rate_hz, print_notice)
+            console.refuse(given & of_new_clips, "clips that are there already")
+            load = partial(load_unprepared, paths, trained.sample_rate_hz, console.print_notice)
         else:
             load = partial(_new_clips, trained, clips, seconds, seed, one_shot)
         _evaluate_samples(trained, load, as_json, plot)
         return
     if trained.forecaster is not None:
-        refuse(given & {"label", *of_new_clips}, "a model of series")
+        console.refuse(given & {"label", *of_new_clips}, "a model of series")
         document, tables, rows = _series_scores(trained.forecaster, paths, test, summary)
         if plot is not None:
             from wavegen.report.plots.models import draw_horizons
 
             draw_horizons(Path(plot), source, document)
-            print_notice(f"written: {printable(plot)}")
+            console.print_notice(f"written: {printable(plot)}")
     else:
-        refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
-        refuse(given & {"test"}, "a model of sound")
+        console.refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
+        console.refuse(given & {"test"}, "a model of sound")
         document, tables, rows = _sound_scores(trained, paths, label, summary)
     _write_scores(document, tables, rows, as_json, csv)
 
@@ -107,16 +97,16 @@ def _evaluate_samples(trained: TrainedModel, load: Callable[[], list[Floats]], a
     from wavegen.report.plots.audio import draw_beside
     from wavegen.report.scores import compare_samples
 
-    recordings = trained.clips.recording_statistics(data_progress())
+    recordings = trained.clips.recording_statistics(console.data_progress())
     waveforms = load()
     compared = compare_samples(recordings, waveforms)
     if as_json:
-        print_json(compared.document())
+        console.print_json(compared.document())
     else:
         print_tables([compared.table(), compared.heard_table()])
     if plot is not None:
         draw_beside(Path(plot), waveforms, recordings.others, trained.sample_rate_hz)
-        print_notice(f"written: {printable(plot)}")
+        console.print_notice(f"written: {printable(plot)}")
 
 
 def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one_shot: bool) -> list[Floats]:
@@ -126,12 +116,12 @@ def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one
     from wavegen.sampling.generator import samples_in
 
     if warning := trained.undertrained_warning():
-        print_notice(warning)
+        console.print_notice(warning)
     if one_shot:
-        return trained.generate_one_shots(seconds, count=count, seed=seed, notice=print_notice)
+        return trained.generate_one_shots(seconds, count=count, seed=seed, notice=console.print_notice)
     blocks = []
     with ProgressBar("generating", count * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
-        for block in trained.stream(seconds, count=count, seed=seed, notice=print_notice):
+        for block in trained.stream(seconds, count=count, seed=seed, notice=console.print_notice):
             blocks.append(block)
             bar.advance(block.size)
     return list(np.concatenate(blocks, axis=1))
@@ -149,11 +139,11 @@ def _sound_scores(
         raise UsageError("--label: expected AUDIO files to score; held-out clips have their own labels")
     if label is not None and not trained.labels:
         raise UsageError(f"--label: this model has no labels; leave it out, or see {guide('voices')}")
-    progress = data_progress()
+    progress = console.data_progress()
     weights = None if label is None else trained.generator.label_weights(label)
-    loader = trained.clips
-    clips = loader.load(paths, print_notice, weights, progress) if paths else loader.held_out(progress, print_notice)
-    baselines = loader.fit_baselines(print_notice, progress)
+    loader, notice = trained.clips, console.print_notice
+    clips = loader.load(paths, notice, weights, progress) if paths else loader.held_out(progress, notice)
+    baselines = loader.fit_baselines(notice, progress)
     shuffled, gain = with_shuffled_frames(clips), None
     n_samples = sum(len(clip.classes) for clip in clips) * (1 if shuffled is None else 2)
     with ProgressBar("scoring", n_samples, unit="sample") as bar:
@@ -182,8 +172,8 @@ def _series_scores(
     from wavegen.report.scores import series_document, series_rows, series_tables
     from wavegen.series.scores import Positions, score_series
 
-    series = forecaster.series_to_score(paths, test, print_notice)
-    linear = forecaster.fit_linear_forecast(print_notice)
+    series = forecaster.series_to_score(paths, test, console.print_notice)
+    linear = forecaster.fit_linear_forecast(console.print_notice)
     with ProgressBar("scoring", None, unit="position") as bar:
         errors = forecaster.score_series(series, bar.advance)
     config = forecaster.config
@@ -202,10 +192,10 @@ def _write_scores(
 
     if csv is not None and csv != "-":
         write_output(Path(csv), csv_text(rows).encode())
-        print_notice(f"written: {printable(csv)}")
+        console.print_notice(f"written: {printable(csv)}")
     if csv == "-":
         typer.echo(csv_text(rows), nl=False)
     elif as_json:
-        print_json(document)
+        console.print_json(document)
     else:
         print_tables(tables)

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from wavegen.cli.console import (
-    Device,
-    Overwrite,
-    Source,
-    forecast_command,
-    given_options,
-    option,
-    print_notice,
-)
+from wavegen.cli import console
+from wavegen.cli.console import Device, Overwrite, Source, option
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +78,7 @@ def generate(
     from wavegen.cli.clips import ClipWriter
     from wavegen.sampling.generator import samples_in
 
-    given = given_options(context)
+    given = console.given_options(context)
     model = load(source, device)
     if model.forecaster is not None:
         _refuse_series(source, prime, output if "output" in given else None, steps)
@@ -104,12 +97,12 @@ def generate(
     paths = output_paths(output, count, overwrite)
     if seed is None:
         seed = secrets.randbelow(SEEDS)
-        print_notice(f"seed: {seed}")
+        console.print_notice(f"seed: {seed}")
     warning = model.undertrained_warning()
     if warning:
-        print_notice(warning)
+        console.print_notice(warning)
     whole = {"last_seconds": math.inf} if with_prime else {}
-    past = None if prime is None else model.load_prime(prime, print_notice, **whole)
+    past = None if prime is None else model.load_prime(prime, console.print_notice, **whole)
     frames = _frames(model, mel, mel_from, features)
     if frames is not None and (seconds is None or length is None):
         length = frames.n_samples / model.sample_rate_hz
@@ -117,7 +110,7 @@ def generate(
     options |= {"prime": past, "labels": label or ()}
     if frames is not None and model.conditioner.frames is not None:
         options[model.conditioner.frames.name] = frames
-    options |= {"engine": engine, "precision": precision, "threads": threads, "notice": print_notice}
+    options |= {"engine": engine, "precision": precision, "threads": threads, "notice": console.print_notice}
     n_samples = None if length is None else samples_in(length, model.sample_rate_hz)
     writer = ClipWriter(
         paths,
@@ -150,7 +143,7 @@ def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features
         return model.load_mel(mel)
     if mel_from is not None:
         model.conditioner.check_takes(MelSpectrogram, "mel_from")
-        return model.mel_spectrogram(model.load_clip(mel_from, print_notice))
+        return model.mel_spectrogram(model.load_clip(mel_from, console.print_notice))
     if (source := model.conditioner.frames) is not None:
         expected = "--mel-from AUDIO or --mel FILE.npy" if isinstance(source, MelSpectrogram) else "--features FILE.npy"
         raise UsageError(f"this model makes sound of {source.kind}; expected {expected}, found none")
@@ -161,7 +154,7 @@ def _refuse_series(source: str, prime: str | None, output: str | None, steps: in
     """Refuse a model of series, and name the command that forecasts."""
     options = [] if steps is None else ["--steps", str(steps)]
     options += [] if output is None else ["-o", output]
-    command = forecast_command(source, prime or "series.csv", options)
+    command = console.forecast_command(source, prime or "series.csv", options)
     raise UsageError(f"generate: expected a model of sound; a model of series forecasts: {command}")
 
 

@@ -13,20 +13,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from wavegen.cli.console import (
-    Device,
-    Overrides,
-    Preset,
-    data_progress,
-    forecast_command,
-    generate_command,
-    load_settings,
-    option,
-    print_error,
-    print_notice,
-    print_warning,
-    resume_command,
-)
+from wavegen.cli import console
+from wavegen.cli.console import Device, Overrides, Preset, option
 from wavegen.errors import UsageError
 from wavegen.report import print_tables
 
@@ -77,7 +65,7 @@ def train(
         if processes.rank_from_environment(os.environ) is not None:
             raise UsageError("--devices: torchrun or SLURM has started several processes already; leave it out")
         command = [sys.executable, "-P", "-m", "wavegen", *sys.argv[1:]]  # this one again
-        raise typer.Exit(processes.run_processes(devices, command, print_error))
+        raise typer.Exit(processes.run_processes(devices, command, console.print_error))
     from wavegen.runs.run_folder import RunFolder
     from wavegen.training.start import resume_run, start_run
 
@@ -87,14 +75,14 @@ def train(
         paths = compact_sources(sources)
         given.append(f"data.folder={json.dumps(paths if len(paths) > 1 else paths[0])}")
     with processes.process_group(device) as group:
-        notice, progress = (print_notice, data_progress()) if group.is_main else (lambda _: None, None)
+        notice, progress = (console.print_notice, console.data_progress()) if group.is_main else (lambda _: None, None)
         run_folder = group.on_main(lambda: _run_folder(run, config, given, resume, init_from))
         again = group.is_restart(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else partial(_requested, config, given)
             trainer = resume_run(run_folder, requested, accept_changes, group, [], notice, progress)
         else:
-            settings = group.on_main(lambda: load_settings(config, given))
+            settings = group.on_main(lambda: console.load_settings(config, given))
             source = None if init_from is None else Path(init_from)
             if plan:
                 with TemporaryDirectory() as scratch:
@@ -131,9 +119,9 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         if display is not None:
             display.close()
             if isinstance(stop, ProcessDied):
-                print_error(str(stop))
-            print_warning(f"stopped at step {trainer.progress.step:,}; checkpoint saved. Resume with:")
-            print_warning(f"  {resume_command(run_folder.path)}")
+                console.print_error(str(stop))
+            console.print_warning(f"stopped at step {trainer.progress.step:,}; checkpoint saved. Resume with:")
+            console.print_warning(f"  {console.resume_command(run_folder.path)}")
         raise typer.Exit(stop.exit_code) from None
     finally:
         if display is not None:
@@ -148,16 +136,17 @@ def _print_next_steps(trainer: Trainer, run: Path, faults: Sequence[Fault] | Non
     from wavegen.sampling.verdict import in_words
 
     if trainer.config.rate_hz is None:
-        print_notice(f"done: {run}. Forecast with:\n  {forecast_command(run)}")
+        console.print_notice(f"done: {run}. Forecast with:\n  {console.forecast_command(run)}")
         return
     if faults is not None:
-        print_notice(f"last audition: {in_words(faults) or 'as loud, as silent and as bright as the recordings'}")
+        found = in_words(faults) or "as loud, as silent and as bright as the recordings"
+        console.print_notice(f"last audition: {found}")
     if faults:
-        print_notice(f"Train longer with:\n  {resume_command(run)} --minutes 30")
+        console.print_notice(f"Train longer with:\n  {console.resume_command(run)} --minutes 30")
     conditioner = build_conditioner(trainer.config)
     frames = None if conditioner.frames is None else conditioner.frames.name
-    command = generate_command(run, conditioner.labels, frames, trainer.corpus)
-    print_notice(f"done: {run}. Generate audio with:\n  {command}")
+    command = console.generate_command(run, conditioner.labels, frames, trainer.corpus)
+    console.print_notice(f"done: {run}. Generate audio with:\n  {command}")
 
 
 def _requested(config: str | None, overrides: list[str], frozen: Config) -> Config:
@@ -183,7 +172,7 @@ def _run_folder(
         raise UsageError("--init-from starts a new run and --resume continues one; give one of them")
     if run is not None:
         return RunFolder(Path(run))
-    sources = load_settings(config, overrides).data_sources
+    sources = console.load_settings(config, overrides).data_sources
     if not sources:
         raise UsageError("expected a folder of recordings (wavegen train DIR) or a run (--run DIR), found neither")
     return run_of(sources)

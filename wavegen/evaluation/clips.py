@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from wavegen.audio.frames import Features, Frames
 from wavegen.audio.mono import group_warnings
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.audio.read import find_audio
-from wavegen.audio.waveform import Preparation, load_waveform
+from wavegen.audio.waveform import Notice, Preparation, load_waveform
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
 from wavegen.data.corpus import TAIL, Progress, StoredClip, TrainingClips
@@ -26,8 +26,6 @@ from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baseline
 from wavegen.evaluation.sample_statistics import PIECE_SECONDS, SILENT_AMPLITUDE, RecordingStatistics, spread
 from wavegen.evaluation.scores import ScoredClip
 from wavegen.text import group_by_reason, list_first, pluralize, printable
-
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True)

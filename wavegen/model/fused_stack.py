@@ -16,18 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from wavegen.model import fused_kernels as kernels
 from wavegen.model.conditioning import GateBias
-from wavegen.model.fused_kernels import (
-    activate_backward,
-    activate_forward,
-    add_matrix,
-    add_residual,
-    copy_rows,
-    gate_backward,
-    gate_forward,
-    gather_taps,
-    scatter_taps,
-)
 from wavegen.model.fused_weights import StackWeights, Widths
 from wavegen.model.layers import CausalConv, ResidualBlock
 from wavegen.simd import LANES
@@ -155,40 +145,40 @@ class FusedStack:
         self.stream.tensor[:, :own] = h
         self.stream.tensor[:, own:] = 0
         # in the products' precision
-        copy_rows(self.stream.array, 0, self.h[0].array, 0, 0)
+        kernels.copy_rows(self.stream.array, 0, self.h[0].array, 0, 0)
         for i, stretches in enumerate(self.stretches):
             for s in stretches:
                 # z = tanh(Wf * h) sigmoid(Wg * h), of a stretch
                 self._gate(i, s, weights)
                 if s.skip_from < len(s.z.array):
                     # the rows with a skip connection go into this block's columns
-                    copy_rows(s.z.array, s.skip_from, self.z.array, s.skip_row, i * self.gate_channels)
+                    kernels.copy_rows(s.z.array, s.skip_from, self.z.array, s.skip_row, i * self.gate_channels)
                 if i + 1 < len(self.blocks):
                     # h <- h + Wr z: (n, G) x (G, C)
                     torch.mm(s.z.tensor, weights.residual[i].t(), out=s.residual.tensor)
-                    add_residual(self.stream.array, s.first, s.residual.array, self.h[i + 1].array)
+                    kernels.add_residual(self.stream.array, s.first, s.residual.array, self.h[i + 1].array)
         # sum of skips: (n_outputs, blocks G) x (blocks G, S)
         return torch.addmm(weights.skip_bias, self.z.tensor, weights.skip.t())
 
     def _gate(self, i: int, s: _Stretch, weights: StackWeights) -> None:
         """Compute z of a stretch of a block's output; its gates are kept."""
         # (n, taps C): the inputs of each tap side by side
-        gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
+        kernels.gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
         # (n, taps C) x (taps C, P G)
         torch.mm(s.taps.tensor, weights.convolution[i].t(), out=s.gates.tensor)
         if self.activation == "gated":
-            gate_forward(s.gates.array, weights.bias[i], self._index_of(s), s.z.array)
+            kernels.gate_forward(s.gates.array, weights.bias[i], self._index_of(s), s.z.array)
         else:
             is_relu = self.activation == "relu"
-            activate_forward(s.gates.array, weights.bias[i], self._index_of(s), is_relu, s.z.array)
+            kernels.activate_forward(s.gates.array, weights.bias[i], self._index_of(s), is_relu, s.z.array)
 
     def _gate_backward(self, s: _Stretch, dbias: npt.NDArray[np.float32]) -> None:
         """Compute the gradient of the convolution's outputs from that of a stretch's z; z is computed again."""
         if self.activation == "gated":
-            gate_backward(s.gates.array, s.dz.array, self._index_of(s), s.z.array, s.dgates.array, dbias)
+            kernels.gate_backward(s.gates.array, s.dz.array, self._index_of(s), s.z.array, s.dgates.array, dbias)
         else:
             activated, index, is_relu = s.gates.array, self._index_of(s), self.activation == "relu"
-            activate_backward(activated, s.dz.array, index, is_relu, s.z.array, s.dgates.array, dbias)
+            kernels.activate_backward(activated, s.dz.array, index, is_relu, s.z.array, s.dgates.array, dbias)
 
     def _index_of(self, s: _Stretch) -> npt.NDArray[np.int64]:
         return self.index[s.first : s.first + len(s.z.array)]
@@ -219,9 +209,9 @@ class FusedStack:
                 if self.recompute:
                     self._gate(i, s, weights)
                 else:
-                    gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
+                    kernels.gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
                 if i < last:
-                    copy_rows(s.stream.array, 0, s.residual.array, 0, 0)  # dh, in the products' precision
+                    kernels.copy_rows(s.stream.array, 0, s.residual.array, 0, 0)  # dh, in the products' precision
                     # dz = Wr^T dh + Ws^T dskip: (n, C) x (C, G), (n, S) x (S, G)
                     torch.mm(s.residual.tensor, weights.residual[i], out=s.dz.tensor)
                 else:
@@ -238,7 +228,7 @@ class FusedStack:
                     _add_product(sums.residual[i], s.residual.tensor, s.z.tensor)
                 # dtaps = dgates W: (n, P G) x (P G, taps C); each tap's part goes back to the row that it came from
                 torch.mm(s.dgates.tensor, weights.convolution[i], out=s.taps.tensor)
-                scatter_taps(s.taps.array, s.oldest, s.step, dh)
+                kernels.scatter_taps(s.taps.array, s.oldest, s.step, dh)
         return self.stream.tensor, sums
 
 
@@ -317,7 +307,7 @@ def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
     if outputs.dtype == torch.float32:
         total.addmm_(outputs.t(), inputs)
     else:
-        add_matrix(total.numpy(), torch.mm(outputs.t(), inputs).view(torch.uint16).numpy())
+        kernels.add_matrix(total.numpy(), torch.mm(outputs.t(), inputs).view(torch.uint16).numpy())
 
 
 def _bias(layer: CausalConv | nn.Linear, n: int) -> Tensor:

@@ -13,14 +13,12 @@ import numpy.typing as npt
 
 from wavegen.audio.read import SERIES_ENDINGS, FoundAudio, find_files
 from wavegen.config import Config
-from wavegen.data.corpus import Corpus, Split
+from wavegen.data.corpus import Corpus, Progress, Split
 from wavegen.data.recordings import split_clips
 from wavegen.data.sources import Source, find_sources, list_files, list_sources, look_up, nothing_usable
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, try_series
 from wavegen.text import list_first, pluralize, printable
-
-Progress = Callable[[int, int], None]
 
 N_TRAIN, N_VALIDATION, N_TEST = 7000, 2000, 1000  # synthetic series
 SYNTHETIC_SEED = 20190905  # of these series alone: a training's seed leaves its data as they are

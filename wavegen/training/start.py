@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from wavegen.audio.waveform import Notice
 from wavegen.config import Config, differences, override
-from wavegen.data.corpus import Corpus, manifest_differences
+from wavegen.data.corpus import Corpus, Progress, manifest_differences
 from wavegen.errors import UsageError
 from wavegen.evaluation.scores import FEWEST_CLIPS, FEWEST_SECONDS
 from wavegen.model.building import build_model, load_weights
@@ -28,9 +29,6 @@ from wavegen.training.precision import has_precision
 from wavegen.training.progress import Observer
 from wavegen.training.task import task_type
 from wavegen.training.trainer import Trainer
-
-Notice = Callable[[str], None]
-DataProgress = Callable[[int, int], None]
 
 FEWEST_TRAINING_SECONDS = 600.0  # enough for a first try; an hour is plenty
 
@@ -53,7 +51,7 @@ def start_run(
     group: Group,
     observers: Sequence[Observer],
     notice: Notice,
-    progress: DataProgress | None = None,
+    progress: Progress | None = None,
     init_from: Path | None = None,
 ) -> Trainer:
     """Begin a training.
@@ -107,7 +105,7 @@ def resume_run(
     group: Group,
     observers: Sequence[Observer],
     notice: Notice,
-    progress: DataProgress | None = None,
+    progress: Progress | None = None,
 ) -> Trainer:
     """Resume a run from its newest whole checkpoint.
 
@@ -155,7 +153,7 @@ def resume_run(
     return trainer
 
 
-def _read_corpus(config: Config, group: Group, progress: DataProgress | None) -> Corpus[Any]:
+def _read_corpus(config: Config, group: Group, progress: Progress | None) -> Corpus[Any]:
     """Read the corpus, which one process of each machine decodes; it has to be the same for all."""
     corpus = group.first_on_each_machine(lambda: task_type(config).read_corpus(config, progress))
     group.check_same("recordings", repr(corpus.manifest()))

@@ -11,20 +11,7 @@ import numpy as np
 from wavegen.evaluation import LossUnit
 from wavegen.inspect.models import NetworkFacts
 from wavegen.output_file import write_output
-from wavegen.report.plots import (
-    BLUE,
-    COLOURS,
-    DARK,
-    GREY,
-    PALE,
-    VERMILION,
-    format_thousands,
-    new_figure,
-    spread,
-    tidy,
-    title,
-    to_png,
-)
+from wavegen.report import plots
 from wavegen.runs.history import THIS_MODEL, History
 from wavegen.text import printable
 
@@ -78,10 +65,10 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
         history: with one step or more.
         unit: of its losses.
     """
-    figure = new_figure(10, 8)
+    figure = plots.new_figure(10, 8)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
     span = limits([history], list(history.baselines.values()))
-    title(above, name)
+    plots.title(above, name)
     _draw_loss(above, history)
     above.set_ylabel(unit)
     above.set_ylim(span)
@@ -90,17 +77,17 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
         (middle, history.learning_rates, "learning rate"),
         (below, history.speeds, "targets/s"),
     ):
-        axes.plot(*smooth(history.steps, values), color=BLUE, linewidth=1.4)
+        axes.plot(*smooth(history.steps, values), color=plots.BLUE, linewidth=1.4)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
-        tidy(axes, "both")
+        plots.tidy(axes, "both")
     if history.epochs:
         each = history.epochs / history.step
         epochs = above.secondary_xaxis("top", functions=(lambda step: step * each, lambda epoch: epoch / each))
         epochs.set_xlabel("epoch")
     middle.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    below.yaxis.set_major_formatter(format_thousands)
-    below.xaxis.set_major_formatter(format_thousands)
+    below.yaxis.set_major_formatter(plots.format_thousands)
+    below.xaxis.set_major_formatter(plots.format_thousands)
     below.set(xlabel="step", xlim=(0, history.step))
     figure.align_ylabels()
     return figure
@@ -118,7 +105,7 @@ def comparison_figure(
         reasons: why their losses do not compare, if they do not.
     """
     rows = list(dict.fromkeys(units))
-    figure = new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
+    figure = plots.new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
     grid = figure.subplots(len(rows), 2, sharex="col", sharey="row", squeeze=False)
     loss_unit = histories[0].loss_unit
     if loss_unit.is_bits:
@@ -139,11 +126,11 @@ def comparison_figure(
         left.set(ylabel=row, ylim=span)
         for axes in (left, right):
             axes.set_xlim(left=0)
-            tidy(axes, "both")
+            plots.tidy(axes, "both")
             _draw_baselines(axes, loss_unit, shared, span, labelled=axes is right)
-    title(grid[0, 0], "held-out (marks), training (pale)")
+    plots.title(grid[0, 0], "held-out (marks), training (pale)")
     if reasons:
-        figure.suptitle(f"{loss_unit.name} do not compare: {'; '.join(reasons)}", color=VERMILION)
+        figure.suptitle(f"{loss_unit.name} do not compare: {'; '.join(reasons)}", color=plots.VERMILION)
     handles = [line for left in grid[:, 0] for line in left.get_legend_handles_labels()[0]]
     for text in figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False).get_texts():
         text.set_parse_math(False)
@@ -152,7 +139,8 @@ def comparison_figure(
 
 def _draw_compared(axes: Axes, places: Sequence[float], i: int, name: str, history: History) -> None:
     """Draw the i-th of several runs, with ``places`` for its steps."""
-    colour, marker, line = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i // len(COLOURS) % len(LINES)]
+    turn, place = divmod(i, len(plots.COLOURS))
+    colour, marker, line = plots.COLOURS[place], MARKERS[i % len(MARKERS)], LINES[turn % len(LINES)]
     axes.plot(*smooth(places, history.train), color=colour, alpha=0.35, linewidth=1)
     at = np.interp([each.step for each, _ in history.scored], history.steps, places)
     every = max(1, len(history.scored) // 15)
@@ -168,16 +156,17 @@ def ranking_figure(name: str, loss_unit: LossUnit, ranked: Sequence[tuple[str, f
         loss_unit: what the losses are.
         ranked: (model, loss), as ``Validation.ranking``.
     """
-    figure = new_figure(10, 1.4 + 0.5 * len(ranked))
+    figure = plots.new_figure(10, 1.4 + 0.5 * len(ranked))
     axes = figure.subplots()
     models, losses = zip(*ranked[::-1], strict=True)
-    bars = axes.barh(models, losses, color=[VERMILION if model == THIS_MODEL else PALE for model in models], height=0.7)
+    colours = [plots.VERMILION if model == THIS_MODEL else plots.PALE for model in models]
+    bars = axes.barh(models, losses, color=colours, height=0.7)
     axes.bar_label(bars, [loss_unit.format(value) for value in losses], padding=4)
     axes.set_xlabel(f"{loss_unit.full_name} of held-out {loss_unit.data} (lower is better)")
     axes.set_xlim(0, 1.08 * max(losses) or 1.0)
     axes.tick_params(axis="y", length=0)
-    tidy(axes, "x")
-    title(axes, name)
+    plots.tidy(axes, "x")
+    plots.title(axes, name)
     return figure
 
 
@@ -192,30 +181,30 @@ def draw_horizons(path: Path, name: str, scores: Mapping[str, Any]) -> None:
     Raises:
         WavegenError: the file cannot be written; what was there before stays.
     """
-    figure = new_figure(10, 4)
+    figure = plots.new_figure(10, 4)
     axes = figure.subplots()
     for i, (label, errors) in enumerate({THIS_MODEL: scores, **scores["baselines"]}.items()):
         values = errors["by_horizon"]
-        axes.plot(range(1, len(values) + 1), values, color=COLOURS[i], marker=MARKERS[i], label=label)
+        axes.plot(range(1, len(values) + 1), values, color=plots.COLOURS[i], marker=MARKERS[i], label=label)
     axes.set(xlabel="steps ahead", ylabel=scores["loss_unit"], ylim=(0, None))
-    axes.xaxis.set_major_formatter(format_thousands)
+    axes.xaxis.set_major_formatter(plots.format_thousands)
     axes.legend(frameon=False)
-    tidy(axes, "both")
-    title(axes, printable(name))
-    write_output(path, to_png(figure))
+    plots.tidy(axes, "both")
+    plots.title(axes, printable(name))
+    write_output(path, plots.to_png(figure))
 
 
 def _draw_loss(axes: Axes, history: History) -> None:
-    axes.plot(*smooth(history.steps, history.train), color=BLUE, linewidth=1.2, alpha=0.8, label="training")
+    axes.plot(*smooth(history.steps, history.train), color=plots.BLUE, linewidth=1.2, alpha=0.8, label="training")
     steps, losses = [each.step for each, _ in history.scored], [loss for _, loss in history.scored]
-    axes.plot(steps, losses, color=VERMILION, linewidth=1.8, marker="o", markersize=4, label="held-out")
+    axes.plot(steps, losses, color=plots.VERMILION, linewidth=1.8, marker="o", markersize=4, label="held-out")
     if losses:
         best = int(np.argmin(losses))
         label = f"best: {history.loss_unit.format(losses[best])} at step {steps[best]:,}"
         ring: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 1.6}
-        axes.plot(steps[best], losses[best], color=VERMILION, linestyle="", clip_on=False, label=label, **ring)
+        axes.plot(steps[best], losses[best], color=plots.VERMILION, linestyle="", clip_on=False, label=label, **ring)
     axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
-    tidy(axes, "both")
+    plots.tidy(axes, "both")
 
 
 def _draw_baselines(
@@ -224,11 +213,11 @@ def _draw_baselines(
     """Draw a line for each that fits in, labelled at the right of the plot; note those that do not."""
     within = {name: figure for name, figure in baselines.items() if span[0] <= figure <= span[1]}
     gap = LABEL_GAP * (span[1] - span[0])
-    for (name, figure), place in zip(within.items(), spread(list(within.values()), gap), strict=True):
-        axes.axhline(figure, color=GREY, linestyle=(0, (5, 3)), linewidth=1)
+    for (name, figure), place in zip(within.items(), plots.spread(list(within.values()), gap), strict=True):
+        axes.axhline(figure, color=plots.GREY, linestyle=(0, (5, 3)), linewidth=1)
         if not labelled:
             continue
-        leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
+        leader = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
         at = ("axes fraction", "data")
         words = f"{name} {loss_unit.format(figure)}"
         where: dict[str, Any] = {
@@ -238,11 +227,11 @@ def _draw_baselines(
             "textcoords": at,
             "va": "center",
         }
-        axes.annotate(words, **where, fontsize=9, color=DARK, arrowprops=leader)
+        axes.annotate(words, **where, fontsize=9, color=plots.DARK, arrowprops=leader)
     above = [f"{name} {figure:.3g}" for name, figure in baselines.items() if figure > span[1]]
     if above and labelled:
         text = "above the plot: " + ", ".join(above)
-        axes.text(1.0, 1.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=DARK)
+        axes.text(1.0, 1.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=plots.DARK)
 
 
 def _in_time_units(seconds: Sequence[Sequence[float]]) -> tuple[list[list[float]], str]:
@@ -265,13 +254,13 @@ def network_figure(name: str, network: NetworkFacts) -> Figure:
         if layer.kernel_size is not None and layer.dilation is not None
     ]
     height = min(9.0, 4.0 + 0.16 * len(layers)) if layers else 0.0  # a recurrent layer sees all of the past by one path
-    figure = new_figure(10, height + (1.3 if layers else 2.0))
+    figure = plots.new_figure(10, height + (1.3 if layers else 2.0))
     *above, below = figure.subplots(2, 1, height_ratios=(height, 0.5)) if layers else [figure.subplots()]
     for axes in above:
         _draw_paths(axes, layers, network.receptive_field_samples, network.receptive_field_ms)
     _draw_parts(below, network.parameters_by_part)
     figure.legend(loc="outside lower center", ncols=5, handlelength=1, frameon=False, fontsize=9)
-    title(above[0] if above else below, f"{name}: {network.parameters:,} parameters")
+    plots.title(above[0] if above else below, f"{name}: {network.parameters:,} parameters")
     return figure
 
 
@@ -282,7 +271,7 @@ def _draw_paths(axes: Axes, layers: Sequence[Layer], field: int, field_ms: float
     n_layers, n_lines = len(layers), 0
     reach = np.cumsum([0, *[(kernel_size - 1) * dilation for _, kernel_size, dilation in reversed(layers)]])
     heights = np.arange(n_layers, -1, -1)
-    axes.fill_betweenx(heights, -reach, 0, color=BLUE, alpha=0.12, linewidth=0)
+    axes.fill_betweenx(heights, -reach, 0, color=plots.BLUE, alpha=0.12, linewidth=0)
     needed = np.array([0])  # places in the past at which a layer's output is needed, from the last layer down
     for height, (_, kernel_size, dilation) in zip(heights, reversed(layers), strict=False):
         inputs = needed[:, None] + np.arange(kernel_size) * dilation  # (places, taps)
@@ -291,18 +280,18 @@ def _draw_paths(axes: Axes, layers: Sequence[Layer], field: int, field_ms: float
             break
         ends = np.stack(np.broadcast_arrays(-needed[:, None], height, -inputs, height - 1), axis=-1)
         # (places, taps, 4) -> (lines, both ends, time and height)
-        axes.add_collection(LineCollection(list(ends.reshape(-1, 2, 2)), colors=BLUE, linewidths=0.5, alpha=0.5))
+        axes.add_collection(LineCollection(list(ends.reshape(-1, 2, 2)), colors=plots.BLUE, linewidths=0.5, alpha=0.5))
         needed = np.unique(inputs)
-    axes.plot(-reach, heights, color=VERMILION, linewidth=1.5, marker="o", markersize=3)
-    axes.plot([0], [n_layers], marker="o", color=VERMILION, markersize=7, clip_on=False)
+    axes.plot(-reach, heights, color=plots.VERMILION, linewidth=1.5, marker="o", markersize=3)
+    axes.plot([0], [n_layers], marker="o", color=plots.VERMILION, markersize=7, clip_on=False)
     axes.set(xlim=(-1.02 * max(1, reach[-1]), 0.02 * max(1, reach[-1])), ylim=(-0.4, n_layers + 0.4))
     shown = range(-(-n_layers // MOST_LABELS), n_layers + 1, -(-n_layers // MOST_LABELS))
     axes.set_yticks([0, *shown], ["input", *(_label(i, layers[i - 1]) for i in shown)], fontsize=8)
-    axes.xaxis.set_major_formatter(format_thousands)
+    axes.xaxis.set_major_formatter(plots.format_thousands)
     unit = "points" if field_ms is None else "samples"
     in_time = "" if field_ms is None else f", {field_ms:,.1f} ms"
     axes.set_xlabel(f"{unit} before the prediction; receptive field {field:,} {unit}{in_time}", parse_math=False)
-    tidy(axes, "x")
+    plots.tidy(axes, "x")
 
 
 def _label(i: int, layer: Layer) -> str:
@@ -314,10 +303,10 @@ def _draw_parts(axes: Axes, parts: dict[str, int]) -> None:
     """Draw one bar, divided by parts."""
     whole, left = sum(parts.values()), 0
     for i, (name, count) in enumerate(parts.items()):
-        label, colour = f"{name}: {count:,} ({count / whole:.0%})", COLOURS[(i - 1) % len(COLOURS)]
+        label, colour = f"{name}: {count:,} ({count / whole:.0%})", plots.COLOURS[(i - 1) % len(plots.COLOURS)]
         axes.barh(0, count, left=left, color=colour, edgecolor="white", label=label)
         left += count
     axes.set(xlim=(0, whole), ylim=(-0.6, 0.6), yticks=[])
-    axes.xaxis.set_major_formatter(format_thousands)
+    axes.xaxis.set_major_formatter(plots.format_thousands)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    title(axes, "parameters")
+    plots.title(axes, "parameters")

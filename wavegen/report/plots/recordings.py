@@ -10,19 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavegen.inspect.recordings import FileFacts, FolderFacts, SeriesFacts
-from wavegen.report.plots import (
-    BLUE,
-    COLOURS,
-    DARK,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    format_thousands,
-    new_figure,
-    tidy,
-    title,
-)
+from wavegen.report import plots
 from wavegen.series.corpus import find_series
 from wavegen.series.files import Values, try_series
 from wavegen.text import format_duration, pluralize, printable
@@ -48,7 +36,7 @@ def folder_figure(found: FolderFacts) -> Figure:
     """
     files = found.files
     levels = [file.level for file in files if file.level]
-    figure = new_figure(10, 7.5 if levels else 4.2)
+    figure = plots.new_figure(10, 7.5 if levels else 4.2)
     axes = list(np.ravel(figure.subplots(2, 3) if levels else figure.subplots(1, 2)))
     known = [file.seconds for file in files if file.seconds]
     name = f"{printable(found.path)}: {pluralize(len(files), 'file')}, {format_duration(sum(known))}"
@@ -60,31 +48,31 @@ def folder_figure(found: FolderFacts) -> Figure:
         clipped = f"peaks; {sum(each.clipped_samples > 0 for each in levels):,} with full-scale samples"
         silence, offsets = [100 * each.silent_share for each in levels], [100 * each.dc_offset for each in loud]
         peaks, loudness = [each.peak_dbfs or 0.0 for each in loud], [each.rms_dbfs or 0.0 for each in loud]
-        _draw_histogram(axes[2], silence, "silence in a file (%)", GREEN, "silence", (0.0, 5.0))
-        _draw_histogram(axes[3], peaks, "peak (dBFS)", VERMILION, clipped)
-        _draw_histogram(axes[4], loudness, "RMS level (dBFS)", PURPLE, "loudness")
-        _draw_histogram(axes[5], offsets, "DC offset (% of full scale)", BLUE, "DC offset", (-1.0, 1.0))
+        _draw_histogram(axes[2], silence, "silence in a file (%)", plots.GREEN, "silence", (0.0, 5.0))
+        _draw_histogram(axes[3], peaks, "peak (dBFS)", plots.VERMILION, clipped)
+        _draw_histogram(axes[4], loudness, "RMS level (dBFS)", plots.PURPLE, "loudness")
+        _draw_histogram(axes[5], offsets, "DC offset (% of full scale)", plots.BLUE, "DC offset", (-1.0, 1.0))
     return figure
 
 
 def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
     if not seconds:
-        title(axes, "clip lengths: unknown")
+        plots.title(axes, "clip lengths: unknown")
         return
     shortest, longest = min(seconds), max(seconds)
     if longest > WIDE_RANGE * shortest:
-        title(axes, "clip lengths")
+        plots.title(axes, "clip lengths")
         edges = np.geomspace(shortest, longest, BINS + 1)
         edges[-1] *= 1 + 1e-9
-        axes.hist(seconds, bins=list(edges), color=BLUE)
+        axes.hist(seconds, bins=list(edges), color=plots.BLUE)
         axes.set_xscale("log")
         axes.set_xticks(LENGTH_TICKS, LENGTH_NAMES)
         axes.minorticks_off()
         axes.set(xlim=(shortest / 1.1, longest * 1.1), xlabel="length (logarithmic)", ylabel="files")
-        tidy(axes)
+        plots.tidy(axes)
         return
     unit, divisor = ("ms", 0.001) if longest < 1 else ("s", 1.0) if longest < 120 else ("min", 60.0)
-    _draw_histogram(axes, [length / divisor for length in seconds], f"length ({unit})", BLUE, "clip lengths")
+    _draw_histogram(axes, [length / divisor for length in seconds], f"length ({unit})", plots.BLUE, "clip lengths")
 
 
 def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
@@ -99,14 +87,14 @@ def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
     if left_out := len(files) - sum(numbers):
         names.append("others")
         numbers.append(left_out)
-    bars = axes.barh(names, numbers, color=ORANGE, height=0.6)
+    bars = axes.barh(names, numbers, color=plots.ORANGE, height=0.6)
     axes.bar_label(bars, [f"{number:,}" for number in numbers], padding=3)
     axes.set(xlabel="files", xlim=(0, 1.2 * max(numbers)), ylim=(max(5, len(names)) - 0.5, -0.5))
     axes.tick_params(axis="y", length=0)
-    tidy(axes, "x")
+    plots.tidy(axes, "x")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    axes.xaxis.set_major_formatter(format_thousands)
-    title(axes, "rates and channels")
+    axes.xaxis.set_major_formatter(plots.format_thousands)
+    plots.title(axes, "rates and channels")
 
 
 def _draw_histogram(
@@ -133,9 +121,9 @@ def _draw_histogram(
         axes.set_xlim(lowest, highest)
     axes.set(xlabel=label, ylabel="files")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    axes.yaxis.set_major_formatter(format_thousands)
-    tidy(axes)
-    title(axes, name)
+    axes.yaxis.set_major_formatter(plots.format_thousands)
+    plots.tidy(axes)
+    plots.title(axes, name)
 
 
 def series_figure(found: SeriesFacts) -> Figure:
@@ -160,17 +148,17 @@ def forecast_figure(heading: str, series: Mapping[str, Values], ahead: Mapping[s
         held_back: values at the end of each series that its forecast has not seen.
     """
     shown = list(series.items())[:MOST_DRAWN]
-    figure = new_figure(10, 0.8 + 1.4 * len(shown))
+    figure = plots.new_figure(10, 0.8 + 1.4 * len(shown))
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for i, (axes, (label, values)) in enumerate(zip(panels, shown, strict=True)):
-        axes.plot(values, color=COLOURS[i % len(COLOURS)], linewidth=1.2)
+        axes.plot(values, color=plots.COLOURS[i % len(plots.COLOURS)], linewidth=1.2)
         axes.set_ylabel(label, fontsize=8, parse_math=False)
         if ahead:
             newest = len(values) - held_back - 1
             joined = [values[newest], *ahead[label]]
-            axes.plot(range(newest, newest + len(joined)), joined, color=DARK, marker=".", linewidth=1.2)
+            axes.plot(range(newest, newest + len(joined)), joined, color=plots.DARK, marker=".", linewidth=1.2)
             axes.set_xlim(left=max(0, newest - SHOWN_PAST * len(joined)))
-        tidy(axes, "both")
-    title(panels[0], heading)
+        plots.tidy(axes, "both")
+    plots.title(panels[0], heading)
     panels[-1].set_xlabel("step")
     return figure
