@@ -370,13 +370,13 @@ def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
     voices, tmp_path, monkeypatch, keys, seconds, length
 ):
     heard = []
-    original = audio_task.audition
+    original = audio_task.Request
 
-    def listening(*arguments):
-        heard.append(arguments[-1])
-        return original(*arguments)
+    def listening(*arguments, conditions):
+        heard.append(conditions)
+        return original(*arguments, conditions=conditions)
 
-    monkeypatch.setattr(audio_task, "audition", listening)
+    monkeypatch.setattr(audio_task, "Request", listening)
     training = begin(
         tiny(voices, *keys, "training.audition_every=10", f"training.audition_seconds={seconds}"), tmp_path / "run"
     )

@@ -566,7 +566,7 @@ def test_running_out_of_memory_names_the_keys_to_change(sines, tmp_path, monkeyp
         raise error
 
     monkeypatch.setattr(training.backend, "gradients", full)
-    with pytest.raises(TrainingError, match=r"step 1: out of memory on cpu; lower training\.batch_size .*=true"):
+    with pytest.raises(TrainingError, match=r"step 1: out of memory on cpu; lower training\.batch_size, .*=true"):
         training.fit()
 
 
