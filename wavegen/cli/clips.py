@@ -31,8 +31,8 @@ class ClipWriter:
         rate_hz: of the clips.
         before: (T,) written ahead of each clip.
         overwrite: replace existing files.
-        n_samples: of each clip; None for a length without end.
         n_samples: length of each clip; None for an endless stream.
+        n_made: samples of all clips and candidates together; None for an endless stream.
         verdict: judges the clips of a stream.
         is_undertrained: the model is known to need more training.
     """
