@@ -36,6 +36,7 @@ SPEECH = ROOT / "tests" / "data" / "speech"
 RATE_HZ = 16000
 
 NOT_RUN = {
+    "python3 -m venv .venv && . .venv/bin/activate": "is for a shell",
     "pip install .": "needs the package index; `make dist` installs the wheel",
     "pip install torch torchaudio --index-url https://download.pytorch.org/whl/cpu": "needs PyTorch's index",
     "pip install '.[tensorboard]'": "needs the package index",
@@ -296,7 +297,7 @@ def home(tmp_path_factory):
             wavegen_call(f"wavegen train --config textbook/{name} --run runs/{name}")
         wavegen_call("wavegen config small > my.yaml")
         wavegen_call("wavegen export runs/my_recordings -o step.onnx")
-        for name in ("my_strings", "one", "other"):
+        for name in ("my_strings", "one", "other", "half_hour"):
             shutil.copytree("runs/my_recordings", f"runs/{name}")
     return home
 
