@@ -125,9 +125,7 @@ class PreparedClip:
         if preparation.trim_db is not None:
             self._start, self._stop = find_sound(self, rate_hz, preparation.trim_db)
             if preparation.pause_seconds is not None:
-                whole = _Slice(self, self._start, self._stop)
-                cuts = find_pauses(whole, rate_hz, preparation.trim_db, preparation.pause_seconds)
-                self._cuts = [(self._start + left, self._start + right) for left, right in cuts]
+                self._cuts = find_pauses(self, rate_hz, preparation.trim_db, preparation.pause_seconds)
         self.peak, squares = 0.0, 0.0
         for block in self._cut_blocks():
             self.peak = max(self.peak, float(np.abs(block).max()))
@@ -136,16 +134,17 @@ class PreparedClip:
         self.gain = _gain(self.peak, rms, preparation.level, preparation.max_gain_db)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return self._stop - self._start
 
     def __getitem__(self, part: slice) -> Floats:
-        """Return samples of the whole, without their mean."""
-        return self._samples[part] - self._offset
+        """Return samples between the trimmed ends, without their mean."""
+        start, stop, _ = part.indices(len(self))
+        return self._samples[self._start + start : self._start + stop] - self._offset
 
     @property
     def n_samples(self) -> int:
         """Length of what is left."""
-        return self._stop - self._start - sum(right - left - self._fade for left, right in self._cuts)
+        return len(self) - sum(right - left - self._fade for left, right in self._cuts)
 
     def blocks(self) -> Iterator[Floats]:
         """Yield what is left, at its level, in (n,) float32 blocks."""
@@ -153,27 +152,13 @@ class PreparedClip:
             yield block if self.gain == 1.0 else (block * np.float32(self.gain)).astype(np.float32)
 
     def _cut_blocks(self) -> Iterator[Floats]:
-        fade, begin = self._fade, self._start
+        fade, begin = self._fade, 0
         rise = np.linspace(0, 1, fade, dtype=np.float32)
         for left, right in self._cuts:
             yield from _blocks(self, begin, left)
             yield self[left : left + fade] * (1 - rise) + self[right - fade : right] * rise
             begin = right
-        yield from _blocks(self, begin, self._stop)
-
-
-class _Slice:
-    """A stretch of samples, as samples."""
-
-    def __init__(self, samples: Samples, start: int, stop: int) -> None:
-        self._samples, self._start, self._n = samples, start, stop - start
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __getitem__(self, part: slice) -> Floats:
-        start, stop, _ = part.indices(self._n)
-        return self._samples[self._start + start : self._start + stop]
+        yield from _blocks(self, begin)
 
 
 def _blocks(samples: Samples, start: int = 0, stop: int | None = None, size: int = BLOCK) -> Iterator[Floats]:
