@@ -62,10 +62,6 @@ class MelSpectrogram(FrameSource):
             f"a frame every {self.hop_length} samples at {self.sample_rate_hz:,} Hz"
         )
 
-    def n_frames(self, n_samples: int) -> int:
-        """Return the number of frames of a clip."""
-        return -(-n_samples // self.hop_length)
-
     @property
     def width(self) -> int:
         """Bands."""
@@ -124,7 +120,7 @@ class ClipFrames:
     samples: Callable[[int, int], Floats]
 
     def __len__(self) -> int:
-        return self.mel.n_frames(self.n_samples)
+        return (self.n_samples + self.mel.hop_length - 1) // self.mel.hop_length
 
     def __getitem__(self, frames: slice) -> Floats:
         first, stop, _ = frames.indices(len(self))
@@ -139,7 +135,11 @@ class ClipFrames:
         padded = np.pad(np.asarray(inside, np.float32), silence)
         if isinstance(self.mel, MelWindows):
             return np.lib.stride_tricks.sliding_window_view(padded, self.mel.n_fft)[::hop]
-        return _log_mel(self.mel)(padded)
+        import torch
+
+        with torch.no_grad():
+            bands = _transform(self.mel)(torch.from_numpy(padded)).clamp_min(FLOOR).log()  # (T,) -> (n_mels, F)
+        return np.ascontiguousarray(bands.t().numpy())  # (F, n_mels)
 
 
 def clip_frames(mel: MelSpectrogram, quantizer: Quantizer, classes: npt.NDArray[np.integer]) -> ClipFrames:
@@ -197,18 +197,3 @@ def _transform(mel: MelSpectrogram) -> Any:
         norm="slaney",
         mel_scale="slaney",
     )
-
-
-def _log_mel(mel: MelSpectrogram) -> Callable[[Floats], Floats]:
-    """Return a function from a stretch of samples to the frames in it."""
-    import torch
-
-    transform = _transform(mel)
-
-    def log_mel(waveform: Floats) -> Floats:
-        with torch.no_grad():
-            bands = transform(torch.from_numpy(waveform)).clamp_min(FLOOR).log()  # (T,) -> (n_mels, F)
-        frames: Floats = np.ascontiguousarray(bands.t().numpy())  # (F, n_mels)
-        return frames
-
-    return log_mel

@@ -104,27 +104,21 @@ class MonoMixer:
             self._restart()
             return False
         if self._impossible_at >= 0:
-            raise self._impossible()
-        channels, what = choose_channels(self._covariance())
+            paths = (self.path, self.path.with_suffix(".scaled.wav"))
+            source, target = (shlex.quote(printable(path)) for path in paths)
+            raise AudioError(
+                f"{printable(self.path)}: expected samples within [-1, 1], found {self._loudest:.3g}, the first beyond"
+                f" {MAX_AMPLITUDE:g} at {self._impossible_at / self.info.rate_hz:.3f} s; export it again, or scale it:"
+                f" ffmpeg -i {source} -af volume=1/32768 {target}"
+            )
+        means = self._sums / self.n_frames
+        channels, what = choose_channels(self._products / self.n_frames - np.outer(means, means))
         if channels == self.channels:
             return True
         self.channels = channels
         self._what.append(what)
         self._restart()
         return False
-
-    def _impossible(self) -> AudioError:
-        source, target = (shlex.quote(printable(name)) for name in (self.path, self.path.with_suffix(".scaled.wav")))
-        return AudioError(
-            f"{printable(self.path)}: expected samples within [-1, 1], found {self._loudest:.3g}, the first beyond"
-            f" {MAX_AMPLITUDE:g} at {self._impossible_at / self.info.rate_hz:.3f} s; export it again, or scale it:"
-            f" ffmpeg -i {source} -af volume=1/32768 {target}"
-        )
-
-    def _covariance(self) -> npt.NDArray[np.float64]:
-        means = self._sums / self.n_frames
-        covariance: npt.NDArray[np.float64] = self._products / self.n_frames - np.outer(means, means)
-        return covariance
 
     @property
     def dc_offset(self) -> float:
@@ -152,9 +146,8 @@ class MonoMixer:
         damage = f" ({recording.damage})" if recording.damage else ""
         if missing > MISSING_SECONDS:
             found.append(f"{CUT_OFF}: {missing:.2f} s less than its header claims{damage}; copy it again")
-        elif damage and (
-            recording.info.claimed_seconds is None or recording.info.container == "MP3"
-        ):  # or a next stream
+        # an MP3 may be damaged in its next stream
+        elif damage and (recording.info.claimed_seconds is None or recording.info.container == "MP3"):
             found.append(f"{CUT_OFF}: ended at {recording.seconds:.2f} s{damage}; copy it again")
         elif missing < -MISSING_SECONDS:
             command = REPAIRS.get(recording.info.container, "ffmpeg -i {} -c copy {}")
