@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -526,9 +527,9 @@ def test_a_closed_pipe_is_one_quiet_broken_pipe_error():
         assert process.wait(timeout=300) == 7
 
 
-def test_a_pipe_gets_the_true_length_when_it_is_known():
-    pipe = io.BytesIO()
-    with AudioWriter("-", RATE, n_samples=300, stream=pipe) as writer:
+def test_a_pipe_gets_the_true_length_when_it_is_known(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=(pipe := io.BytesIO())))
+    with AudioWriter("-", RATE, n_samples=300) as writer:
         writer.write(noise(100)[:, 0])
         writer.write(noise(200)[:, 0])
     written = pipe.getvalue()
@@ -537,9 +538,9 @@ def test_a_pipe_gets_the_true_length_when_it_is_known():
     assert len(soundfile.read(io.BytesIO(written))[0]) == 300
 
 
-def test_an_endless_pipe_gets_the_largest_length():
-    pipe = io.BytesIO()
-    with AudioWriter("-", RATE, stream=pipe) as writer:
+def test_an_endless_pipe_gets_the_largest_length(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=(pipe := io.BytesIO())))
+    with AudioWriter("-", RATE) as writer:
         writer.write(noise(100)[:, 0])
     assert struct.unpack_from("<I", pipe.getvalue(), 4) == (2**32 - 1,)
     assert pipe.getvalue()[-208:-200] == b"data" + struct.pack("<I", 2**32 - 1)

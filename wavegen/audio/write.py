@@ -46,7 +46,6 @@ class AudioWriter:
         rate_hz: sample rate.
         n_samples: the length if it is known beforehand; used for a pipe only.
         overwrite: replace an existing file.
-        stream: what "-" stands for, if not standard output.
 
     Raises:
         UsageError: the target exists, is no file, has another ending, or its folder does not exist.
@@ -61,7 +60,6 @@ class AudioWriter:
         *,
         n_samples: int | None = None,
         overwrite: bool = False,
-        stream: BinaryIO | None = None,
     ) -> None:
         self.rate_hz = rate_hz
         self.n_written = 0
@@ -71,13 +69,12 @@ class AudioWriter:
             self._path = Path(target)
             _check_target(self._path, rate_hz, overwrite)
         self._overwrite = overwrite
-        self._stream = stream
 
     def __enter__(self) -> AudioWriter:
         try:
             self._sink: _WavSink | _EncodedSink
             if self._path is None:
-                self._sink = _WavSink(self._stream or sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
+                self._sink = _WavSink(sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
             elif self._path.suffix.lower() == ".wav":
                 file = self._path.open("wb" if self._overwrite else "xb")
                 try:
