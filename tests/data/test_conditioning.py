@@ -6,7 +6,7 @@ import pytest
 from wavegen.audio.mel import MelSpectrogram, clip_frames
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import Conditioner, list_labels, parse_label
-from wavegen.errors import DataError, UsageError
+from wavegen.errors import UsageError
 
 QUANTIZER = Quantizer("mu_law", 256)
 MEL = MelSpectrogram(8000, 10, 256, 100, 0.0, 4000.0)
@@ -76,7 +76,7 @@ def test_a_recording_has_its_label_and_its_own_frames():
     np.testing.assert_array_equal(condition.frames[:], clip_frames(MEL, QUANTIZER, classes)[:])
     assert len(condition.frames) == 11, "the last one in part"
     assert PLAIN.of_clip(classes, "whatever") is None
-    with pytest.raises(DataError, match="the label 'dora' is none of this model's: anna, bert"):
+    with pytest.raises(UsageError, match="label: no such label 'dora'; this model knows anna, bert"):
         BOTH.of_clip(classes, "dora")
 
 

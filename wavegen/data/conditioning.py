@@ -23,7 +23,7 @@ from wavegen.audio.mel import MelSpectrogram, MelWindows, clip_frames, normalize
 from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip
-from wavegen.errors import DataError, ParameterError
+from wavegen.errors import ParameterError
 from wavegen.text import guide, list_first, printable
 
 
@@ -174,16 +174,16 @@ class Conditioner:
             features: of the recording, checked; mel frames are computed.
 
         Raises:
-            DataError: the name is not one of the model's.
-            UsageError: the weights are not of the model's labels, or features are missing.
+            UsageError: the label is none of the model's, or features are missing.
         """
         frames = features
         if isinstance(self.frames, MelSpectrogram):
             frames = clip_frames(self.frames, self.quantizer, classes)
         elif self.frames is not None and features is None:
             raise ParameterError("features", f"expected those of the recording, {self.frames}, found none")
-        weights = self._mixed(label) if isinstance(label, Mapping) else self._weights_of(label)
-        return self._condition(weights, frames)
+        if not isinstance(label, Mapping):  # a model without labels may be given recordings that have some
+            label = {label: 1.0} if label is not None and self.labels else None
+        return self._condition(self._mixed(label), frames)
 
     def of_recording(self, clip: Clip) -> ClipCondition:
         """Return the condition of a clip of a corpus, for a model that needs one."""
@@ -254,13 +254,6 @@ class Conditioner:
         if not all(0 <= weight < np.inf for weight in label.values()) or not 0 < total < np.inf:
             raise ParameterError("label", f"expected weights of 0 or more and not all 0, found {dict(label)}")
         return np.array([label.get(name, 0.0) / total for name in self.labels], np.float32)
-
-    def _weights_of(self, label: str | None) -> Floats | None:
-        if not self.labels:
-            return None
-        if label not in self.labels:
-            raise DataError(f"the label {label!r} is none of this model's: {list_labels(self.labels)}")
-        return np.array([name == label for name in self.labels], np.float32)
 
 
 def build_conditioner(config: Config) -> Conditioner:
