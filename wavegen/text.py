@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -46,14 +47,19 @@ def list_first(items: Iterable[str], limit: int = 3, separator: str = "; ") -> s
     return separator.join([*shown, *([f"and {n_more:,} more"] if n_more else [])])
 
 
+def group_names(names: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Group printable names by what they share: of (name, shared)."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name, shared in names:
+        groups[shared].append(printable(name))
+    return groups
+
+
 def group_by_reason(reasons: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Join the names of what shares a reason: (names, reason) of (name, reason)."""
-    groups: dict[str, list[str]] = {}
-    for name, reason in reasons:
-        groups.setdefault(reason, []).append(printable(name))
     return [
         (names[0] if len(names) == 1 else f"{len(names):,} files: {list_first(names)}", reason)
-        for reason, names in groups.items()
+        for reason, names in group_names(reasons).items()
     ]
 
 

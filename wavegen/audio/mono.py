@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections import defaultdict
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from wavegen.audio.quantize import Floats
 from wavegen.audio.read import AudioInfo, Recording
 from wavegen.errors import AudioError
-from wavegen.text import list_first, pluralize, printable
+from wavegen.text import group_names, list_first, pluralize, printable
 
 INAUDIBLE = 1e-6  # -120 dB, a thirtieth of a 16-bit step: not worth scaling up
 LOST_DB = 6.0  # that a mix may be below its loudest channel
@@ -219,11 +218,8 @@ def group_warnings(found: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     Args:
         found: files' names and their warnings.
     """
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for name, warnings in found:
-        for warning in warnings:
-            kind, colon, details = warning.partition(": ")
-            kinds[kind].append(f"{printable(name)} ({details})" if colon else printable(name))
+    each = ((name, *warning.partition(": ")) for name, warnings in found for warning in warnings)
+    kinds = group_names((f"{name} ({details})" if details else name, kind) for name, kind, _, details in each)
     return [
         f"{kind[0].upper()}{kind[1:]}: {pluralize(len(names), 'file')}: {list_first(names, NAMED)}."
         for kind, names in kinds.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from wavegen.audio.frames import CHECKED_AT_ONCE, Features, StoredFrames, map_array
 from wavegen.config import Config
 from wavegen.errors import DataError, UsageError
-from wavegen.text import list_first, pluralize, printable
+from wavegen.text import group_names, list_first, pluralize, printable
 
 FEATURES_ENDING = ".npy"
 MOST_NAMES = 3  # of files with the same problem
@@ -122,9 +121,7 @@ def read_features(
                     reasons[name] = str(error).removeprefix("features: ")
                 else:
                     found[name] = ClipFeatures(where, shapes[name], digest, hop, n_samples)
-    kinds = defaultdict(list)
-    for name, reason in sorted(reasons.items()):
-        kinds[reason.partition(", found")[0]].append(printable(name))
+    kinds = group_names((name, reason.partition(", found")[0]) for name, reason in sorted(reasons.items()))
     notes = [
         f"{pluralize(len(names), 'file is')} left out, {kind}: {list_first(names, MOST_NAMES)}."
         for kind, names in kinds.items()
