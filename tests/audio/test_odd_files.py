@@ -13,12 +13,10 @@ import soundfile
 
 from tests.audio.odd_files import FFMPEG, RATE, chunk, encode, make_odd_files, pcm, tone, wav
 from tests.trainings import TINY, begin
-from wavegen.audio.quantize import Quantizer
 from wavegen.audio.read import Recording, decode, probe
-from wavegen.audio.waveform import Preparation, open_audio
+from wavegen.audio.waveform import Preparation, build_preparation, open_audio
 from wavegen.config import load_config
-from wavegen.data.cache import ClipCache
-from wavegen.data.recordings import build_corpus
+from wavegen.data.recordings import read_recordings
 from wavegen.errors import AudioError
 from wavegen.inspect.recordings import inspect_folder
 from wavegen.report.training import data_table
@@ -35,10 +33,11 @@ def odd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(odd, tmp_path_factory):
-    cache = ClipCache(tmp_path_factory.mktemp("cache"))
-    quantizer = Quantizer("mu_law", 256)
-    settings = {"validation": 0, "labels": "none", "cache": cache}
-    return build_corpus(odd[0], preparation=PREPARATION, quantizer=quantizer, **settings)
+    config = load_config("small", [f"data.folder={odd[0]}", "data.validation=0", f"audio.sample_rate_hz={RATE}"])
+    assert build_preparation(config) == PREPARATION
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WAVEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return read_recordings(config)
 
 
 def warnings_of(path):

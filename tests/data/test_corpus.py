@@ -12,10 +12,10 @@ from recordings import write_noise
 from wavegen.audio.quantize import Quantizer
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.audio.write import write_clip
+from wavegen.config import load_config
 from wavegen.data import cache as cache_module
-from wavegen.data.cache import ClipCache
 from wavegen.data.corpus import TAIL, manifest_differences
-from wavegen.data.recordings import build_corpus
+from wavegen.data.recordings import read_recordings
 from wavegen.errors import DataError, UsageError
 
 RATE = 16000
@@ -29,18 +29,18 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def build(tmp_path):
-    """Build a corpus with a cache of its own."""
+def build(tmp_path, monkeypatch):
+    """Read the corpus of a folder as it is, with a cache of its own and shares that a configuration does not allow."""
+    monkeypatch.setenv("WAVEGEN_CACHE", str(tmp_path / "cache"))
 
-    def build_with(folder, validation=0.1, **settings):
-        settings = {"preparation": Preparation(RATE), "labels": "none", **settings}
-        return build_corpus(
-            folder,
-            quantizer=QUANTIZER,
-            validation=validation,
-            cache=ClipCache(tmp_path / "cache"),
-            **settings,
-        )
+    def build_with(folder, validation=0.1, labels="none", progress=None, **audio):
+        config = load_config("small")
+        unprepared = {"remove_dc": False, "trim_db": None, "pause_seconds": None, "level": "keep", "max_gain_db": None}
+        validation = str(validation) if isinstance(validation, Path) else validation
+        data = {"folder": str(folder), "validation": validation, "labels": labels}
+        sections = {"audio": {**unprepared, **audio}, "data": data}
+        changed = {name: getattr(config, name).model_copy(update=keys) for name, keys in sections.items()}
+        return read_recordings(config.model_copy(update=changed), progress)
 
     return build_with
 
@@ -125,7 +125,7 @@ def test_what_was_trimmed_is_kept_and_what_was_cut_off_is_said(folder, build):
     soundfile.write(folder / "cut.mp3", np.concatenate([tone, tone]), RATE)
     content = (folder / "cut.mp3").read_bytes()
     (folder / "cut.mp3").write_bytes(content[: len(content) // 2])
-    corpus = build(folder, 0, preparation=Preparation(RATE, trim_db=40))
+    corpus = build(folder, 0, trim_db=40.0)
     ((cut, what_cut),) = corpus.shortened
     assert cut == "cut.mp3"
     assert what_cut.startswith("damaged or cut off: ")
@@ -140,7 +140,7 @@ def test_silent_and_too_loud_files_are_pointed_out(folder, build):
         "Louder than full scale and clipped: 1 file: loud.wav (up to 3; audio.level=peak avoids it).",
         "Silent from end to end: 1 file: silent.wav.",
     )
-    assert len(build(folder, 0, preparation=Preparation(RATE, level="peak")).notes) == 2
+    assert len(build(folder, 0, level="peak").notes) == 2
 
 
 def test_what_wavegen_generated_is_left_out(folder, build):

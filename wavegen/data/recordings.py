@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from wavegen.audio.decoder import shut_down_decoders
 from wavegen.audio.mono import CUT_OFF, group_warnings
-from wavegen.audio.quantize import Classes, Quantizer, build_quantizer
+from wavegen.audio.quantize import Classes, build_quantizer
 from wavegen.audio.read import READABLE, SERIES_ENDINGS, find_files
-from wavegen.audio.waveform import Preparation, build_preparation
+from wavegen.audio.waveform import build_preparation
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import list_labels
 from wavegen.data.corpus import TAIL, Clip, Corpus, Item, Progress, Split
 from wavegen.data.features import ClipFeatures, read_features, with_features
-from wavegen.data.sources import File, Source, find_sources, list_files, list_sources, look_up, nothing_usable
+from wavegen.data.sources import File, find_sources, list_files, list_sources, nothing_usable
 from wavegen.errors import DataError, UsageError
-from wavegen.text import list_first, pluralize, printable
+from wavegen.text import group_names, list_first, pluralize, printable
 
 FEW_FILES = 10  # fewer are too few to hold out whole ones
-
-Labels = Literal["none", "subfolders"]
 
 MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
 
 
 def split_clips(
-    clips: Sequence[Item], validation: float | str | Path, folder: Path, noun: str = "file", shortest: int = 1
+    clips: Sequence[Item], validation: float | str, folder: Path, noun: str = "file", shortest: int = 1
 ) -> tuple[list[Item], list[str]]:
     """Hold out a share of the clips; or check that those held out by name are some of them, and not all.
 
@@ -82,71 +79,31 @@ def _hold_out_share(clips: Sequence[Item], share: float, noun: str, shortest: in
 
 
 def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[Clip]:
-    """Read the recordings that a configuration names.
+    """Find the recordings that a configuration names, decode what the cache lacks, split and label the clips.
 
     Args:
-        config: with ``data.folder``.
+        config: with ``data.folder``, which is searched with all folders below it. ``data.validation`` is the share of
+            clips to hold out, chosen by their content, so that adding or renaming files moves no other; or a folder
+            whose clips are held out, among those given or not; or a text file that names the held-out files, one a
+            line.
         progress: called with (files done, files in all).
 
     Raises:
-        UsageError: the configuration names no folder, or there is none.
-        DataError: it holds nothing to train on.
-    """
-    if not config.data.sources:
-        raise UsageError("expected a folder of recordings: wavegen train DIR, or data.folder in the configuration")
-    corpus = build_corpus(
-        config.data.sources,
-        preparation=build_preparation(config),
-        quantizer=build_quantizer(config),
-        validation=config.data.validation,
-        labels=config.data.labels,
-        cache=ClipCache(),
-        progress=progress,
-        config=config,
-    )
-    shut_down_decoders()  # the training that follows may take days
-    return corpus
-
-
-def build_corpus(
-    given: Source | Sequence[Source],
-    *,
-    preparation: Preparation,
-    quantizer: Quantizer,
-    validation: float | str | Path,
-    labels: Labels,
-    cache: ClipCache,
-    progress: Progress | None = None,
-    config: Config | None = None,
-) -> Corpus[Clip]:
-    """Find recordings, decode what the cache lacks, split and label the clips.
-
-    Args:
-        given: as ``find_sources``; a folder is searched with all folders below it.
-        preparation: of the decoded recordings.
-        quantizer: the map to classes.
-        validation: the share of clips to hold out, chosen by their content, so that adding or renaming files moves
-            no other; or a folder whose clips are held out, among those given or not; or a text file that names the
-            held-out files, one a line.
-        labels: "subfolders" takes ``Sources.label``; "none" gives no labels.
-        cache: where decoded clips are kept.
-        progress: called with (files done, files in all).
-        config: of a model that may be conditioned on feature files.
-
-    Raises:
-        UsageError: what is given, or what `validation` names, does not exist.
+        UsageError: the configuration names no folder, or what it names does not exist.
         DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
     """
-    sources = find_sources(given)
-    folder = sources.root
-    held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
-    files, unusable, n_ignored = list_files(sources, held_out)
-    settings = ClipSettings(preparation, quantizer)
-    outcomes = cache.prepare([file.path for file in files], settings, progress)
+    data = config.data
+    if not data.sources:
+        raise UsageError("expected a folder of recordings: wavegen train DIR, or data.folder in the configuration")
+    sources = find_sources(data.sources)
+    files, unusable, n_ignored = list_files(sources, data.validation)
+    settings = ClipSettings(build_preparation(config), build_quantizer(config))
+    outcomes = ClipCache().prepare([file.path for file in files], settings, progress)
+    shut_down_decoders()  # the training that follows may take days
     unusable |= {file.name: why for file, why in zip(files, outcomes, strict=True) if isinstance(why, str)}
     usable = [(file, clip) for file, clip in zip(files, outcomes, strict=True) if not isinstance(clip, str)]
     features, feature_notes = dict[str, ClipFeatures](), list[str]()
-    if config is not None and config.features.columns is not None:
+    if config.features.columns is not None:
         recordings = [(file.name, file.path, stored.n_samples) for file, stored in usable]
         features, without, feature_notes = read_features(recordings, config)
         unusable |= without
@@ -155,7 +112,7 @@ def build_corpus(
         Clip(
             name=file.name,
             n_samples=stored.n_samples,
-            label=file.label if labels == "subfolders" else None,
+            label=file.label if data.labels == "subfolders" else None,
             split=file.split,
             content_hash=stored.content_hash,
             seconds=stored.source_seconds,
@@ -165,11 +122,11 @@ def build_corpus(
         for file, stored in usable
     ]
     if not whole:
-        raise DataError(_nothing_usable(given, unusable, n_ignored))
-    clips, notes = split_clips(whole, validation, folder)
+        raise DataError(_nothing_usable(data.sources, unusable, n_ignored))
+    clips, notes = split_clips(whole, data.validation, sources.root)
     warnings = [(file.name, stored.warnings.splitlines()) for file, stored in usable]
     return Corpus(
-        folder=folder,
+        folder=sources.root,
         clips=tuple(clips),
         unusable=tuple(sorted(unusable.items())),
         shortened=tuple((name, what) for name, found in warnings for what in found if what.startswith(CUT_OFF)),
@@ -177,7 +134,7 @@ def build_corpus(
         notes=(
             *feature_notes,
             *notes,
-            *(_loose_files([file for file, _ in usable]) if labels == "subfolders" else []),
+            *(_loose_files([file for file, _ in usable]) if data.labels == "subfolders" else []),
             *_split_warnings(clips),
             *group_warnings((name, [w for w in found if not w.startswith(CUT_OFF)]) for name, found in warnings),
         ),
@@ -225,10 +182,7 @@ def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
 
 def _loose_files(files: Sequence[File]) -> list[str]:
     """Return a note on files outside the sub-folders that give labels."""
-    loose: dict[str, list[str]] = {}
-    for file in files:
-        if file.is_loose:
-            loose.setdefault(file.label, []).append(printable(file.name))
+    loose = group_names((file.name, file.label) for file in files if file.is_loose)
     return [
         f"{pluralize(len(names), 'file is')} in no sub-folder, which would be the label, and labelled with the"
         f" folder's own name, {printable(label)}: {list_first(names)}."
@@ -257,7 +211,7 @@ def _split_warnings(clips: Sequence[Clip]) -> list[str]:
     return notes
 
 
-def _nothing_usable(given: Source | Sequence[Source], unusable: dict[str, str], n_ignored: int) -> str:
+def _nothing_usable(given: Sequence[str], unusable: dict[str, str], n_ignored: int) -> str:
     where = list_sources(given)
     series = find_sources(given, lambda place: find_files(place, SERIES_ENDINGS, frozenset(), "series")).found.names
     if not unusable and series:

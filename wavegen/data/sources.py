@@ -214,16 +214,20 @@ def _lines_of(text: Path) -> list[str]:
 
 
 def list_files(
-    sources: Sources, held_out: Path | None, find: Find = find_audio
+    sources: Sources, validation: float | str, find: Find = find_audio
 ) -> tuple[list[File], dict[str, str], int]:
     """Find the files to decode, the reasons why others are not, and how many are no audio.
 
     Args:
         sources: of the corpus.
-        held_out: a folder of validation files or a list of them.
+        validation: a folder of validation files or a list of them; or a share, which is of the clips.
         find: lists the files of a folder.
+
+    Raises:
+        UsageError: there is no such folder or list, or the list names a file that is not in the corpus.
     """
     folder, found = sources.root, sources.found
+    held_out = _look_up(Path(validation), folder) if isinstance(validation, str) else None
     unusable = dict(found.unusable)
     names = set[str]()  # that are held out
     if held_out is not None and not held_out.is_dir():
@@ -269,7 +273,7 @@ def _label(name: str, folder: Path) -> tuple[str, bool]:
     return folder_label(name, folder), "/" not in name
 
 
-def look_up(validation: Path, folder: Path) -> Path:
+def _look_up(validation: Path, folder: Path) -> Path:
     """Find the folder or list of validation files: from the working directory, else from the corpus folder."""
     validation = expand_home(validation)
     for path in (validation, folder / validation):

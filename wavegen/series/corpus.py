@@ -15,7 +15,7 @@ from wavegen.audio.read import SERIES_ENDINGS, FoundAudio, find_files
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, Progress, Split
 from wavegen.data.recordings import split_clips
-from wavegen.data.sources import Source, find_sources, list_files, list_sources, look_up, nothing_usable
+from wavegen.data.sources import Source, find_sources, list_files, list_sources, nothing_usable
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, try_series
 from wavegen.text import list_first, pluralize, printable
@@ -125,7 +125,7 @@ def build_corpus(
 
     Args:
         given: as ``wavegen.data.sources.find_sources``.
-        validation: as ``wavegen.data.recordings.build_corpus``; a share is of the series.
+        validation: as ``wavegen.data.recordings.read_recordings``; a share is of the series.
         longer_than: values that each series, and each part of one, is longer than: the horizon, but for strides.
         progress: called with (files done, files in all).
 
@@ -134,9 +134,7 @@ def build_corpus(
         DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
     """
     sources = find_sources(given, find_series)
-    folder = sources.root
-    held_out = None if isinstance(validation, int | float) else look_up(Path(validation), folder)
-    files, unusable, n_ignored = list_files(sources, held_out, find_series)
+    files, unusable, n_ignored = list_files(sources, validation, find_series)
     found: list[Series] = []
     notes: list[str] = []
     for done, file in enumerate(files, start=1):
@@ -157,9 +155,9 @@ def build_corpus(
                 unusable[name] = f"too short: {len(values):,} values, expected {longer_than + 1:,} or more"
     if not found:
         raise DataError(nothing_usable(list_sources(given), "series of numbers (.npy, .csv)", unusable, n_ignored))
-    series, more = split_clips(found, validation, folder, "series", longer_than + 1)
+    series, more = split_clips(found, validation, sources.root, "series", longer_than + 1)
     left_out = tuple(sorted(unusable.items()))
-    return Corpus(folder, tuple(series), left_out, shortened=(), n_ignored=n_ignored, notes=(*notes, *more))
+    return Corpus(sources.root, tuple(series), left_out, shortened=(), n_ignored=n_ignored, notes=(*notes, *more))
 
 
 def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
