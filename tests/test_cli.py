@@ -99,6 +99,8 @@ def test_train_prints_its_plan_and_its_result(home):
     assert run.best_checkpoint.is_file()
     assert run.audition_file(20).is_file()
     assert run.audition_file(20).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "this model is undertrained (20 steps, " in said
+    assert "last audition" not in said
     assert "Generate audio with" in said
 
 

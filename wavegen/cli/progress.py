@@ -17,7 +17,7 @@ from wavegen.evaluation import loss_unit_in
 from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
 from wavegen.runs.history import Validation
-from wavegen.sampling.verdict import Fault, Verdict, in_words
+from wavegen.sampling.verdict import Verdict, in_words
 from wavegen.text import format_duration, pluralize
 from wavegen.training.progress import Observer, Progress
 
@@ -105,7 +105,7 @@ class TrainingDisplay(Observer):
 
     def __init__(self, total_steps: int, progress: Progress, unit: str) -> None:
         self._unit, self._progress = unit, progress
-        self.audition_faults: list[Fault] | None = None  # of the last audition, once there is one
+        self.audition: Verdict | None = None  # on the last audition, once there is one
         self._classes = unit.removeprefix("bits/sample").strip()  # empty for the usual ones
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
         self._train: float | None = None
@@ -155,8 +155,8 @@ class TrainingDisplay(Observer):
         recordings = self._progress.recordings
         verdict = Verdict(sample_rate_hz, 1, None if recordings is None else RecordingProfile.from_dict(recordings))
         verdict.update(waveform[None])
-        self.audition_faults = verdict.faults()
-        found = f": {in_words(self.audition_faults)}" if self.audition_faults else ""
+        self.audition = verdict
+        found = f": {in_words(faults)}" if (faults := verdict.faults()) else ""
         length = format_duration(len(waveform) / sample_rate_hz)
         self.bar.print_line(f"step {step:,}: audition {path}, {length}{found}")
 

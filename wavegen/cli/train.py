@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,7 @@ from wavegen.report import print_tables
 if TYPE_CHECKING:
     from wavegen.config import Config
     from wavegen.runs.run_folder import RunFolder
-    from wavegen.sampling.verdict import Fault
+    from wavegen.sampling.verdict import Verdict
     from wavegen.training.trainer import Trainer
 
 
@@ -127,21 +126,28 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
         if display is not None:
             display.close()
     if display is not None:
-        _print_next_steps(trainer, run_folder.path, display.audition_faults)
+        _print_next_steps(trainer, run_folder.path, display.audition)
 
 
-def _print_next_steps(trainer: Trainer, run: Path, faults: Sequence[Fault] | None) -> None:
-    """Print what is wrong with the last audition, and what to type next."""
+def _print_next_steps(trainer: Trainer, run: Path, audition: Verdict | None) -> None:
+    """Print what is wrong with the model, or else with its last audition, and what to type next."""
+    from wavegen.api import load
     from wavegen.data.conditioning import build_conditioner
     from wavegen.sampling.verdict import in_words
 
     if trainer.config.rate_hz is None:
         console.print_notice(f"done: {run}. Forecast with:\n  {console.forecast_command(run)}")
         return
-    if faults is not None:
-        found = in_words(faults) or "as loud, as silent and as bright as the recordings"
-        console.print_notice(f"last audition: {found}")
-    if faults:
+    progress, faults = trainer.progress, [] if audition is None else audition.faults()
+    warning = load(str(run)).undertrained_warning()  # as `generate` prints it, of the same checkpoint
+    if warning:
+        console.print_notice(warning)
+    elif audition is not None:
+        good = "as loud, as silent and as bright as the recordings" if audition.is_whole else "too short to judge"
+        console.print_notice(f"last audition: {in_words(faults) or good}")
+    if not warning and faults and progress.best_step is not None and progress.best_step < progress.step:
+        console.print_notice(f"held-out audio was best at step {progress.best_step:,}: record more, to train longer")
+    elif warning or faults:
         console.print_notice(f"Train longer with:\n  {console.resume_command(run)} --minutes 30")
     conditioner = build_conditioner(trainer.config)
     frames = None if conditioner.frames is None else conditioner.frames.name

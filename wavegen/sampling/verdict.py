@@ -103,6 +103,11 @@ class Verdict:
             new[0] = False  # they may have pauses as long
         return [(clip, self._run_fault(kind, clip)) for kind, clip in np.argwhere(new).tolist()]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the clips are long enough to compare all of their sound with the recordings'."""
+        return self._recordings is not None and self._n_frames >= FEWEST_FRAMES
+
     def faults(self, clip: int = 0) -> list[Fault]:
         """Return the faults of a clip so far."""
         runs = [self._run_fault(kind, clip) for kind in range(len(RUNS)) if self._total[kind, clip]]
