@@ -35,6 +35,7 @@ class ClipWriter:
         n_made: samples of all clips and candidates together; None for an endless stream.
         verdict: judges the clips of a stream.
         is_undertrained: the model is known to need more training.
+        tamer, wilder: the options given that make sound so, as ``--top-p 0.9``.
     """
 
     paths: list[str]
@@ -45,6 +46,8 @@ class ClipWriter:
     n_made: int | None
     verdict: Verdict
     is_undertrained: bool
+    tamer: Sequence[str] = ()
+    wilder: Sequence[str] = ()
     bar: ProgressBar = field(init=False)  # while it writes
 
     def made(self, n_samples: int) -> None:
@@ -59,7 +62,7 @@ class ClipWriter:
             for block in blocks:
                 for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # an endless stream: no verdict follows at the end
-                        advice = remedy([fault], self.is_undertrained)
+                        advice = self._remedy([fault])
                         self.bar.print_line(f"{_name(self.paths[clip])}: {fault} so far; {advice}")
                 yield block
 
@@ -75,7 +78,7 @@ class ClipWriter:
         """Print a line for each of the first faulty clips; ``is_best`` as ``remedy``."""
         faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
         for path, faults in faulty[:MOST_LINES]:
-            print_notice(f"{_name(path)}: {in_words(faults)}; {remedy(faults, self.is_undertrained, is_best)}")
+            print_notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults, is_best)}")
         if len(faulty) > MOST_LINES:
             print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
 
@@ -96,7 +99,7 @@ class ClipWriter:
         with self._writing(lambda: f"{done} of {len(self.paths)} clips are written"):
             for path, best in zip(self.paths, candidates, strict=True):
                 self._write([best.waveform[None]], [path], lambda _: None)
-                advice = f"; {remedy(best.faults, self.is_undertrained, is_best=True)}" if best.faults else ""
+                advice = f"; {self._remedy(best.faults, is_best=True)}" if best.faults else ""
                 self.bar.print_line(f"{_name(path)}: {best}{advice}")
                 done += 1
 
@@ -118,6 +121,9 @@ class ClipWriter:
         how: dict[str, Any] = {"n_samples": self.n_samples, "before": self.before, "overwrite": self.overwrite}
         write_clips(blocks, paths, self.rate_hz, written=written, **how)
 
+    def _remedy(self, faults: Iterable[Fault], is_best: bool = False) -> str:
+        return remedy(faults, self.is_undertrained, is_best, self.tamer, self.wilder)
+
     def _names(self) -> str:
         return _name(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
 
@@ -126,16 +132,28 @@ def _name(path: str) -> str:
     return "standard output" if path == "-" else path
 
 
-def remedy(faults: Iterable[Fault], is_undertrained: bool = False, is_best: bool = False) -> str:
+def remedy(
+    faults: Iterable[Fault],
+    is_undertrained: bool = False,
+    is_best: bool = False,
+    tamer: Sequence[str] = (),
+    wilder: Sequence[str] = (),
+) -> str:
     """Return the remedy for the faults of a clip.
 
     Args:
         faults: one or more.
         is_undertrained: the model is known to need more training, which no other setting replaces.
         is_best: the clip is the best of several already.
+        tamer: the options given that may be to blame for silence.
+        wilder: those that may be to blame for noise.
     """
     if is_undertrained:
         return "train longer"
-    loud = {"clipping", "noise"}
-    cooler = ["lower --temperature"] if {fault.kind for fault in faults} <= loud else []
+    kinds = {fault.kind for fault in faults}
+    is_noisy = bool(kinds & {"clipping", "noise"})
+    is_wild = is_noisy or not kinds & {"silence", "dead silence", "level"}
+    if blamed := [*(() if is_noisy else tamer), *(wilder if is_wild else ())]:
+        return f"leave out {' and '.join(blamed)}"
+    cooler = ["lower --temperature"] if kinds <= {"clipping", "noise"} else []
     return ", or ".join([*cooler, *(["try --best-of 8"] * (not is_best)), "train longer"])

@@ -25,7 +25,7 @@ OUTPUT_HELP = "File to write: .wav, .flac or .ogg; - for standard output.  [defa
 SECONDS_HELP = "Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the frames]"
 COUNT_HELP = "Number of clips, generated side by side into numbered files."
 ONE_SHOT_HELP = "End each clip where its sound has faded, for single hits and notes."
-TEMPERATURE_HELP = "Sampling temperature: above 1 wilder, below 1 tamer, 0 always the likeliest class."
+TEMPERATURE_HELP = "Sampling temperature: above 1 wilder, below 1 tamer (0.9 may be silent), 0 the likeliest class."
 BEST_OF_HELP = "Candidates per clip; faulty ones are dropped, the most typical one is written."
 SEED_HELP = "Random seed; the same seed gives the same audio.  [default: a new one, printed]"
 LABEL_HELP = "Label to generate, or a mix such as a=0.7,b=0.3; repeat the option for further clips."
@@ -112,6 +112,7 @@ def generate(
         options[model.conditioner.frames.name] = frames
     options |= {"engine": engine, "precision": precision, "threads": threads, "notice": console.print_notice}
     n_samples = None if length is None else samples_in(length, model.sample_rate_hz)
+    tamer = {"temperature": temperature if temperature < 1 else None, "top-k": top_k, "top-p": top_p}
     writer = ClipWriter(
         paths,
         model.sample_rate_hz,
@@ -121,6 +122,8 @@ def generate(
         n_made=None if n_samples is None else n_samples * count * best_of,
         verdict=model.verdict(len(paths), label or ()),
         is_undertrained=warning is not None,
+        tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
+        wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
     )
     if one_shot and length is not None:
         writer.write_one_shots(model.generate_one_shots(length, **options), model.faults)
