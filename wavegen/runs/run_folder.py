@@ -250,14 +250,9 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         UsageError: there is nothing at the path, or no checkpoint in the folder.
     """
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        found = f"a configuration; a model comes of training: wavegen train DIR --config {path}"
-        raise UsageError(f"{path}: expected a run folder or a checkpoint, found {found}")
-    if path.suffix.lower() in READABLE | NEEDS_CONVERSION and path.is_file():
-        raise UsageError(f"{path}: expected a run folder or a checkpoint, found a recording; train a model on it first")
-    if path.is_file():
+    run, ending = RunFolder(path), path.suffix.lower()
+    if path.is_file() and ending not in (".yaml", ".yml", *READABLE, *NEEDS_CONVERSION):
         return path
-    run = RunFolder(path)
     if run.best_checkpoint.is_file():
         return run.best_checkpoint
     if numbered := run.step_checkpoints():
@@ -266,13 +261,17 @@ def find_checkpoint(path: Path) -> Path:
         return SHIPPED_MODEL
     own = run_of([str(path)]).path  # of recordings with this name
     meant = f"; did you mean {own}?" if is_run(own) else ""
-    if path.is_dir():
-        if runs := find_runs(path):
-            listed = list_first(map(str, runs))
-            raise UsageError(f"{path}: expected a run, found a folder of runs; give one of them: {listed}")
-        if find_audio(path).names and not is_run(path):
-            raise UsageError(f"{path}: these are recordings, no model{meant or f'; train one: wavegen train {path}'}")
-        raise UsageError(f"{path}: expected a run folder with checkpoints, found none in {run.checkpoints}")
-    if not meant and difflib.get_close_matches(str(path).lower(), [SHIPPED_NAME], cutoff=0.7):
-        meant = f"; did you mean '{SHIPPED_NAME}', the model that wavegen ships?"
-    raise UsageError(f"{path}: expected a run folder or a checkpoint, found nothing{meant}")
+    if path.is_file():
+        train = f"a model comes of training: wavegen train DIR --config {path}"
+        found = f"a configuration; {train}" if ending in (".yaml", ".yml") else "a recording; train a model on it first"
+    elif runs := find_runs(path):
+        found = f"a folder of runs; give one of them: {list_first(map(str, runs))}"
+    elif path.is_dir() and not is_run(path) and find_audio(path).names:
+        found = f"recordings and no model{meant or f'; train one: wavegen train {path}'}"
+    elif path.is_dir():
+        found = f"a folder without checkpoints in {run.checkpoints}"
+    else:
+        is_near = difflib.get_close_matches(str(path).lower(), [SHIPPED_NAME], cutoff=0.7)
+        shipped = f"; did you mean '{SHIPPED_NAME}', the model that wavegen ships?" if is_near else ""
+        found = f"nothing{meant or shipped}"
+    raise UsageError(f"{path}: expected a run folder or a checkpoint, found {found}")
