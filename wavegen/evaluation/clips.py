@@ -75,7 +75,9 @@ class ClipLoader:
             if isinstance(stored, str):
                 skipped.append((str(file), stored))
                 continue
-            classes, own = stored.classes(), _folder_label(file, path) if label is None else label
+            folder = path if path.is_dir() else path.parent
+            named = folder_label(file.relative_to(folder).as_posix(), folder)
+            classes, own = stored.classes(), named if label is None else label
             try:
                 features = self._features_beside(file, len(classes))
             except UsageError as error:
@@ -241,10 +243,3 @@ def _audio_files(path: Path, notice: Notice) -> list[Path]:
     found = find_audio(path)
     _report_skipped(((str(path / name), reason) for name, reason in found.unusable), notice)
     return [path / name for name in found.names]
-
-
-def _folder_label(file: Path, given: Path) -> str:
-    """Return a file's label as a corpus finds it in the folder that was given, or in the file's own folder."""
-    if given.is_dir():
-        return folder_label(file.relative_to(given).as_posix(), given)
-    return folder_label(file.name, file.parent)
