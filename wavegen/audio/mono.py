@@ -35,7 +35,6 @@ REPAIRS = {
     "FLAC": "ffmpeg -i {} {}",
     "CAF": "",
 }
-NAMED = 3  # files of a kind that a note names
 
 # The largest amplitude of telephone companding is below 1 (ITU-T G.711, tables 1a and 2a).
 LARGEST = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768}
@@ -221,7 +220,7 @@ def group_warnings(found: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     each = ((name, *warning.partition(": ")) for name, warnings in found for warning in warnings)
     kinds = group_names((f"{name} ({details})" if details else name, kind) for name, kind, _, details in each)
     return [
-        f"{kind[0].upper()}{kind[1:]}: {pluralize(len(names), 'file')}: {list_first(names, NAMED)}."
+        f"{kind[0].upper()}{kind[1:]}: {pluralize(len(names), 'file')}: {list_first(names)}."
         for kind, names in kinds.items()
     ]
 

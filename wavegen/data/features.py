@@ -17,8 +17,6 @@ from wavegen.config import Config
 from wavegen.errors import DataError, UsageError
 from wavegen.text import group_names, list_first, pluralize, printable
 
-FEATURES_ENDING = ".npy"
-MOST_NAMES = 3  # of files with the same problem
 ROUND = 2**10 * 5**2  # a round number of samples has many factors in common with it
 CONSTANT = 1e-6  # a column whose deviation is this part of its mean says nothing
 
@@ -76,7 +74,7 @@ def columns_of(shape: Sequence[int]) -> int:
 
 def features_path(recording: Path) -> Path:
     """Return the path of a recording's features."""
-    return recording.with_suffix(FEATURES_ENDING)
+    return recording.with_suffix(".npy")
 
 
 def read_features(
@@ -123,8 +121,7 @@ def read_features(
                     found[name] = ClipFeatures(where, shapes[name], digest, hop, n_samples)
     kinds = group_names((name, reason.partition(", found")[0]) for name, reason in sorted(reasons.items()))
     notes = [
-        f"{pluralize(len(names), 'file is')} left out, {kind}: {list_first(names, MOST_NAMES)}."
-        for kind, names in kinds.items()
+        f"{pluralize(len(names), 'file is')} left out, {kind}: {list_first(names)}." for kind, names in kinds.items()
     ]
     return found, reasons, notes
 
