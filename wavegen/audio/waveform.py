@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -92,15 +92,8 @@ def build_preparation(config: Config) -> Preparation:
 
     Clips with frames are never cut: what is made of a spectrogram or of features is as long as its recording.
     """
-    audio, whole = config.audio, config.frames is not None
-    return Preparation(
-        audio.sample_rate_hz,
-        audio.remove_dc,
-        None if whole else audio.trim_db,
-        None if whole else audio.pause_seconds,
-        audio.level,
-        audio.max_gain_db,
-    )
+    preparation = Preparation(**config.audio.model_dump())
+    return preparation if config.frames is None else replace(preparation, trim_db=None, pause_seconds=None)
 
 
 class PreparedClip:
@@ -205,7 +198,11 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
         for recording, mixer in passes:
             file.seek(0)
             file.truncate()
-            _check_rate(path, recording.info.rate_hz)
+            if recording.info.rate_hz < LOWEST_RATE_HZ:  # a small file would become gigabytes
+                raise AudioError(
+                    f"{printable(path)}: expected a sample rate of {LOWEST_RATE_HZ} Hz or more, found"
+                    f" {recording.info.rate_hz} Hz in its header; convert it to the rate that it has"
+                )
             mixed = (mixer.mix(block) for block in recording)
             for block in resampled(mixed, recording.info.rate_hz, rate_hz):
                 file.write(block.tobytes())
@@ -224,14 +221,6 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
             missing_seconds=max(0.0, recording.missing_seconds),
             trimmed_seconds=(len(samples) - clip.n_samples) / rate_hz,
             warnings=tuple(warnings),
-        )
-
-
-def _check_rate(path: Path, rate_hz: int) -> None:
-    if rate_hz < LOWEST_RATE_HZ:  # a small file would become gigabytes
-        raise AudioError(
-            f"{printable(path)}: expected a sample rate of {LOWEST_RATE_HZ} Hz or more, found {rate_hz} Hz in its"
-            " header; convert it to the rate that it has"
         )
 
 
