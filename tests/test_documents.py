@@ -297,7 +297,7 @@ def home(tmp_path_factory):
             wavegen_call(f"wavegen train --config textbook/{name} --run runs/{name}")
         wavegen_call("wavegen config small > my.yaml")
         wavegen_call("wavegen export runs/my_recordings -o step.onnx")
-        for name in ("my_strings", "one", "other", "half_hour"):
+        for name in ("my_strings", "one", "other", "half_hour", "ten_minutes"):
             shutil.copytree("runs/my_recordings", f"runs/{name}")
     return home
 
