@@ -115,7 +115,7 @@ def test_faulty_candidates_are_dropped(model, monkeypatch):
     (third,) = model.generate_best(LENGTH, 6)
     assert len({first.number, second.number, third.number}) == 3
     assert third.faults == []
-    assert str(third).endswith("; dropped 2: noise in 1, silence in 1")
+    assert str(third).endswith("; 2 of 6 dropped (noise 1, silence 1)")
 
 
 def test_of_faulty_candidates_alone_the_least_faulty_is_kept(model, monkeypatch):
@@ -123,7 +123,7 @@ def test_of_faulty_candidates_alone_the_least_faulty_is_kept(model, monkeypatch)
     (choice,) = model.generate_best(LENGTH, 3)
     assert choice.number == 2
     assert str(choice).startswith(
-        "all 3 candidates are faulty (noise in 3); number 2, the least faulty, is kept: noise 1; "
+        "all 3 candidates are faulty (noise 3); number 2, the least faulty, is kept: noise 1; "
     )
 
 

@@ -1,7 +1,13 @@
 """The output of a running training."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -82,3 +88,24 @@ def test_a_figure_on_little_audio_is_doubted_once(seconds, times, capsys):
         )
     display.close()
     assert capsys.readouterr().err.count("less than 30 s of audio: nothing follows from this figure") == times
+
+
+def on_terminal(columns, what):
+    """What a terminal that is so many columns wide gets to see of some Python."""
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24 if columns else 0, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    code = f"from wavegen.cli.console import print_notice\nfrom wavegen.cli.progress import ProgressBar\n{what}"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=terminal, env=environment) as process:
+        assert process.wait() == 0
+    os.close(terminal)
+    with os.fdopen(main, "rb") as seen:
+        return seen.read1().decode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pseudo-terminals differ")
+@pytest.mark.parametrize("columns", [0, 80])
+def test_a_terminal_shows_the_activity_with_its_count_and_clears_it_for_a_notice(columns):
+    seen = on_terminal(columns, "with ProgressBar('reading', 10):\n    print_notice('a notice')")
+    assert "\rreading: 0 of 10 steps, ? left" in seen
+    assert "\ra notice\r\n" in seen

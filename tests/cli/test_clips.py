@@ -1,7 +1,11 @@
 """The command line's output about clips."""
 
-from wavegen.cli.clips import remedy
-from wavegen.sampling.verdict import Fault, in_words
+import numpy as np
+
+from wavegen.cli.clips import ClipWriter, remedy
+from wavegen.cli.progress import ProgressBar
+from wavegen.sampling.candidates import BestCandidate
+from wavegen.sampling.verdict import Fault, Verdict, in_words
 
 
 def test_the_remedy_cools_what_is_loud_and_trains_what_is_undertrained():
@@ -24,3 +28,18 @@ def test_the_remedy_leaves_out_the_options_that_are_to_blame():
     assert remedy([noise], tamer=tamer) == "lower --temperature, or try --best-of 8, or train longer"
     assert remedy([silent], wilder=wilder) == "try --best-of 8, or train longer"
     assert remedy([silent], is_undertrained=True, tamer=tamer) == "train longer"
+
+
+def test_the_first_count_has_its_speed():
+    writer = ClipWriter(["new.wav"], 100, np.zeros(0, np.float32), False, None, 1000, Verdict(100), False)
+    with ProgressBar("generating", 1000) as writer.bar:
+        writer.bar._began -= 1.0  # a second ago
+        writer.made(200)
+        assert 1.9 < float(writer.bar._note.removesuffix(" x real time")) <= 2.0
+
+
+def test_dropped_candidates_are_counted_in_plain_words():
+    faults = [[Fault("level", "", 1.0), Fault("levels", "", 1.0)], [Fault("level", "", 1.0)]]
+    best = BestCandidate(np.zeros(1, np.float32), 1, 3.0, 3.0, [], faults, 4)
+    several = "; 2 of 4 dropped (too quiet or too loud 2, uneven loudness 1; one can have several)"
+    assert str(best) == f"number 1 of 4, 3.00 bits/sample, typical 3.00{several}"

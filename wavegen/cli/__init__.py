@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
 from wavegen.cli.commands import bench, cache, config, export, forecast, inspect, report
-from wavegen.cli.console import discard_notices, print_error
+from wavegen.cli.console import discard_notices, print_error, print_warning
 from wavegen.cli.evaluate import evaluate
 from wavegen.cli.generate import generate
 from wavegen.cli.train import train
@@ -84,7 +84,7 @@ class Commands(_Examples, TyperGroup):
                 traceback.print_exc()
             raise _reported(error) from None
         except KeyboardInterrupt:
-            typer.echo("stopped", err=True)
+            print_warning("stopped")
             raise typer.Exit(130) from None
         except (MemoryError, RuntimeError, ImportError) as error:
             if isinstance(error, typer.Exit) or not is_out_of_memory(error):

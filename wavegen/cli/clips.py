@@ -52,7 +52,7 @@ class ClipWriter:
 
     def made(self, n_samples: int) -> None:
         """Show the number of samples generated so far, all clips together."""
-        self.bar.move_to(n_samples, f"{self.bar.rate() / self.rate_hz:.2f} x real time")
+        self.bar.move_to(n_samples, f"{self.bar.rate(n_samples) / self.rate_hz:.2f} x real time")
 
     def write_stream(self, blocks: Iterable[Floats]) -> None:
         """Write clips as they are made, (count, n) at a time."""

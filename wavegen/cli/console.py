@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -87,12 +87,19 @@ def print_error(text: str) -> None:
 
 def print_warning(text: str) -> None:
     """Print what a user must know, with ``--quiet`` too, to standard error."""
-    typer.echo(text, file=_error_stream or sys.stderr)
+    _print_line(text, _error_stream or sys.stderr)
 
 
 def print_notice(text: str) -> None:
     """Print a notice to standard error; standard output is for results."""
-    typer.echo(text, err=True)
+    _print_line(text, sys.stderr)
+
+
+def _print_line(text: str, file: TextIO) -> None:
+    """Print text; a progress bar, if there is one, is cleared for it and drawn again below."""
+    tqdm = sys.modules.get("tqdm")
+    with tqdm.tqdm.external_write_mode(file) if tqdm else nullcontext():
+        typer.echo(text, file=file)
 
 
 def print_json(document: Any) -> None:

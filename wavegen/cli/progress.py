@@ -45,7 +45,9 @@ class ProgressBar:
         count = f"{{n:,}} {unit}s" if total is None else f"{{n:,}} of {pluralize(total, unit)}, {{remaining}} left"
         look: dict[str, Any] = {"bar_format": f"{{desc}}{count}{{postfix}}", "dynamic_ncols": True}
         look |= {"leave": False, "file": self.file, "disable": not self.is_terminal}
-        self._bar = tqdm(desc=what, total=total, initial=initial, **look)
+        self._bar = tqdm(desc=f"{what}: ", total=total, initial=initial, **look)
+        if self.is_terminal and (self._bar.ncols or 80) < 0:  # a terminal of unknown size: tqdm would draw nothing
+            self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, None
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -72,9 +74,9 @@ class ProgressBar:
             self._last_line = time.monotonic()
             self.print_line(", ".join(filter(None, [f"{self.what}: {self._count_text()}", self._note, more])))
 
-    def rate(self) -> float:
-        """Return counts per second so far."""
-        return (self.count - self._initial) / max(1e-9, time.monotonic() - self._began)
+    def rate(self, count: int | None = None) -> float:
+        """Return counts per second so far, or up to a count."""
+        return ((self.count if count is None else count) - self._initial) / max(1e-9, time.monotonic() - self._began)
 
     def describe(self, what: str) -> None:
         """Show the current activity, on a terminal."""

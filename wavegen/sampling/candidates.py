@@ -17,6 +17,7 @@ from wavegen.sampling.sampler import Request, Sampler
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 
 MAX_CANDIDATES = 1024
+IN_PLAIN_WORDS = {"level": "too quiet or too loud", "levels": "uneven loudness", "spectrum": "too bright or too dull"}
 MAX_CLIPS = 1 << 32  # candidate j of clip i has the number i + j * MAX_CLIPS: its own, whatever the count
 AT_ONCE = 16  # candidates generated side by side: more are no faster
 MAX_SAMPLES = 1 << 28  # samples of all candidates of a clip, held in memory until one is chosen: 4.7 hours at 16 kHz
@@ -69,13 +70,14 @@ class BestCandidate:
     def __str__(self) -> str:
         kept = f"{self.bits_per_sample:.2f} bits/sample, typical {self.typical_bits:.2f}"
         kinds = Counter(fault.kind for faults in self.dropped for fault in faults)
-        why = ", ".join(f"{kind} in {number}" for kind, number in sorted(kinds.items()))
+        why = ", ".join(f"{IN_PLAIN_WORDS.get(kind, kind)} {number}" for kind, number in sorted(kinds.items()))
+        why += "; one can have several" if kinds.total() > len(self.dropped) else ""
         if self.faults:
             return (
                 f"all {self.n_candidates} candidates are faulty ({why}); number {self.number}, the least faulty, "
                 f"is kept: {in_words(self.faults)}; {kept}"
             )
-        dropped = f"; dropped {len(self.dropped)}: {why}" if self.dropped else ""
+        dropped = f"; {len(self.dropped)} of {self.n_candidates} dropped ({why})" if self.dropped else ""
         return f"number {self.number} of {self.n_candidates}, {kept}{dropped}"
 
 
