@@ -307,7 +307,10 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
     wav = home / "recordings" / "clip 0.wav"
     for arguments, words in [
         ([voices / "mel", "--samples"], "sample statistics: not for a model whose sound follows its mel spectrograms"),
-        ([tmp_path / "exported.safetensors", "--samples"], "exported"),
+        (
+            [tmp_path / "exported.safetensors", "--samples"],
+            "expected a run with its recordings, found an exported model",
+        ),
         ([run, "--clips", "2"], "--clips: not with bits/sample, only with --samples"),
         ([run, "--seconds", "2"], "--seconds: not with bits/sample, only with --samples"),
         ([run, "--seed", "2"], "--seed: not with bits/sample, only with --samples"),
@@ -846,6 +849,8 @@ def voices(tmp_path_factory):
     (home / "tiny.yaml").write_text(TINY_YAML + "data:\n  labels: subfolders\n")
     (home / "mel.yaml").write_text(TINY_YAML + "mel:\n  n_mels: 10\n  n_fft: 256\n  hop_length: 80\n  upsampling: 8\n")
     done = wavegen("train", "recordings", "--config", "tiny.yaml", "--run", "labels", cwd=home)
+    assert re.search(r"Labels, training clips\n.*\n.*\n +anna +5 +2\.5 s *\n +bert +4 +2\.0 s", done.stderr)
+    assert re.search(r"audition .*\.wav, .* s \(anna, then bert\)", done.stderr)
     assert done.stderr.endswith("Generate audio with:\n  wavegen generate labels --label anna -o new.wav\n")
     done = wavegen("train", "recordings", "--config", "mel.yaml", "--run", "mel", cwd=home)
     last = done.stderr.splitlines()[-1]
@@ -872,7 +877,8 @@ def test_generate_by_label(voices, tmp_path):
     new = ["generate", voices / "labels", "--seconds", "0.1", "--seed", "0", "-o"]
     done = wavegen(*new, tmp_path / "default.wav")
     assert "label: anna (the default; the model knows anna, bert)" in done.stderr
-    wavegen(*new, tmp_path / "clip.wav", "--label", "anna", "--label", "anna=0.4,bert=0.6", "--count", "3")
+    done = wavegen(*new, "clip.wav", "--label", "anna", "--label", "anna=0.4,bert=0.6", "--count", "3", cwd=tmp_path)
+    assert "labels: anna in clip-1.wav, clip-3.wav; anna=0.4,bert=0.6 in clip-2.wav\n" in done.stderr
     clips = [soundfile.read(tmp_path / f"clip-{i}.wav")[0] for i in (1, 2, 3)]
     assert np.array_equal(clips[0], soundfile.read(tmp_path / "default.wav")[0])
     done = wavegen(*new, tmp_path / "none.wav", "--label", "dora", exit_code=2)

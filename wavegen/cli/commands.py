@@ -136,7 +136,7 @@ def cache(
 
 
 def forecast(
-    source: Source,
+    source: Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help="Run folder or checkpoint file, of series.")],
     series: Annotated[str, typer.Argument(metavar="FILE", help=SERIES_HELP)],
     output: Annotated[str, option("Output", SERIES_OUTPUT_HELP, "-o", "--output", metavar="FILE")] = "forecast.csv",
     steps: Annotated[int | None, option("Forecast", STEPS_HELP)] = None,

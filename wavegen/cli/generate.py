@@ -11,6 +11,7 @@ import typer
 from wavegen.cli import console
 from wavegen.cli.console import Device, Overwrite, Source, option
 from wavegen.errors import UsageError
+from wavegen.text import list_first, printable
 
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
@@ -125,6 +126,12 @@ def generate(
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
         wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
     )
+    in_turn = (label or list(model.labels))[:count]
+    if len(in_turn) > 1:
+        files = [
+            f"{printable(name)} in {list_first(paths[i :: len(in_turn)], 4, ', ')}" for i, name in enumerate(in_turn)
+        ]
+        console.print_notice(f"labels: {list_first(files, 20)}")
     if one_shot and length is not None:
         writer.write_one_shots(model.generate_one_shots(length, **options), model.faults)
     elif best_of == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +19,7 @@ from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
 from wavegen.runs.history import Validation
 from wavegen.sampling.verdict import Verdict, in_words
-from wavegen.text import format_duration, pluralize
+from wavegen.text import format_duration, pluralize, printable
 from wavegen.training.progress import Observer, Progress
 
 LINE_EVERY_SECONDS = 30.0  # where there is no terminal
@@ -47,7 +48,7 @@ class ProgressBar:
         look |= {"leave": False, "file": self.file, "disable": not self.is_terminal}
         self._bar = tqdm(desc=f"{what}: ", total=total, initial=initial, **look)
         if self.is_terminal and (self._bar.ncols or 80) < 0:  # a terminal of unknown size: tqdm would draw nothing
-            self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, None
+            self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, False
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -103,10 +104,12 @@ class TrainingDisplay(Observer):
         total_steps: of the training.
         progress: of the training so far.
         unit: of its figures: bits/sample, and in which classes.
+        labels: whose sounds stand in an audition, one behind the other.
     """
 
-    def __init__(self, total_steps: int, progress: Progress, unit: str) -> None:
+    def __init__(self, total_steps: int, progress: Progress, unit: str, labels: Sequence[str] = ()) -> None:
         self._unit, self._progress = unit, progress
+        self._in_turn = f" ({', then '.join(map(printable, labels))})" if len(labels) > 1 else ""
         self.audition: Verdict | None = None  # on the last audition, once there is one
         self._classes = unit.removeprefix("bits/sample").strip()  # empty for the usual ones
         self.bar = ProgressBar("training", total_steps, progress.step, "step")
@@ -160,7 +163,7 @@ class TrainingDisplay(Observer):
         self.audition = verdict
         found = f": {in_words(faults)}" if (faults := verdict.faults()) else ""
         length = format_duration(len(waveform) / sample_rate_hz)
-        self.bar.print_line(f"step {step:,}: audition {path}, {length}{found}")
+        self.bar.print_line(f"step {step:,}: audition {path}, {length}{self._in_turn}{found}")
 
     def on_wait(self, what: str, done: int, total: int) -> None:
         """Show the progress of a validation or an audition."""

@@ -103,14 +103,18 @@ def _print_plan(trainer: Trainer, run_folder: RunFolder, file: TextIO) -> None:
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train; the main process of several prints how it goes."""
     from wavegen.cli.progress import TrainingDisplay
+    from wavegen.data.conditioning import build_conditioner
     from wavegen.report.training import run_observers
+    from wavegen.training.audio_task import MOST_AUDITIONED
     from wavegen.training.distributed import ProcessDied
     from wavegen.training.progress import Interrupted
 
     display = None
     _print_plan(trainer, run_folder, sys.stderr)
     if trainer.group.is_main:
-        display = TrainingDisplay(trainer.plan.steps, trainer.progress, trainer.task.loss_unit.full_name)
+        conditioner = build_conditioner(trainer.config)
+        labels = conditioner.labels[:MOST_AUDITIONED] if conditioner.frames is None else ()
+        display = TrainingDisplay(trainer.plan.steps, trainer.progress, trainer.task.loss_unit.full_name, labels)
         trainer.observers = [display, *run_observers(run_folder.path)]
     try:
         trainer.fit()

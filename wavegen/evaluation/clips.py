@@ -128,6 +128,8 @@ class ClipLoader:
         """
         if (source := self.conditioner.frames) is not None:
             raise UsageError(f"sample statistics: not for a model whose sound follows its {source.kind}")
+        if self.training.manifest is None:
+            raise UsageError("sample statistics: expected a run with its recordings, found an exported model")
         rate = self.preparation.sample_rate_hz
         clips = self.training.of_split("train", progress)
         pieces = spread([clip.n_samples for clip in clips], round(PIECE_SECONDS * rate))

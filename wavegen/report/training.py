@@ -45,6 +45,7 @@ def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path
     return [
         data_table(corpus, config.rate_hz),
         *([] if config.rate_hz is None else [_preparation_table(config, corpus, network)]),
+        *([] if config.rate_hz is None else [_label_table(corpus, config.rate_hz)]),
         *_trouble_tables(corpus),
         network_table(network),
         _training_table(plan, corpus, device, run, processes),
@@ -72,6 +73,16 @@ def data_table(corpus: Corpus[Any], rate: int | None) -> Table:
         rows.append(("skipped", f"{len(corpus.unusable):,}", ""))
     columns = ("", "series", "points") if rate is None else ("", "clips", "length")
     return Table(f"Data: {printable(corpus.folder)}", columns, rows)
+
+
+def _label_table(corpus: Corpus[Any], rate: int) -> Table:
+    """Count the training clips and minutes of each label; the table is empty without labels."""
+    samples: dict[str, list[int]] = {}
+    for clip in corpus.train:
+        if clip.label is not None:
+            samples.setdefault(printable(clip.label), []).append(clip.n_samples)
+    rows = [(name, f"{len(each):,}", format_duration(sum(each) / rate)) for name, each in sorted(samples.items())]
+    return first_rows("Labels, training clips", ("", "clips", "length"), rows)
 
 
 def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> Table:
