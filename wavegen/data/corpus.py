@@ -202,11 +202,9 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(old.keys() | new.keys()):
         where = printable(name)
-        if name not in new:
-            found["removed"].append(f"{where} ({old[name]['split']}, {old[name]['n_samples']:,} samples)")
-            continue
-        if name not in old:
-            found["added"].append(f"{where} ({new[name]['split']}, {new[name]['n_samples']:,} samples)")
+        if name not in old or name not in new:
+            what, clip = ("removed", old[name]) if name in old else ("added", new[name])
+            found[what].append(f"{where} ({clip['split']}, {clip['n_samples']:,} samples)")
             continue
         was, is_ = old[name], new[name]
         if was["n_samples"] != is_["n_samples"]:

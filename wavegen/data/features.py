@@ -93,13 +93,11 @@ def read_features(
     for name, path, _ in recordings:
         try:
             shape = map_array(features_path(path)).shape
-            what = "" if len(shape) in (1, 2) and 0 not in shape else f"the shape {shape}"
-        except ValueError as error:
-            what = str(error)
-        if what:
-            reasons[name] = f"expected features (F, D) in a .npy file of the same name, found {what}"
-        else:
+            if len(shape) not in (1, 2) or 0 in shape:
+                raise ValueError(f"the shape {shape}")
             shapes[name] = shape
+        except ValueError as error:
+            reasons[name] = f"expected features (F, D) in a .npy file of the same name, found {error}"
     if shapes:
         columns, hop = config.features.columns, config.features.hop
         if columns == "auto":
