@@ -16,13 +16,12 @@ import pytest
 import soundfile
 
 from wavegen.audio.read import (
-    SERIES_ENDINGS,
     AudioInfo,
     FoundAudio,
     Recording,
     decode,
     find_audio,
-    find_files,
+    find_series,
     probe,
 )
 from wavegen.audio.write import GENERATED, AudioWriter
@@ -69,7 +68,7 @@ def test_audio_without_an_ending_is_found_by_its_first_bytes(tmp_path):
     (tmp_path / "README").write_text("RIFfs and raffs")
     found = find_audio(tmp_path)
     assert (found.names, found.unusable, found.n_ignored) == (("take 1", "take 2", "take 3", "take 4"), (), 1)
-    assert find_files(tmp_path, SERIES_ENDINGS, frozenset(), "series").names == ()
+    assert find_series(tmp_path).names == ()
 
 
 def test_what_is_plainly_no_audio_is_counted(tmp_path):

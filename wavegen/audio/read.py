@@ -76,18 +76,10 @@ class FoundAudio:
 
 
 def find_audio(folder: Path) -> FoundAudio:
-    """List the audio files in a folder and all folders below; arguments and errors as ``find_files``."""
-    return find_files(folder, READABLE, NEEDS_CONVERSION, "recordings")
-
-
-def find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) -> FoundAudio:
-    """List the files of some endings in a folder and all folders below, and audio files without an ending.
+    """List the audio files in a folder and all folders below, those without an ending too.
 
     Args:
-        folder: to search; or a file, which is listed whatever its ending, but for those of series and of audio.
-        readable: endings of the files that are wanted, in lower case, with their dot.
-        hopeless: endings of audio in formats that cannot be read.
-        what: what the folder should hold, for errors.
+        folder: to search; or a file, which is listed whatever its ending, but for those of series.
 
     Links are followed. A folder that is reached twice, by a link or a loop of links, counts once, under its
     own name rather than the link's. The folder of a run below is left out: its audio is generated.
@@ -96,6 +88,16 @@ def find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) 
         UsageError: the folder does not exist.
         DataError: it cannot be listed.
     """
+    return _find_files(folder, READABLE, NEEDS_CONVERSION, "recordings")
+
+
+def find_series(folder: Path) -> FoundAudio:
+    """List the files of series of numbers in a folder and all folders below; all else as ``find_audio``."""
+    return _find_files(folder, SERIES_ENDINGS, frozenset(), "series (.npy, .csv)")
+
+
+def _find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str) -> FoundAudio:
+    """List the files of some endings; ``hopeless`` are those of audio that cannot be read."""
     where = printable(folder)
     try:
         is_folder = stat.S_ISDIR(folder.stat().st_mode)

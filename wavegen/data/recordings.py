@@ -8,7 +8,7 @@ from pathlib import Path
 from wavegen.audio.decoder import shut_down_decoders
 from wavegen.audio.mono import CUT_OFF, group_warnings
 from wavegen.audio.quantize import Classes, build_quantizer
-from wavegen.audio.read import READABLE, SERIES_ENDINGS, find_files
+from wavegen.audio.read import READABLE, find_series
 from wavegen.audio.waveform import build_preparation
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, ClipSettings
@@ -213,7 +213,7 @@ def _split_warnings(clips: Sequence[Clip]) -> list[str]:
 
 def _nothing_usable(given: Sequence[str], unusable: dict[str, str], n_ignored: int) -> str:
     where = list_sources(given)
-    series = find_sources(given, lambda place: find_files(place, SERIES_ENDINGS, frozenset(), "series")).found.names
+    series = find_sources(given, find_series).found.names
     if not unusable and series:
         return (
             f"{where}: expected recordings, found none, but series of numbers ({list_first(map(printable, series))});"

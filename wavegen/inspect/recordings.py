@@ -14,13 +14,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_audio, probe
+from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_audio, find_series, probe
 from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
 from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clip
-from wavegen.series.corpus import find_series
 from wavegen.series.files import Values, read_series, try_series
 from wavegen.text import printable
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.read import SERIES_ENDINGS, FoundAudio, find_files
+from wavegen.audio.read import find_series
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, Progress, Split
 from wavegen.data.recordings import split_clips
@@ -203,11 +203,6 @@ def make_sine_mixtures(n_points: int, n_series: int = N_TRAIN + N_VALIDATION + N
     waves = 0.5 * np.sin((t - o1) * (10 * f1 + 10)) + 0.2 * np.sin((t - o2) * (20 * f2 + 20))
     noise: Values = 0.1 * (rng.random((n_series, n_points)) - 0.5)
     return np.asarray(waves + noise)
-
-
-def find_series(folder: Path) -> FoundAudio:
-    """List the files of series in a folder; as ``wavegen.audio.read.find_files``."""
-    return find_files(folder, SERIES_ENDINGS, frozenset(), "series (.npy, .csv)")
 
 
 def series_in(paths: Sequence[Path], longer_than: int, notice: Callable[[str], None]) -> Iterator[tuple[str, Values]]:

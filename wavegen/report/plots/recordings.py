@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wavegen.audio.read import find_series
 from wavegen.inspect.recordings import FileFacts, FolderFacts, SeriesFacts
 from wavegen.report import plots
-from wavegen.series.corpus import find_series
 from wavegen.series.files import Values, try_series
 from wavegen.text import format_duration, pluralize, printable
 
