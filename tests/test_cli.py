@@ -175,8 +175,12 @@ def test_train_hands_all_options_on(home, tmp_path):
     assert "10 min: " in both
     assert "2 steps are too few to learn much: expect noise; train longer" in both
     assert n_steps(tmp_path / "both") == 2
-    assert "resumed at step 2 of 3;" in train("both", "--resume", "--minutes", "0.001").stderr
+    resumed = train("both", "--resume", "--minutes", "0.001").stderr
+    assert "resumed at step 2 of 3;" in resumed
     assert n_steps(tmp_path / "both") == 3
+    complete = train("both", "--resume", "--steps", "3").stderr
+    assert "complete at step 3 of 3; train on with --resume --minutes 10\n" in complete
+    assert ["receptive field" in said for said in (both, resumed, complete)] == [True, False, False], "the plan, once"
 
 
 def test_generate_writes_numbered_files_that_the_same_seed_repeats(home, tmp_path):

@@ -104,13 +104,16 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     """Train; the main process of several prints how it goes."""
     from wavegen.cli.progress import TrainingDisplay
     from wavegen.data.conditioning import build_conditioner
-    from wavegen.report.training import run_observers
+    from wavegen.report.training import run_observers, trouble_tables
     from wavegen.training.audio_task import MOST_AUDITIONED
     from wavegen.training.distributed import ProcessDied
     from wavegen.training.progress import Interrupted
 
     display = None
-    _print_plan(trainer, run_folder, sys.stderr)
+    if trainer.progress.step == 0:
+        _print_plan(trainer, run_folder, sys.stderr)
+    elif trainer.group.is_main:
+        print_tables(trouble_tables(trainer.corpus), sys.stderr)
     if trainer.group.is_main:
         conditioner = build_conditioner(trainer.config)
         labels = conditioner.labels[:MOST_AUDITIONED] if conditioner.frames is None else ()

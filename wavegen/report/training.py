@@ -46,7 +46,7 @@ def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path
         data_table(corpus, config.rate_hz),
         *([] if config.rate_hz is None else [_preparation_table(config, corpus, network)]),
         *([] if config.rate_hz is None else [_label_table(corpus, config.rate_hz)]),
-        *_trouble_tables(corpus),
+        *trouble_tables(corpus),
         network_table(network),
         _training_table(plan, corpus, device, run, processes),
     ]
@@ -121,7 +121,8 @@ def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> 
     )
 
 
-def _trouble_tables(corpus: Corpus[Any]) -> list[Table]:
+def trouble_tables(corpus: Corpus[Any]) -> list[Table]:
+    """Return tables of the files that are skipped or shortened, and of notes; none in good order."""
     troubles = {"Skipped": corpus.unusable, "Shortened": corpus.shortened}
     tables = [first_rows(title, ("file", "why"), group_by_reason(each)) for title, each in troubles.items()]
     return [*tables, Table("Note", (), [("", note) for note in corpus.notes])]

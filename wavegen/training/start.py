@@ -148,8 +148,12 @@ def resume_run(
     plan = group.on_main(plan_rest)
     trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group, observers)
     trainer.restore(checkpoint)
-    then = "" if plan.config.training.schedule == "constant" else "; the learning rate falls to 0 at the last one"
-    notice(f"resumed at step {checkpoint.step:,} of {plan.steps:,}{then}")
+    done, then = "resumed", "; the learning rate falls to 0 at the last one"
+    if checkpoint.step == plan.steps:
+        done, then = "complete", "; train on with --resume --minutes 10"
+    elif plan.config.training.schedule == "constant":
+        then = ""
+    notice(f"{done} at step {checkpoint.step:,} of {plan.steps:,}{then}")
     return trainer
 
 
