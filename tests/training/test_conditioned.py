@@ -186,11 +186,10 @@ def test_conditions_may_come_and_go(voices, tmp_path, before, now, sentence):
     learnt = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint).average
     said = []
     second = begin(tiny(voices, *now), tmp_path / "second", said, tmp_path / "first")
-    initialized, few_steps, *little = said  # mel.* differs in nothing that both have
+    initialized, *little = said  # mel.* differs in nothing that both have
     assert all(text.startswith("only ") for text in little)
     assert initialized.startswith("initialized ")
     assert initialized.endswith(f"{tmp_path / 'first'}{sentence}")
-    assert "10 steps are too few to learn much" in few_steps
     weights = {name: parameter.detach().numpy() for name, parameter in second.model.named_parameters()}
     for name in weights.keys() & learnt.keys() - {"conditioning.projection"}:
         np.testing.assert_array_equal(weights[name], learnt[name], err_msg=name)

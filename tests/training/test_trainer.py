@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageErro
 from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
+from wavegen.text import format_duration
 from wavegen.training import audio_task, backends
 from wavegen.training.distributed import Group
 from wavegen.training.optimizer import update_ema
 from wavegen.training.plan import Trial
 from wavegen.training.progress import Interrupted, Observer
-from wavegen.training.start import resume_run, start_run
+from wavegen.training.start import _little_data, resume_run, start_run
 
 
 @pytest.fixture
@@ -528,6 +530,45 @@ def test_a_training_of_few_steps_warns(sines, tmp_path, steps, told):
     begin(tiny_config(sines, f"training.steps={steps}"), tmp_path / "run", said)
     words = "199 steps are too few to learn much: expect noise; train longer"
     assert (words in said) == told
+    assert not any("passes" in text for text in said)
+
+
+def test_few_steps_from_another_runs_weights_are_no_noise(sines, tmp_path):
+    said = []
+    begin(tiny_config(sines), tmp_path / "first").fit()
+    begin(tiny_config(sines), tmp_path / "second", said, tmp_path / "first")
+    assert not any("expect noise" in text for text in said)
+
+
+def test_little_sound_repeats_after_many_passes(sines, tmp_path):
+    said = []
+    begin(tiny_config(sines, "training.steps=3000"), tmp_path / "run", said)
+    again = "which the model will repeat after 55 passes"
+    assert said[0] == f"only 5.5 s of sound to train on, {again}; 5 minutes are enough for a try"
+
+
+@pytest.mark.parametrize(
+    ("n_train", "n_held_out", "seconds", "share", "more"),
+    [
+        (63, 7, 2.3, 0.1, ", or --set data.validation=0.2"),
+        (36, 4, 30.0, 0.1, ", or --set data.validation=0.2"),
+        (7, 7, 0.5, 0.1, ""),
+        (63, 7, 2.3, "held_out/", ""),
+        (10, 2, 1.0, 0.1, ""),
+        (60, 7, 5.0, 0.1, None),
+    ],
+)
+def test_little_held_out_audio_names_the_share_that_is_enough(n_train, n_held_out, seconds, share, more):
+    parts = [[SimpleNamespace(n_samples=round(seconds * RATE_HZ))] * n for n in (n_train, n_held_out)]
+    plan = SimpleNamespace(
+        config=load_config("small", [f"audio.sample_rate_hz={RATE_HZ}", f"data.validation={share}"]),
+        compute=SimpleNamespace(batch_size=8),
+        steps=1000,
+    )
+    said = [text for text in _little_data(plan, SimpleNamespace(train=parts[0], validation=parts[1])) if "held" in text]
+    words = "bits/sample on so little say nothing; 5 clips and 30 s are enough: record more"
+    start = f"only {n_held_out} clips held out, {format_duration(n_held_out * seconds)}: "
+    assert said == ([] if more is None else [f"{start}{words}{more}"])
 
 
 def test_a_checkpoint_knows_what_the_recordings_are_like(sines, tmp_path, stop_after):

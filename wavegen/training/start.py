@@ -6,6 +6,7 @@ is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ from wavegen.training.progress import Observer
 from wavegen.training.task import task_type
 from wavegen.training.trainer import Trainer
 
-FEWEST_TRAINING_SECONDS = 600.0  # enough for a first try; an hour is plenty
+FEWEST_TRAINING_SECONDS = 300.0  # enough for a first try; an hour is plenty
+MANY_PASSES = 50  # over little sound, after which a model repeats it
+MOST_HELD_OUT = 0.5  # as the schema
 
 # What may differ between a run and the request to resume it without --accept-changes: another length is the ordinary
 # case, and how often a training is validated or saved changes nothing in it.
@@ -86,7 +89,7 @@ def start_run(
             check_source(f"{init_from}", source, complete, notice)
         plan = resolve_plan(complete, corpus, _device(group), notice, group)
         plan = plan.with_training(warmup_steps=shortened_warmup(config.training.warmup_steps, plan.steps))
-        if plan.steps < task_type(config).fewest_steps:
+        if source is None and plan.steps < task_type(config).fewest_steps:
             notice(f"{pluralize(plan.steps, 'step is', 'steps are')} too few to learn much: expect noise; train longer")
         for text in _little_data(plan, corpus):
             notice(text)
@@ -183,14 +186,18 @@ def _little_data(plan: Plan, corpus: Corpus[Any]) -> list[str]:
     seconds, held_out = (sum(clip.n_samples for clip in part) / rate for part in (corpus.train, corpus.validation))
     passes = plan.steps * plan.compute.batch_size * training.window_targets / rate / seconds
     if seconds < FEWEST_TRAINING_SECONDS:
-        again = f", which {pluralize(plan.steps, 'step')} repeat {passes:,.0f} times" if passes >= 2 else ""
-        few = f"only {format_duration(seconds)} of sound to train on{again}: the model will repeat it too"
-        warnings.append(f"{few}; ten minutes are enough for a first try")
+        again = f", which the model will repeat after {passes:,.0f} passes" if passes >= MANY_PASSES else ""
+        few = f"only {format_duration(seconds)} of sound to train on{again}"
+        warnings.append(f"{few}; {FEWEST_TRAINING_SECONDS / 60:.0f} minutes are enough for a try")
     n_clips = len(corpus.validation)
     if n_clips and (held_out < FEWEST_SECONDS or n_clips < FEWEST_CLIPS):
         few = f"only {pluralize(n_clips, 'clip')} held out, {format_duration(held_out)}: bits/sample on so little say"
-        enough = f"{FEWEST_CLIPS} clips and {FEWEST_SECONDS:.0f} s are enough"
-        warnings.append(f"{few} nothing; {enough}: record more, or hold out more")
+        enough = f"{FEWEST_CLIPS} clips and {FEWEST_SECONDS:.0f} s are enough: record more"
+        share, n_all = plan.config.data.validation, n_clips + len(corpus.train)
+        needed = max(FEWEST_SECONDS / (seconds + held_out), FEWEST_CLIPS / n_all if n_clips < FEWEST_CLIPS else 0)
+        if not isinstance(share, str) and share < (needed := math.ceil(10 * needed) / 10) <= MOST_HELD_OUT:
+            enough += f", or --set data.validation={needed:g}"
+        warnings.append(f"{few} nothing; {enough}")
     return warnings
 
 
