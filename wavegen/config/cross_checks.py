@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, WITH_TAPS, AudioConfig, OutputKind, Sections, foreign_keys
+from wavegen.config.schema import KEYS_OF_KINDS, RECURRENT, AudioConfig, OutputKind, Sections, foreign_keys
 from wavegen.config.yaml_source import KeyPath, YamlSource, show
 
 MOST_RANKED_CLASSES = 4096  # of a softmax or an embedding; with more, some are too rare in recordings to learn
@@ -161,37 +161,22 @@ def _layer_problems(config: Sections) -> dict[KeyPath, str]:
     width = known["input"]
     for i, layer in enumerate(model.layers):
         where = ("model", "layers", str(i))
-        joins, recurs = layer.kind in ("concatenate", "add"), layer.kind in RECURRENT
-        has_channels, is_linear = recurs or layer.kind in ("conv", "dense"), layer.kind in ("conv", "dense")
-        has_taps, reach = layer.kind in WITH_TAPS, (layer.kernel_size - 1) * layer.dilation
-        if has_channels and layer.channels is None:
+        if "channels" in layer.own_keys and layer.channels is None:
             return {(*where, "channels"): f"expected a whole number, as {layer.kind} needs, found none"}
-        if joins and layer.source not in known:
+        if "source" in layer.own_keys and layer.source not in known:
             found = "none" if layer.source is None else f"'{layer.source}'"
             return {(*where, "source"): f"expected the name of a layer below ({', '.join(known)}), found {found}"}
-        useless = [
-            *([] if has_channels else ["channels"]),
-            *([] if is_linear else ["activation"]),
-            *([] if joins else ["source"]),
-            *([] if has_taps else ["kernel_size", "dilation", "stride"]),
-            *([] if layer.kind == "rnn" else ["layer_norm"]),
-            *([] if layer.layer_norm else ["layer_norm_epsilon"]),
-        ]
-        if given := [key for key in useless if key in layer.model_fields_set]:
-            return {(*where, given[0]): f"{layer.kind} has no such key; remove it"}
+        if useless := [key for key in layer.model_dump() if key not in layer.own_keys]:
+            return {(*where, useless[0]): f"{layer.kind} has no such key; remove it"}
         if layer.stride > 1 and not config.is_series:
-            why = "sound is generated sample by sample, and a layer that skips some could not put out the next one"
-            return {
-                (*where, "stride"): f"expected 1, found {layer.stride}: {why}; write it as dilations, see dense-skips"
-            }
-        if layer.stride > reach + 1:
-            return {(*where, "stride"): f"expected at most {reach + 1}, which the taps span, found {layer.stride}"}
+            found = f"{layer.stride}: sound is generated sample by sample"
+            return {(*where, "stride"): f"expected 1, found {found}; write it as dilations, see dense-skips"}
+        if layer.stride > (span := (layer.kernel_size - 1) * layer.dilation + 1):
+            return {(*where, "stride"): f"expected at most {span}, which the taps span, found {layer.stride}"}
         source = known.get(layer.source or "", width)
         if layer.kind == "add" and source != width:
-            return {
-                (*where, "source"): f"expected a layer of {width} channels, as the layer below has, "
-                f"found '{layer.source}' of {source}; concatenate joins layers of different width"
-            }
+            expected = f"expected a layer of {width} channels, as the layer below has, found '{layer.source}'"
+            return {(*where, "source"): f"{expected} of {source}; concatenate joins layers of different width"}
         width = layer.width(width, source)
         if layer.name is not None:
             if layer.name in known:

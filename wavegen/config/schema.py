@@ -16,7 +16,16 @@ KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
     "stack": ("embedding_channels", "layers", "context", "output_layer"),
 }
 RECURRENT = ("rnn", "gru", "lstm")  # kinds of layers that have a state
-WITH_TAPS = ("conv", "average_pool", "max_pool")  # kinds whose outputs are made of some steps of their input
+_TAPS = ("kernel_size", "dilation", "stride")  # of layers whose outputs are made of some steps of their input
+# Keys of a layer in a stack besides its kind and name.
+KEYS_OF_LAYERS: dict[str, tuple[str, ...]] = {
+    "conv": ("channels", "activation", *_TAPS),
+    "dense": ("channels", "activation"),
+    "rnn": ("channels", "layer_norm", "layer_norm_epsilon"),
+    **dict.fromkeys(("gru", "lstm"), ("channels",)),
+    **dict.fromkeys(("average_pool", "max_pool"), _TAPS),
+    **dict.fromkeys(("concatenate", "add"), ("source",)),
+}
 
 
 def foreign_keys(kind: str) -> set[str]:
@@ -171,6 +180,11 @@ class LayerConfig(Section):
         """Dump the keys that were given alone: each kind of layer has keys of its own."""
         return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
+    @property
+    def own_keys(self) -> set[str]:
+        """Keys that a layer of its kind has; layer_norm_epsilon with layer_norm alone."""
+        return {"kind", "name", *KEYS_OF_LAYERS[self.kind]} - (set() if self.layer_norm else {"layer_norm_epsilon"})
+
     def width(self, below: int, source: int) -> int:
         """Channels of the layer's output.
 
@@ -226,7 +240,7 @@ class ModelConfig(Section):
         """Positions of a series with a forecast: all; with strides every n-th from where all layers are filled."""
         reach, spacing = 0, 1
         for layer in self.layers:
-            reach += (layer.kernel_size - 1) * layer.dilation * spacing if layer.kind in WITH_TAPS else 0
+            reach += (layer.kernel_size - 1) * layer.dilation * spacing if "dilation" in layer.own_keys else 0
             spacing *= layer.stride
         return slice(0 if spacing == 1 else reach, None, spacing)
 
