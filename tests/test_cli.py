@@ -683,6 +683,8 @@ def test_the_plan_alone_trains_nothing(home, tmp_path):
     assert f"  run        {tmp_path}" in done.stdout.replace("\n             ", "")
     assert "receptive field" in done.stdout
     assert not list(tmp_path.iterdir())
+    assert "is not empty" not in done.stderr
+    assert "run folder is not empty; continue with --resume" in wavegen(*plan, "--run", home / "runs/recordings").stderr
     assert "--plan: the plan of a new run" in wavegen(*plan, "--resume", exit_code=2).stderr
 
 

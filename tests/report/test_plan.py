@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 
@@ -11,7 +12,8 @@ from recordings import write_noise, write_tones
 from wavegen.config import load_config, override
 from wavegen.report import print_tables
 from wavegen.report.training import plan_tables
-from wavegen.training.plan import resolve_plan
+from wavegen.training import audio_task
+from wavegen.training.plan import Trial, resolve_plan
 from wavegen.training.task import task_type
 
 
@@ -87,3 +89,23 @@ def test_the_plan_warns_where_notes_are_far_longer_than_the_receptive_field(tmp_
     assert "times the receptive field" in rows["events"]
     assert "--config music" in rows["events"]
     assert "events" not in preparation_of(tmp_path, "model.cycles=8")
+
+
+@pytest.mark.parametrize(
+    ("keys", "time"),
+    [
+        (["steps=9000"], "about 15:00 min"),
+        (["steps=100000"], "about 2:46 h"),
+        (["minutes=3"], "about 3:00 min"),
+        (["steps=9000", "precision=float32"], None),
+    ],
+)
+def test_the_plan_states_the_time(keys, time, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trial, "step_seconds", lambda *_, **__: 0.1)
+    monkeypatch.setattr(audio_task, "_scoring_seconds", lambda *_: 0.2)
+    monkeypatch.setattr(audio_task, "_sampling_seconds", lambda *_: 1e-4)
+    data = {"folder": str(write_tones(tmp_path / "tones", [200] * 4))}
+    config = load_config("small", [f"training.{key}" for key in keys]).with_values("data", **data)
+    corpus, cpu = task_type(config).read_corpus(config), torch.device("cpu")
+    tables = plan_tables(resolve_plan(config, corpus, cpu, print), corpus, cpu, tmp_path / "run")
+    assert dict(tables[-1].rows).get("time") == time

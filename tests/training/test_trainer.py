@@ -476,6 +476,7 @@ def test_of_steps_and_minutes_the_fewer_count(sines, tmp_path, known_speed, step
     both = begin(tiny_config(sines, f"training.steps={steps}", "training.minutes=1"), tmp_path / "both")
     assert both.plan.steps == (steps if fewer else alone)
     assert both.config.training.minutes is None
+    assert both.plan.seconds == pytest.approx(60 * both.plan.steps / alone)
 
 
 @pytest.mark.parametrize("number", [3, 30])

@@ -87,6 +87,7 @@ def train(
                 with TemporaryDirectory() as scratch:
                     trainer = start_run(settings, RunFolder(Path(scratch) / "run"), group, [], notice, progress, source)
                 _print_plan(trainer, run_folder, sys.stdout)
+                group.on_main(lambda: _print_whether_taken(run_folder))
                 return
             trainer = start_run(settings, run_folder, group, [], notice, progress, source)
         _train(trainer, run_folder)
@@ -98,6 +99,14 @@ def _print_plan(trainer: Trainer, run_folder: RunFolder, file: TextIO) -> None:
     if trainer.group.is_main:
         of_trainer = (trainer.plan, trainer.corpus, trainer.device)
         print_tables(plan_tables(*of_trainer, run_folder.path, trainer.group.size), file)
+
+
+def _print_whether_taken(run: RunFolder) -> None:
+    """Print a notice if a training would refuse this run folder."""
+    try:
+        run.check_new()
+    except UsageError as error:
+        console.print_notice(str(error))
 
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:

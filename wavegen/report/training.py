@@ -148,6 +148,7 @@ def _training_table(plan: Plan, corpus: Corpus[Any], device: torch.device, run: 
         steps=f"{plan.steps:,} of {compute.batch_size} x {config.training.window_targets:,} targets"
         + ("" if config.rate_hz is None else f" ({targets / config.rate_hz:.1f} s of audio each)"),
         values=f"less {config.series.offset:.6g}, by {config.series.scale:.6g}" if config.rate_hz is None else None,
+        time=None if plan.seconds is None else f"about {format_duration(plan.seconds)}",
         audio=audio,
         memory=f"about {memory / 2**30:.1f} GiB",
     )

@@ -53,11 +53,13 @@ class Plan:
         config: complete: what the run's ``config.yaml`` and its checkpoints hold.
         compute: how each step is computed.
         steps: of the whole training.
+        seconds: that they take on this machine; None where no step was timed.
     """
 
     config: Config
     compute: Compute
     steps: int
+    seconds: float | None = None
 
     def with_training(self, **values: Any) -> Plan:
         """Return the plan with other values of the section ``training``, none of which is part of ``compute``."""
@@ -81,28 +83,27 @@ def resolve_plan(
         UsageError: the backend or the precision is not for this device.
         TrainingError: the device has too little memory for a step, or lacks an operation.
     """
-    settings, compute = config.training, resolve_compute(config, device, group)
+    settings, compute, step_seconds = config.training, resolve_compute(config, device, group), None
     check_precision(compute.precision, device)
     if device.type == "cpu":
         torch.set_num_threads(compute.threads)
         if settings.backend == "auto" and config.model.dropout:
             notice("backend: torch (the fused backend has no dropout)")
     else:
-        compute = _tune(config, compute, group, device, notice)
+        compute, step_seconds = _tune(config, compute, group, device, notice)
     if device.type == "cpu" and settings.precision == "auto" and task_type(config).tries_bfloat16:
         precision, reason, step_seconds = _choose_precision(config, compute.share(group.size), device)
         compute = replace(compute, precision=precision)
         notice(f"precision: {precision} ({reason})")
-        if settings.steps and settings.minutes is None and settings.steps * step_seconds >= 60:
-            notice(f"{pluralize(settings.steps, 'step')}: about {settings.steps * step_seconds / 60:,.0f} min here")
     if settings.minutes is None:
         assert settings.steps is not None  # the schema sees to it
-        return Plan(config.with_values("training", **compute.settings()), compute, settings.steps)
+        seconds = step_seconds and settings.steps * step_seconds
+        return Plan(config.with_values("training", **compute.settings()), compute, settings.steps, seconds)
     values, reason = _steps_in(settings.minutes, config, compute.share(group.size), corpus, device)
     steps = min(values["steps"], settings.steps or values["steps"])
     notice(f"{settings.minutes:g} min: {pluralize(steps, 'step')} ({reason})")
     complete = config.with_values("training", **{**values, "steps": steps, "minutes": None, **compute.settings()})
-    return Plan(complete, compute, steps)
+    return Plan(complete, compute, steps, 60 * settings.minutes * steps / values["steps"])
 
 
 def shortened_warmup(warmup_steps: int, steps: int) -> int:
@@ -112,15 +113,19 @@ def shortened_warmup(warmup_steps: int, steps: int) -> int:
 
 def _tune(
     config: Config, compute: Compute, group: Group, device: torch.device, notice: Callable[[str], None]
-) -> Compute:
-    """Choose batch, backend and precision of a GPU together, by timing the step that will be trained with."""
+) -> tuple[Compute, float | None]:
+    """Choose batch, backend and precision of a GPU together, by timing the step that will be trained with.
+
+    Returns:
+        The choice, and the seconds of a step; None where there was nothing to choose.
+    """
     settings, began = config.training, time.perf_counter()
     precisions: tuple[ComputePrecision, ...] = (compute.precision,)
     if settings.precision == "auto" and task_type(config).tries_bfloat16:
         precisions = precisions_of(device)
     backends: tuple[BackendName, ...] = ("torch", "compile") if settings.backend == "auto" else (compute.backend,)
     if device.type != "cuda" or (len(precisions) == len(backends) == 1 and settings.batch_size != "auto"):
-        return compute
+        return compute, None
 
     def rate(candidate: Compute) -> float:
         trial = Trial(config, candidate.share(group.size), device)
@@ -151,10 +156,7 @@ def _tune(
     chosen = max(rates, key=worth)
     measured = ", ".join(f"{c.backend} {c.precision} {n:,.0f}" for c, n in rates.items())
     notice(f"{chosen.backend}, {chosen.precision}, {chosen.batch_size} windows a step (targets/s: {measured})")
-    minutes = (settings.steps or 0) * _targets(config, chosen) / rates[chosen] / 60
-    if settings.minutes is None and minutes >= 1:
-        notice(f"{pluralize(settings.steps or 0, 'step')}: about {minutes:,.0f} min here")
-    return chosen
+    return chosen, _targets(config, chosen) / rates[chosen]
 
 
 def _targets(config: Config, compute: Compute) -> int:
