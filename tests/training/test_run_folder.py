@@ -328,6 +328,7 @@ def test_a_run_of_that_name_is_meant_even_before_its_first_checkpoint(tmp_path, 
 @pytest.mark.parametrize(("name", "meant"), [("Demo", True), ("dmeo", True), ("small", False), ("runs/demo", False)])
 def test_the_shipped_model_is_named_only_to_whom_it_helps(tmp_path, monkeypatch, name, meant):
     monkeypatch.chdir(tmp_path)
-    ending = r"; did you mean 'demo', the model that wavegen ships\?" if meant else ""
+    train = "; train it first: wavegen train DIR --run runs/demo" if name == "runs/demo" else ""
+    ending = r"; did you mean 'demo', the model that wavegen ships\?" if meant else train
     with pytest.raises(UsageError, match=f"{name}: expected a run folder or a checkpoint, found nothing{ending}$"):
         find_checkpoint(Path(name))

@@ -16,6 +16,7 @@ import glob
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -29,6 +30,7 @@ from wavegen.text import list_first
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+RUNS = "runs"  # the folder of all runs by default
 MOST_NAMES = 3  # of sources, in the name of their run
 SHIPPED_NAME = "demo"
 SHIPPED_MODEL = Path(__file__).parents[1] / "models" / f"{SHIPPED_NAME}.safetensors"
@@ -146,7 +148,9 @@ class RunFolder:
             return checkpoint, damaged
         if damaged:
             raise CheckpointError(damaged[0])
-        raise UsageError(f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none")
+        remedy = "" if self.path.exists() else _train_first(self.path)
+        problem = f"nothing to resume: expected a checkpoint in {self.checkpoints}, found none{remedy}"
+        raise UsageError(f"{self.path}: {problem}")
 
     def append_metrics(self, entry: dict[str, Any]) -> str | None:
         """Append a line to ``metrics.jsonl``.
@@ -231,7 +235,14 @@ def run_of(sources: Sequence[str]) -> RunFolder:
         if is_pattern or (path.is_file() and len(paths) > 1):
             path = path.parent
         names[path.stem if path.is_file() else path.name] = None
-    return RunFolder(Path("runs") / ("-".join([name for name in names if name][:MOST_NAMES]) or "recordings"))
+    return RunFolder(Path(RUNS) / ("-".join([name for name in names if name][:MOST_NAMES]) or "recordings"))
+
+
+def _train_first(run: Path) -> str:
+    """Return the remedy where there is no run yet: the command that makes it, with its recordings if they are here."""
+    is_default = Path(run.name).exists() and run_of([run.name]).path == run
+    train = [run.name] if is_default else ["DIR", "--run", str(run)]
+    return f"; train it first: {shlex.join(['wavegen', 'train', *train])}"
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -273,5 +284,6 @@ def find_checkpoint(path: Path) -> Path:
     else:
         is_near = difflib.get_close_matches(str(path).lower(), [SHIPPED_NAME], cutoff=0.7)
         shipped = f"; did you mean '{SHIPPED_NAME}', the model that wavegen ships?" if is_near else ""
-        found = f"nothing{meant or shipped}"
+        train = _train_first(path) if path.parent.name == RUNS else ""
+        found = f"nothing{meant or shipped or train}"
     raise UsageError(f"{path}: expected a run folder or a checkpoint, found {found}")
