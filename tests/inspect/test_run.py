@@ -94,7 +94,7 @@ def test_inspecting_a_checkpoint_shows_its_progress(tmp_path):
     assert facts["file_bytes"] == path.stat().st_size
     for shown in (
         "1,000 of 2,000 (50%)",
-        "7:30 min of audio",
+        "7:30 min of audio in all (0.8 passes)",
         "8:20 min",
         "4.000 bits/sample on 30.0 s of held-out audio at step 1,000",
         "3.900 bits/sample at step 600",

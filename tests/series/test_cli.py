@@ -124,7 +124,8 @@ def test_evaluate_knows_the_series_that_it_was_trained_on(place):
 
 
 def test_inspect_knows_series_and_their_runs(place):
-    assert "squared error at step 30" in wavegen("inspect", "runs/waves", cwd=place).stdout
+    shown = " ".join(wavegen("inspect", "runs/waves", cwd=place).stdout.split())
+    assert " points of held-out series at step 30, the best" in shown
     found = json.loads(wavegen("inspect", "prime.csv", "--json", cwd=place).stdout)
     assert [(each["name"], each["points"]) for each in found["series"]] == [("prime.csv[a]", 3), ("prime.csv[b]", 3)]
     assert "book-simple" in wavegen("config", cwd=place).stdout

@@ -37,7 +37,7 @@ def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
     summary = facts(
         printable(found.path),
         holds="averaged weights alone, for inference" if found.for_use_only else None,
-        **_state(found),
+        **_state(found, found.data),
         skipped_steps=found.skipped_steps or None,
         recordings=None if found.recordings is None else _recordings(found.recordings),
         written_by=", ".join(f"{name} {version}" for name, version in found.versions.items()),
@@ -49,7 +49,7 @@ def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
 
 def run_tables(found: RunFacts) -> list[Table]:
     """Return the tables of a run."""
-    loss_unit, saved, state = found.loss_unit, found.newest_checkpoint_step, _state(found)
+    loss_unit, saved, state = found.loss_unit, found.newest_checkpoint_step, _state(found, found.data)
     speed = train = checkpoint = auditions = None
     if found.targets_per_second is not None:
         steps = pluralize(found.timed_steps, "step")
@@ -170,7 +170,7 @@ def data_table(data: DataFacts) -> Table:
     return facts(
         "Data",
         folder=None if data.folder is None else printable(data.folder),
-        trained_on=length(data.train),
+        training=length(data.train),
         held_out=length(data.validation),
         labels=_listed(data.labels) if data.labels else None,
     )
@@ -228,12 +228,14 @@ def _step_table(training: TrainingFacts) -> Table:
     )
 
 
-def _state(state: TrainingState) -> dict[str, str]:
+def _state(state: TrainingState, data: DataFacts | None) -> dict[str, str]:
     """Return a training's progress and its last and best held-out loss, by name."""
     loss_unit, last = state.loss_unit, state.last_validation
+    hours = 0.0 if data is None else (data.train.minutes or 0.0) / 60
+    passes = f" ({state.seen / hours:.1f} passes)" if hours else ", repeats included" if loss_unit.is_bits else ""
     words = {
         "step": step_text(state.step, state.total_steps),
-        "trained_on": seen_text(loss_unit, state.seen),
+        "trained_on": f"{seen_text(loss_unit, state.seen)} in all{passes}",
         "time": format_duration(60 * state.minutes_trained),
         "held-out": "no validation yet",
     }
@@ -242,7 +244,9 @@ def _state(state: TrainingState) -> dict[str, str]:
         words["held-out"] = f"{loss_unit.format(last.loss)} {unit} at step {last.step:,}"
         if last.frames_gain is not None:
             words["frames"] = describe_gain(last.frames_gain)
-        if state.best_loss is not None:
+        if state.best_step == last.step:
+            words["held-out"] += ", the best"
+        elif state.best_loss is not None:
             words["best"] = f"{loss_unit.format(state.best_loss)} {loss_unit.full_name} at step {state.best_step:,}"
     return words
 
