@@ -466,3 +466,11 @@ def test_differences_between_manifests_are_lines_to_read(folder, build):
         "relabelled: 004.wav (from 'corpus' to 'other')",
         "added: new\\n.wav (train, 700 samples)",
     ]
+
+
+def test_a_flat_folder_may_be_one_sound(folder, build):
+    write_many(folder, 7)
+    notes = build(folder, 0, labels="subfolders").notes
+    assert notes[1:] == (
+        "there are no sub-folders, which would be labels: right for one sound, several need one each.",
+    )

@@ -221,3 +221,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(WavegenError, match=r"a\.png: cannot be written \(No space left on device\)"):
         write_output(target, b"new")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"old")]
+
+
+def test_every_time_axis_with_a_name_has_numbers(tmp_path):
+    soundfile.write(tmp_path / "a.wav", sine(0.5, 1.0), RATE)
+    named = [axes for axes in audio.audio_figure(tmp_path / "a.wav").axes if axes.get_xlabel() == "time (s)"]
+    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in named] == [True, True]

@@ -130,9 +130,9 @@ def _rows(
     for backend, training_precision, threads, recompute in ways_to_train(model.runs_fused, cores):
         if backend == "fused" and config.model.dropout:  # which it has none of
             continue
-        notice(f"train: {backend}, {training_precision}, {pluralize(threads, 'thread')}")
-        measured = measure_training(config, backend, training_precision, threads, recompute)
         name = backend + (" (activation checkpointing)" if recompute else "")
+        notice(f"train: {name}, {training_precision}, {pluralize(threads, 'thread')}")
+        measured = measure_training(config, backend, training_precision, threads, recompute)
         speed, share = measured.targets_per_second, measured.share_of_products
         notice(f"  {speed:,.0f} targets/s")
         rest = measured.input_steps_per_second, measured.peak_bytes

@@ -246,7 +246,7 @@ def bench(
         **{f"reads {name} weights": f"{rate / 1e9:.0f} GB/s" for name, rate in machine.bytes_per_second.items()},
         multiplies_and_adds=f"{2 * machine.multiply_adds_per_second / 1e9:.0f} GFLOP/s",
     )
-    print_tables([limits, *_speed_tables(measured), *_length_of_training(settings, measured)])
+    print_tables([*_length_of_training(settings, measured), limits, *_speed_tables(measured)])
 
 
 def _length_of_training(settings: Config, rows: Sequence[Row]) -> list[Table]:

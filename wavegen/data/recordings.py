@@ -183,6 +183,8 @@ def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
 def _loose_files(files: Sequence[File]) -> list[str]:
     """Return a note on files outside the sub-folders that give labels."""
     loose = group_names((file.name, file.label) for file in files if file.is_loose)
+    if len(loose) == 1 and all(file.is_loose for file in files):
+        return ["there are no sub-folders, which would be labels: right for one sound, several need one each."]
     return [
         f"{pluralize(len(names), 'file is')} in no sub-folder, which would be the label, and labelled with the"
         f" folder's own name, {printable(label)}: {list_first(names)}."

@@ -271,4 +271,5 @@ def _label_time(axes: Axes, seconds: float, ticks: int = 12) -> None:
     if seconds < 60:  # librosa's own ticks suit minutes
         axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(labelbottom=True)  # above other axes too
     axes.set_xlabel("time (s)" if seconds < 60 else "time (min:s)" if seconds < 3600 else "time (h:min:s)")
