@@ -179,7 +179,7 @@ def test_train_hands_all_options_on(home, tmp_path):
     assert "resumed at step 2 of 3;" in resumed
     assert n_steps(tmp_path / "both") == 3
     complete = train("both", "--resume", "--steps", "3").stderr
-    assert "complete at step 3 of 3; train on with --resume --minutes 10\n" in complete
+    assert "complete at step 3 of 3; train on with --resume --minutes 30\n" in complete
     assert ["receptive field" in said for said in (both, resumed, complete)] == [True, False, False], "the plan, once"
 
 

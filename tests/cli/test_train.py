@@ -13,7 +13,7 @@ from wavegen.sampling.verdict import Verdict
 
 RATE_HZ = 16000
 LONGER = "Train longer with:\n  wavegen train --run r --resume --minutes 30\n"
-STOPPED = "held-out audio was best at step 50: record more, to train longer\n"
+STOPPED = "held-out audio was best at step 50: record more; longer training does not help\n"
 
 
 def hiss(seconds, rms=0.05):

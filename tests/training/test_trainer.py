@@ -407,7 +407,7 @@ def test_resuming_reports_the_learning_rate_schedule(sines, tmp_path):
     resume_run(run, lambda frozen: frozen, False, ON_CPU, [], said.append)
     resume_run(run, lambda frozen: override(frozen, ["training.steps=12"]), False, ON_CPU, [], said.append)
     assert said[-1] == "resumed at step 10 of 12; the learning rate falls to 0 at the last one"
-    assert said[-2] == "complete at step 10 of 10; train on with --resume --minutes 10"
+    assert said[-2] == "complete at step 10 of 10; train on with --resume --minutes 30"
 
 
 def test_an_existing_run_is_never_overwritten(sines, tmp_path):

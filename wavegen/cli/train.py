@@ -162,7 +162,8 @@ def _print_next_steps(trainer: Trainer, run: Path, audition: Verdict | None) -> 
         good = "as loud, as silent and as bright as the recordings" if audition.is_whole else "too short to judge"
         console.print_notice(f"last audition: {in_words(faults) or good}")
     if not warning and faults and progress.best_step is not None and progress.best_step < progress.step:
-        console.print_notice(f"held-out audio was best at step {progress.best_step:,}: record more, to train longer")
+        best = f"held-out audio was best at step {progress.best_step:,}"
+        console.print_notice(f"{best}: record more; longer training does not help")
     elif warning or faults:
         console.print_notice(f"Train longer with:\n  {console.resume_command(run)} --minutes 30")
     conditioner = build_conditioner(trainer.config)

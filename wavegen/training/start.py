@@ -153,7 +153,7 @@ def resume_run(
     trainer.restore(checkpoint)
     done, then = "resumed", "; the learning rate falls to 0 at the last one"
     if checkpoint.step == plan.steps:
-        done, then = "complete", "; train on with --resume --minutes 10"
+        done, then = "complete", "; train on with --resume --minutes 30"
     elif plan.config.training.schedule == "constant":
         then = ""
     notice(f"{done} at step {checkpoint.step:,} of {plan.steps:,}{then}")
