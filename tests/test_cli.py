@@ -696,7 +696,7 @@ def test_trains_from_another_runs_weights(home, tmp_path):
 
 WRONG_CALLS = {
     "no folder": (["train"], 2, "expected a folder of recordings"),
-    "folder is not there": (["train", "nowhere"], 2, "nowhere: expected a folder of recordings, found none"),
+    "folder is not there": (["train", "nowhere"], 2, "nowhere: expected a folder of recordings or a file, found none"),
     "nothing usable": (["train", "empty", "--run", "r"], 1, "empty: "),
     "series of numbers": (["train", "tables", "--run", "r"], 1, "--config book-simple --set series.synthetic=null"),
     "typo in a config": (

@@ -170,7 +170,9 @@ def test_odd_names_are_found_and_printed_on_one_line(tmp_path):
 
 
 def test_a_folder_that_is_missing_is_a_wrong_call_and_a_file_stands_for_itself(tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere: expected a folder of recordings, found none \(No such") as caught:
+    with pytest.raises(
+        UsageError, match=r"nowhere: expected a folder of recordings or a file, found none \(No such"
+    ) as caught:
         find_audio(tmp_path / "nowhere")
     assert caught.value.exit_code == 2
     with pytest.raises(UsageError, match=r"found none \(File name too long\)"):

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 
 from command_line import wavegen
+from wavegen.audio.write import output_paths
 from wavegen.cli import app
+from wavegen.errors import UsageError
 
 GROUP = typer.main.get_command(app)
 
@@ -116,3 +119,29 @@ def test_debug_shows_the_traceback_wherever_it_stands(arguments):
 def test_errors_of_parsing_are_one_line_as_all_others(arguments, error, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert wavegen(*arguments, exit_code=2).stderr.endswith(error)
+
+
+@pytest.mark.parametrize("name", GROUP.commands)
+def test_help_has_no_words_of_the_parser(name):
+    shown = wavegen(name, "--help").stdout
+    assert not any(words in shown for words in ("[[", "]...]", "list[", "<str>  Run"))
+
+
+def test_an_unknown_option_suggests_the_nearest_one():
+    said = wavegen("generate", "demo", "--second", "5", exit_code=2).stderr
+    assert said == "error: No such option: --second (did you mean --seconds?); see wavegen generate --help\n"
+
+
+def test_the_seed_is_printed_when_the_options_are_right():
+    assert "seed: " not in wavegen("generate", "demo", "--top-k", "0", exit_code=2).stderr
+
+
+def test_config_names_the_presets_in_the_folder_textbook():
+    shown = " ".join(wavegen("config").stdout.split())
+    assert "textbook/NAME forecasters of number series to compare: conv-gru, linear, " in shown
+
+
+def test_no_audio_goes_to_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(UsageError, match="standard output is a terminal"):
+        output_paths("-", 1, False)

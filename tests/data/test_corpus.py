@@ -192,7 +192,7 @@ def test_nothing_usable_lists_the_first_reasons(folder, build):
 
 
 def test_a_missing_folder(folder, build):
-    with pytest.raises(UsageError, match="expected a folder of recordings, found none"):
+    with pytest.raises(UsageError, match="expected a folder of recordings or a file, found none"):
         build(folder / "nowhere")
 
 

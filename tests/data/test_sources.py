@@ -55,7 +55,7 @@ def test_a_pattern_that_no_shell_expanded(folder, monkeypatch):
     assert find_sources("~/bert/*").found.names == ("1.wav", "2.flac")
     write_noise(folder / "[a].wav")
     assert find_sources(folder / "[a].wav").found.names == ("[a].wav",)  # a file of that name, and no pattern
-    with pytest.raises(UsageError, match=r"\*\.mp3: expected a folder of recordings, found none"):
+    with pytest.raises(UsageError, match=r"\*\.mp3: expected a folder of recordings or a file, found none"):
         find_sources(folder / "*.mp3")
 
 

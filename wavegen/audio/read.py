@@ -102,7 +102,7 @@ def _find_files(folder: Path, readable: Set[str], hopeless: Set[str], what: str)
     try:
         is_folder = stat.S_ISDIR(folder.stat().st_mode)
     except OSError as error:
-        raise UsageError(f"{where}: expected a folder of {what}, found none ({error.strerror})") from error
+        raise UsageError(f"{where}: expected a folder of {what} or a file, found none ({error.strerror})") from error
     if not is_folder:
         return _look_at(folder, readable, hopeless)
     names: list[str] = []

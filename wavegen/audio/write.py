@@ -221,10 +221,12 @@ def output_paths(output: str, count: int, overwrite: bool) -> list[str]:
     """Return the files of some clips: the output itself, or numbered files next to it.
 
     Raises:
-        UsageError: several clips for standard output, or a file that cannot be written.
+        UsageError: several clips for standard output, or it is a terminal, or a file cannot be written.
     """
     if count > 1 and output == "-":
         raise ParameterError("count", "standard output takes one clip; give a file", give={"count": 1})
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError("-o -: standard output is a terminal; pipe it into a player (| aplay), or give a file")
     paths = _numbered(output, count)
     for name in paths:
         AudioWriter(name, rate_hz=1, overwrite=overwrite)  # checks the target; no file is written yet

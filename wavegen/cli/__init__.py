@@ -132,6 +132,8 @@ class Command(_Examples, TyperCommand):
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
                 is_option = parameter.param_type_name == "option"
+                if not is_option:
+                    record = (re.sub(r" <.*>$", "", record[0]), record[1])
                 group = (getattr(parameter, "rich_help_panel", None) or "Options") if is_option else "Arguments"
                 groups.setdefault(group, []).append(record)
         for group in sorted(groups, key=lambda name: name == "Options"):  # options without a group come last
@@ -158,6 +160,8 @@ def _reported(error: Exception) -> typer.Exit:
     if parsed := re.fullmatch(r"Invalid value for '([^']*)'[^:]*: (.*)", message, re.DOTALL):
         wanted = next((words for key, words in EXPECTED.items() if key in parsed[2]), parsed[2])
         message = f"{parsed[1]}: {wanted}"
+    if possible := getattr(error, "possibilities", None):
+        message = f"{message.partition(' (')[0]} (did you mean {possible[0]}?)"
     print_error(f"{message.rstrip('.')}; see {ctx.command_path} --help" if ctx else message)
     return typer.Exit(2)
 

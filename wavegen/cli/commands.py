@@ -88,7 +88,7 @@ def report(
 
 
 def config(
-    preset: Annotated[str | None, typer.Argument(metavar="[PRESET]", help="Preset to print.")] = None,
+    preset: Annotated[str | None, typer.Argument(metavar="PRESET", help="Preset to print.")] = None,
     schema: Annotated[bool, option("Output", "Print the JSON Schema, for editors.", "--schema")] = False,
 ) -> None:
     """List the presets, or print one to edit.
@@ -96,6 +96,7 @@ def config(
     wavegen config ; wavegen config small > my.yaml
     """
     from wavegen.config import json_schema, preset_summaries, preset_text
+    from wavegen.config.yaml_source import all_preset_names
 
     if schema and preset is not None:
         raise UsageError("--schema: the schema is the same for all presets; leave out the preset or --schema")
@@ -104,11 +105,13 @@ def config(
     elif preset is not None:
         typer.echo(preset_text(preset), nl=False)
     else:
-        print_tables([Table("Presets: wavegen config NAME > my.yaml", (), list(preset_summaries().items()))])
+        kinds = ", ".join(name.removeprefix("textbook/") for name in all_preset_names() if "/" in name)
+        rows = [*preset_summaries().items(), ("textbook/NAME", f"forecasters of number series to compare: {kinds}")]
+        print_tables([Table("Presets: wavegen config NAME > my.yaml", (), rows)])
 
 
 def cache(
-    folder: Annotated[str | None, typer.Argument(metavar="[DIR]", help="Folder of recordings.")] = None,
+    folder: Annotated[str | None, typer.Argument(metavar="DIR", help="Folder of recordings.")] = None,
     free: Annotated[
         bool, option("Cache", "Delete the decoded audio of DIR; the next training decodes it again.", "--free")
     ] = False,
@@ -213,7 +216,7 @@ def export(
 def bench(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN|CHECKPOINT]", help="Model to measure.  [default: a new one from --config]"),
+        typer.Argument(metavar="RUN|CHECKPOINT", help="Model to measure.  [default: a new one from --config]"),
     ] = None,
     config: Preset = None,
     overrides: Overrides = None,

@@ -35,7 +35,7 @@ CSV_HELP = "Write one line per clip to a CSV file; - for standard output."
 def evaluate(
     context: typer.Context,
     source: Source,
-    audio: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help=FILES_HELP)] = None,
+    audio: Annotated[list[str] | None, typer.Argument(metavar="FILE", help=FILES_HELP)] = None,
     label: Annotated[str | None, option(LIKELIHOOD, LABEL_HELP, metavar="NAME")] = None,
     summary: Annotated[bool, option(LIKELIHOOD, SUMMARY_HELP, "--summary")] = False,
     test: Annotated[bool, option(LIKELIHOOD, TEST_HELP, "--test")] = False,

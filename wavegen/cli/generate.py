@@ -96,9 +96,6 @@ def generate(
     if "output" not in given and not overwrite:
         output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
-    if seed is None:
-        seed = secrets.randbelow(SEEDS)
-        console.print_notice(f"seed: {seed}")
     warning = model.undertrained_warning()
     if warning:
         console.print_notice(warning)
@@ -107,6 +104,7 @@ def generate(
     frames = _frames(model, mel, mel_from, features)
     if frames is not None and (seconds is None or length is None):
         length = frames.n_samples / model.sample_rate_hz
+    is_new_seed, seed = seed is None, secrets.randbelow(SEEDS) if seed is None else seed
     options: dict[str, Any] = {"count": count, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     options |= {"prime": past, "labels": label or ()}
     if frames is not None and model.conditioner.frames is not None:
@@ -126,6 +124,13 @@ def generate(
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
         wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
     )
+    made: Any = None  # checks the options
+    if best_of > 1:
+        made = model.generate_best(length, best_of, progress=writer.made, **options)
+    elif not one_shot:
+        made = model.stream(length, **options)
+    if is_new_seed:
+        console.print_notice(f"seed: {seed}")
     in_turn = (label or list(model.labels))[:count]
     if len(in_turn) > 1:
         files = [
@@ -135,9 +140,9 @@ def generate(
     if one_shot and length is not None:
         writer.write_one_shots(model.generate_one_shots(length, **options), model.faults)
     elif best_of == 1:
-        writer.write_stream(model.stream(length, **options))
+        writer.write_stream(made)
     else:
-        writer.write_best(model.generate_best(length, best_of, progress=writer.made, **options))
+        writer.write_best(made)
 
 
 def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features: str | None) -> Frames | None:
