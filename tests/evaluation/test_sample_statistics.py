@@ -154,6 +154,8 @@ def test_long_clips_are_compared_at_both_ends():
 def test_intervals_hold_the_score_and_shrink_with_more_clips():
     clips = in_pieces(recordings("speech"), RATE_HZ)[1::2]
     few, many = (statistics("speech").figures(clips[:n]) for n in (8, len(clips)))
+    for each in (few, many):
+        assert each.interval[0] < each.score < each.interval[1]
     assert few.interval[1] - few.interval[0] > many.interval[1] - many.interval[0] > 0
 
 

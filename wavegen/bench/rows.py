@@ -97,7 +97,7 @@ def measure(
             for parameter in model.get_submodule("output").parameters():
                 parameter.normal_(std=0.1)
     model = model.cpu().eval()
-    notice("measuring the machine")
+    notice("measuring, in five minutes or so (large networks take longer); Ctrl-C prints what was measured by then")
     bytes_of = {name: model.multiply_adds * {"float32": 4, "bfloat16": 2, "int8": 1}[name] for name in PRECISIONS}
     machine = Machine({name: read_bandwidth(n) for name, n in bytes_of.items()}, multiply_add_rate())
     of_cpu = _rows(config, model, machine, bytes_of, notice) if device_name in ("auto", "cpu") else ()
