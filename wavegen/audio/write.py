@@ -64,11 +64,11 @@ class AudioWriter:
         self.rate_hz = rate_hz
         self.n_written = 0
         self._n_promised = n_samples
-        self._path = None if str(target) == "-" else Path(target)
-        self._where = "standard output" if self._path is None else printable(self._path)
-        self._overwrite = overwrite
-        if self._path is not None:
+        self._path: Path | None = None
+        if str(target) != "-":
+            self._path = Path(target)
             _check_target(self._path, rate_hz, overwrite)
+        self._overwrite = overwrite
 
     def __enter__(self) -> AudioWriter:
         try:
@@ -114,6 +114,10 @@ class AudioWriter:
                 raise self._explain(failure) from failure
         if kind is not None and self.n_written == 0 and self._path is not None:
             self._path.unlink(missing_ok=True)
+
+    @property
+    def _where(self) -> str:
+        return "standard output" if self._path is None else printable(self._path)
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, BrokenPipeError):
