@@ -260,3 +260,7 @@ def test_a_clip_is_compared_with_the_recordings_of_its_label():
     verdict.update(np.stack([tone(6, 0.005)] * 2))
     assert verdict.faults(0) == []
     assert [fault.kind for fault in verdict.faults(1)] == ["level"]
+
+
+def test_a_severity_is_a_number_of_python():
+    assert repr(faults(hiss(3.0))[0]).endswith("severity=3.0)")

@@ -121,7 +121,8 @@ class Verdict:
         return runs
 
     def _run_fault(self, kind: int, clip: int) -> Fault:
-        return _run_fault(kind, int(self._first[kind, clip]) * self._seconds, self._total[kind, clip] * self._seconds)
+        first, total = (int(each[kind, clip]) for each in (self._first, self._total))
+        return _run_fault(kind, first * self._seconds, total * self._seconds)
 
     def _add(self, waveforms: Floats) -> None:
         """Take whole frames of each clip, (count, F * size)."""
