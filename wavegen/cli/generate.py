@@ -125,10 +125,10 @@ def generate(
         wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
     )
     made: Any = None  # checks the options
-    if best_of > 1:
-        made = model.generate_best(length, best_of, progress=writer.made, **options)
-    elif not one_shot:
+    if not one_shot and best_of == 1:
         made = model.stream(length, **options)
+    elif not one_shot:
+        made = model.generate_best(length, best_of, progress=writer.made, **options)
     if is_new_seed:
         console.print_notice(f"seed: {seed}")
     in_turn = (label or list(model.labels))[:count]
