@@ -262,7 +262,7 @@ def test_the_readmes_example_runs(recordings, tmp_path, monkeypatch):
     exec(example, names)
     assert names["clips"].shape == (4, 0.2 * RATE_HZ)
     assert names["bits"] > 0
-    assert (tmp_path / "runs" / "my_recordings" / "config.yaml").is_file()
+    assert (tmp_path / "runs" / "python" / "config.yaml").is_file()
 
 
 def test_the_example_in_the_packages_docstring_writes_a_file(tmp_path, monkeypatch):
