@@ -20,6 +20,7 @@ import typer
 
 from command_line import COMMAND, Process, n_steps, run_alone, run_interpreter, wait_until, wavegen
 from trainings import assert_same_state, newest
+from wavegen.__main__ import Stopped
 from wavegen.api import load
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.cli import app
@@ -376,7 +377,7 @@ def test_generate_reports_the_faults_of_a_clip(home, tmp_path):
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", cwd=tmp_path).stderr
     verdict = said.splitlines()[-1]
     assert re.match(r"new\.wav: \d+ dB (louder|quieter) than|new\.wav: 1\.5 s of noise from 0\.0 s on", verdict)
-    assert verdict.endswith("1.5 s of noise from 0.0 s on; train longer"), "the model is hardly trained"
+    assert verdict.endswith("1.5 s of noise from 0.0 s on; leave out --temperature 100; train longer"), "hardly trained"
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", "--best-of", "2", "--overwrite", cwd=tmp_path).stderr
     assert re.search(r"new\.wav: all 2 candidates are faulty \(.*noise 2.*\); number ", said)
     assert "1.5 s of noise from 0.0 s on" in said
@@ -663,9 +664,10 @@ def test_bench_prints_its_measurements(home, short_bench):
     assert trained == {"fused", "fused (activation checkpointing)", "torch", "textbook"}
 
 
-def test_bench_prints_what_it_has_when_it_is_stopped(home, short_bench, monkeypatch):
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), Stopped(130)], ids=repr)
+def test_bench_prints_what_it_has_when_it_is_stopped(home, short_bench, monkeypatch, stopped):
     def stop(*arguments):
-        raise KeyboardInterrupt
+        raise stopped
 
     monkeypatch.setattr("wavegen.bench.rows.measure_training", stop)
     done = wavegen("bench", "--config", "tiny.yaml", cwd=home)

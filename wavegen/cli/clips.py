@@ -148,12 +148,14 @@ def remedy(
         tamer: the options given that may be to blame for silence.
         wilder: those that may be to blame for noise.
     """
-    if is_undertrained:
-        return "train longer"
     kinds = {fault.kind for fault in faults}
     is_noisy = bool(kinds & {"clipping", "noise"})
     is_wild = is_noisy or not kinds & {"silence", "dead silence", "level"}
-    if blamed := [*(() if is_noisy else tamer), *(wilder if is_wild else ())]:
-        return f"leave out {' and '.join(blamed)}"
+    blamed = [*(() if is_noisy else tamer), *(wilder if is_wild else ())]
+    left_out = [f"leave out {' and '.join(blamed)}"] if blamed else []
+    if is_undertrained:
+        return "; ".join([*left_out, "train longer"])
+    if left_out:
+        return left_out[0]
     cooler = ["lower --temperature"] if kinds <= {"clipping", "noise"} else []
     return ", or ".join([*cooler, *(["try --best-of 8"] * (not is_best)), "train longer"])

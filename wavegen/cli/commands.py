@@ -239,7 +239,7 @@ def bench(
     model = None if trained is None else trained.network
     machine, rows = measure(settings, model, device, console.print_notice)
     measured: list[Row] = []
-    with suppress(KeyboardInterrupt):  # what was measured by then is printed
+    with suppress(KeyboardInterrupt, SystemExit):  # Ctrl-C: what was measured by then is printed
         measured.extend(rows)
     if as_json:
         console.print_json([vars(row) for row in measured])

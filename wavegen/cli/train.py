@@ -154,11 +154,12 @@ def _print_next_steps(trainer: Trainer, run: Path, audition: Verdict | None) -> 
     if trainer.config.rate_hz is None:
         console.print_notice(f"done: {run}. Forecast with:\n  {console.forecast_command(run)}")
         return
+    conditioner = build_conditioner(trainer.config)
     progress, faults = trainer.progress, [] if audition is None else audition.faults()
     warning = load(str(run)).undertrained_warning()  # as `generate` prints it, of the same checkpoint
     if warning:
         console.print_notice(warning)
-    elif audition is not None:
+    elif audition is not None and len(conditioner.labels) < 2:  # one of several labels is like none of them
         good = "as loud, as silent and as bright as the recordings" if audition.is_whole else "too short to judge"
         console.print_notice(f"last audition: {in_words(faults) or good}")
     if not warning and faults and progress.best_step is not None and progress.best_step < progress.step:
@@ -166,7 +167,6 @@ def _print_next_steps(trainer: Trainer, run: Path, audition: Verdict | None) -> 
         console.print_notice(f"{best}: record more; longer training does not help")
     elif warning or faults:
         console.print_notice(f"Train longer with:\n  {console.resume_command(run)} --minutes 30")
-    conditioner = build_conditioner(trainer.config)
     frames = None if conditioner.frames is None else conditioner.frames.name
     command = console.generate_command(run, conditioner.labels, frames, trainer.corpus)
     console.print_notice(f"done: {run}. Generate audio with:\n  {command}")

@@ -134,7 +134,7 @@ def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[
         notes=(
             *feature_notes,
             *notes,
-            *(_loose_files([file for file, _ in usable]) if data.labels == "subfolders" else []),
+            *_folder_notes([file for file, _ in usable], data.labels == "subfolders"),
             *_split_warnings(clips),
             *group_warnings((name, [w for w in found if not w.startswith(CUT_OFF)]) for name, found in warnings),
         ),
@@ -180,8 +180,11 @@ def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
     return taken
 
 
-def _loose_files(files: Sequence[File]) -> list[str]:
-    """Return a note on files outside the sub-folders that give labels."""
+def _folder_notes(files: Sequence[File], are_labels: bool) -> list[str]:
+    """Return a note on sub-folders that give no labels, or on files outside of those that do."""
+    if not are_labels:
+        several = len({file.label for file in files}) > 1 and not any(file.is_loose for file in files)
+        return ["The sub-folders are trained on as one sound; for a label each: --config speakers."] if several else []
     loose = group_names((file.name, file.label) for file in files if file.is_loose)
     if len(loose) == 1 and all(file.is_loose for file in files):
         return ["there are no sub-folders, which would be labels: right for one sound, several need one each."]

@@ -130,9 +130,10 @@ def folder_tables(found: FolderFacts) -> list[Table]:
     cache, ignored = found.cache, found.ignored_entries
     cached = f"{pluralize(cache.files, 'file')} decoded, {format_bytes(cache.bytes)}"
     place = f"(of {format_bytes(cache.all_bytes)} in all at {printable(cache.path or '')})"
+    usable = f"{pluralize(found.usable_files, 'file')}, {format_duration(60 * found.minutes)}"
     summary = facts(
         printable(found.path),
-        usable=f"{pluralize(found.usable_files, 'file')}, {format_duration(60 * found.minutes)}",
+        usable=usable if found.levels else f"{usable}, by their headers; --listen decodes them",
         unknown_length=counted(found.files_of_unknown_length, "file"),
         clips=_lengths(found),
         unusable=counted(found.unusable_files, "file"),
