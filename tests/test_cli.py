@@ -670,7 +670,7 @@ def test_bench_prints_what_it_has_when_it_is_stopped(home, short_bench, monkeypa
         raise stopped
 
     monkeypatch.setattr("wavegen.bench.rows.measure_training", stop)
-    done = wavegen("bench", "--config", "tiny.yaml", cwd=home)
+    done = wavegen("bench", "--config", "tiny.yaml", cwd=home, exit_code=130)
     assert "Generating (medians)" in done.stdout
     assert "samples/s" in done.stderr
 

@@ -44,7 +44,7 @@ def recording(tmp_path_factory):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """As if memory were scarce: the recording is 100 blocks long."""
+    """Scarce memory: the recording is 100 blocks long."""
     monkeypatch.setattr(waveform, "BLOCK", 1 << 15)
     monkeypatch.setattr(waveform, "SPOOLED_BYTES", 1 << 19)
 

@@ -91,7 +91,7 @@ def test_a_figure_on_little_audio_is_doubted_once(seconds, times, capsys):
 
 
 def on_terminal(columns, what):
-    """What a terminal that is so many columns wide gets to see of some Python."""
+    """Return what a terminal of so many columns gets to see of some Python."""
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24 if columns else 0, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}

@@ -165,11 +165,13 @@ def test_forecasts_in_a_folder_of_series_are_left_out(name, tmp_path):
     ahead = {name: values[:30] for name, values in known.items()} if name != "forecast.csv" else {"": np.ones(30)}
     write_series(str(tmp_path / name), ahead, io.StringIO())
     corpus = build_corpus(tmp_path, validation=0.1, longer_than=5)
-    assert corpus.unusable == ((name, "written by wavegen forecast, and no data"),)
+    assert corpus.unusable == ((name, "written by wavegen forecast, and no data; if it is data, rename its columns"),)
     notices = []
     scored = {name for name, _ in series_in([tmp_path], 5, notices.append)}
     assert scored == {f"{tmp_path}/{series.name.removesuffix(TAIL)}" for series in corpus.clips}
-    assert notices == [f"left out: {tmp_path / name}: written by wavegen forecast, and no data"]
+    assert notices == [
+        f"left out: {tmp_path / name}: written by wavegen forecast, and no data; if it is data, rename its columns"
+    ]
     assert inspect_series(tmp_path).unusable[0].name == name
     assert [values for _, values in series_in([tmp_path / name], 5, notices.append)]  # given by name, it is meant
     assert {series.name.partition("[")[0] for series in corpus.train} == {"0.csv", "1.csv", "2.csv"}

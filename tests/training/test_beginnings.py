@@ -1,4 +1,4 @@
-"""Where sound begins in recordings: what stands on the training's tape again, behind silence."""
+"""Beginnings of sound in recordings, which stand on the training's tape again, behind silence."""
 
 import numpy as np
 import soundfile

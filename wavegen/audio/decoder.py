@@ -380,7 +380,7 @@ def header_of(source: Any) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         main()
-    except Exception:
+    except Exception:  # Python's own exit status for it is that of a hanging decoder
         sys.exit(HUNG + 1)
 else:
     atexit.register(shut_down_decoders)

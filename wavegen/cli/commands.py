@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
-    from wavegen.bench.rows import Row
+    from wavegen.bench.rows import Machine, Row
     from wavegen.config import Config
 
 PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several runs are compared."
@@ -239,8 +238,13 @@ def bench(
     model = None if trained is None else trained.network
     machine, rows = measure(settings, model, device, console.print_notice)
     measured: list[Row] = []
-    with suppress(KeyboardInterrupt, SystemExit):  # Ctrl-C: what was measured by then is printed
+    try:
         measured.extend(rows)
+    finally:  # after Ctrl-C what was measured by then
+        _print_speeds(settings, machine, measured, as_json)
+
+
+def _print_speeds(settings: Config, machine: Machine, measured: Sequence[Row], as_json: bool) -> None:
     if as_json:
         console.print_json([vars(row) for row in measured])
         return

@@ -124,7 +124,7 @@ def generate(
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
         wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
     )
-    made: Any = None  # checks the options
+    made: Any = None  # begun before the seed is printed: it refuses options that cannot be
     if not one_shot and best_of == 1:
         made = model.stream(length, **options)
     elif not one_shot:

@@ -256,6 +256,7 @@ class WindowStream(Tape, Generic[Source]):
             # end inside of one.
             shortest = np.sort(self._lengths + (0 if following else receptive_field))
             if self.n_beginnings:
+                # the silence before a beginning in the midst of its clip is a piece of its own
                 in_pieces = (
                     [receptive_field, beginning] if self._beginnings[:, 1].any() else [receptive_field + beginning]
                 )

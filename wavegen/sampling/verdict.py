@@ -105,7 +105,7 @@ class Verdict:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the clips are long enough to compare all of their sound with the recordings'."""
+        """True if the clips are long enough to compare all of their sound with the recordings'."""
         return self._recordings is not None and self._n_frames >= FEWEST_FRAMES
 
     def faults(self, clip: int = 0) -> list[Fault]:

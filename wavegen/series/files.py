@@ -80,7 +80,7 @@ def read_series(path: Path, takes_forecasts: bool = True) -> SeriesFile:
     try:
         found = _read_npy(path) if suffix(path.name) == ".npy" else _read_csv(path)
         if found.is_forecast and not takes_forecasts:
-            raise _UnusableError("written by wavegen forecast, and no data")
+            raise _UnusableError("written by wavegen forecast, and no data; if it is data, rename its columns")
         for name, values in found.series.items():
             _check_size(name, values)
         return found

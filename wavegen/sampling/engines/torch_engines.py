@@ -23,7 +23,7 @@ GROUP_WIDTH = {"cpu": 8, "cuda": 32}
 
 
 class _NetworkEngine:
-    """What engines in torch share: the network, and the past that it needs."""
+    """The part that the engines in torch share: the network, and the past that it needs."""
 
     def __init__(self, model: Network) -> None:
         self.model = model.eval()
