@@ -96,7 +96,7 @@ dist: $(INSTALLED)  ## build wheel and sdist, check them, and train and generate
 		home = pathlib.Path(wavegen.__file__).parent; print(home); \
 		assert home.is_relative_to(sys.prefix) and (home / "py.typed").is_file()'
 	cd $(ALONE) && $(WHEEL_RUN) --version && $(WHEEL_RUN) config
-	cd $(ALONE) && $(WHEEL_RUN) generate demo --seconds 1 -o first.wav
+	cd $(ALONE) && $(WHEEL_RUN) generate voice --seconds 1 -o first.wav
 	cd $(ALONE) && $(WHEEL_RUN) train "$(CURDIR)/tests/data/speech" --config demo --run run --steps 5
 	cd $(ALONE) && $(WHEEL_RUN) export run -o model.safetensors && $(WHEEL_RUN) generate model.safetensors --seconds 1
 	@echo && ls -l dist

@@ -1,4 +1,4 @@
-"""The model that comes with wavegen, by the name of demo: small, licensed, and able to make sound."""
+"""The model that comes with wavegen, by the name of voice: small, licensed, and able to make sound."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def test_it_is_the_small_presets_network():
 
 
 def test_it_makes_sound_without_a_word_of_doubt():
-    model = wavegen.load("demo")
+    model = wavegen.load("voice")
     assert model.undertrained_warning() is None
     clips = model.generate(2, count=2, seed=1)
     assert clips.shape == (2, 32000)
@@ -63,33 +63,34 @@ def test_it_makes_sound_without_a_word_of_doubt():
 
 
 def test_silence_is_blamed_on_the_option_that_makes_it():
-    given = ["generate", "demo", "--seconds", "3", "--top-p", "0.9", "--seed", "1"]
+    given = ["generate", "voice", "--seconds", "3", "--top-p", "0.9", "--seed", "1"]
     said = CliRunner().invoke(app, given).stderr
     assert "generated.wav: 3.0 s of dead silence from 0.0 s on; leave out --top-p 0.9" in said
 
 
 def test_it_predicts_speech_that_it_was_not_trained_on():
-    model = wavegen.load("demo")
+    model = wavegen.load("voice")
     bits = [model.score(model.load_clip(SPEECH / f"{name}.flac")) for name in HELD_OUT]
     assert max(bits) < ORDER_2_MARKOV
     assert np.mean(bits) < ORDER_2_MARKOV - 1
 
 
 def test_every_command_takes_it_by_its_name():
-    call("generate", "demo", "-o", "first.wav", "--seconds", "0.1")
+    call("generate", "voice", "-o", "first.wav", "--seconds", "0.1")
     assert soundfile.info("first.wav").frames == 1600
-    assert "this model" in call("inspect", "demo")
-    call("export", "demo", "-o", "model.safetensors")
-    assert "bits/sample" in call("evaluate", "demo", SPEECH / f"{HELD_OUT[0]}.flac")
+    assert "this model" in call("inspect", "voice")
+    assert call("inspect", "demo") == call("inspect", "voice"), "its old name"
+    call("export", "voice", "-o", "model.safetensors")
+    assert "bits/sample" in call("evaluate", "voice", SPEECH / f"{HELD_OUT[0]}.flac")
     tiny = ("training.batch_size=1", "training.window_targets=100", "training.audition_every=0")
     settings = [part for value in tiny for part in ("--set", value)]
-    Path("voice").mkdir()
-    shutil.copy(SPEECH / "digits-17.flac", "voice")
-    call("train", "voice", "--init-from", "demo", "--run", "run", "--steps", "1", *settings)
+    Path("mine").mkdir()
+    shutil.copy(SPEECH / "digits-17.flac", "mine")
+    call("train", "mine", "--init-from", "voice", "--run", "run", "--steps", "1", *settings)
     assert (Path("run") / "checkpoints" / "best.safetensors").is_file()
 
 
 def test_it_cannot_be_scored_on_what_it_held_out():
-    done = CliRunner().invoke(app, ["evaluate", "demo"])
+    done = CliRunner().invoke(app, ["evaluate", "voice"])
     assert done.exit_code == 2
     assert done.stderr == ("error: an exported model has no list of its training and held-out clips; give files\n")

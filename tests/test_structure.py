@@ -122,5 +122,5 @@ def test_the_fused_engine_generates_to_a_file_without_torch(tmp_path):
     """``auto`` on a CPU; torch alone takes half of the time to the first sound."""
     output = tmp_path / "new.wav"
     command = [sys.executable, "-W", "error", str(PROGRAMS / "run_without_torch.py")]
-    run_interpreter(command, "generate", "demo", "--seconds", "0.1", "--count", "2", "--top-p", "0.9", "-o", output)
+    run_interpreter(command, "generate", "voice", "--seconds", "0.1", "--count", "2", "--top-p", "0.9", "-o", output)
     assert soundfile.info(tmp_path / "new-1.wav").frames == 1600

@@ -3,7 +3,7 @@
     import soundfile
     import wavegen
 
-    model = wavegen.load("demo")          # or wavegen.train("my_recordings"), or wavegen.load("runs/my_recordings")
+    model = wavegen.load("voice")         # or wavegen.train("my_recordings"), or wavegen.load("runs/my_recordings")
     clip = model.generate(seconds=2, temperature=1.03)[0]          # (T,) float32 in [-1, 1]
     soundfile.write("new.wav", clip, model.sample_rate_hz)
 

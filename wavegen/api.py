@@ -446,7 +446,7 @@ def load(path: str | Path, device: str = "auto") -> TrainedModel:
     """Load a run's best checkpoint, or a checkpoint file.
 
     Args:
-        path: a run folder, a ``.safetensors`` file, or ``demo``, the model that wavegen ships.
+        path: a run folder, a ``.safetensors`` file, or ``voice``, the model that wavegen ships.
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:

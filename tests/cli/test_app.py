@@ -53,12 +53,12 @@ def test_quiet_leaves_results_and_errors(before, tmp_path):
     def call(*words, **options):
         return wavegen(*(["-q", *words] if before else [*words, "-q"]), **options)
 
-    done = call("generate", "demo", "--seconds", "0.01", "-o", tmp_path / "new.wav")
+    done = call("generate", "voice", "--seconds", "0.01", "-o", tmp_path / "new.wav")
     assert (done.stdout, done.stderr) == ("", "")
     assert (tmp_path / "new.wav").exists()
     assert "small" in call("config").stdout
     assert call("inspect", "nowhere", exit_code=2).stderr.startswith("error: nowhere: ")
-    assert "seed: " in wavegen("generate", "demo", "--seconds", "0.01", "-o", tmp_path / "again.wav").stderr
+    assert "seed: " in wavegen("generate", "voice", "--seconds", "0.01", "-o", tmp_path / "again.wav").stderr
 
 
 def test_a_limit_of_addresses_is_one_line(tmp_path):
@@ -85,7 +85,7 @@ def test_errors_of_the_system_are_one_line(error, line, capsys, monkeypatch):
 
     monkeypatch.setattr("wavegen.api.load", fail)
     with pytest.raises(SystemExit) as stop:
-        app(["evaluate", "demo"])
+        app(["evaluate", "voice"])
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith(f"error: {line}")
 
@@ -102,15 +102,15 @@ def test_debug_shows_the_traceback_wherever_it_stands(arguments):
         (["fly"], "error: No such command 'fly'; see wavegen --help\n"),
         (["evaluate"], "error: Missing argument 'RUN|CHECKPOINT'; see wavegen evaluate --help\n"),
         (
-            ["generate", "demo", "--count", "two"],
+            ["generate", "voice", "--count", "two"],
             "error: --count: expected a whole number; see wavegen generate --help\n",
         ),
         (
-            ["generate", "demo", "--count", "1" * 20],
+            ["generate", "voice", "--count", "1" * 20],
             f"error: --count: expected at most 500, found {'1' * 20}; call it again with another seed\n",
         ),
         (
-            ["generate", "demo", "--engine", "torch", "--threads", "2"],
+            ["generate", "voice", "--engine", "torch", "--threads", "2"],
             "error: --threads: the torch engine runs on one thread; give --engine numba\n",
         ),
     ],
@@ -128,12 +128,12 @@ def test_help_has_no_words_of_the_parser(name):
 
 
 def test_an_unknown_option_suggests_the_nearest_one():
-    said = wavegen("generate", "demo", "--second", "5", exit_code=2).stderr
+    said = wavegen("generate", "voice", "--second", "5", exit_code=2).stderr
     assert said == "error: No such option: --second (did you mean --seconds?); see wavegen generate --help\n"
 
 
 def test_the_seed_is_printed_when_the_options_are_right():
-    assert "seed: " not in wavegen("generate", "demo", "--top-k", "0", exit_code=2).stderr
+    assert "seed: " not in wavegen("generate", "voice", "--top-k", "0", exit_code=2).stderr
 
 
 def test_config_names_the_presets_in_the_folder_textbook():

@@ -329,5 +329,5 @@ def test_what_auto_takes_on_a_machine_with_a_gpu(monkeypatch, options, engine):
     monkeypatch.setattr(numba_fused, "compile_kernel", lambda *_: None)
     taken = []
     monkeypatch.setattr(generator, "build_engine", lambda name, source, *_: taken.append((name, source.device_type)))
-    wavegen.load("demo").generator.prepare(0.1, SamplingOptions(**options))
+    wavegen.load("voice").generator.prepare(0.1, SamplingOptions(**options))
     assert taken == [(engine, "cpu" if engine == "numba" else "cuda")]

@@ -145,13 +145,13 @@ REFUSED = {
         ["forecast", "RUN", "prime.wav", "-o", "-"],
         "prime.wav: expected series of numbers in a file that ends in",
     ),
-    "a model of sound": (["forecast", "demo", "prime.csv", "-o", "-"], "expected a model of series of numbers"),
+    "a model of sound": (["forecast", "voice", "prime.csv", "-o", "-"], "expected a model of series of numbers"),
     "the old command": (
         ["generate", "RUN", "--prime", "prime.csv", "--steps", "3", "-o", "a.csv"],
         "a model of series forecasts: wavegen forecast runs/waves prime.csv --steps 3 -o a.csv",
     ),
     "no series": (["generate", "RUN"], "a model of series forecasts: wavegen forecast runs/waves series.csv"),
-    "steps of sound": (["generate", "demo", "--steps", "3"], "--steps: only wavegen forecast has this option"),
+    "steps of sound": (["generate", "voice", "--steps", "3"], "--steps: only wavegen forecast has this option"),
     "label": (["evaluate", "RUN", "prime.csv", "--label", "a"], "--label: not with a model of series; leave it out"),
     "a folder too": (
         ["train", ".", "--config", "book-simple"],

@@ -300,11 +300,26 @@ def test_a_path_that_means_no_checkpoint_is_a_wrong_call(run, tmp_path):
         find_checkpoint(tmp_path / "mine.yaml")
 
 
-def test_demo_means_the_shipped_model_unless_a_run_or_a_file_of_that_name_is_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["voice", "demo"])
+def test_its_names_mean_the_shipped_model_where_nothing_else_has_them(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(Path(name)) == SHIPPED_MODEL
+    Path(name).mkdir()
+    assert find_checkpoint(Path(name)) == SHIPPED_MODEL
+    (Path(name) / "a.wav").touch()
+    with pytest.raises(UsageError, match=f"{name}: .* found recordings and no model; train one: wavegen train {name}$"):
+        find_checkpoint(Path(name))
+    RunFolder(Path("runs", name)).create("model: {}\n")
+    with pytest.raises(UsageError, match=f"{name}: .* found recordings and no model; did you mean runs/{name}\\?$"):
+        find_checkpoint(Path(name))
+
+
+def test_demo_means_the_shipped_model_beside_what_make_demo_writes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_checkpoint(Path("demo")) == SHIPPED_MODEL
     inside = RunFolder(Path("demo/run"))  # where `make demo` trains: the folder around it is no run
     inside.create("model: {}\n")
+    (Path("demo") / "new.wav").touch()
     assert find_checkpoint(Path("demo")) == SHIPPED_MODEL
     newest = inside.save(checkpoint(3), keep_last=1)
     assert find_checkpoint(Path("demo/run")) == newest
@@ -325,10 +340,10 @@ def test_a_run_of_that_name_is_meant_even_before_its_first_checkpoint(tmp_path, 
     assert find_checkpoint(Path("demo")) == first
 
 
-@pytest.mark.parametrize(("name", "meant"), [("Demo", True), ("dmeo", True), ("small", False), ("runs/demo", False)])
+@pytest.mark.parametrize(("name", "meant"), [("Voice", True), ("vioce", True), ("small", False), ("runs/demo", False)])
 def test_the_shipped_model_is_named_only_to_whom_it_helps(tmp_path, monkeypatch, name, meant):
     monkeypatch.chdir(tmp_path)
     train = "; train it first: wavegen train DIR --run runs/demo" if name == "runs/demo" else ""
-    ending = r"; did you mean 'demo', the model that wavegen ships\?" if meant else train
+    ending = r"; did you mean 'voice', the model that wavegen ships\?" if meant else train
     with pytest.raises(UsageError, match=f"{name}: expected a run folder or a checkpoint, found nothing{ending}$"):
         find_checkpoint(Path(name))

@@ -195,7 +195,7 @@ def test_a_model_of_series_makes_no_sound(sines, tmp_path):
 
 
 def test_a_model_of_sound_forecasts_nothing():
-    model = wavegen.load("demo", device="cpu")
+    model = wavegen.load("voice", device="cpu")
     assert model.forecaster is None
     with pytest.raises(UsageError, match="expected a model of series of numbers, found a model of sound"):
         model.forecast(np.zeros(10))

@@ -200,7 +200,7 @@ def wavegen(
 ) -> None:
     """Train a WaveNet on a folder of recordings and generate new raw audio from it.
 
-    wavegen generate demo ; wavegen train my_recordings/ ; wavegen generate runs/my_recordings -o new.wav
+    wavegen generate voice ; wavegen train my_recordings/ ; wavegen generate runs/my_recordings -o new.wav
     """
     del debug, quiet, full, version  # Commands, Command and _print_version use them
     if context.invoked_subcommand is None:

@@ -27,7 +27,7 @@ def option(group: str, text: str, *names: str, **settings: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=group, **settings)
 
 
-SOURCE_HELP = "Run folder, checkpoint file, or demo: the model that wavegen ships."
+SOURCE_HELP = "Run folder, checkpoint file, or voice: the model that wavegen ships."
 Source = Annotated[str, typer.Argument(metavar="RUN|CHECKPOINT", help=SOURCE_HELP)]
 Device = Annotated[
     str, option("Machine", "Device: auto, cpu, cuda, cuda:N or mps. CUDA and MPS: untested on hardware.")

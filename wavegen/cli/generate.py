@@ -69,7 +69,7 @@ def generate(
 ) -> None:
     """Generate new audio from a trained model.
 
-    wavegen generate demo ; wavegen generate runs/my_recordings -o new.wav --seconds 10 --best-of 8 ;
+    wavegen generate voice ; wavegen generate runs/my_recordings -o new.wav --seconds 10 --best-of 8 ;
     wavegen generate runs/my_voices --label anna=0.7,bert=0.3 -o between.wav
     """
     import numpy as np

@@ -16,7 +16,7 @@ from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.models import inspect_checkpoint, inspect_config
 from wavegen.inspect.recordings import holds_series, inspect_folder, inspect_series
 from wavegen.inspect.runs import compare_runs, inspect_run, list_runs
-from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAME, find_runs
+from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAMES, find_runs
 from wavegen.text import printable
 
 __all__ = ["Facts", "Progress", "inspect_path", "inspect_paths"]
@@ -54,8 +54,8 @@ def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = 
     A folder with `config.yaml` and `checkpoints/` is a run, one of runs and no audio lists them, one of .npy and .csv
     files without audio has series, any other is a folder of recordings. A file that ends in .safetensors is a
     checkpoint, one in .yaml or .yml a configuration, one in .npy or .csv has series, a text lists recordings, any other
-    is audio. Where nothing is at the path, it may be a preset's name; `demo`, a preset's too, is the model that wavegen
-    ships.
+    is audio. Where nothing is at the path, it may be a preset's name; `voice` is the model that wavegen ships, and so
+    is `demo`, its old name, though a preset has it, too.
 
     Args:
         path: of a file or a folder, or a name.
@@ -95,7 +95,7 @@ def inspect_path(path: str, progress: Progress | None = None, *, decode: bool = 
 def _inspect_name(name: str) -> Facts:
     """Inspect the shipped model or a preset, where no file has that name."""
     presets = all_preset_names()
-    if name == SHIPPED_NAME:
+    if name in SHIPPED_NAMES:
         return inspect_checkpoint(SHIPPED_MODEL)
     if name in presets:
         return inspect_config(name)

@@ -32,8 +32,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
 RUNS = "runs"  # the folder of all runs by default
 MOST_NAMES = 3  # of sources, in the name of their run
-SHIPPED_NAME = "demo"
-SHIPPED_MODEL = Path(__file__).parents[1] / "models" / f"{SHIPPED_NAME}.safetensors"
+SHIPPED_NAMES = ("voice", "demo")  # of one model; the second is its old name
+SHIPPED_MODEL = Path(__file__).parents[1] / "models" / "voice.safetensors"
 
 
 class RunFolder:
@@ -256,7 +256,8 @@ def find_runs(folder: Path) -> list[Path]:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint at a path: a run's best, else its newest; or the file itself.
 
-    The bare name ``demo`` means the model that wavegen ships, unless a run or a file of that name is there.
+    The bare name ``voice``, or its old one, ``demo``, means the model that wavegen ships, unless a file, a run, or
+    recordings or the run of recordings of that name are there.
 
     Raises:
         UsageError: there is nothing at the path, or no checkpoint in the folder.
@@ -268,9 +269,10 @@ def find_checkpoint(path: Path) -> Path:
         return run.best_checkpoint
     if numbered := run.step_checkpoints():
         return numbered[-1]
-    if path == Path(SHIPPED_NAME) and not is_run(path):
-        return SHIPPED_MODEL
     own = run_of([str(path)]).path  # of recordings with this name
+    has_own = is_run(path) or is_run(own) or (path.is_dir() and not find_runs(path) and bool(find_audio(path).names))
+    if str(path) in SHIPPED_NAMES and not has_own:  # `make demo` writes its run and its audio into demo/
+        return SHIPPED_MODEL
     meant = f"; did you mean {own}?" if is_run(own) else ""
     if path.is_file():
         train = f"a model comes of training: wavegen train DIR --config {path}"
@@ -282,8 +284,8 @@ def find_checkpoint(path: Path) -> Path:
     elif path.is_dir():
         found = f"a folder without checkpoints in {run.checkpoints}"
     else:
-        is_near = difflib.get_close_matches(str(path).lower(), [SHIPPED_NAME], cutoff=0.7)
-        shipped = f"; did you mean '{SHIPPED_NAME}', the model that wavegen ships?" if is_near else ""
+        near = difflib.get_close_matches(str(path).lower(), SHIPPED_NAMES, n=1, cutoff=0.7)
+        shipped = f"; did you mean '{near[0]}', the model that wavegen ships?" if near else ""
         train = _train_first(path) if path.parent.name == RUNS else ""
         found = f"nothing{meant or shipped or train}"
     raise UsageError(f"{path}: expected a run folder or a checkpoint, found {found}")
