@@ -8,7 +8,7 @@ import soundfile
 
 from wavegen.audio import waveform
 from wavegen.audio.levels import RecordingProfile
-from wavegen.audio.quantize import Quantizer
+from wavegen.audio.quantize import Decoded, Quantizer
 from wavegen.audio.waveform import Preparation, load_waveform
 from wavegen.audio.write import write_clip
 from wavegen.data.cache import ClipCache, ClipSettings
@@ -65,7 +65,7 @@ def test_classes_are_measured_and_counted_in_blocks(monkeypatch):
     monkeypatch.setattr("wavegen.audio.levels.MOST_FRAMES", 100)
     quantizer = Quantizer("mu_law", 16)
     classes = np.random.default_rng(1).integers(0, 16, N_SAMPLES, dtype=np.uint8)
-    profile, profile_bytes = peak_bytes(lambda: RecordingProfile.of([classes], RATE_HZ, quantizer.decode))
+    profile, profile_bytes = peak_bytes(lambda: RecordingProfile.of([Decoded(classes, quantizer)], RATE_HZ))
     _, counted_bytes = peak_bytes(lambda: fit_baselines([classes], 16))
     assert max(profile_bytes, counted_bytes) < 8e6
     assert profile == RecordingProfile.of([quantizer.decode(classes)], RATE_HZ)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from wavegen.audio.frames import Features, Frames, FrameSource
 from wavegen.audio.levels import RecordingProfile
-from wavegen.audio.mel import MelSpectrogram, clip_frames
-from wavegen.audio.quantize import Floats, build_quantizer
+from wavegen.audio.mel import ClipFrames, MelSpectrogram
+from wavegen.audio.quantize import Decoded, Floats, build_quantizer
 from wavegen.audio.waveform import build_preparation, load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
 from wavegen.data.conditioning import build_conditioner
@@ -356,7 +356,7 @@ class TrainedModel:
         """
         if not isinstance(self.conditioner.frames, MelSpectrogram):
             raise UsageError("this model is not conditioned on mel spectrograms")
-        return clip_frames(self.conditioner.frames, self.quantizer, self.quantizer.encode(as_mono(waveform)))
+        return ClipFrames(self.conditioner.frames, Decoded(self.quantizer.encode(as_mono(waveform)), self.quantizer))
 
     def load_mel(self, path: str | Path) -> Frames:
         """Load a ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.mel``.

@@ -16,10 +16,9 @@ from wavegen.audio.mel import (
     DeviceFrames,
     MelSpectrogram,
     MelWindows,
-    clip_frames,
     normalized,
 )
-from wavegen.audio.quantize import Quantizer
+from wavegen.audio.quantize import Decoded, Quantizer
 from wavegen.errors import UsageError
 
 MEL = MelSpectrogram(sample_rate_hz=16000, n_mels=40, n_fft=1024, hop_length=200, f_min=50.0, f_max=7600.0)
@@ -31,7 +30,7 @@ def noise(n_samples, seed=0):
 
 def frames_of(waveform):
     """All frames of a clip, (F, n_mels)."""
-    return ClipFrames(MEL, len(waveform), lambda first, stop: waveform[first:stop])[:]
+    return ClipFrames(MEL, waveform)[:]
 
 
 @pytest.mark.parametrize("n_samples", [1, 199, 200, 201, 1000, 5000, 16001])
@@ -61,7 +60,7 @@ def test_frame_f_has_the_samples_from_f_hop_in_its_middle():
 @pytest.mark.parametrize("n_samples", [1, 200, 4333])
 def test_frames_computed_on_a_device_are_those_of_the_cpu(n_samples):
     waveform = noise(n_samples)
-    windows = ClipFrames(MelWindows(**vars(MEL)), n_samples, lambda first, stop: waveform[first:stop])
+    windows = ClipFrames(MelWindows(**vars(MEL)), waveform)
     assert len(windows) == len(frames_of(waveform))
     for part in (slice(0, None), slice(3, 9), slice(5, 5)):
         rows = np.array(windows[part])
@@ -74,7 +73,7 @@ def test_frames_computed_on_a_device_are_those_of_the_cpu(n_samples):
 
 def test_parts_are_parts_of_the_whole():
     waveform = noise(4333)
-    frames = ClipFrames(MEL, 4333, lambda first, stop: waveform[first:stop])
+    frames = ClipFrames(MEL, waveform)
     whole = frames[:]
     assert len(frames) == len(whole) == 22
     for part in (slice(0, 1), slice(3, 9), slice(21, 22), slice(20, 99), slice(5, 5)):
@@ -84,18 +83,22 @@ def test_parts_are_parts_of_the_whole():
 def test_no_more_of_a_clip_is_read_than_its_frames_need():
     asked = []
 
-    def samples(first, stop):
-        asked.append((first, stop))
-        return np.zeros(stop - first, np.float32)
+    class Samples:
+        def __len__(self):
+            return 1_000_000
 
-    _ = ClipFrames(MEL, 1_000_000, samples)[100:103]
+        def __getitem__(self, part):
+            asked.append((part.start, part.stop))
+            return np.zeros(part.stop - part.start, np.float32)
+
+    _ = ClipFrames(MEL, Samples())[100:103]
     assert asked == [(20_000 - 412, 20_600 + 412)]
 
 
 def test_frames_of_classes_are_those_of_the_decoded_waveform():
     quantizer = Quantizer("mu_law", 256)
     classes = quantizer.encode(noise(3000))
-    np.testing.assert_allclose(clip_frames(MEL, quantizer, classes)[:], frames_of(quantizer.decode(classes)))
+    np.testing.assert_allclose(ClipFrames(MEL, Decoded(classes, quantizer))[:], frames_of(quantizer.decode(classes)))
 
 
 def test_silence_is_the_floor():
@@ -217,7 +220,7 @@ def test_frames_in_memory_are_checked_like_files():
 
 def test_frames_know_how_long_their_clip_is():
     quantizer = Quantizer("mu_law", 256)
-    clip = clip_frames(MEL, quantizer, quantizer.encode(noise(2999)))
+    clip = ClipFrames(MEL, Decoded(quantizer.encode(noise(2999)), quantizer))
     assert (len(clip), clip.n_samples) == (15, 2999)
     assert MEL.checked(clip, "mel") is clip
     assert MEL.checked(clip[:], "mel").n_samples == 3000
@@ -225,6 +228,6 @@ def test_frames_know_how_long_their_clip_is():
 
 def test_frames_of_another_models_convention_are_refused():
     other = dataclasses.replace(MEL, hop_length=100)
-    clip = ClipFrames(other, 3000, lambda first, stop: noise(3000)[first:stop])
+    clip = ClipFrames(other, noise(3000))
     with pytest.raises(UsageError, match=r"mel: expected .* every 200 samples .*found those of .* every 100"):
         MEL.checked(clip, "mel")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from wavegen.audio.mel import MelSpectrogram, clip_frames
-from wavegen.audio.quantize import Quantizer
+from wavegen.audio.mel import ClipFrames, MelSpectrogram
+from wavegen.audio.quantize import Decoded, Quantizer
 from wavegen.data.conditioning import Conditioner, list_labels, parse_label
 from wavegen.errors import UsageError
 
@@ -73,7 +73,7 @@ def test_a_recording_has_its_label_and_its_own_frames():
     classes = QUANTIZER.encode(waveform)
     condition = BOTH.of_clip(classes, "bert")
     np.testing.assert_array_equal(condition.label, [0, 1])
-    np.testing.assert_array_equal(condition.frames[:], clip_frames(MEL, QUANTIZER, classes)[:])
+    np.testing.assert_array_equal(condition.frames[:], ClipFrames(MEL, Decoded(classes, QUANTIZER))[:])
     assert len(condition.frames) == 11, "the last one in part"
     assert PLAIN.of_clip(classes, "whatever") is None
     with pytest.raises(UsageError, match="label: no such label 'dora'; this model knows anna, bert"):

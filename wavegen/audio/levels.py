@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.quantize import Floats
+from wavegen.audio.quantize import Decoded
 
 Doubles = npt.NDArray[np.float64]
 
@@ -57,24 +57,16 @@ class Frames:
     moment: Doubles
 
     @classmethod
-    def of(
-        cls, waveforms: npt.NDArray[Any], rate_hz: int, decode: Callable[[npt.NDArray[Any]], Floats] = np.asarray
-    ) -> Frames:
-        """Measure the whole frames of waveforms.
-
-        Args:
-            waveforms: (..., T), or classes.
-            rate_hz: their sample rate.
-            decode: makes waveforms of classes, block by block.
-        """
+    def of(cls, waveforms: npt.NDArray[Any] | Decoded, rate_hz: int) -> Frames:
+        """Measure the whole frames of waveforms, (..., T), at this sample rate."""
         size = frame_size(rate_hz)
         n_frames = waveforms.shape[-1] // size
         if n_frames > MOST_FRAMES:  # the spectra of half an hour would take 600 MB
             step = MOST_FRAMES * size
             starts = range(0, n_frames * size, step)
-            return cls.joined([cls.of(waveforms[..., start : start + step], rate_hz, decode) for start in starts])
+            return cls.joined([cls.of(waveforms[..., start : start + step], rate_hz) for start in starts])
         # (..., T) -> (..., F, size)
-        frames = decode(waveforms[..., : n_frames * size]).reshape(*waveforms.shape[:-1], n_frames, size)
+        frames = waveforms[..., : n_frames * size].reshape(*waveforms.shape[:-1], n_frames, size)
         spectrum = np.abs(np.fft.rfft(frames * np.hanning(size).astype(np.float32), axis=-1)) ** 2
         frequencies = np.fft.rfftfreq(size, 1 / rate_hz)
         return cls(
@@ -183,17 +175,14 @@ class RecordingProfile:
         return self if name is None else self.labels.get(name, self)
 
     @classmethod
-    def of(
-        cls, clips: Sequence[npt.NDArray[Any]], rate_hz: int, decode: Callable[[npt.NDArray[Any]], Floats] = np.asarray
-    ) -> RecordingProfile | None:
+    def of(cls, clips: Sequence[npt.NDArray[Any] | Decoded], rate_hz: int) -> RecordingProfile | None:
         """Measure recordings; None where they have no whole frame.
 
         Args:
-            clips: (T,) waveforms, prepared, or classes.
+            clips: (T,) waveforms, prepared.
             rate_hz: their sample rate.
-            decode: as ``Frames.of``.
         """
-        each = [frames for clip in clips if len(frames := Frames.of(clip, rate_hz, decode))]
+        each = [frames for clip in clips if len(frames := Frames.of(clip, rate_hz))]
         if not each:
             return None
         frames, size = Frames.joined(each), round(WINDOW_SECONDS / FRAME_SECONDS)

@@ -12,7 +12,6 @@ ceil(T / hop) frames, the last one in part; before and after it there is silence
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.frames import Frames, FrameSource
-from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.audio.quantize import Floats, Samples
 from wavegen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,13 +110,16 @@ class ClipFrames:
 
     Args:
         mel: the convention.
-        n_samples: of the clip.
-        samples: gives the (stop - start,) float32 samples from start to stop, both within the clip.
+        samples: (T,) of the clip; of a quantized one the decoded classes, which are what the model sees.
     """
 
     mel: MelSpectrogram
-    n_samples: int
-    samples: Callable[[int, int], Floats]
+    samples: Samples
+
+    @property
+    def n_samples(self) -> int:
+        """Length of the clip."""
+        return len(self.samples)
 
     def __len__(self) -> int:
         return (self.n_samples + self.mel.hop_length - 1) // self.mel.hop_length
@@ -130,7 +132,7 @@ class ClipFrames:
         hop = self.mel.hop_length
         margin = (self.mel.n_fft - hop) // 2
         begin, end = first * hop - margin, stop * hop + margin
-        inside = self.samples(max(begin, 0), min(end, self.n_samples))
+        inside = self.samples[max(begin, 0) : min(end, self.n_samples)]
         silence = (max(-begin, 0), max(end - self.n_samples, 0))
         padded = np.pad(np.asarray(inside, np.float32), silence)
         if isinstance(self.mel, MelWindows):
@@ -140,17 +142,6 @@ class ClipFrames:
         with torch.no_grad():
             bands = _transform(self.mel)(torch.from_numpy(padded)).clamp_min(FLOOR).log()  # (T,) -> (n_mels, F)
         return np.ascontiguousarray(bands.t().numpy())  # (F, n_mels)
-
-
-def clip_frames(mel: MelSpectrogram, quantizer: Quantizer, classes: npt.NDArray[np.integer]) -> ClipFrames:
-    """Return the frames of a clip's quantized samples, which are what the model sees.
-
-    Args:
-        mel: the convention.
-        quantizer: the companding of the classes.
-        classes: (T,) of the clip; may be mapped into memory.
-    """
-    return ClipFrames(mel, len(classes), lambda first, stop: quantizer.decode(classes[first:stop]))
 
 
 def normalized(frames: Floats) -> Floats:

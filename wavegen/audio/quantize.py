@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+class Samples(Protocol):
+    """A waveform, in memory or in a file."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,24 @@ class Quantizer:
         y = 2.0 * position / (self.classes - 1) - 1.0
         magnitude = np.expm1(np.abs(y) * math.log(self.classes)) / (self.classes - 1)
         return np.copysign(magnitude, y)
+
+
+class Decoded:
+    """Classes as a waveform; only what is asked for is decoded.
+
+    Args:
+        classes: (..., T), which may be mapped into memory.
+        quantizer: that they are of.
+    """
+
+    def __init__(self, classes: npt.NDArray[np.integer], quantizer: Quantizer) -> None:
+        self.classes, self.quantizer, self.shape = classes, quantizer, classes.shape
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, part: Any) -> Floats:
+        return self.quantizer.decode(self.classes[part])
 
 
 def build_quantizer(config: Config) -> Quantizer:

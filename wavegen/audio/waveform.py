@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.mono import INAUDIBLE, LOUD_PEAK, QUIET_PEAK, mono_passes
-from wavegen.audio.quantize import Classes, Floats, Quantizer
+from wavegen.audio.quantize import Floats, Samples
 from wavegen.audio.read import MAX_FRAMES
 from wavegen.audio.resample import resampled
 from wavegen.errors import AudioError
@@ -35,31 +35,6 @@ SPOOLED_BYTES = 2**24  # 16 MB, 4 minutes at 16 kHz: longer recordings wait in a
 
 
 Notice = Callable[[str], None]
-
-
-class Samples(Protocol):
-    """A waveform, in memory or in a file."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, part: slice, /) -> Floats: ...
-
-
-class Decoded:
-    """Classes as a waveform; only what is asked for is decoded.
-
-    Args:
-        classes: (T,).
-        quantizer: that they are of.
-    """
-
-    def __init__(self, classes: Classes, quantizer: Quantizer) -> None:
-        self._classes, self._quantizer = classes, quantizer
-
-    def __len__(self) -> int:
-        return len(self._classes)
-
-    def __getitem__(self, part: slice) -> Floats:
-        return self._quantizer.decode(self._classes[part])
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.frames import Features, Frames, FrameSource
-from wavegen.audio.mel import MelSpectrogram, MelWindows, clip_frames, normalized
-from wavegen.audio.quantize import Floats, Quantizer, build_quantizer
+from wavegen.audio.mel import ClipFrames, MelSpectrogram, MelWindows, normalized
+from wavegen.audio.quantize import Decoded, Floats, Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip
 from wavegen.errors import ParameterError
@@ -178,7 +178,7 @@ class Conditioner:
         """
         frames = features
         if isinstance(self.frames, MelSpectrogram):
-            frames = clip_frames(self.frames, self.quantizer, classes)
+            frames = ClipFrames(self.frames, Decoded(classes, self.quantizer))
         elif self.frames is not None and features is None:
             raise ParameterError("features", f"expected those of the recording, {self.frames}, found none")
         if not isinstance(label, Mapping):  # a model without labels may be given recordings that have some

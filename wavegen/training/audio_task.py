@@ -13,8 +13,8 @@ import torch
 
 from wavegen.audio.frames import Features
 from wavegen.audio.levels import MOST_SECONDS, RecordingProfile
-from wavegen.audio.quantize import build_quantizer
-from wavegen.audio.waveform import Decoded, quiet_stretches
+from wavegen.audio.quantize import Decoded, build_quantizer
+from wavegen.audio.waveform import quiet_stretches
 from wavegen.config import Config
 from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditioner, join_segments, stack_tables
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
@@ -174,7 +174,7 @@ class AudioTask:
         rate = self.sample_rate_hz
         classes = first_samples(by_content(clips), round(MOST_SECONDS * rate))
         # decoded classes and not the recordings: the best that a model of these classes could generate
-        return RecordingProfile.of(classes, rate, self.quantizer.decode)
+        return RecordingProfile.of([Decoded(clip, self.quantizer) for clip in classes], rate)
 
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
         """Generate from silence: the first labels one behind the other, or the frames of a held-out recording."""
