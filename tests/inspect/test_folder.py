@@ -53,6 +53,19 @@ def test_inspecting_a_folder_shows_why_files_cannot_be_used(tmp_path):
     assert "the file is empty (0 bytes)" in text
 
 
+def test_a_folder_says_how_many_recordings_have_features(tmp_path):
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.wav", sine(0.5, 1.0))
+    facts, text = inspected(tmp_path, "folder")
+    assert facts["feature_files"] == 0
+    assert "features" not in text
+    for name in ("a", "b", "of nothing"):
+        np.save(tmp_path / f"{name}.npy", np.zeros(80))
+    facts, text = inspected(tmp_path, "folder")
+    assert facts["feature_files"] == 2
+    assert "2 of 3 files have one, name.npy" in text
+
+
 def test_folder_shows_a_few_bad_files_and_counts_the_rest(tmp_path):
     for i in range(40):
         (tmp_path / f"{i:02d}.wav").touch()

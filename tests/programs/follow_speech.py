@@ -1,9 +1,10 @@
 """Train a voice to follow loudness and pitch, and compare what is asked of it with what is heard.
 
-    python tests/programs/follow_speech.py speech-en/ runs/follows 1000
+    python tests/programs/follow_speech.py speech-en/ runs/follows 1000 [DRUM_LOOP ...]
 
 Every third recording is taken. The rank correlations are means over held-out clips: of loudness over all frames, of
-pitch over those in which both clips are voiced, for the right features and for those of the next clip.
+pitch over those in which both clips are voiced, for the right features and for those of the next clip. Then the voice
+follows the loudness of each drum loop at one pitch, and the rank correlation of loudness is printed.
 """
 
 import sys
@@ -41,7 +42,7 @@ def correlations(asked, clip):
     return spearmanr(asked[:n, 0], heard[:n, 0])[0], pitch
 
 
-def main(recordings, run, steps):
+def main(recordings, run, steps, *loops):
     """Train unless there is a run, then generate."""
     if not Path(run).exists():
         folder = Path(run).with_suffix(".recordings")
@@ -62,7 +63,13 @@ def main(recordings, run, steps):
         others.append(correlations(asked[i - 1], clip))
     print(f"{len(clips)} held-out clips, rank correlations of loudness and pitch:")
     print("right features:", np.nanmean(right, axis=0).round(2), "shuffled:", np.nanmean(others, axis=0).round(2))
+    for path in loops:
+        wave, _ = librosa.load(path, sr=RATE_HZ)
+        wanted = features(wave)
+        wanted[:, 1:] = 0, 1  # 200 Hz, voiced throughout
+        (clip,) = model.generate(features=wanted, temperature=0.8, seed=0)
+        print(f"{Path(path).stem}: loudness {correlations(wanted, clip)[0]:.2f}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:])

@@ -16,6 +16,7 @@ import numpy as np
 
 from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_audio, find_series, probe
 from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
+from wavegen.data.features import features_path
 from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.facts import Facts, Progress
@@ -90,6 +91,7 @@ class FolderFacts(Facts):
 
     Attributes:
         ignored_entries: no audio, or hidden.
+        feature_files: recordings that have a file of features beside them.
         minutes, shortest_seconds, median_seconds, longest_seconds: of the files of known length.
         formats: the one with most minutes first.
         levels: of all files together, where they were decoded.
@@ -100,6 +102,7 @@ class FolderFacts(Facts):
     usable_files: int
     unusable_files: int
     ignored_entries: int
+    feature_files: int
     files_of_unknown_length: int
     minutes: float
     shortest_seconds: float | None
@@ -144,6 +147,7 @@ def inspect_folder(
         usable_files=len(files),
         unusable_files=len(reasons),
         ignored_entries=found.n_ignored,
+        feature_files=sum(features_path(folder / file.name).is_file() for file in files),
         files_of_unknown_length=len(files) - len(known),
         minutes=sum(known) / 60,
         shortest_seconds=known[0] if known else None,

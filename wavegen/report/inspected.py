@@ -138,6 +138,9 @@ def folder_tables(found: FolderFacts) -> list[Table]:
         clips=_lengths(found),
         unusable=counted(found.unusable_files, "file"),
         ignored=f"{ignored:,} (no audio, or hidden)" if ignored else None,
+        features=f"{found.feature_files:,} of {pluralize(found.usable_files, 'file')} have one, name.npy"
+        if found.feature_files
+        else None,
         cache=f"{cached} {place}" if cache.files else None,
     )
     formats = []
