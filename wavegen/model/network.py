@@ -41,24 +41,40 @@ class SliceShape(NamedTuple):
     condition_rows: int
 
 
-def _same(matrices: Tensor) -> Tensor:
-    return matrices
-
-
 class MatrixGroup(NamedTuple):
     """Parameters of one shape that Muon moves, each of which is one matrix or several.
 
     Attributes:
         parameters: n of them, all of one shape.
-        cut: from (n, *shape) to (m, rows, columns).
-        join: the inverse.
+        axes: sizes that the shape is split into; empty for a matrix as it is.
+        rows: the axis that counts the rows of a matrix.
+        columns: the axes that count its columns; those left over count matrices.
         scale: of the updates.
     """
 
     parameters: list[Tensor]
-    cut: Callable[[Tensor], Tensor] = _same
-    join: Callable[[Tensor], Tensor] = _same
+    axes: tuple[int, ...] = ()
+    rows: int = 0
+    columns: tuple[int, ...] = (1,)
     scale: float = 1.0
+
+    def cut(self, stacked: Tensor) -> Tensor:
+        """Return the matrices, (m, rows, columns), of the stacked parameters, (n, *shape)."""
+        axes, order = self._order()
+        apart = stacked.view(-1, *axes).permute(0, *(1 + axis for axis in order))
+        return apart.flatten(-len(self.columns)).flatten(0, -3)
+
+    def join(self, matrices: Tensor) -> Tensor:
+        """Return the stacked parameters of their matrices, the inverse of ``cut``."""
+        axes, order = self._order()
+        apart = matrices.reshape(-1, *(axes[axis] for axis in order))
+        back = (1 + order.index(axis) for axis in range(len(axes)))
+        return apart.permute(0, *back).reshape(-1, *self.parameters[0].shape)
+
+    def _order(self) -> tuple[tuple[int, ...], list[int]]:
+        axes = self.axes or tuple(self.parameters[0].shape)
+        of_matrix = [self.rows, *self.columns]
+        return axes, [axis for axis in range(len(axes)) if axis not in of_matrix] + of_matrix
 
 
 @dataclass(frozen=True)

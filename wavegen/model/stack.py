@@ -128,15 +128,7 @@ class ConvLayer(TapLayer):
 
     def matrix_groups(self) -> list[MatrixGroup]:
         """See ``StackLayer``: the taps side by side are one matrix, (C', taps C)."""
-        taps, outputs, inputs = self.weight.shape
-
-        def cut(stacked: Tensor) -> Tensor:  # (1, taps, C', C) -> (1, C', taps C)
-            return stacked.transpose(1, 2).reshape(1, outputs, taps * inputs)
-
-        def join(matrices: Tensor) -> Tensor:  # the inverse
-            return matrices.view(1, outputs, taps, inputs).transpose(1, 2)
-
-        return [MatrixGroup([self.weight], cut, join)]
+        return [MatrixGroup([self.weight], tuple(self.weight.shape), rows=1, columns=(0, 2))]
 
 
 class PoolLayer(TapLayer):
@@ -232,16 +224,8 @@ class RecurrentLayer(StackLayer):
 
     def matrix_groups(self) -> list[MatrixGroup]:
         """See ``StackLayer``: each gate's part of W and of U is a matrix of its own."""
-        return [self._group(weight) for name, weight in self.cell.named_parameters() if name.startswith("weight")]
-
-    def _group(self, weight: Tensor) -> MatrixGroup:
-        def cut(stacked: Tensor) -> Tensor:  # (1, gates C', C) -> (gates, C', C)
-            return stacked.view(-1, self.width, weight.shape[1])
-
-        def join(matrices: Tensor) -> Tensor:  # the inverse
-            return matrices.reshape(1, *weight.shape)
-
-        return MatrixGroup([weight], cut, join)
+        weights = [weight for name, weight in self.cell.named_parameters() if name.startswith("weight")]
+        return [MatrixGroup([w], (self.n_gates, self.width, w.shape[1]), rows=1, columns=(2,)) for w in weights]
 
 
 def _without_cudnn_autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -260,42 +260,24 @@ class WaveNet(Network):
 
     def matrix_groups(self) -> list[MatrixGroup]:
         """See ``Network``: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
-        blocks = self.residual_blocks
-        depth = len(blocks)
+        blocks, conditioning = self.residual_blocks, self.conditioning
         taps, convolved, channels = trained_matrix(blocks[0].conv).shape
         parts = 2 if self.activation == "gated" else 1  # filter and gate are matrices of their own
-        gates, skips = convolved // parts, self.skip.out_features
-
-        def cut_convolutions(stacked: Tensor) -> Tensor:  # (n, taps, parts G, C) -> (parts n, G, taps C)
-            apart = stacked.view(-1, taps, parts, gates, channels)
-            return apart.permute(0, 2, 3, 1, 4).reshape(-1, gates, taps * channels)
-
-        def join_convolutions(matrices: Tensor) -> Tensor:  # the inverse
-            apart = matrices.reshape(-1, parts, gates, taps, channels)
-            return apart.permute(0, 3, 1, 2, 4).reshape(-1, taps, convolved, channels)
-
-        def cut_skips(stacked: Tensor) -> Tensor:  # (1, S, depth G) -> (depth, S, G)
-            return stacked.view(skips, depth, gates).transpose(0, 1)
-
-        def join_skips(matrices: Tensor) -> Tensor:  # the inverse
-            return matrices.transpose(0, 1).reshape(1, skips, depth * gates)
-
-        def cut_projection(stacked: Tensor) -> Tensor:  # (1, depth parts G, channels) -> (depth parts, G, channels)
-            return stacked.view(depth * parts, gates, -1)
-
-        def join_projection(matrices: Tensor) -> Tensor:  # the inverse
-            return matrices.reshape(1, depth * convolved, -1)
-
-        projections = [] if self.conditioning is None else [self.conditioning.projection]
-        residuals = [trained_matrix(block.residual) for block in blocks if block.residual is not None]
-        return [
-            MatrixGroup([trained_matrix(block.conv) for block in blocks], cut_convolutions, join_convolutions),
-            *([MatrixGroup(residuals)] if residuals else []),
+        depth, gates = len(blocks), convolved // parts
+        groups = [
+            MatrixGroup([trained_matrix(block.conv) for block in blocks], (taps, parts, gates, channels), 2, (0, 3)),
             # outputs of skips are added up
-            MatrixGroup([trained_matrix(self.skip)], cut_skips, join_skips, scale=depth**-0.5),
+            MatrixGroup(
+                [trained_matrix(self.skip)], (self.skip.out_features, depth, gates), 0, (2,), scale=depth**-0.5
+            ),
             MatrixGroup([trained_matrix(self.head)]),
-            *(MatrixGroup([projection], cut_projection, join_projection) for projection in projections),
         ]
+        if residuals := [trained_matrix(block.residual) for block in blocks if block.residual is not None]:
+            groups.append(MatrixGroup(residuals))
+        if conditioning is not None:
+            inputs = conditioning.projection.shape[1]
+            groups.append(MatrixGroup([conditioning.projection], (depth * parts, gates, inputs), 1, (2,)))
+        return groups
 
     def dropout_shapes(self, n_steps: int) -> list[tuple[int, int]]:
         """See ``Network``: each block's z."""
