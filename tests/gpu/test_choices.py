@@ -12,6 +12,7 @@ import torch
 
 import wavegen
 from wavegen.bench import rows as bench
+from wavegen.bench.row import Row
 from wavegen.config import load_config
 from wavegen.device import choose_device, on_device
 from wavegen.errors import ParameterError, TrainingError, UsageError
@@ -248,9 +249,13 @@ def test_no_engine_samples_on_mps(engine_source):
 def test_bench_measures_a_gpu(random_model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(bench, "_generation_speed", lambda *_: 3.0)
-    speed = SimpleNamespace(targets_per_second=5.0, input_steps_per_second=6.0, peak_bytes=7, windows=8)
     asked = []
-    monkeypatch.setattr(bench, "measure_training", lambda *given: asked.append(given[1:]) or speed)
+
+    def measure(config, backend, precision, threads, recompute, device):
+        asked.append((backend, precision, threads, recompute, device))
+        return Row("train", backend, precision, 8, threads, 5.0, 1.0, None, 6.0, 7, device)
+
+    monkeypatch.setattr(bench, "measure_training", measure)
     model = random_model()
     there = SimpleNamespace(to=lambda device: model)
     monkeypatch.setattr(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, product
 
 import numpy as np
 import torch
 
 from wavegen.bench.probes import multiply_add_rate, read_bandwidth
+from wavegen.bench.row import Row
 from wavegen.bench.training import measure_training, thread_counts, ways_to_train
 from wavegen.config import Config
 from wavegen.device import available_cores, choose_device
@@ -28,38 +29,6 @@ LONGEST_CLIP = 1 << 20  # samples that conditions are made for
 ROW_SECONDS = 0.15  # for each repeat
 CLIPS = (1, 2, 16)
 TORCH_CLIPS, TRITON_CLIPS = (1, 32, 256), (32, 512, 2112)  # on a GPU
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement: the median of several repeats.
-
-    Args:
-        work: generate or train.
-        engine: of sampling, or training's backend; ``textbook`` is Conv1d on (B, C, T).
-        precision: of the weights, or of training's matrix products.
-        batch: clips made together, or windows in a step.
-        threads: used.
-        samples_per_second: generated in all clips, or trained on.
-        times_real_time: the same over the sample rate.
-        share_of_limit: generating's speed over what the machine's memory and arithmetic allow; the time that training's
-            matrix products take by themselves over its own; None for other engines.
-        input_steps_per_second: training's, context included.
-        peak_memory_bytes: training's, above that after the imports, or of the GPU's memory.
-        device: that worked.
-    """
-
-    work: str
-    engine: str
-    precision: str
-    batch: int
-    threads: int
-    samples_per_second: float
-    times_real_time: float
-    share_of_limit: float | None
-    input_steps_per_second: float | None = None
-    peak_memory_bytes: int | None = None
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -132,11 +101,9 @@ def _rows(
             continue
         name = backend + (" (activation checkpointing)" if recompute else "")
         notice(f"train: {name}, {training_precision}, {pluralize(threads, 'thread')}")
-        measured = measure_training(config, backend, training_precision, threads, recompute)
-        speed, share = measured.targets_per_second, measured.share_of_products
-        notice(f"  {speed:,.0f} targets/s")
-        rest = measured.input_steps_per_second, measured.peak_bytes
-        yield Row("train", name, training_precision, measured.windows, threads, speed, speed / rate, share, *rest)
+        row = measure_training(config, backend, training_precision, threads, recompute)
+        notice(f"  {row.samples_per_second:,.0f} targets/s")
+        yield replace(row, engine=name)
 
 
 def _gpu_rows(config: Config, model: Network, device: torch.device, notice: Callable[[str], None]) -> Iterator[Row]:
@@ -154,9 +121,7 @@ def _gpu_rows(config: Config, model: Network, device: torch.device, notice: Call
     backends = ("torch", "compile") if device.type == "cuda" else ("torch",)
     for backend, precision in product(backends, dict.fromkeys(("float32", *precisions_of(device)))):
         notice(f"train: {backend}, {precision} on {name}")
-        found = measure_training(config, backend, precision, 1, False, name)
-        speed, rest = found.targets_per_second, (found.input_steps_per_second, found.peak_bytes, name)
-        yield Row("train", backend, precision, found.windows, 1, speed, speed / rate, None, *rest)
+        yield measure_training(config, backend, precision, 1, False, name)
 
 
 def _generation_speed(

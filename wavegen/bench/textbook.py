@@ -6,15 +6,12 @@ bench`` measures how much faster ``WaveNet`` is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from wavegen.model.conditioning import Condition
-    from wavegen.model.layers import CausalConv
-    from wavegen.model.wavenet import WaveNet
+from wavegen.model.conditioning import Condition
+from wavegen.model.layers import CausalConv
+from wavegen.model.wavenet import WaveNet
 
 
 class TextbookBlock(nn.Module):

@@ -9,49 +9,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
+import torch
 
+from wavegen.bench.row import Row
+from wavegen.bench.textbook import TextbookWaveNet
 from wavegen.config import Config, parse_config
 from wavegen.device import one_thread_each, torch_threads
 from wavegen.errors import TrainingError
-
-if TYPE_CHECKING:
-    import torch
-
-    from wavegen.model.wavenet import WaveNet
-    from wavegen.training.plan import Trial
+from wavegen.model.wavenet import WaveNet
+from wavegen.training.backends import slices_of
+from wavegen.training.compute import resolve_compute
+from wavegen.training.plan import Trial
 
 STEPS = 3
 PRODUCT_REPEATS = 15
 ROWS = 2048  # of a probed product: as many as a stretch of the fused backend has
 
 
-@dataclass(frozen=True)
-class TrainingSpeed:
-    """One way to train, measured in a process of its own.
-
-    Args:
-        windows: in a step.
-        targets_per_second: predictions trained on, forward, backward and update.
-        input_steps_per_second: the same, with the context that comes before the targets.
-        share_of_products: a WaveNet's: the time that its matrix products take by themselves over the time of the step.
-        peak_bytes: of memory, above that after the imports, or of a GPU's; None where the system does not report it.
-    """
-
-    windows: int
-    targets_per_second: float
-    input_steps_per_second: float
-    share_of_products: float | None
-    peak_bytes: int | None
-
-
 def measure_training(
     config: Config, backend: str, precision: str, threads: int, recompute: bool, device: str = "cpu"
-) -> TrainingSpeed:
+) -> Row:
     """Time a few steps in a fresh process, so that its memory is its own.
 
     Args:
@@ -75,17 +57,10 @@ def measure_training(
     if done.returncode:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
         raise TrainingError(f"bench: training with {backend}, {precision}, {threads} threads ended with {how}")
-    return TrainingSpeed(**json.loads(done.stdout))
+    return Row(**json.loads(done.stdout))
 
 
-def _measure(
-    config_yaml: str, backend: str, precision: str, threads: int, recompute: bool, device_name: str
-) -> TrainingSpeed:
-    import torch
-
-    from wavegen.training.compute import resolve_compute
-    from wavegen.training.plan import Trial
-
+def _measure(config_yaml: str, backend: str, precision: str, threads: int, recompute: bool, device_name: str) -> Row:
     device = torch.device(device_name)
     on_cpu = device.type == "cpu"
     torch.set_num_threads(threads)
@@ -108,24 +83,20 @@ def _measure(
     if not on_cpu:
         peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
     products = _products_seconds(trial, precision, threads) if on_cpu else None
-    targets = trial.n_targets
-    return TrainingSpeed(
-        windows=len(trial.batch.targets),
-        targets_per_second=targets / seconds,
+    speed = trial.n_targets / seconds
+    return Row(
+        *("train", backend, precision, len(trial.batch.targets), threads, speed),
+        times_real_time=speed / config.audio.sample_rate_hz,
+        share_of_limit=products / seconds if products else None,
         input_steps_per_second=trial.batch.inputs.size / seconds,
-        share_of_products=products / seconds if products else None,
-        peak_bytes=peak,
+        peak_memory_bytes=peak,
+        device=device_name,
     )
 
 
 def _textbook_seconds(trial: Trial) -> float:
     """Return the median time of a step in the textbook's layout, in float32."""
-    import torch
-
-    from wavegen.bench.textbook import TextbookWaveNet
-    from wavegen.training.backends import slices_of
-
-    model = TextbookWaveNet(cast("WaveNet", trial.model))  # of which alone it is measured
+    model = TextbookWaveNet(cast(WaveNet, trial.model))  # of which alone it is measured
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     inputs, targets, _, condition = slices_of(trial.batch, 1)[0]
     seconds = []
@@ -142,8 +113,6 @@ def _textbook_seconds(trial: Trial) -> float:
 
 def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
     """Return the time of all matrix products of a step, each shape timed by itself on all threads."""
-    import torch
-
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     with torch_threads(1), one_thread_each(threads, "products") as pool:
         total = 0.0
@@ -166,8 +135,6 @@ def _product_rows(trial: Trial) -> dict[tuple[int, int], int]:
 
 def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float:
     """Return the time of a row in a product, and in its gradients with respect to inputs and weights."""
-    import torch
-
     x, y = torch.randn(ROWS, n_inputs).to(dtype), torch.randn(ROWS, n_outputs).to(dtype)
     weight = torch.randn(n_outputs, n_inputs).to(dtype)
     of_x, of_y, of_weight = torch.empty_like(x), torch.empty_like(y), torch.empty_like(weight)

@@ -18,7 +18,8 @@ from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
-    from wavegen.bench.rows import Machine, Row
+    from wavegen.bench.row import Row
+    from wavegen.bench.rows import Machine
     from wavegen.config import Config
 
 PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several runs are compared."
