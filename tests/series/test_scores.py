@@ -14,10 +14,11 @@ from wavegen.series.corpus import build_normalization
 from wavegen.series.forecast import model_errors
 from wavegen.series.scores import (
     Errors,
-    Positions,
     ScoredSeries,
+    Targets,
     all_series,
     baseline_errors,
+    build_targets,
     fit_linear_forecast,
     score_series,
 )
@@ -62,10 +63,10 @@ def test_a_networks_errors_are_those_of_a_plain_loop(kind, error, rows, monkeypa
     assert n_before == (0 if kind == "strided" else network.receptive_field - 1)
     assert list(positions)[:2] == ([2, 4] if kind == "strided" else [0, 1])
     all_values = [values.astype(np.float32) for values in some_series([12, 6, 30, 12, 12])]
-    counted = []
-    found = model_errors(network, all_values, HORIZON, error, counted.append)
+    counted, targets = [], Targets(HORIZON, error, network.positions)
+    found = model_errors(network, all_values, targets, counted.append)
     assert sum(counted) == sum(errors.n_positions for errors in found)
-    last = model_errors(network, all_values, HORIZON, error, only_last=True)
+    last = model_errors(network, all_values, targets._replace(only_last=True))
     assert [each.by_horizon.tolist() for each in last] == [each.at_end.tolist() for each in found]
     assert {each.n_positions for each in last} == {1}
     for values, errors in zip(all_values, found, strict=True):
@@ -85,7 +86,7 @@ def test_a_networks_errors_are_those_of_a_plain_loop(kind, error, rows, monkeypa
 
 def test_the_last_value_is_the_forecast_of_who_knows_nothing():
     (values,) = some_series([20])
-    errors = baseline_errors(None, values, HORIZON, "squared")
+    errors = baseline_errors(None, values, Targets(HORIZON))
     assert errors.keys() == {"last value"}
     expected = [[(values[p] - values[p + h]) ** 2 for h in (1, 2, 3)] for p in range(17)]
     assert errors["last value"].by_horizon == pytest.approx(np.sum(expected, axis=0))
@@ -116,14 +117,16 @@ def test_the_linear_forecast_is_least_squares_over_what_each_position_has_seen(l
         assert forecasts[p] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("positions", [Positions(only_last=True), Positions(slice(3, None, 2))], ids=str)
-def test_baselines_are_scored_where_the_model_is(positions):
+@pytest.mark.parametrize(
+    "targets", [Targets(HORIZON, only_last=True), Targets(HORIZON, positions=slice(3, None, 2))], ids=str
+)
+def test_baselines_are_scored_where_the_model_is(targets):
     train, (values,) = some_series([30, 25, 28]), some_series([20])
     linear = fit_linear_forecast(train, HORIZON)
-    scored = baseline_errors(linear, values, HORIZON, "squared", positions)
+    scored = baseline_errors(linear, values, targets)
     for name, forecasts in (("last value", values[:17, None]), ("linear", linear.forecasts(values))):
         each = np.square(forecasts - np.stack([values[p + 1 : p + 1 + HORIZON] for p in range(17)]))
-        where = [16] if positions.only_last else [3, 5, 7, 9, 11, 13, 15]
+        where = [16] if targets.only_last else [3, 5, 7, 9, 11, 13, 15]
         assert scored[name].by_horizon == pytest.approx(each[where].sum(axis=0))
         assert scored[name].n_positions == len(where)
 
@@ -131,7 +134,7 @@ def test_baselines_are_scored_where_the_model_is(positions):
 def test_a_straight_line_is_forecast_exactly():
     line = 1e5 + 3.0 * np.arange(100.0)
     linear = fit_linear_forecast([line[:60]], HORIZON)
-    errors = baseline_errors(linear, line[60:], HORIZON, "absolute")
+    errors = baseline_errors(linear, line[60:], Targets(HORIZON, "absolute"))
     assert errors["linear"].mean == pytest.approx(0.0, abs=1e-4)
     assert errors["last value"].by_horizon / errors["last value"].n_positions == pytest.approx([3.0, 6.0, 9.0])
 
@@ -145,7 +148,7 @@ def test_together_every_position_counts_the_same():
     values = some_series([10, 25, 4])
     named = [ScoredSeries(f"{i}", each) for i, each in enumerate(values)]
     errors = [Errors.of(np.full((len(each) - HORIZON, HORIZON), 1.0 + i)) for i, each in enumerate(values)]
-    scored = score_series(named, errors, None, HORIZON, "squared")
+    scored = score_series(named, errors, None, Targets(HORIZON))
     everything = all_series(scored).as_dict()
     assert everything["positions"] == 7 + 22 + 1
     assert everything["error"] == pytest.approx((7 * 1 + 22 * 2 + 1 * 3) / 30)
@@ -167,6 +170,6 @@ def test_figures_are_named_for_what_they_are():
         ABSOLUTE_ERROR,
     )
     normalization = build_normalization(squared)
-    assert [normalization.error_scale(kind) for kind in ("squared", "absolute")] == [9.0, 3.0]
+    assert [normalization.error_scale(build_targets(each).error) for each in (squared, absolute)] == [9.0, 3.0]
     for loss_unit in (BITS, SQUARED_ERROR, ABSOLUTE_ERROR):
         assert loss_unit_in({"step": 1, "train_loss": 0.5, "loss_unit": loss_unit.name}) == loss_unit

@@ -5,7 +5,7 @@ import pytest
 
 from wavegen.errors import DataError
 from wavegen.series.corpus import Normalization
-from wavegen.series.scores import Positions
+from wavegen.series.scores import Targets
 from wavegen.series.task import AlignedWindows, SeriesWindows
 
 
@@ -15,7 +15,7 @@ def series_of(lengths):
 
 
 def windows(lengths, field, n_targets, before, seed, horizon):
-    return SeriesWindows(series_of(lengths), Normalization(0.0, 1.0), field, n_targets, before, seed, horizon)
+    return SeriesWindows(series_of(lengths), Normalization(0.0, 1.0), field, n_targets, before, seed, Targets(horizon))
 
 
 @pytest.mark.parametrize("horizon", [1, 3])
@@ -67,22 +67,24 @@ def test_a_windows_length_can_fit_a_series_and_its_padding():
     assert stream.n_targets(0, 8) == 8 * 50
 
 
-@pytest.mark.parametrize("positions", [Positions(), Positions(only_last=True), Positions(slice(3, None, 2))], ids=str)
+@pytest.mark.parametrize(
+    "targets", [Targets(2), Targets(2, only_last=True), Targets(2, positions=slice(3, None, 2))], ids=str
+)
 @pytest.mark.parametrize("n_targets", [20, 6])
-def test_aligned_windows_begin_with_their_series(positions, n_targets):
+def test_aligned_windows_begin_with_their_series(targets, n_targets):
     """Every position that counts is visited once in an epoch, in windows from the series' first value on."""
     lengths, field, horizon = [22, 9, 16], 4, 2
     plain = Normalization(0.0, 1.0)
-    stream = AlignedWindows(series_of(lengths), plain, field, n_targets, 0.0, 5, horizon, positions)
-    has_strides = positions.forecast.step > 1
+    stream = AlignedWindows(series_of(lengths), plain, field, n_targets, 0.0, 5, targets)
+    has_strides = targets.positions.step > 1
     expected = []
     for series in series_of(lengths):
         begins = range(0, len(series) - horizon, n_targets)
-        if positions.only_last:
+        if targets.only_last:
             begins = [max(0, len(series) - horizon - n_targets)]
         for begin in begins:
             window = range(begin, min(begin + n_targets, len(series) - horizon))
-            expected += [series[position] for position in positions.of(window)]
+            expected += [series[position] for position in targets.of(window)]
     for epoch in (0, 3):
         count = stream.windows_per_epoch
         batch = stream.batch(epoch * count, count)

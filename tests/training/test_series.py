@@ -74,7 +74,7 @@ def test_it_learns_and_reports_errors_in_the_datas_own_units(kind, error, sines,
     model = wavegen.load(tmp_path / "run", "cpu")
     series = model.forecaster.held_out_series()
     linear = model.forecaster.fit_linear_forecast(print)
-    scores = score_series(series, model.forecaster.score_series(series), linear, 2, error)
+    scores = score_series(series, model.forecaster.score_series(series), linear, model.forecaster.targets)
     everything = all_series(scores)
     last = training.progress.validation
     assert min(figures(tmp_path / "run", "validation_loss")) == pytest.approx(everything.errors.mean, rel=1e-5)

@@ -170,16 +170,13 @@ def _series_scores(
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation import loss_unit_of
     from wavegen.report.scores import series_document, series_rows, series_tables
-    from wavegen.series.scores import Positions, score_series
+    from wavegen.series.scores import score_series
 
     series = forecaster.series_to_score(paths, test, console.print_notice)
     linear = forecaster.fit_linear_forecast(console.print_notice)
     with ProgressBar("scoring", None, unit="position") as bar:
         errors = forecaster.score_series(series, bar.advance)
-    config = forecaster.config
-    positions = Positions(config.model.positions, config.series.positions == "last")
-    scores = score_series(series, errors, linear, config.output.horizon, config.output.error, positions)
-    loss_unit = loss_unit_of(config)
+    scores, loss_unit = score_series(series, errors, linear, forecaster.targets), loss_unit_of(forecaster.config)
     return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
 
 

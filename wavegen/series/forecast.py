@@ -16,7 +16,7 @@ from wavegen.errors import DataError, ParameterError, UsageError, WavegenError
 from wavegen.evaluation.clips import warn_of_trained_on
 from wavegen.model.outputs import not_finite
 from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
-from wavegen.series.scores import Errors, LinearForecast, ScoredSeries, ahead, errors_of, fit_linear_forecast
+from wavegen.series.scores import Errors, LinearForecast, ScoredSeries, Targets, build_targets, fit_linear_forecast
 from wavegen.text import list_first, printable
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Forecaster:
 
     def __init__(self, config: Config, network: Network, training: TrainingClips) -> None:
         self.config, self.network, self.training = config, network, training
+        self.targets = build_targets(config)
 
     def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
         """Forecast the next values of series: ``TrainedModel.forecast``, which documents the arguments."""
@@ -60,12 +61,10 @@ class Forecaster:
             series: each longer than the model's horizon.
             scored: called with the number of positions after each part.
         """
-        output, normalization = self.config.output, build_normalization(self.config)
+        normalization = build_normalization(self.config)
         seen = [normalization.normalize(each.values) for each in series]
-        unit = normalization.error_scale(output.error)
-        only_last = self.config.series.positions == "last"
-        errors = model_errors(self.network, seen, output.horizon, output.error, scored, only_last)
-        return [each.times(unit) for each in errors]
+        errors = model_errors(self.network, seen, self.targets, scored)
+        return [each.times(normalization.error_scale(self.targets.error)) for each in errors]
 
     def held_out_series(self) -> list[ScoredSeries]:
         """Return the series that the training held out.
@@ -169,30 +168,26 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
 def model_errors(
     network: Network,
     series: Sequence[npt.NDArray[np.float32]],
-    horizon: int,
-    kind: str,
+    targets: Targets,
     scored: Callable[[int], None] | None = None,
-    only_last: bool = False,
 ) -> list[Errors]:
     """Compute the errors of a network's forecasts.
 
     Args:
         network: in the precision to score in.
         series: (T,) each, as the network sees them.
-        horizon: of the network.
-        kind: squared or absolute.
+        targets: of the network.
         scored: called with the number of positions after each part.
-        only_last: score the last position of each series alone.
 
     Returns:
         Each series's errors, in the network's units.
     """
-    first = -1 if only_last else 0
+    only_last, first = targets.only_last, -1 if targets.only_last else 0
     by_series: list[Errors | None] = [None] * len(series)
     for group in _alike(series, network.receptive_field):
         together = np.stack([series[i] for i in group])
         parts = []
-        for part in _forecasts(network, together[:, : together.shape[1] - horizon]):
+        for part in _forecasts(network, together[:, : together.shape[1] - targets.horizon]):
             parts.append(part)
             if scored:
                 scored(0 if only_last else part.shape[0] * part.shape[1])
@@ -200,8 +195,8 @@ def model_errors(
             scored(len(group))
         forecasts = np.concatenate(parts, axis=1)[:, first:].astype(np.float64)
         for i, forecast in zip(group, forecasts, strict=True):
-            truth = ahead(series[i].astype(np.float64), horizon)[network.positions][first:]
-            by_series[i] = Errors.of(errors_of(forecast, truth, kind))
+            truth = targets.of(targets.ahead(series[i].astype(np.float64)))
+            by_series[i] = Errors.of(targets.errors(forecast, truth))
     return [errors for errors in by_series if errors is not None]
 
 

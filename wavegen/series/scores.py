@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from wavegen.config import Config
 from wavegen.errors import DataError
 from wavegen.evaluation.scores import Comparison, compare
 from wavegen.series.files import Values
@@ -26,24 +27,40 @@ TAPS = 50  # values that the linear forecast sees
 Rows = TypeVar("Rows", Values, range)
 
 
-class Positions(NamedTuple):
-    """The positions of a series at which forecasts are trained and scored.
+class Targets(NamedTuple):
+    """What is forecast of a series, and how an error counts.
 
     Attributes:
-        forecast: those at which the network forecasts; with strides not every one.
-        only_last: of these the last one alone.
+        horizon: values that each position forecasts.
+        error: squared or absolute.
+        positions: those at which the network forecasts; with strides not every one.
+        only_last: of these the last one alone is trained and scored.
     """
 
-    forecast: slice = slice(0, None, 1)
+    horizon: int
+    error: str = "squared"
+    positions: slice = slice(0, None, 1)
     only_last: bool = False
 
     def of(self, rows: Rows) -> Rows:
         """Select among what each position of a series has, or among their numbers."""
-        forecast: Rows = rows[self.forecast]
+        forecast: Rows = rows[self.positions]
         return forecast[-1:] if self.only_last else forecast
 
+    def errors(self, forecasts: Values, truth: Values) -> Values:
+        """Return the errors of forecasts, elementwise."""
+        difference = forecasts - truth
+        return np.square(difference) if self.error == "squared" else np.abs(difference)
 
-EVERY_POSITION = Positions()
+    def ahead(self, values: Values) -> Values:
+        """Return the next values of every position, (T - horizon, horizon)."""
+        return sliding_window_view(values, self.horizon)[1:]
+
+
+def build_targets(config: Config) -> Targets:
+    """Return what a configuration's model forecasts."""
+    output = config.output
+    return Targets(output.horizon, output.error, config.model.positions, config.series.positions == "last")
 
 
 class ScoredSeries(NamedTuple):
@@ -118,17 +135,6 @@ class Errors:
             "next_value": by_horizon[0],
             "next_value_at_end": float(at_end[0]),
         }
-
-
-def errors_of(forecasts: Values, truth: Values, kind: str) -> Values:
-    """Return squared or absolute errors, elementwise."""
-    difference = forecasts - truth
-    return np.square(difference) if kind == "squared" else np.abs(difference)
-
-
-def ahead(values: Values, horizon: int) -> Values:
-    """Return the next values of every position, (T - horizon, horizon)."""
-    return sliding_window_view(values, horizon)[1:]
 
 
 @dataclass(frozen=True)
@@ -215,15 +221,13 @@ def _sums_by_length(series: Sequence[Values], horizon: int, most: int, center: f
     return gram, moments
 
 
-def baseline_errors(
-    linear: LinearForecast | None, values: Values, horizon: int, kind: str, positions: Positions = EVERY_POSITION
-) -> dict[str, Errors]:
+def baseline_errors(linear: LinearForecast | None, values: Values, targets: Targets) -> dict[str, Errors]:
     """Return the errors of the trivial baselines on a series, in its units; the simplest first."""
-    truth = ahead(values, horizon)
+    truth = targets.ahead(values)
     forecasts = {"last value": values[: len(truth), None]}
     if linear is not None:
         forecasts["linear"] = linear.forecasts(values)
-    return {name: Errors.of(positions.of(errors_of(each, truth, kind))) for name, each in forecasts.items()}
+    return {name: Errors.of(targets.of(targets.errors(each, truth))) for name, each in forecasts.items()}
 
 
 @dataclass(frozen=True)
@@ -253,12 +257,7 @@ class SeriesScore:
 
 
 def score_series(
-    series: Sequence[ScoredSeries],
-    errors: Sequence[Errors],
-    linear: LinearForecast | None,
-    horizon: int,
-    kind: str,
-    positions: Positions = EVERY_POSITION,
+    series: Sequence[ScoredSeries], errors: Sequence[Errors], linear: LinearForecast | None, targets: Targets
 ) -> list[SeriesScore]:
     """Compute the scores of a model and of the trivial baselines.
 
@@ -266,12 +265,10 @@ def score_series(
         series: that were scored.
         errors: the model's on each.
         linear: as ``fit_linear_forecast``; None leaves it out.
-        horizon: of the model.
-        kind: squared or absolute.
-        positions: at which the model was scored.
+        targets: of the model.
     """
     return [
-        SeriesScore(each.name, own, baseline_errors(linear, each.values, horizon, kind, positions), each.trained_on)
+        SeriesScore(each.name, own, baseline_errors(linear, each.values, targets), each.trained_on)
         for each, own in zip(series, errors, strict=True)
     ]
 

@@ -17,7 +17,7 @@ from wavegen.model.network import Network
 from wavegen.series.corpus import Normalization, Series, build_normalization, read_corpus, with_normalization
 from wavegen.series.files import Values
 from wavegen.series.forecast import model_errors
-from wavegen.series.scores import EVERY_POSITION, Positions, baseline_errors, fit_linear_forecast
+from wavegen.series.scores import Targets, baseline_errors, build_targets, fit_linear_forecast
 
 
 class SeriesWindows(Tape):
@@ -33,8 +33,7 @@ class SeriesWindows(Tape):
         window_targets: forecasts in a window.
         before: what the network sees before the first value of a series.
         seed: decides the shuffles.
-        horizon: values that are forecast.
-        positions: that are targets; others than all only with ``AlignedWindows``.
+        targets: of the model; others than at every position only with ``AlignedWindows``.
 
     Raises:
         DataError: no series is long enough.
@@ -48,19 +47,18 @@ class SeriesWindows(Tape):
         window_targets: int,
         before: float,
         seed: int,
-        horizon: int,
-        positions: Positions = EVERY_POSITION,
+        targets: Targets,
     ) -> None:
-        shortest, self.positions = horizon + positions.forecast.start, positions
+        horizon, shortest = targets.horizon, targets.horizon + targets.positions.start
         self.series = [normalization.normalize(values) for values in series if len(values) > shortest]
         super().__init__([len(values) - horizon for values in self.series], receptive_field, window_targets, seed)
-        self.before, self.horizon = before, horizon
+        self.before, self.targets = before, targets
 
     def batch(self, first: int, count: int) -> Batch:
         """Return items first .. first + count - 1 of the stream as one batch."""
-        field, length = self.receptive_field, self.receptive_field + self.window_targets
+        field, length, horizon = self.receptive_field, self.receptive_field + self.window_targets, self.targets.horizon
         values = np.full((count, length), self.before, dtype=np.float32)
-        ahead = np.zeros((count, length, self.horizon), dtype=np.float32)
+        ahead = np.zeros((count, length, horizon), dtype=np.float32)
         is_real = np.zeros((count, length), dtype=np.bool_)
         for row in range(count):
             for at, number, begin, n_steps in self.pieces(first + row):
@@ -68,16 +66,16 @@ class SeriesWindows(Tape):
                 # target i of a series is x[i + 1] ... x[i + horizon]; x[0] stands on the last place before target 0
                 known, real = min(max(begin, -1), stop), min(max(begin, 0), stop)
                 values[row, at + known - begin : at + n_steps] = series[known + 1 : stop + 1]
-                following = sliding_window_view(series, self.horizon)  # (T - horizon + 1, horizon)
+                following = sliding_window_view(series, horizon)  # (T - horizon + 1, horizon)
                 ahead[row, at + real - begin : at + n_steps] = following[real + 1 : stop + 1]
                 is_real[row, at + real - begin : at + n_steps] = True
-        forecast, only_last = self.positions
-        is_target = is_real[:, field:][:, forecast]
-        if only_last:  # the real targets from each one on: 1 at the last
+        positions = self.targets.positions
+        is_target = is_real[:, field:][:, positions]
+        if self.targets.only_last:  # the real targets from each one on: 1 at the last
             is_target = is_target & (is_target[:, ::-1].cumsum(axis=1)[:, ::-1] == 1)
         # with strides the inputs begin where the window's positions begin, without the past that padding would be
-        begin = field - 1 if forecast.step > 1 else 0
-        return Batch(values[:, begin:-1], ahead[:, field:][:, forecast], is_target, None, first)
+        begin = field - 1 if positions.step > 1 else 0
+        return Batch(values[:, begin:-1], ahead[:, field:][:, positions], is_target, None, first)
 
 
 class AlignedWindows(SeriesWindows):
@@ -88,7 +86,7 @@ class AlignedWindows(SeriesWindows):
 
     def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
-        size, only_last = self.window_targets, self.positions.only_last
+        size, only_last = self.window_targets, self.targets.only_last
         self.begins = [
             (number, begin)
             for number, length in enumerate(self._lengths.tolist())
@@ -99,7 +97,7 @@ class AlignedWindows(SeriesWindows):
     def n_targets(self, first: int, count: int) -> int:
         """Count the real targets of items first .. first + count - 1, without reading any."""
         pieces = (piece for item in range(first, first + count) for piece in self.pieces(item))
-        return sum(len(self.positions.of(range(piece.length - self.receptive_field))) for piece in pieces)
+        return sum(len(self.targets.of(range(piece.length - self.receptive_field))) for piece in pieces)
 
     def pieces(self, item: int) -> Iterator[Piece]:
         """Yield the piece of a series that item's window is."""
@@ -123,12 +121,11 @@ class SeriesTask:
     with_corpus = staticmethod(with_normalization)
 
     def __init__(self, config: Config, corpus: Corpus[Series]) -> None:
-        self.settings, self.output, self.corpus = config.training, config.output, corpus
+        self.settings, self.corpus, self.targets = config.training, corpus, build_targets(config)
         self.normalization = build_normalization(config)
-        self.positions = Positions(config.model.positions, config.series.positions == "last")
         self.windows_type = AlignedWindows if config.series.windows == "aligned" else SeriesWindows
         self.loss_unit = loss_unit_of(config)
-        self.loss_scale = self.normalization.error_scale(config.output.error)
+        self.loss_scale = self.normalization.error_scale(self.targets.error)
 
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
@@ -151,8 +148,7 @@ class SeriesTask:
             self.settings.window_targets,
             network.before_series,
             self.settings.seed,
-            self.output.horizon,
-            self.positions,
+            self.targets,
         )
 
     def trained_on(self, n_targets: int) -> dict[str, float]:
@@ -169,13 +165,12 @@ class SeriesTask:
 
     def n_predictions(self, clip: Series) -> int:
         """Return the number of positions that are scored, all of them followed by enough values."""
-        return len(self.positions.of(range(clip.n_samples - self.output.horizon)))
+        return len(self.targets.of(range(clip.n_samples - self.targets.horizon)))
 
     def summed_losses(self, network: Network, clips: Sequence[Series], scored: Callable[[int], None]) -> list[float]:
         """Return each series's summed errors in the units of the data."""
         normalized = [self.normalization.normalize(series.values) for series in clips]
-        output, only_last = self.output, self.positions.only_last
-        errors = model_errors(network, normalized, output.horizon, output.error, scored, only_last)
+        errors = model_errors(network, normalized, self.targets, scored)
         return [each.total * self.loss_scale for each in errors]
 
     def baselines(self, clips: Sequence[Series]) -> dict[str, float]:  # noqa: ARG002
@@ -188,10 +183,8 @@ class SeriesTask:
 
     @cached_property
     def _baselines(self) -> dict[str, float]:
-        horizon = self.output.horizon
-        linear = fit_linear_forecast([series.values for series in self.corpus.train], horizon)
-        held_out = [series.values for series in self.corpus.validation]
-        each = [baseline_errors(linear, values, horizon, self.output.error, self.positions) for values in held_out]
+        linear = fit_linear_forecast([series.values for series in self.corpus.train], self.targets.horizon)
+        each = [baseline_errors(linear, series.values, self.targets) for series in self.corpus.validation]
         n_positions = sum(errors["linear"].n_positions for errors in each)
         return {name: sum(e[name].total for e in each) / n_positions for name in each[0]}
 
