@@ -128,7 +128,7 @@ def test_the_memory_estimate_is_near_the_measured_peak(preset, overrides, window
     batch = [f"training.batch_size={windows}", f"training.window_targets={targets}", "training.precision=float32"]
     config = load_config(preset, [*overrides, *batch])
     measured = measure_training(config, "torch", "float32", 2, recompute=False)
-    assert measured.peak_bytes is not None
-    assert measured.share_of_products is None
+    assert measured.peak_memory_bytes is not None
+    assert measured.share_of_limit is None
     estimated = training_bytes(config, resolve_compute(config, torch.device("cpu")))
-    assert estimated == pytest.approx(measured.peak_bytes, rel=0.25)
+    assert estimated == pytest.approx(measured.peak_memory_bytes, rel=0.25)
