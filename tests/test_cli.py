@@ -686,7 +686,9 @@ def test_the_plan_alone_trains_nothing(home, tmp_path):
     assert "receptive field" in done.stdout
     assert not list(tmp_path.iterdir())
     assert "is not empty" not in done.stderr
-    assert "run folder is not empty; continue with --resume" in wavegen(*plan, "--run", home / "runs/recordings").stderr
+    taken = wavegen(*plan, "--run", home / "runs/recordings").stderr
+    assert "run folder is not empty; continue with wavegen train --run" in taken
+    assert ", or choose another: --run " in taken
     assert "--plan: the plan of a new run" in wavegen(*plan, "--resume", exit_code=2).stderr
 
 

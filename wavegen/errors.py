@@ -19,9 +19,30 @@ from collections.abc import Callable, Mapping, Sequence
 
 
 class WavegenError(Exception):
-    """Base of all errors that wavegen raises on purpose; the command line prints it without a traceback."""
+    """Base of all errors that wavegen raises on purpose; the command line prints it without a traceback.
+
+    The text names parameters as Python does. ``worded`` gives it with other names: those of the command line's options.
+
+    Args:
+        text: in which ``{name}`` stands for each parameter of `give`.
+        give: parameters, each with a value that would solve the problem.
+    """
 
     exit_code = 1
+
+    def __init__(self, text: str, give: Mapping[str, object] | None = None) -> None:
+        super().__init__(text)
+        self.text, self.give = text, give or {}
+
+    def __str__(self) -> str:
+        return self.worded(lambda name, value: name if value is None else f"{name}={value!r}")
+
+    def worded(self, name: Callable[[str, object], str]) -> str:
+        """Return the message; ``name`` writes a parameter and its value, or a parameter alone where that is None."""
+        text = self.text
+        for parameter, value in self.give.items():
+            text = text.replace(f"{{{parameter}}}", name(parameter, value))
+        return text
 
 
 class AudioError(WavegenError):
@@ -62,26 +83,21 @@ class UsageError(WavegenError):
 class ParameterError(UsageError):
     """A parameter is out of its range, or not for this model: ``top_k: expected ..., found ...``.
 
-    The text names parameters as Python does. ``worded`` gives it with other names: those of the command line's options.
-
     Args:
         parameter: its name.
         problem: what was expected, and what was found.
         value: the parameter's, where the problem is that very value.
-        give: parameters, each with a value that would solve the problem.
+        give: as all errors.
     """
 
     def __init__(
         self, parameter: str, problem: str, value: object = None, give: Mapping[str, object] | None = None
     ) -> None:
-        super().__init__(parameter, problem, value, give)
-        self.parameter, self.problem, self.value, self.give = parameter, problem, value, give or {}
-
-    def __str__(self) -> str:
-        return self.worded(lambda name, value: name if value is None else f"{name}={value!r}")
+        super().__init__(problem, give)
+        self.parameter, self.problem, self.value = parameter, problem, value
 
     def worded(self, name: Callable[[str, object], str]) -> str:
-        """Return the message; ``name`` writes a parameter and its value, or a parameter alone where that is None."""
+        """Return the message; see ``WavegenError``."""
         remedy = " or ".join(name(*each) for each in self.give.items())
         return f"{name(self.parameter, self.value)}: {self.problem}" + (f"; give {remedy}" if remedy else "")
 

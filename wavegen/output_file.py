@@ -47,7 +47,8 @@ def _why_not_writable(path: Path, ending: str | None, alternative: str) -> str |
 
 def already_exists(path: Path) -> UsageError:
     """Return the error of a file that exists and is not to be replaced."""
-    return UsageError(f"{printable(path)}: already exists; give another name, or --overwrite to replace it")
+    text = f"{printable(path)}: already exists; give another name, or {{overwrite}} to replace it"
+    return UsageError(text, {"overwrite": True})
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -413,7 +413,7 @@ def test_too_loud_is_clipped_not_wrapped(tmp_path, ending):
 def test_an_existing_file_is_replaced_only_with_overwrite(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(b"precious")
-    with pytest.raises(UsageError, match=r"already exists; give another name, or --overwrite to replace it") as caught:
+    with pytest.raises(UsageError, match=r"already exists; give another name, or overwrite=True to") as caught:
         AudioWriter(path, RATE)
     assert caught.value.exit_code == 2
     assert path.read_bytes() == b"precious"

@@ -137,7 +137,7 @@ def test_numbers_of_the_command_line(number):
     if 0 <= number < math.inf:
         assert SampleRequest.parse(f"1,{number!r}", 1.0).temperatures == (1.0, number)
     else:
-        with pytest.raises(UsageError, match="--temperatures: expected numbers, 0 or more"):
+        with pytest.raises(UsageError, match=r"^temperatures: expected numbers, 0 or more"):
             SampleRequest.parse(f"1,{number!r}", 1.0)
 
 

@@ -105,7 +105,7 @@ def test_lacks_of_a_device_are_one_line():
     memory = r"^trial step: out of memory on cuda; lower training\.batch_size"
     with pytest.raises(TrainingError, match=memory), explain_device_errors(CUDA, "trial step"):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-    operation = r"^step 1: mps lacks an operation \(The operator 'aten::x'.*--device cpu$"
+    operation = r"^step 1: mps lacks an operation \(The operator 'aten::x'.*device='cpu'$"
     with pytest.raises(TrainingError, match=operation), explain_device_errors(MPS, "step 1"):
         raise NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device")
 

@@ -50,7 +50,7 @@ def test_a_new_run_has_its_configuration_and_nothing_to_resume(run):
 def test_an_existing_run_is_never_overwritten(run):
     with pytest.raises(
         UsageError,
-        match=r"mine: this run folder is not empty; continue with --resume, or choose another: --run .*mine-2$",
+        match=r"mine: this run folder is not empty; continue with .* --resume, or choose another: run='.*mine-2'$",
     ):
         run.create("training: {}\n")
     assert run.config_file.read_text() == "model: {}\n"

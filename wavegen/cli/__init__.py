@@ -15,12 +15,12 @@ from typer.core import TyperCommand, TyperGroup
 
 from wavegen import __version__
 from wavegen.cli.commands import bench, cache, config, export, forecast, inspect, report
-from wavegen.cli.console import discard_notices, print_error, print_warning
+from wavegen.cli.console import as_option, discard_notices, print_error, print_warning
 from wavegen.cli.evaluate import evaluate
 from wavegen.cli.generate import generate
 from wavegen.cli.train import train
 from wavegen.device import is_out_of_memory
-from wavegen.errors import ParameterError, UsageError, WavegenError
+from wavegen.errors import UsageError, WavegenError
 from wavegen.text import expand_home, guide, list_in_full, printable
 
 __all__ = ["app"]
@@ -154,7 +154,7 @@ def _reported(error: Exception) -> typer.Exit:
         print_error(f"{path}: {text}" if path else text)  # the dynamic linker's has no number
         return typer.Exit(2 if error.errno == errno.ENAMETOOLONG else 1)
     if isinstance(error, WavegenError):
-        print_error(error.worded(as_option) if isinstance(error, ParameterError) else str(error))
+        print_error(error.worded(as_option))
         return typer.Exit(error.exit_code)
     message, ctx = error.format_message(), error.ctx  # type: ignore[attr-defined]
     if parsed := re.fullmatch(r"Invalid value for '([^']*)'[^:]*: (.*)", message, re.DOTALL):
@@ -164,12 +164,6 @@ def _reported(error: Exception) -> typer.Exit:
         message = f"{message.partition(' (')[0]} (did you mean {possible[0]}?)"
     print_error(f"{message.rstrip('.')}; see {ctx.command_path} --help" if ctx else message)
     return typer.Exit(2)
-
-
-def as_option(parameter: str, value: object) -> str:
-    """Return the option that sets a parameter of the library."""
-    name = "--label" if parameter == "labels" else f"--{parameter.replace('_', '-')}"
-    return name if value is None else f"{name} {value}"
 
 
 def _print_version(wanted: bool) -> None:

@@ -40,6 +40,12 @@ Json = Annotated[bool, option("Output", "Print JSON for programs.", "--json")]
 Overwrite = Annotated[bool, option("Output", "Replace existing files.", "--overwrite")]
 
 
+def as_option(parameter: str, value: object) -> str:
+    """Return the option that sets a parameter of the library, ready to paste into a shell."""
+    name = "--label" if parameter == "labels" else f"--{parameter.replace('_', '-')}"
+    return name if value is None or value is True else f"{name} {shlex.quote(str(value))}"
+
+
 def given_options(context: typer.Context) -> set[str]:
     """Return the names of the options on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}

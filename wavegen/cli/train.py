@@ -106,7 +106,7 @@ def _print_whether_taken(run: RunFolder) -> None:
     try:
         run.check_new()
     except UsageError as error:
-        console.print_notice(str(error))
+        console.print_notice(error.worded(console.as_option))
 
 
 def _train(trainer: Trainer, run_folder: RunFolder) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from wavegen.audio.mono import to_mono
 from wavegen.audio.quantize import Floats
 from wavegen.audio.read import decode
-from wavegen.errors import AudioError, UsageError, WavegenError
+from wavegen.errors import AudioError, ParameterError, UsageError, WavegenError
 from wavegen.inspect.facts import Progress
 from wavegen.runs.run_folder import find_checkpoint
 from wavegen.text import pluralize
@@ -64,11 +64,12 @@ class SampleRequest:
         except ValueError:
             numbers = (-1.0,)
         if not all(0 <= number < float("inf") for number in numbers):
-            raise UsageError(f"--temperatures: expected numbers, 0 or more, such as 0.7,1; found '{temperatures}'")
+            found = f"expected numbers, 0 or more, such as 0.7,1; found '{temperatures}'"
+            raise ParameterError("temperatures", found)
         if len(numbers) > MOST_SAMPLES:
-            raise UsageError(f"--temperatures: expected at most {MOST_SAMPLES} numbers, found {len(numbers)}")
+            raise ParameterError("temperatures", f"expected at most {MOST_SAMPLES} numbers, found {len(numbers)}")
         if not 0 <= seconds <= LONGEST_SECONDS:
-            raise UsageError(f"--sample-seconds: expected 0 to {LONGEST_SECONDS:g}, found {seconds:g}")
+            raise ParameterError("sample_seconds", f"expected 0 to {LONGEST_SECONDS:g}, found {seconds:g}")
         return cls(numbers if seconds > 0 else (), seconds)
 
 

@@ -65,8 +65,9 @@ class RunFolder:
             raise UsageError(f"{self.path}: expected a new folder for the run, found {found}; choose another")
         others = (self.path.with_name(f"{self.path.name}-{number}") for number in count(2))
         free = next(path for path in others if not path.exists())
-        remedy = f"continue with --resume, or choose another: --run {free}"
-        raise UsageError(f"{self.path}: this run folder is not empty; {remedy}")
+        resume = shlex.join(["wavegen", "train", "--run", str(self.path), "--resume"])
+        text = f"{self.path}: this run folder is not empty; continue with {resume}, or choose another: {{run}}"
+        raise UsageError(text, {"run": str(free)})
 
     def create(self, config_yaml: str) -> None:
         """Make the folder.

@@ -76,8 +76,8 @@ def resolve_compute(config: Config, device: torch.device, group: Group = ALONE) 
     """
     settings = config.training
     if settings.backend == "fused" and device.type != "cpu":
-        remedy = "choose auto, torch or compile, or --device cpu"
-        raise UsageError(f"training.backend: fused runs on a CPU, not on {device.type}; {remedy}")
+        problem = f"fused runs on a CPU, not on {device.type}; choose auto, torch or compile, or {{device}}"
+        raise UsageError(f"training.backend: {problem}", {"device": "cpu"})
     # the fused backend is for WaveNets that predict distributions, and has no dropout
     is_fused = device.type == "cpu" and config.model.kind == "wavenet" and config.output.kind != "regression"
     is_fused = is_fused and not config.model.dropout

@@ -100,7 +100,8 @@ def explain_device_errors(device: torch.device, when: str) -> Iterator[None]:
         yield
     except NotImplementedError as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0][:120]
-        raise TrainingError(f"{when}: {device.type} lacks an operation ({reason}); choose --device cpu") from error
+        problem = f"{when}: {device.type} lacks an operation ({reason}); choose {{device}}"
+        raise TrainingError(problem, {"device": "cpu"}) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
 from wavegen.device import choose_device
-from wavegen.errors import UsageError
+from wavegen.errors import ParameterError, UsageError
 from wavegen.training.distributed import Group, ProcessDied, RemoteError, reason_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def process_group(device_name: str, environment: Mapping[str, str] = os.environ)
     from torch import distributed
 
     if device_name.startswith("cuda:"):
-        raise UsageError(f"--device {device_name}: each process takes its own device; give --device cuda")
+        raise ParameterError("device", "each process takes its own device", device_name, {"device": "cuda"})
     try:
         on_cuda = choose_device(device_name).type == "cuda"
     except UsageError as error:
