@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavegen.errors import ParameterError
+from wavegen.text import pluralize
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +122,7 @@ def describe_device(device: torch.device, threads: int | None = None) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-    return f"cpu, {threads} threads" if threads and device.type == "cpu" else device.type
+    return f"cpu, {pluralize(threads, 'thread')}" if threads and device.type == "cpu" else device.type
 
 
 def processor_name() -> str:
