@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from wavegen.bench import probes
@@ -37,9 +38,13 @@ def test_the_buffer_begins_at_a_cache_line():
     assert [buffer.size for buffer in buffers] == [1, 100, 4096, 5000]
 
 
-@pytest.mark.parametrize("n_registers", probes.READ_REGISTERS)
-def test_a_loop_reads_the_whole_buffer(n_registers):
-    turn = n_registers * probes.LANES
-    buffer = probes.written_buffer(3 * turn)
-    # lane 0 of the accumulators' sum: every LANES-th float
-    assert probes._reader(n_registers)(buffer, 3, 2) == 2 * 3 * n_registers
+def test_the_loop_reads_the_whole_buffer():
+    rows, total = np.ones((3, probes.REGISTERS * probes.LANES), np.float32), np.zeros((1, probes.LANES), np.float32)
+    probes._read(rows, 2, total)
+    assert total.sum() == 2 * rows.size
+
+
+def test_every_register_multiplies_and_adds():
+    total = np.zeros((1, probes.LANES), np.float32)
+    probes._multiply_add(2, total)  # 0 / 2 + 1 = 1, 1 / 2 + 1 = 1.5
+    assert (total == 1.5 * probes.REGISTERS).all()
