@@ -714,7 +714,11 @@ WRONG_CALLS = {
         2,
         "--set model.cycles=ten: model.cycles: expected a whole number from 1 to 20, found 'ten'",
     ),
-    "existing run": (["train", "recordings", "--config", "tiny.yaml"], 2, "continue with --resume"),
+    "existing run": (
+        ["train", "recordings", "--config", "tiny.yaml"],
+        2,
+        "continue with wavegen train --run runs/recordings --resume",
+    ),
     "a run as recordings": (["train", "runs/recordings", "--resume"], 2, "train --run runs/recordings --resume"),
     "a configuration as recordings": (["train", "tiny.yaml"], 2, "wavegen train DIR --config tiny.yaml"),
     "nothing to resume": (["train", "recordings", "--run", "r", "--resume"], 2, "nothing to resume"),

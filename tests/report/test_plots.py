@@ -201,7 +201,7 @@ def test_a_target_is_checked_before_the_work(tmp_path):
     check_writable(tmp_path / "old.png", overwrite=True, ending=".png")
     for name, message in {
         "new.jpg": r"new\.jpg: expected a name that ends in \.png",
-        "old.png": r"old\.png: already exists; .*--overwrite",
+        "old.png": r"old\.png: already exists; .*overwrite=True",
         "folder.png": r"folder\.png: expected a file to write, found a folder",
         "gone/new.png": r"the folder .*gone does not exist",
         f"{'x' * 300}.png": "cannot be written",

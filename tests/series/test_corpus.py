@@ -148,7 +148,7 @@ def test_what_is_written_is_read_back(name, tmp_path):
     write_series(str(path), written, io.StringIO())
     read = read_series(path).series
     assert [values.tolist() for values in read.values()] == [values.tolist() for values in written.values()]
-    with pytest.raises(UsageError, match="already exists; give another name, or --overwrite"):
+    with pytest.raises(UsageError, match="already exists; give another name, or overwrite=True"):
         check_output(str(path), overwrite=False)
     check_output(str(path), overwrite=True)
     for wrong in (str(tmp_path / "out.wav"), str(tmp_path / "gone" / name)):

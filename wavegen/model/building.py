@@ -19,8 +19,6 @@ from wavegen.model.outputs import Distribution, Regression, Softmax, output_has_
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
-    from wavegen.model.stack import Stack
-    from wavegen.model.wavenet import WaveNet
 
 DISTRIBUTIONS: dict[str, Callable[[Config], Distribution]] = {
     "softmax": lambda config: Softmax(config.quantization.classes),
@@ -55,7 +53,7 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
         return {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
 
 
-def _build_wavenet(config: Config) -> WaveNet:
+def _build_wavenet(config: Config) -> Network:
     from wavegen.model.wavenet import WaveNet
 
     model = config.model
@@ -79,7 +77,7 @@ def _build_wavenet(config: Config) -> WaveNet:
     )
 
 
-def _build_stack(config: Config) -> Stack:
+def _build_stack(config: Config) -> Network:
     from wavegen.model.layers import build_raw_input
     from wavegen.model.stack import Stack
 

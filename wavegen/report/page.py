@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import soundfile
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
 
 from wavegen import __version__
 from wavegen.config import Config
@@ -20,12 +22,12 @@ from wavegen.inspect.runs import RunFacts
 from wavegen.output_file import write_output
 from wavegen.report import as_yaml
 from wavegen.report.models import data_table, network_table, ranking_title, resolution, seen_text, step_text
+from wavegen.report.plots import to_svg
+from wavegen.report.plots.audio import small_figure
+from wavegen.report.plots.models import ranking_figure, run_figure, smooth
 from wavegen.report.samples import SampleRequest, Sound, generate_samples, read_auditions
 from wavegen.runs.history import THIS_MODEL, History, Validation
 from wavegen.text import format_duration, printable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MOST_ROWS = 100  # of the table of validations
 
@@ -40,8 +42,6 @@ class Plot:
     @classmethod
     def of(cls, figure: Figure, words: str) -> Plot:
         """Render a figure. As an image of its own its identifiers cannot clash with those of others."""
-        from wavegen.report.plots import to_svg
-
         return cls(_data_uri("image/svg+xml", to_svg(figure)), words)
 
 
@@ -60,10 +60,6 @@ class Player:
 
         FLAC is half as large, but Chromium (156) cannot play one of a single frame, which a short audition is.
         """
-        import soundfile
-
-        from wavegen.report.plots.audio import small_figure
-
         file = io.BytesIO()
         soundfile.write(file, np.clip(sound.waveform, -1.0, 1.0), sound.rate_hz, format="WAV", subtype="PCM_16")
         figure, words = small_figure(sound.waveform, sound.rate_hz)
@@ -94,8 +90,6 @@ def write_page(found: RunFacts, target: Path, request: SampleRequest, progress: 
 
 def build_page(found: RunFacts, request: SampleRequest, progress: Progress) -> str:
     """Return the page as text; arguments as ``write_page``."""
-    from jinja2 import Environment, StrictUndefined
-
     run, is_audio = Path(found.path), found.loss_unit.is_bits
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
@@ -168,8 +162,6 @@ def verdict(validation: Validation | None) -> str:
 
 def _plots(found: RunFacts) -> list[Plot]:
     """Return the curves of the training, and the model among the baselines."""
-    from wavegen.report.plots.models import ranking_figure, run_figure, smooth
-
     history, loss_unit, validation = found.history, found.loss_unit, found.last_validation
     _, train = smooth(history.steps, history.train)
     if not train:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wavegen.api import load
 from wavegen.audio.mono import to_mono
 from wavegen.audio.quantize import Floats
 from wavegen.audio.read import decode
@@ -82,8 +83,6 @@ def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> t
     Raises:
         CheckpointError, ModelError: the checkpoint is damaged.
     """
-    from wavegen.api import load
-
     if not request.temperatures:
         return [], "None were asked for."
     try:

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from wavegen.config import Config
 from wavegen.data.corpus import TrainingClipIndex, TrainingClips
 from wavegen.errors import DataError, ParameterError, UsageError, WavegenError
 from wavegen.evaluation.clips import warn_of_trained_on
+from wavegen.model.network import Network
 from wavegen.model.outputs import not_finite
 from wavegen.series.corpus import build_normalization, hash_of, series_in, synthetic_test_series
 from wavegen.series.scores import Errors, LinearForecast, ScoredSeries, Targets, build_targets, fit_linear_forecast
 from wavegen.text import list_first, printable
-
-if TYPE_CHECKING:
-    from wavegen.model.network import Network
 
 MOST_STEPS = 100_000  # of a forecast
 ROWS = 65536  # positions, with their context, that a network sees at a time
@@ -139,8 +137,6 @@ def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> n
     Returns:
         (steps,), as the network sees them.
     """
-    import torch
-
     field, stride = network.receptive_field, network.positions.step
     known = np.concatenate([np.full(network.padding_steps, network.before_series, dtype=np.float32), values])
     device, forecasts, state = next(network.parameters()).device, np.empty(0, dtype=np.float32), None
@@ -219,8 +215,6 @@ def _forecasts(network: Network, values: npt.NDArray[np.float32]) -> Iterator[np
     Yields:
         (B, n, horizon).
     """
-    import torch
-
     device, n_before = next(network.parameters()).device, network.padding_steps
     before = np.full((len(values), n_before), network.before_series, dtype=np.float32)
     inputs = torch.from_numpy(np.concatenate([before, values], axis=1)).to(device)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 DPI = 100
 
@@ -21,9 +22,6 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure; its size is in hundreds of pixels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
@@ -36,8 +34,6 @@ def to_png(figure: Figure) -> bytes:
 
 def to_svg(figure: Figure) -> bytes:
     """Return the figure as the content of an SVG file, without a date: the same figure gives the same file."""
-    from matplotlib import rc_context
-
     with rc_context({"svg.hashsalt": "wavegen"}):
         return _render(figure, "svg")
 

@@ -6,21 +6,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wavegen.audio.librosa_loading import load_librosa
+from wavegen.audio.mono import mono_passes
 from wavegen.audio.quantize import Floats, Quantizer
+from wavegen.inspect.audio import QuantizationMeter
 from wavegen.output_file import write_output
 from wavegen.report.plots import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
 from wavegen.text import printable
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
 
 COLUMNS = 1000  # a few more than a picture has pixels across
 LEVEL_COLUMNS = 250
@@ -183,9 +184,6 @@ def audio_figure(source: Path) -> Figure:
     Raises:
         AudioError, UsageError: the file cannot be read.
     """
-    from wavegen.audio.mono import mono_passes
-    from wavegen.inspect.audio import QuantizationMeter
-
     for recording, mixer in mono_passes(source):
         info, meter = recording.info, QuantizationMeter(Quantizer("mu_law", CLASSES))
         parts = [(mono, meter.update(mono)) for mono in map(mixer.mix, recording)]
@@ -266,8 +264,6 @@ def _draw_classes(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
 
 
 def _label_time(axes: Axes, seconds: float, ticks: int = 12) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     if seconds < 60:  # librosa's own ticks suit minutes
         axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

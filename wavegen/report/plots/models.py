@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
 from wavegen.evaluation import LossUnit
 from wavegen.inspect.models import NetworkFacts
@@ -14,10 +17,6 @@ from wavegen.output_file import write_output
 from wavegen.report import plots
 from wavegen.runs.history import THIS_MODEL, History
 from wavegen.text import printable
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: the pairs repeat after 42 runs only
 POINTS = 200  # of a smoothed curve
@@ -266,8 +265,6 @@ def network_figure(name: str, network: NetworkFacts) -> Figure:
 
 def _draw_paths(axes: Axes, layers: Sequence[Layer], field: int, field_ms: float | None) -> None:
     """Draw the paths; a stack's joins are drawn as if the longest way were the only one."""
-    from matplotlib.collections import LineCollection
-
     n_layers, n_lines = len(layers), 0
     reach = np.cumsum([0, *[(kernel_size - 1) * dilation for _, kernel_size, dilation in reversed(layers)]])
     heights = np.arange(n_layers, -1, -1)

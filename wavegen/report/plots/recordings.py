@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wavegen.audio.read import find_series
 from wavegen.inspect.recordings import FileFacts, FolderFacts, SeriesFacts
 from wavegen.report import plots
 from wavegen.series.files import Values, try_series
 from wavegen.text import format_duration, pluralize, printable
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_DRAWN = 6  # series
 SHOWN_PAST = 8  # times the length of a forecast
@@ -77,8 +76,6 @@ def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
 
 def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
     """Draw how many files have each rate and number of channels."""
-    from matplotlib.ticker import MaxNLocator
-
     counts = Counter((file.rate_hz, file.channels) for file in files)
     shown = counts.most_common(MOST_BARS)
     known = {1: "mono", 2: "stereo"}
@@ -110,8 +107,6 @@ def _draw_histogram(
         name: stands above.
         shown: values that the scale holds in any case, so that tiny differences look tiny.
     """
-    from matplotlib.ticker import MaxNLocator
-
     if values:
         lowest, highest = min(*values, *shown, values[0]), max(*values, *shown, values[0])
         if highest - lowest < 0.01 * max(abs(highest), 0.1):
