@@ -375,7 +375,8 @@ def test_generate_keeps_the_best_of_several_and_repeats_it(home, tmp_path):
 def test_generate_reports_the_faults_of_a_clip(home, tmp_path):
     hot = ("generate", home / "runs/recordings", "--temperature", "100")
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", cwd=tmp_path).stderr
-    verdict = said.splitlines()[-1]
+    verdict, *longer = said.splitlines()[-3:]
+    assert longer == ["Train longer with:", f"  wavegen train --run {home / 'runs/recordings'} --resume --minutes 30"]
     assert re.match(r"new\.wav: \d+ dB (louder|quieter) than|new\.wav: 1\.5 s of noise from 0\.0 s on", verdict)
     assert verdict.endswith("1.5 s of noise from 0.0 s on; leave out --temperature 100; train longer"), "hardly trained"
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", "--best-of", "2", "--overwrite", cwd=tmp_path).stderr
@@ -384,7 +385,12 @@ def test_generate_reports_the_faults_of_a_clip(home, tmp_path):
     assert (tmp_path / "new.wav").is_file()
     many = wavegen(*hot, "--seconds", "1.2", "-o", "x.wav", "--count", "12", cwd=tmp_path).stderr
     assert many.count("s of noise") == 10
-    assert many.endswith("... 2 more of the 12 clips are faulty\n")
+    assert "\n... 2 more of the 12 clips are faulty\nTrain longer with:\n" in many
+    wavegen("export", home / "runs/recordings", "-o", tmp_path / "model.safetensors")
+    hot = ("generate", tmp_path / "model.safetensors", "--temperature", "100")
+    said = wavegen(*hot, "--seconds", "1.5", "-o", "exported.wav", cwd=tmp_path).stderr
+    assert "exported.wav: " in said
+    assert "Train longer" not in said, "it is no run"
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])

@@ -11,9 +11,12 @@ import pytest
 from wavegen.audio.quantize import Quantizer
 from wavegen.cli.console import print_json
 from wavegen.evaluation import SQUARED_ERROR
+from wavegen.evaluation.heard import Figure, Heard
+from wavegen.evaluation.sample_statistics import SampleFigures
 from wavegen.evaluation.scores import Score
 from wavegen.report import print_tables
 from wavegen.report.scores import (
+    SampleComparison,
     clip_table,
     csv_text,
     label_tables,
@@ -174,3 +177,21 @@ def test_json_has_no_numbers_that_are_not_finite(figure, capsys):
     assert document["error"] is document["minus_baselines"]["last value"]["interval_95"] is None
     print_json([{"share_of_limit": figure, "batch": 1}])
     assert json.loads(capsys.readouterr().out) == [{"share_of_limit": None, "batch": 1}]
+
+
+@pytest.mark.parametrize(("voiced", "interval", "is_said"), [(0.04, (0.02, 0.08), True), (0.4, (0.3, 0.5), False)])
+def test_clips_that_lack_the_recordings_voice_are_called_noise(voiced, interval, is_said):
+    """The score alone takes noise with the levels of speech for half of it."""
+
+    def figures(score):
+        return SampleFigures(score, None, -10.0, 1.0, 0.0, 0, 0.0, 400.0, 4, 40.0)
+
+    def heard(share, interval):
+        other = Figure(1.0, (1.0, 1.0))
+        return Heard(None, Figure(share, interval), other, other)
+
+    references = {"recordings": figures(0), "noise": figures(400)}
+    both = {"these clips": heard(voiced, interval), "recordings": heard(0.86, (0.85, 0.88))}
+    said_below = SampleComparison(figures(100), references, {}, both).table().more
+    said = "; but 4% of the frames have a pitch, of the recordings 86%: mostly noise" if is_said else ""
+    assert said_below == f"75% of the way from the better impostor's score to the recordings'{said}"

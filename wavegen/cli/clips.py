@@ -36,6 +36,7 @@ class ClipWriter:
         verdict: judges the clips of a stream.
         is_undertrained: the model is known to need more training.
         tamer, wilder: the options given that make sound so, as ``--top-p 0.9``.
+        trains_longer: the command that trains the model longer, if it is a run's.
     """
 
     paths: list[str]
@@ -48,6 +49,7 @@ class ClipWriter:
     is_undertrained: bool
     tamer: Sequence[str] = ()
     wilder: Sequence[str] = ()
+    trains_longer: str | None = None
     bar: ProgressBar = field(init=False)  # while it writes
 
     def made(self, n_samples: int) -> None:
@@ -81,6 +83,8 @@ class ClipWriter:
             print_notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults, is_best)}")
         if len(faulty) > MOST_LINES:
             print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
+        if faulty and self.trains_longer:
+            print_notice(f"Train longer with:\n  {self.trains_longer}")
 
     def write_one_shots(self, clips: Sequence[Floats], judge: Callable[[Floats], list[Fault]]) -> None:
         """Write clips of different lengths, and print their verdicts."""

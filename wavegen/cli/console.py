@@ -145,6 +145,11 @@ def resume_command(run: Path) -> str:
     return shlex.join(["wavegen", "train", "--run", str(run), "--resume"])
 
 
+def train_longer_command(run: Path) -> str:
+    """Return the command that trains a finished run longer."""
+    return f"{resume_command(run)} --minutes 30"
+
+
 def forecast_command(run: str | Path, series: str = "series.csv", options: Sequence[str] = ()) -> str:
     """Return the command that forecasts series with a run's model."""
     return shlex.join(["wavegen", "forecast", str(run), series, *options])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -75,6 +76,7 @@ def generate(
     import numpy as np
 
     from wavegen.api import load
+    from wavegen.audio.read import is_run
     from wavegen.audio.write import free_output, output_paths
     from wavegen.cli.clips import ClipWriter
     from wavegen.sampling.generator import samples_in
@@ -123,6 +125,7 @@ def generate(
         is_undertrained=warning is not None,
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
         wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
+        trains_longer=console.train_longer_command(Path(source)) if is_run(Path(source)) else None,
     )
     made: Any = None  # begun before the seed is printed: it refuses options that cannot be
     if not one_shot and best_of == 1:

@@ -166,7 +166,7 @@ def _print_next_steps(trainer: Trainer, run: Path, audition: Verdict | None) -> 
         best = f"held-out audio was best at step {progress.best_step:,}"
         console.print_notice(f"{best}: record more; longer training does not help")
     elif warning or faults:
-        console.print_notice(f"Train longer with:\n  {console.resume_command(run)} --minutes 30")
+        console.print_notice(f"Train longer with:\n  {console.train_longer_command(run)}")
     frames = None if conditioner.frames is None else conditioner.frames.name
     command = console.generate_command(run, conditioner.labels, frames, trainer.corpus)
     console.print_notice(f"done: {run}. Generate audio with:\n  {command}")

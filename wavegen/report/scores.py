@@ -172,10 +172,21 @@ class SampleComparison:
             "(lower scores are better)",
             columns,
             [(name, *_cells(figures)) for name, figures in rows.items()],
-            "the recordings are too few or too uniform to compare with: an impostor scores as well"
-            if self.likeness is None
-            else f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'",
+            f"{self._way()}{self._lacks_voice()}",
         )
+
+    def _way(self) -> str:
+        if self.likeness is None:
+            return "the recordings are too few or too uniform to compare with: an impostor scores as well"
+        return f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'"
+
+    def _lacks_voice(self) -> str:
+        """Return a warning if the clips have a pitch for less than half as long as the recordings, certainly."""
+        clips, recordings = (each.voiced for each in self.heard.values())
+        if 2 * clips.interval[1] >= recordings.interval[0]:
+            return ""
+        shares = f"{clips.value:.0%} of the frames have a pitch, of the recordings {recordings.value:.0%}"
+        return f"; but {shares}: mostly noise"
 
     def heard_table(self) -> Table:
         """Return what is heard as a table, each figure with its 95% interval."""
