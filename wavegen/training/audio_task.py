@@ -97,6 +97,7 @@ class AudioTask:
             held_out,
             scored,
             scoring_seconds=_scoring_seconds(config, network, batch),
+            # an audition's samples are made one after another: their time is what a second of audio costs
             audition_seconds=_sampling_seconds(config, network) * rate if settings.audition_every else 0.0,
         )
 
@@ -187,6 +188,7 @@ class AudioTask:
             conditions = [one for label in labels if (one := self.conditioner.to_generate(label)) is not None]
         count = max(1, len(conditions))
         n_samples = max(1, round(seconds * rate / count))
+        # the labels side by side, as streams that share each weight
         sampler = Sampler(build_engine("auto", network, n_streams=count), self.quantizer)
         blocks: list[npt.NDArray[np.float32]] = []
         for block in sampler.stream(Request(n_samples, count, seed, conditions=conditions or None)):
@@ -218,7 +220,7 @@ def _scoring_seconds(config: Config, network: Network, batch: Batch) -> float:
     rate, silence = config.audio.sample_rate_hz, build_quantizer(config).silence
     clips = [batch.inputs[0][:rate]] * (2 * torch.get_num_threads())
     conditions = [noise_condition(config, len(clip)) for clip in clips]
-    model_bits(network, clips[:1], silence, None, conditions[:1])
+    model_bits(network, clips[:1], silence, None, conditions[:1])  # allocates, and has libraries choose their kernels
     began = time.perf_counter()
     model_bits(network, clips, silence, None, conditions)
     return (time.perf_counter() - began) * rate / sum(map(len, clips))
@@ -230,7 +232,7 @@ def _sampling_seconds(config: Config, network: Network) -> float:
     condition = noise_condition(config, 2 * TIMED_SAMPLES)
     request = Request(n_samples=2 * TIMED_SAMPLES, conditions=None if condition is None else [condition])
     chunks = sampler.stream(request, chunk=TIMED_SAMPLES)
-    next(chunks)
+    next(chunks)  # compiles
     began = time.perf_counter()
     next(chunks)
     return (time.perf_counter() - began) / TIMED_SAMPLES

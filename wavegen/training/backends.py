@@ -75,6 +75,7 @@ def build_backend(config: Config, compute: Compute, model: Network, group: Group
     if compute.side_by_side:
         return RecurrentBackend(model, own.precision, own.accumulation, own.threads, group)
     dropout = Dropout(config.training.seed, config.model.dropout) if config.model.dropout else None
+    # on a GPU mel frames are computed there, of windows of samples; the host only gathers these
     device, mel = next(model.parameters()).device, build_conditioner(config).frames
     frames = DeviceFrames(mel, device) if isinstance(mel, MelSpectrogram) and device.type != "cpu" else None
     is_compiled = compute.backend == "compile"
@@ -120,6 +121,7 @@ class TorchBackend:
 
     def upload(self, batch: Batch) -> list[tuple[Slice, Dropped | None]]:
         """Copy a batch to the device, slice by slice, each with what dropout leaves out of it."""
+        # dropout is drawn by a window's number in the stream: slices leave out what the whole batch would
         parts, item = [], batch.first
         for part in slices_of(batch, self.slices):
             items, dropped = range(item, item + len(part[0])), None
@@ -138,8 +140,9 @@ class TorchBackend:
         """Differentiate the loss of slices that lie on the device; see ``Backend.gradients``."""
         nats, total = torch.zeros((), device=self.device), None
         with products_in(self.device, self.precision):
+            # a slice's activations are freed by its own backward pass, before the next one's are made
             for part, dropped in parts:
-                loss = self._loss(part, dropped) / n_targets
+                loss = self._loss(part, dropped) / n_targets  # divided by N of all slices and ranks: they add up to L
                 scaled = loss if self.scale is None else loss * self.scale.scale[0]
                 total = _add(total, torch.autograd.grad(scaled, self.parameters))
                 nats = nats + loss.detach()
@@ -159,7 +162,7 @@ class TorchBackend:
 
 
 class _SummedLoss(nn.Module):
-    """A model with its loss, as one module: DistributedDataParallel and ``torch.compile`` each wrap a module."""
+    """A model with its loss, as one module, which is what ``torch.compile`` takes."""
 
     def __init__(self, model: Network, precision: str, recompute: bool) -> None:
         super().__init__()
@@ -285,10 +288,11 @@ class FusedBackend(SlicedBackend):
             # Phase 2, head: L and dL/dskip, (T b, S); targets (b, T) -> (T b,) in the same order
             nats, dskip, dhead = self._head(skip.detach(), targets.t().reshape(-1), is_real.t().reshape(-1), n_targets)
         # Phase 3, back through the blocks: dL/dw = (dskip/dw)^T dL/dskip for all that lies below the skips
+        # the head's parameters are not among them: `_head` has their gradients
         modules = [model.input, *model.blocks, model.skip, *([model.conditioning] if model.conditioning else [])]
         below = [parameter for module in modules for parameter in module.parameters()]
         gradients = dict(zip(below, torch.autograd.grad(skip, below, dskip), strict=True)) | dhead
-        return nats, [gradients[parameter] for parameter in model.parameters()]
+        return nats, [gradients[parameter] for parameter in model.parameters()]  # in the order of `Backend`
 
     def _head(
         self, skip: Tensor, targets: Tensor, is_real: Tensor, n_targets: int
@@ -320,6 +324,7 @@ class FusedBackend(SlicedBackend):
 
 def slices_of(batch: Batch, n: int) -> list[Slice]:
     """Cut a batch into at most n slices, along its windows, whose sizes differ by one at most."""
+    # (B, ...) -> n parts (b, ...); the tables of labels and frames are cut with the windows that look into them
     whole = (batch.inputs, batch.targets, batch.is_real, *(batch.condition or (None, None, None)))
     parts = [_split(array, min(n, len(batch.inputs))) for array in whole]
     return [
@@ -329,6 +334,7 @@ def slices_of(batch: Batch, n: int) -> list[Slice]:
 
 
 def _split(array: npt.NDArray[Any] | None, n: int) -> Sequence[Any]:
+    # views: a batch is not copied on a CPU
     return [None] * n if array is None else torch.tensor_split(torch.from_numpy(array), n)
 
 
@@ -349,5 +355,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast | nullconte
 def _add(total: list[Tensor] | None, gradients: Sequence[Tensor]) -> list[Tensor]:
     if total is None:
         return list(gradients)
+    # in place, all parameters in one call; the first slice's gradients become the sum
     torch._foreach_add_(total, list(gradients))
     return total

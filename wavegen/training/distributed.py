@@ -78,6 +78,7 @@ class Group:
     def is_restart(self, run: RunFolder) -> bool:
         """Return whether torchrun restarted this training after a failure, and the run has a checkpoint to resume."""
         started = self.restart_count > 0 and self.store is not None and self.store.check([STARTED_KEY])
+        # rank 0 decides for all: only it is sure to see the run folder
         return self.broadcast(started and bool(run.step_checkpoints()))
 
     def mark_started(self) -> None:
@@ -133,7 +134,7 @@ class Group:
         import torch
         from torch import distributed
 
-        largest = torch.tensor(numbers)
+        largest = torch.tensor(numbers)  # on the host: gloo carries it, whatever the gradients take
         with explain_distributed_errors():
             distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self.channel)
         return [int(number) for number in largest]
@@ -157,6 +158,7 @@ class Group:
         flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), last])
         with explain_distributed_errors():
             distributed.all_reduce(flat, group=self.channel)
+        # sum over ranks of L_r and dL_r/dw: each was divided by the N of all, so the sums are L and dL/dw
         *parts, total = torch.split(flat, [*(gradient.numel() for gradient in gradients), 1])
         return total[0], [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
@@ -197,6 +199,7 @@ class Group:
         """Run work as ``all_or_none``, on one process of each machine before the others, which then find its files."""
         if self.local_size == self.size == 1:
             return work()
+        # two rounds, and not a lock: the others of a machine wait at the first round's gather
         first = self.all_or_none(lambda: work() if self.local_rank == 0 else None)
         return self.all_or_none(lambda: work() if first is None else first)
 

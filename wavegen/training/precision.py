@@ -58,6 +58,7 @@ def products_in(device: torch.device, precision: str) -> Iterator[None]:
         yield
         return
     products = torch.backends.cuda.matmul
+    # ieee: all 24 bits of mantissa; the setting is the process's, so it is put back
     before, products.fp32_precision = products.fp32_precision, "tf32" if precision == "tf32" else "ieee"
     try:
         yield

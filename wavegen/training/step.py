@@ -89,7 +89,7 @@ class Step:
     def restore(self, moments: Any, updates: int) -> None:
         """Restore the optimizer's moments and the number of updates."""
         self.optimizer.restore(moments, updates)
-        self.updates.fill_(updates)
+        self.updates.fill_(updates)  # in place: a captured graph counts in this very tensor
 
 
 class GraphStep(Step):
@@ -120,6 +120,7 @@ class GraphStep(Step):
 
     def __call__(self, batch: Batch, n_targets: int, factor: float) -> Callable[[], list[float]]:
         """See ``Step``."""
+        # as a tensor: plain numbers would be those of the captured step, in every replay
         numbers = upload(torch.tensor([n_targets, factor], dtype=torch.float32), self.device)
         given, structure = pytree.tree_flatten((self.backend.upload(batch), numbers))
 
@@ -134,6 +135,7 @@ class GraphStep(Step):
         if self.graph is None:
             self.inputs = given
             return read_later(step())
+        # a graph reads the addresses that it was captured with: each batch is copied to them
         for buffer, leaf in zip(self.inputs, given, strict=True):
             if isinstance(buffer, Tensor):
                 buffer.copy_(leaf)
@@ -163,6 +165,7 @@ def build_step(
     alone: bool = True,
 ) -> Step:
     """Build the step of a training: captured on CUDA, where nothing in it waits and no other process takes part."""
+    # NAdam decides on the host whether a step counts, and an all-reduce waits for other processes: no graph has that
     device = next(model.parameters()).device
     if device.type == "cuda" and alone and settings.optimizer != "nadam" and isinstance(backend, TorchBackend):
         return GraphStep(model, average, backend, settings, notice)

@@ -61,6 +61,7 @@ class Validator:
         """
         clips = self.task.validation_clips(seconds)
         figure = self.figure(network, clips)
+        # counting pairs and predicting linearly is cheap beside the network: rank 0 does it alone
         facts: dict[str, Any] = {"validation_loss": figure, "loss_unit": self.task.loss_unit.name}
         if self.group.is_main:
             facts["baselines"] = self.task.baselines(clips)
