@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config as inductor
 
 from wavegen.config import load_config
 from wavegen.data.conditioning import ConditionTable
@@ -211,11 +212,11 @@ def test_one_window_and_many_threads(random_model, batch):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
 @pytest.mark.parametrize("dilations", [[1], pytest.param([1, 2, 4], marks=pytest.mark.slow)], ids=str)
-def test_compiled_is_the_same(random_model, batch, dilations, monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # more are processes, which import torch
+def test_compiled_is_the_same(random_model, batch, dilations):
     model = random_model(dilations=dilations)
     batch = replace(batch, inputs=batch.inputs[:, -(model.receptive_field - 1 + 60) :])
-    nats, gradients = TorchBackend(model, "float32", 1, False, compiled=True).gradients(batch, 300)
+    with inductor.patch(compile_threads=1):  # more are processes, which import torch
+        nats, gradients = TorchBackend(model, "float32", 1, False, compiled=True).gradients(batch, 300)
     exact_nats, exact = expected(random_model(dilations=dilations, dtype=torch.float64), batch, 300)
     assert nats == pytest.approx(exact_nats, rel=1e-5)
     for mine, theirs in zip(gradients, exact, strict=True):
