@@ -11,7 +11,7 @@ import traceback
 from types import SimpleNamespace
 
 from wavegen.__main__ import main
-from wavegen.training import process_group
+from wavegen.training import launch
 
 
 class ForkedRank:
@@ -55,7 +55,7 @@ def run_rank(command, environment, new_session):
     try:
         if new_session:
             os.setsid()
-        for number in process_group.FORWARDED:
+        for number in launch.FORWARDED:
             signal.signal(number, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(environment)
@@ -71,5 +71,5 @@ def run_rank(command, environment, new_session):
         os._exit(exit_code)
 
 
-process_group.subprocess = SimpleNamespace(Popen=ForkedRank)
+launch.subprocess = SimpleNamespace(Popen=ForkedRank)
 main()

@@ -18,7 +18,7 @@ from trainings import assert_same_state, newest
 from wavegen.errors import UsageError
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.distributed import Group
-from wavegen.training.process_group import main_address, rank_from_environment
+from wavegen.training.launch import main_address, rank_from_environment
 
 # --- places, without any process ----------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ def test_a_killed_process_ends_the_job_with_a_good_checkpoint_and_another_number
     _, said = process.words()
     assert "error: process 1 of 0 to 1 was killed by SIGKILL; continue with --resume" in said
     # process 0 notices it in its next exchange, or is told to stop by the launcher before
-    assert said.count("another process of this training is gone") == 1 or "\nstopped\n" in said, said
+    assert said.count("another process of this training died") == 1 or "\nstopped\n" in said, said
     step = newest_step(run)
     assert step == n_steps(run) >= 15
     with launch("train", "--run", run, "--resume", "--steps", step + 5, "--devices", "3") as resumed:

@@ -54,18 +54,19 @@ def train(
     wavegen train my_recordings/ --plan ; wavegen train --run runs/my_recordings --resume
     """
     from wavegen.data.sources import compact_sources
-    from wavegen.training import process_group as processes
+    from wavegen.training import launch
 
     if plan and resume:
         raise UsageError("--plan: the plan of a new run; leave --resume out")
     if devices is not None and devices > 1 and sys.platform == "win32":
         raise UsageError("--devices: not on Windows, which cannot pass signals on; leave it out, or use torchrun")
-    if devices is not None and devices > 1 and processes.PARENT_KEY not in os.environ:
-        if processes.rank_from_environment(os.environ) is not None:
+    if devices is not None and devices > 1 and launch.PARENT_KEY not in os.environ:
+        if launch.rank_from_environment(os.environ) is not None:
             raise UsageError("--devices: torchrun or SLURM has started several processes already; leave it out")
         command = [sys.executable, "-P", "-m", "wavegen", *sys.argv[1:]]  # this one again
-        raise typer.Exit(processes.run_processes(devices, command, console.print_error))
+        raise typer.Exit(launch.run_processes(devices, command, console.print_error))
     from wavegen.runs.run_folder import RunFolder
+    from wavegen.training.process_group import process_group
     from wavegen.training.start import resume_run, start_run
 
     numbers = {"steps": steps, "minutes": minutes, "seed": seed}
@@ -73,7 +74,7 @@ def train(
     if sources:
         paths = compact_sources(sources)
         given.append(f"data.folder={json.dumps(paths if len(paths) > 1 else paths[0])}")
-    with processes.process_group(device) as group:
+    with process_group(device) as group:
         notice, progress = (console.print_notice, console.data_progress()) if group.is_main else (lambda _: None, None)
         run_folder = group.on_main(lambda: _run_folder(run, config, given, resume, init_from))
         again = group.is_restart(run_folder)

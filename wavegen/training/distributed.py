@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+from torch import Tensor, distributed
+
 from wavegen.device import is_out_of_memory
 from wavegen.errors import TrainingError, UsageError, WavegenError
+from wavegen.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
     from torch._C._distributed_c10d import Store
-    from torch.distributed import ProcessGroup
-
-    from wavegen.runs.run_folder import RunFolder
 
 T = TypeVar("T")
 
@@ -68,7 +67,7 @@ class Group:
     device: torch.device | None = None
     restart_count: int = 0
     store: Store | None = None
-    channel: ProcessGroup | None = None
+    channel: distributed.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -101,8 +100,6 @@ class Group:
         """
         if self.size == 1:
             return [value]
-        from torch import distributed
-
         values: list[Any] = [None] * self.size
         with explain_distributed_errors():
             distributed.all_gather_object(values, value, group=self.channel)
@@ -116,8 +113,6 @@ class Group:
         """
         if self.size == 1:
             return value
-        from torch import distributed
-
         values: list[Any] = [value if self.is_main else None]
         with explain_distributed_errors():
             distributed.broadcast_object_list(values, src=0, group=self.channel)
@@ -131,9 +126,6 @@ class Group:
         """
         if self.size == 1:
             return list(numbers)
-        import torch
-        from torch import distributed
-
         largest = torch.tensor(numbers)  # on the host: gloo carries it, whatever the gradients take
         with explain_distributed_errors():
             distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self.channel)
@@ -149,9 +141,6 @@ class Group:
         """
         if self.size == 1:
             return loss, gradients
-        import torch
-        from torch import distributed
-
         # One message for all: [gradient 1, gradient 2, ..., loss]. Small messages cost their latency, not their bytes.
         first = gradients[0]
         last = torch.as_tensor(loss, dtype=first.dtype, device=first.device).reshape(1)
@@ -221,8 +210,6 @@ class Group:
         """Set the seconds without a response after which a process is considered dead."""
         if self.size == 1:
             return
-        from torch import distributed
-
         # the timeout of a group is set when it is made: a second group over the same processes
         with explain_distributed_errors():
             channel = distributed.new_group(timeout=timedelta(seconds=seconds))
@@ -236,8 +223,6 @@ ALONE = Group()
 @contextmanager
 def explain_distributed_errors() -> Iterator[None]:
     """Turn PyTorch's message about a dead process into one line."""
-    import torch
-
     try:
         yield
     except RuntimeError as error:
