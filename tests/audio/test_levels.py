@@ -46,7 +46,7 @@ def test_frames_are_joined_and_parted():
     joined = Frames.joined([Frames.of(waveform[:2400], RATE_HZ), Frames.of(waveform[2400:], RATE_HZ)])
     for name in vars(whole):
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
-        np.testing.assert_array_equal(getattr(whole.part(2, 5), name), getattr(whole, name)[2:5])
+        np.testing.assert_array_equal(getattr(whole[2:5], name), getattr(whole, name)[2:5])
 
 
 def test_the_figures_of_a_sound():

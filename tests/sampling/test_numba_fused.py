@@ -228,7 +228,7 @@ def test_saturated_gates_are_no_trouble(random_model):
 def test_a_large_dilation_costs_no_more_work_per_sample(random_model):
     """The bytes that one step reads do not depend on the receptive field."""
     sizes = [
-        pack(weights_of(random_model(dilations=d)), d, Softmax(16), "float32").n_bytes
+        pack(weights_of(random_model(dilations=d)), d, Softmax(16), "float32").weights.tiles.nbytes
         for d in ([1, 2, 4], [1, 2, 1 << 14])
     ]
     assert sizes[0] == sizes[1]

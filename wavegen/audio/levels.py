@@ -85,9 +85,8 @@ class Frames:
         """The centroid of the power spectrum of all frames."""
         return float(self.moment.sum() / max(self.power.sum(), SMALLEST_POWER))
 
-    def part(self, start: int, stop: int) -> Frames:
-        """Return some of the frames."""
-        return Frames(*(array[..., start:stop] for array in vars(self).values()))
+    def __getitem__(self, index: Any) -> Frames:
+        return Frames(*(array[index] for array in vars(self).values()))
 
     def __len__(self) -> int:
         return int(self.level_db.shape[-1])
@@ -193,7 +192,7 @@ class RecordingProfile:
         if len(starts) < FEWEST_STARTS:
             starts = np.arange(0, len(frames), max(1, size // 2))
         whole_windows = starts[starts + size <= len(frames)].tolist() or [0]
-        windows = [Sound.of(frames.part(start, start + size), quantiles) for start in whole_windows]
+        windows = [Sound.of(frames[start : start + size], quantiles) for start in whole_windows]
         figures = np.array([list(vars(window).values()) for window in windows])
         low, high = np.quantile(figures, [0.02, 0.98], axis=0).tolist()
         lengths = np.array([len(clip) for clip in clips]) / rate_hz

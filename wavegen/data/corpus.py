@@ -108,7 +108,6 @@ class Clip:
         label: what it is conditioned on, if anything.
         split: whether it is trained or validated on.
         content_hash: SHA-256 of the file.
-        seconds: its length in the file, before trimming.
         stored: the whole file's classes in the cache.
         start: where the clip begins in them.
         features: that it is conditioned on, if any.
@@ -119,7 +118,6 @@ class Clip:
     label: str | None
     split: Split
     content_hash: str
-    seconds: float
     stored: StoredClip
     start: int = 0
     features: ClipFeatures | None = None
@@ -132,9 +130,8 @@ class Clip:
         """Return the samples from start to stop as a clip; one with features begins and ends with a frame."""
         hop = 1 if self.features is None else self.features.hop_length
         start, stop = start - start % hop, stop if stop == self.n_samples else stop - stop % hop
-        seconds = self.seconds * (stop - start) / self.n_samples
         features = None if self.features is None else self.features.part(start, stop)
-        return Clip(name, stop - start, self.label, split, self.content_hash, seconds, self.stored, start, features)
+        return Clip(name, stop - start, self.label, split, self.content_hash, self.stored, start, features)
 
 
 @dataclass(frozen=True)
@@ -146,16 +143,14 @@ class Corpus(Generic[Item]):
         clips: sorted by name.
         unusable: (name, reason) of each file that is not used.
         shortened: (name, reason) of each file of which only a part is used.
-        n_ignored: entries of the folder that are not audio.
         notes: messages for the user.
     """
 
     folder: Path
     clips: tuple[Item, ...]
-    unusable: tuple[tuple[str, str], ...]
-    shortened: tuple[tuple[str, str], ...]
-    n_ignored: int
-    notes: tuple[str, ...]
+    unusable: tuple[tuple[str, str], ...] = ()
+    shortened: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def train(self) -> tuple[Item, ...]:
@@ -171,11 +166,6 @@ class Corpus(Generic[Item]):
     def labels(self) -> tuple[str, ...]:
         """All labels, sorted; none where clips carry none."""
         return tuple(sorted({clip.label for clip in self.clips if clip.label is not None}))
-
-    @property
-    def n_samples(self) -> int:
-        """Samples in all clips."""
-        return sum(clip.n_samples for clip in self.clips)
 
     def manifest(self) -> Manifest:
         """Return the manifest of the clips for checkpoints; ``manifest_differences`` finds later changes."""

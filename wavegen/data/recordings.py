@@ -115,7 +115,6 @@ def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[
             label=file.label if data.labels == "subfolders" else None,
             split=file.split,
             content_hash=stored.content_hash,
-            seconds=stored.source_seconds,
             stored=stored,
             features=features.get(file.name),
         )
@@ -130,7 +129,6 @@ def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[
         clips=tuple(clips),
         unusable=tuple(sorted(unusable.items())),
         shortened=tuple((name, what) for name, found in warnings for what in found if what.startswith(CUT_OFF)),
-        n_ignored=n_ignored,
         notes=(
             *feature_notes,
             *notes,

@@ -113,9 +113,9 @@ class Verdict:
         runs = [self._run_fault(kind, clip) for kind in range(len(RUNS)) if self._total[kind, clip]]
         if self._recordings is not None and self._remembered:
             self._remembered = [Frames.joined(self._remembered)]  # once, not for each of many clips
-            own = Frames(*(array[clip] for array in vars(self._remembered[0]).values()))
             recordings = self._recordings.of_label(self._labels[clip % len(self._labels)])
-            return [*compare(own, recordings), *(fault for fault in runs if fault.kind != RUNS[0])]
+            faults = compare(self._remembered[0][clip], recordings)
+            return [*faults, *(fault for fault in runs if fault.kind != RUNS[0])]
         if 0 < self._run[0, clip] == self._n_frames:  # dead from end to end, however short
             return [_run_fault(0, 0.0, self._n_frames * self._seconds)]
         return runs
@@ -132,10 +132,9 @@ class Verdict:
             self._n_frames += 1
             self._count_runs(pieces[:, i], frames.level_db[:, i])
         first = -n_before % self._stride
-        self._remembered.append(Frames(*(array[:, first :: self._stride] for array in vars(frames).values())))
+        self._remembered.append(frames[:, first :: self._stride])
         if sum(map(len, self._remembered)) > MOST_FRAMES:
-            joined = Frames.joined(self._remembered)
-            self._remembered = [Frames(*(array[:, ::2] for array in vars(joined).values()))]
+            self._remembered = [Frames.joined(self._remembered)[:, ::2]]
             self._stride *= 2
 
     def _count_runs(self, frame: Floats, level_db: npt.NDArray[np.float64]) -> None:

@@ -156,8 +156,7 @@ def build_corpus(
     if not found:
         raise DataError(nothing_usable(list_sources(given), "series of numbers (.npy, .csv)", unusable, n_ignored))
     series, more = split_clips(found, validation, sources.root, "series", longer_than + 1)
-    left_out = tuple(sorted(unusable.items()))
-    return Corpus(sources.root, tuple(series), left_out, shortened=(), n_ignored=n_ignored, notes=(*notes, *more))
+    return Corpus(sources.root, tuple(series), tuple(sorted(unusable.items())), notes=(*notes, *more))
 
 
 def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
@@ -167,7 +166,7 @@ def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
         for i, values in enumerate(_sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION])
     ]
     note = "Synthetic series; wavegen evaluate --test scores others than the held-out ones."
-    return Corpus(Path("waves"), clips=tuple(series), unusable=(), shortened=(), n_ignored=0, notes=(note,))
+    return Corpus(Path("waves"), tuple(series), notes=(note,))
 
 
 def synthetic_test_series(n_points: int) -> list[tuple[str, Values]]:

@@ -14,12 +14,11 @@ gains, which do not decay.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavegen.config import TrainingConfig
 from wavegen.model.network import MatrixGroup, Network
@@ -105,11 +104,11 @@ class Optimizer:
         first: Arrays = {}
         second: Arrays = {}
         for parameter, state in self.adam.state.items():
-            first[self.names[parameter]] = _array(state["exp_avg"])
-            second[self.names[parameter]] = _array(state["exp_avg_sq"])
+            first[self.names[parameter]] = copied(state["exp_avg"])
+            second[self.names[parameter]] = copied(state["exp_avg_sq"])
         for group in self.groups:
             for parameter, momentum in zip(group.parameters, group.momentum, strict=True):
-                first[self.names[parameter]] = _array(momentum)
+                first[self.names[parameter]] = copied(momentum)
         return first, second
 
     def restore(self, moments: tuple[Arrays, Arrays], updates: int) -> None:
@@ -194,15 +193,9 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     return result
 
 
-def _array(tensor: Tensor) -> npt.NDArray[np.floating]:
-    # copied: training continues while the file is written
-    array: npt.NDArray[np.floating] = tensor.detach().cpu().numpy().copy()
-    return array
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale all gradients so that their norm is the limit at most: g <- g min(1, limit / |g|); return the norm |g|."""
-    return torch.nn.utils.clip_grad_norm_(list(parameters), limit)
+def copied(tensor: Tensor) -> npt.NDArray[Any]:
+    """Return a tensor as an array of its own: training continues while a file is written."""
+    return tensor.detach().cpu().numpy().copy()
 
 
 def schedule_factor(step: int, settings: TrainingConfig, total_steps: int) -> float:

@@ -19,7 +19,7 @@ from wavegen.data.windows import Batch
 from wavegen.device import is_out_of_memory, read_later, upload
 from wavegen.model.network import Network
 from wavegen.training.backends import Backend, TorchBackend
-from wavegen.training.optimizer import Optimizer, clip_gradients, update_ema
+from wavegen.training.optimizer import Optimizer, update_ema
 
 STEPS_BEFORE_CAPTURE = 3  # in which libraries initialize, and memory is laid out
 
@@ -77,7 +77,7 @@ class Step:
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         # g <- g min(1, limit / |g|), over all parameters together
-        norm = clip_gradients(self.model.parameters(), self.settings.gradient_clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip or math.inf)
         result = torch.stack([torch.as_tensor(loss, dtype=norm.dtype, device=norm.device), norm])
         counts = result.isfinite().all()  # else the step is skipped: one nan in a moment would stay for good
         self.optimizer.step(factor, counts)

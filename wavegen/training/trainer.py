@@ -11,9 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from wavegen.audio.write import AudioWriter
 from wavegen.data.corpus import Corpus
@@ -27,7 +25,7 @@ from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.backends import build_backend
 from wavegen.training.distributed import ALONE, Group, ProcessDied, RemoteError
-from wavegen.training.optimizer import schedule_factor
+from wavegen.training.optimizer import copied, schedule_factor
 from wavegen.training.plan import Plan
 from wavegen.training.precision import explain_device_errors
 from wavegen.training.progress import Interrupted, Observer, Progress, StopRequest
@@ -319,8 +317,8 @@ class Trainer:
         return Checkpoint(
             config=self.config,
             step=self.progress.step,
-            weights={name: _array(parameter) for name, parameter in self.model.named_parameters()},
-            average={name: _array(parameter) for name, parameter in self.average.named_parameters()},
+            weights={name: copied(parameter) for name, parameter in self.model.named_parameters()},
+            average={name: copied(parameter) for name, parameter in self.average.named_parameters()},
             moments=self.step.optimizer.moments(),
             manifest=self.corpus.manifest(),
             metrics=dict(vars(self.progress)),
@@ -338,8 +336,3 @@ class Trainer:
         load_weights(self.average, checkpoint.average)
         self.progress = Progress(**{**checkpoint.metrics, "processes": self.group.size})
         self.step.restore(checkpoint.moments, self.progress.updates)
-
-
-def _array(tensor: Tensor) -> npt.NDArray[Any]:
-    # copied: training continues while the file is written
-    return tensor.detach().cpu().numpy().copy()

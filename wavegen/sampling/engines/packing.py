@@ -92,11 +92,6 @@ class PackedNetwork:
             h = h[reach:] + _activated(convolved, activation) @ self.matrices[2 * b + 1]  # h <- h + Wr z
         return np.concatenate(held)
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of weights that one step reads."""
-        return int(self.weights.tiles.nbytes)
-
 
 def pack(
     weights: Mapping[str, Array],
