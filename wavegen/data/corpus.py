@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
@@ -256,45 +257,48 @@ class TrainingClips:
             raise DataError(f"{corpus.folder}: expected the clips that the training {did}, found none")
         return clips
 
-    def index(self, progress: Progress | None = None) -> TrainingClipIndex | None:
-        """Return the index of the clips that were trained on; None for an exported model, which has no list."""
-        if self.manifest is None:
-            return None
-        try:
-            return TrainingClipIndex(self.manifest, self.corpus(progress).clips)
-        except WavegenError:
-            return TrainingClipIndex(self.manifest)
+    def index(self, progress: Progress | None = None) -> TrainingClipIndex:
+        """Return the index of the clips that were trained on, by their samples where their folder is still there."""
+        clips: Sequence[Clip] = ()
+        if self.manifest is not None:
+            with suppress(WavegenError):
+                clips = self.corpus(progress).clips
+        return TrainingClipIndex(self.manifest, clips)
 
 
 class TrainingClipIndex:
     """An index of the training clips by content, because names and formats may change.
 
     Args:
-        manifest: of a checkpoint.
+        manifest: of a checkpoint; None for an exported model, which has no list.
         corpus: the training's clips as they are now; without them only files of identical bytes are found.
     """
 
-    def __init__(self, manifest: Manifest, corpus: Iterable[Clip] = ()) -> None:
-        self._hashes = _hashes(manifest, "train")
+    def __init__(self, manifest: Manifest | None, corpus: Iterable[Clip] = ()) -> None:
+        self._is_known, self._hashes = manifest is not None, _hashes(manifest or [], "train")
         self._by_length: defaultdict[int, list[StoredClip]] = defaultdict(list)
         for clip in corpus:
             if clip.split == "train" and clip.content_hash in self._hashes:
                 self._by_length[clip.stored.n_samples].append(clip.stored)
         self._digests: dict[int, set[bytes]] = {}
 
-    def contains(self, content_hash: str, samples: npt.NDArray[Any]) -> bool:
+    def contains(self, content_hash: str, samples: npt.NDArray[Any]) -> bool | None:
         """Return whether a clip was trained on: a file of the same bytes, or one decoded to the same samples.
+
+        None where that is not known.
 
         Args:
             content_hash: SHA-256 of the file; of a series, of its values.
             samples: (T,) of the whole file, as the network sees them.
         """
+        if not self._is_known:
+            return None
         if content_hash in self._hashes:
             return True
         alike = self._of_length(len(samples))
         return bool(alike) and _digest(samples) in alike
 
-    def contains_held_out(self, name: str, content_hash: str, samples: npt.NDArray[Any]) -> bool:
+    def contains_held_out(self, name: str, content_hash: str, samples: npt.NDArray[Any]) -> bool | None:
         """Return whether a held-out clip was trained on under another name; the end of a file was not.
 
         Args:

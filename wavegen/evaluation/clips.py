@@ -88,9 +88,8 @@ class ClipLoader:
             hashes.append(stored.content_hash)
         _report_skipped(skipped, notice)
         _check_any(clips, paths)
-        if index := self.training.index(progress):
-            trained_on = [index.contains(own, clip.classes) for own, clip in zip(hashes, clips, strict=True)]
-            clips = [clip._replace(trained_on=known) for clip, known in zip(clips, trained_on, strict=True)]
+        index, known = self.training.index(progress), zip(hashes, clips, strict=True)
+        clips = [clip._replace(trained_on=index.contains(own, clip.classes)) for own, clip in known]
         warn_of_trained_on(clips, "clips", "audio", notice)
         return clips
 
@@ -112,7 +111,7 @@ class ClipLoader:
             classes, label = clip.classes(), clip.label if self.conditioner.labels else None
             features = None if clip.features is None else clip.features.frames()
             condition = self._condition(clip.name, classes, clip.label, features)
-            known = None if index is None else index.contains_held_out(clip.name, clip.content_hash, classes)
+            known = index.contains_held_out(clip.name, clip.content_hash, classes)
             clips.append(ScoredClip(clip.name, classes, condition, label, known))
         if notice:
             _warn({clip.name.removesuffix(TAIL): clip.stored for clip in held_out}, notice)

@@ -70,11 +70,11 @@ class Forecaster:
         Raises:
             DataError: it held out none, or they are not there any more.
         """
-        held_out, index = self.training.of_split("validation"), self._index()
-        if index is None:
-            return [ScoredSeries(each.name, each.values) for each in held_out]
-        trained_on = [index.contains_held_out(each.name, each.content_hash, each.values) for each in held_out]
-        return [ScoredSeries(each.name, each.values, known) for each, known in zip(held_out, trained_on, strict=True)]
+        held_out, index = self.training.of_split("validation"), TrainingClipIndex(self.training.manifest)
+        return [
+            ScoredSeries(each.name, each.values, index.contains_held_out(each.name, each.content_hash, each.values))
+            for each in held_out
+        ]
 
     def series_to_score(self, paths: Sequence[Path], test: bool, notice: Callable[[str], None]) -> list[ScoredSeries]:
         """Return the series of some files and folders, or those that the training held out.
@@ -100,10 +100,9 @@ class Forecaster:
 
     def _read_all(self, paths: Sequence[Path], notice: Callable[[str], None]) -> list[ScoredSeries]:
         """Read the series of some files and folders; a notice names what is left out."""
-        index, series = self._index(), []
+        index, series = TrainingClipIndex(self.training.manifest), []
         for name, values in series_in(paths, self.config.output.horizon + self.config.model.positions.start, notice):
-            trained_on = None if index is None else index.contains(hash_of(values), values)
-            series.append(ScoredSeries(name, values, trained_on))
+            series.append(ScoredSeries(name, values, index.contains(hash_of(values), values)))
         if not series:
             where = list_first(map(printable, paths))
             raise DataError(f"{where}: expected series to score (.npy, .csv), found none that can be used")
@@ -117,11 +116,6 @@ class Forecaster:
             notice(f"no linear forecast, it needs the training's series: {error}")
             return None
         return fit_linear_forecast([each.values for each in series], self.config.output.horizon)
-
-    def _index(self) -> TrainingClipIndex | None:
-        """Return the index of the training series by their values; None for an exported model."""
-        manifest = self.training.manifest
-        return None if manifest is None else TrainingClipIndex(manifest)
 
 
 def forecast(network: Network, values: npt.NDArray[np.float32], steps: int) -> npt.NDArray[np.float32]:
