@@ -13,7 +13,7 @@ from numba import njit
 from wavegen.config.schema import OutputKind
 from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.simd_matmul import power_of_two
-from wavegen.simd import key_cache_by_sources
+from wavegen.simd import LANES, key_cache_by_sources
 
 SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
 DRAWS: dict[OutputKind, int] = {
@@ -69,33 +69,63 @@ def exp(x):
     return (series * r * r + r + ONE) * power_of_two(np.int32(n))
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
+def _highest(logits):
+    """Return the largest of finite numbers, compared side by side, since none of them is NaN."""
+    highest = logits[0]
+    for c in range(1, len(logits)):
+        highest = max(highest, logits[c])
+    return highest
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def draw_class(logits, at, n_classes, u, temperature, top_k, top_p, p):
-    """Draw a class as `wavegen.model.outputs.Softmax` does."""
-    best, highest = 0, logits[at]
-    for c in range(n_classes):
-        if logits[at + c] > highest:
-            best, highest = c, logits[at + c]
+def draw_class(logits, u, temperature, top_k, top_p, p, sums):
+    """Draw a class as `wavegen.model.outputs.Softmax` does.
+
+    Args:
+        logits: (classes,), finite.
+        u: the uniform number.
+        temperature, top_k, top_p: of the distribution.
+        p: work space for the probabilities, padded to whole registers with zeros.
+        sums: work space, a number for each register of p at least.
+    """
+    n_classes, highest = len(logits), _highest(logits)
     if temperature == 0.0:
-        return best
-    for c in range(n_classes):
-        # p(c) ~ exp((l[c] - max l) / temperature)
-        distance = np.float32((logits[at + c] - highest) / temperature)
-        p[c] = exp(distance) if distance > -LARGEST_EXPONENT else ZERO
+        for c in range(n_classes):
+            if logits[c] == highest:
+                return c
+    # p(c) ~ exp((l[c] - max l) / temperature)
+    if temperature == 1.0:  # the ordinary case, in which the divisions would take as long as all else
+        for c in range(n_classes):
+            distance = logits[c] - highest
+            p[c] = exp(distance) if distance > -LARGEST_EXPONENT else ZERO
+    else:
+        for c in range(n_classes):
+            distance = np.float32((logits[c] - highest) / temperature)
+            p[c] = exp(distance) if distance > -LARGEST_EXPONENT else ZERO
     if top_k < n_classes or top_p < 1.0:
         _truncate(p, n_classes, top_k, top_p)
-    total = 0.0
-    for c in range(n_classes):
-        total += p[c]
+    # sums of a register's classes each: chains of additions that do not wait for each other
+    total, n_sums = 0.0, (n_classes + LANES - 1) // LANES
+    for i in range(n_sums):
+        share = 0.0
+        for probability in p[i * LANES : (i + 1) * LANES]:
+            share += probability
+        sums[i] = share
+        total += share
     # the first class whose cumulative probability exceeds u; beyond all, the last that is possible
-    target, below, last = u * total, 0.0, 0
-    for c in range(n_classes):
+    target, below, i = u * total, 0.0, 0
+    while i < n_sums - 1 and below + sums[i] <= target:
+        below += sums[i]
+        i += 1
+    for c in range(i * LANES, n_classes):
+        below += p[c]
+        if below > target:
+            return c
+    for c in range(n_classes - 1, 0, -1):
         if p[c] > ZERO:
-            last = c
-            below += p[c]
-            if below > target:
-                return c
-    return last
+            return c
+    return 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -21,6 +21,7 @@ from wavegen.simd import LANES, key_cache_by_sources, load, store
 DONE, NOT_FINITE = 0, 1
 GATED, RELU, TANH = 0, 1, 2
 TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)  # beyond, float32 has no digit left
+EXPONENT = np.int32(0x7F800000)  # the bits of a float32's exponent: all set in what is not finite
 LINE = 16  # float32 numbers in a line of the processor's cache
 
 Float32 = npt.NDArray[np.float32]
@@ -136,25 +137,25 @@ _product_1_4, _product_1_2, _product_1_1 = (build_tile_product(1, n) for n in (T
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _gate(gates, at, n, z, z_at):
+def _gate(filters, gates, z):
     """Compute z = tanh(filter) sigmoid(gate), with one division: (e^2f - 1) / ((e^2f + 1) (1 + e^-g))."""
-    for i in range(n):
-        f = min(max(gates[at + i], -TANH_SATURATES), TANH_SATURATES)
-        g = min(max(gates[at + n + i], -SIGMOID_SATURATES), SIGMOID_SATURATES)
+    for i in range(len(z)):
+        f = min(max(filters[i], -TANH_SATURATES), TANH_SATURATES)
+        g = min(max(gates[i], -SIGMOID_SATURATES), SIGMOID_SATURATES)
         e = exp(TWO * f)
-        z[z_at + i] = (e - ONE) / ((e + ONE) * (ONE + exp(-g)))
+        z[i] = (e - ONE) / ((e + ONE) * (ONE + exp(-g)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _activate(convolved, at, n, is_relu, z, z_at):
+def _activate(convolved, is_relu, z):
     """Compute z of a block without a gate: max(f, 0), or tanh(f) = (e^2f - 1) / (e^2f + 1)."""
-    for i in range(n):
-        f = convolved[at + i]
+    for i in range(len(z)):
+        f = convolved[i]
         if is_relu:
-            z[z_at + i] = max(f, ZERO)
+            z[i] = max(f, ZERO)
         else:
             e = exp(TWO * min(max(f, -TANH_SATURATES), TANH_SATURATES))
-            z[z_at + i] = (e - ONE) / (e + ONE)
+            z[i] = (e - ONE) / (e + ONE)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -199,17 +200,38 @@ def _multiply(weights, layer, x, x_at, x_step, bias, scale, y, y_step, n_streams
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _copy(x, y):
+    """Set y = x."""
+    for i in range(len(y)):
+        y[i] = x[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add(x, y):
+    """Set y = y + x."""
+    for i in range(len(y)):
+        y[i] += x[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _rectify(x, n):
     for i in range(n):
         x[i] = max(x[i], ZERO)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _all_finite(x, at, n):
-    check = ZERO
-    for i in range(n):
-        check += x[at + i] * ZERO
-    return check == ZERO
+def _all_finite(bits):
+    """Return whether float32 numbers, given as int32, are finite; integers are compared side by side."""
+    largest = np.int32(0)
+    for i in range(len(bits)):
+        largest = max(largest, bits[i] & EXPONENT)
+    return largest != EXPONENT
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _slot(place, reach):
+    """Return the slot of a ring from a place below twice its size; a division would take ten times as long."""
+    return place - reach if place >= reach else place
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -239,12 +261,17 @@ def run(shape, weights, gate_bias, queues, work, draws):
         shape.kernel_size, shape.residual_channels, shape.gate_channels, shape.classes
     )  # fmt: skip
     n_parameters, kind, is_scalar, activation = shape.n_parameters, shape.output, shape.is_scalar == 1, shape.activation
-    # Flat views: stream s of (S, size) begins at s * size. Indices into one axis spare the compiler a multiplication.
+    # Flat views for products: stream s of (S, size) begins at s * size. Loops over elements take slices instead, from 0
+    # on: an index that is a sum might be negative for all the compiler knows, and count from the end, as in Python.
+    # Then it takes one number at a time instead of a register.
     flat_queues, queue_step = queues.rings.reshape(-1), queues.rings.shape[1]
-    flat_taps, flat_h, flat_gates, flat_z = taps.reshape(-1), h.reshape(-1), gates.reshape(-1), z.reshape(-1)
-    flat_residual, flat_skip, flat_head = residual.reshape(-1), skip.reshape(-1), head.reshape(-1)
+    flat_taps, flat_gates, flat_z, flat_residual = (
+        taps.reshape(-1), gates.reshape(-1), z.reshape(-1), residual.reshape(-1)
+    )  # fmt: skip
+    flat_skip, flat_head = skip.reshape(-1), head.reshape(-1)
     # (tables * rows * blocks, outputs): row (table * rows + row) * blocks + b
     flat_output, added_rows = output.reshape(-1), added.reshape(-1, max(1, added.shape[3]))
+    output_bits = output.view(np.int32)
     shares = np.empty(n_parameters, np.float64)
     is_forced, is_traced = len(draws.forced) > 0, len(draws.traced) > 0
     for t in range(draws.uniforms.shape[1]):
@@ -253,8 +280,7 @@ def run(shape, weights, gate_bias, queues, work, draws):
         for s in range(n_streams):
             for b in range(n_blocks):
                 for tap in range(kernel - 1):
-                    slot = (oldest[b] + tap * dilations[b]) % reaches[b]
-                    at = s * queue_step + begins[b] + slot * channels
+                    at = s * queue_step + begins[b] + _slot(oldest[b] + tap * dilations[b], reaches[b]) * channels
                     for line in range(0, channels, LINE):
                         prefetch(flat_queues, at + line)
             if is_scalar:
@@ -271,17 +297,14 @@ def run(shape, weights, gate_bias, queues, work, draws):
             # oldest, and h[t] takes the place of the oldest, which no later step reads.
             for s in range(n_streams):
                 base = s * queue_step + begins[b]
-                to = s * taps.shape[1]
+                newest_h = h[s, :channels]
                 for tap in range(kernel - 1):
-                    at = base + (oldest[b] + tap * dilations[b]) % reaches[b] * channels
-                    for c in range(channels):
-                        flat_taps[to + c] = flat_queues[at + c]
-                    to += channels
-                last, from_h = base + oldest[b] * channels, s * h.shape[1]
-                for c in range(channels):
-                    flat_taps[to + c] = flat_h[from_h + c]
-                    flat_queues[last + c] = flat_h[from_h + c]
-            oldest[b] = (oldest[b] + 1) % reaches[b]
+                    at = base + _slot(oldest[b] + tap * dilations[b], reaches[b]) * channels
+                    _copy(flat_queues[at : at + channels], taps[s, tap * channels : (tap + 1) * channels])
+                at = base + oldest[b] * channels
+                _copy(newest_h, taps[s, (kernel - 1) * channels : kernel * channels])
+                _copy(newest_h, flat_queues[at : at + channels])
+            oldest[b] = _slot(oldest[b] + 1, reaches[b])
             # Phase 3, convolution: gates = [Wf; Wg] taps + b, and + V c of the streams' conditions (WaveNet, 2.5).
             _multiply(
                 tiles, layers[2 * b], flat_taps, 0, taps.shape[1], bias, scale, flat_gates, gates.shape[1], n_streams
@@ -294,11 +317,11 @@ def run(shape, weights, gate_bias, queues, work, draws):
             # Phase 4, gate: z = tanh(f) sigmoid(g) (WaveNet, 2.3), into this block's place among all blocks'.
             z_at = b * gate_channels
             for s in range(n_streams):
-                at, to = s * gates.shape[1], s * z.shape[1] + z_at
+                filters, to = gates[s, :gate_channels], z[s, z_at : z_at + gate_channels]
                 if activation == GATED:
-                    _gate(flat_gates, at, gate_channels, flat_z, to)
+                    _gate(filters, gates[s, gate_channels : 2 * gate_channels], to)
                 else:
-                    _activate(flat_gates, at, gate_channels, activation == RELU, flat_z, to)
+                    _activate(filters, activation == RELU, to)
             # Phase 5, residual: h <- h + Wr z. The last block has none: nothing reads its h.
             if b + 1 < n_blocks:
                 _multiply(
@@ -306,9 +329,7 @@ def run(shape, weights, gate_bias, queues, work, draws):
                     n_streams,
                 )  # fmt: skip
                 for s in range(n_streams):
-                    from_residual, to_h = s * residual.shape[1], s * h.shape[1]
-                    for c in range(channels):
-                        flat_h[to_h + c] += flat_residual[from_residual + c]
+                    _add(residual[s, :channels], h[s, :channels])
         # Phase 6, skips and head: W3 relu(W2 relu([Ws0 ... WsL] [z0; ...; zL] + b1) + b2) + b3. The sum of all blocks'
         # skips is one product over all z, whose sums stay in registers.
         at_layer = 2 * n_blocks - 1
@@ -326,14 +347,13 @@ def run(shape, weights, gate_bias, queues, work, draws):
         # Phase 7, draw: x[t] from p(x[t] | x[<t]) and this sample's uniform number, or the sample that is given.
         for s in range(n_streams):
             at, u = s * output.shape[1], draws.uniforms[s, t]
-            if not _all_finite(flat_output, at, n_parameters):
+            if not _all_finite(output_bits[s, :n_parameters]):
                 return NOT_FINITE
             if is_forced:
                 newest[s] = draws.forced[s, t]
             elif kind == SOFTMAX:
-                newest[s] = draw_class(
-                    flat_output, at, n_classes, u, draws.temperature, draws.top_k, draws.top_p, p
-                )  # fmt: skip
+                logits = output[s, :n_classes]
+                newest[s] = draw_class(logits, u, draws.temperature, draws.top_k, draws.top_p, p, shares)
             else:
                 newest[s] = draw_from_mixture(
                     flat_output, at, n_parameters // 3, n_classes, weights.mixture, kind, u,

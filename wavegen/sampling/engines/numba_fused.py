@@ -15,7 +15,7 @@ from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import ClassArray, Distribution, Softmax, Truncation, not_finite
 from wavegen.sampling.engines.conditioning_rows import Piece, PrecomputedRows
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run
-from wavegen.sampling.engines.packing import PackedNetwork, Precision, pack, padded
+from wavegen.sampling.engines.packing import PackedNetwork, Precision, aligned, pack, padded
 from wavegen.sampling.engines.simd_matmul import UNROLL
 from wavegen.simd import LANES
 
@@ -162,7 +162,7 @@ class _Streams:
         streams, depth = len(self.last), len(weights.reaches)
 
         def room(width: int) -> Float32:
-            return np.zeros((streams, padded(width, LANES) + UNROLL), np.float32)
+            return aligned(np.zeros((streams, padded(width + UNROLL, LANES)), np.float32))
 
         # block b's ring: reach_b rows of R numbers
         begins = np.concatenate([[0], np.cumsum(weights.reaches)[:-1]]) * shape.residual_channels
