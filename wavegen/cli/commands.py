@@ -14,6 +14,7 @@ from wavegen.cli import console
 from wavegen.cli.console import Device, Json, Overrides, Overwrite, Preset, Source, option
 from wavegen.device import processor_name
 from wavegen.errors import UsageError
+from wavegen.output_file import check_writable, write_output
 from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
@@ -45,7 +46,6 @@ def inspect(
     wavegen inspect my_recordings/ --listen ; wavegen inspect runs/one runs/other --plot both.png
     """
     from wavegen.inspect import inspect_paths
-    from wavegen.output_file import check_writable
     from wavegen.report.inspected import draw, tables_of
 
     if plot is not None:
@@ -75,7 +75,6 @@ def report(
     """
     from wavegen.audio.read import is_run
     from wavegen.inspect.runs import inspect_run
-    from wavegen.output_file import check_writable
     from wavegen.report.page import write_page
     from wavegen.report.samples import SampleRequest
 
@@ -154,7 +153,6 @@ def forecast(
     wavegen forecast runs/waves series.csv --hold-back 10 --plot ahead.png
     """
     from wavegen.api import load
-    from wavegen.output_file import check_writable, write_output
     from wavegen.series.files import check_output, read_series, write_series
 
     check_output(output, overwrite)
@@ -197,7 +195,6 @@ def export(
     wavegen export runs/my_recordings -o model.safetensors --precision bfloat16 ;
     wavegen export runs/my_recordings -o step.onnx
     """
-    from wavegen.output_file import check_writable, write_output
     from wavegen.runs.checkpoint import for_use, goes_to_onnx, load_checkpoint, save_checkpoint
     from wavegen.runs.run_folder import find_checkpoint
     from wavegen.sampling.onnx_step import onnx_step

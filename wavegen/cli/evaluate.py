@@ -12,6 +12,7 @@ import typer
 from wavegen.cli import console
 from wavegen.cli.console import Device, Json, Overwrite, Source, option
 from wavegen.errors import UsageError
+from wavegen.output_file import check_writable, write_output
 from wavegen.report import Table, print_tables
 from wavegen.text import guide, printable
 
@@ -57,7 +58,6 @@ def evaluate(
     """
     from wavegen import api
     from wavegen.evaluation.clips import load_unprepared
-    from wavegen.output_file import check_writable
 
     if csv == "-" and as_json:
         raise UsageError("--csv - and --json: both go to standard output; give one of them, or a file")
@@ -184,7 +184,6 @@ def _write_scores(
     document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None
 ) -> None:
     """Write the CSV file, then print."""
-    from wavegen.output_file import write_output
     from wavegen.report.scores import csv_text
 
     if csv is not None and csv != "-":

@@ -94,16 +94,11 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
     if config.model.input != "scalar":
         problems["model", "input"] = f"expected scalar with output.kind regression, found '{config.model.input}'"
     usual = AudioConfig()  # its defaults are for sound, and series are not prepared
-    for key, value, expected, *defaults in (
-        (("data", "labels"), data.labels, "none"),
-        (("mel", "n_mels"), config.mel.n_mels, None),
-        (("features", "columns"), config.features.columns, None),
-        (("audio", "trim_db"), audio.trim_db, None, usual.trim_db, EARLIER_TRIM_DB),
-        (("audio", "level"), audio.level, "keep", usual.level),
-    ):
-        if value not in (expected, *defaults):
-            wanted = expected or "null"
-            problems[key] = f"expected {wanted} with output.kind regression, found {show(value)}; remove it"
+    if audio.trim_db not in (None, usual.trim_db, EARLIER_TRIM_DB):
+        problems["audio", "trim_db"] = f"expected null with output.kind regression, found {audio.trim_db}; remove it"
+    if audio.level not in ("keep", usual.level):
+        problems["audio", "level"] = f"expected keep with output.kind regression, found '{audio.level}'; remove it"
+    problems |= _conditions(config, "with output.kind regression", "; remove it")
     if series.synthetic is not None and data.folder is not None:
         found = f"'{series.synthetic}' and {data.sources[0]}; leave out one"
         problems["series", "synthetic"] = f"expected null with a folder of data, found {found}"
@@ -116,6 +111,20 @@ def _series_conflicts(config: Sections) -> dict[KeyPath, str]:
     if config.training.window_targets <= (first := config.model.positions.start):
         problems["training", "window_targets"] = f"expected more than {first}, of which strides forecast none"
     return problems
+
+
+def _conditions(config: Sections, why: str, remedy: str = "") -> dict[KeyPath, str]:
+    """Return a problem for each condition that a model which takes none is given."""
+    keys: dict[KeyPath, tuple[object, str]] = {
+        ("data", "labels"): (config.data.labels, "none"),
+        ("mel", "n_mels"): (config.mel.n_mels, "null"),
+        ("features", "columns"): (config.features.columns, "null"),
+    }
+    return {
+        key: f"expected {expected} {why}, found {show(value)}{remedy}"
+        for key, (value, expected) in keys.items()
+        if value not in (None, "none")
+    }
 
 
 def _backend_conflicts(config: Sections) -> dict[KeyPath, str]:
@@ -136,14 +145,7 @@ def _kind_conflicts(config: Sections) -> dict[KeyPath, str]:
     kind, problems = config.model.kind, dict[KeyPath, str]()
     if kind == "wavenet":
         return problems
-    for key, value, expected in (
-        (("data", "labels"), config.data.labels, "none"),
-        (("mel", "n_mels"), config.mel.n_mels, None),
-        (("features", "columns"), config.features.columns, None),
-    ):
-        if value != expected:
-            wanted = expected or "null"
-            problems[key] = f"expected {wanted} with model.kind {kind}, which takes no conditions, found {show(value)}"
+    problems |= _conditions(config, f"with model.kind {kind}, which takes no conditions")
     if config.training.activation_checkpointing:
         problems["training", "activation_checkpointing"] = f"expected false with model.kind {kind}, found true"
     if kind == "stack":
