@@ -94,11 +94,18 @@ def torch_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def one_thread_each(n: int, name: str) -> ThreadPoolExecutor:
+class ThreadPool(ThreadPoolExecutor):
+    """Threads whose waiting work is dropped at the end of a ``with`` block, so that Ctrl-C need not wait for it."""
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(cancel_futures=True)
+
+
+def one_thread_each(n: int, name: str) -> ThreadPool:
     """Return a pool of n threads, each of which runs torch on one core; by default each would take all cores."""
     import torch
 
-    return ThreadPoolExecutor(n, name, initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPool(n, name, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def keep_freed_memory() -> None:

@@ -75,15 +75,12 @@ def model_bits(
             scorers.put(scorer)
 
     totals = [0.0] * len(clips)
-    pool = one_thread_each(scorers.qsize(), "scoring")
-    with torch_threads(1):  # for each stretch, even a single one: a clip's figure does not depend on its neighbours
-        try:
-            for (i, _), (loss, n_samples) in zip(jobs, pool.map(nats, jobs), strict=True):
-                totals[i] += loss / math.log(2)
-                if scored:
-                    scored(n_samples)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    # one thread for each stretch, even a single one: a clip's figure does not depend on its neighbours
+    with torch_threads(1), one_thread_each(scorers.qsize(), "scoring") as pool:
+        for (i, _), (loss, n_samples) in zip(jobs, pool.map(nats, jobs), strict=True):
+            totals[i] += loss / math.log(2)
+            if scored:
+                scored(n_samples)
     return totals
 
 
@@ -133,12 +130,9 @@ def _recurrent_bits(
     """Compute each clip's bits under a network with a state, chunk by chunk of all clips side by side."""
     scorers = [_ClipScorer(model, clip, before) for clip in clips]
     n_threads = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
-    pool = one_thread_each(n_threads, "scoring")
-    try:
+    with one_thread_each(n_threads, "scoring") as pool:
         while waiting := [one for one in scorers if not one.is_done()]:
             for n_samples in pool.map(_ClipScorer.advance, waiting):
                 if scored:
                     scored(n_samples)
-    finally:
-        pool.shutdown(cancel_futures=True)
     return [one.nats / math.log(2) for one in scorers]

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +17,7 @@ from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_aud
 from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
 from wavegen.data.features import features_path
 from wavegen.data.sources import Source, find_sources, list_sources
+from wavegen.device import ThreadPool
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.facts import Facts, Progress
 from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clip
@@ -200,15 +200,12 @@ def read_files(
             return str(error).removeprefix(f"{printable(folder / name)}: ")
 
     results: list[T | str] = []
-    pool = ThreadPoolExecutor(threads, "files")
-    try:
+    with ThreadPool(threads, "files") as pool:
         tasks = (names[start : start + files_per_task] for start in range(0, len(names), files_per_task))
         for part in pool.map(lambda task: [attempt(name) for name in task], tasks):
             results += part
             if progress:
                 progress(len(results), len(names))
-    finally:
-        pool.shutdown(cancel_futures=True)
     by_name = dict(zip(names, results, strict=True))
     unusable = {name: result for name, result in by_name.items() if isinstance(result, str)}
     return {name: result for name, result in by_name.items() if not isinstance(result, str)}, unusable

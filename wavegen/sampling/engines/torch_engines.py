@@ -22,7 +22,7 @@ from wavegen.sampling.engines.conditioning_rows import PrecomputedRows
 GROUP_WIDTH = {"cpu": 8, "cuda": 32}
 
 
-class _NetworkEngine:
+class NetworkEngine:
     """The part that the engines in torch share: the network, and the past that it needs."""
 
     def __init__(self, model: Network) -> None:
@@ -41,7 +41,7 @@ class _NetworkEngine:
         return past if self.model.has_memory else past[:, -self.receptive_field :]
 
 
-class TorchQueueEngine(_NetworkEngine):
+class TorchQueueEngine(NetworkEngine):
     """Implements ``Engine`` with preallocated buffers.
 
     Args:
@@ -192,7 +192,7 @@ class _Group:
 # --- the reference -------------------------------------------------------------------------------------------------
 
 
-class ReferenceEngine(_NetworkEngine):
+class ReferenceEngine(NetworkEngine):
     """Implements ``Engine`` by the model's teacher-forced forward pass alone.
 
     Args:

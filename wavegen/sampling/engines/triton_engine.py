@@ -17,6 +17,7 @@ from wavegen.model.outputs import ClassArray, Truncation, not_finite
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines import triton_kernel as kernel
 from wavegen.sampling.engines.conditioning_rows import PrecomputedRows
+from wavegen.sampling.engines.torch_engines import NetworkEngine
 
 ROWS = 16  # streams in a program: the fewest rows of a matrix product
 TILE_BYTES = 32768  # of a matrix in the head that is held at a time: an RTX card's programs have 99 KB for all
@@ -30,7 +31,7 @@ def widened(n: int) -> int:
     return max(16, 1 << (n - 1).bit_length())
 
 
-class TritonEngine:
+class TritonEngine(NetworkEngine):
     """Implements ``Engine`` and ``SeededEngine``.
 
     Sums and the stream between the blocks are float32. In bfloat16 the products' inputs are rounded too, not the
@@ -41,9 +42,10 @@ class TritonEngine:
         precision: of the products: float32, bfloat16 or float16.
     """
 
+    model: WaveNet
+
     def __init__(self, model: WaveNet, precision: str = "float32") -> None:
-        self.model = model.eval()
-        self.device = model.skip.weight.device
+        super().__init__(model)
         self.dtype = DTYPES[precision]
         blocks = model.residual_blocks
         taps, convolved, residual = blocks[0].conv.weight.shape
@@ -80,13 +82,6 @@ class TritonEngine:
         self.offsets = torch.cumsum(self.rings, 0) - self.rings  # slots before each block's
         self.dilations = torch.tensor(model.dilations)
         self.n_streams = self.n_made = 0
-
-    @property
-    def receptive_field(self) -> int:
-        return self.model.receptive_field
-
-    def padding(self, silence: int) -> int:
-        return silence
 
     @torch.inference_mode()
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
