@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from itertools import chain
 from itertools import count as counting
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -54,12 +53,7 @@ class AudioWriter:
     """
 
     def __init__(
-        self,
-        target: str | Path,
-        rate_hz: int,
-        *,
-        n_samples: int | None = None,
-        overwrite: bool = False,
+        self, target: str | Path, rate_hz: int, *, n_samples: int | None = None, overwrite: bool = False
     ) -> None:
         self.rate_hz = rate_hz
         self.n_written = 0
@@ -104,9 +98,7 @@ class AudioWriter:
                 raise self._explain(error) from error
             self.n_written += len(part)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self._sink.close()
         except (OSError, RuntimeError) as failure:
