@@ -128,26 +128,16 @@ class WaveNet(Network):
 
     # --- computing ----------------------------------------------------------------------------------------------
 
-    def forward(
-        self,
-        inputs: Tensor,
-        condition: Condition | None = None,
-        stack: BlockStack | None = None,
-        recompute: bool = False,
-        dropped: Dropped | None = None,
-    ) -> Tensor:
+    def forward(self, inputs: Tensor, condition: Condition | None = None, stack: BlockStack | None = None) -> Tensor:
         """See ``Network``: as one convolution.
 
         Args:
             inputs: as ``Network``'s.
             condition: likewise.
-            stack: another way to compute the residual blocks; None for the blocks as they are.
-            recompute: activation checkpointing, of the blocks as they are.
-            dropped: outputs of blocks that are left out, likewise.
+            stack: the way to compute the residual blocks; None for the method ``stack``.
         """
         batch = len(inputs)
-        way = stack or partial(self.stack, recompute=recompute, dropped=dropped)
-        rows = self.predict(way(self.embed(inputs), batch, self.gate_bias(condition)))
+        rows = self.predict((stack or self.stack)(self.embed(inputs), batch, self.gate_bias(condition)))
         # (n * B, n_parameters) time-major -> (B, n, n_parameters)
         return rows.view(-1, batch, rows.shape[-1]).transpose(0, 1)
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import wait
 from contextlib import nullcontext
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
@@ -177,7 +178,9 @@ class _SummedLoss(nn.Module):
         dropped: Dropped | None = None,
     ) -> Tensor:
         """Return the sum of the losses of some windows' real targets, in nats."""
-        options = {"recompute": self.recompute, "dropped": dropped} if self.recompute or dropped is not None else {}
+        options = {}
+        if self.recompute or dropped is not None:
+            options = {"stack": partial(cast(WaveNet, self.model).stack, recompute=self.recompute, dropped=dropped)}
         with autocast(inputs.device, self.precision):
             parameters = self.model(inputs, condition, **options)  # (b, T, P), P numbers of each distribution
         # the loss in float32, outside of autocast; `where` and not a product: 0 * inf would be nan
