@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mixtures import MIXTURE_KINDS
 from wavegen.audio.waveform import Preparation, build_preparation
 from wavegen.config import (
     DEFAULT_PRESET,
@@ -100,15 +101,20 @@ def test_the_error_of_a_wrong_value_has_the_expected_and_the_found_one(line, exp
     assert problems(f"{section}:\n  {name}: {value}\n") == [f"my.yaml:2: {key}: expected {expected}, found {found}"]
 
 
+def test_a_section_that_is_taken_for_a_key_is_named():
+    (problem,) = problems("model:\n  output: laplace\n")
+    assert problem == "my.yaml:2: model.output: unknown key; 'output' is a section, of kind, components, error, horizon"
+
+
 def test_16_bits_are_linear_classes_of_a_mixture_from_a_scalar():
     text = "quantization:\n  classes: 65536\n  kind: linear\noutput:\n  kind: {}\nmodel:\n  input: {}\n"
-    for kind in ("logistic_mixture", "gaussian_mixture"):
+    for kind in MIXTURE_KINDS:
         assert read(text.format(kind, "scalar")).output.components == 10
     assert problems("quantization:\n  kind: mu_law\n  classes: 65536\nmodel:\n  input: embedding\n") == [
         "my.yaml:2: quantization.kind: expected linear with 65536 classes, found 'mu_law', whose steps near silence "
         "would be finer than recordings are",
         "my.yaml:3: quantization.classes: expected 4096 at most with output.kind softmax, found 65536; for more "
-        "classes set output.kind to logistic_mixture or gaussian_mixture",
+        f"classes set output.kind to {' or '.join(MIXTURE_KINDS)}",
         "my.yaml:5: model.input: expected scalar with 65536 classes, found 'embedding'",
     ]
     assert len(problems("quantization:\n  classes: 65536\n")) == 3  # of keys with their defaults too

@@ -6,6 +6,7 @@ teacher-forced pass. They agree only if no prediction sees what it predicts, and
 
 import math
 from copy import deepcopy
+from functools import cache
 
 import constriction
 import numpy as np
@@ -14,6 +15,7 @@ import soundfile
 import torch
 
 import wavegen
+from mixtures import MIXTURE_KINDS, engines_of
 from wavegen.evaluation.scores import score_clips, total
 from wavegen.sampling.engines import build_engine
 
@@ -52,13 +54,14 @@ def train(recordings, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def softmax(train):
-    return train("small", [])
+def trained_with(train):
+    """Trains a model with an output of some kind, once."""
 
+    @cache
+    def trained(kind):
+        return train("small", []) if kind == "softmax" else train("16bit", [*SIXTEEN_BIT, f"output.kind={kind}"])
 
-@pytest.fixture(scope="module")
-def sixteen_bit(train):
-    return train("16bit", SIXTEEN_BIT)
+    return trained
 
 
 def probabilities(distribution, parameters):
@@ -133,13 +136,21 @@ def decoded(words, n_samples, predictor):
     return np.stack(samples, axis=1)
 
 
-@pytest.mark.parametrize("engine", ["numba", "torch"])
-@pytest.mark.parametrize(
-    ("which", "n_clips", "n_samples"),
-    [("softmax", 4, 600), pytest.param("sixteen_bit", 2, 300, marks=pytest.mark.slow)],
-)
-def test_coding_held_out_clips_takes_the_bits_that_evaluate_prints(request, which, n_clips, n_samples, engine):
-    model = request.getfixturevalue(which)
+GRID = [
+    ("softmax", 4, 600, "numba"),
+    ("softmax", 4, 600, "torch"),
+    *(
+        pytest.param(kind, 2, 300, engine, marks=pytest.mark.slow)
+        for kind in MIXTURE_KINDS
+        for engine in engines_of(kind)
+        if engine != "reference"
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "n_clips", "n_samples", "engine"), GRID)
+def test_coding_held_out_clips_takes_the_bits_that_evaluate_prints(trained_with, kind, n_clips, n_samples, engine):
+    model = trained_with(kind)
     held_out = [clip._replace(classes=clip.classes[:n_samples]) for clip in model.clips.held_out()[:n_clips]]
     clips = np.stack([clip.classes for clip in held_out]).astype(np.int64)
     assert clips.shape == (n_clips, n_samples)

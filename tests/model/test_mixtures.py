@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from mixtures import MIXTURES
 from wavegen.errors import UsageError
 from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
 from wavegen.model.outputs import Truncation
 
-every_mixture = pytest.mark.parametrize("mixture", [LogisticMixture, GaussianMixture])
-
-
-def cdf(mixture, x):
-    """F(x), as it stands in a textbook; right to a float64's digits where x < 0."""
-    if mixture is GaussianMixture:
-        return 0.5 * math.erfc(-x / math.sqrt(2))
-    return math.exp(x) / (1 + math.exp(x)) if x < 0 else 1 / (1 + math.exp(-x))
+every_mixture = pytest.mark.parametrize("mixture", MIXTURES)
+# F(x), as it stands in a textbook; right to a float64's digits where x < 0
+CDFS = {
+    GaussianMixture: lambda x: 0.5 * math.erfc(-x / math.sqrt(2)),
+    LogisticMixture: lambda x: math.exp(x) / (1 + math.exp(x)) if x < 0 else 1 / (1 + math.exp(-x)),
+}
 
 
 def brute_force(mixture, classes, logits, means, log_scales, target):
@@ -29,7 +28,7 @@ def brute_force(mixture, classes, logits, means, log_scales, target):
         high = math.inf if target == classes - 1 else (2 * (target + 1) / classes - 1 - mean) / math.exp(log_scale)
         if low + high > 0:
             low, high = -high, -low
-        probability += math.exp(logit) / total * (cdf(mixture, high) - cdf(mixture, low))
+        probability += math.exp(logit) / total * (CDFS[mixture](high) - CDFS[mixture](low))
     return -math.log(probability)
 
 
@@ -214,18 +213,17 @@ def test_draws_depend_on_the_mixture_as_intended():
 def test_classes_are_not_ranked(mixture, truncation):
     distribution = mixture(65536, 2)
     option = "top_k" if truncation.top_k else "top_p"
-    name = distribution.shape
-    with pytest.raises(
-        UsageError, match=f"^{option}: not with this model, whose output is a {name} mixture: .*lower the temp"
-    ):
+    what = f"mixture of 2 {distribution.shape} distributions"
+    with pytest.raises(UsageError, match=f"^{option}: not with this model, whose output, {what}, .*lower the temp"):
         distribution.draw(torch.zeros(1, 6), torch.zeros(1, dtype=torch.float64), truncation)
 
 
+@pytest.mark.parametrize("components", [1, 2, 10])
 @pytest.mark.parametrize("classes", [2, 256, 65536])
 @every_mixture
-def test_an_untrained_mixture_is_no_worse_than_uniform(mixture, classes):
+def test_an_untrained_mixture_is_no_worse_than_uniform(mixture, classes, components):
     """On what sounds are: now and then loud, mostly quiet."""
-    distribution = mixture(classes, 10)
+    distribution = mixture(classes, components)
     layer = torch.nn.Linear(4, distribution.n_parameters)
     distribution.initialize(layer)
     rng = np.random.default_rng(6)

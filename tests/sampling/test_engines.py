@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from mixtures import MIXTURES, engines_of
 from wavegen.errors import ModelError, UsageError
-from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
+from wavegen.model.mixtures import MEAN_UNIT, LogisticMixture
 from wavegen.model.outputs import Truncation
-from wavegen.sampling.engines import COMPILED_DRAWS, ENGINES, build_engine
+from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 from wavegen.sampling.sampler import uniforms
 
@@ -119,16 +120,11 @@ def test_every_engine_has_the_teacher_forced_logits(random_model, name, input_ki
     assert_same_logits(found, teacher_forced(model, past, classes))
 
 
-DISTRIBUTIONS = [LogisticMixture(16, 3), GaussianMixture(16, 1), GaussianMixture(16, 7), LogisticMixture(65536, 10)]
-
-
-def engines_of(distribution):
-    """The engines that draw from it, the reference first."""
-    return [name for name in ENGINES if name != "numba" or distribution.kind in COMPILED_DRAWS]
+DISTRIBUTIONS = [kind(*sizes) for kind in MIXTURES for sizes in ((16, 1), (16, 7), (65536, 10))]
 
 
 @pytest.mark.parametrize(
-    ("distribution", "name"), [(each, name) for each in DISTRIBUTIONS for name in engines_of(each)], ids=str
+    ("distribution", "name"), [(each, name) for each in DISTRIBUTIONS for name in engines_of(each.kind)], ids=str
 )
 def test_every_engine_has_a_mixtures_teacher_forced_parameters(random_model, name, distribution):
     classes = distribution.classes
@@ -152,7 +148,7 @@ def test_engines_draw_the_same_audio_from_a_mixture(random_model, distribution, 
     past = past_of(random_classes((2, 30), seed=19), model.receptive_field)
     numbers = np.stack([uniforms(9, clip, 0, 150) for clip in range(2)])
     truncation = Truncation(temperature=temperature)
-    reference, *others = (draw(name, model, past, numbers, truncation) for name in engines_of(distribution))
+    reference, *others = (draw(name, model, past, numbers, truncation) for name in engines_of(distribution.kind))
     assert len(np.unique(reference)) > 3
     for drawn in others:
         assert np.array_equal(drawn, reference)
@@ -162,7 +158,7 @@ def test_engines_draw_the_same_audio_from_a_mixture(random_model, distribution, 
 def test_a_mixtures_classes_are_not_ranked_by_any_engine(random_model, name):
     model = random_model(distribution=LogisticMixture(16, 3))
     past = past_of(random_classes((1, 0), seed=20), model.receptive_field)
-    with pytest.raises(UsageError, match=r"^top_k: not with this model, whose output is a logistic mixture"):
+    with pytest.raises(UsageError, match=r"^top_k: not with this model, whose output, mixture of"):
         draw(name, model, past, np.full((1, 5), 0.5), Truncation(top_k=3))
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from command_line import run_interpreter
+from mixtures import MIXTURES
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import ACTIVATIONS, build_model, check_weights, load_weights, parameter_shapes
-from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
+from wavegen.model.mixtures import MEAN_UNIT
 from wavegen.model.outputs import Softmax, Truncation
 from wavegen.sampling.engines import COMPILED_DRAWS, build_engine, choose_engine
 from wavegen.sampling.engines.draws import DRAWS, draw_from_mixture, normal_quantile
@@ -61,7 +62,7 @@ def test_has_the_teacher_forced_logits_at_all_widths(random_model, sizes, input_
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 2.0, 0.0])
 @pytest.mark.parametrize("classes", [16, 65536])
-@pytest.mark.parametrize("kind", [LogisticMixture, GaussianMixture])
+@pytest.mark.parametrize("kind", [each for each in MIXTURES if each.kind in DRAWS])
 def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature):
     """The same parameters give the same class; both compute in float64, so that no u lies on an edge between them."""
     rng, n = np.random.default_rng(2), 3000

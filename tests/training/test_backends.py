@@ -10,13 +10,14 @@ import pytest
 import torch
 import torch._inductor.config as inductor
 
+from mixtures import MIXTURES
 from wavegen.config import load_config
 from wavegen.data.conditioning import ConditionTable
 from wavegen.data.windows import Batch
 from wavegen.device import torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.conditioning import Condition
-from wavegen.model.mixtures import GaussianMixture, LogisticMixture
+from wavegen.model.mixtures import LogisticMixture
 from wavegen.training.backends import FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
 from wavegen.training.compute import resolve_compute
 
@@ -69,7 +70,7 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, ki
         assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-4
 
 
-@pytest.mark.parametrize("distribution", [LogisticMixture(16, 3), GaussianMixture(16, 2)], ids=str)
+@pytest.mark.parametrize("distribution", [kind(16, 3) for kind in MIXTURES], ids=str)
 @pytest.mark.parametrize("kind", ["fused", "torch"])
 def test_a_mixtures_loss_and_gradients_are_those_of_the_whole_batch(random_model, batch, kind, distribution):
     model = random_model(distribution=distribution)

@@ -349,6 +349,8 @@ def _suggest(key: KeyPath, tree: Mapping[str, list[str]]) -> str:
     """Suggest the nearest known key: in the same section first, then anywhere."""
     tree = dict(tree)
     of_layers = tree.pop("layer")
+    if len(key) == 2 and key[1] in tree:
+        return f"; '{key[1]}' is a section, of {', '.join(tree[key[1]])}"
     here = of_layers if len(key) > 2 else list(tree) if len(key) == 1 else tree[key[0]]
     everywhere = {name: section for section, names in tree.items() for name in names}
     near = difflib.get_close_matches(key[-1], here, n=1)

@@ -65,7 +65,10 @@ class Mixture(ABC):
         return one if self.components == 1 else f"mixture of {self.components} {self.shape} distributions"
 
     def initialize(self, layer: nn.Linear) -> None:
-        """See ``Distribution``: all means 0, scales from a bin's width to the range, as the sums of many sounds are."""
+        """See ``Distribution``: all means 0, and log-scales evenly spread, for quiet sounds and loud ones.
+
+        They reach from a bin's width, or ``LOWEST_FIRST_SCALE`` if that is more, to ``HIGHEST_FIRST_SCALE``.
+        """
         import torch
         from torch import nn
 
@@ -73,7 +76,9 @@ class Mixture(ABC):
         nn.init.zeros_(layer.bias)
         with torch.no_grad():
             lowest = max(self.scale_limits[0] + 3.0, LOWEST_FIRST_SCALE)
-            layer.bias[2 * self.components :] = torch.linspace(lowest, HIGHEST_FIRST_SCALE, self.components)
+            # downwards: a single component takes the highest, for a narrow one finds most of a recording impossible
+            scales = torch.linspace(HIGHEST_FIRST_SCALE, lowest, self.components)
+            layer.bias[2 * self.components :] = scales.flip(0)
 
     def loss(self, parameters: Tensor, targets: Tensor) -> Tensor:
         logits, means, log_scales = self._split(at_least_float32(parameters))
@@ -88,7 +93,7 @@ class Mixture(ABC):
     def check(self, truncation: Truncation) -> None:
         for name, value in (("top_k", truncation.top_k), ("top_p", truncation.top_p)):
             if value is not None:
-                why = f"whose output is a {self.shape} mixture: it ranks no classes; lower the temperature instead"
+                why = f"whose output, {self.describe()}, ranks no classes; lower the temperature instead"
                 raise ParameterError(name, f"not with this model, {why}")
 
     def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:
@@ -133,14 +138,18 @@ class Mixture(ABC):
 
         Args:
             x: (..., components) the bin's middle, in scales from the mean.
-            half: (..., components) half the bin's width in scales.
+            half: (..., components) half the bin's width in scales: at least e^-3 / classes, at most about 10.
             bottom: (..., 1) whether it is the lowest bin, which has no lower bound.
             top: (..., 1) whether it is the highest.
         """
 
     @abstractmethod
     def _quantile(self, p: Tensor) -> Tensor:
-        """Compute the inverse of F."""
+        """Compute the inverse of F for a mean of 0 and a scale of 1; F is symmetric about its mean.
+
+        Args:
+            p: (B, 1) float64, from 2^-53 to 1 - 2^-53.
+        """
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class SeededEngine(Protocol):
 
 ENGINES = ("numba", "torch", "reference")
 ON_CUDA = ("triton",)  # engines that run nowhere else
-# Outputs that the numba engine draws from.
+# Outputs that the numba engine draws from: the keys of ``draws.DRAWS``, to import which takes numba.
 COMPILED_DRAWS: tuple[OutputKind, ...] = ("softmax", "logistic_mixture", "gaussian_mixture")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 # `auto` on a GPU: timed streams, as many as the torch engine runs side by side; and how far outputs may be apart
