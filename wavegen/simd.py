@@ -35,6 +35,12 @@ def vector_lanes(features: str) -> int:
 FEATURES = str(cpu_target.target_context.codegen().magic_tuple())  # of the processor that numba compiles for
 LANES = vector_lanes(FEATURES)
 ROUNDS_TO_BFLOAT16 = "+avx512bf16" in FEATURES  # in one instruction, which takes subnormal numbers for zero
+# The instruction that adds products of 16-bit integers in pairs to 32-bit sums, or the older one that leaves the adding
+# to another; None: a processor has neither, or no numbers of this width.
+DOT_PRODUCT = {
+    16: "vpdpwssd.512" if "+avx512vnni" in FEATURES else "pmaddw.d.512" if "+avx512bw" in FEATURES else None,
+    8: "pmadd.wd" if "+avx2" in FEATURES else None,
+}.get(LANES)
 FLOAT, INT16, INT32, INT64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 VECTOR, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT32, INT16))
 
@@ -83,9 +89,22 @@ def llvm_fma(builder: ir.IRBuilder) -> ir.Value:
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
 
 
+def llvm_add_products(builder: ir.IRBuilder, sums: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Add a0 b0 + a1 b1 of each lane's two 16-bit integers to its 32-bit sum, exactly."""
+    if DOT_PRODUCT == "vpdpwssd.512":
+        kind = ir.FunctionType(WORDS, [WORDS] * 3)
+        name = "llvm.x86.avx512.vpdpwssd.512"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [sums, a, b])
+    pairs = ir.VectorType(INT16, 2 * LANES)
+    kind = ir.FunctionType(WORDS, [pairs] * 2)
+    name = f"llvm.x86.{'avx512' if LANES == 16 else 'avx2'}.{DOT_PRODUCT}"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.add(sums, builder.call(function, [builder.bitcast(each, pairs) for each in (a, b)]))
+
+
 def llvm_splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """Set every lane of a register to one float."""
-    undefined = ir.Constant(VECTOR, ir.Undefined)
+    """Set every lane of a register to one number of 32 bits."""
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     return builder.shuffle_vector(builder.insert_element(undefined, value, INT32(0)), undefined, _word(0))
 
 
@@ -108,7 +127,7 @@ def llvm_loop(
     before, body, after = builder.block, builder.append_basic_block("turn"), builder.append_basic_block("done")
     builder.branch(body)
     builder.position_at_end(body)
-    index, registers = builder.phi(INT64), [builder.phi(VECTOR) for _ in begin]
+    index, registers = builder.phi(INT64), [builder.phi(each.type) for each in begin]
     results = turn(index, list(registers))
     following = builder.add(index, INT64(step))
     carried = zip((index, *registers), (INT64(0), *begin), (following, *results), strict=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numba import njit
 
 from command_line import run_interpreter
 from mixtures import MIXTURES
@@ -23,9 +24,12 @@ from wavegen.sampling.engines.fused_kernel import (
     run,
 )
 from wavegen.sampling.engines.numba_fused import compile_kernel
-from wavegen.sampling.engines.packing import pack, round_to_bfloat16, rounded_weights
+from wavegen.sampling.engines.packing import LARGEST_INT8, largest_input, pack, round_to_bfloat16, rounded_weights
+from wavegen.sampling.engines.simd_matmul import UNIT, build_tile_product
 from wavegen.sampling.sampler import uniforms
-from wavegen.simd import LANES
+from wavegen.simd import DOT_PRODUCT, LANES
+
+INT8_TOLERANCE = 2e-3  # of outputs about 1, with inputs that are rounded to 14 bits and more
 
 # Channels beside, at and beyond the tiles' widths of one, two and four registers.
 SIZES = [
@@ -95,7 +99,7 @@ def test_the_normal_quantile_has_all_digits():
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2.0**-8), ("int8", 0.5 / 127)])
 def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, precision, tolerance):
-    """The weights differ by their rounding; beyond that the engine computes in float32."""
+    """The weights differ by their rounding; beyond that the engine computes in float32, or with inputs of 14 bits."""
     model = random_model(residual_channels=20, gate_channels=18, dilations=[1, 2, 4])
     engine = build_engine("numba", model, precision)
     exact = weights_of(model)
@@ -111,7 +115,36 @@ def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, 
     load_weights(model, {name: array.copy() for name, array in rounded.items()})
     past, following = some((3, model.receptive_field)), some((3, 40), seed=1)
     engine.start(past)
-    np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=1e-4)
+    atol = INT8_TOLERANCE if precision == "int8" else 1e-4
+    np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=atol)
+
+
+@pytest.mark.skipif(DOT_PRODUCT is None, reason="the processor does not multiply 16-bit integers in pairs")
+@pytest.mark.parametrize("n_inputs", [4, 64, 4096])
+@pytest.mark.parametrize("registers", [1, 2, 4])
+@pytest.mark.parametrize("streams", [1, 4])
+def test_products_of_integers_are_exact_up_to_the_largest(streams, registers, n_inputs):
+    """The sums of the largest products, all of one sign, fit 32 bits."""
+    product, width = build_tile_product(streams, registers), registers * LANES
+
+    @njit
+    def multiply(weights, x, bias, scale, y):
+        product(weights, 0, x, 0, UNIT + n_inputs, n_inputs, bias, scale, 0, y, 0, width)
+
+    rng = np.random.default_rng(0)
+    largest = largest_input(n_inputs)
+    assert 1000 < largest < 2**15
+    weights = rng.integers(-127, 128, (n_inputs, width)).astype(np.int8)
+    weights[:, 0] = LARGEST_INT8
+    x = rng.integers(-largest, largest + 1, (streams, n_inputs)).astype(np.int16)
+    x[0] = largest
+    units, bias, scale = (rng.uniform(0.5, 1, n).astype(np.float32) for n in (streams, width, width))
+    rows = np.concatenate([units[:, None].view(np.int16), x], axis=1)
+    pairs = np.ascontiguousarray(weights.reshape(-1, 2, width).swapaxes(1, 2))
+    y = np.zeros((streams, width), np.float32)
+    multiply(pairs.reshape(-1), rows.reshape(-1), bias, scale, y.reshape(-1))
+    sums = (x.astype(np.int64) @ weights.astype(np.int64)).astype(np.float32)
+    np.testing.assert_allclose(y, sums * (scale * units[:, None]) + bias, rtol=1e-6)
 
 
 def test_bfloat16_rounds_as_torch_does():

@@ -15,7 +15,7 @@ from numba import njit
 from wavegen.sampling.engines import draws as compiled_draws
 from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.draws import ONE, SOFTMAX, TWO, ZERO, draw_class, draw_from_mixture, exp
-from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, TILE_STREAMS, build_tile_product, prefetch
+from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, TILE_STREAMS, build_tile_product, inputs_for, prefetch
 from wavegen.simd import LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
@@ -46,9 +46,9 @@ class Weights(NamedTuple):
 
     Attributes:
         tiles: of all products, flat: float32, uint32 (pairs of bfloat16) or int8.
-        layers: (2 blocks + 2, 5): of the gate and the residual product of each block (the last has no residual), the
+        layers: (2 blocks + 2, 6): of the gate and the residual product of each block (the last has no residual), the
             skips, the head and the output: where its tiles begin, inputs, outputs, where its biases begin, inputs in
-            a word.
+            a word, the largest rounded input.
         bias: flat, padded to whole registers.
         scale: flat, by output; int8's only.
         table: (classes, R) what the input layer makes of each class; of a scalar input (2, R), its weight and bias.
@@ -108,6 +108,7 @@ class Work(NamedTuple):
     skip: Float32
     head: Float32
     output: Float32
+    rounded: npt.NDArray[np.int16]  # UNIT + n_inputs: the inputs of one product at a time, for int8 weights
     p: Float32  # (classes,) of one stream at a time
 
 
@@ -165,7 +166,7 @@ def _multiply(weights, layer, x, x_at, x_step, bias, scale, y, y_step, n_streams
     Args:
         weights: all tiles.
         layer: a row of ``Weights.layers``.
-        x: flat; stream s begins at x_at + s * x_step.
+        x: flat, as ``inputs_for`` returns it; stream s begins at x_at + s * x_step.
         bias, scale: flat.
         y: flat; stream s begins at s * y_step.
         n_streams: S; in fours as far as they go, so that a weight is loaded once for four streams.
@@ -255,7 +256,7 @@ def run(shape, weights, gate_bias, queues, work, draws):
     added, table_of, row_of = gate_bias.table, gate_bias.table_of, gate_bias.row_of
     begins, oldest, newest = queues.begins, queues.oldest, queues.newest
     taps, h, gates, z, residual = work.taps, work.h, work.gates, work.z, work.residual
-    skip, head, output, p = work.skip, work.head, work.output, work.p
+    skip, head, output, rounded, p = work.skip, work.head, work.output, work.rounded, work.p
     n_streams, n_blocks = len(newest), len(dilations)
     kernel, channels, gate_channels, n_classes = (
         shape.kernel_size, shape.residual_channels, shape.gate_channels, shape.classes
@@ -306,9 +307,9 @@ def run(shape, weights, gate_bias, queues, work, draws):
                 _copy(newest_h, flat_queues[at : at + channels])
             oldest[b] = _slot(oldest[b] + 1, reaches[b])
             # Phase 3, convolution: gates = [Wf; Wg] taps + b, and + V c of the streams' conditions (WaveNet, 2.5).
-            _multiply(
-                tiles, layers[2 * b], flat_taps, 0, taps.shape[1], bias, scale, flat_gates, gates.shape[1], n_streams
-            )
+            layer = layers[2 * b]
+            x, at, step = inputs_for(tiles, layer, flat_taps, 0, taps.shape[1], rounded, n_streams)
+            _multiply(tiles, layer, x, at, step, bias, scale, flat_gates, gates.shape[1], n_streams)
             if len(added):
                 for s in range(n_streams):
                     row = (table_of[s] * added.shape[1] + row_of[t]) * n_blocks + b
@@ -324,26 +325,24 @@ def run(shape, weights, gate_bias, queues, work, draws):
                     _activate(filters, activation == RELU, to)
             # Phase 5, residual: h <- h + Wr z. The last block has none: nothing reads its h.
             if b + 1 < n_blocks:
-                _multiply(
-                    tiles, layers[2 * b + 1], flat_z, z_at, z.shape[1], bias, scale, flat_residual, residual.shape[1],
-                    n_streams,
-                )  # fmt: skip
+                layer = layers[2 * b + 1]
+                x, at, step = inputs_for(tiles, layer, flat_z, z_at, z.shape[1], rounded, n_streams)
+                _multiply(tiles, layer, x, at, step, bias, scale, flat_residual, residual.shape[1], n_streams)
                 for s in range(n_streams):
                     _add(residual[s, :channels], h[s, :channels])
         # Phase 6, skips and head: W3 relu(W2 relu([Ws0 ... WsL] [z0; ...; zL] + b1) + b2) + b3. The sum of all blocks'
         # skips is one product over all z, whose sums stay in registers.
-        at_layer = 2 * n_blocks - 1
-        _multiply(tiles, layers[at_layer], flat_z, 0, z.shape[1], bias, scale, flat_skip, skip.shape[1], n_streams)
+        layer = layers[2 * n_blocks - 1]
+        x, at, step = inputs_for(tiles, layer, flat_z, 0, z.shape[1], rounded, n_streams)
+        _multiply(tiles, layer, x, at, step, bias, scale, flat_skip, skip.shape[1], n_streams)
         _rectify(flat_skip, len(flat_skip))
-        at_layer += 1
-        _multiply(
-            tiles, layers[at_layer], flat_skip, 0, skip.shape[1], bias, scale, flat_head, head.shape[1], n_streams
-        )
+        layer = layers[2 * n_blocks]
+        x, at, step = inputs_for(tiles, layer, flat_skip, 0, skip.shape[1], rounded, n_streams)
+        _multiply(tiles, layer, x, at, step, bias, scale, flat_head, head.shape[1], n_streams)
         _rectify(flat_head, len(flat_head))
-        at_layer += 1
-        _multiply(
-            tiles, layers[at_layer], flat_head, 0, head.shape[1], bias, scale, flat_output, output.shape[1], n_streams
-        )
+        layer = layers[2 * n_blocks + 1]
+        x, at, step = inputs_for(tiles, layer, flat_head, 0, head.shape[1], rounded, n_streams)
+        _multiply(tiles, layer, x, at, step, bias, scale, flat_output, output.shape[1], n_streams)
         # Phase 7, draw: x[t] from p(x[t] | x[<t]) and this sample's uniform number, or the sample that is given.
         for s in range(n_streams):
             at, u = s * output.shape[1], draws.uniforms[s, t]

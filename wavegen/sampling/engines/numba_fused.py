@@ -16,7 +16,7 @@ from wavegen.model.outputs import ClassArray, Distribution, Softmax, Truncation,
 from wavegen.sampling.engines.conditioning_rows import Piece, PrecomputedRows
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, aligned, pack, padded
-from wavegen.sampling.engines.simd_matmul import UNROLL
+from wavegen.sampling.engines.simd_matmul import UNIT, UNROLL
 from wavegen.simd import LANES
 
 Float32 = npt.NDArray[np.float32]
@@ -176,6 +176,7 @@ class _Streams:
             skip=room(widths[0]),
             head=room(widths[1]),
             output=room(widths[2]),
+            rounded=np.zeros((streams, UNIT + int(weights.layers[:, 1].max())), np.int16),
             p=np.zeros(padded(widths[-1], LANES), np.float32),
         )
 

@@ -14,7 +14,7 @@ from wavegen.model.outputs import Distribution
 from wavegen.sampling.engines.draws import DRAWS
 from wavegen.sampling.engines.fused_kernel import Shape, Weights
 from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
-from wavegen.simd import LANES
+from wavegen.simd import DOT_PRODUCT, LANES
 
 Precision = Literal["float32", "bfloat16", "int8"]
 
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 
 INPUTS_PER_WORD = {"float32": 1, "bfloat16": 2, "int8": 1}
-LARGEST_INT8 = 127
+LARGEST_INT8, LARGEST_INT16, LARGEST_INT32 = 127, 2**15 - 1, 2**31 - 1
 LINE_BYTES = 64
 
 
@@ -132,7 +132,8 @@ def pack(
     for matrix, bias in products:
         rounded, scale, packed = _pack_product(np.asarray(matrix, np.float32), precision)
         n_inputs, n_outputs = padded(matrix.shape[0], UNROLL), padded(matrix.shape[1], LANES)
-        layers.append((weight_at, n_inputs, n_outputs, bias_at, INPUTS_PER_WORD[precision]))
+        word = INPUTS_PER_WORD[precision]
+        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, largest_input(n_inputs)))
         tiles += packed
         weight_at += sum(map(len, packed))
         bias_at += n_outputs
@@ -208,9 +209,18 @@ def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float
     while done < n_outputs:
         left = (n_outputs - done) // LANES
         width = LANES * (TILE_REGISTERS if left >= TILE_REGISTERS else 2 if left >= 2 else 1)
-        tiles.append(np.ascontiguousarray(stored[:, done : done + width]).reshape(-1))
+        tile = stored[:, done : done + width]
+        if precision == "int8" and DOT_PRODUCT is not None:
+            # (inputs, width) -> (inputs / 2, width, 2): pairs of inputs side by side
+            tile = tile.reshape(-1, 2, width).swapaxes(1, 2)
+        tiles.append(np.ascontiguousarray(tile).reshape(-1))
         done += width
     return wide[: matrix.shape[0], : matrix.shape[1]], scale[: matrix.shape[1]], tiles
+
+
+def largest_input(n_inputs: int) -> int:
+    """Return the largest 16-bit input whose products with int8 weights add up within 32 bits."""
+    return min(LARGEST_INT16, LARGEST_INT32 // (LARGEST_INT8 * n_inputs))
 
 
 def aligned(array: Array) -> Array:

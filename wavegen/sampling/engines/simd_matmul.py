@@ -5,7 +5,10 @@ inputs go by, so that the only memory traffic is the weights, read once, in the 
 is one chain of fused multiply-adds over the inputs in order, in every tile and with any number of streams:
 that is why a stream's rounding does not depend on the others.
 
-Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output).
+Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output). Where the
+processor multiplies 16-bit integers in pairs, int8 weights meet inputs that are rounded to as many bits as leave the
+sum within 32 (16 up to 512 inputs, 14 at 2,048): sums of integers are exact in any order. Elsewhere they are converted
+to float32.
 """
 
 from __future__ import annotations
@@ -13,14 +16,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 from llvmlite import ir
+from numba import njit
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-from wavegen.simd import FLOAT, INT32, INT64, LANES, VECTOR, WORDS, llvm_fma, llvm_loop, llvm_splat
+from wavegen.simd import (
+    DOT_PRODUCT,
+    FLOAT,
+    INT16,
+    INT32,
+    INT64,
+    LANES,
+    VECTOR,
+    WORDS,
+    llvm_add_products,
+    llvm_fma,
+    llvm_loop,
+    llvm_splat,
+)
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
-
+UNIT = 2  # 16-bit integers in front of a row of rounded inputs: a float32, their unit
 
 TILE_REGISTERS = 4  # times up to four streams: sixteen accumulators, half of AVX-512's registers
 TILE_STREAMS = 4
@@ -72,6 +90,21 @@ def _load_weights(
     return rows
 
 
+def _load_pairs(builder: ir.IRBuilder, base: ir.Value, row: ir.Value, registers: int) -> list[ir.Value]:
+    """Load the int8 weights of inputs row and row + 1, which lie side by side, (inputs / 2, outputs, 2).
+
+    Returns:
+        A register for every LANES outputs, two 16-bit integers in each lane.
+    """
+    narrow, wide = (ir.VectorType(kind, 2 * LANES) for kind in (INT8, INT16))
+    weights = []
+    for register in range(registers):
+        at = builder.add(builder.mul(row, INT64(registers * LANES)), INT64(register * 2 * LANES))
+        loaded = builder.load(builder.bitcast(builder.gep(base, [at]), narrow.as_pointer()), align=1)
+        weights.append(builder.bitcast(builder.sext(loaded, wide), WORDS))
+    return weights
+
+
 def _data(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, offset: ir.Value) -> ir.Value:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
 
@@ -86,7 +119,8 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
 
     y[s, o] = bias[o] + scale[o] * sum_i W[i, o] x[s, i] for the tile's outputs o; the scale is int8's only. All arrays
     are flat; ``_at`` is where to begin, ``_step`` the distance from one stream to the next; n_inputs is a multiple of
-    UNROLL. The weights' type gives their precision: float32, uint32 (pairs of bfloat16) or int8.
+    UNROLL. The weights' type gives their precision: float32, uint32 (pairs of bfloat16) or int8. x is float32, or int16
+    for int8 weights: integers, behind their unit.
     """
 
     @intrinsic
@@ -110,9 +144,24 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
             def vector_at(pointer: ir.Value, register: int) -> ir.Value:
                 return builder.bitcast(builder.gep(pointer, [INT64(register * LANES)]), VECTOR.as_pointer())
 
-            scaled = kind == "int8"
+            scaled, is_integer = kind == "int8", kinds[2].dtype == types.int16
             # the sums begin at the bias; int8's at 0, for the scale is applied last: y = scale sum + b
             begin = [zero if scaled else builder.load(vector_at(biases, r), align=4) for r in range(registers)]
+            if is_integer:
+                begin = [ir.Constant(WORDS, [0] * LANES)] * registers
+
+            def integer_turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+                for pair in range(UNROLL // 2):
+                    i = builder.add(row, INT64(2 * pair))
+                    weights = _load_pairs(builder, base, i, registers)
+                    for s in range(streams):
+                        # x[s, i] and x[s, i + 1] in all lanes: sums[s] += W[i, :] x[s, i] + W[i + 1, :] x[s, i + 1]
+                        at = builder.add(builder.add(i, INT64(UNIT)), builder.mul(x_step, INT64(s)))
+                        two = builder.bitcast(builder.gep(inputs, [at]), INT32.as_pointer())
+                        value = llvm_splat(builder, builder.load(two, align=2))
+                        for r in range(s * registers, (s + 1) * registers):
+                            sums[r] = llvm_add_products(builder, sums[r], weights[r % registers], value)
+                return sums
 
             def turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
                 # each weight is loaded once and used for all streams of the tile
@@ -127,13 +176,19 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
                 return sums
 
             # streams * registers sums, stream after stream, which stay in registers
-            sums = llvm_loop(builder, n_inputs, UNROLL, begin * streams, turn)
+            sums = llvm_loop(builder, n_inputs, UNROLL, begin * streams, integer_turn if is_integer else turn)
             for s in range(streams):
                 place = builder.gep(outputs, [builder.mul(y_step, INT64(s))])
                 for r in range(registers):
                     result = sums[s * registers + r]
                     if scaled:
                         scale_vector = builder.load(vector_at(scales, r), align=4)
+                        if is_integer:
+                            unit = builder.bitcast(
+                                builder.gep(inputs, [builder.mul(x_step, INT64(s))]), FLOAT.as_pointer()
+                            )
+                            unit = llvm_splat(builder, builder.load(unit, align=2))
+                            scale_vector, result = builder.fmul(scale_vector, unit), builder.sitofp(result, VECTOR)
                         result = builder.call(fma, [result, scale_vector, builder.load(vector_at(biases, r), align=4)])
                     builder.store(result, vector_at(place, r), align=4)
             return context.get_dummy_value()
@@ -141,6 +196,47 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
         return signature, codegen
 
     return cast(Callable[..., None], product)
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
+def _largest(x):
+    """Return the largest absolute value of finite numbers."""
+    largest = np.float32(0.0)
+    for i in range(len(x)):
+        largest = max(largest, abs(x[i]))
+    return largest
+
+
+@njit(nogil=True, error_model="numpy")
+def _round(x, largest, row):
+    """Round inputs to integers up to ``largest``: x[i] = unit row[UNIT + i]."""
+    highest, unit, rounded = _largest(x), row[:UNIT].view(np.float32), row[UNIT:]
+    unit[0] = highest / np.float32(largest)
+    per_unit = np.float32(largest) / highest if highest > np.float32(0.0) else np.float32(0.0)
+    for i in range(len(x)):
+        rounded[i] = np.int16(np.rint(x[i] * per_unit))
+
+
+def inputs_for(weights, layer, x, x_at, x_step, rounded, n_streams):
+    """Return a product's inputs as its weights take them, flat, where they begin, and their step.
+
+    They are x itself, or integers where the weights are and the processor multiplies these.
+    """
+
+
+@overload(inputs_for)
+def _inputs_for(weights, layer, x, x_at, x_step, rounded, n_streams):
+    if weights.dtype != types.int8 or DOT_PRODUCT is None:
+        return lambda weights, layer, x, x_at, x_step, rounded, n_streams: (x, x_at, x_step)
+
+    def integers(weights, layer, x, x_at, x_step, rounded, n_streams):
+        n_inputs, largest = layer[1], layer[5]
+        for s in range(n_streams):
+            at = x_at + s * x_step
+            _round(x[at : at + n_inputs], largest, rounded[s, : UNIT + n_inputs])
+        return rounded.reshape(-1), 0, rounded.shape[1]
+
+    return integers
 
 
 @intrinsic
