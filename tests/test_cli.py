@@ -307,6 +307,30 @@ def test_evaluate_samples_of_given_clips(home, tmp_path):
     assert recordings["likeness"] > noise["likeness"]
 
 
+def test_samples_of_an_exported_model_are_compared_with_given_recordings(home, tmp_path):
+    """The same figures as those of its run, which knows its recordings: all but those that it held out."""
+    run = home / "runs/recordings"
+    wavegen("export", run, "-o", tmp_path / "model.safetensors", "--precision", "float32")
+    chosen = ["--samples", "--clips", "2", "--seconds", "0.5", "--json"]
+    own = json.loads(wavegen("evaluate", run, *chosen).stdout)
+    manifest = load_checkpoint(RunFolder(run).best_checkpoint).manifest
+    trained_on = [home / "recordings" / clip["name"] for clip in manifest if clip["split"] == "train"]
+    given = [part for path in trained_on for part in ("--recordings", path)]
+    done = wavegen("evaluate", tmp_path / "model.safetensors", *chosen, *given)
+    assert json.loads(done.stdout)["references"] == own["references"]
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    for i in range(2):
+        soundfile.write(noise / f"{i}.wav", np.random.default_rng(i).uniform(-0.3, 0.3, 8000), 8000)
+    (noise / "broken.wav").write_bytes(b"no audio")
+    done = wavegen("evaluate", run, *chosen, "--recordings", noise)
+    assert "skipped: " in done.stderr
+    assert json.loads(done.stdout)["references"] != own["references"]
+    (noise / "1.wav").unlink()
+    said = wavegen("evaluate", run, *chosen, "--recordings", noise, exit_code=1).stderr
+    assert f"{noise}: expected two clips, or 20 s, of sound to compare with, found less" in said
+
+
 def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
     run = home / "runs" / "recordings"
     wavegen("export", run, "-o", tmp_path / "exported.safetensors")
@@ -315,11 +339,12 @@ def test_evaluate_refuses_what_has_no_sample_statistics(home, voices, tmp_path):
         ([voices / "mel", "--samples"], "sample statistics: not for a model whose sound follows its mel spectrograms"),
         (
             [tmp_path / "exported.safetensors", "--samples"],
-            "expected a run with its recordings, found an exported model",
+            "sample statistics: an exported model does not know its recordings; give --recordings DIR",
         ),
         ([run, "--clips", "2"], "--clips: not with bits/sample, only with --samples"),
         ([run, "--seconds", "2"], "--seconds: not with bits/sample, only with --samples"),
         ([run, "--seed", "2"], "--seed: not with bits/sample, only with --samples"),
+        ([run, "--recordings", home], "--recordings: not with bits/sample, only with --samples"),
         ([run, "--one-shot"], "--one-shot: not with bits/sample, only with --samples"),
         ([run, "--plot", "x.png"], "--plot: not with bits/sample, only with --samples"),
         ([run, "--samples", "--plot", "x.jpg"], "x.jpg"),

@@ -19,6 +19,7 @@ from wavegen.text import guide, printable
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
     from wavegen.audio.quantize import Floats
+    from wavegen.evaluation.sample_statistics import RecordingStatistics
     from wavegen.report.scores import Document, Row
     from wavegen.series.forecast import Forecaster
 
@@ -29,6 +30,7 @@ LABEL_HELP = "Label of all files, or a mix such as a=0.7,b=0.3.  [default: the n
 SUMMARY_HELP = "Print only the figures of all clips together."
 TEST_HELP = "Score the test split of synthetic series."
 SAMPLES_HELP = "Compare the sound of new clips, or of the given files, with the run's recordings."
+RECORDINGS_HELP = "Recordings to compare with; repeatable.  [default: those of the training]"
 PLOT_HELP = "Plot spectrograms of ten clips next to recordings; of a series model its errors by steps ahead."
 CSV_HELP = "Write one line per clip to a CSV file; - for standard output."
 
@@ -43,6 +45,7 @@ def evaluate(
     samples: Annotated[bool, option(SAMPLES, SAMPLES_HELP, "--samples")] = False,
     clips: Annotated[int, option(SAMPLES, "Number of new clips.", min=1, max=500)] = 16,
     seconds: Annotated[float, option(SAMPLES, "Length of each new clip.")] = 10.0,
+    recordings: Annotated[list[str] | None, option(SAMPLES, RECORDINGS_HELP, metavar="DIR|FILE")] = None,
     one_shot: Annotated[bool, option(SAMPLES, "End each new clip where its sound has faded.", "--one-shot")] = False,
     seed: Annotated[int, option(SAMPLES, "Random seed of the new clips.")] = 0,
     plot: Annotated[str | None, option(SAMPLES, PLOT_HELP, metavar="FILE.png")] = None,
@@ -75,8 +78,12 @@ def evaluate(
             load = partial(load_unprepared, paths, trained.sample_rate_hz, console.print_notice)
         else:
             load = partial(_new_clips, trained, clips, seconds, seed, one_shot)
-        _evaluate_samples(trained, load, as_json, plot)
+        compared_with = trained.clips.recording_statistics(
+            console.data_progress(), console.print_notice, [Path(path) for path in recordings or []]
+        )
+        _evaluate_samples(trained, compared_with, load, as_json, plot)
         return
+    console.refuse(given & {"recordings"}, "bits/sample, only with --samples")
     if trained.forecaster is not None:
         console.refuse(given & {"label", *of_new_clips}, "a model of series")
         document, tables, rows = _series_scores(trained.forecaster, paths, test, summary)
@@ -92,12 +99,17 @@ def evaluate(
     _write_scores(document, tables, rows, as_json, csv)
 
 
-def _evaluate_samples(trained: TrainedModel, load: Callable[[], list[Floats]], as_json: bool, plot: str | None) -> None:
-    """Compare clips with the training's recordings; print the figures, and draw them."""
+def _evaluate_samples(
+    trained: TrainedModel,
+    recordings: RecordingStatistics,
+    load: Callable[[], list[Floats]],
+    as_json: bool,
+    plot: str | None,
+) -> None:
+    """Compare clips with recordings; print the figures, and draw them."""
     from wavegen.report.plots.audio import draw_beside
     from wavegen.report.scores import compare_samples
 
-    recordings = trained.clips.recording_statistics(console.data_progress())
     waveforms = load()
     compared = compare_samples(recordings, waveforms)
     if as_json:

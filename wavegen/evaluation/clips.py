@@ -66,15 +66,7 @@ class ClipLoader:
             DataError: nothing can be used.
         """
         clips, hashes, skipped = [], [], list[tuple[str, str]]()
-        given = [(path, file) for path in paths for file in _audio_files(path, notice)]
-        settings = ClipSettings(self.preparation, self.quantizer)
-        outcomes = ClipCache().prepare([file for _, file in given], settings, progress)
-        files = [(path, file, stored) for (path, file), stored in zip(given, outcomes, strict=True)]
-        _warn({str(file): stored for _, file, stored in files if not isinstance(stored, str)}, notice)
-        for path, file, stored in files:
-            if isinstance(stored, str):
-                skipped.append((str(file), stored))
-                continue
+        for path, file, stored in self._prepared(paths, notice, progress):
             folder = path if path.is_dir() else path.parent
             named = folder_label(file.relative_to(folder).as_posix(), folder)
             classes, own = stored.classes(), named if label is None else label
@@ -91,6 +83,21 @@ class ClipLoader:
         index, known = self.training.index(progress), zip(hashes, clips, strict=True)
         clips = [clip._replace(trained_on=index.contains(own, clip.classes)) for own, clip in known]
         warn_of_trained_on(clips, "clips", "audio", notice)
+        return clips
+
+    def _prepared(
+        self, paths: Sequence[Path], notice: Notice | None, progress: Progress | None
+    ) -> list[tuple[Path, Path, StoredClip]]:
+        """Prepare the files at paths: the path and the file of each clip; what cannot be used is reported."""
+        say = notice or (lambda _: None)
+        given = [(path, file) for path in paths for file in _audio_files(path, say)]
+        outcomes = ClipCache().prepare(
+            [file for _, file in given], ClipSettings(self.preparation, self.quantizer), progress
+        )
+        both = [(path, file, stored) for (path, file), stored in zip(given, outcomes, strict=True)]
+        _report_skipped([(str(file), stored) for _, file, stored in both if isinstance(stored, str)], say)
+        clips = [(path, file, stored) for path, file, stored in both if not isinstance(stored, str)]
+        _warn({str(file): stored for _, file, stored in clips}, say)
         return clips
 
     def held_out(self, progress: Progress | None = None, notice: Notice | None = None) -> list[ScoredClip]:
@@ -118,8 +125,15 @@ class ClipLoader:
             warn_of_trained_on(clips, "clips", "audio", notice)
         return clips
 
-    def recording_statistics(self, progress: Progress | None = None) -> RecordingStatistics:
-        """Measure the sample statistics of the training's recordings, prepared as they were trained on.
+    def recording_statistics(
+        self, progress: Progress | None = None, notice: Notice | None = None, recordings: Sequence[Path] = ()
+    ) -> RecordingStatistics:
+        """Measure the sample statistics of recordings, prepared as they were trained on.
+
+        Args:
+            progress: of reading them.
+            notice: called with messages for the user.
+            recordings: files and folders; empty for those of the training.
 
         Raises:
             DataError: they are not there any more, or too short to compare with.
@@ -127,17 +141,21 @@ class ClipLoader:
         """
         if (source := self.conditioner.frames) is not None:
             raise UsageError(f"sample statistics: not for a model whose sound follows its {source.kind}")
-        if self.training.manifest is None:
-            raise UsageError("sample statistics: expected a run with its recordings, found an exported model")
         rate = self.preparation.sample_rate_hz
-        clips = self.training.of_split("train", progress)
+        if recordings:
+            clips: Sequence[StoredClip] = [clip for _, _, clip in self._prepared(recordings, notice, progress)]
+        elif self.training.manifest is None:
+            text = "sample statistics: an exported model does not know its recordings; give {recordings}"
+            raise UsageError(text, {"recordings": "DIR"})
+        else:
+            clips = self.training.of_split("train", progress)
         pieces = spread([clip.n_samples for clip in clips], round(PIECE_SECONDS * rate))
-        recordings = [self.quantizer.decode(clips[i].classes()[start:stop]) for i, start, stop in pieces]
-        recordings = [clip for clip in recordings if np.abs(clip).max() > SILENT_AMPLITUDE]
-        if len(recordings) < 2:
-            folder = self.training.corpus().folder
-            raise DataError(f"{folder}: expected two clips, or 20 s, of sound to compare with, found less")
-        return RecordingStatistics(recordings, rate)
+        decoded = [self.quantizer.decode(clips[i].classes()[start:stop]) for i, start, stop in pieces]
+        decoded = [clip for clip in decoded if np.abs(clip).max() > SILENT_AMPLITUDE]
+        if len(decoded) < 2:
+            where = list_first(map(str, recordings)) if recordings else self.training.corpus().folder
+            raise DataError(f"{where}: expected two clips, or 20 s, of sound to compare with, found less")
+        return RecordingStatistics(decoded, rate)
 
     def fit_baselines(self, notice: Notice, progress: Progress | None = None) -> Baselines | None:
         """Fit the trivial baselines on the training split; return None, with a notice, if its clips are gone."""
