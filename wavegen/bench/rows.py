@@ -20,6 +20,7 @@ from wavegen.model.network import Network
 from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import PRECISIONS, EngineSource, SeededEngine, build_engine
 from wavegen.sampling.engines.packing import Precision
+from wavegen.simd import DOT_PRODUCT
 from wavegen.text import pluralize
 from wavegen.training.audio_task import noise_condition
 from wavegen.training.precision import precisions_of
@@ -93,6 +94,8 @@ def _rows(
         # a step reads all weights once, and computes the clips of a thread one after another
         reading = bytes_of[precision] / machine.bytes_per_second[precision]
         computing = -(-clips // threads) * model.multiply_adds / machine.multiply_adds_per_second
+        if precision == "int8" and DOT_PRODUCT is not None:
+            computing /= 2  # an instruction multiplies twice as many numbers of half the width
         share = speed * max(reading, computing) / clips if engine == "numba" else None
         notice(f"  {speed:,.0f} samples/s")
         yield Row("generate", engine, precision, clips, threads, speed, speed / rate, share)
