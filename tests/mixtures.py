@@ -14,5 +14,5 @@ assert set(MIXTURE_KINDS) <= set(DISTRIBUTIONS)
 
 
 def engines_of(kind):
-    """The engines that draw from an output of this kind, the reference last."""
-    return [name for name in ENGINES if name != "numba" or kind in COMPILED_DRAWS]
+    """The engines that draw from an output of this kind, the reference first."""
+    return [name for name in reversed(ENGINES) if name != "numba" or kind in COMPILED_DRAWS]

@@ -412,6 +412,8 @@ def test_generate_reports_the_faults_of_a_clip(home, tmp_path):
     many = wavegen(*hot, "--seconds", "1.2", "-o", "x.wav", "--count", "12", cwd=tmp_path).stderr
     assert many.count("s of noise") == 10
     assert "\n... 2 more of the 12 clips are faulty\nTrain longer with:\n" in many
+    said = wavegen(*hot, "--seconds", "1.2", "-o", "y.wav", "--best-of", "2", cwd=tmp_path).stderr
+    assert "Train longer with:\n" in said
     wavegen("export", home / "runs/recordings", "-o", tmp_path / "model.safetensors")
     hot = ("generate", tmp_path / "model.safetensors", "--temperature", "100")
     said = wavegen(*hot, "--seconds", "1.5", "-o", "exported.wav", cwd=tmp_path).stderr
@@ -643,7 +645,7 @@ def test_16_bits_from_training_to_a_new_file(home, tmp_path, kind):
     assert np.array_equal(one, other)
     assert len(np.unique(one)) > 256  # 8 bits have no more
     refused = wavegen("generate", run, "-o", tmp_path / "new.wav", "--top-p", "0.9", exit_code=2).stderr
-    assert "--top-p: not with this model, whose output, " in refused
+    assert "--top-p: not with this model, whose output (" in refused
     assert not (tmp_path / "new.wav").exists()
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wavegen.output_file import write_atomically
+from wavegen.errors import UsageError
+from wavegen.output_file import check_writable, write_atomically
 
 PROGRAM = Path(__file__).parent / "programs" / "interrupt_write.py"
 
@@ -56,3 +57,11 @@ def test_no_room_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write_atomically(tmp_path / "file", b"new")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_in_braces_stays_as_it_is(tmp_path):
+    path = tmp_path / "{overwrite}.wav"
+    path.touch()
+    with pytest.raises(UsageError) as caught:
+        check_writable(path, False)
+    assert str(caught.value) == f"{path}: already exists; give another name, or overwrite=True to replace it"

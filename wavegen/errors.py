@@ -24,7 +24,7 @@ class WavegenError(Exception):
     The text names parameters as Python does. ``worded`` gives it with other names: those of the command line's options.
 
     Args:
-        text: in which ``{name}`` stands for each parameter of `give`.
+        text: in which the last ``{name}`` stands for each parameter of `give`; a path before it may hold one as well.
         give: parameters, each with a value that would solve the problem.
     """
 
@@ -41,7 +41,8 @@ class WavegenError(Exception):
         """Return the message; ``name`` writes a parameter and its value, or a parameter alone where that is None."""
         text = self.text
         for parameter, value in self.give.items():
-            text = text.replace(f"{{{parameter}}}", name(parameter, value))
+            before, _, behind = text.rpartition(f"{{{parameter}}}")
+            text = before + name(parameter, value) + behind
         return text
 
 
@@ -95,6 +96,7 @@ class ParameterError(UsageError):
     ) -> None:
         super().__init__(problem, give)
         self.parameter, self.problem, self.value = parameter, problem, value
+        self.args = (parameter, problem, value, give)  # with which another process makes it again
 
     def worded(self, name: Callable[[str, object], str]) -> str:
         """Return the message; see ``WavegenError``."""

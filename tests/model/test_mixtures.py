@@ -214,7 +214,7 @@ def test_classes_are_not_ranked(mixture, truncation):
     distribution = mixture(65536, 2)
     option = "top_k" if truncation.top_k else "top_p"
     what = f"mixture of 2 {distribution.shape} distributions"
-    with pytest.raises(UsageError, match=f"^{option}: not with this model, whose output, {what}, .*lower the temp"):
+    with pytest.raises(UsageError, match=rf"^{option}: not with this model, whose output \({what}\) .*lower the temp"):
         distribution.draw(torch.zeros(1, 6), torch.zeros(1, dtype=torch.float64), truncation)
 
 

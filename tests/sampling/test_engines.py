@@ -158,8 +158,21 @@ def test_engines_draw_the_same_audio_from_a_mixture(random_model, distribution, 
 def test_a_mixtures_classes_are_not_ranked_by_any_engine(random_model, name):
     model = random_model(distribution=LogisticMixture(16, 3))
     past = past_of(random_classes((1, 0), seed=20), model.receptive_field)
-    with pytest.raises(UsageError, match=r"^top_k: not with this model, whose output, mixture of"):
+    with pytest.raises(UsageError, match=r"^top_k: not with this model, whose output \(mixture of"):
         draw(name, model, past, np.full((1, 5), 0.5), Truncation(top_k=3))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("layer", ["skip", "head"])
+def test_a_hidden_number_that_is_not_finite_is_an_error_in_every_precision(random_model, layer, precision):
+    model = random_model(activation="relu")
+    with torch.no_grad():
+        model.get_submodule(layer).bias[0] = np.inf
+    past = past_of(random_classes((2, 0), seed=21), model.receptive_field)
+    engine = build_engine("numba", model, precision)
+    engine.start(past)
+    with pytest.raises(ModelError, match="outputs are not finite"):
+        engine.generate(np.full((2, 5), 0.5), Truncation())
 
 
 @every_engine

@@ -147,6 +147,20 @@ def test_products_of_integers_are_exact_up_to_the_largest(streams, registers, n_
     np.testing.assert_allclose(y, sums * (scale * units[:, None]) + bias, rtol=1e-6)
 
 
+@pytest.mark.parametrize("gate_channels", [17, 18, 20])
+def test_int8_inputs_are_rounded_by_their_own_largest(random_model, gate_channels):
+    """A block's z ends where the next block's begins, however loud that was a sample before."""
+    model = random_model(gate_channels=gate_channels, dilations=[1, 2, 4, 8], activation="relu")
+    with torch.no_grad():
+        model.blocks[1].conv.weight *= 300
+    load_weights(model, {k: v.copy() for k, v in rounded_weights(weights_of(model), "int8").items()})
+    past, following = some((3, model.receptive_field)), some((3, 40), seed=1)
+    engine = build_engine("numba", model, "int8")
+    engine.start(past)
+    expected = teacher_forced(model, past, following)
+    assert np.abs(engine.force(following) - expected).max() < 2e-3 * np.abs(expected).max()
+
+
 def test_bfloat16_rounds_as_torch_does():
     values = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
     values[:6] = [0.0, -0.0, 1.0, 1.00390625, 1.01171875, -3.0e38]

@@ -19,6 +19,7 @@ from wavegen.text import pluralize
 
 Floats = npt.NDArray[np.float32]
 
+TRAIN_LONGER = "train longer"
 MOST_LINES = 10  # on faulty clips; the rest is counted
 
 
@@ -83,8 +84,7 @@ class ClipWriter:
             print_notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults, is_best)}")
         if len(faulty) > MOST_LINES:
             print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
-        if faulty and self.trains_longer:
-            print_notice(f"Train longer with:\n  {self.trains_longer}")
+        self._print_command(faults for _, faults in faulty)
 
     def write_one_shots(self, clips: Sequence[Floats], judge: Callable[[Floats], list[Fault]]) -> None:
         """Write clips of different lengths, and print their verdicts."""
@@ -99,13 +99,15 @@ class ClipWriter:
 
     def write_best(self, candidates: Iterable[BestCandidate]) -> None:
         """Write each clip when the best of its candidates is found."""
-        done = 0
+        done, faulty = 0, list[Sequence[Fault]]()
         with self._writing(lambda: f"{done} of {len(self.paths)} clips are written"):
             for path, best in zip(self.paths, candidates, strict=True):
                 self._write([best.waveform[None]], [path], lambda _: None)
                 advice = f"; {self._remedy(best.faults, is_best=True)}" if best.faults else ""
                 self.bar.print_line(f"{_name(path)}: {best}{advice}")
                 done += 1
+                faulty += [best.faults] * bool(best.faults)
+        self._print_command(faulty, is_best=True)
 
     @contextmanager
     def _writing(self, stopped: Callable[[], str]) -> Iterator[None]:
@@ -127,6 +129,11 @@ class ClipWriter:
 
     def _remedy(self, faults: Iterable[Fault], is_best: bool = False) -> str:
         return remedy(faults, self.is_undertrained, is_best, self.tamer, self.wilder)
+
+    def _print_command(self, each: Iterable[Sequence[Fault]], is_best: bool = False) -> None:
+        """Print the command that trains longer where a remedy names that."""
+        if self.trains_longer and any(self._remedy(faults, is_best).endswith(TRAIN_LONGER) for faults in each):
+            print_notice(f"Train longer with:\n  {self.trains_longer}")
 
     def _names(self) -> str:
         return _name(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
@@ -158,8 +165,8 @@ def remedy(
     blamed = [*(() if is_noisy else tamer), *(wilder if is_wild else ())]
     left_out = [f"leave out {' and '.join(blamed)}"] if blamed else []
     if is_undertrained:
-        return "; ".join([*left_out, "train longer"])
+        return "; ".join([*left_out, TRAIN_LONGER])
     if left_out:
         return left_out[0]
     cooler = ["lower --temperature"] if kinds <= {"clipping", "noise"} else []
-    return ", or ".join([*cooler, *(["try --best-of 8"] * (not is_best)), "train longer"])
+    return ", or ".join([*cooler, *(["try --best-of 8"] * (not is_best)), TRAIN_LONGER])

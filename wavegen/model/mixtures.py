@@ -93,7 +93,7 @@ class Mixture(ABC):
     def check(self, truncation: Truncation) -> None:
         for name, value in (("top_k", truncation.top_k), ("top_p", truncation.top_p)):
             if value is not None:
-                why = f"whose output, {self.describe()}, ranks no classes; lower the temperature instead"
+                why = f"whose output ({self.describe()}) ranks no classes; lower the temperature instead"
                 raise ParameterError(name, f"not with this model, {why}")
 
     def draw(self, parameters: Tensor, uniforms: Tensor, truncation: Truncation) -> Tensor:

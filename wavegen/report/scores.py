@@ -23,6 +23,7 @@ from wavegen.text import format_duration, pluralize, printable
 MOST_SERIES = 20  # in a table
 BEST_BASELINE = "best baseline"
 SAMPLES = "these clips"
+VOICED = 0.3  # recordings of which so many frames have a pitch are tones, of whatever kind
 FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"
@@ -181,9 +182,10 @@ class SampleComparison:
         return f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'"
 
     def _lacks_voice(self) -> str:
-        """Return a warning if the clips have a pitch for less than half as long as the recordings, certainly."""
+        """Return a warning if the clips have a pitch for less than half as long as recordings that have one."""
         clips, recordings = (each.voiced for each in self.heard.values())
-        if 2 * clips.interval[1] >= recordings.interval[0]:
+        surely = recordings.interval[0]
+        if self.likeness is None or surely < VOICED or 2 * clips.interval[1] >= surely:
             return ""
         shares = f"{clips.value:.0%} of the frames have a pitch, of the recordings {recordings.value:.0%}"
         return f"; but {shares}: mostly noise"

@@ -257,8 +257,8 @@ def find_runs(folder: Path) -> list[Path]:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint at a path: a run's best, else its newest; or the file itself.
 
-    The bare name ``voice``, or its old one, ``demo``, means the model that wavegen ships, unless a file, a run, or
-    recordings or the run of recordings of that name are there.
+    The bare name ``voice``, or its old one, ``demo``, means the model that wavegen ships, unless something else has
+    that name: a file, a run, recordings, or the run of recordings in ``runs/``.
 
     Raises:
         UsageError: there is nothing at the path, or no checkpoint in the folder.

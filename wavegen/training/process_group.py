@@ -82,9 +82,9 @@ def process_group(device_name: str, environment: Mapping[str, str] = os.environ)
 
 
 def _join(rank: Rank, backend: str) -> Store:
+    """Initialize PyTorch's process group; returns the store that all restarts share."""
     from torch._C._distributed_c10d import PrefixStore, TCPStore  # which some builds of PyTorch lack
 
-    """Initialize PyTorch's process group; returns the store that all restarts share."""
     hosts = rank.rank == 0 and not rank.is_hosted
     try:
         store = TCPStore(rank.address, rank.port, rank.size, hosts, timeout=JOIN_TIMEOUT)

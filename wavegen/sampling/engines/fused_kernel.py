@@ -46,9 +46,9 @@ class Weights(NamedTuple):
 
     Attributes:
         tiles: of all products, flat: float32, uint32 (pairs of bfloat16) or int8.
-        layers: (2 blocks + 2, 6): of the gate and the residual product of each block (the last has no residual), the
+        layers: (2 blocks + 2, 7): of the gate and the residual product of each block (the last has no residual), the
             skips, the head and the output: where its tiles begin, inputs, outputs, where its biases begin, inputs in
-            a word, the largest rounded input.
+            a word, inputs without padding, the largest rounded input.
         bias: flat, padded to whole registers.
         scale: flat, by output; int8's only.
         table: (classes, R) what the input layer makes of each class; of a scalar input (2, R), its weight and bias.

@@ -107,7 +107,7 @@ def pack(
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names, without weight normalization.
         dilations: of its blocks.
         distribution: of a sample.
-        precision: of the weights; sums and activations are float32 always.
+        precision: of the weights; sums and activations are float32, but for int8: see `simd_matmul`.
         activation: of its blocks, one of ``wavegen.model.building.ACTIVATIONS``.
 
     Returns:
@@ -133,7 +133,7 @@ def pack(
         rounded, scale, packed = _pack_product(np.asarray(matrix, np.float32), precision)
         n_inputs, n_outputs = padded(matrix.shape[0], UNROLL), padded(matrix.shape[1], LANES)
         word = INPUTS_PER_WORD[precision]
-        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, largest_input(n_inputs)))
+        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, matrix.shape[0], largest_input(matrix.shape[0])))
         tiles += packed
         weight_at += sum(map(len, packed))
         bias_at += n_outputs

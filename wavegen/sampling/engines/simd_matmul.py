@@ -2,13 +2,13 @@
 
 A product y = b + W x is cut into tiles of up to four registers of outputs. A tile's outputs stay in registers while its
 inputs go by, so that the only memory traffic is the weights, read once, in the order in which they lie. Every output
-is one chain of fused multiply-adds over the inputs in order, in every tile and with any number of streams:
+of floats is one chain of fused multiply-adds over the inputs in order, in every tile and with any number of streams:
 that is why a stream's rounding does not depend on the others.
 
 Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output). Where the
 processor multiplies 16-bit integers in pairs, int8 weights meet inputs that are rounded to as many bits as leave the
-sum within 32 (16 up to 512 inputs, 14 at 2,048): sums of integers are exact in any order. Elsewhere they are converted
-to float32.
+sum within 32 (16 up to 512 inputs, 14 at 2,048, one less each time they double): sums of integers are exact in any
+order. Elsewhere they are converted to float32.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from wavegen.simd import (
 )
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
+SIGNLESS, INFINITE = np.int32(0x7FFFFFFF), np.int32(0x7F800000)  # of a float32's bits
 UNIT = 2  # 16-bit integers in front of a row of rounded inputs: a float32, their unit
 
 TILE_REGISTERS = 4  # times up to four streams: sixteen accumulators, half of AVX-512's registers
@@ -198,23 +199,20 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
     return cast(Callable[..., None], product)
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
-def _largest(x):
-    """Return the largest absolute value of finite numbers."""
-    largest = np.float32(0.0)
-    for i in range(len(x)):
-        largest = max(largest, abs(x[i]))
-    return largest
-
-
 @njit(nogil=True, error_model="numpy")
 def _round(x, largest, row):
-    """Round inputs to integers up to ``largest``: x[i] = unit row[UNIT + i]."""
-    highest, unit, rounded = _largest(x), row[:UNIT].view(np.float32), row[UNIT:]
-    unit[0] = highest / np.float32(largest)
-    per_unit = np.float32(largest) / highest if highest > np.float32(0.0) else np.float32(0.0)
+    """Round inputs to integers up to ``largest``: x[i] = unit row[UNIT + i]; the unit is NaN if one is not finite."""
+    # without its sign, a float32 is the larger the larger its bits are as an integer; integers compare side by side
+    bits, highest = x.view(np.int32), np.zeros(1, np.int32)
+    for i in range(len(bits)):
+        highest[0] = max(highest[0], bits[i] & SIGNLESS)
+    unit, rounded = row[:UNIT].view(np.float32), row[UNIT:]
+    most = highest.view(np.float32)[0]
+    unit[0] = most / np.float32(largest) if highest[0] < INFINITE else np.float32(np.nan)
+    per_unit = np.float32(largest) / most if 0 < highest[0] < INFINITE else np.float32(0.0)
     for i in range(len(x)):
         rounded[i] = np.int16(np.rint(x[i] * per_unit))
+    rounded[len(x) :] = 0  # padding
 
 
 def inputs_for(weights, layer, x, x_at, x_step, rounded, n_streams):
@@ -230,10 +228,10 @@ def _inputs_for(weights, layer, x, x_at, x_step, rounded, n_streams):
         return lambda weights, layer, x, x_at, x_step, rounded, n_streams: (x, x_at, x_step)
 
     def integers(weights, layer, x, x_at, x_step, rounded, n_streams):
-        n_inputs, largest = layer[1], layer[5]
+        padded, n_inputs, largest = layer[1], layer[5], layer[6]
         for s in range(n_streams):
             at = x_at + s * x_step
-            _round(x[at : at + n_inputs], largest, rounded[s, : UNIT + n_inputs])
+            _round(x[at : at + n_inputs], largest, rounded[s, : UNIT + padded])
         return rounded.reshape(-1), 0, rounded.shape[1]
 
     return integers
