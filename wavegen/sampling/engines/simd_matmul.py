@@ -203,13 +203,14 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
 def _round(x, largest, row):
     """Round inputs to integers up to ``largest``: x[i] = unit row[UNIT + i]; the unit is NaN if one is not finite."""
     # without its sign, a float32 is the larger the larger its bits are as an integer; integers compare side by side
-    bits, highest = x.view(np.int32), np.zeros(1, np.int32)
+    bits, highest = x.view(np.int32), np.int32(0)
     for i in range(len(bits)):
-        highest[0] = max(highest[0], bits[i] & SIGNLESS)
+        highest = max(highest, bits[i] & SIGNLESS)
     unit, rounded = row[:UNIT].view(np.float32), row[UNIT:]
-    most = highest.view(np.float32)[0]
-    unit[0] = most / np.float32(largest) if highest[0] < INFINITE else np.float32(np.nan)
-    per_unit = np.float32(largest) / most if 0 < highest[0] < INFINITE else np.float32(0.0)
+    row[:UNIT].view(np.int32)[0] = highest
+    most = unit[0]  # the same bits
+    unit[0] = most / np.float32(largest) if highest < INFINITE else np.float32(np.nan)
+    per_unit = np.float32(largest) / most if 0 < highest < INFINITE else np.float32(0.0)
     for i in range(len(x)):
         rounded[i] = np.int16(np.rint(x[i] * per_unit))
     rounded[len(x) :] = 0  # padding
