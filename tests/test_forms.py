@@ -144,7 +144,9 @@ def test_lower_precision_is_the_network_with_rounded_weights(random_model, form,
     load_weights(model, {name: array.copy() for name, array in rounded.items()})
     engine.start(past)
     expected = teacher_forced(model, past, classes, None)
-    np.testing.assert_allclose(engine.force(classes), expected, atol=1e-4, rtol=1e-4)
+    # int8 weights meet inputs that are rounded to 14 bits of the largest one
+    atol = 2e-3 * np.abs(expected).max() if precision == "int8" else 1e-4
+    np.testing.assert_allclose(engine.force(classes), expected, atol=atol, rtol=1e-4)
 
 
 # --- built from a configuration ----------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ REFUSED = {
         "samples": [["--summary"], ["--csv", "-"], ["--test"], ["--clips", "0"], ["--device", "gpu"]],
         "clips": [*WHOLE, "0", "501"],
         "seconds": [*NUMBERS, "0", "-1", "nan", "inf", "-inf", "1e300", "1e-9"],
+        "recordings": ["nowhere", "", LONG_TEXT],
         "one_shot": [["--summary"], []],
         "seed": [*WHOLE, str(2**64)],
         "device": DEVICES,
@@ -154,7 +155,7 @@ USUAL = {  # what else it takes to get as far as the option
 }
 NEEDS = {
     ("evaluate", "label"): ["recordings/0.wav"],
-    **{("evaluate", name): ["--samples"] for name in ("clips", "seconds", "seed", "plot")},
+    **{("evaluate", name): ["--samples"] for name in ("clips", "seconds", "seed", "plot", "recordings")},
 }
 COMMANDS = typer.main.get_command(app).commands
 
