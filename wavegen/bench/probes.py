@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from wavegen.sampling.engines.packing import aligned
 from wavegen.simd import LANES, fma, load, splat, store
 
 REGISTERS = 8  # of accumulators: as many chains as fill two pipelines of four cycles' latency
-CACHE_LINE = 64  # bytes
 BEST_OF = 5
 PROBE_SECONDS = 0.05
 
@@ -47,10 +47,7 @@ def written_buffer(n_floats: int) -> npt.NDArray[np.float32]:
     They are written, for pages that never were are all one page of zeros, which stays in the cache however large the
     buffer is.
     """
-    memory = np.empty(n_floats + CACHE_LINE // 4, np.float32)
-    first = -memory.ctypes.data % CACHE_LINE // 4
-    buffer = memory[first : first + n_floats]
-    buffer.fill(1.0)
+    buffer: npt.NDArray[np.float32] = aligned(np.ones(n_floats, np.float32))
     return buffer
 
 

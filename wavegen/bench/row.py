@@ -1,4 +1,4 @@
-"""What bench measures."""
+"""A row of the table that bench prints."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from wavegen.config import LayerConfig
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import LayerFacts, MatrixGroup, Network, SliceShape, State
 from wavegen.model.outputs import Distribution
-from wavegen.model.stack_layers import ConvLayer, JoinLayer, RecurrentLayer, StackLayer, build_layer
+from wavegen.model.stack_layers import ConvLayer, JoinLayer, RecurrentLayer, SequenceLayer, build_layer
 from wavegen.text import pluralize
 
 NOTHING = -1  # the class that stands before a clip's start
@@ -81,9 +81,9 @@ class Stack(Network):
     # --- description ---------------------------------------------------------------------------------------------
 
     @property
-    def stack_layers(self) -> list[StackLayer]:
+    def stack_layers(self) -> list[SequenceLayer | JoinLayer]:
         """The layers, the lowest first."""
-        return [layer for layer in self.layers if isinstance(layer, StackLayer)]
+        return [layer for layer in self.layers if isinstance(layer, SequenceLayer | JoinLayer)]
 
     @property
     def has_memory(self) -> bool:
@@ -187,7 +187,7 @@ class Stack(Network):
         """
         before, after = iter(state or ()), list[Tensor]()
 
-        def through(layer: StackLayer, below: Tensor) -> Tensor:
+        def through(layer: SequenceLayer, below: Tensor) -> Tensor:
             known = None if state is None else tuple(islice(before, layer.n_states))
             h, own = layer(below, len(inputs), known)
             after.extend(own)
@@ -196,7 +196,7 @@ class Stack(Network):
 
         return self.walk(inputs.t().reshape(-1), through), tuple(after)  # (T * B,) time-major
 
-    def walk(self, inputs: Tensor, through: Callable[[StackLayer, Tensor], Tensor]) -> Tensor:
+    def walk(self, inputs: Tensor, through: Callable[[SequenceLayer, Tensor], Tensor]) -> Tensor:
         """Compute the uppermost layer's rows from inputs, (N,); ``through`` computes a layer from the one below."""
         entered, there = self.embed(inputs)
         outputs = [entered]
@@ -230,7 +230,7 @@ class StackStep:
     def __call__(self, newest: Tensor) -> Tensor:
         state = iter(self.state)
 
-        def through(layer: StackLayer, below: Tensor) -> Tensor:  # (B, C) -> (B, C')
+        def through(layer: SequenceLayer, below: Tensor) -> Tensor:  # (B, C) -> (B, C')
             return layer.step(below, tuple(islice(state, layer.n_states)), self.steps)
 
         parameters: Tensor = self.model.output(self.model.walk(newest, through))

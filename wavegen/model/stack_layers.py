@@ -35,16 +35,6 @@ class StackLayer(nn.Module, ABC):
         super().__init__()
         self.width = width
 
-    def step(self, newest: Tensor, state: Sequence[Tensor], steps: Tensor) -> Tensor:
-        """Map one step of some streams, (B, C) to (B, C'), and move their state on, in place.
-
-        Args:
-            newest: of the layer below.
-            state: n_states tensors, which the stretch before left.
-            steps: () how many have been made since.
-        """
-        raise NotImplementedError
-
     @abstractmethod
     def facts(self) -> LayerFacts:
         """Describe the layer."""
@@ -58,7 +48,21 @@ class StackLayer(nn.Module, ABC):
         return []
 
 
-class TapLayer(StackLayer):
+class SequenceLayer(StackLayer):
+    """A layer of the one below alone, which it sees step by step or a stretch at a time."""
+
+    @abstractmethod
+    def step(self, newest: Tensor, state: Sequence[Tensor], steps: Tensor) -> Tensor:
+        """Map one step of some streams, (B, C) to (B, C'), and move their state on, in place.
+
+        Args:
+            newest: of the layer below.
+            state: n_states tensors, which the stretch before left.
+            steps: () how many have been made since.
+        """
+
+
+class TapLayer(SequenceLayer):
     """A layer of which each output is made of some steps of its input.
 
     Args:
@@ -89,7 +93,7 @@ class TapLayer(StackLayer):
         return self.combine(taps), (steps[span:],)
 
     def step(self, newest: Tensor, state: Sequence[Tensor], steps: Tensor) -> Tensor:
-        """See ``StackLayer``; the state is a ring, (reach, B, C), in which the newest row replaces the oldest."""
+        """See ``SequenceLayer``; the state is a ring, (reach, B, C), in which the newest row replaces the oldest."""
         (ring,) = state
         if not len(ring):
             return self.combine([newest])
@@ -166,7 +170,7 @@ class PoolLayer(TapLayer):
         return self.width * (1 + (self.kernel_size + 1 if self.is_maximum else 0))
 
 
-class RecurrentLayer(StackLayer):
+class RecurrentLayer(SequenceLayer):
     """A recurrent layer, torch's: RNN (Elman, 1990), GRU (Cho et al., 2014) or LSTM (Hochreiter and Schmidhuber, 1997).
 
         rnn:  h[t] = tanh(LN(W x[t] + b + U h[t - 1] + c))       LN: layer normalization (Ba et al., 2016), if wanted

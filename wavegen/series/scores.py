@@ -28,7 +28,7 @@ Rows = TypeVar("Rows", Values, range)
 
 
 class Targets(NamedTuple):
-    """What is forecast of a series, and how an error counts.
+    """The values of a series that are forecast, and how an error counts.
 
     Attributes:
         horizon: values that each position forecasts.

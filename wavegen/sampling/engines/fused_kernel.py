@@ -15,13 +15,19 @@ from numba import njit
 from wavegen.sampling.engines import draws as compiled_draws
 from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.draws import ONE, SOFTMAX, TWO, ZERO, draw_class, draw_from_mixture, exp
-from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, TILE_STREAMS, build_tile_product, inputs_for, prefetch
+from wavegen.sampling.engines.simd_matmul import (
+    INFINITE,
+    TILE_REGISTERS,
+    TILE_STREAMS,
+    build_tile_product,
+    inputs_for,
+    prefetch,
+)
 from wavegen.simd import LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
 GATED, RELU, TANH = 0, 1, 2
 TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)  # beyond, float32 has no digit left
-EXPONENT = np.int32(0x7F800000)  # the bits of a float32's exponent: all set in what is not finite
 LINE = 16  # float32 numbers in a line of the processor's cache
 
 Float32 = npt.NDArray[np.float32]
@@ -225,8 +231,8 @@ def _all_finite(bits):
     """Return whether float32 numbers, given as int32, are finite; integers are compared side by side."""
     largest = np.int32(0)
     for i in range(len(bits)):
-        largest = max(largest, bits[i] & EXPONENT)
-    return largest != EXPONENT
+        largest = max(largest, bits[i] & INFINITE)
+    return largest != INFINITE
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")

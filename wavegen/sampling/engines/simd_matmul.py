@@ -38,7 +38,8 @@ from wavegen.simd import (
 )
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
-SIGNLESS, INFINITE = np.int32(0x7FFFFFFF), np.int32(0x7F800000)  # of a float32's bits
+# of a float32's bits: all but the sign, and the exponent, whose bits are all set in what is not finite
+SIGNLESS, INFINITE = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 UNIT = 2  # 16-bit integers in front of a row of rounded inputs: a float32, their unit
 
 TILE_REGISTERS = 4  # times up to four streams: sixteen accumulators, half of AVX-512's registers
