@@ -35,13 +35,16 @@ def vector_lanes(features: str) -> int:
 FEATURES = str(cpu_target.target_context.codegen().magic_tuple())  # of the processor that numba compiles for
 LANES = vector_lanes(FEATURES)
 ROUNDS_TO_BFLOAT16 = "+avx512bf16" in FEATURES  # in one instruction, which takes subnormal numbers for zero
-# The instruction that adds products of 16-bit integers in pairs to 32-bit sums, or the older one that leaves the adding
-# to another; None: a processor has neither, or no numbers of this width.
+# The instruction that adds products of integers to 32-bit sums, a few to each: four of a byte without a sign and one
+# with, or two of 16 bits, for another instruction to add; None: a processor has neither, or no numbers of this width.
 DOT_PRODUCT = {
-    16: "vpdpwssd.512" if "+avx512vnni" in FEATURES else "pmaddw.d.512" if "+avx512bw" in FEATURES else None,
+    16: "vpdpbusd.512" if "+avx512vnni" in FEATURES else "pmaddw.d.512" if "+avx512bw" in FEATURES else None,
     8: "pmadd.wd" if "+avx2" in FEATURES else None,
 }.get(LANES)
-FLOAT, INT16, INT32, INT64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+# How kernels are compiled. numba counts the references to an array wherever a slice of it is made, by instructions that
+# wait for all memory writes before them; kernels allocate nothing, and do without. The switch is numba's own.
+KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+FLOAT, INT8, INT16, INT32, INT64 = ir.FloatType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))
 VECTOR, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT32, INT16))
 
 
@@ -90,10 +93,10 @@ def llvm_fma(builder: ir.IRBuilder) -> ir.Value:
 
 
 def llvm_add_products(builder: ir.IRBuilder, sums: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Add a0 b0 + a1 b1 of each lane's two 16-bit integers to its 32-bit sum, exactly."""
-    if DOT_PRODUCT == "vpdpwssd.512":
+    """Add the products of each lane's integers to its 32-bit sum, modulo 2^32: see ``DOT_PRODUCT``."""
+    if DOT_PRODUCT == "vpdpbusd.512":
         kind = ir.FunctionType(WORDS, [WORDS] * 3)
-        name = "llvm.x86.avx512.vpdpwssd.512"
+        name = "llvm.x86.avx512.vpdpbusd.512"
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [sums, a, b])
     pairs = ir.VectorType(INT16, 2 * LANES)
     kind = ir.FunctionType(WORDS, [pairs] * 2)
@@ -137,6 +140,11 @@ def llvm_loop(
     builder.cbranch(builder.icmp_signed("<", following, stop), body, after)
     builder.position_at_end(after)
     return results
+
+
+def llvm_pointer(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, offset: ir.Value) -> ir.Value:
+    """Point to an element of a flat array."""
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
 
 
 def _place(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, element: ir.Type) -> ir.Value:

@@ -23,9 +23,18 @@ from wavegen.sampling.engines.fused_kernel import (
     TANH,
     run,
 )
+from wavegen.sampling.engines.integer_inputs import ROUNDED, UNIT, inputs_for
 from wavegen.sampling.engines.numba_fused import compile_kernel
-from wavegen.sampling.engines.packing import LARGEST_INT8, largest_input, pack, round_to_bfloat16, rounded_weights
-from wavegen.sampling.engines.simd_matmul import UNIT, build_tile_product
+from wavegen.sampling.engines.packing import (
+    LARGEST_INT8,
+    input_bits,
+    pack,
+    pack_product,
+    padded,
+    round_to_bfloat16,
+    rounded_weights,
+)
+from wavegen.sampling.engines.simd_matmul import build_tile_product
 from wavegen.sampling.sampler import uniforms
 from wavegen.simd import DOT_PRODUCT, LANES
 
@@ -119,32 +128,39 @@ def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, 
     np.testing.assert_allclose(engine.force(following), teacher_forced(model, past, following), atol=atol)
 
 
-@pytest.mark.skipif(DOT_PRODUCT is None, reason="the processor does not multiply 16-bit integers in pairs")
-@pytest.mark.parametrize("n_inputs", [4, 64, 4096])
+@pytest.mark.skipif(DOT_PRODUCT is None, reason="the processor does not add products of integers")
+@pytest.mark.parametrize("n_inputs", [5, 64, 1000, 4096])
 @pytest.mark.parametrize("registers", [1, 2, 4])
 @pytest.mark.parametrize("streams", [1, 4])
 def test_products_of_integers_are_exact_up_to_the_largest(streams, registers, n_inputs):
     """The sums of the largest products, all of one sign, fit 32 bits."""
-    product, width = build_tile_product(streams, registers), registers * LANES
+    tile_product, width = build_tile_product(streams, registers), registers * LANES
 
     @njit
-    def multiply(weights, x, bias, scale, y):
-        product(weights, 0, x, 0, UNIT + n_inputs, n_inputs, bias, scale, 0, y, 0, width)
+    def multiply(weights, layer, x, rounded, bias, scale, start, y):
+        rows, at, step = inputs_for(weights, layer, x, 0, layer[1], rounded, UNIT + layer[1], streams)
+        tile_product(weights, 0, rows, at, step, layer[1], bias, scale, start, 0, y, 0, width)
 
     rng = np.random.default_rng(0)
-    largest = largest_input(n_inputs)
-    assert 1000 < largest < 2**15
-    weights = rng.integers(-127, 128, (n_inputs, width)).astype(np.int8)
-    weights[:, 0] = LARGEST_INT8
-    x = rng.integers(-largest, largest + 1, (streams, n_inputs)).astype(np.int16)
-    x[0] = largest
-    units, bias, scale = (rng.uniform(0.5, 1, n).astype(np.float32) for n in (streams, width, width))
-    rows = np.concatenate([units[:, None].view(np.int16), x], axis=1)
-    pairs = np.ascontiguousarray(weights.reshape(-1, 2, width).swapaxes(1, 2))
-    y = np.zeros((streams, width), np.float32)
-    multiply(pairs.reshape(-1), rows.reshape(-1), bias, scale, y.reshape(-1))
-    sums = (x.astype(np.int64) @ weights.astype(np.int64)).astype(np.float32)
-    np.testing.assert_allclose(y, sums * (scale * units[:, None]) + bias, rtol=1e-6)
+    bits = input_bits(n_inputs)
+    assert 12 <= bits <= 14
+    weights = rng.integers(-LARGEST_INT8, LARGEST_INT8 + 1, (n_inputs, width))
+    weights[:, 0], weights[:, 1] = LARGEST_INT8, -LARGEST_INT8
+    weights[0] = LARGEST_INT8  # of every output, whose scale is then 1
+    exact, scale, start, tiles = pack_product(weights.astype(np.float32), "int8")
+    np.testing.assert_array_equal(exact, weights)
+    # whole multiples of a power of two, the largest of which takes all bits: they are rounded to themselves
+    n, unit = padded(n_inputs, ROUNDED), 2.0**-5
+    q = rng.integers(-(2**bits) + 1, 2**bits, (streams, n))
+    q[0] = q[:, 0] = 2**bits - 1
+    x, y = (q * unit).astype(np.float32), np.zeros((streams, width), np.float32)
+    bias = rng.uniform(0.5, 1, width).astype(np.float32)
+    layer = np.array([0, n, width, 0, 1, n_inputs, bits])
+    rounded = np.zeros(streams * (UNIT + n), np.int32)
+    multiply(np.concatenate(tiles), layer, x.reshape(-1), rounded, bias, scale, start, y.reshape(-1))
+    sums = q[:, :n_inputs] @ weights
+    assert np.abs(sums).max() < 2**31
+    np.testing.assert_allclose(y, sums * unit + bias, rtol=1e-6)
 
 
 @pytest.mark.parametrize("gate_channels", [17, 18, 20])
@@ -206,8 +222,12 @@ def test_other_processors_compute_the_same(tmp_path, features, lanes):
     run_on_processor("compute_on_this_processor.py", features, lanes, tmp_path)
 
 
+# One with wide registers that does not add products of bytes; it takes one with wide registers to run it.
+BEFORE_VNNI = "+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512cd,+avx2,+fma,+avx,+sse4.2"
+
+
 @pytest.mark.slow  # compiles the whole kernel
-@pytest.mark.parametrize(("features", "lanes"), PROCESSORS)
+@pytest.mark.parametrize(("features", "lanes"), [*PROCESSORS, *([(BEFORE_VNNI, 16)] if LANES == 16 else [])])
 def test_other_processors_have_the_teacher_forced_logits(tmp_path, features, lanes):
     run_on_processor("sample_on_this_processor.py", features, lanes, tmp_path)
 

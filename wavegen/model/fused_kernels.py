@@ -9,7 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from wavegen.simd import LANES, clamp, fma, key_cache_by_sources, load, shift_exponent, splat, store, where_positive
+from wavegen.simd import (
+    KERNEL,
+    LANES,
+    clamp,
+    fma,
+    key_cache_by_sources,
+    load,
+    shift_exponent,
+    splat,
+    store,
+    where_positive,
+)
 
 ONE = np.float32(1.0)
 # 2^r for r in [-1/2, 1/2], the polynomial of least relative error (2e-7)
@@ -20,7 +31,7 @@ LOG2_E, TWO_LOG2_E = np.float32(1.44269504), np.float32(2.8853901)
 TANH_SATURATES, SIGMOID_SATURATES = np.float32(26.0), np.float32(60.0)  # as powers of two
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _exp2(y, limit):
     """2^y with y clamped to +- limit: 2^n 2^r, n the nearest integer, written into the exponent's bits."""
     # y = n + r. Adding 1.5 * 2^23 rounds y to its nearest integer n and leaves it in the low bits of the mantissa;
@@ -38,7 +49,7 @@ def _exp2(y, limit):
     return shift_exponent(p, shifted)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def gate_forward(gates, bias, index, z):
     """Set z = tanh(f) sigmoid(g), with one division.
 
@@ -66,7 +77,7 @@ def gate_forward(gates, bias, index, z):
             store(z, row, c, tanh * sigmoid)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def gate_backward(gates, dz, index, z, dgates, dbias):
     """Compute the gradient of ``gate_forward``.
 
@@ -95,7 +106,7 @@ def gate_backward(gates, dz, index, z, dgates, dbias):
             store(dbias, of_row, channels + c, load(dbias, of_row, channels + c) + dg)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def activate_forward(convolved, bias, index, is_relu, z):
     """Set z = max(f, 0) or tanh(f): a block without a gate.
 
@@ -120,7 +131,7 @@ def activate_forward(convolved, bias, index, is_relu, z):
             store(z, row, c, a)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def activate_backward(activated, dz, index, is_relu, z, dconvolved, dbias):
     """Compute the gradient of ``activate_forward``.
 
@@ -145,7 +156,7 @@ def activate_backward(activated, dz, index, is_relu, z, dconvolved, dbias):
             store(dbias, of_row, c, load(dbias, of_row, c) + df)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def gather_taps(h, at, step, taps):
     """Lay a convolution's inputs side by side: taps[i, j C : (j + 1) C] = h[at + i + j step]."""
     n, channels = taps.shape[0], h.shape[1]
@@ -155,7 +166,7 @@ def gather_taps(h, at, step, taps):
                 store(taps, row, tap * channels + c, load(h, at + tap * step + row, c))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def scatter_taps(taps, at, step, h):
     """Compute the gradient of ``gather_taps``: h[at + i + j step] += taps[i, j C : (j + 1) C]; h is float32."""
     n, channels = taps.shape[0], h.shape[1]
@@ -166,7 +177,7 @@ def scatter_taps(taps, at, step, h):
                 store(h, place, c, load(h, place, c) + load(taps, row, tap * channels + c))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def add_residual(stream, at, residual, following):
     """stream[at + i] += residual[i], and a copy of it in ``following``, in its precision; the stream is float32."""
     n, channels = residual.shape
@@ -177,7 +188,7 @@ def add_residual(stream, at, residual, following):
             store(following, at + row, c, h)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def copy_rows(source, at, target, target_row, target_column):
     """target[target_row + i, target_column + c] = source[at + i, c], in the target's precision."""
     n, channels = min(len(source) - at, len(target) - target_row), source.shape[1]
@@ -186,7 +197,7 @@ def copy_rows(source, at, target, target_row, target_column):
             store(target, target_row + row, target_column + c, load(source, at + row, c))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def add_matrix(total, matrix):
     """Add a matrix to a total in float32."""
     for row in range(total.shape[0]):

@@ -13,7 +13,7 @@ from numba import njit
 from wavegen.config.schema import OutputKind
 from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.simd_matmul import power_of_two
-from wavegen.simd import LANES, key_cache_by_sources
+from wavegen.simd import KERNEL, LANES, key_cache_by_sources
 
 SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
 DRAWS: dict[OutputKind, int] = {
@@ -57,7 +57,7 @@ TAIL_UNDER = np.array(
 )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def exp(x):
     """Compute e^x in float32, x clamped to +-87: the polynomial is of degree 7 in r."""
     # n = round(x / ln 2), r = x - n ln 2; ln 2 in two parts, so that the high one times n is exact
@@ -69,7 +69,7 @@ def exp(x):
     return (series * r * r + r + ONE) * power_of_two(np.int32(n))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
+@njit(**KERNEL, fastmath={"nnan", "nsz"})
 def _highest(logits):
     """Return the largest of finite numbers, compared side by side, since none of them is NaN."""
     highest = logits[0]
@@ -78,7 +78,7 @@ def _highest(logits):
     return highest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def draw_class(logits, u, temperature, top_k, top_p, p, sums):
     """Draw a class as `wavegen.model.outputs.Softmax` does.
 
@@ -128,7 +128,7 @@ def draw_class(logits, u, temperature, top_k, top_p, p, sums):
     return 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL | {"_nrt": True})  # it allocates
 def _truncate(p, n_classes, top_k, top_p):
     """Set to 0 what top-k, then top-p leave out; among equals the lower class is kept first."""
     # a stable sort, the likeliest first: among equals the lower class comes first
@@ -145,7 +145,7 @@ def _truncate(p, n_classes, top_k, top_p):
             before += p[c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _ratio(over, under, x):
     above, below = 0.0, 0.0
     for i in range(len(over)):
@@ -154,7 +154,7 @@ def _ratio(over, under, x):
     return above / below
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def normal_quantile(p):
     """Compute the quantile of the standard normal distribution at p, 0 < p < 1."""
     # the middle by a ratio of polynomials in q^2; the tails in sqrt(-log p), in which they are nearly straight
@@ -166,7 +166,7 @@ def normal_quantile(p):
     return -x if q < 0.0 else x
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def quantile(kind, p):
     """Invert F of a mixture's components; NaN for a kind without one."""
     if kind == LOGISTIC_MIXTURE:
@@ -176,7 +176,7 @@ def quantile(kind, p):
     return math.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def draw_from_mixture(parameters, at, components, n_classes, mixture, kind, u, temperature, shares):
     """Draw a class as `wavegen.model.mixtures` does, in float64."""
     best, highest = 0, parameters[at]

@@ -13,21 +13,21 @@ import numpy.typing as npt
 from numba import njit
 
 from wavegen.sampling.engines import draws as compiled_draws
-from wavegen.sampling.engines import simd_matmul
+from wavegen.sampling.engines import integer_inputs, simd_matmul
 from wavegen.sampling.engines.draws import ONE, SOFTMAX, TWO, ZERO, draw_class, draw_from_mixture, exp
+from wavegen.sampling.engines.integer_inputs import inputs_for
 from wavegen.sampling.engines.simd_matmul import (
-    INFINITE,
     TILE_REGISTERS,
     TILE_STREAMS,
     build_tile_product,
-    inputs_for,
     prefetch,
 )
-from wavegen.simd import LANES, key_cache_by_sources, load, store
+from wavegen.simd import KERNEL, LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
 GATED, RELU, TANH = 0, 1, 2
 TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)  # beyond, float32 has no digit left
+INFINITE = np.int32(0x7F800000)  # the exponent of a float32's bits, which are all set in what is not finite
 LINE = 16  # float32 numbers in a line of the processor's cache
 
 Float32 = npt.NDArray[np.float32]
@@ -56,7 +56,7 @@ class Weights(NamedTuple):
             skips, the head and the output: where its tiles begin, inputs, outputs, where its biases begin, inputs in
             a word, inputs without padding, the largest rounded input.
         bias: flat, padded to whole registers.
-        scale: flat, by output; int8's only.
+        scale, start: flat, by output; int8's only: what its sums are multiplied by, and begin at.
         table: (classes, R) what the input layer makes of each class; of a scalar input (2, R), its weight and bias.
         mixture: (3,) the unit of a mixture's means, the limits of its log-scales.
         dilations: of each block.
@@ -67,6 +67,7 @@ class Weights(NamedTuple):
     layers: Int64
     bias: Float32
     scale: Float32
+    start: npt.NDArray[np.int32]
     table: Float32
     mixture: npt.NDArray[np.float64]
     dilations: Int64
@@ -114,8 +115,9 @@ class Work(NamedTuple):
     skip: Float32
     head: Float32
     output: Float32
-    rounded: npt.NDArray[np.int16]  # UNIT + n_inputs: the inputs of one product at a time, for int8 weights
+    rounded: npt.NDArray[np.int32]  # UNIT + n_inputs: the inputs of one product at a time, for int8 weights
     p: Float32  # (classes,) of one stream at a time
+    shares: npt.NDArray[np.float64]  # (parameters,) of one stream at a time
 
 
 class Draws(NamedTuple):
@@ -143,7 +145,7 @@ _product_4_4, _product_4_2, _product_4_1 = (build_tile_product(TILE_STREAMS, n) 
 _product_1_4, _product_1_2, _product_1_1 = (build_tile_product(1, n) for n in (TILE_REGISTERS, 2, 1))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _gate(filters, gates, z):
     """Compute z = tanh(filter) sigmoid(gate), with one division: (e^2f - 1) / ((e^2f + 1) (1 + e^-g))."""
     for i in range(len(z)):
@@ -153,7 +155,7 @@ def _gate(filters, gates, z):
         z[i] = (e - ONE) / ((e + ONE) * (ONE + exp(-g)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _activate(convolved, is_relu, z):
     """Compute z of a block without a gate: max(f, 0), or tanh(f) = (e^2f - 1) / (e^2f + 1)."""
     for i in range(len(z)):
@@ -165,15 +167,15 @@ def _activate(convolved, is_relu, z):
             z[i] = (e - ONE) / (e + ONE)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _multiply(weights, layer, x, x_at, x_step, bias, scale, y, y_step, n_streams):
+@njit(**KERNEL)
+def _multiply(weights, layer, x, x_at, x_step, bias, scale, start, y, y_step, n_streams):
     """Set y = b + W x for all streams, tile by tile of up to four registers of outputs.
 
     Args:
         weights: all tiles.
         layer: a row of ``Weights.layers``.
         x: flat, as ``inputs_for`` returns it; stream s begins at x_at + s * x_step.
-        bias, scale: flat.
+        bias, scale, start: flat.
         y: flat; stream s begins at s * y_step.
         n_streams: S; in fours as far as they go, so that a weight is loaded once for four streams.
     """
@@ -187,46 +189,46 @@ def _multiply(weights, layer, x, x_at, x_step, bias, scale, y, y_step, n_streams
         while s + TILE_STREAMS <= n_streams:
             xs, ys = x_at + s * x_step, done + s * y_step
             if registers == TILE_REGISTERS:
-                _product_4_4(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+                _product_4_4(weights, at, x, xs, x_step, n_inputs, bias, scale, start, b, y, ys, y_step)
             elif registers == 2:
-                _product_4_2(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+                _product_4_2(weights, at, x, xs, x_step, n_inputs, bias, scale, start, b, y, ys, y_step)
             else:
-                _product_4_1(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+                _product_4_1(weights, at, x, xs, x_step, n_inputs, bias, scale, start, b, y, ys, y_step)
             s += TILE_STREAMS
         while s < n_streams:
             xs, ys = x_at + s * x_step, done + s * y_step
             if registers == TILE_REGISTERS:
-                _product_1_4(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+                _product_1_4(weights, at, x, xs, x_step, n_inputs, bias, scale, start, b, y, ys, y_step)
             elif registers == 2:
-                _product_1_2(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+                _product_1_2(weights, at, x, xs, x_step, n_inputs, bias, scale, start, b, y, ys, y_step)
             else:
-                _product_1_1(weights, at, x, xs, x_step, n_inputs, bias, scale, b, y, ys, y_step)
+                _product_1_1(weights, at, x, xs, x_step, n_inputs, bias, scale, start, b, y, ys, y_step)
             s += 1
         done += registers * LANES
         at += n_inputs * registers * LANES // packing
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _copy(x, y):
     """Set y = x."""
     for i in range(len(y)):
         y[i] = x[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _add(x, y):
     """Set y = y + x."""
     for i in range(len(y)):
         y[i] += x[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _rectify(x, n):
     for i in range(n):
         x[i] = max(x[i], ZERO)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def _all_finite(bits):
     """Return whether float32 numbers, given as int32, are finite; integers are compared side by side."""
     largest = np.int32(0)
@@ -235,13 +237,13 @@ def _all_finite(bits):
     return largest != INFINITE
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@njit(**KERNEL, inline="always")
 def _slot(place, reach):
     """Return the slot of a ring from a place below twice its size; a division would take ten times as long."""
     return place - reach if place >= reach else place
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**KERNEL)
 def run(shape, weights, gate_bias, queues, work, draws):
     """Take all streams through n samples.
 
@@ -258,11 +260,13 @@ def run(shape, weights, gate_bias, queues, work, draws):
     """
     # The fields as names: a loop then reads them from registers.
     tiles, layers, bias, scale, table = weights.tiles, weights.layers, weights.bias, weights.scale, weights.table
+    start = weights.start
     dilations, reaches = weights.dilations, weights.reaches
     added, table_of, row_of = gate_bias.table, gate_bias.table_of, gate_bias.row_of
     begins, oldest, newest = queues.begins, queues.oldest, queues.newest
     taps, h, gates, z, residual = work.taps, work.h, work.gates, work.z, work.residual
     skip, head, output, rounded, p = work.skip, work.head, work.output, work.rounded, work.p
+    flat_rounded, rounded_step = rounded.reshape(-1), rounded.shape[1]
     n_streams, n_blocks = len(newest), len(dilations)
     kernel, channels, gate_channels, n_classes = (
         shape.kernel_size, shape.residual_channels, shape.gate_channels, shape.classes
@@ -279,7 +283,7 @@ def run(shape, weights, gate_bias, queues, work, draws):
     # (tables * rows * blocks, outputs): row (table * rows + row) * blocks + b
     flat_output, added_rows = output.reshape(-1), added.reshape(-1, max(1, added.shape[3]))
     output_bits = output.view(np.int32)
-    shares = np.empty(n_parameters, np.float64)
+    shares = work.shares
     is_forced, is_traced = len(draws.forced) > 0, len(draws.traced) > 0
     for t in range(draws.uniforms.shape[1]):
         # Phase 1, prefetch and input: h = embedding of x[t - 1]. What the step will read of the queues lies where it
@@ -314,8 +318,8 @@ def run(shape, weights, gate_bias, queues, work, draws):
             oldest[b] = _slot(oldest[b] + 1, reaches[b])
             # Phase 3, convolution: gates = [Wf; Wg] taps + b, and + V c of the streams' conditions (WaveNet, 2.5).
             layer = layers[2 * b]
-            x, at, step = inputs_for(tiles, layer, flat_taps, 0, taps.shape[1], rounded, n_streams)
-            _multiply(tiles, layer, x, at, step, bias, scale, flat_gates, gates.shape[1], n_streams)
+            x, at, step = inputs_for(tiles, layer, flat_taps, 0, taps.shape[1], flat_rounded, rounded_step, n_streams)
+            _multiply(tiles, layer, x, at, step, bias, scale, start, flat_gates, gates.shape[1], n_streams)
             if len(added):
                 for s in range(n_streams):
                     row = (table_of[s] * added.shape[1] + row_of[t]) * n_blocks + b
@@ -332,23 +336,23 @@ def run(shape, weights, gate_bias, queues, work, draws):
             # Phase 5, residual: h <- h + Wr z. The last block has none: nothing reads its h.
             if b + 1 < n_blocks:
                 layer = layers[2 * b + 1]
-                x, at, step = inputs_for(tiles, layer, flat_z, z_at, z.shape[1], rounded, n_streams)
-                _multiply(tiles, layer, x, at, step, bias, scale, flat_residual, residual.shape[1], n_streams)
+                x, at, step = inputs_for(tiles, layer, flat_z, z_at, z.shape[1], flat_rounded, rounded_step, n_streams)
+                _multiply(tiles, layer, x, at, step, bias, scale, start, flat_residual, residual.shape[1], n_streams)
                 for s in range(n_streams):
                     _add(residual[s, :channels], h[s, :channels])
         # Phase 6, skips and head: W3 relu(W2 relu([Ws0 ... WsL] [z0; ...; zL] + b1) + b2) + b3. The sum of all blocks'
         # skips is one product over all z, whose sums stay in registers.
         layer = layers[2 * n_blocks - 1]
-        x, at, step = inputs_for(tiles, layer, flat_z, 0, z.shape[1], rounded, n_streams)
-        _multiply(tiles, layer, x, at, step, bias, scale, flat_skip, skip.shape[1], n_streams)
+        x, at, step = inputs_for(tiles, layer, flat_z, 0, z.shape[1], flat_rounded, rounded_step, n_streams)
+        _multiply(tiles, layer, x, at, step, bias, scale, start, flat_skip, skip.shape[1], n_streams)
         _rectify(flat_skip, len(flat_skip))
         layer = layers[2 * n_blocks]
-        x, at, step = inputs_for(tiles, layer, flat_skip, 0, skip.shape[1], rounded, n_streams)
-        _multiply(tiles, layer, x, at, step, bias, scale, flat_head, head.shape[1], n_streams)
+        x, at, step = inputs_for(tiles, layer, flat_skip, 0, skip.shape[1], flat_rounded, rounded_step, n_streams)
+        _multiply(tiles, layer, x, at, step, bias, scale, start, flat_head, head.shape[1], n_streams)
         _rectify(flat_head, len(flat_head))
         layer = layers[2 * n_blocks + 1]
-        x, at, step = inputs_for(tiles, layer, flat_head, 0, head.shape[1], rounded, n_streams)
-        _multiply(tiles, layer, x, at, step, bias, scale, flat_output, output.shape[1], n_streams)
+        x, at, step = inputs_for(tiles, layer, flat_head, 0, head.shape[1], flat_rounded, rounded_step, n_streams)
+        _multiply(tiles, layer, x, at, step, bias, scale, start, flat_output, output.shape[1], n_streams)
         # Phase 7, draw: x[t] from p(x[t] | x[<t]) and this sample's uniform number, or the sample that is given.
         for s in range(n_streams):
             at, u = s * output.shape[1], draws.uniforms[s, t]
@@ -371,4 +375,4 @@ def run(shape, weights, gate_bias, queues, work, draws):
     return DONE
 
 
-key_cache_by_sources(globals(), simd_matmul, compiled_draws)
+key_cache_by_sources(globals(), simd_matmul, integer_inputs, compiled_draws)

@@ -15,8 +15,8 @@ from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import ClassArray, Distribution, Softmax, Truncation, not_finite
 from wavegen.sampling.engines.conditioning_rows import Piece, PrecomputedRows
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run
+from wavegen.sampling.engines.integer_inputs import ROUNDED, UNIT
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, aligned, pack, padded
-from wavegen.sampling.engines.simd_matmul import UNIT, UNROLL
 from wavegen.simd import LANES
 
 Float32 = npt.NDArray[np.float32]
@@ -162,7 +162,7 @@ class _Streams:
         streams, depth = len(self.last), len(weights.reaches)
 
         def room(width: int) -> Float32:
-            return aligned(np.zeros((streams, padded(width + UNROLL, LANES)), np.float32))
+            return aligned(np.zeros((streams, padded(width + ROUNDED, LANES)), np.float32))
 
         # block b's ring: reach_b rows of R numbers
         begins = np.concatenate([[0], np.cumsum(weights.reaches)[:-1]]) * shape.residual_channels
@@ -176,8 +176,9 @@ class _Streams:
             skip=room(widths[0]),
             head=room(widths[1]),
             output=room(widths[2]),
-            rounded=np.zeros((streams, UNIT + int(weights.layers[:, 1].max())), np.int16),
+            rounded=aligned(np.zeros((streams, UNIT + padded(int(weights.layers[:, 1].max()), ROUNDED)), np.int32)),
             p=np.zeros(padded(widths[-1], LANES), np.float32),
+            shares=np.zeros(shape.n_parameters),
         )
 
     def run(

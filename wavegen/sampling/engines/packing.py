@@ -13,6 +13,7 @@ from wavegen.model.building import ACTIVATIONS, fold_weight_norm
 from wavegen.model.outputs import Distribution
 from wavegen.sampling.engines.draws import DRAWS
 from wavegen.sampling.engines.fused_kernel import Shape, Weights
+from wavegen.sampling.engines.integer_inputs import GROUP, ROUNDED
 from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
 from wavegen.simd import DOT_PRODUCT, LANES
 
@@ -22,7 +23,7 @@ Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 
 INPUTS_PER_WORD = {"float32": 1, "bfloat16": 2, "int8": 1}
-LARGEST_INT8, LARGEST_INT16, LARGEST_INT32 = 127, 2**15 - 1, 2**31 - 1
+LARGEST_INT8, LARGEST_INT32 = 127, 2**31 - 1
 LINE_BYTES = 64
 
 
@@ -107,7 +108,7 @@ def pack(
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names, without weight normalization.
         dilations: of its blocks.
         distribution: of a sample.
-        precision: of the weights; sums and activations are float32, but for int8: see `simd_matmul`.
+        precision: of the weights; sums and activations are float32, but for int8: see `integer_inputs`.
         activation: of its blocks, one of ``wavegen.model.building.ACTIVATIONS``.
 
     Returns:
@@ -127,18 +128,19 @@ def pack(
         products.append((matrix.T, _bias(weights, name, len(matrix))))
 
     tiles: list[Array] = []
-    layers, biases, scales, matrices = [], [], [], []
+    layers, biases, scales, starts, matrices = [], [], [], [], []
     weight_at = bias_at = 0
     for matrix, bias in products:
-        rounded, scale, packed = _pack_product(np.asarray(matrix, np.float32), precision)
-        n_inputs, n_outputs = padded(matrix.shape[0], UNROLL), padded(matrix.shape[1], LANES)
+        rounded, scale, start, packed = pack_product(np.asarray(matrix, np.float32), precision)
+        n_inputs, n_outputs = _padded_shape(matrix, precision)
         word = INPUTS_PER_WORD[precision]
-        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, matrix.shape[0], largest_input(matrix.shape[0])))
+        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, matrix.shape[0], input_bits(matrix.shape[0])))
         tiles += packed
         weight_at += sum(map(len, packed))
         bias_at += n_outputs
         biases.append(_widen(bias, n_outputs))
-        scales.append(_widen(scale, n_outputs))
+        scales.append(scale)
+        starts.append(start)
         matrices.append(rounded)
     reaches = [(kernel_size - 1) * dilation for dilation in dilations]
     return PackedNetwork(
@@ -157,6 +159,7 @@ def pack(
             layers=np.array(layers, np.int64),
             bias=np.concatenate(biases),
             scale=np.concatenate(scales),
+            start=np.concatenate(starts),
             table=_input_table(weights),
             mixture=np.array(distribution.draw_constants),
             dilations=np.array(dilations, np.int64),
@@ -175,7 +178,7 @@ def rounded_weights(weights: Mapping[str, Array], precision: Precision) -> dict[
         if part == "weight" and layer.startswith(("blocks.", "skip", "head", "output")):
             # (taps, outputs, inputs) -> (taps inputs, outputs); of the others (outputs, inputs) -> (inputs, outputs)
             taps = array if array.ndim == 3 else array[None]
-            matrix = _pack_product(taps.transpose(0, 2, 1).reshape(-1, taps.shape[1]), precision)[0]
+            matrix = pack_product(taps.transpose(0, 2, 1).reshape(-1, taps.shape[1]), precision)[0]
             back = matrix.reshape(len(taps), -1, taps.shape[1]).transpose(0, 2, 1)
             rounded[name] = back if array.ndim == 3 else back[0]
     return rounded
@@ -187,18 +190,20 @@ def round_to_bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float32, list[Array]]:
-    """Return a product's rounded weights, its scales, and its tiles, each flat and in reading order."""
-    n_inputs, n_outputs = padded(matrix.shape[0], UNROLL), padded(matrix.shape[1], LANES)
+def pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float32, npt.NDArray[np.int32], list[Array]]:
+    """Return a product's rounded weights, its scales and starts, padded, and its tiles, flat and in reading order."""
+    n_inputs, n_outputs = _padded_shape(matrix, precision)
     wide = np.zeros((n_inputs, n_outputs), np.float32)
     wide[: matrix.shape[0], : matrix.shape[1]] = matrix
-    scale = np.ones(n_outputs, np.float32)
+    scale, start = np.ones(n_outputs, np.float32), np.zeros(n_outputs, np.int32)
     stored: Array = wide
     if precision == "int8":
         # W[i, o] = scale[o] q[i, o], q in [-127, 127]: a scale for each output, its largest weight / 127
         scale = np.maximum(np.abs(wide).max(axis=0), np.finfo(np.float32).tiny) / LARGEST_INT8
         stored = np.rint(wide / scale).astype(np.int8)
         wide = stored.astype(np.float32) * scale
+        if GROUP == 4:
+            start -= 2**15 * stored.sum(axis=0, dtype=np.int32)  # modulo 2^32, see `integer_inputs`
     elif precision == "bfloat16":
         # (inputs, outputs) -> (inputs / 2, outputs) words
         upper = round_to_bfloat16(wide).astype(np.uint32)
@@ -211,16 +216,22 @@ def _pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float
         width = LANES * (TILE_REGISTERS if left >= TILE_REGISTERS else 2 if left >= 2 else 1)
         tile = stored[:, done : done + width]
         if precision == "int8" and DOT_PRODUCT is not None:
-            # (inputs, width) -> (inputs / 2, width, 2): pairs of inputs side by side
-            tile = tile.reshape(-1, 2, width).swapaxes(1, 2)
+            # (inputs, width) -> (inputs / GROUP, width, GROUP): of the inputs that are rounded in a turn, i and
+            # i + LANES side by side, and with i + 1 and i + LANES + 1 where four share a lane
+            tile = tile.reshape(-1, 2, ROUNDED // GROUP, GROUP // 2, width).transpose(0, 2, 4, 3, 1)
         tiles.append(np.ascontiguousarray(tile).reshape(-1))
         done += width
-    return wide[: matrix.shape[0], : matrix.shape[1]], scale[: matrix.shape[1]], tiles
+    return wide[: matrix.shape[0], : matrix.shape[1]], scale, start, tiles
 
 
-def largest_input(n_inputs: int) -> int:
-    """Return the largest 16-bit input whose products with int8 weights add up within 32 bits."""
-    return min(LARGEST_INT16, LARGEST_INT32 // (LARGEST_INT8 * n_inputs))
+def _padded_shape(matrix: Float32, precision: Precision) -> tuple[int, int]:
+    turn = ROUNDED if precision == "int8" and DOT_PRODUCT is not None else UNROLL
+    return padded(matrix.shape[0], turn), padded(matrix.shape[1], LANES)
+
+
+def input_bits(n_inputs: int) -> int:
+    """Return how many bits beside its sign an input may have whose products with int8 weights add up within 32 bits."""
+    return min(14, (LARGEST_INT32 // (LARGEST_INT8 * n_inputs)).bit_length() - 1)
 
 
 def aligned(array: Array) -> Array:

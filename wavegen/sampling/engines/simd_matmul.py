@@ -5,26 +5,25 @@ inputs go by, so that the only memory traffic is the weights, read once, in the 
 of floats is one chain of fused multiply-adds over the inputs in order, in every tile and with any number of streams:
 that is why a stream's rounding does not depend on the others.
 
-Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output). Where the
-processor multiplies 16-bit integers in pairs, int8 weights meet inputs that are rounded to as many bits as leave the
-sum within 32 (16 up to 512 inputs, 14 at 2,048, one less each time they double): sums of integers are exact in any
-order. Elsewhere they are converted to float32.
+Weights are float32, bfloat16 (two inputs in one 32-bit word) or int8 (with a scale for each output). int8 weights meet
+integers where the processor adds products of these, see `wavegen.sampling.engines.integer_inputs`: sums of integers are
+exact in any order. Elsewhere they are converted to float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, cast
 
-import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
+from wavegen.sampling.engines.integer_inputs import GROUP, PLANES, word_of
 from wavegen.simd import (
-    DOT_PRODUCT,
     FLOAT,
+    INT8,
     INT16,
     INT32,
     INT64,
@@ -34,18 +33,13 @@ from wavegen.simd import (
     llvm_add_products,
     llvm_fma,
     llvm_loop,
+    llvm_pointer,
     llvm_splat,
 )
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
-# of a float32's bits: all but the sign, and the exponent, whose bits are all set in what is not finite
-SIGNLESS, INFINITE = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
-UNIT = 2  # 16-bit integers in front of a row of rounded inputs: a float32, their unit
-
 TILE_REGISTERS = 4  # times up to four streams: sixteen accumulators, half of AVX-512's registers
 TILE_STREAMS = 4
-
-INT8 = ir.IntType(8)
 
 
 def _load_weights(
@@ -92,23 +86,19 @@ def _load_weights(
     return rows
 
 
-def _load_pairs(builder: ir.IRBuilder, base: ir.Value, row: ir.Value, registers: int) -> list[ir.Value]:
-    """Load the int8 weights of inputs row and row + 1, which lie side by side, (inputs / 2, outputs, 2).
+def _load_group(builder: ir.IRBuilder, base: ir.Value, row: ir.Value, registers: int) -> list[ir.Value]:
+    """Load the int8 weights of inputs that share a lane, which lie side by side, (inputs / GROUP, outputs, GROUP).
 
     Returns:
-        A register for every LANES outputs, two 16-bit integers in each lane.
+        A register for every LANES outputs, GROUP integers in each lane.
     """
-    narrow, wide = (ir.VectorType(kind, 2 * LANES) for kind in (INT8, INT16))
+    narrow, wide = (ir.VectorType(kind, GROUP * LANES) for kind in (INT8, INT16))
     weights = []
     for register in range(registers):
-        at = builder.add(builder.mul(row, INT64(registers * LANES)), INT64(register * 2 * LANES))
+        at = builder.add(builder.mul(row, INT64(registers * LANES)), INT64(register * GROUP * LANES))
         loaded = builder.load(builder.bitcast(builder.gep(base, [at]), narrow.as_pointer()), align=1)
-        weights.append(builder.bitcast(builder.sext(loaded, wide), WORDS))
+        weights.append(builder.bitcast(loaded if GROUP == 4 else builder.sext(loaded, wide), WORDS))
     return weights
-
-
-def _data(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, offset: ir.Value) -> ir.Value:
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [offset])
 
 
 KINDS = {types.float32: "float32", types.uint32: "bfloat16", types.int8: "int8"}
@@ -117,53 +107,75 @@ KINDS = {types.float32: "float32", types.uint32: "bfloat16", types.int8: "int8"}
 def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
     """Build a tile's product for a number of streams, to be called from jitted code.
 
-        product(weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, bias_at, y, y_at, y_step)
+        product(weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, start, bias_at, y, y_at, y_step)
 
     y[s, o] = bias[o] + scale[o] * sum_i W[i, o] x[s, i] for the tile's outputs o; the scale is int8's only. All arrays
     are flat; ``_at`` is where to begin, ``_step`` the distance from one stream to the next; n_inputs is a multiple of
-    UNROLL. The weights' type gives their precision: float32, uint32 (pairs of bfloat16) or int8. x is float32, or int16
-    for int8 weights: integers, behind their unit.
+    UNROLL. The weights' type gives their precision: float32, uint32 (pairs of bfloat16) or int8. x is float32, or int32
+    for int8 weights: pairs of 16-bit integers, behind their unit.
     """
 
     @intrinsic
-    def product(typingctx, weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, bias_at, y, y_at, y_step):
+    def tile_product(
+        typingctx, weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, start, bias_at, y, y_at, y_step
+    ):
         signature = types.void(
-            weights, types.int64, x, types.int64, types.int64, types.int64, bias, scale, types.int64, y, types.int64,
-            types.int64,
+            weights, types.int64, x, types.int64, types.int64, types.int64, bias, scale, start, types.int64, y,
+            types.int64, types.int64,
         )  # fmt: skip
 
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
             kinds = signature.args
             kind = KINDS[kinds[0].dtype]
-            base = _data(context, builder, kinds[0], arguments[0], arguments[1])
-            inputs = _data(context, builder, kinds[2], arguments[2], arguments[3])
-            outputs = _data(context, builder, kinds[9], arguments[9], arguments[10])
-            biases = _data(context, builder, kinds[6], arguments[6], arguments[8])
-            scales = _data(context, builder, kinds[7], arguments[7], arguments[8])
-            x_step, n_inputs, y_step = arguments[4], arguments[5], arguments[11]
+            base = llvm_pointer(context, builder, kinds[0], arguments[0], arguments[1])
+            inputs = llvm_pointer(context, builder, kinds[2], arguments[2], arguments[3])
+            outputs = llvm_pointer(context, builder, kinds[10], arguments[10], arguments[11])
+            biases, scales, starts = (
+                llvm_pointer(context, builder, kinds[each], arguments[each], arguments[9]) for each in (6, 7, 8)
+            )
+            x_step, n_inputs, y_step = arguments[4], arguments[5], arguments[12]
             fma, zero = llvm_fma(builder), ir.Constant(VECTOR, [0.0] * LANES)
 
             def vector_at(pointer: ir.Value, register: int) -> ir.Value:
                 return builder.bitcast(builder.gep(pointer, [INT64(register * LANES)]), VECTOR.as_pointer())
 
-            scaled, is_integer = kind == "int8", kinds[2].dtype == types.int16
+            scaled, is_integer = kind == "int8", kinds[2].dtype == types.int32
             # the sums begin at the bias; int8's at 0, for the scale is applied last: y = scale sum + b
             begin = [zero if scaled else builder.load(vector_at(biases, r), align=4) for r in range(registers)]
-            if is_integer:
-                begin = [ir.Constant(WORDS, [0] * LANES)] * registers
 
-            def integer_turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                for pair in range(UNROLL // 2):
-                    i = builder.add(row, INT64(2 * pair))
-                    weights = _load_pairs(builder, base, i, registers)
-                    for s in range(streams):
-                        # x[s, i] and x[s, i + 1] in all lanes: sums[s] += W[i, :] x[s, i] + W[i + 1, :] x[s, i + 1]
-                        at = builder.add(builder.add(i, INT64(UNIT)), builder.mul(x_step, INT64(s)))
-                        two = builder.bitcast(builder.gep(inputs, [at]), INT32.as_pointer())
-                        value = llvm_splat(builder, builder.load(two, align=2))
-                        for r in range(s * registers, (s + 1) * registers):
-                            sums[r] = llvm_add_products(builder, sums[r], weights[r % registers], value)
-                return sums
+            def integer_loop(planes: Sequence[int], begin: list[ir.Value], chains: int) -> list[ir.Value]:
+                """Add the products with these planes of the inputs; chain after chain, stream after stream."""
+
+                def turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+                    for group in range(UNROLL // GROUP):
+                        i = builder.add(row, INT64(group * GROUP))
+                        weights = _load_group(builder, base, i, registers)
+                        for plane, s in product(planes, range(streams)):
+                            # x[s, i : i + GROUP] in all lanes: sums[s] += W[i : i + GROUP, :] x[s, i : i + GROUP]
+                            at = word_of(builder, n_inputs, plane, i)
+                            at = builder.add(at, builder.mul(x_step, INT64(s)))
+                            value = llvm_splat(builder, builder.load(builder.gep(inputs, [at])))
+                            first = ((group + plane) % chains * streams + s) * registers
+                            for r in range(registers):
+                                sums[first + r] = llvm_add_products(builder, sums[first + r], value, weights[r])
+                    return sums
+
+                return llvm_loop(builder, n_inputs, UNROLL, begin, turn)
+
+            def integer_sums() -> list[ir.Value]:
+                """Return sum_i W[i, o] q[s, i], which integers of 32 bits hold, whatever their parts add up to."""
+                none, n = ir.Constant(WORDS, [0] * LANES), registers * streams
+                places = (builder.bitcast(vector_at(starts, r), WORDS.as_pointer()) for r in range(registers))
+                first = [builder.load(place, align=4) for place in places] * streams
+                # 256 times the upper bytes' sums: for several streams one after the other, for lack of registers
+                shift = ir.Constant(WORDS, [8 if PLANES == 2 else 0] * LANES)
+                if streams == 1:  # a sum waits for the one before it; two do not wait for each other
+                    both = integer_loop(range(PLANES), first + [none] * n, 2)
+                    return [builder.add(a, builder.shl(b, shift)) for a, b in zip(both[:n], both[n:], strict=True)]
+                if PLANES == 2:
+                    upper = integer_loop([1], [none] * n, 1)
+                    first = [builder.add(a, builder.shl(b, shift)) for a, b in zip(first, upper, strict=True)]
+                return integer_loop([0], first, 1)
 
             def turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
                 # each weight is loaded once and used for all streams of the tile
@@ -178,7 +190,7 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
                 return sums
 
             # streams * registers sums, stream after stream, which stay in registers
-            sums = llvm_loop(builder, n_inputs, UNROLL, begin * streams, integer_turn if is_integer else turn)
+            sums = integer_sums() if is_integer else llvm_loop(builder, n_inputs, UNROLL, begin * streams, turn)
             for s in range(streams):
                 place = builder.gep(outputs, [builder.mul(y_step, INT64(s))])
                 for r in range(registers):
@@ -186,10 +198,8 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
                     if scaled:
                         scale_vector = builder.load(vector_at(scales, r), align=4)
                         if is_integer:
-                            unit = builder.bitcast(
-                                builder.gep(inputs, [builder.mul(x_step, INT64(s))]), FLOAT.as_pointer()
-                            )
-                            unit = llvm_splat(builder, builder.load(unit, align=2))
+                            unit = builder.load(builder.gep(inputs, [builder.mul(x_step, INT64(s))]))
+                            unit = llvm_splat(builder, builder.bitcast(unit, FLOAT))
                             scale_vector, result = builder.fmul(scale_vector, unit), builder.sitofp(result, VECTOR)
                         result = builder.call(fma, [result, scale_vector, builder.load(vector_at(biases, r), align=4)])
                     builder.store(result, vector_at(place, r), align=4)
@@ -197,46 +207,7 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
 
         return signature, codegen
 
-    return cast(Callable[..., None], product)
-
-
-@njit(nogil=True, error_model="numpy")
-def _round(x, largest, row):
-    """Round inputs to integers up to ``largest``: x[i] = unit row[UNIT + i]; the unit is NaN if one is not finite."""
-    # without its sign, a float32 is the larger the larger its bits are as an integer; integers compare side by side
-    bits, highest = x.view(np.int32), np.int32(0)
-    for i in range(len(bits)):
-        highest = max(highest, bits[i] & SIGNLESS)
-    unit, rounded = row[:UNIT].view(np.float32), row[UNIT:]
-    row[:UNIT].view(np.int32)[0] = highest
-    most = unit[0]  # the same bits
-    unit[0] = most / np.float32(largest) if highest < INFINITE else np.float32(np.nan)
-    per_unit = np.float32(largest) / most if 0 < highest < INFINITE else np.float32(0.0)
-    for i in range(len(x)):
-        rounded[i] = np.int16(np.rint(x[i] * per_unit))
-    rounded[len(x) :] = 0  # padding
-
-
-def inputs_for(weights, layer, x, x_at, x_step, rounded, n_streams):
-    """Return a product's inputs as its weights take them, flat, where they begin, and their step.
-
-    They are x itself, or integers where the weights are and the processor multiplies these.
-    """
-
-
-@overload(inputs_for)
-def _inputs_for(weights, layer, x, x_at, x_step, rounded, n_streams):
-    if weights.dtype != types.int8 or DOT_PRODUCT is None:
-        return lambda weights, layer, x, x_at, x_step, rounded, n_streams: (x, x_at, x_step)
-
-    def integers(weights, layer, x, x_at, x_step, rounded, n_streams):
-        padded, n_inputs, largest = layer[1], layer[5], layer[6]
-        for s in range(n_streams):
-            at = x_at + s * x_step
-            _round(x[at : at + n_inputs], largest, rounded[s, : UNIT + padded])
-        return rounded.reshape(-1), 0, rounded.shape[1]
-
-    return integers
+    return cast(Callable[..., None], tile_product)
 
 
 @intrinsic
@@ -245,7 +216,7 @@ def prefetch(typingctx, array, at):
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         pointer = builder.bitcast(
-            _data(context, builder, signature.args[0], arguments[0], arguments[1]), INT8.as_pointer()
+            llvm_pointer(context, builder, signature.args[0], arguments[0], arguments[1]), INT8.as_pointer()
         )
         kind = ir.FunctionType(ir.VoidType(), [INT8.as_pointer(), *[INT32] * 3])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
