@@ -143,24 +143,24 @@ def test_products_of_integers_are_exact_up_to_the_largest(streams, registers, n_
 
     rng = np.random.default_rng(0)
     bits = input_bits(n_inputs)
-    assert 12 <= bits <= 14
+    assert 12 <= bits <= 15
     weights = rng.integers(-LARGEST_INT8, LARGEST_INT8 + 1, (n_inputs, width))
     weights[:, 0], weights[:, 1] = LARGEST_INT8, -LARGEST_INT8
     weights[0] = LARGEST_INT8  # of every output, whose scale is then 1
     exact, scale, start, tiles = pack_product(weights.astype(np.float32), "int8")
     np.testing.assert_array_equal(exact, weights)
-    # whole multiples of a power of two, the largest of which takes all bits: they are rounded to themselves
     n, unit = padded(n_inputs, ROUNDED), 2.0**-5
-    q = rng.integers(-(2**bits) + 1, 2**bits, (streams, n))
-    q[0] = q[:, 0] = 2**bits - 1
-    x, y = (q * unit).astype(np.float32), np.zeros((streams, width), np.float32)
+    x = rng.uniform(-(2**bits), 2**bits, (streams, n)).astype(np.float32)
+    x[0] = x[:, 0] = np.nextafter(np.float32(2**bits), np.float32(0))  # takes all bits
+    q = np.rint(x.astype(np.float64) * (1 - 2.0**-15)).astype(np.int64)
+    y = np.zeros((streams, width), np.float32)
     bias = rng.uniform(0.5, 1, width).astype(np.float32)
     layer = np.array([0, n, width, 0, 1, n_inputs, bits])
     rounded = np.zeros(streams * (UNIT + n), np.int32)
-    multiply(np.concatenate(tiles), layer, x.reshape(-1), rounded, bias, scale, start, y.reshape(-1))
+    multiply(np.concatenate(tiles), layer, (x * np.float32(unit)).reshape(-1), rounded, bias, scale, start, y.reshape(-1))
     sums = q[:, :n_inputs] @ weights
     assert np.abs(sums).max() < 2**31
-    np.testing.assert_allclose(y, sums * unit + bias, rtol=1e-6)
+    np.testing.assert_allclose(y, sums * unit / (1 - 2.0**-15) + bias, rtol=1e-6)
 
 
 @pytest.mark.parametrize("gate_channels", [17, 18, 20])

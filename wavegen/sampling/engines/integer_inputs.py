@@ -1,7 +1,7 @@
 """Inputs as integers, for products with int8 weights on processors that add products of integers.
 
-A product's inputs are rounded to as many bits, beside a sign, as leave the sum within 32: 14 up to 1,032 inputs, one
-less each time they double. Where the processor multiplies 16-bit integers in pairs, that is all. Where it multiplies
+A product's inputs are rounded to as many bits, beside a sign, as leave the sum within 32: 15 up to 516 inputs, one less
+each time they double. Where the processor multiplies 16-bit integers in pairs, that is all. Where it multiplies
 bytes, four in a lane, an integer is split in two, q + 2^15 = lower + 256 upper, and each half meets the weights as they
 are stored.
 """
@@ -16,6 +16,7 @@ from numba.extending import intrinsic, overload
 
 from wavegen.simd import (
     DOT_PRODUCT,
+    FLOAT,
     INT8,
     INT16,
     INT32,
@@ -34,6 +35,7 @@ from wavegen.simd import (
 GROUP, PLANES = (4, 2) if DOT_PRODUCT == "vpdpbusd.512" else (2, 1)
 ROUNDED = 2 * LANES  # inputs that are rounded in a turn; rows of integers are padded to it
 UNIT = 16  # words in front of a row of rounded inputs, a line of the processor's cache: the first is their unit
+BELOW = 1 - 2.0**-15
 SMALLEST = 27  # the exponent's bits of 2^-100: inputs that are all smaller are rounded as if one were as large
 INFINITE = 0x7F800000  # the exponent of a float32's bits, which are all set in what is not finite
 
@@ -46,7 +48,7 @@ def word_of(builder: ir.IRBuilder, n_inputs: ir.Value, plane: int, i: ir.Value) 
 
 @intrinsic
 def _round(typingctx, x, x_at, n_inputs, padded_inputs, bits, row, row_at):
-    """Round inputs to integers of a number of bits and a sign, in pairs: x[i] = unit q[i], the unit a power of two.
+    """Round inputs to integers of a number of bits and a sign, in pairs: x[i] = unit q[i], the unit about a power of two.
 
     Of ROUNDED inputs a 16-bit register's lane holds q[i] below and q[i + LANES] above. The row holds these, or the
     lower bytes of all and then the upper bytes, behind UNIT words of which the first is the unit: NaN if an input is
@@ -87,10 +89,13 @@ def _round(typingctx, x, x_at, n_inputs, padded_inputs, bits, row, row_at):
         unit = builder.shl(builder.sub(builder.add(exponent, words_of(1)), kept), words_of(23))
         is_finite = builder.icmp_signed("<", highest, words_of(INFINITE))
         unit = builder.select(is_finite, unit, words_of(0x7FC00000))
-        builder.store(builder.extract_element(unit, INT32(0)), row)
+        unit = builder.fmul(builder.bitcast(unit, VECTOR), ir.Constant(VECTOR, [1 / BELOW] * LANES))
+        first = builder.bitcast(builder.gep(row, [INT64(0)]), FLOAT.as_pointer())
+        builder.store(builder.extract_element(unit, INT32(0)), first)
+        # a little less, so that the largest is not rounded to 2^bits
+        times = builder.fmul(builder.bitcast(times, VECTOR), ir.Constant(VECTOR, [BELOW] * LANES))
         # 1.5 2^23 + q, |q| < 2^22, is rounded to a whole number, whose lowest bits are q's
         fma, whole = llvm_fma(builder), ir.Constant(VECTOR, [1.5 * 2**23] * LANES)
-        times = builder.bitcast(times, VECTOR)
 
         def convert(at: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             low, high = (

@@ -231,7 +231,7 @@ def _padded_shape(matrix: Float32, precision: Precision) -> tuple[int, int]:
 
 def input_bits(n_inputs: int) -> int:
     """Return how many bits beside its sign an input may have whose products with int8 weights add up within 32 bits."""
-    return min(14, (LARGEST_INT32 // (LARGEST_INT8 * n_inputs)).bit_length() - 1)
+    return min(15, (LARGEST_INT32 // (LARGEST_INT8 * n_inputs)).bit_length() - 1)
 
 
 def aligned(array: Array) -> Array:
