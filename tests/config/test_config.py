@@ -308,14 +308,14 @@ def test_steps_and_minutes_can_both_be_given(text, overrides):
 def test_recordings_are_prepared_unless_configured_otherwise():
     audio = read("").audio
     assert (audio.remove_dc, audio.trim_db, audio.pause_seconds, audio.level, audio.max_gain_db) == (
-        *(True, 40.0, 1.0),
+        *(True, 40.0, 0.3),
         *("peak", 30.0),
     )
     assert (read("").data.following, read("").data.beginnings) == (0.75, 0.1)
     assert load_config("small").audio == audio
     off = "audio: {remove_dc: false, trim_db: null, pause_seconds: null, level: keep, max_gain_db: null}"
     assert build_preparation(read(off)) == Preparation(16000)
-    assert build_preparation(read("")) == Preparation(16000, True, 40.0, 1.0, "peak", 30.0)
+    assert build_preparation(read("")) == Preparation(16000, True, 40.0, 0.3, "peak", 30.0)
 
 
 def test_clips_with_features_are_never_cut_and_keys_that_do_not_fit_them_are_named():

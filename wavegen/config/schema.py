@@ -48,7 +48,7 @@ class AudioConfig(Section):
         40.0, gt=0, le=120, description="cut ends of a clip that are so many dB below its loudest part; null keeps them"
     )
     pause_seconds: float | None = Field(
-        1.0, gt=0, le=3600, description="shorten pauses, by trim_db's threshold, to these seconds; null keeps them"
+        0.3, gt=0, le=3600, description="shorten pauses, by trim_db's threshold, to these seconds; null keeps them"
     )
     level: Literal["keep", "peak", "rms"] = Field("peak", description="peak or RMS level of all clips, or their own")
     max_gain_db: float | None = Field(30.0, ge=0, le=120, description="largest gain of a clip in dB; null for no limit")
