@@ -49,8 +49,8 @@ def test_the_plan_lists_the_preparation_of_the_recordings(tmp_path):
         soundfile.write(tmp_path / f"{name}.wav", clip, 16000, subtype="FLOAT")
     rows = preparation_of(tmp_path)
     cut, _, words = rows["silence"].partition(" cut: ")
-    assert 4.7 <= float(cut.removesuffix(" s")) <= 5.1
-    assert words == "ends, pauses shortened to 1 s, 40 dB below each clip's loudest part"
+    assert 5.4 <= float(cut.removesuffix(" s")) <= 5.8
+    assert words == "ends, pauses shortened to 0.3 s, 40 dB below each clip's loudest part"
     assert rows["level"] == "peak of each clip; their peaks were 20 dB apart"
     assert rows["order"] == (
         "75% of clips follow another one, the rest begin after silence; beginnings are seen more often"
