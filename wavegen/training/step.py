@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from wavegen.config import TrainingConfig
 from wavegen.data.windows import Batch
-from wavegen.device import is_out_of_memory, read_later, upload
+from wavegen.device import is_out_of_memory, read_later, torch_threads, upload
 from wavegen.model.network import Network
 from wavegen.training.backends import Backend, TorchBackend
 from wavegen.training.optimizer import Optimizer, update_ema
@@ -69,7 +69,11 @@ class Step:
         Returns:
             A function that waits for the step's loss, in nats, and the norm of its gradients.
         """
-        return read_later(self.update(*self.backend.gradients(batch, n_targets), factor))
+        loss, gradients = self.backend.gradients(batch, n_targets)
+        # Many small products: on a machine with other work, threads that share them wait for each other a hundred times
+        # as long as one thread takes for all.
+        with torch_threads(1):
+            return read_later(self.update(loss, gradients, factor))
 
     @torch.no_grad()
     def update(self, loss: float | Tensor, gradients: Sequence[Tensor], factor: float | Tensor) -> Tensor:
