@@ -42,8 +42,11 @@ DOT_PRODUCT = {
     8: "pmadd.wd" if "+avx2" in FEATURES else None,
 }.get(LANES)
 # How kernels are compiled. numba counts the references to an array wherever a slice of it is made, by instructions that
-# wait for all memory writes before them; kernels allocate nothing, and do without. The switch is numba's own.
+# wait for all memory writes before them. Kernels do without: `_nrt` is a private option of numba's, with which what
+# allocates does not compile.
 KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+# of a float32's bits: all but the sign, and the exponent, whose bits are all set in what is not finite
+SIGNLESS, INFINITE = 0x7FFFFFFF, 0x7F800000
 FLOAT, INT8, INT16, INT32, INT64 = ir.FloatType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))
 VECTOR, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT32, INT16))
 
@@ -82,7 +85,8 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(data_model_manager, kind, VECTOR)
 
 
-def _word(value: int) -> ir.Constant:
+def llvm_words(value: int) -> ir.Constant:
+    """Return a register with one integer in every lane."""
     return ir.Constant(WORDS, [value] * LANES)
 
 
@@ -108,7 +112,7 @@ def llvm_add_products(builder: ir.IRBuilder, sums: ir.Value, a: ir.Value, b: ir.
 def llvm_splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """Set every lane of a register to one number of 32 bits."""
     undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(undefined, value, INT32(0)), undefined, _word(0))
+    return builder.shuffle_vector(builder.insert_element(undefined, value, INT32(0)), undefined, llvm_words(0))
 
 
 def llvm_loop(
@@ -163,7 +167,7 @@ def load(typingctx, array, row, column):
         if signature.args[0].dtype == types.float32:
             return builder.load(_place(context, builder, signature, arguments, VECTOR), align=4)
         halves = builder.load(_place(context, builder, signature, arguments, HALVES), align=2)
-        return builder.bitcast(builder.shl(builder.zext(halves, WORDS), _word(16)), VECTOR)
+        return builder.bitcast(builder.shl(builder.zext(halves, WORDS), llvm_words(16)), VECTOR)
 
     return VECTOR_TYPE(array, types.int64, types.int64), codegen
 
@@ -186,8 +190,8 @@ def _bfloat16(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     if ROUNDS_TO_BFLOAT16:
         return builder.bitcast(builder.fptrunc(value, ir.VectorType(_BFloat(), LANES)), HALVES)
     bits = builder.bitcast(value, WORDS)
-    odd = builder.and_(builder.lshr(bits, _word(16)), _word(1))
-    rounded = builder.lshr(builder.add(builder.add(bits, _word(0x7FFF)), odd), _word(16))
+    odd = builder.and_(builder.lshr(bits, llvm_words(16)), llvm_words(1))
+    rounded = builder.lshr(builder.add(builder.add(bits, llvm_words(0x7FFF)), odd), llvm_words(16))
     return builder.trunc(rounded, HALVES)
 
 
@@ -221,7 +225,7 @@ def shift_exponent(typingctx, vector, shifted):
     """Multiply a vector by 2^n, n the integer in the low bits of another one's mantissa: see ``exp2``."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        exponent = builder.shl(builder.bitcast(arguments[1], WORDS), _word(23))
+        exponent = builder.shl(builder.bitcast(arguments[1], WORDS), llvm_words(23))
         return builder.bitcast(builder.add(builder.bitcast(arguments[0], WORDS), exponent), VECTOR)
 
     return VECTOR_TYPE(VECTOR_TYPE, VECTOR_TYPE), codegen

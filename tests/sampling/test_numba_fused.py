@@ -27,7 +27,6 @@ from wavegen.sampling.engines.integer_inputs import ROUNDED, UNIT, inputs_for
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import (
     LARGEST_INT8,
-    input_bits,
     pack,
     pack_product,
     padded,
@@ -131,8 +130,8 @@ def test_lower_precision_is_the_same_network_with_rounded_weights(random_model, 
 @pytest.mark.skipif(DOT_PRODUCT is None, reason="the processor does not add products of integers")
 @pytest.mark.parametrize("n_inputs", [5, 64, 1000, 4096])
 @pytest.mark.parametrize("registers", [1, 2, 4])
-@pytest.mark.parametrize("streams", [1, 4])
-def test_products_of_integers_are_exact_up_to_the_largest(streams, registers, n_inputs):
+@pytest.mark.parametrize(("streams", "unit"), [(1, 2.0**-5), (4, 2.0**-5), (1, 2.0**90), (1, 2.0**-110)])
+def test_products_of_integers_are_exact_up_to_the_largest(streams, unit, registers, n_inputs):
     """The sums of the largest products, all of one sign, fit 32 bits."""
     tile_product, width = build_tile_product(streams, registers), registers * LANES
 
@@ -142,25 +141,26 @@ def test_products_of_integers_are_exact_up_to_the_largest(streams, registers, n_
         tile_product(weights, 0, rows, at, step, layer[1], bias, scale, start, 0, y, 0, width)
 
     rng = np.random.default_rng(0)
-    bits = input_bits(n_inputs)
-    assert 12 <= bits <= 15
     weights = rng.integers(-LARGEST_INT8, LARGEST_INT8 + 1, (n_inputs, width))
     weights[:, 0], weights[:, 1] = LARGEST_INT8, -LARGEST_INT8
     weights[0] = LARGEST_INT8  # of every output, whose scale is then 1
-    exact, scale, start, tiles = pack_product(weights.astype(np.float32), "int8")
+    exact, scale, start, bits, tiles = pack_product(weights.astype(np.float32), "int8")
     np.testing.assert_array_equal(exact, weights)
-    n, unit = padded(n_inputs, ROUNDED), 2.0**-5
+    assert bits == {5: 15, 64: 15, 1000: 14, 4096: 12}[n_inputs]
+    n = padded(n_inputs, ROUNDED)
     x = rng.uniform(-(2**bits), 2**bits, (streams, n)).astype(np.float32)
     x[0] = x[:, 0] = np.nextafter(np.float32(2**bits), np.float32(0))  # takes all bits
-    q = np.rint(x.astype(np.float64) * (1 - 2.0**-15)).astype(np.int64)
+    x[:, n_inputs:] = np.nan  # what lies there is not used
+    q = np.rint(x[:, :n_inputs].astype(np.float64) * (1 - 2.0**-15)).astype(np.int64)
     y = np.zeros((streams, width), np.float32)
-    bias = rng.uniform(0.5, 1, width).astype(np.float32)
+    bias = rng.uniform(0.5, 1, width).astype(np.float32) * np.float32(unit)
     layer = np.array([0, n, width, 0, 1, n_inputs, bits])
     rounded = np.zeros(streams * (UNIT + n), np.int32)
-    multiply(np.concatenate(tiles), layer, (x * np.float32(unit)).reshape(-1), rounded, bias, scale, start, y.reshape(-1))
-    sums = q[:, :n_inputs] @ weights
+    flat = (x * np.float32(unit)).reshape(-1)
+    multiply(np.concatenate(tiles), layer, flat, rounded, bias, scale, start, y.reshape(-1))
+    sums = q @ weights
     assert np.abs(sums).max() < 2**31
-    np.testing.assert_allclose(y, sums * unit / (1 - 2.0**-15) + bias, rtol=1e-6)
+    np.testing.assert_allclose(y, sums * unit / (1 - 2.0**-15) + bias, rtol=2.5e-7)
 
 
 @pytest.mark.parametrize("gate_channels", [17, 18, 20])

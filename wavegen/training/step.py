@@ -70,8 +70,8 @@ class Step:
             A function that waits for the step's loss, in nats, and the norm of its gradients.
         """
         loss, gradients = self.backend.gradients(batch, n_targets)
-        # Many small products: on a machine with other work, threads that share them wait for each other a hundred times
-        # as long as one thread takes for all.
+        # Muon's products are small: threads that share them on a machine with other work took 2.5 s a step where one
+        # thread took 21 ms. Without other work one thread makes a step of `paper` 2% slower.
         with torch_threads(1):
             return read_later(self.update(loss, gradients, factor))
 

@@ -22,12 +22,12 @@ from wavegen.sampling.engines.simd_matmul import (
     build_tile_product,
     prefetch,
 )
-from wavegen.simd import KERNEL, LANES, key_cache_by_sources, load, store
+from wavegen.simd import INFINITE, KERNEL, LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
 GATED, RELU, TANH = 0, 1, 2
 TANH_SATURATES, SIGMOID_SATURATES = np.float32(9.0), np.float32(40.0)  # beyond, float32 has no digit left
-INFINITE = np.int32(0x7F800000)  # the exponent of a float32's bits, which are all set in what is not finite
+EXPONENT = np.int32(INFINITE)
 LINE = 16  # float32 numbers in a line of the processor's cache
 
 Float32 = npt.NDArray[np.float32]
@@ -54,7 +54,7 @@ class Weights(NamedTuple):
         tiles: of all products, flat: float32, uint32 (pairs of bfloat16) or int8.
         layers: (2 blocks + 2, 7): of the gate and the residual product of each block (the last has no residual), the
             skips, the head and the output: where its tiles begin, inputs, outputs, where its biases begin, inputs in
-            a word, inputs without padding, the largest rounded input.
+            a word, inputs without padding, bits of a rounded input beside its sign.
         bias: flat, padded to whole registers.
         scale, start: flat, by output; int8's only: what its sums are multiplied by, and begin at.
         table: (classes, R) what the input layer makes of each class; of a scalar input (2, R), its weight and bias.
@@ -115,7 +115,7 @@ class Work(NamedTuple):
     skip: Float32
     head: Float32
     output: Float32
-    rounded: npt.NDArray[np.int32]  # UNIT + n_inputs: the inputs of one product at a time, for int8 weights
+    rounded: npt.NDArray[np.int32]  # UNIT + n_inputs / 2: those of one product at a time, for int8 weights
     p: Float32  # (classes,) of one stream at a time
     shares: npt.NDArray[np.float64]  # (parameters,) of one stream at a time
 
@@ -233,8 +233,8 @@ def _all_finite(bits):
     """Return whether float32 numbers, given as int32, are finite; integers are compared side by side."""
     largest = np.int32(0)
     for i in range(len(bits)):
-        largest = max(largest, bits[i] & INFINITE)
-    return largest != INFINITE
+        largest = max(largest, bits[i] & EXPONENT)
+    return largest != EXPONENT
 
 
 @njit(**KERNEL, inline="always")

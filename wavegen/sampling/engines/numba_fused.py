@@ -176,7 +176,9 @@ class _Streams:
             skip=room(widths[0]),
             head=room(widths[1]),
             output=room(widths[2]),
-            rounded=aligned(np.zeros((streams, UNIT + padded(int(weights.layers[:, 1].max()), ROUNDED)), np.int32)),
+            rounded=aligned(
+                np.zeros((streams, UNIT + padded(int(weights.layers[:, 1].max()), ROUNDED) // 2), np.int32)
+            ),
             p=np.zeros(padded(widths[-1], LANES), np.float32),
             shares=np.zeros(shape.n_parameters),
         )

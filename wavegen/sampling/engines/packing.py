@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from wavegen.model.building import ACTIVATIONS, fold_weight_norm
 from wavegen.model.outputs import Distribution
 from wavegen.sampling.engines.draws import DRAWS
 from wavegen.sampling.engines.fused_kernel import Shape, Weights
-from wavegen.sampling.engines.integer_inputs import GROUP, ROUNDED
+from wavegen.sampling.engines.integer_inputs import GROUP, MOST_BITS, OFFSET, ROUNDED
 from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
 from wavegen.simd import DOT_PRODUCT, LANES
 
@@ -131,17 +131,17 @@ def pack(
     layers, biases, scales, starts, matrices = [], [], [], [], []
     weight_at = bias_at = 0
     for matrix, bias in products:
-        rounded, scale, start, packed = pack_product(np.asarray(matrix, np.float32), precision)
+        packed = pack_product(np.asarray(matrix, np.float32), precision)
         n_inputs, n_outputs = _padded_shape(matrix, precision)
         word = INPUTS_PER_WORD[precision]
-        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, matrix.shape[0], input_bits(matrix.shape[0])))
-        tiles += packed
-        weight_at += sum(map(len, packed))
+        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, matrix.shape[0], packed.bits))
+        tiles += packed.tiles
+        weight_at += sum(map(len, packed.tiles))
         bias_at += n_outputs
         biases.append(_widen(bias, n_outputs))
-        scales.append(scale)
-        starts.append(start)
-        matrices.append(rounded)
+        scales.append(packed.scale)
+        starts.append(packed.start)
+        matrices.append(packed.rounded)
     reaches = [(kernel_size - 1) * dilation for dilation in dilations]
     return PackedNetwork(
         shape=Shape(
@@ -178,7 +178,7 @@ def rounded_weights(weights: Mapping[str, Array], precision: Precision) -> dict[
         if part == "weight" and layer.startswith(("blocks.", "skip", "head", "output")):
             # (taps, outputs, inputs) -> (taps inputs, outputs); of the others (outputs, inputs) -> (inputs, outputs)
             taps = array if array.ndim == 3 else array[None]
-            matrix = pack_product(taps.transpose(0, 2, 1).reshape(-1, taps.shape[1]), precision)[0]
+            matrix = pack_product(taps.transpose(0, 2, 1).reshape(-1, taps.shape[1]), precision).rounded
             back = matrix.reshape(len(taps), -1, taps.shape[1]).transpose(0, 2, 1)
             rounded[name] = back if array.ndim == 3 else back[0]
     return rounded
@@ -190,20 +190,38 @@ def round_to_bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float32, npt.NDArray[np.int32], list[Array]]:
-    """Return a product's rounded weights, its scales and starts, padded, and its tiles, flat and in reading order."""
+class PackedProduct(NamedTuple):
+    """One product's weights.
+
+    Attributes:
+        rounded: (inputs, outputs) as rounded.
+        scale, start: of each output, padded: what an int8 sum is multiplied by, and begins at.
+        bits: that an input of int8 weights is rounded to, beside its sign.
+        tiles: each flat and in reading order.
+    """
+
+    rounded: Float32
+    scale: Float32
+    start: npt.NDArray[np.int32]
+    bits: int
+    tiles: list[Array]
+
+
+def pack_product(matrix: Float32, precision: Precision) -> PackedProduct:
+    """Lay out the weights of one product, (inputs, outputs)."""
     n_inputs, n_outputs = _padded_shape(matrix, precision)
     wide = np.zeros((n_inputs, n_outputs), np.float32)
     wide[: matrix.shape[0], : matrix.shape[1]] = matrix
-    scale, start = np.ones(n_outputs, np.float32), np.zeros(n_outputs, np.int32)
+    scale, start, bits = np.ones(n_outputs, np.float32), np.zeros(n_outputs, np.int32), 0
     stored: Array = wide
     if precision == "int8":
         # W[i, o] = scale[o] q[i, o], q in [-127, 127]: a scale for each output, its largest weight / 127
         scale = np.maximum(np.abs(wide).max(axis=0), np.finfo(np.float32).tiny) / LARGEST_INT8
         stored = np.rint(wide / scale).astype(np.int8)
         wide = stored.astype(np.float32) * scale
+        bits = input_bits(int(np.abs(stored).sum(axis=0, dtype=np.int64).max()))
         if GROUP == 4:
-            start -= 2**15 * stored.sum(axis=0, dtype=np.int32)  # modulo 2^32, see `integer_inputs`
+            start -= OFFSET * stored.sum(axis=0, dtype=np.int32)  # modulo 2^32, see `integer_inputs`
     elif precision == "bfloat16":
         # (inputs, outputs) -> (inputs / 2, outputs) words
         upper = round_to_bfloat16(wide).astype(np.uint32)
@@ -221,7 +239,7 @@ def pack_product(matrix: Float32, precision: Precision) -> tuple[Float32, Float3
             tile = tile.reshape(-1, 2, ROUNDED // GROUP, GROUP // 2, width).transpose(0, 2, 4, 3, 1)
         tiles.append(np.ascontiguousarray(tile).reshape(-1))
         done += width
-    return wide[: matrix.shape[0], : matrix.shape[1]], scale, start, tiles
+    return PackedProduct(wide[: matrix.shape[0], : matrix.shape[1]], scale, start, bits, tiles)
 
 
 def _padded_shape(matrix: Float32, precision: Precision) -> tuple[int, int]:
@@ -229,9 +247,13 @@ def _padded_shape(matrix: Float32, precision: Precision) -> tuple[int, int]:
     return padded(matrix.shape[0], turn), padded(matrix.shape[1], LANES)
 
 
-def input_bits(n_inputs: int) -> int:
-    """Return how many bits beside its sign an input may have whose products with int8 weights add up within 32 bits."""
-    return min(15, (LARGEST_INT32 // (LARGEST_INT8 * n_inputs)).bit_length() - 1)
+def input_bits(largest_sum: int) -> int:
+    """Return how many bits beside a sign the inputs may have.
+
+    Args:
+        largest_sum: of the absolute values of an output's int8 weights.
+    """
+    return min(MOST_BITS, (LARGEST_INT32 // max(largest_sum, 1)).bit_length() - 1)
 
 
 def aligned(array: Array) -> Array:

@@ -109,10 +109,10 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
 
         product(weights, weight_at, x, x_at, x_step, n_inputs, bias, scale, start, bias_at, y, y_at, y_step)
 
-    y[s, o] = bias[o] + scale[o] * sum_i W[i, o] x[s, i] for the tile's outputs o; the scale is int8's only. All arrays
-    are flat; ``_at`` is where to begin, ``_step`` the distance from one stream to the next; n_inputs is a multiple of
-    UNROLL. The weights' type gives their precision: float32, uint32 (pairs of bfloat16) or int8. x is float32, or int32
-    for int8 weights: pairs of 16-bit integers, behind their unit.
+    y[s, o] = bias[o] + scale[o] (start[o] + sum_i W[i, o] x[s, i]) for the tile's outputs o; scale and start are
+    int8's. All arrays are flat; ``_at`` is where to begin, ``_step`` the distance from one stream to the next; n_inputs
+    is a multiple of UNROLL. The weights' type gives their precision: float32, uint32 (pairs of bfloat16) or int8. x is
+    float32, or for int8 weights int32, rounded as `integer_inputs` lays it out; n_inputs is then a multiple of ROUNDED.
     """
 
     @intrinsic
@@ -151,7 +151,7 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
                         i = builder.add(row, INT64(group * GROUP))
                         weights = _load_group(builder, base, i, registers)
                         for plane, s in product(planes, range(streams)):
-                            # x[s, i : i + GROUP] in all lanes: sums[s] += W[i : i + GROUP, :] x[s, i : i + GROUP]
+                            # the GROUP inputs of one lane, in all lanes: each sum takes GROUP products
                             at = word_of(builder, n_inputs, plane, i)
                             at = builder.add(at, builder.mul(x_step, INT64(s)))
                             value = llvm_splat(builder, builder.load(builder.gep(inputs, [at])))
@@ -167,14 +167,14 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
                 none, n = ir.Constant(WORDS, [0] * LANES), registers * streams
                 places = (builder.bitcast(vector_at(starts, r), WORDS.as_pointer()) for r in range(registers))
                 first = [builder.load(place, align=4) for place in places] * streams
-                # 256 times the upper bytes' sums: for several streams one after the other, for lack of registers
+                # 256 times the high bytes' sums: for several streams one after the other, for lack of registers
                 shift = ir.Constant(WORDS, [8 if PLANES == 2 else 0] * LANES)
                 if streams == 1:  # a sum waits for the one before it; two do not wait for each other
                     both = integer_loop(range(PLANES), first + [none] * n, 2)
                     return [builder.add(a, builder.shl(b, shift)) for a, b in zip(both[:n], both[n:], strict=True)]
                 if PLANES == 2:
-                    upper = integer_loop([1], [none] * n, 1)
-                    first = [builder.add(a, builder.shl(b, shift)) for a, b in zip(first, upper, strict=True)]
+                    high = integer_loop([1], [none] * n, 1)
+                    first = [builder.add(a, builder.shl(b, shift)) for a, b in zip(first, high, strict=True)]
                 return integer_loop([0], first, 1)
 
             def turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
