@@ -22,7 +22,7 @@ from wavegen.inspect.recordings import inspect_folder
 from wavegen.report.training import data_table
 from wavegen.text import format_duration
 
-PREPARATION = Preparation(RATE, True, 40.0, 1.0, "peak", 30.0)
+PREPARATION = Preparation(RATE, True, 40.0, 0.3, "peak", 30.0)
 
 
 @pytest.fixture(scope="module")

@@ -221,12 +221,10 @@ def test_a_folder_that_vanishes_while_it_is_used(what, home, tmp_path):
             shutil.rmtree(tmp_path / what, ignore_errors=True)
         seen = set(run.step_checkpoints())
         wait_until(lambda: process.poll() is not None or set(run.step_checkpoints()) - seen)
-        went_on = process.poll() is None
         process.send_signal(signal.SIGTERM)
         exit_code, said = process.wait(), process.words()[1]
     assert "Traceback" not in said, said
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert (exit_code, len(errors)) in [(1, 1), (143, 0)]
-    assert went_on == (exit_code == 143)
-    if what == "cache" or went_on:  # in a folder that it made again
+    if what == "cache" or exit_code == 143:  # in a folder that it made again
         assert load_checkpoint(run.step_checkpoints()[-1]).step > 0
