@@ -133,7 +133,7 @@ def test_every_kind_is_drawn(tmp_path):
         "folder": inspect_path(str(tmp_path / "sub")),
         "heard": inspect_paths([str(tmp_path / "sub")], decode=True),
         "audio": inspect_path(str(tmp_path / "a.wav")),
-        "config": inspect_path("demo"),
+        "config": inspect_path("small"),
         "run": inspect_path(str(run)),
         "comparison": inspect_paths([str(run), str(other)]),
     }
