@@ -91,6 +91,7 @@ def _round(typingctx, x, x_at, n_inputs, padded_inputs, bits, row, row_at):
         shift = llvm_words(MANTISSA_BITS)
         exponent = larger(builder.lshr(highest, shift), llvm_words(SMALLEST))
         kept = llvm_splat(builder, builder.trunc(arguments[4], INT32))
+        # Powers of two are made by writing their exponents.
         times = builder.shl(builder.sub(builder.add(llvm_words(BIAS - 1 + BIAS), kept), exponent), shift)
         unit = builder.shl(builder.sub(builder.add(exponent, llvm_words(1)), kept), shift)
         is_finite = builder.icmp_signed("<", highest, llvm_words(INFINITE))

@@ -35,6 +35,7 @@ from wavegen.simd import (
     llvm_loop,
     llvm_pointer,
     llvm_splat,
+    llvm_words,
 )
 
 UNROLL = 4  # inputs in a turn of the loop; rows are padded to it
@@ -164,17 +165,20 @@ def build_tile_product(streams: int, registers: int) -> Callable[..., None]:
 
             def integer_sums() -> list[ir.Value]:
                 """Return sum_i W[i, o] q[s, i], which integers of 32 bits hold, whatever their parts add up to."""
-                none, n = ir.Constant(WORDS, [0] * LANES), registers * streams
+                none, n = llvm_words(0), registers * streams
                 places = (builder.bitcast(vector_at(starts, r), WORDS.as_pointer()) for r in range(registers))
                 first = [builder.load(place, align=4) for place in places] * streams
-                # 256 times the high bytes' sums: for several streams one after the other, for lack of registers
-                shift = ir.Constant(WORDS, [8 if PLANES == 2 else 0] * LANES)
+                # q + 2^15 = low + 256 high; of one plane, the sums of every other group are added as they are
+                shift = llvm_words(8 if PLANES == 2 else 0)
+
+                def add_shifted(sums: list[ir.Value], others: list[ir.Value]) -> list[ir.Value]:
+                    return [builder.add(a, builder.shl(b, shift)) for a, b in zip(sums, others, strict=True)]
+
                 if streams == 1:  # a sum waits for the one before it; two do not wait for each other
                     both = integer_loop(range(PLANES), first + [none] * n, 2)
-                    return [builder.add(a, builder.shl(b, shift)) for a, b in zip(both[:n], both[n:], strict=True)]
-                if PLANES == 2:
-                    high = integer_loop([1], [none] * n, 1)
-                    first = [builder.add(a, builder.shl(b, shift)) for a, b in zip(first, high, strict=True)]
+                    return add_shifted(both[:n], both[n:])
+                if PLANES == 2:  # of several streams one after the other: both do not fit the registers
+                    first = add_shifted(first, integer_loop([1], [none] * n, 1))
                 return integer_loop([0], first, 1)
 
             def turn(row: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
