@@ -5,8 +5,7 @@ import os
 import numpy as np
 import soundfile
 
-from wavegen.audio.resample import resampled
-from wavegen.audio.waveform import PreparedClip
+from wavegen.audio.waveform import PreparedClip, resampled
 
 
 def write_noise(path, n_samples=500, seed=0, rate_hz=16000, amplitude=0.5):

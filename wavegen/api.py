@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.frames import Features, Frames, FrameSource
+from wavegen.audio.frames import ClipFrames, Features, Frames, FrameSource, MelSpectrogram
 from wavegen.audio.levels import RecordingProfile
-from wavegen.audio.mel import ClipFrames, MelSpectrogram
 from wavegen.audio.quantize import Decoded, Floats, build_quantizer
 from wavegen.audio.waveform import build_preparation, load_waveform
 from wavegen.config import DEFAULT_PRESET, Config, load_config
@@ -359,7 +358,7 @@ class TrainedModel:
         return ClipFrames(self.conditioner.frames, Decoded(self.quantizer.encode(as_mono(waveform)), self.quantizer))
 
     def load_mel(self, path: str | Path) -> Frames:
-        """Load a ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.mel``.
+        """Load a ``.npy`` file of mel frames, (F, n_mels), in the convention of ``wavegen.audio.frames``.
 
         Raises:
             UsageError: the file is not there, its frames do not follow the model's convention, or it takes none.

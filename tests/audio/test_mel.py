@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchaudio
 
-from wavegen.audio.mel import (
+from wavegen.audio.frames import (
     FLOOR,
     LOWEST,
     ClipFrames,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wavegen.audio.mel import ClipFrames, MelSpectrogram
+from wavegen.audio.frames import ClipFrames, MelSpectrogram
 from wavegen.audio.quantize import Decoded, Quantizer
 from wavegen.data.conditioning import Conditioner, list_labels, parse_label
 from wavegen.errors import UsageError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clips import NumberedClip, numbered_clips
-from wavegen.audio.mel import MIDDLE, SPREAD
+from wavegen.audio.frames import MIDDLE, SPREAD
 from wavegen.data.conditioning import ClipCondition
 from wavegen.data.windows import MOST_BEGINNINGS, Batch, WindowStream
 from wavegen.errors import DataError

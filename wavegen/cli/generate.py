@@ -150,7 +150,7 @@ def generate(
 
 def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features: str | None) -> Frames | None:
     """Load the frames of ``--mel``, ``--mel-from`` or ``--features``."""
-    from wavegen.audio.mel import MelSpectrogram
+    from wavegen.audio.frames import MelSpectrogram
 
     options = {"--mel": mel, "--mel-from": mel_from, "--features": features}
     if len(given := [name for name, value in options.items() if value is not None]) > 1:

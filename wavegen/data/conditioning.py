@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.frames import Features, Frames, FrameSource
-from wavegen.audio.mel import ClipFrames, MelSpectrogram, MelWindows, normalized
+from wavegen.audio.frames import ClipFrames, Features, Frames, FrameSource, MelSpectrogram, MelWindows, normalized
 from wavegen.audio.quantize import Decoded, Floats, Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip

@@ -8,8 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from wavegen.audio.levels import Frames, frame_size
-from wavegen.audio.librosa_loading import load_librosa
+from wavegen.audio.levels import Frames, frame_size, load_librosa
 from wavegen.audio.quantize import Floats
 from wavegen.evaluation.sample_statistics import PIECE_SECONDS, REPEATS, spread
 

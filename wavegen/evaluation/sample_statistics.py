@@ -16,8 +16,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from wavegen.audio.levels import FRAME_SECONDS as LEVEL_SECONDS
-from wavegen.audio.levels import LOUD_QUANTILE, SILENT_DB, SMALLEST_POWER, Doubles, Frames, frame_size
-from wavegen.audio.librosa_loading import load_librosa
+from wavegen.audio.levels import LOUD_QUANTILE, SILENT_DB, SMALLEST_POWER, Doubles, Frames, frame_size, load_librosa
 from wavegen.audio.quantize import Floats
 
 # Loudness: mel bands of short frames, each band's power relative to the recordings' loud frames, in sones.

@@ -1,17 +1,230 @@
-"""An audio file: its header, its levels, and its quantization to eight-bit mu-law."""
+"""Audio files: header, levels, duplicates, and the quantization to eight-bit mu-law."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 
-from wavegen.audio.mono import mono_passes
+from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET, MISSING_SECONDS, MonoMixer, mono_passes
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.inspect.facts import Facts, Progress
-from wavegen.inspect.levels import LevelMeter, Levels, energy
+from wavegen.text import printable
+
+PIECE_SECONDS = 0.01  # silence is found in pieces of this length
+SILENCE_DB = 60.0  # below the loudest piece: librosa's default, and so that of `audio.trim_db`
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Levels of one file.
+
+    Attributes:
+        peak_dbfs, rms_dbfs: of the mono mix, which a model gets; None where every sample of it is 0.
+        dc_offset: of the channel that has most, in parts of full scale.
+        clipped_samples, clipped_share: samples at full scale, of all channels.
+        silence_threshold_db: how far below the loudest 10 ms a piece counts as silence.
+        leading_silence_seconds, trailing_silence_seconds: all of a silent file is leading.
+        silent_share: of the whole file.
+    """
+
+    peak_dbfs: float | None
+    rms_dbfs: float | None
+    dc_offset: float
+    clipped_samples: int
+    clipped_share: float
+    silence_threshold_db: float
+    leading_silence_seconds: float
+    trailing_silence_seconds: float
+    silent_share: float
+
+
+class LevelMeter:
+    """Measures the levels of a mono mix block by block, in memory that grows by 800 bytes for a second of audio.
+
+    Args:
+        rate_hz: of the mix.
+
+    Attributes:
+        n_frames: samples so far.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self.n_frames = 0
+        self._rate_hz = rate_hz
+        self._piece_length = max(1, round(PIECE_SECONDS * rate_hz))
+        self._energies: list[npt.NDArray[np.float64]] = []  # sums of squares, a number for each whole piece
+        self._rest: Floats = np.empty(0, dtype=np.float32)  # the piece that is not whole yet
+
+    def update(self, block: Floats) -> None:
+        """Add (T,) samples."""
+        self.n_frames += len(block)
+        joined = np.concatenate([self._rest, block])
+        n_whole = len(joined) // self._piece_length * self._piece_length
+        # (n_whole,) -> (pieces, samples of a piece)
+        self._energies.append(energy(joined[:n_whole].reshape(-1, self._piece_length)))
+        self._rest = joined[n_whole:]
+
+    def levels(self, mixer: MonoMixer) -> Levels:
+        """Return the levels of all blocks, which a mixer has made."""
+        rest = [energy(self._rest.reshape(1, -1))] if len(self._rest) else []
+        energies = np.concatenate([*self._energies, *rest])
+        return Levels(
+            decibels(max(mixer.highest, -mixer.lowest)),
+            decibels(math.sqrt(float(energies.sum()) / self.n_frames)),
+            mixer.dc_offset,
+            mixer.n_clipped,
+            mixer.clipped_share,
+            SILENCE_DB,
+            *self._silence(energies),
+        )
+
+    def _silence(self, energies: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+        """Return seconds of silence at the start and at the end, and the silent share of the whole."""
+        lengths = np.full(len(energies), self._piece_length)
+        lengths[-1] = len(self._rest) or self._piece_length
+        powers = energies / lengths
+        is_loud = powers > powers.max() * 10 ** (-SILENCE_DB / 10)
+        loud = np.flatnonzero(is_loud)
+        if not len(loud):
+            return self.n_frames / self._rate_hz, 0.0, 1.0
+        start, end = int(loud[0]) * self._piece_length, (int(loud[-1]) + 1) * self._piece_length
+        silent_share = float(lengths[~is_loud].sum() / lengths.sum())
+        return start / self._rate_hz, max(0, self.n_frames - end) / self._rate_hz, silent_share
+
+
+@dataclass(frozen=True)
+class ClipLevels:
+    """A file that was decoded from its first sample to its last.
+
+    Attributes:
+        seconds: decoded.
+        missing_seconds: how much more its header claims.
+        levels: of its mono mix.
+        warnings: what is wrong with it, as ``MonoMixer.warnings``.
+        sound_hash: of the samples: equal for files of the same sound, whatever their names and tags.
+    """
+
+    seconds: float
+    missing_seconds: float
+    levels: Levels
+    warnings: list[str]
+    sound_hash: str
+
+
+def measure_clip(path: Path) -> ClipLevels | str:
+    """Decode a file, block by block; return its levels, or why it cannot be used."""
+    try:
+        for recording, mixer in mono_passes(path):
+            info = recording.info
+            meter, digest = LevelMeter(info.rate_hz), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
+            for block in recording:
+                meter.update(mixer.mix(block))
+                digest.update(np.ascontiguousarray(block).data)
+    except MemoryError:
+        return "needs more memory than there is; cut it into shorter files"
+    missing, warnings = max(0.0, recording.missing_seconds), mixer.warnings(recording)
+    return ClipLevels(recording.seconds, missing, meter.levels(mixer), warnings, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The lowest, the median and the highest of some values."""
+
+    lowest: float
+    median: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Spread | None:
+        """Return the spread of the values that are known."""
+        known = [value for value in values if value is not None]
+        return cls(min(known), median(known), max(known)) if known else None
+
+
+@dataclass(frozen=True)
+class FolderLevels:
+    """Levels of all files of a folder together, and how many files are odd.
+
+    Attributes:
+        silent_share: of all audio, the part that lies ``silence_threshold_db`` below its file's loudest.
+        damaged_files: shorter than their header claims.
+        duplicates: groups of files with the same samples; the first of each is taken for the original.
+        warnings: the warnings of each file that has some.
+        seconds: of all files.
+        distinct_seconds: the same without copies.
+    """
+
+    peak_dbfs: Spread | None
+    rms_dbfs: Spread | None
+    clipped_files: int
+    full_scale_samples: int
+    dc_offset_files: int
+    silent_files: int
+    silence_threshold_db: float
+    silent_share: float | None
+    damaged_files: int
+    duplicates: list[list[str]]
+    warnings: dict[str, list[str]]
+    files: int
+    seconds: float
+    distinct_seconds: float
+
+    @classmethod
+    def of(cls, clips: Mapping[str, ClipLevels]) -> FolderLevels:
+        """Sum up the levels of the files that can be used, by their names."""
+        levels = [clip.levels for clip in clips.values()]
+        seconds = sum(clip.seconds for clip in clips.values())
+        silent_seconds = sum(clip.seconds * clip.levels.silent_share for clip in clips.values())
+        groups = _duplicates(clips)
+        originals = {name: group[0] for group in groups for name in group[1:]}
+        warnings = {name: list(clip.warnings) for name, clip in sorted(clips.items())}
+        for name, original in originals.items():
+            warnings[name].append(f"the same as {printable(original)}")
+        return cls(
+            peak_dbfs=Spread.of([each.peak_dbfs for each in levels]),
+            rms_dbfs=Spread.of([each.rms_dbfs for each in levels]),
+            clipped_files=sum(each.clipped_share >= CLIPPED_SHARE for each in levels),
+            full_scale_samples=sum(each.clipped_samples for each in levels),
+            dc_offset_files=sum(abs(each.dc_offset) >= DC_OFFSET for each in levels),
+            silent_files=sum(each.peak_dbfs is None for each in levels),
+            silence_threshold_db=SILENCE_DB,
+            silent_share=silent_seconds / seconds if seconds else None,
+            damaged_files=sum(clip.missing_seconds > MISSING_SECONDS for clip in clips.values()),
+            duplicates=groups,
+            warnings={name: found for name, found in warnings.items() if found},
+            files=len(clips),
+            seconds=seconds,
+            distinct_seconds=seconds - sum(clips[name].seconds for name in originals),
+        )
+
+
+def _duplicates(clips: Mapping[str, ClipLevels]) -> list[list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, clip in clips.items():
+        groups[clip.sound_hash].append(name)
+    return sorted(names for names in groups.values() if len(names) > 1)
+
+
+def energy(rows: Floats) -> npt.NDArray[np.float64]:
+    """Return the sum of squares of each row of (n, T) samples."""
+    energies: npt.NDArray[np.float64] = np.square(rows, dtype=np.float64).sum(axis=1)
+    return energies
+
+
+def decibels(amplitude: float) -> float | None:
+    """Return an amplitude in dB of full scale; None for 0."""
+    return 20 * math.log10(amplitude) if amplitude > 0 else None
+
+
+# --- one file -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from wavegen.data.features import features_path
 from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.device import ThreadPool
 from wavegen.errors import AudioError, DataError, UsageError
+from wavegen.inspect.audio import ClipLevels, FolderLevels, Levels, measure_clip
 from wavegen.inspect.facts import Facts, Progress
-from wavegen.inspect.levels import ClipLevels, FolderLevels, Levels, measure_clip
 from wavegen.series.files import Values, read_series, try_series
 from wavegen.text import printable
 

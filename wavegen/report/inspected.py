@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET
 from wavegen.config import load_config
 from wavegen.errors import UsageError
-from wavegen.inspect.audio import AudioFacts
+from wavegen.inspect.audio import AudioFacts, FolderLevels, Spread
 from wavegen.inspect.facts import Facts
-from wavegen.inspect.levels import FolderLevels, Spread
 from wavegen.inspect.models import CheckpointFacts, ConfigFacts
 from wavegen.inspect.recordings import FolderFacts, SeriesFacts
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from wavegen.audio.mel import DeviceFrames, MelSpectrogram
+from wavegen.audio.frames import DeviceFrames, MelSpectrogram
 from wavegen.config import Config
 from wavegen.data.conditioning import build_conditioner
 from wavegen.data.windows import Batch
