@@ -6,15 +6,15 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.audio.frames import StoredFrames, map_array
 from wavegen.audio.quantize import Classes
-from wavegen.data.features import ClipFeatures
 from wavegen.errors import DataError, UsageError, WavegenError
 from wavegen.text import list_first, printable
 
@@ -23,6 +23,7 @@ Manifest = list[dict[str, Any]]
 
 Progress = Callable[[int, int], None]  # (done, in all)
 
+FEW_FILES = 10  # fewer are too few to hold out whole ones
 TAIL = "#tail"  # marks the held-out end of a clip; no audio file's name ends so
 
 
@@ -67,6 +68,62 @@ class StoredClip:
             raise DataError(
                 f"{printable(self.path)}: this part of the cache is missing ({why}); start again to rebuild it"
             ) from error
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """The features of a clip.
+
+    Attributes:
+        path: of the file, which may hold more than those of this clip.
+        shape: of the file's array, (F, D) or (F,).
+        content_hash: SHA-256 of the file's bytes, in hexadecimal.
+        hop_length: samples of a frame.
+        n_samples: of the clip.
+        first: the clip's first frame.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    content_hash: str
+    hop_length: int
+    n_samples: int
+    first: int = 0
+
+    @property
+    def columns(self) -> int:
+        """Columns D of a frame."""
+        return columns_of(self.shape)
+
+    def part(self, start: int, stop: int) -> ClipFeatures:
+        """Return the features of the clip's samples from start, a multiple of the hop, to stop."""
+        return replace(self, n_samples=stop - start, first=self.first + start // self.hop_length)
+
+    def frames(self) -> StoredFrames:
+        """Map the features into memory.
+
+        Raises:
+            DataError: the file was removed or changed since it was checked.
+        """
+        try:
+            array = map_array(self.path)
+        except ValueError as error:
+            raise DataError(f"{printable(self.path)}: expected the features of before, found {error}") from None
+        if array.shape != self.shape:
+            raise DataError(f"{printable(self.path)}: expected the shape {self.shape} of before, found {array.shape}")
+        stop = self.first + -(-self.n_samples // self.hop_length)
+        frames = array.reshape(len(array), -1)[self.first : stop]
+        return StoredFrames(frames, min(len(frames) * self.hop_length, self.n_samples))
+
+
+def columns_of(shape: Sequence[int]) -> int:
+    """Return the columns D of an array (F, D) or (F,)."""
+    return shape[1] if len(shape) > 1 else 1
+
+
+def features_path(recording: Path) -> Path:
+    """Return the path of a recording's features."""
+    return recording.with_suffix(".npy")
 
 
 class CorpusItem(Protocol):
@@ -176,6 +233,57 @@ class Corpus(Generic[Item]):
             | ({} if (known := getattr(clip, "features", None)) is None else {"features": known.content_hash})
             for clip in self.clips
         ]
+
+
+def split_clips(
+    clips: Sequence[Item], validation: float | str, folder: Path, noun: str = "file", shortest: int = 1
+) -> tuple[list[Item], list[str]]:
+    """Hold out a share of the clips; or check that those held out by name are some of them, and not all.
+
+    Args:
+        clips: all of them, with their splits where these were given by name.
+        validation: a share, or where the names came from.
+        folder: of the corpus.
+        noun: what a clip is.
+        shortest: samples of the least part of a clip that is of use.
+
+    Returns:
+        The clips with their splits, and notes for the user.
+
+    Raises:
+        DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
+    """
+    if isinstance(validation, int | float):
+        return _hold_out_share(clips, validation, noun, shortest)
+    for split, text in (("train", f"every usable {noun}"), ("validation", f"no usable {noun}")):
+        if not any(clip.split == split for clip in clips):
+            raise DataError(f"{printable(validation)}: holds out {text} of {printable(folder)}; see data.validation")
+    return list(clips), []
+
+
+def _hold_out_share(clips: Sequence[Item], share: float, noun: str, shortest: int) -> tuple[list[Item], list[str]]:
+    """Split by content: the split of a file depends on its bytes alone."""
+    if share == 0:
+        figure = "bits/sample" if noun == "file" else "error"
+        return list(clips), [f"Nothing is held out (data.validation is 0): there will be no held-out {figure}."]
+    chosen = [int(clip.content_hash[:16], 16) / 2**64 < share for clip in clips]
+    if len(clips) >= FEW_FILES and any(chosen) and not all(chosen):
+        splits: list[Split] = ["validation" if held else "train" for held in chosen]
+        return [clip.part(clip.name, split, 0, clip.n_samples) for clip, split in zip(clips, splits, strict=True)], []
+    parts, files = [], "series" if noun == "series" else f"{noun}s"
+    for clip in clips:
+        n_tail = min(max(shortest, round(share * clip.n_samples)), clip.n_samples - shortest)
+        n_tail = n_tail if n_tail >= shortest else 0
+        head = clip.n_samples - n_tail
+        parts.append(clip.part(clip.name, "train", 0, head))
+        if n_tail:
+            parts.append(clip.part(clip.name + TAIL, "validation", head, clip.n_samples))
+    why = (
+        f"There are fewer than {FEW_FILES} usable {files}"
+        if len(clips) < FEW_FILES
+        else f"A share of {share:g} selects {'all' if all(chosen) else 'none'} of the {files}"
+    )
+    return parts, [f"{why}: the last {100 * share:.3g}% of each is held out instead of whole {files}."]
 
 
 def by_content(clips: Sequence[Item]) -> list[Item]:

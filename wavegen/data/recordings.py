@@ -1,11 +1,18 @@
-"""Recordings as a corpus: decoded, split and labelled."""
+"""Recordings as a corpus: decoded, split and labelled, with their features: ``name.npy`` beside ``name.wav``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from wavegen.audio.decoder import shut_down_decoders
+from wavegen.audio.frames import CHECKED_AT_ONCE, Features, map_array
 from wavegen.audio.mono import CUT_OFF, group_warnings
 from wavegen.audio.quantize import Classes, build_quantizer
 from wavegen.audio.read import READABLE, find_series
@@ -13,69 +20,12 @@ from wavegen.audio.waveform import build_preparation
 from wavegen.config import Config
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import list_labels
-from wavegen.data.corpus import TAIL, Clip, Corpus, Item, Progress, Split
-from wavegen.data.features import ClipFeatures, read_features, with_features
+from wavegen.data.corpus import TAIL, Clip, ClipFeatures, Corpus, Progress, columns_of, features_path, split_clips
 from wavegen.data.sources import File, find_sources, list_files, list_sources, nothing_usable
 from wavegen.errors import DataError, UsageError
 from wavegen.text import group_names, list_first, pluralize, printable
 
-FEW_FILES = 10  # fewer are too few to hold out whole ones
-
 MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
-
-
-def split_clips(
-    clips: Sequence[Item], validation: float | str, folder: Path, noun: str = "file", shortest: int = 1
-) -> tuple[list[Item], list[str]]:
-    """Hold out a share of the clips; or check that those held out by name are some of them, and not all.
-
-    Args:
-        clips: all of them, with their splits where these were given by name.
-        validation: a share, or where the names came from.
-        folder: of the corpus.
-        noun: what a clip is.
-        shortest: samples of the least part of a clip that is of use.
-
-    Returns:
-        The clips with their splits, and notes for the user.
-
-    Raises:
-        DataError: there is nothing to train on, or nothing to validate on where it was asked for by name.
-    """
-    if isinstance(validation, int | float):
-        return _hold_out_share(clips, validation, noun, shortest)
-    for split, text in (("train", f"every usable {noun}"), ("validation", f"no usable {noun}")):
-        if not any(clip.split == split for clip in clips):
-            raise DataError(f"{printable(validation)}: holds out {text} of {printable(folder)}; see data.validation")
-    return list(clips), []
-
-
-def _hold_out_share(clips: Sequence[Item], share: float, noun: str, shortest: int) -> tuple[list[Item], list[str]]:
-    """Split by content: the split of a file depends on its bytes alone."""
-    if share == 0:
-        figure = "bits/sample" if noun == "file" else "error"
-        return list(clips), [f"Nothing is held out (data.validation is 0): there will be no held-out {figure}."]
-    chosen = [int(clip.content_hash[:16], 16) / 2**64 < share for clip in clips]
-    if len(clips) >= FEW_FILES and any(chosen) and not all(chosen):
-        splits: list[Split] = ["validation" if held else "train" for held in chosen]
-        return [clip.part(clip.name, split, 0, clip.n_samples) for clip, split in zip(clips, splits, strict=True)], []
-    parts, files = [], "series" if noun == "series" else f"{noun}s"
-    for clip in clips:
-        n_tail = min(max(shortest, round(share * clip.n_samples)), clip.n_samples - shortest)
-        n_tail = n_tail if n_tail >= shortest else 0
-        head = clip.n_samples - n_tail
-        parts.append(clip.part(clip.name, "train", 0, head))
-        if n_tail:
-            parts.append(clip.part(clip.name + TAIL, "validation", head, clip.n_samples))
-    why = (
-        f"There are fewer than {FEW_FILES} usable {files}"
-        if len(clips) < FEW_FILES
-        else f"A share of {share:g} selects {'all' if all(chosen) else 'none'} of the {files}"
-    )
-    return parts, [f"{why}: the last {100 * share:.3g}% of each is held out instead of whole {files}."]
-
-
-# --- the corpus ----------------------------------------------------------------------------------------------------
 
 
 def read_recordings(config: Config, progress: Progress | None = None) -> Corpus[Clip]:
@@ -223,3 +173,95 @@ def _nothing_usable(given: Sequence[str], unusable: dict[str, str], n_ignored: i
             " those take --config book-simple --set series.synthetic=null"
         )
     return nothing_usable(where, f"recordings ({', '.join(sorted(READABLE))})", unusable, n_ignored)
+
+
+# --- features ------------------------------------------------------------------------------------------------------
+
+ROUND = 2**10 * 5**2  # a round number of samples has many factors in common with it
+CONSTANT = 1e-6  # a column whose deviation is this part of its mean says nothing
+
+
+def read_features(
+    recordings: Sequence[tuple[str, Path, int]], config: Config
+) -> tuple[dict[str, ClipFeatures], dict[str, str], list[str]]:
+    """Read and check the features of a corpus.
+
+    Args:
+        recordings: name, path and samples of each.
+        config: with ``features.columns`` and ``features.hop``, a number or auto.
+
+    Returns:
+        The features by name, the reasons why others cannot be used, and a note on each kind of reason.
+    """
+    shapes, reasons, found = dict[str, tuple[int, ...]](), dict[str, str](), dict[str, ClipFeatures]()
+    for name, path, _ in recordings:
+        try:
+            shape = map_array(features_path(path)).shape
+            if len(shape) not in (1, 2) or 0 in shape:
+                raise ValueError(f"the shape {shape}")
+            shapes[name] = shape
+        except ValueError as error:
+            reasons[name] = f"expected features (F, D) in a .npy file of the same name, found {error}"
+    if shapes:
+        columns, hop = config.features.columns, config.features.hop
+        if columns == "auto":
+            columns = columns_of(next(iter(shapes.values())))
+        if hop == "auto":
+            hop = _hop_of([(n_samples, shapes[name][0]) for name, _, n_samples in recordings if name in shapes])
+        ones = (1.0,) * (columns or 1)
+        source = Features(config.audio.sample_rate_hz, hop, ones, ones)
+        for name, path, n_samples in recordings:
+            if name in shapes:
+                where = features_path(path)
+                try:
+                    source.of_clip(map_array(where), n_samples, "features")
+                    with where.open("rb") as content:
+                        digest = hashlib.file_digest(content, "sha256").hexdigest()
+                except (ValueError, OSError, UsageError) as error:
+                    reasons[name] = str(error).removeprefix("features: ")
+                else:
+                    found[name] = ClipFeatures(where, shapes[name], digest, hop, n_samples)
+    kinds = group_names((name, reason.partition(", found")[0]) for name, reason in sorted(reasons.items()))
+    notes = [
+        f"{pluralize(len(names), 'file is')} left out, {kind}: {list_first(names)}." for kind, names in kinds.items()
+    ]
+    return found, reasons, notes
+
+
+def _hop_of(lengths: Sequence[tuple[int, int]]) -> int:
+    """Return the hop that fits the (samples, frames) of most clips."""
+    samples, frames = np.array(lengths).T
+    typical = np.median(samples / (frames - 0.5))
+    hops = np.arange(max(1, int(0.9 * typical)), int(1.1 * typical) + 2)
+    # F is T / hop rounded up, or librosa's 1 + T // hop; in both cases (F - 1) hop <= T <= F hop
+    n_fitting = np.array([np.sum(((frames - 1) * hop <= samples) & (samples <= frames * hop)) for hop in hops])
+    # several fit where all clips are short or equally long: the roundest of them, such as 80, 256 or 400
+    return int(max(hops[n_fitting == n_fitting.max()], key=lambda hop: math.gcd(hop, ROUND)))
+
+
+def with_features(config: Config, train: Sequence[ClipFeatures]) -> Config:
+    """Return the configuration with its features' columns, hop, means and deviations.
+
+    Args:
+        config: of a model that is conditioned on features.
+        train: of the training split; one or more.
+    """
+    values: dict[str, Any] = {"columns": train[0].columns, "hop": train[0].hop_length}
+    if "auto" in (config.features.mean, config.features.scale):
+        n_frames = max(1, sum(len(clip.frames()) for clip in train))
+        mean = sum((part.sum(axis=0) for part in _parts(train)), np.zeros(train[0].columns)) / n_frames
+        squares = sum((np.square(part - mean).sum(axis=0) for part in _parts(train)), np.zeros(train[0].columns))
+        deviation = np.sqrt(squares / n_frames)
+        is_constant = deviation <= CONSTANT * np.maximum(np.abs(mean), 1e-20)
+        for key, numbers in (("mean", mean), ("scale", np.where(is_constant, 1.0, deviation))):
+            if getattr(config.features, key) == "auto":
+                values[key] = [float(f"{number:.6g}") for number in numbers]
+    return config.with_values("features", **values)
+
+
+def _parts(clips: Sequence[ClipFeatures]) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the frames of clips, some at a time."""
+    for clip in clips:
+        frames = clip.frames()
+        for begin in range(0, len(frames), CHECKED_AT_ONCE):
+            yield frames[begin : begin + CHECKED_AT_ONCE].astype(np.float64)

@@ -17,8 +17,7 @@ from wavegen.audio.read import find_audio
 from wavegen.audio.waveform import Notice, Preparation, load_waveform
 from wavegen.data.cache import ClipCache, ClipSettings
 from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels
-from wavegen.data.corpus import TAIL, Progress, StoredClip, TrainingClips
-from wavegen.data.features import features_path
+from wavegen.data.corpus import TAIL, Progress, StoredClip, TrainingClips, features_path
 from wavegen.data.recordings import first_samples
 from wavegen.data.sources import folder_label
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError

@@ -15,7 +15,7 @@ import numpy as np
 
 from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_audio, find_series, probe
 from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
-from wavegen.data.features import features_path
+from wavegen.data.corpus import features_path
 from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.device import ThreadPool
 from wavegen.errors import AudioError, DataError, UsageError

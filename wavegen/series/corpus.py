@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from wavegen.audio.read import find_series
 from wavegen.config import Config
-from wavegen.data.corpus import Corpus, Progress, Split
-from wavegen.data.recordings import split_clips
+from wavegen.data.corpus import Corpus, Progress, Split, split_clips
 from wavegen.data.sources import Source, find_sources, list_files, list_sources, nothing_usable
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, try_series
