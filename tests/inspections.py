@@ -6,7 +6,7 @@ import json
 import numpy as np
 import soundfile
 
-from wavegen.inspect import inspect_path
+from wavegen.inspect import as_dict, inspect_path
 from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of
 
@@ -32,7 +32,7 @@ def text_of(inspection):
 def inspected(path, kind):
     """The facts, after a trip through strict JSON, and the printed tables."""
     inspection = inspect_path(str(path))
-    facts = json.loads(json.dumps(inspection.as_dict(), allow_nan=False))
-    assert facts == inspection.as_dict()
+    facts = json.loads(json.dumps(as_dict(inspection), allow_nan=False))
+    assert facts == as_dict(inspection)
     assert inspection.kind == facts["kind"] == kind
     return facts, text_of(inspection)

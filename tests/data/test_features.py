@@ -7,7 +7,7 @@ import pytest
 
 from recordings import write_noise
 from wavegen.config import load_config
-from wavegen.data import features
+from wavegen.data import recordings
 from wavegen.data.corpus import TAIL
 from wavegen.data.recordings import read_recordings, with_conditions
 from wavegen.errors import DataError
@@ -55,15 +55,18 @@ def test_the_hop_is_found_for_librosas_frames_too(folder):
 @pytest.mark.parametrize("hop", [80, 160, 200, 256, 400, 512])
 def test_the_hop_of_clips_of_equal_length_is_a_round_number(hop):
     for n_samples in (4000, 16000, 40000):
-        assert features._hop_of([(n_samples, 1 + n_samples // hop)] * 3) == hop
-        assert features._hop_of([(n_samples, -(-n_samples // hop))] * 3) == hop
+        assert recordings._hop_of([(n_samples, 1 + n_samples // hop)] * 3) == hop
+        assert recordings._hop_of([(n_samples, -(-n_samples // hop))] * 3) == hop
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (lambda path, frames: path.unlink(), r"\(F, D\) in a .npy file of the same name, found none: No such file"),
-        (lambda path, frames: path.write_bytes(b"words"), r"in a .npy file of the same name, found something else"),
+        (
+            lambda path, frames: path.write_bytes(b"words"),
+            r"in a .npy file of the same name, found no array of numbers",
+        ),
         (lambda path, frames: np.save(path, frames[:, :, None]), r"of the same name, found the shape \(21, 2, 1\)"),
         (lambda path, frames: np.save(path, frames[:, :1]), r"features \(F, 2\), found \(21, 1\); this model's are 2"),
         (lambda path, frames: np.save(path, frames[:-2]), r"as long as the recording, found 19 frames, not 21 of 50 "),

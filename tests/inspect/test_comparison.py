@@ -9,7 +9,7 @@ import pytest
 from inspections import inspected
 from wavegen.config import load_config, override
 from wavegen.errors import UsageError
-from wavegen.inspect import inspect_paths
+from wavegen.inspect import as_dict, inspect_paths
 from wavegen.inspect.runs import compare_runs, short_names
 from wavegen.report import print_tables
 from wavegen.report.inspected import draw, tables_of
@@ -48,8 +48,8 @@ def compared(*runs):
     inspection = compare_runs(runs)
     file = io.StringIO()
     print_tables(tables_of(inspection), file)
-    facts = json.loads(json.dumps(inspection.as_dict(), allow_nan=False))
-    assert facts == inspection.as_dict()
+    facts = json.loads(json.dumps(as_dict(inspection), allow_nan=False))
+    assert facts == as_dict(inspection)
     assert inspection.kind == facts["kind"] == "comparison"
     return facts, file.getvalue()
 

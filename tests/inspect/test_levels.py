@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from inspections import RATE, inspected, sine, text_of, write
-from wavegen.inspect import inspect_paths
+from wavegen.inspect import as_dict, inspect_paths
 
 
 def heard(folder):
     inspection = inspect_paths([str(folder)], decode=True)
-    facts = json.loads(json.dumps(inspection.as_dict(), allow_nan=False))
-    assert facts == inspection.as_dict()
+    facts = json.loads(json.dumps(as_dict(inspection), allow_nan=False))
+    assert facts == as_dict(inspection)
     return facts, text_of(inspection)
 
 

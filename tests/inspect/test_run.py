@@ -12,7 +12,7 @@ from wavegen.audio.levels import RecordingProfile
 from wavegen.config import load_config, override
 from wavegen.errors import CheckpointError
 from wavegen.evaluation import BITS, SQUARED_ERROR
-from wavegen.inspect import inspect_path, inspect_paths
+from wavegen.inspect import as_dict, inspect_path, inspect_paths
 from wavegen.model.building import build_model
 from wavegen.runs.checkpoint import Checkpoint, save_checkpoint
 from wavegen.runs.run_folder import RunFolder
@@ -261,7 +261,7 @@ def test_run_of_which_every_step_was_skipped(tmp_path, preset, loss_unit):
     assert facts["best_loss"] is facts["recent_train_loss"] is None
     assert "median of the last 3 steps" in text
     assert "mean of the last" not in text
-    assert inspect_paths([str(run.path)] * 2).as_dict()["runs"][0]["skipped_steps"] == 3
+    assert as_dict(inspect_paths([str(run.path)] * 2))["runs"][0]["skipped_steps"] == 3
 
 
 def test_run_without_its_metrics_goes_by_its_checkpoint(run):

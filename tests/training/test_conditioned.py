@@ -15,7 +15,7 @@ from wavegen.api import load
 from wavegen.config import load_config
 from wavegen.errors import DataError, ModelError, UsageError
 from wavegen.evaluation.scores import score_clips, total
-from wavegen.inspect import inspect_path
+from wavegen.inspect import as_dict, inspect_path
 from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of
 from wavegen.report.page import build_page
@@ -459,7 +459,7 @@ def shown(path):
     inspection = inspect_path(str(path))
     console = io.StringIO()
     print_tables(tables_of(inspection), console)
-    return inspection.as_dict(), " ".join(console.getvalue().split())
+    return as_dict(inspection), " ".join(console.getvalue().split())
 
 
 def test_inspect_and_the_plan_show_labels_and_spectrograms(voices, tmp_path):

@@ -8,7 +8,7 @@ from trainings import assert_same_state, begin, go_on, newest
 from wavegen.cli.progress import TrainingDisplay
 from wavegen.config import load_config
 from wavegen.errors import UsageError
-from wavegen.inspect import inspect_path
+from wavegen.inspect import as_dict, inspect_path
 from wavegen.inspect.runs import compare_runs
 from wavegen.report.inspected import draw, tables_of
 from wavegen.report.page import build_page
@@ -131,7 +131,7 @@ def test_reports_call_an_error_an_error(sines, tmp_path, capsys):
     history = read_history(run)
     assert (len(history.train), len(history.validations)) == (40, 2)
     inspection = inspect_path(str(run))
-    facts = inspection.as_dict()
+    facts = as_dict(inspection)
     assert facts["best_loss"] == training.progress.best_loss
     assert facts["seen"] == training.progress.targets
     assert facts["network"]["horizon"] == 2
@@ -140,7 +140,7 @@ def test_reports_call_an_error_an_error(sines, tmp_path, capsys):
     checkpoint = inspect_path(str(run / "checkpoints" / "best.safetensors"))
     comparison = compare_runs([run, run])
     assert comparison.losses_comparable
-    everything = f"{facts} {checkpoint.as_dict()} {comparison.as_dict()['runs']} {said}"
+    everything = f"{facts} {as_dict(checkpoint)} {as_dict(comparison)['runs']} {said}"
     tables = [*tables_of(inspection), *tables_of(checkpoint), *tables_of(comparison)]
     everything += " ".join(f"{t.title} {t.columns} {t.rows} {t.more}" for t in tables)
     for word in ("bits/sample", "bits_per_sample", " Hz", "of audio", "held-out audio", "mu_law classes"):

@@ -2,12 +2,9 @@
 
 The two ends of the pipe are in this module. It is run by its path as the decoder process and imports nothing else of
 wavegen, and numpy only on the asking side: the process starts in a quarter of a second. A request on its standard input
-is a letter, a number and a length in four bytes each, and a JSON list of that length:
-
-    H 0 [path, parts]     read the header
-    D n [path, parts]     decode, n values at a time
-
-The parts are those of ``wavegen.audio.containers``; without any, the whole file is read as it is.
+is two numbers in four bytes each, and a JSON list [path, parts] as long as the second one gives. The first one is the
+number of values to decode at a time; with 0 the header alone is read. The parts are those of
+``wavegen.audio.containers``; without any, the whole file is read as it is.
 
 Answers on its standard output are a letter, the length of what follows, and that. They come as fast as they are read:
 
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
     from wavegen.audio.containers import Part
 
 COMMAND = [sys.executable, "-P", __file__]
-REQUEST = struct.Struct("<cII")
+REQUEST = struct.Struct("<II")
 ANSWER = struct.Struct("<cI")
 ANSWER_SECONDS = 60.0  # for opening a file, or for 1.5 seconds of stereo: a decoder that takes longer hangs
 HUNG = 1  # exit status of a process that faulthandler stops
@@ -55,7 +52,6 @@ ENDLESS = 1 << 50  # bytes, more than a file has
 TAG_BYTES = 128  # of an ID3v1 tag at the end of an MP3
 MOST_LEFT_OVER = 4096  # bytes of an MP3 behind its last frame: two frames and a little
 UNSET = b"\xff\xff\xff\xff"  # no number: a sample that was not decoded
-MOST_LEFT = 20  # unread answers that are skipped; where there are more, starting another process is quicker
 
 
 class DecoderError(Exception):
@@ -73,7 +69,11 @@ class DecoderError(Exception):
 
 
 class Decoder:
-    """A process that decodes one file after the other."""
+    """A process that decodes one file after the other.
+
+    Attributes:
+        is_idle: it has given the last answer about a file, and can decode another one.
+    """
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -85,8 +85,7 @@ class Decoder:
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # the terminal's Ctrl-C does not reach it: it ends with this process
         )
-        self._done = True  # with the last file
-        self._in_step = True  # no answer is read in part
+        self.is_idle = True
 
     def decode(
         self, path: Path, n_values: int, parts: Sequence[Part] = ()
@@ -107,28 +106,21 @@ class Decoder:
         listed = [(part.head.decode("latin-1"), *part[1:]) for part in parts]
         asked = json.dumps([str(path.absolute()), listed]).encode()
         assert self._process.stdin is not None
-        self._done = self._in_step = False
+        self.is_idle = False
         with suppress(BrokenPipeError):  # nothing will be received either
-            self._process.stdin.write(REQUEST.pack(b"D" if n_values else b"H", n_values, len(asked)) + asked)
+            self._process.stdin.write(REQUEST.pack(n_values, len(asked)) + asked)
             self._process.stdin.flush()
-        self._in_step = True
         _, header = self._receive()
-        return json.loads(header), self._samples()
+        samples = self._samples()
+        if not n_values:
+            next(samples, None)  # the end
+        return json.loads(header), samples
 
     def _samples(self) -> Iterator[npt.NDArray[np.float32]]:
         import numpy as np
 
         while (answer := self._receive())[0] != b".":
             yield np.frombuffer(answer[1], np.float32)
-
-    def finish(self) -> bool:
-        """Close the file; return whether the process can decode another one."""
-        with suppress(DecoderError):
-            for _ in range(MOST_LEFT):
-                if self._done or not self._in_step:
-                    break
-                self._receive()
-        return self._done and self._in_step
 
     def end(self) -> None:
         """End the process."""
@@ -141,10 +133,9 @@ class Decoder:
         Raises:
             DecoderError: the answer is an error, or the process has ended.
         """
-        self._in_step = False
         kind, n = ANSWER.unpack(self._receive_bytes(ANSWER.size))
         content = self._receive_bytes(n)
-        self._in_step, self._done = True, kind in b".e"
+        self.is_idle = kind in b".e"
         if kind == b"e":
             raise DecoderError(**json.loads(content))
         return kind, content
@@ -174,18 +165,14 @@ _lock = threading.Lock()
 
 @contextmanager
 def acquire_decoder() -> Iterator[Decoder]:
-    """Acquire a decoder for one file: an idle one, or a new one."""
+    """Acquire a decoder for one file: an idle one, or a new one. It ends here if the file was not read to its end."""
     with _lock:
         decoder = _idle.pop() if _idle else None
     decoder = decoder or Decoder()
-    usable = False
     try:
-        try:
-            yield decoder
-        finally:
-            usable = decoder.finish()
+        yield decoder
     finally:
-        if usable:
+        if decoder.is_idle:
             with _lock:
                 _idle.append(decoder)
         else:
@@ -218,15 +205,14 @@ def main() -> None:
         limit(resource.RLIMIT_AS, MEMORY_BYTES)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while len(request := requests.read(REQUEST.size)) == REQUEST.size:
-        kind, n_values, length = REQUEST.unpack(request)
-        steps = answers_about(requests.read(length), n_values if kind == b"D" else 0)
+        n_values, length = REQUEST.unpack(request)
+        steps = answers_about(requests.read(length), n_values)
         while True:
             faulthandler.dump_traceback_later(seconds, exit=True)  # ends the process, wherever it hangs
-            step = next(steps, None)
+            answer, content = next(steps, (b"", b""))
             faulthandler.cancel_dump_traceback_later()
-            if step is None:
+            if not answer:
                 break
-            answer, content = step
             answers.write(ANSWER.pack(answer, len(content)))
             answers.write(content)
         answers.flush()
@@ -251,9 +237,9 @@ def answers_about(request: bytes, n_values: int) -> Iterator[tuple[bytes, bytes 
                     text = f"what follows has {header['rate_hz']:,} Hz and {header['channels']} channels"
                     yield b"e", json.dumps({"code": -1, "text": text}).encode()
                     return
+                if not n_values:
+                    break
                 yield from blocks_of(source, n_values)
-            if not n_values:
-                break
     except Exception as error:
         text = getattr(error, "error_string", None) or f"{type(error).__name__}: {error}"
         yield b"e", json.dumps({"code": getattr(error, "code", None), "text": text}).encode()
@@ -276,11 +262,11 @@ def sources_of(path: str, parts: list[list[Any]], go_on: bool) -> Iterator[Any]:
 
 def blocks_of(source: Any, n_values: int) -> Iterator[tuple[bytes, memoryview]]:
     """Yield the samples of an open file, those before an error too."""
-    n_frames = max(1, n_values // source.channels) if n_values else 0
     frame = 4 * source.channels
-    block = bytearray(frame * n_frames)
-    while n_frames:
-        block[:] = UNSET * n_frames * source.channels
+    unset = UNSET * source.channels * max(1, n_values // source.channels)
+    block = bytearray(unset)
+    while True:
+        block[:] = unset
         try:
             count = source.buffer_read_into(block, dtype="float32")
         except Exception:

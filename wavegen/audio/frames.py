@@ -125,23 +125,21 @@ class FrameSource(ABC):
             ) from None
         if array.ndim == 1 and self.width == 1:
             array = array[:, None]
-        self._check(array, f"{where}: expected {self.noun} (F, {self.width})")
-        return StoredFrames(array, len(array) * self.hop_length)
-
-    def _check(self, frames: npt.NDArray[Any], expected: str) -> None:
-        if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.width:
-            turned = frames.ndim == 2 and frames.shape[0] == self.width
+        expected = f"{where}: expected {self.noun} (F, {self.width})"
+        if array.ndim != 2 or not len(array) or array.shape[1] != self.width:
+            turned = array.ndim == 2 and array.shape[0] == self.width
             advice = "; transpose them" if turned else f"; this model's are {self}"
-            raise UsageError(f"{expected}, found {frames.shape}{advice}")
-        if frames.dtype.kind not in self.dtypes:
-            raise UsageError(f"{expected} of floating point numbers, found {frames.dtype}")
+            raise UsageError(f"{expected}, found {array.shape}{advice}")
+        if array.dtype.kind not in self.dtypes:
+            raise UsageError(f"{expected} of floating point numbers, found {array.dtype}")
         lowest, highest = math.inf, -math.inf
-        for begin in range(0, len(frames), CHECKED_AT_ONCE):
-            part = frames[begin : begin + CHECKED_AT_ONCE]
+        for begin in range(0, len(array), CHECKED_AT_ONCE):
+            part = array[begin : begin + CHECKED_AT_ONCE]
             if not np.isfinite(part).all():
                 raise UsageError(f"{expected} of finite numbers, found some that are not")
             lowest, highest = min(lowest, float(part.min())), max(highest, float(part.max()))
         self._check_range(lowest, highest, expected)
+        return StoredFrames(array, len(array) * self.hop_length)
 
     def _check_range(self, lowest: float, highest: float, expected: str) -> None:
         """Raise ``UsageError`` if numbers lie outside of this convention's."""
@@ -208,27 +206,13 @@ def map_array(path: Path) -> npt.NDArray[Any]:
     Raises:
         ValueError: there is none; the message says what was found instead.
     """
-    begin = b""
     try:
-        with path.open("rb") as file:
-            begin = file.read(256)
-        if not begin.startswith(b"\x93NUMPY"):
-            raise ValueError
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # unlike numpy.load, reads no pickles
         return array
     except Exception as error:  # damaged files make numpy fail in many ways
         if isinstance(error, OSError) and error.strerror:
             raise ValueError(f"none: {error.strerror}") from None
-        raise ValueError(f"{_content(begin)}; write them with numpy.save(FILE, frames)") from None
-
-
-def _content(begin: bytes) -> str:
-    """Describe a file that is no array of numbers, by its first bytes."""
-    kinds = {b"\x93NUMPY": "a damaged .npy file", b"PK": "an .npz archive", b"\x80": "a pickle, which is not loaded"}
-    if b"'|O'" in begin:
-        return "an array of Python objects, which are not loaded"
-    otherwise = "something else" if begin else "nothing"
-    return next((what for key, what in kinds.items() if begin.startswith(key)), otherwise)
+        raise ValueError("no array of numbers; write them with numpy.save(FILE, frames)") from None
 
 
 # --- mel spectrograms -----------------------------------------------------------------------------------------------
@@ -251,6 +235,7 @@ class MelSpectrogram(FrameSource):
         hop_length: samples that a frame stands for.
         f_min: lowest frequency in Hz.
         f_max: highest frequency in Hz.
+        in_windows: the samples of its window stand for a frame: ``DeviceFrames`` computes frames of them.
     """
 
     sample_rate_hz: int
@@ -259,6 +244,7 @@ class MelSpectrogram(FrameSource):
     hop_length: int
     f_min: float
     f_max: float
+    in_windows: bool = False
 
     name, noun, kind, guide = "mel", "mel frames", "mel spectrograms", "vocoder"
 
@@ -270,12 +256,12 @@ class MelSpectrogram(FrameSource):
 
     @property
     def width(self) -> int:
-        """Bands."""
-        return self.n_mels
+        """Bands; or samples of a window."""
+        return self.n_fft if self.in_windows else self.n_mels
 
     def normalize(self, frames: Floats) -> Floats:
-        """Return frames as the network sees them: around 0."""
-        return normalized(frames)
+        """Return frames as the network sees them: around 0; samples as they are."""
+        return frames if self.in_windows else normalized(frames)
 
     def checked(self, frames: npt.ArrayLike | Frames, where: str) -> Frames:
         """Return frames of this convention: those of a clip as they are, and others after a check.
@@ -295,20 +281,6 @@ class MelSpectrogram(FrameSource):
                 f"{expected} of natural logarithms of magnitudes, {LOWEST:.2f} (silence, ln {FLOOR:g}) to {HIGHEST:g}, "
                 f"found {lowest:.2f} to {highest:.2f}; decibels, powers and decimal logarithms have to be converted"
             )
-
-
-@dataclass(frozen=True)
-class MelWindows(MelSpectrogram):
-    """A convention in which the samples of its window stand for a frame: ``DeviceFrames`` computes frames of them."""
-
-    @property
-    def width(self) -> int:
-        """Samples."""
-        return self.n_fft
-
-    def normalize(self, frames: Floats) -> Floats:
-        """Return the samples as they are."""
-        return frames
 
 
 @dataclass(frozen=True)
@@ -342,7 +314,7 @@ class ClipFrames:
         inside = self.samples[max(begin, 0) : min(end, self.n_samples)]
         silence = (max(-begin, 0), max(end - self.n_samples, 0))
         padded = np.pad(np.asarray(inside, np.float32), silence)
-        if isinstance(self.mel, MelWindows):
+        if self.mel.in_windows:
             return np.lib.stride_tricks.sliding_window_view(padded, self.mel.n_fft)[::hop]
         import torch
 

@@ -9,14 +9,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from wavegen.audio.levels import load_librosa
 from wavegen.audio.mono import INAUDIBLE, LOUD_PEAK, QUIET_PEAK, mono_passes
 from wavegen.audio.quantize import Floats, Samples
-from wavegen.audio.read import MAX_FRAMES
+from wavegen.audio.read import MAX_FRAMES, NONE
 from wavegen.errors import AudioError
 from wavegen.text import printable
 
@@ -31,7 +31,6 @@ LOWEST_RATE_HZ = 100
 SILENCE_FRAME_SECONDS = 0.02  # the level of a pause is followed in frames of this length
 FADE_SECONDS = 0.01  # of the cross-fade where a pause was shortened
 BLOCK = 2**18  # samples that are prepared at once, 1 MB
-SPOOLED_BYTES = 2**24  # 16 MB, 4 minutes at 16 kHz: longer recordings wait in a file for what depends on all of them
 
 
 Notice = Callable[[str], None]
@@ -168,8 +167,8 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
             is not a rate of audio.
     """
     rate_hz = preparation.sample_rate_hz
-    where = None if folder is None else str(folder)
-    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, dir=where) as file, closing(mono_passes(path)) as passes:
+    # a recording waits in a file, of which the system keeps in memory what it has room for
+    with tempfile.TemporaryFile(dir=folder) as file, closing(mono_passes(path)) as passes:
         for recording, mixer in passes:
             file.seek(0)
             file.truncate()
@@ -183,7 +182,7 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
                 file.write(block.tobytes())
                 if file.tell() > 4 * MAX_FRAMES:
                     raise AudioError(f"{printable(path)}: too long at {rate_hz:,} Hz; cut it into shorter files")
-        samples = _SampleFile(file)
+        samples = _map_samples(file)
         clip = PreparedClip(samples, preparation)
         warnings = mixer.warnings(recording)
         if INAUDIBLE <= clip.peak * clip.gain < QUIET_PEAK:
@@ -199,20 +198,10 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
         )
 
 
-class _SampleFile:
-    """A file of float32 samples, as samples."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._n: int = file.tell() // 4
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __getitem__(self, part: slice) -> Floats:
-        start, stop, _ = part.indices(self._n)
-        self._file.seek(4 * start)
-        return np.frombuffer(self._file.read(4 * max(0, stop - start)), np.float32)
+def _map_samples(file: IO[bytes]) -> Floats:
+    """Map a file of float32 samples into memory; it may be closed."""
+    file.flush()
+    return np.asarray(np.memmap(file, np.float32, "c")) if file.tell() else NONE
 
 
 def load_waveform(
@@ -232,20 +221,14 @@ def load_waveform(
     Raises:
         UsageError, AudioError: as ``open_audio``.
     """
-    with open_audio(path, preparation) as audio, tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as file:
+    with open_audio(path, preparation) as audio, tempfile.TemporaryFile() as file:
         if notice:
             for warning in audio.warnings:
                 notice(f"{printable(path)}: {warning}")
-        kept = min(audio.clip.n_samples, round(min(last_seconds, 1e9) * preparation.sample_rate_hz))
-        skipped = audio.clip.n_samples - kept
         for block in audio.clip.blocks():
-            file.write(block[min(skipped, len(block)) :].tobytes())
-            skipped -= min(skipped, len(block))
-        file.seek(0)
-        if 4 * kept <= SPOOLED_BYTES:
-            return np.frombuffer(bytearray(file.read()), np.float32)
-        # a longer one stays in its file, of which the system keeps in memory what it has room for
-        return np.asarray(np.memmap(file, np.float32, "c"))
+            file.write(block.tobytes())
+        kept = round(min(last_seconds, 1e9) * preparation.sample_rate_hz)
+        return _map_samples(file)[max(0, audio.clip.n_samples - kept) :]
 
 
 def find_sound(samples: Samples, rate_hz: int, top_db: float) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from itertools import chain
 from itertools import count as counting
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -58,17 +58,16 @@ class AudioWriter:
         self.rate_hz = rate_hz
         self.n_written = 0
         self._n_promised = n_samples
-        self._path: Path | None = None
-        if str(target) != "-":
-            self._path = Path(target)
+        self._path = None if str(target) == "-" else Path(target)
+        self._is_vorbis = self._path is not None and self._path.suffix.lower() == ".ogg"
+        if self._path is not None:
             _check_target(self._path, rate_hz, overwrite)
         self._overwrite = overwrite
 
     def __enter__(self) -> AudioWriter:
         try:
-            self._sink: _WavSink | _EncodedSink
             if self._path is None:
-                self._sink = _WavSink(sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
+                self._sink: Any = _WavSink(sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
             elif self._path.suffix.lower() == ".wav":
                 file = self._path.open("wb" if self._overwrite else "xb")
                 try:
@@ -78,7 +77,7 @@ class AudioWriter:
                     self._path.unlink()
                     raise
             else:
-                self._sink = _EncodedSink(self._path, self.rate_hz, self._overwrite)
+                self._sink = _open_encoded(self._path, self.rate_hz, self._overwrite)
         except (OSError, RuntimeError) as error:
             raise self._explain(error) from error
         return self
@@ -93,7 +92,7 @@ class AudioWriter:
             if not np.isfinite(part).all():
                 raise AudioError(f"{self._where}: expected finite samples to write, found others; the model is broken")
             try:
-                self._sink.write(part)
+                self._sink.write(np.clip(part, -1.0, 1.0) if self._is_vorbis else _to_pcm(part))
             except (OSError, RuntimeError) as error:
                 raise self._explain(error) from error
             self.n_written += len(part)
@@ -139,8 +138,8 @@ class _WavSink:
         self._write_all(self._header(None if n_samples is None else 2 * n_samples))
         self._owner = file
 
-    def write(self, block: Floats) -> None:
-        samples = _to_pcm(block).astype("<i2").tobytes()
+    def write(self, block: npt.NDArray[np.int16]) -> None:
+        samples = block.astype("<i2").tobytes()
         self._write_all(samples)
         self._n_bytes += len(samples)
         if not self._pipe:
@@ -175,23 +174,15 @@ class _WavSink:
             left = left[n_written or 0 :]
 
 
-class _EncodedSink:
-    """FLAC or Ogg Vorbis through libsndfile."""
+def _open_encoded(path: Path, rate_hz: int, overwrite: bool) -> Any:
+    """Open a FLAC or Ogg Vorbis file, which libsndfile writes."""
+    import soundfile
 
-    def __init__(self, path: Path, rate_hz: int, overwrite: bool) -> None:
-        import soundfile
-
-        self._flac = path.suffix.lower() == ".flac"
-        mode: Literal["w", "x"] = "w" if overwrite else "x"
-        encoding = {"format": "FLAC", "subtype": "PCM_16"} if self._flac else {"format": "OGG", "subtype": "VORBIS"}
-        self._file = soundfile.SoundFile(os.fsencode(path), mode, samplerate=rate_hz, channels=1, **encoding)
-        self._file.comment = GENERATED
-
-    def write(self, block: Floats) -> None:
-        self._file.write(_to_pcm(block) if self._flac else np.clip(block, -1.0, 1.0))
-
-    def close(self) -> None:
-        self._file.close()
+    is_flac = path.suffix.lower() == ".flac"
+    encoding = {"format": "FLAC", "subtype": "PCM_16"} if is_flac else {"format": "OGG", "subtype": "VORBIS"}
+    file = soundfile.SoundFile(os.fsencode(path), "w" if overwrite else "x", samplerate=rate_hz, channels=1, **encoding)
+    file.comment = GENERATED
+    return file
 
 
 def _check_target(path: Path, rate_hz: int, overwrite: bool) -> None:

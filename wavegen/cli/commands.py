@@ -45,14 +45,14 @@ def inspect(
 
     wavegen inspect my_recordings/ --listen ; wavegen inspect runs/one runs/other --plot both.png
     """
-    from wavegen.inspect import inspect_paths
+    from wavegen.inspect import as_dict, inspect_paths
     from wavegen.report.inspected import draw, tables_of
 
     if plot is not None:
         check_writable(Path(plot), overwrite, ending=".png")
     found = inspect_paths(paths, console.data_progress("reading"), decode=listen)
     if as_json:
-        console.print_json(found.as_dict())
+        console.print_json(as_dict(found))
     else:
         print_tables(tables_of(found))
     if plot is not None:

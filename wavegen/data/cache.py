@@ -63,51 +63,6 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, str]:
     return status.st_size, status.st_mtime_ns, f"{status.st_ctime_ns} {status.st_ino}"
 
 
-class CacheIndex:
-    """An index that is open.
-
-    Args:
-        connection: to its file.
-    """
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-
-    def of_file(self, path: Path, stamp: tuple[int, int, str], settings: str) -> tuple[str | None, Outcome] | None:
-        """Return the entry of an unchanged file under some settings: why it cannot be used, and its clip if it can."""
-        where = "path = ? AND settings = ? AND (size, mtime_ns, identity) = (?, ?, ?)"
-        query = f"SELECT reason, {OUTCOME} FROM files WHERE {where}"
-        row = self.connection.execute(query, (path_key(path), settings, *stamp)).fetchone()
-        return None if row is None else (row[0], row[1:])
-
-    def of_content(self, content_hash: str, settings: str) -> Outcome | None:
-        """Return the outcome of a usable file with this content under some settings, if there is one."""
-        query = f"SELECT {OUTCOME} FROM files WHERE content_hash = ? AND settings = ? AND reason IS NULL"
-        outcome: Outcome | None = self.connection.execute(query, (content_hash, settings)).fetchone()
-        return outcome
-
-    def enter(self, rows: list[Row]) -> None:
-        """Insert rows; the lock is held only meanwhile."""
-        with self.connection:
-            self.connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 13)})", rows)
-        rows.clear()
-
-    def below(self, folder: Path) -> list[tuple[bytes, str, str]]:
-        """Return the usable files in a folder and below it: path, content's hash and settings of each."""
-        query = f"SELECT path, content_hash, settings FROM files WHERE {BELOW} AND reason IS NULL"
-        return self.connection.execute(query, _below(folder)).fetchall()
-
-    def forget(self, folder: Path) -> None:
-        """Remove the files in a folder and below it from the index."""
-        with self.connection:
-            self.connection.execute(f"DELETE FROM files WHERE {BELOW}", _below(folder))
-
-    def contents(self) -> list[tuple[str, str]]:
-        """Return the contents of the usable files: hash and settings of each."""
-        query = "SELECT DISTINCT content_hash, settings FROM files WHERE reason IS NULL"
-        return self.connection.execute(query).fetchall()
-
-
 def cache_folder() -> Path:
     """Return the cache's folder: $WAVEGEN_CACHE, else $XDG_CACHE_HOME/wavegen, else ~/.cache/wavegen.
 
@@ -136,20 +91,15 @@ def clip_path(cache: Path, content_hash: str, settings: str) -> Path:
 
 
 @contextmanager
-def open_index(cache: Path, make: bool = False) -> Iterator[CacheIndex]:
+def open_index(cache: Path) -> Iterator[sqlite3.Connection]:
     """Open the index of the cache in a folder.
-
-    Args:
-        cache: the folder.
-        make: what the index lacks of its tables.
 
     Raises:
         DataError: as ``explain_cache_errors``, whatever is done while it is open.
     """
     with explain_cache_errors(cache), closing(sqlite3.connect(index_path(cache), timeout=BUSY_SECONDS)) as connection:
-        if make:
-            connection.executescript(SCHEMA)
-        yield CacheIndex(connection)
+        connection.executescript(SCHEMA)
+        yield connection
 
 
 @contextmanager
@@ -169,6 +119,13 @@ def explain_cache_errors(cache: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         index = printable(index_path(cache))
         raise DataError(f"{index}: the cache is damaged ({error}); delete this file to rebuild it") from error
+
+
+def _enter(index: sqlite3.Connection, rows: list[Row]) -> None:
+    """Insert rows into the index; the lock is held only meanwhile."""
+    with index:
+        index.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 13)})", rows)
+    rows.clear()
 
 
 def path_key(path: Path) -> bytes:
@@ -219,13 +176,14 @@ def remove_unused(cache: Path, folder: Path) -> CachedFiles:
     Raises:
         DataError: the cache is damaged or cannot be written.
     """
-    if not index_path(cache).is_file():
-        return CachedFiles(0, 0)
     before, clips = cached_bytes_of(cache, folder), {clip for _, clip in _clips_of(cache, folder)}
-    with open_index(cache) as index:
-        index.forget(folder)
-        for clip in clips - {clip_path(cache, *content) for content in index.contents()}:  # other folders' copies stay
-            clip.unlink(missing_ok=True)
+    if index_path(cache).is_file():
+        with open_index(cache) as index:
+            with index:
+                index.execute(f"DELETE FROM files WHERE {BELOW}", _below(folder))
+            contents = index.execute("SELECT DISTINCT content_hash, settings FROM files WHERE reason IS NULL")
+            for clip in clips - {clip_path(cache, *content) for content in contents}:  # other folders' copies stay
+                clip.unlink(missing_ok=True)
     return before
 
 
@@ -233,8 +191,9 @@ def _clips_of(cache: Path, folder: Path) -> list[tuple[bytes, Path]]:
     """Return each file below a folder that the index knows, and where its classes are."""
     if not index_path(cache).is_file():
         return []
-    with open_index(cache, make=True) as index:
-        return [(path, clip_path(cache, *content)) for path, *content in index.below(folder)]
+    query = f"SELECT path, content_hash, settings FROM files WHERE {BELOW} AND reason IS NULL"
+    with open_index(cache) as index:
+        return [(path, clip_path(cache, *content)) for path, *content in index.execute(query, _below(folder))]
 
 
 def _size(path: Path) -> int:
@@ -303,7 +262,7 @@ class ClipCache:
         with explain_cache_errors(self.folder):
             for part in ("clips", "partial"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
-        with open_index(self.folder, make=True) as index:
+        with open_index(self.folder) as index:
             known = [self._recall(index, path, settings) for path in paths]
         outcomes = {path: outcome for path, outcome in zip(paths, known, strict=True) if outcome is not None}
         n_paths = len(set(paths))
@@ -317,7 +276,7 @@ class ClipCache:
                     progress(len(outcomes), n_paths)
         return [outcomes[path] for path in paths]
 
-    def _recall(self, index: CacheIndex, path: Path, settings: ClipSettings) -> StoredClip | str | None:
+    def _recall(self, index: sqlite3.Connection, path: Path, settings: ClipSettings) -> StoredClip | str | None:
         """Return the cached outcome of an unchanged file; None if it has to be read."""
         try:
             status = path.stat()
@@ -325,8 +284,10 @@ class ClipCache:
             return f"cannot be read ({error.strerror})"
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
-        known = index.of_file(path, stamp_of(status), settings.key)
-        return known and (known[0] or self._stored_clip(known[1], settings))
+        where = "path = ? AND settings = ? AND (size, mtime_ns, identity) = (?, ?, ?)"
+        query = f"SELECT reason, {OUTCOME} FROM files WHERE {where}"
+        row = index.execute(query, (path_key(path), settings.key, *stamp_of(status))).fetchone()
+        return row and (row[0] or self._stored_clip(row[1:], settings))
 
     def _stored_clip(self, outcome: Outcome, settings: ClipSettings) -> StoredClip | None:
         """Return the clip of an entry of the index; None if its file is missing or cut off."""
@@ -356,12 +317,12 @@ class ClipCache:
                     if row is not None:
                         rows.append(row)
                     if time.monotonic() - committed > COMMIT_SECONDS:
-                        index.enter(rows)
+                        _enter(index, rows)
                         committed = time.monotonic()
                     yield jobs[job], outcome
             finally:
                 pool.shutdown(cancel_futures=True)
-                index.enter(rows)
+                _enter(index, rows)
 
     def _prepare_file(self, path: Path, settings: ClipSettings) -> tuple[StoredClip | str, Row | None]:
         """Make one file's clip.
@@ -397,9 +358,10 @@ class ClipCache:
 
     def _recall_content(self, content_hash: str, settings: ClipSettings) -> StoredClip | None:
         """Return the clip of a file with the same bytes: this one was moved, copied or touched."""
+        query = f"SELECT {OUTCOME} FROM files WHERE content_hash = ? AND settings = ? AND reason IS NULL"
         with open_index(self.folder) as index:
-            outcome = index.of_content(content_hash, settings.key)
-        return None if outcome is None else self._stored_clip(outcome, settings)
+            outcome = index.execute(query, (content_hash, settings.key)).fetchone()
+        return outcome and self._stored_clip(outcome, settings)
 
     def _decode(self, path: Path, content_hash: str, settings: ClipSettings) -> StoredClip:
         if probe(path).is_generated:

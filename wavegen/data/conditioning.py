@@ -11,6 +11,7 @@ The step that predicts sample t of a clip sees frame t // hop_length. Before the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.audio.frames import ClipFrames, Features, Frames, FrameSource, MelSpectrogram, MelWindows, normalized
+from wavegen.audio.frames import ClipFrames, Features, Frames, FrameSource, MelSpectrogram, normalized
 from wavegen.audio.quantize import Decoded, Floats, Quantizer, build_quantizer
 from wavegen.config import Config
 from wavegen.data.corpus import Clip
@@ -157,7 +158,7 @@ class Conditioner:
     def on_gpu(self) -> Conditioner:
         """Return the same conditioning for a GPU, which computes mel frames itself: see ``DeviceFrames``."""
         mel = self.frames
-        return replace(self, frames=MelWindows(**vars(mel))) if isinstance(mel, MelSpectrogram) else self
+        return replace(self, frames=replace(mel, in_windows=True)) if isinstance(mel, MelSpectrogram) else self
 
     def of_clip(
         self,
@@ -282,16 +283,12 @@ def parse_label(text: str, known: Sequence[str] = ()) -> dict[str, float]:
     """
     if "=" not in text or text in known:
         return {text: 1.0}
+    parts = [part.rpartition("=") for part in text.split(",")]
     weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, number = (piece.strip() for piece in part.rpartition("="))
-        again = name in weights
-        try:
-            weights[name] = float(number)
-        except ValueError:
-            name = ""
-        if again or not name:
-            raise ParameterError("label", f"expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '{text}'")
+    with contextlib.suppress(ValueError):
+        weights = {name.strip(): float(number) for name, _, number in parts}
+    if "" in weights or len(weights) < len(parts):
+        raise ParameterError("label", f"expected NAME or NAME=WEIGHT,NAME=WEIGHT, each once, found '{text}'")
     return weights
 
 

@@ -1,25 +1,35 @@
-"""Inspect anything that wavegen reads or writes: a module for each kind, which returns typed facts."""
+"""Inspect anything that wavegen reads or writes: a module for each kind, which returns typed facts.
+
+Names of facts contain units, and None means not applicable or unknown.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from wavegen.audio.read import find_audio, is_run
 from wavegen.config.yaml_source import all_preset_names, preset_names
+from wavegen.data.corpus import Progress
 from wavegen.data.sources import LISTS
 from wavegen.errors import UsageError
-from wavegen.inspect.audio import inspect_audio
-from wavegen.inspect.facts import Facts, Progress
-from wavegen.inspect.models import inspect_checkpoint, inspect_config
-from wavegen.inspect.recordings import holds_series, inspect_folder, inspect_series
-from wavegen.inspect.runs import compare_runs, inspect_run, list_runs
+from wavegen.evaluation import LossUnit
+from wavegen.inspect.audio import AudioFacts, inspect_audio
+from wavegen.inspect.models import CheckpointFacts, ConfigFacts, inspect_checkpoint, inspect_config
+from wavegen.inspect.recordings import FolderFacts, SeriesFacts, holds_series, inspect_folder, inspect_series
+from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts, compare_runs, inspect_run, list_runs
 from wavegen.runs.run_folder import SHIPPED_MODEL, SHIPPED_NAMES, find_runs
 from wavegen.text import printable
 
-__all__ = ["Facts", "Progress", "inspect_path", "inspect_paths"]
+Facts = (
+    AudioFacts | FolderFacts | SeriesFacts | ConfigFacts | CheckpointFacts | RunFacts | RunListFacts | ComparisonFacts
+)
 
 
 def inspect_paths(paths: Sequence[str], progress: Progress | None = None, *, decode: bool = False) -> Facts:
@@ -105,3 +115,21 @@ def _inspect_name(name: str) -> Facts:
         f"{printable(name)}: nothing there; expected a folder of recordings, an audio file, a run folder, "
         f"a checkpoint (.safetensors), a configuration (.yaml) or a preset ({', '.join(preset_names())}){meant}"
     )
+
+
+def as_dict(found: Facts) -> dict[str, Any]:
+    """Return facts as numbers, texts, lists and dictionaries, for JSON."""
+    return {"kind": found.kind, **_plain(found)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn data classes and configurations into dictionaries; a loss unit is its name."""
+    if isinstance(value, LossUnit):
+        return value.full_name
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET, MISSING_SECONDS, MonoMixer, mono_passes
 from wavegen.audio.quantize import Floats, Quantizer
-from wavegen.inspect.facts import Facts, Progress
+from wavegen.data.corpus import Progress
 from wavegen.text import printable
 
 PIECE_SECONDS = 0.01  # silence is found in pieces of this length
@@ -243,7 +243,7 @@ class QuantizationFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioFacts(Facts):
+class AudioFacts:
     """An audio file.
 
     Attributes:

@@ -12,8 +12,7 @@ from wavegen.audio.levels import RecordingProfile
 from wavegen.config import DEFAULT_PRESET, Config, differences, load_config
 from wavegen.config.yaml_source import all_preset_names
 from wavegen.device import choose_device
-from wavegen.evaluation import loss_unit_of
-from wavegen.inspect.facts import Facts, TrainingState
+from wavegen.evaluation import LossUnit, loss_unit_of
 from wavegen.model.building import build_distribution, build_model
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.history import Validation, finite
@@ -85,7 +84,7 @@ class TrainingFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigFacts(Facts):
+class ConfigFacts:
     """A configuration, complete and checked.
 
     Attributes:
@@ -115,9 +114,13 @@ def inspect_config(source: str) -> ConfigFacts:
         # a file that was not made from another preset takes what it leaves out from the default one
         preset = nearest if 2 * len(of_preset[nearest]) < len(of_preset[DEFAULT_PRESET]) else DEFAULT_PRESET
         changes = of_preset[preset]
-    network, training = inspect_network(config), _inspect_training(config)
     return ConfigFacts(
-        path=source, config=config, preset=preset, differences=changes, network=network, training=training
+        path=source,
+        config=config,
+        preset=preset,
+        differences=changes,
+        network=inspect_network(config),
+        training=_inspect_training(config),
     )
 
 
@@ -226,7 +229,37 @@ class DataFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointFacts(TrainingState, Facts):
+class TrainingState:
+    """The progress of a training, and its held-out losses.
+
+    Attributes:
+        total_steps: None where only its minutes are known yet.
+        seen: the data trained on so far, repeated passes included: hours of audio, or points of series.
+        skipped_steps: whose loss was not finite.
+        best_loss, best_step: of the validation with the lowest loss.
+        last_validation: None before the first.
+        loss_unit: what the losses are.
+    """
+
+    step: int
+    total_steps: int | None
+    seen: float
+    minutes_trained: float
+    skipped_steps: int
+    best_loss: float | None
+    best_step: int | None
+    last_validation: Validation | None
+    loss_unit: LossUnit
+
+    @property
+    def ranking(self) -> list[tuple[str, float]]:
+        """The model and the trivial baselines in the last validation, those with a finite loss; the worst first."""
+        ranked = [] if self.last_validation is None else self.last_validation.ranking()
+        return [(name, loss) for name, loss in ranked if loss is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts(TrainingState):
     """A checkpoint.
 
     Attributes:

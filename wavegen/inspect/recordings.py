@@ -15,12 +15,11 @@ import numpy as np
 
 from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_audio, find_series, probe
 from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
-from wavegen.data.corpus import features_path
+from wavegen.data.corpus import Progress, features_path
 from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.device import ThreadPool
 from wavegen.errors import AudioError, DataError, UsageError
 from wavegen.inspect.audio import ClipLevels, FolderLevels, Levels, measure_clip
-from wavegen.inspect.facts import Facts, Progress
 from wavegen.series.files import Values, read_series, try_series
 from wavegen.text import printable
 
@@ -86,7 +85,7 @@ class CacheFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderFacts(Facts):
+class FolderFacts:
     """A folder of recordings.
 
     Attributes:
@@ -239,7 +238,7 @@ class OneSeriesFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesFacts(Facts):
+class SeriesFacts:
     """A folder or a file of series; ``shortest``, ``median`` and ``longest`` are lengths in points."""
 
     kind = "series"

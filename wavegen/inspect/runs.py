@@ -12,8 +12,7 @@ from typing import Any
 from wavegen.config import Config, parse_frozen
 from wavegen.errors import CheckpointError, ConfigError, UsageError
 from wavegen.evaluation import loss_unit_of
-from wavegen.inspect.facts import Facts, TrainingState
-from wavegen.inspect.models import DataFacts, NetworkFacts, inspect_network, training_state
+from wavegen.inspect.models import DataFacts, NetworkFacts, TrainingState, inspect_network, training_state
 from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.history import History, Validation, read_history
 from wavegen.runs.run_folder import RunFolder
@@ -34,7 +33,7 @@ class CheckpointFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFacts(TrainingState, Facts):
+class RunFacts(TrainingState):
     """A run.
 
     Attributes:
@@ -138,7 +137,7 @@ class RunSummary(TrainingState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunListFacts(Facts):
+class RunListFacts:
     """The runs in a folder.
 
     Attributes:
@@ -171,7 +170,7 @@ def _read_config(run: RunFolder) -> Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonFacts(Facts):
+class ComparisonFacts:
     """Several runs.
 
     Attributes:

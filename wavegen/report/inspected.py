@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET
 from wavegen.config import load_config
 from wavegen.errors import UsageError
+from wavegen.inspect import Facts
 from wavegen.inspect.audio import AudioFacts, FolderLevels, Spread
-from wavegen.inspect.facts import Facts
 from wavegen.inspect.models import CheckpointFacts, ConfigFacts
 from wavegen.inspect.recordings import FolderFacts, SeriesFacts
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
@@ -29,7 +29,7 @@ ENCODINGS |= {"VORBIS": "Vorbis", "OPUS": "Opus"} | {f"MPEG_LAYER_{n}": f"layer 
 
 def tables_of(found: Facts) -> list[Table]:
     """Return the tables of what was inspected."""
-    tables: dict[type[Facts], Callable[[Any], list[Table]]] = {
+    tables: dict[type, Callable[[Any], list[Table]]] = {
         FolderFacts: folder_tables,
         AudioFacts: audio_tables,
         SeriesFacts: series_tables,

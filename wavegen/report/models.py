@@ -12,8 +12,15 @@ from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import list_labels
 from wavegen.evaluation import LossUnit
 from wavegen.evaluation.scores import describe_gain
-from wavegen.inspect.facts import TrainingState
-from wavegen.inspect.models import CheckpointFacts, ConfigFacts, DataFacts, NetworkFacts, SplitFacts, TrainingFacts
+from wavegen.inspect.models import (
+    CheckpointFacts,
+    ConfigFacts,
+    DataFacts,
+    NetworkFacts,
+    SplitFacts,
+    TrainingFacts,
+    TrainingState,
+)
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.report import ROWS, Table, as_yaml, facts
 from wavegen.runs.history import Validation

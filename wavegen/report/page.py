@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from wavegen import __version__
 from wavegen.config import Config
-from wavegen.inspect.facts import Progress
+from wavegen.data.corpus import Progress
 from wavegen.inspect.runs import RunFacts
 from wavegen.output_file import write_output
 from wavegen.report import as_yaml

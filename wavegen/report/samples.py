@@ -14,8 +14,8 @@ from wavegen.api import load
 from wavegen.audio.mono import to_mono
 from wavegen.audio.quantize import Floats
 from wavegen.audio.read import decode
+from wavegen.data.corpus import Progress
 from wavegen.errors import AudioError, ParameterError, UsageError, WavegenError
-from wavegen.inspect.facts import Progress
 from wavegen.runs.run_folder import find_checkpoint
 from wavegen.text import pluralize
 
