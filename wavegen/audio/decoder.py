@@ -26,14 +26,10 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-if sys.platform != "win32":
-    import resource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,38 +156,35 @@ class Decoder:
 
 _idle: list[Decoder] = []
 _parents: list[Decoder] = []
-_lock = threading.Lock()
 
 
 @contextmanager
 def acquire_decoder() -> Iterator[Decoder]:
     """Acquire a decoder for one file: an idle one, or a new one. It ends here if the file was not read to its end."""
-    with _lock:
-        decoder = _idle.pop() if _idle else None
-    decoder = decoder or Decoder()
+    try:
+        decoder = _idle.pop()
+    except IndexError:
+        decoder = Decoder()
     try:
         yield decoder
     finally:
         if decoder.is_idle:
-            with _lock:
-                _idle.append(decoder)
+            _idle.append(decoder)
         else:
             decoder.end()
 
 
 def shut_down_decoders() -> None:
     """End the idle decoder processes."""
-    with _lock:
-        ended = list(_idle)
-        _idle.clear()
-    for decoder in ended:
-        decoder.end()
+    with suppress(IndexError):
+        while True:
+            _idle.pop().end()
 
 
 def _forget_decoders() -> None:
     """In a forked process, leave the decoders to the parent; in a list, for Popen's destructor polls the process."""
-    global _idle, _lock, _parents
-    _parents, _idle, _lock = _idle, [], threading.Lock()
+    global _idle, _parents
+    _parents, _idle = _idle, []
 
 
 # --- the decoder process -------------------------------------------------------------------------------------------
@@ -201,8 +194,12 @@ def main() -> None:
     """Answer requests until the pipe is closed."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else ANSWER_SECONDS
     if sys.platform != "win32":
-        limit(resource.RLIMIT_CORE, 0)
-        limit(resource.RLIMIT_AS, MEMORY_BYTES)
+        import resource
+
+        for what, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MEMORY_BYTES)):
+            soft, hard = resource.getrlimit(what)
+            with suppress(OSError, ValueError):  # where the system allows it
+                resource.setrlimit(what, (most if soft == resource.RLIM_INFINITY else min(soft, most), hard))
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while len(request := requests.read(REQUEST.size)) == REQUEST.size:
         n_values, length = REQUEST.unpack(request)
@@ -327,15 +324,6 @@ class PartOfFile:
         if (begin := self.file.read(TAG_BYTES + 4)).startswith(b"TAG"):
             begin, self.read_to = begin[TAG_BYTES:], self.read_to + TAG_BYTES
         return self.stop - at > MOST_LEFT_OVER and (begin[:3] == b"ID3" or begin[:2] >= b"\xff\xe0")
-
-
-if sys.platform != "win32":
-
-    def limit(what: int, most: int) -> None:
-        """Lower a limit of this process, where the system allows it."""
-        soft, hard = resource.getrlimit(what)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(what, (most if soft == resource.RLIM_INFINITY else min(soft, most), hard))
 
 
 def open_forward(path: str | bytes | PartOfFile) -> Any:

@@ -57,7 +57,6 @@ BLOCK_VALUES = 2**16  # samples times channels that are decoded at once
 NO_AUDIO = (1, 7)
 
 LARGEST_INTEGER = 2.0**31  # integers may have been stored as floats
-NONE = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -324,34 +323,33 @@ class Recording:
             info, samples = _open_audio(self.path, decoder, BLOCK_VALUES)
             yield info
             max_frames = min(MAX_FRAMES, MAX_SECONDS * info.rate_hz)
-            while True:
-                try:
-                    block: Floats = next(samples, NONE).reshape(-1, info.channels)
-                except DecoderError as error:
-                    if error.code is not None and self.n_frames:
-                        self.damage = _one_line(error)
-                        return
-                    raise AudioError(
-                        f"{where}: damaged ({_one_line(error)}, not long after {self.seconds:.1f} s);"
-                        " copy it again from its source",
-                        error.lasting,
-                    ) from error
-                if not len(block):
-                    break
-                if not (np.abs(block) <= LARGEST_INTEGER).all():  # nor NaN
-                    frame = int(np.argmin((np.abs(block) <= LARGEST_INTEGER).all(axis=1)))
-                    raise AudioError(
-                        f"{where}: expected samples within [-1, 1], found {block[frame].tolist()} at"
-                        f" {(self.n_frames + frame) / info.rate_hz:.3f} s; export it again as 16 or 24-bit audio"
-                    )
-                self.n_frames += len(block)
-                if self.n_frames > max_frames:
-                    raise AudioError(
-                        f"{where}: longer than {max_frames / info.rate_hz / 3600:.1f} hours; cut it into shorter files:"
-                        f" ffmpeg -i {shlex.quote(printable(self.path.name))} -f segment -segment_time 3600"
-                        " part%03d.flac"
-                    )
-                yield block
+            try:
+                for values in samples:
+                    block = values.reshape(-1, info.channels)
+                    is_sound = np.abs(block) <= LARGEST_INTEGER  # NaN is none
+                    if not is_sound.all():
+                        frame = int(np.argmin(is_sound.all(axis=1)))
+                        raise AudioError(
+                            f"{where}: expected samples within [-1, 1], found {block[frame].tolist()} at"
+                            f" {(self.n_frames + frame) / info.rate_hz:.3f} s; export it again as 16 or 24-bit audio"
+                        )
+                    self.n_frames += len(block)
+                    if self.n_frames > max_frames:
+                        raise AudioError(
+                            f"{where}: longer than {max_frames / info.rate_hz / 3600:.1f} hours; cut it into shorter"
+                            f" files: ffmpeg -i {shlex.quote(printable(self.path.name))} -f segment -segment_time 3600"
+                            " part%03d.flac"
+                        )
+                    yield block
+            except DecoderError as error:
+                if error.code is not None and self.n_frames:
+                    self.damage = _one_line(error)
+                    return
+                raise AudioError(
+                    f"{where}: damaged ({_one_line(error)}, not long after {self.seconds:.1f} s);"
+                    " copy it again from its source",
+                    error.lasting,
+                ) from error
         if self.n_frames == 0:
             raise AudioError(f"{where}: no audio in it (0 samples)")
 

@@ -16,7 +16,7 @@ import numpy as np
 from wavegen.audio.levels import load_librosa
 from wavegen.audio.mono import INAUDIBLE, LOUD_PEAK, QUIET_PEAK, mono_passes
 from wavegen.audio.quantize import Floats, Samples
-from wavegen.audio.read import MAX_FRAMES, NONE
+from wavegen.audio.read import MAX_FRAMES
 from wavegen.errors import AudioError
 from wavegen.text import printable
 
@@ -201,7 +201,7 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
 def _map_samples(file: IO[bytes]) -> Floats:
     """Map a file of float32 samples into memory; it may be closed."""
     file.flush()
-    return np.asarray(np.memmap(file, np.float32, "c")) if file.tell() else NONE
+    return np.asarray(np.memmap(file, np.float32, "c"))
 
 
 def load_waveform(

@@ -50,54 +50,49 @@ class LevelMeter:
     """Measures the levels of a mono mix block by block, in memory that grows by 800 bytes for a second of audio.
 
     Args:
-        rate_hz: of the mix.
-
-    Attributes:
-        n_frames: samples so far.
+        mixer: makes the mix.
     """
 
-    def __init__(self, rate_hz: int) -> None:
-        self.n_frames = 0
-        self._rate_hz = rate_hz
-        self._piece_length = max(1, round(PIECE_SECONDS * rate_hz))
+    def __init__(self, mixer: MonoMixer) -> None:
+        self._mixer = mixer
+        self._piece_length = max(1, round(PIECE_SECONDS * mixer.info.rate_hz))
         self._energies: list[npt.NDArray[np.float64]] = []  # sums of squares, a number for each whole piece
         self._rest: Floats = np.empty(0, dtype=np.float32)  # the piece that is not whole yet
 
-    def update(self, block: Floats) -> None:
-        """Add (T,) samples."""
-        self.n_frames += len(block)
-        joined = np.concatenate([self._rest, block])
+    def mix(self, block: Floats) -> Floats:
+        """Return the (T,) mix of a (T, channels) block, which is measured."""
+        mixed = self._mixer.mix(block)
+        joined = np.concatenate([self._rest, mixed])
         n_whole = len(joined) // self._piece_length * self._piece_length
         # (n_whole,) -> (pieces, samples of a piece)
-        self._energies.append(energy(joined[:n_whole].reshape(-1, self._piece_length)))
+        pieces = joined[:n_whole].reshape(-1, self._piece_length)
+        self._energies.append(np.square(pieces, dtype=np.float64).sum(axis=1))
         self._rest = joined[n_whole:]
+        return mixed
 
-    def levels(self, mixer: MonoMixer) -> Levels:
-        """Return the levels of all blocks, which a mixer has made."""
-        rest = [energy(self._rest.reshape(1, -1))] if len(self._rest) else []
-        energies = np.concatenate([*self._energies, *rest])
-        return Levels(
-            decibels(max(mixer.highest, -mixer.lowest)),
-            decibels(math.sqrt(float(energies.sum()) / self.n_frames)),
-            mixer.dc_offset,
-            mixer.n_clipped,
-            mixer.clipped_share,
-            SILENCE_DB,
-            *self._silence(energies),
-        )
-
-    def _silence(self, energies: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-        """Return seconds of silence at the start and at the end, and the silent share of the whole."""
-        lengths = np.full(len(energies), self._piece_length)
-        lengths[-1] = len(self._rest) or self._piece_length
+    def levels(self) -> Levels:
+        """Return the levels of all blocks."""
+        mixer = self._mixer
+        lengths = np.full(sum(map(len, self._energies)), self._piece_length)
+        if len(self._rest):
+            self._energies.append(np.square(self._rest[None], dtype=np.float64).sum(axis=1))
+            lengths = np.append(lengths, len(self._rest))
+        energies = np.concatenate(self._energies)
         powers = energies / lengths
         is_loud = powers > powers.max() * 10 ** (-SILENCE_DB / 10)
-        loud = np.flatnonzero(is_loud)
-        if not len(loud):
-            return self.n_frames / self._rate_hz, 0.0, 1.0
-        start, end = int(loud[0]) * self._piece_length, (int(loud[-1]) + 1) * self._piece_length
-        silent_share = float(lengths[~is_loud].sum() / lengths.sum())
-        return start / self._rate_hz, max(0, self.n_frames - end) / self._rate_hz, silent_share
+        first = int(is_loud.argmax()) if is_loud.any() else len(is_loud)
+        behind_last = len(is_loud) - int(is_loud[::-1].argmax())
+        return Levels(
+            peak_dbfs=decibels(max(mixer.highest, -mixer.lowest)),
+            rms_dbfs=decibels(math.sqrt(float(energies.sum()) / mixer.n_frames)),
+            dc_offset=mixer.dc_offset,
+            clipped_samples=mixer.n_clipped,
+            clipped_share=mixer.clipped_share,
+            silence_threshold_db=SILENCE_DB,
+            leading_silence_seconds=int(lengths[:first].sum()) / mixer.info.rate_hz,
+            trailing_silence_seconds=int(lengths[behind_last:].sum()) / mixer.info.rate_hz,
+            silent_share=float(lengths[~is_loud].sum() / lengths.sum()),
+        )
 
 
 @dataclass(frozen=True)
@@ -124,14 +119,14 @@ def measure_clip(path: Path) -> ClipLevels | str:
     try:
         for recording, mixer in mono_passes(path):
             info = recording.info
-            meter, digest = LevelMeter(info.rate_hz), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
+            meter, digest = LevelMeter(mixer), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
             for block in recording:
-                meter.update(mixer.mix(block))
+                meter.mix(block)
                 digest.update(np.ascontiguousarray(block).data)
     except MemoryError:
         return "needs more memory than there is; cut it into shorter files"
     missing, warnings = max(0.0, recording.missing_seconds), mixer.warnings(recording)
-    return ClipLevels(recording.seconds, missing, meter.levels(mixer), warnings, digest.hexdigest())
+    return ClipLevels(recording.seconds, missing, meter.levels(), warnings, digest.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -213,12 +208,6 @@ def _duplicates(clips: Mapping[str, ClipLevels]) -> list[list[str]]:
     return sorted(names for names in groups.values() if len(names) > 1)
 
 
-def energy(rows: Floats) -> npt.NDArray[np.float64]:
-    """Return the sum of squares of each row of (n, T) samples."""
-    energies: npt.NDArray[np.float64] = np.square(rows, dtype=np.float64).sum(axis=1)
-    return energies
-
-
 def decibels(amplitude: float) -> float | None:
     """Return an amplitude in dB of full scale; None for 0."""
     return 20 * math.log10(amplitude) if amplitude > 0 else None
@@ -284,13 +273,11 @@ def inspect_audio(path: Path, progress: Progress | None = None) -> AudioFacts:
     """
     for recording, mixer in mono_passes(path):
         info = recording.info
-        level, mu_law = LevelMeter(info.rate_hz), QuantizationMeter(Quantizer("mu_law", 256))
+        level, mu_law = LevelMeter(mixer), QuantizationMeter(Quantizer("mu_law", 256))
         for block in recording:
-            mixed = mixer.mix(block)
-            level.update(mixed)
-            mu_law.update(mixed)
+            mu_law.update(level.mix(block))
             if progress and info.frames:
-                progress(min(level.n_frames, info.frames), info.frames)
+                progress(min(mixer.n_frames, info.frames), info.frames)
     return AudioFacts(
         path=str(path),
         file_bytes=path.stat().st_size,
@@ -299,7 +286,7 @@ def inspect_audio(path: Path, progress: Progress | None = None) -> AudioFacts:
         seconds=recording.seconds,
         missing_seconds=max(0.0, recording.missing_seconds),
         warnings=mixer.warnings(recording),
-        level=level.levels(mixer),
+        level=level.levels(),
         mu_law=mu_law.facts(),
     )
 
@@ -332,8 +319,8 @@ class QuantizationMeter:
         classes = np.searchsorted(self._edges, waveform, side="right")
         error: Floats = waveform - self._amplitudes[classes]
         self.counts += np.bincount(classes, minlength=self._quantizer.classes)
-        self._signal += float(energy(waveform[None])[0])
-        self._noise += float(energy(error[None])[0])
+        self._signal += float(np.square(waveform, dtype=np.float64).sum())
+        self._noise += float(np.square(error, dtype=np.float64).sum())
         return error
 
     def facts(self) -> QuantizationFacts:
