@@ -8,10 +8,11 @@ import struct
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from io import RawIOBase
 from itertools import chain
 from itertools import count as counting
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,9 +68,12 @@ class AudioWriter:
     def __enter__(self) -> AudioWriter:
         try:
             if self._path is None:
-                self._sink: Any = _WavSink(sys.stdout.buffer, self.rate_hz, self._n_promised, pipe=True)
+                sys.stdout.buffer.flush()
+                unbuffered = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+                self._sink: Any = _WavSink(unbuffered, self.rate_hz, self._n_promised, pipe=True)
             elif self._path.suffix.lower() == ".wav":
-                file = self._path.open("wb" if self._overwrite else "xb")
+                # unbuffered: nothing is left to fail again when it is closed
+                file = self._path.open("wb" if self._overwrite else "xb", buffering=0)
                 try:
                     self._sink = _WavSink(file, self.rate_hz, 0, pipe=False)
                 except OSError:  # no room for the header
@@ -116,10 +120,7 @@ class AudioWriter:
         if isinstance(error, FileExistsError):
             assert self._path is not None
             return already_exists(self._path)
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-        else:
-            reason = f"{str(error).rstrip('.')}; is the disk full?"
+        reason = getattr(error, "strerror", None) or f"{str(error).rstrip('.')}; is the disk full?"
         seconds = self.n_written / self.rate_hz
         kept = f"; the {seconds:.1f} s before are kept" if self.n_written else ""
         return AudioError(f"{self._where}: cannot be written ({reason}){kept}")
@@ -128,15 +129,9 @@ class AudioWriter:
 class _WavSink:
     """Writes 16-bit mono WAV; a file's header follows its length, a pipe's header gives the length in advance."""
 
-    def __init__(self, file: BinaryIO, rate_hz: int, n_samples: int | None, *, pipe: bool) -> None:
-        self._file: Any = getattr(file, "raw", file)  # unbuffered: nothing is left to fail again when it is closed
-        self._rate_hz = rate_hz
-        self._pipe = pipe
-        self._n_bytes = 0
-        if pipe:
-            file.flush()
+    def __init__(self, file: RawIOBase, rate_hz: int, n_samples: int | None, *, pipe: bool) -> None:
+        self._file, self._rate_hz, self._pipe, self._n_bytes = file, rate_hz, pipe, 0
         self._write_all(self._header(None if n_samples is None else 2 * n_samples))
-        self._owner = file
 
     def write(self, block: npt.NDArray[np.int16]) -> None:
         samples = block.astype("<i2").tobytes()
@@ -149,7 +144,7 @@ class _WavSink:
 
     def close(self) -> None:
         if not self._pipe:
-            self._owner.close()
+            self._file.close()
 
     def _header(self, n_bytes: int | None) -> bytes:
         """Return a RIFF header, with the maximum for a length that is unknown or above 32 bits."""

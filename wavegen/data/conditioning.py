@@ -110,28 +110,26 @@ def join_segments(stretches: Sequence[Segment], n_rows: int, length: int) -> Con
         index.append(rows.row_of + begin * condition.rows_per_frame)
         begin += max(0 if table is None else len(table) for table in rows[:2])
 
-    def table(tables: Sequence[Floats | None]) -> Floats | None:
-        known = [array for array in tables if array is not None]
+    def join(tables: Sequence[Floats]) -> Floats:
         # [(rows of a segment, width), ...] -> (n_rows, width)
-        return np.pad(np.concatenate(known), ((0, n_rows - begin), (0, 0))) if known else None
+        return np.pad(np.concatenate(tables), ((0, n_rows - begin), (0, 0)))
 
     steps = np.concatenate(index)
-    return ConditionTable(
-        table([part.labels for part in parts]),
-        table([part.frames for part in parts]),
-        np.pad(steps, (0, length - len(steps)), mode="edge"),
-    )
+    return ConditionTable(*_combine(parts, join), np.pad(steps, (0, length - len(steps)), mode="edge"))
 
 
 def stack_tables(sequences: Sequence[ConditionTable]) -> ConditionTable:
-    """Stack tables of equal size as a batch."""
+    """Stack tables of equal size as a batch: B times (R, width) -> (B, R, width)."""
+    return ConditionTable(*_combine(sequences, np.stack), np.stack([one.row_of for one in sequences]))
 
-    def stack(arrays: Sequence[Floats | None]) -> Floats | None:
-        known = [array for array in arrays if array is not None]
-        return np.stack(known) if known else None  # B times (R, width) -> (B, R, width)
 
-    labels, frames = stack([one.labels for one in sequences]), stack([one.frames for one in sequences])
-    return ConditionTable(labels, frames, np.stack([one.row_of for one in sequences]))
+def _combine(
+    tables: Sequence[ConditionTable], combine: Callable[[Sequence[Floats]], Floats]
+) -> tuple[Floats | None, Floats | None]:
+    """Return the labels of all tables as one array, and their frames; None for what they do not have."""
+    labels = [table.labels for table in tables if table.labels is not None]
+    frames = [table.frames for table in tables if table.frames is not None]
+    return combine(labels) if labels else None, combine(frames) if frames else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -388,7 +389,7 @@ class TrainingClipIndex:
         for clip in corpus:
             if clip.split == "train" and clip.content_hash in self._hashes:
                 self._by_length[clip.stored.n_samples].append(clip.stored)
-        self._digests: dict[int, set[bytes]] = {}
+        self._of_length = functools.cache(self._read_length)
 
     def contains(self, content_hash: str, samples: npt.NDArray[Any]) -> bool | None:
         """Return whether a clip was trained on: a file of the same bytes, or one decoded to the same samples.
@@ -416,11 +417,9 @@ class TrainingClipIndex:
         """
         return not name.endswith(TAIL) and self.contains(content_hash, samples)
 
-    def _of_length(self, n_samples: int) -> set[bytes]:
-        """Return digests of the files of a length, read on first use."""
-        if n_samples not in self._digests:
-            self._digests[n_samples] = {_digest(stored.classes()) for stored in self._by_length[n_samples]}
-        return self._digests[n_samples]
+    def _read_length(self, n_samples: int) -> set[bytes]:
+        """Return digests of the files of a length."""
+        return {_digest(stored.classes()) for stored in self._by_length[n_samples]}
 
 
 def _hashes(manifest: Manifest, split: Split) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,13 +119,12 @@ def with_conditions(config: Config, corpus: Corpus[Clip]) -> Config:
 def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
     """Return the classes of the first ``limit`` samples, the last clip cut short; None stands for no limit."""
     taken: list[Classes] = []
-    n_taken = 0
+    left = sys.maxsize if limit is None else limit
     for clip in clips:
-        if limit is not None and n_taken >= limit:
+        if left <= 0:
             break
-        classes = clip.classes()
-        taken.append(classes if limit is None else classes[: limit - n_taken])
-        n_taken += len(taken[-1])
+        taken.append(clip.classes()[:left])
+        left -= len(taken[-1])
     return taken
 
 
