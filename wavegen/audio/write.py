@@ -69,7 +69,7 @@ class AudioWriter:
         try:
             if self._path is None:
                 sys.stdout.buffer.flush()
-                unbuffered = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+                unbuffered: Any = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
                 self._sink: Any = _WavSink(unbuffered, self.rate_hz, self._n_promised, pipe=True)
             elif self._path.suffix.lower() == ".wav":
                 # unbuffered: nothing is left to fail again when it is closed
