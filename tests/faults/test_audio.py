@@ -77,6 +77,7 @@ def test_what_the_decoder_was_killed_over_is_tried_again(bad_decoder, tmp_path, 
     cache = ClipCache(tmp_path / "cache")
     assert all("the decoder" in reason for reason in cache.prepare(paths, SETTINGS))
     monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setattr(decoder, "ANSWER_SECONDS", 60.0)
     decoder.shut_down_decoders()
     *good, bad = cache.prepare(paths, SETTINGS)
     assert [clip.n_samples for clip in good] == [3000, 3000]
