@@ -11,8 +11,7 @@ import pytest
 from wavegen.audio.quantize import Quantizer
 from wavegen.cli.console import print_json
 from wavegen.evaluation import SQUARED_ERROR
-from wavegen.evaluation.heard import Figure, Heard
-from wavegen.evaluation.sample_statistics import SampleFigures
+from wavegen.evaluation.sample_statistics import Figure, Heard, SampleFigures
 from wavegen.evaluation.scores import Score
 from wavegen.report import print_tables
 from wavegen.report.scores import (

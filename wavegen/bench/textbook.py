@@ -40,15 +40,13 @@ class TextbookBlock(nn.Module):
 
         With conditions, (B, 2 G, T) is added to filter and gate; without a gate, (B, G, T).
         """
-        filter_ = self.filter(h)
-        gate = None if self.gate is None else self.gate(h)
+        parts = [self.filter(h)] if self.gate is None else [self.filter(h), self.gate(h)]
         if added is not None:
-            parts = 1 if gate is None else 2
-            of_filter, *of_gate = added[:, :, -filter_.shape[2] :].chunk(parts, dim=1)
-            filter_ = filter_ + of_filter
-            gate = None if gate is None else gate + of_gate[0]
-        z = torch.relu(filter_) if self.activation == "relu" else torch.tanh(filter_)
-        z = z if gate is None else z * torch.sigmoid(gate)
+            rows = added[:, :, -parts[0].shape[2] :].chunk(len(parts), dim=1)
+            parts = [part + row for part, row in zip(parts, rows, strict=True)]
+        z = torch.relu(parts[0]) if self.activation == "relu" else torch.tanh(parts[0])
+        if self.gate is not None:
+            z = z * torch.sigmoid(parts[1])
         skip = self.skip(z)
         return (h if self.residual is None else h[:, :, -z.shape[2] :] + self.residual(z)), skip
 
@@ -93,9 +91,7 @@ class TextbookWaveNet(nn.Module):
 
 def _convolution(weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> nn.Conv1d:
     outputs, inputs, taps = weight.shape
-    layer = nn.Conv1d(inputs, outputs, taps, dilation=dilation, bias=bias is not None, dtype=weight.dtype)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if bias is not None and layer.bias is not None:
-            layer.bias.copy_(bias)
+    layer = nn.Conv1d(inputs, outputs, taps, dilation=dilation)
+    layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return layer

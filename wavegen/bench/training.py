@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from wavegen.bench.row import Row
+from wavegen.bench import Row
 from wavegen.bench.textbook import TextbookWaveNet
 from wavegen.config import Config, parse_config
 from wavegen.device import one_thread_each, torch_threads
@@ -168,14 +168,9 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def thread_counts(cores: int) -> tuple[int, ...]:
-    """Return the numbers of threads that are measured: one, and all."""
-    return (1,) if cores == 1 else (1, cores)
-
-
 def ways_to_train(is_wavenet: bool, cores: int) -> Iterator[tuple[str, str, int, bool]]:
-    """Return the rows for a kind of model: backend, precision, threads, activation checkpointing."""
-    counts = thread_counts(cores)
+    """Return the rows for a kind of model, of one thread and of all: backend, precision, threads, checkpointing."""
+    counts = sorted({1, cores})
     if not is_wavenet:
         yield from (("torch", "float32", threads, False) for threads in counts)
         return

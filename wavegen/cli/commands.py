@@ -19,7 +19,7 @@ from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
-    from wavegen.bench.row import Row
+    from wavegen.bench import Row
     from wavegen.bench.rows import Machine
     from wavegen.config import Config
 
