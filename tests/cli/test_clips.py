@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from wavegen.cli.clips import ClipWriter, remedy
-from wavegen.cli.progress import ProgressBar
+from wavegen.cli.progress import ClipWriter, ProgressBar, remedy
 from wavegen.sampling.candidates import BestCandidate
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 

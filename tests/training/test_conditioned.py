@@ -18,8 +18,7 @@ from wavegen.evaluation.scores import score_clips, total
 from wavegen.inspect import inspect_path
 from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of
-from wavegen.report.page import build_page
-from wavegen.report.samples import SampleRequest, generate_samples
+from wavegen.report.page import SampleRequest, build_page, generate_samples
 from wavegen.report.training import plan_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder

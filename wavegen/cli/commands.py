@@ -75,8 +75,7 @@ def report(
     """
     from wavegen.audio.read import is_run
     from wavegen.inspect.runs import inspect_run
-    from wavegen.report.page import write_page
-    from wavegen.report.samples import SampleRequest
+    from wavegen.report.page import SampleRequest, write_page
 
     request = SampleRequest.parse(temperatures, sample_seconds)
     if not is_run(Path(run)):
