@@ -126,6 +126,7 @@ def generate(
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
         wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
         trains_longer=console.train_longer_command(Path(source)) if is_run(Path(source)) else None,
+        is_best=one_shot or best_of > 1,
     )
     made: Any = None  # begun before the seed is printed: it refuses options that cannot be
     if not one_shot and best_of == 1:

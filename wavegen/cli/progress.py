@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -39,19 +39,15 @@ class ProgressBar:
         total: where the count ends; None where it does not.
         initial: where it begins.
         unit: of the count, in the singular.
-        file: where to draw; standard error by default.
     """
 
-    def __init__(
-        self, what: str, total: int | None, initial: int = 0, unit: str = "step", file: TextIO | None = None
-    ) -> None:
+    def __init__(self, what: str, total: int | None, initial: int = 0, unit: str = "step") -> None:
         self.what, self.total, self.count, self.unit = what, total, initial, unit
-        self.file = file or sys.stderr
-        self.is_terminal = self.file.isatty()
+        self.is_terminal = sys.stderr.isatty()
         self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
         count = f"{{n:,}} {unit}s" if total is None else f"{{n:,}} of {pluralize(total, unit)}, {{remaining}} left"
         look: dict[str, Any] = {"bar_format": f"{{desc}}{count}{{postfix}}", "dynamic_ncols": True}
-        look |= {"leave": False, "file": self.file, "disable": not self.is_terminal}
+        look |= {"leave": False, "disable": not self.is_terminal}
         self._bar = tqdm(desc=f"{what}: ", total=total, initial=initial, **look)
         if self.is_terminal and (self._bar.ncols or 80) < 0:  # a terminal of unknown size: tqdm would draw nothing
             self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, False
@@ -79,7 +75,7 @@ class ProgressBar:
         self.count = count
         if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            self.print_line(", ".join(filter(None, [f"{self.what}: {self._count_text()}", self._note, more])))
+            print_notice(", ".join(filter(None, [f"{self.what}: {self._count_text()}", self._note, more])))
 
     def rate(self, count: int | None = None) -> float:
         """Return counts per second so far, or up to a count."""
@@ -88,13 +84,6 @@ class ProgressBar:
     def describe(self, what: str) -> None:
         """Show the current activity, on a terminal."""
         self._bar.set_description(what)
-
-    def print_line(self, text: str) -> None:
-        """Print a line above the bar."""
-        if self.is_terminal:
-            self._bar.write(text, file=self.file)
-        else:
-            print(text, file=self.file, flush=True)
 
     def _count_text(self) -> str:
         if self.total is None:
@@ -118,6 +107,7 @@ class ClipWriter:
         is_undertrained: the model is known to need more training.
         tamer, wilder: the options given that make sound so, as ``--top-p 0.9``.
         trains_longer: the command that trains the model longer, if it is a run's.
+        is_best: the clips are the best of several candidates already, or one-shots, which have none.
     """
 
     paths: list[str]
@@ -131,6 +121,7 @@ class ClipWriter:
     tamer: Sequence[str] = ()
     wilder: Sequence[str] = ()
     trains_longer: str | None = None
+    is_best: bool = False
     bar: ProgressBar = field(init=False)  # while it writes
 
     def made(self, n_samples: int) -> None:
@@ -146,7 +137,7 @@ class ClipWriter:
                 for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # an endless stream: no verdict follows at the end
                         advice = self._remedy([fault])
-                        self.bar.print_line(f"{_name(self.paths[clip])}: {fault} so far; {advice}")
+                        print_notice(f"{_name(self.paths[clip])}: {fault} so far; {advice}")
                 yield block
 
         def stopped() -> str:
@@ -157,11 +148,11 @@ class ClipWriter:
             self._write(watched(), self.paths, lambda made: self.made(made * count))
         self._print_verdicts([verdict.faults(i) for i in range(count)])
 
-    def _print_verdicts(self, each: Sequence[list[Fault]], is_best: bool = False) -> None:
-        """Print a line for each of the first faulty clips; ``is_best`` as ``remedy``."""
+    def _print_verdicts(self, each: Sequence[list[Fault]]) -> None:
+        """Print a line for each of the first faulty clips."""
         faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
         for path, faults in faulty[:MOST_LINES]:
-            print_notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults, is_best)}")
+            print_notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults)}")
         if len(faulty) > MOST_LINES:
             print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
         self._print_command(faults for _, faults in faulty)
@@ -175,19 +166,20 @@ class ClipWriter:
         unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
         still = f"; {unended} had not faded: raise --seconds, or train longer" if unended else ""
         print_notice(f"{self._names()}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
-        self._print_verdicts([judge(clip) for clip in clips], is_best=True)  # one-shots have no other candidates
+        self._print_verdicts([judge(clip) for clip in clips])
 
     def write_best(self, candidates: Iterable[BestCandidate]) -> None:
         """Write each clip when the best of its candidates is found."""
-        done, faulty = 0, list[Sequence[Fault]]()
+        done, faulty = 0, []
         with self._writing(lambda: f"{done} of {len(self.paths)} clips are written"):
             for path, best in zip(self.paths, candidates, strict=True):
                 self._write([best.waveform[None]], [path], lambda _: None)
-                advice = f"; {self._remedy(best.faults, is_best=True)}" if best.faults else ""
-                self.bar.print_line(f"{_name(path)}: {best}{advice}")
+                advice = f"; {self._remedy(best.faults)}" if best.faults else ""
+                print_notice(f"{_name(path)}: {best}{advice}")
                 done += 1
-                faulty += [best.faults] * bool(best.faults)
-        self._print_command(faulty, is_best=True)
+                if best.faults:
+                    faulty.append(best.faults)
+        self._print_command(faulty)
 
     @contextmanager
     def _writing(self, stopped: Callable[[], str]) -> Iterator[None]:
@@ -207,12 +199,12 @@ class ClipWriter:
         how: dict[str, Any] = {"n_samples": self.n_samples, "before": self.before, "overwrite": self.overwrite}
         write_clips(blocks, paths, self.rate_hz, written=written, **how)
 
-    def _remedy(self, faults: Iterable[Fault], is_best: bool = False) -> str:
-        return remedy(faults, self.is_undertrained, is_best, self.tamer, self.wilder)
+    def _remedy(self, faults: Iterable[Fault]) -> str:
+        return remedy(faults, self.is_undertrained, self.is_best, self.tamer, self.wilder)
 
-    def _print_command(self, each: Iterable[Sequence[Fault]], is_best: bool = False) -> None:
+    def _print_command(self, each: Iterable[Sequence[Fault]]) -> None:
         """Print the command that trains longer where a remedy names that."""
-        if self.trains_longer and any(self._remedy(faults, is_best).endswith(TRAIN_LONGER) for faults in each):
+        if self.trains_longer and any(self._remedy(faults).endswith(TRAIN_LONGER) for faults in each):
             print_notice(f"Train longer with:\n  {self.trains_longer}")
 
     def _names(self) -> str:
@@ -281,7 +273,7 @@ class TrainingDisplay(Observer):
         """Move the bar."""
         loss_unit, loss = loss_unit_in(entry), entry["train_loss"]
         if loss is None:
-            self.bar.print_line(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
+            print_notice(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
             self._train = loss if self._train is None else 0.98 * self._train + 0.02 * loss
         train = "" if self._train is None else f"train {loss_unit.format(self._train)}"
@@ -304,10 +296,10 @@ class TrainingDisplay(Observer):
         scored = held_out_text(Validation.from_entry(entry))
         baselines = ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in entry["baselines"].items())
         losses = f"{shown} {self._unit}{scored}{best}{train}"
-        self.bar.print_line(f"step {entry['step']:,}: {losses}; baselines: {baselines}")
+        print_notice(f"step {entry['step']:,}: {losses}; baselines: {baselines}")
         if (warning := too_little_text(entry.get("held_out_seconds"))) and not self._has_warned:
             self._has_warned = True
-            self.bar.print_line(warning)
+            print_notice(warning)
 
     def on_audition(self, step: int, path: Path, waveform: Floats, sample_rate_hz: int) -> None:
         """Print the audition's path and its faults."""
@@ -318,7 +310,7 @@ class TrainingDisplay(Observer):
         self.audition = verdict
         found = f": {in_words(faults)}" if (faults := verdict.faults()) else ""
         length = format_duration(len(waveform) / sample_rate_hz)
-        self.bar.print_line(f"step {step:,}: audition {path}, {length}{self._in_turn}{found}")
+        print_notice(f"step {step:,}: audition {path}, {length}{self._in_turn}{found}")
 
     def on_wait(self, what: str, done: int, total: int) -> None:
         """Show the progress of a validation or an audition."""
@@ -326,4 +318,4 @@ class TrainingDisplay(Observer):
 
     def on_notice(self, text: str) -> None:
         """Print a line."""
-        self.bar.print_line(text)
+        print_notice(text)
