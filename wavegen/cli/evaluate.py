@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,13 +74,14 @@ def evaluate(
         console.refuse(given & {"label", "summary", "test", "csv"}, "--samples")
         if paths:
             console.refuse(given & of_new_clips, "clips that are there already")
-            load = partial(load_unprepared, paths, trained.sample_rate_hz, console.print_notice)
-        else:
-            load = partial(_new_clips, trained, clips, seconds, seed, one_shot)
         compared_with = trained.clips.recording_statistics(
             console.data_progress(), console.print_notice, [Path(path) for path in recordings or []]
         )
-        _evaluate_samples(trained, compared_with, load, as_json, plot)
+        if paths:
+            waveforms = load_unprepared(paths, trained.sample_rate_hz, console.print_notice)
+        else:
+            waveforms = _new_clips(trained, clips, seconds, seed, one_shot)
+        _evaluate_samples(waveforms, compared_with, as_json, plot)
         return
     console.refuse(given & {"recordings"}, "bits/sample, only with --samples")
     if trained.forecaster is not None:
@@ -100,24 +100,19 @@ def evaluate(
 
 
 def _evaluate_samples(
-    trained: TrainedModel,
-    recordings: RecordingStatistics,
-    load: Callable[[], list[Floats]],
-    as_json: bool,
-    plot: str | None,
+    waveforms: list[Floats], recordings: RecordingStatistics, as_json: bool, plot: str | None
 ) -> None:
     """Compare clips with recordings; print the figures, and draw them."""
     from wavegen.report.plots.audio import draw_beside
     from wavegen.report.scores import compare_samples
 
-    waveforms = load()
     compared = compare_samples(recordings, waveforms)
     if as_json:
         console.print_json(compared.document())
     else:
         print_tables([compared.table(), compared.heard_table()])
     if plot is not None:
-        draw_beside(Path(plot), waveforms, recordings.others, trained.sample_rate_hz)
+        draw_beside(Path(plot), waveforms, recordings.others, recordings.rate_hz)
         console.print_notice(f"written: {printable(plot)}")
 
 
