@@ -173,7 +173,7 @@ def forecast(
     write_series(output, forecasts, sys.stdout)
     if plot is not None:
         from wavegen.report.plots import to_png
-        from wavegen.report.plots.recordings import forecast_figure
+        from wavegen.report.plots.models import forecast_figure
 
         heading = f"{printable(source)}: forecasts of {printable(series)}"
         write_output(Path(plot), to_png(forecast_figure(heading, known.series, forecasts, hold_back)))

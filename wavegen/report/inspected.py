@@ -56,16 +56,15 @@ def draw(found: Facts, target: Path) -> None:
 
 
 def _figure(found: Facts) -> Figure:
-    from wavegen.report.plots import models, recordings
-    from wavegen.report.plots.audio import audio_figure
+    from wavegen.report.plots import audio, models
 
     match found:
         case FolderFacts(files=[_, *_]):
-            return recordings.folder_figure(found)
+            return audio.folder_figure(found)
         case AudioFacts():
-            return audio_figure(Path(found.path))
+            return audio.audio_figure(Path(found.path))
         case SeriesFacts(series=[_, *_]):
-            return recordings.series_figure(found)
+            return models.series_figure(found)
         case ConfigFacts():
             return models.network_figure(printable(found.path), found.network)
         case CheckpointFacts(last_validation=validation) if validation is not None and found.ranking:

@@ -1,8 +1,9 @@
-"""Plots of audio: waveform, spectrogram, quantization error."""
+"""Plots of audio: waveform and spectrogram of a clip, quantization error of a file, levels of a folder."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,22 @@ from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.mono import mono_passes
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.inspect.audio import QuantizationMeter
+from wavegen.inspect.recordings import FileFacts, FolderFacts
 from wavegen.output_file import write_output
-from wavegen.report.plots import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
-from wavegen.text import printable
+from wavegen.report.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    format_thousands,
+    new_figure,
+    tidy,
+    title,
+    to_png,
+)
+from wavegen.text import format_duration, pluralize, printable
 
 COLUMNS = 1000  # a few more than a picture has pixels across
 LEVEL_COLUMNS = 250
@@ -33,6 +47,11 @@ QUIETEST_DB = -110.0  # below a 16-bit file's own noise
 CLASSES = 256
 COLOUR_BAR: dict[str, Any] = {"label": "dB of full scale", "pad": 0.01, "aspect": 30}
 PAIR_ROWS, PAIR_SECONDS = 10, 10.0  # of clips that are drawn next to recordings
+BINS = 40
+MOST_BARS = 8
+WIDE_RANGE = 30.0  # from the shortest to the longest: from here on the scale is logarithmic
+LENGTH_TICKS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36000.0)
+LENGTH_NAMES = ("10 ms", "100 ms", "1 s", "10 s", "1 min", "10 min", "1 h", "10 h")
 
 
 @dataclass(frozen=True)
@@ -269,3 +288,97 @@ def _label_time(axes: Axes, seconds: float, ticks: int = 12) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.tick_params(labelbottom=True)  # above other axes too
     axes.set_xlabel("time (s)" if seconds < 60 else "time (min:s)" if seconds < 3600 else "time (h:min:s)")
+
+
+def folder_figure(found: FolderFacts) -> Figure:
+    """Draw lengths and rates by the headers, and levels and silence where the files were decoded.
+
+    Args:
+        found: with one usable file or more.
+    """
+    files = found.files
+    levels = [file.level for file in files if file.level]
+    figure = new_figure(10, 7.5 if levels else 4.2)
+    axes = list(np.ravel(figure.subplots(2, 3) if levels else figure.subplots(1, 2)))
+    known = [file.seconds for file in files if file.seconds]
+    name = f"{printable(found.path)}: {pluralize(len(files), 'file')}, {format_duration(sum(known))}"
+    figure.suptitle(name, x=0.01, ha="left", fontsize=12, parse_math=False)
+    _draw_lengths(axes[0], known)
+    _draw_rates(axes[1], files)
+    if levels:
+        loud = [each for each in levels if each.peak_dbfs is not None]
+        clipped = f"peaks; {sum(each.clipped_samples > 0 for each in levels):,} with full-scale samples"
+        silence, offsets = [100 * each.silent_share for each in levels], [100 * each.dc_offset for each in loud]
+        peaks, loudness = [each.peak_dbfs or 0.0 for each in loud], [each.rms_dbfs or 0.0 for each in loud]
+        _draw_histogram(axes[2], silence, "silence in a file (%)", GREEN, "silence", (0.0, 5.0))
+        _draw_histogram(axes[3], peaks, "peak (dBFS)", VERMILION, clipped)
+        _draw_histogram(axes[4], loudness, "RMS level (dBFS)", PURPLE, "loudness")
+        _draw_histogram(axes[5], offsets, "DC offset (% of full scale)", BLUE, "DC offset", (-1.0, 1.0))
+    return figure
+
+
+def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
+    if not seconds:
+        title(axes, "clip lengths: unknown")
+        return
+    shortest, longest = min(seconds), max(seconds)
+    if longest > WIDE_RANGE * shortest:
+        title(axes, "clip lengths")
+        edges = np.geomspace(shortest, longest, BINS + 1)
+        edges[-1] *= 1 + 1e-9
+        axes.hist(seconds, bins=list(edges), color=BLUE)
+        axes.set_xscale("log")
+        axes.set_xticks(LENGTH_TICKS, LENGTH_NAMES)
+        axes.minorticks_off()
+        axes.set(xlim=(shortest / 1.1, longest * 1.1), xlabel="length (logarithmic)", ylabel="files")
+        tidy(axes)
+        return
+    unit, divisor = ("ms", 0.001) if longest < 1 else ("s", 1.0) if longest < 120 else ("min", 60.0)
+    _draw_histogram(axes, [length / divisor for length in seconds], f"length ({unit})", BLUE, "clip lengths")
+
+
+def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
+    """Draw how many files have each rate and number of channels."""
+    counts = Counter((file.rate_hz, file.channels) for file in files)
+    shown = counts.most_common(MOST_BARS)
+    known = {1: "mono", 2: "stereo"}
+    names = [f"{rate:,} Hz, {known.get(channels, f'{channels} channels')}" for (rate, channels), _ in shown]
+    numbers = [count for _, count in shown]
+    if left_out := len(files) - sum(numbers):
+        names.append("others")
+        numbers.append(left_out)
+    bars = axes.barh(names, numbers, color=ORANGE, height=0.6)
+    axes.bar_label(bars, [f"{number:,}" for number in numbers], padding=3)
+    axes.set(xlabel="files", xlim=(0, 1.2 * max(numbers)), ylim=(max(5, len(names)) - 0.5, -0.5))
+    axes.tick_params(axis="y", length=0)
+    tidy(axes, "x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.xaxis.set_major_formatter(format_thousands)
+    title(axes, "rates and channels")
+
+
+def _draw_histogram(
+    axes: Axes, values: Sequence[float], label: str, colour: str, name: str, shown: tuple[float, ...] = ()
+) -> None:
+    """Draw how many files have which value.
+
+    Args:
+        axes: to draw into.
+        values: one for each file.
+        label: of the value, with its unit.
+        colour: of the bars.
+        name: stands above.
+        shown: values that the scale holds in any case, so that tiny differences look tiny.
+    """
+    if values:
+        lowest, highest = min(*values, *shown, values[0]), max(*values, *shown, values[0])
+        if highest - lowest < 0.01 * max(abs(highest), 0.1):
+            margin = max(0.5, 0.05 * abs(highest))
+            lowest, highest = lowest - margin, highest + margin
+        axes.hist(values, bins=min(BINS, 8 + len(values) // 4), range=(lowest, highest), color=colour)
+        axes.set_xlim(lowest, highest)
+    axes.set(xlabel=label, ylabel="files")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.yaxis.set_major_formatter(format_thousands)
+    tidy(axes)
+    title(axes, name)
