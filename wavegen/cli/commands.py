@@ -172,11 +172,11 @@ def forecast(
     }
     write_series(output, forecasts, sys.stdout)
     if plot is not None:
-        from wavegen.report.plots import to_png
+        from wavegen.report.plots import encode
         from wavegen.report.plots.models import forecast_figure
 
         heading = f"{printable(source)}: forecasts of {printable(series)}"
-        write_output(Path(plot), to_png(forecast_figure(heading, known.series, forecasts, hold_back)))
+        write_output(Path(plot), encode(forecast_figure(heading, known.series, forecasts, hold_back)))
         console.print_notice(f"written: {plot}")
     where = "standard output" if output == "-" else printable(output)
     counted, n_values = pluralize(len(forecasts), "series", "series"), len(next(iter(forecasts.values())))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wavegen.api import TrainedModel
     from wavegen.audio.quantize import Floats
     from wavegen.evaluation.sample_statistics import RecordingStatistics
-    from wavegen.report.scores import Document, Row
+    from wavegen.report.scores import Document
     from wavegen.series.forecast import Forecaster
 
 
@@ -86,7 +86,7 @@ def evaluate(
     console.refuse(given & {"recordings"}, "bits/sample, only with --samples")
     if trained.forecaster is not None:
         console.refuse(given & {"label", *of_new_clips}, "a model of series")
-        document, tables, rows = _series_scores(trained.forecaster, paths, test, summary)
+        document, tables = _series_scores(trained.forecaster, paths, test, summary)
         if plot is not None:
             from wavegen.report.plots.models import draw_horizons
 
@@ -95,8 +95,8 @@ def evaluate(
     else:
         console.refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
         console.refuse(given & {"test"}, "a model of sound")
-        document, tables, rows = _sound_scores(trained, paths, label, summary)
-    _write_scores(document, tables, rows, as_json, csv)
+        document, tables = _sound_scores(trained, paths, label, summary)
+    _write_scores(document, tables, as_json, csv)
 
 
 def _evaluate_samples(
@@ -136,11 +136,11 @@ def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one
 
 def _sound_scores(
     trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
-) -> tuple[Document, list[Table], list[Row]]:
-    """Score clips; return the document for --json, the tables, and the rows for --csv."""
+) -> tuple[Document, list[Table]]:
+    """Score clips; return the document for --json and --csv, and the tables."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation.scores import describe_gain, score_clips, with_shuffled_frames
-    from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, sound_rows, summary_table
+    from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, summary_table
 
     if label is not None and not paths:
         raise UsageError("--label: expected AUDIO files to score; held-out clips have their own labels")
@@ -162,21 +162,20 @@ def _sound_scores(
     rate, costs = trained.sample_rate_hz, trained.precision_costs
     parts = [] if summary else [*([clip_table(scores, rate)] if len(scores) > 1 else []), *label_tables(scores, rate)]
     document = sound_document(scores, rate, trained.quantizer, costs)
-    frames = [] if gain is None else [Table("Frames", (), [("", describe_gain(gain))])]
-    return (
-        document if gain is None else {**document, "frames_gain": gain},
-        [*parts, summary_table(scores, rate, trained.quantizer), *frames, cost_table(costs)],
-        sound_rows(scores, rate),
-    )
+    tables = [*parts, summary_table(scores, rate, trained.quantizer)]
+    if gain is not None:
+        document["frames_gain"] = gain
+        tables.append(Table("Frames", (), [("", describe_gain(gain))]))
+    return document, [*tables, cost_table(costs)]
 
 
 def _series_scores(
     forecaster: Forecaster, paths: Sequence[Path], test: bool, summary: bool
-) -> tuple[Document, list[Table], list[Row]]:
-    """Score series; return the document for --json, the tables, and the rows for --csv."""
+) -> tuple[Document, list[Table]]:
+    """Score series; return the document for --json and --csv, and the tables."""
     from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation import loss_unit_of
-    from wavegen.report.scores import series_document, series_rows, series_tables
+    from wavegen.report.scores import series_document, series_tables
     from wavegen.series.scores import score_series
 
     series = forecaster.series_to_score(paths, test, console.print_notice)
@@ -184,20 +183,18 @@ def _series_scores(
     with ProgressBar("scoring", None, unit="position") as bar:
         errors = forecaster.score_series(series, bar.advance)
     scores, loss_unit = score_series(series, errors, linear, forecaster.targets), loss_unit_of(forecaster.config)
-    return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
+    return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary)
 
 
-def _write_scores(
-    document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None
-) -> None:
+def _write_scores(document: Document, tables: Sequence[Table], as_json: bool, csv: str | None) -> None:
     """Write the CSV file, then print."""
     from wavegen.report.scores import csv_text
 
     if csv is not None and csv != "-":
-        write_output(Path(csv), csv_text(rows).encode())
+        write_output(Path(csv), csv_text(document).encode())
         console.print_notice(f"written: {printable(csv)}")
     if csv == "-":
-        typer.echo(csv_text(rows), nl=False)
+        typer.echo(csv_text(document), nl=False)
     elif as_json:
         console.print_json(document)
     else:

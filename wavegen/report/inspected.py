@@ -50,9 +50,9 @@ def draw(found: Facts, target: Path) -> None:
         UsageError: there is nothing to draw yet: no step, no validation, no file.
         WavegenError: the file cannot be written; what was there before stays.
     """
-    from wavegen.report.plots import to_png
+    from wavegen.report.plots import encode
 
-    write_output(target, to_png(_figure(found)))
+    write_output(target, encode(_figure(found)))
 
 
 def _figure(found: Facts) -> Figure:

@@ -29,7 +29,7 @@ from wavegen.inspect.runs import RunFacts
 from wavegen.output_file import write_output
 from wavegen.report import as_yaml
 from wavegen.report.models import data_table, network_table, ranking_title, resolution, seen_text, step_text
-from wavegen.report.plots import to_svg
+from wavegen.report.plots import encode
 from wavegen.report.plots.audio import small_figure
 from wavegen.report.plots.models import ranking_figure, run_figure, smooth
 from wavegen.runs.history import THIS_MODEL, History, Validation
@@ -279,7 +279,7 @@ def _player(sound: Sound) -> dict[str, Any]:
 
 def _plot(figure: Figure, words: str) -> dict[str, str]:
     """Return a figure as an SVG image, whose identifiers cannot clash with others', and the text that stands for it."""
-    return {"source": _data_uri("image/svg+xml", to_svg(figure)), "words": words}
+    return {"source": _data_uri("image/svg+xml", encode(figure, "svg")), "words": words}
 
 
 def _plots(found: RunFacts) -> list[dict[str, str]]:

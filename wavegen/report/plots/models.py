@@ -195,7 +195,7 @@ def draw_horizons(path: Path, name: str, scores: Mapping[str, Any]) -> None:
     axes.legend(frameon=False)
     plots.tidy(axes, "both")
     plots.title(axes, printable(name))
-    write_output(path, plots.to_png(figure))
+    write_output(path, plots.encode(figure))
 
 
 def _draw_loss(axes: Axes, history: History) -> None:
@@ -222,16 +222,8 @@ def _draw_baselines(
         if not labelled:
             continue
         leader = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
-        at = ("axes fraction", "data")
-        words = f"{name} {loss_unit.format(figure)}"
-        where: dict[str, Any] = {
-            "xy": (1.0, figure),
-            "xytext": (1.02, place),
-            "xycoords": at,
-            "textcoords": at,
-            "va": "center",
-        }
-        axes.annotate(words, **where, fontsize=9, color=plots.DARK, arrowprops=leader)
+        at, words = ("axes fraction", "data"), f"{name} {loss_unit.format(figure)}"
+        axes.annotate(words, (1.0, figure), (1.02, place), at, at, leader, va="center", fontsize=9, color=plots.DARK)
     above = [f"{name} {figure:.3g}" for name, figure in baselines.items() if figure > span[1]]
     if above and labelled:
         text = "above the plot: " + ", ".join(above)
