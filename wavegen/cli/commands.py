@@ -27,7 +27,6 @@ PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several ru
 SERIES_HELP = "Series to continue: .csv with one column per series, or .npy."
 STEPS_HELP = "Values to forecast; those beyond the model's horizon build on forecasts.  [default: the horizon]"
 HOLD_BACK_HELP = "Forecast this many last values of each series without seeing them."
-FORECAST_PLOT_HELP = "Plot the series with their forecasts."
 SERIES_OUTPUT_HELP = "File to write: .csv or .npy; - for CSV to standard output."
 EXPORT_OUTPUT_HELP = "File to write: .safetensors for the weights, or .onnx for one sampling step."
 
@@ -142,7 +141,7 @@ def forecast(
     output: Annotated[str, option("Output", SERIES_OUTPUT_HELP, "-o", "--output", metavar="FILE")] = "forecast.csv",
     steps: Annotated[int | None, option("Forecast", STEPS_HELP)] = None,
     hold_back: Annotated[int, option("Forecast", HOLD_BACK_HELP, min=0)] = 0,
-    plot: Annotated[str | None, option("Output", FORECAST_PLOT_HELP, metavar="FILE.png")] = None,
+    plot: Annotated[str | None, option("Output", "Plot the series with their forecasts.", metavar="FILE.png")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -250,21 +249,22 @@ def _print_speeds(settings: Config, machine: Machine, measured: Sequence[Row], a
         **{f"reads {name} weights": f"{rate / 1e9:.0f} GB/s" for name, rate in machine.bytes_per_second.items()},
         multiplies_and_adds=f"{2 * machine.multiply_adds_per_second / 1e9:.0f} GFLOP/s",
     )
-    print_tables([*_length_of_training(settings, measured), limits, *_speed_tables(measured)])
+    training = facts("wavegen train", steps=_length_of_training(settings, measured))
+    print_tables([training, limits, *_speed_tables(measured)])
 
 
-def _length_of_training(settings: Config, rows: Sequence[Row]) -> list[Table]:
-    """Say how long the configured number of steps takes in the fastest way that was measured."""
+def _length_of_training(settings: Config, rows: Sequence[Row]) -> str | None:
+    """Return how long the configured number of steps takes in the fastest way that was measured."""
     from wavegen.training.compute import AUTO_TARGETS
 
     speeds = [row.samples_per_second for row in rows if row.work == "train"]
     training = settings.training
     if not speeds or training.steps is None:
-        return []
+        return None
     windows = training.batch_size
     targets = AUTO_TARGETS if windows == "auto" else windows * training.window_targets
     seconds = training.steps * targets / max(speeds)
-    return [facts("wavegen train", steps=f"{training.steps:,}, about {format_duration(seconds)}")]
+    return f"{training.steps:,}, about {format_duration(seconds)}"
 
 
 def _speed_tables(rows: Sequence[Row]) -> list[Table]:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 LIKELIHOOD, SAMPLES = "Likelihood and forecasts", "Sample statistics (--samples)"  # groups of options in --help
 FILES_HELP = "Audio or series to score, or folders of either.  [default: the run's held-out data]"
 LABEL_HELP = "Label of all files, or a mix such as a=0.7,b=0.3.  [default: the name of each file's folder]"
-SUMMARY_HELP = "Print only the figures of all clips together."
-TEST_HELP = "Score the test split of synthetic series."
 SAMPLES_HELP = "Compare the sound of new clips, or of the given files, with the run's recordings."
 RECORDINGS_HELP = "Recordings to compare with; repeatable.  [default: those of the training]"
 PLOT_HELP = "Plot spectrograms of ten clips next to recordings; of a series model its errors by steps ahead."
@@ -39,8 +37,8 @@ def evaluate(
     source: Source,
     audio: Annotated[list[str] | None, typer.Argument(metavar="FILE", help=FILES_HELP)] = None,
     label: Annotated[str | None, option(LIKELIHOOD, LABEL_HELP, metavar="NAME")] = None,
-    summary: Annotated[bool, option(LIKELIHOOD, SUMMARY_HELP, "--summary")] = False,
-    test: Annotated[bool, option(LIKELIHOOD, TEST_HELP, "--test")] = False,
+    summary: Annotated[bool, option(LIKELIHOOD, "Print only the figures of all clips together.", "--summary")] = False,
+    test: Annotated[bool, option(LIKELIHOOD, "Score the test split of synthetic series.", "--test")] = False,
     samples: Annotated[bool, option(SAMPLES, SAMPLES_HELP, "--samples")] = False,
     clips: Annotated[int, option(SAMPLES, "Number of new clips.", min=1, max=500)] = 16,
     seconds: Annotated[float, option(SAMPLES, "Length of each new clip.")] = 10.0,

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ TRAIN_LONGER = "train longer"
 MOST_LINES = 10  # on faulty clips; the rest is counted
 
 
-class ProgressBar:
+class ProgressBar(AbstractContextManager["ProgressBar"]):
     """A progress line on standard error: one that moves on, on a terminal; without one, a line every half minute.
 
     Args:
@@ -51,9 +51,6 @@ class ProgressBar:
         self._bar = tqdm(desc=f"{what}: ", total=total, initial=initial, **look)
         if self.is_terminal and (self._bar.ncols or 80) < 0:  # a terminal of unknown size: tqdm would draw nothing
             self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, False
-
-    def __enter__(self) -> ProgressBar:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

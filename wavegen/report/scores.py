@@ -24,11 +24,10 @@ BEST_BASELINE = "best baseline"
 SAMPLES = "these clips"
 VOICED = 0.3  # recordings of which so many frames have a pitch are tones, of whatever kind
 FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet
-# of a CSV file, by their keys in a document
-SOUND_COLUMNS = {"name": "name", "label": "label", "n_samples": "samples", "seconds": "seconds", "bits": "bits"}
-SOUND_COLUMNS |= {"bits_per_sample": "bits_per_sample"}
-SERIES_COLUMNS = {"name": "name", "n_positions": "positions"}
-SERIES_COLUMNS |= {key: key for key in ("error", "error_at_end", "next_value", "next_value_at_end")}
+# columns of a CSV file, by their keys in a document, and the headings that are not the key
+SOUND_KEYS = ("name", "label", "samples", "seconds", "bits", "bits_per_sample")
+SERIES_KEYS = ("name", "positions", "error", "error_at_end", "next_value", "next_value_at_end")
+HEADINGS = {"samples": "n_samples", "positions": "n_positions"}
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"
 
@@ -295,10 +294,10 @@ def series_document(scores: Sequence[SeriesScore], loss_unit: LossUnit) -> Docum
 def csv_text(document: Document) -> str:
     """Return a table with a heading and a line for each clip or series of a document (RFC 4180, line feeds alone)."""
     is_sound = "classes" in document
-    columns, figure = (SOUND_COLUMNS, "bits_per_sample") if is_sound else (SERIES_COLUMNS, "error")
+    keys, figure = (SOUND_KEYS, "bits_per_sample") if is_sound else (SERIES_KEYS, "error")
     rows = []
     for clip in document["clips"]:
-        row = {column: _cell(clip[key]) for column, key in columns.items()}
+        row = {HEADINGS.get(key, key): _cell(clip[key]) for key in keys}
         for name, baseline in clip["baselines"].items():
             row[f"{figure} of {name}"] = baseline if is_sound else baseline[figure]
         rows.append({**row, "trained_on": _cell(clip["trained_on"])})
