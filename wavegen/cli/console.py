@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shlex
@@ -110,15 +109,8 @@ def _print_line(text: str, file: TextIO) -> None:
 
 def print_json(document: Any) -> None:
     """Print a document as JSON; numbers that are not finite, which JSON lacks, become null."""
-    typer.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
-
-
-def _finite(document: Any) -> Any:
-    if isinstance(document, dict):
-        return {key: _finite(value) for key, value in document.items()}
-    if isinstance(document, list | tuple):
-        return [_finite(value) for value in document]
-    return None if isinstance(document, float) and not math.isfinite(document) else document
+    finite = json.loads(json.dumps(document), parse_constant=lambda _: None)
+    typer.echo(json.dumps(finite, indent=2))
 
 
 def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:

@@ -65,7 +65,7 @@ class ClipLoader:
             UsageError: there is nothing at a path, or a clip has no label that the model knows.
             DataError: nothing can be used.
         """
-        clips, hashes, skipped = [], [], list[tuple[str, str]]()
+        loaded, skipped = [], list[tuple[str, str]]()
         for path, file, stored in self._prepared(paths, notice, progress):
             folder = path if path.is_dir() else path.parent
             named = folder_label(file.relative_to(folder).as_posix(), folder)
@@ -76,12 +76,11 @@ class ClipLoader:
                 skipped.append((str(file), str(error).removeprefix(f"{printable(file)}: ")))
                 continue
             condition = self._condition(str(file), classes, own, features)
-            clips.append(ScoredClip(str(file), classes, condition, self._label_text(own)))
-            hashes.append(stored.content_hash)
+            loaded.append((stored.content_hash, ScoredClip(str(file), classes, condition, self._label_text(own))))
         _report_skipped(skipped, notice)
-        _check_any(clips, paths)
-        index, known = self.training.index(progress), zip(hashes, clips, strict=True)
-        clips = [clip._replace(trained_on=index.contains(own, clip.classes)) for own, clip in known]
+        _check_any(loaded, paths)
+        index = self.training.index(progress)
+        clips = [clip._replace(trained_on=index.contains(own, clip.classes)) for own, clip in loaded]
         warn_of_trained_on(clips, "clips", "audio", notice)
         return clips
 

@@ -29,7 +29,6 @@ COLUMNS = 1000  # a few more than a picture has pixels across
 LEVEL_COLUMNS = 250
 FFT_SECONDS = 0.032  # resolves the harmonics of a voice and still its syllables
 SPECTROGRAM_LOOK: dict[str, Any] = {"x_axis": "time", "y_axis": "hz", "cmap": "magma", "vmin": -90.0, "vmax": -10.0}
-SPECTROGRAM_LOOK["rasterized"] = True  # in an SVG file too
 FRAMES_AT_ONCE = 4096  # bounds the memory of long recordings
 QUIETEST_DB = -110.0  # below a 16-bit file's own noise
 CLASSES = 256
@@ -228,9 +227,9 @@ def _draw_sound(
 
 def _draw_spectrogram(axes: Axes, drawn: Spectrogram, waveform: Floats, sample_rate_hz: int) -> QuadMesh:
     specshow = load_librosa("display").display.specshow
-
     scales: dict[str, Any] = {"sr": sample_rate_hz, "hop_length": drawn.hop, "n_fft": drawn.fft_size}
-    mesh: QuadMesh = specshow(drawn.level_db, ax=axes, **scales, **SPECTROGRAM_LOOK)
+    # rasterized in an SVG file too
+    mesh: QuadMesh = specshow(drawn.level_db, ax=axes, rasterized=True, **scales, **SPECTROGRAM_LOOK)
     axes.set(xlim=(0.0, len(waveform) / sample_rate_hz), xlabel="", ylabel="frequency (Hz)")
     return mesh
 
