@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, product
 
@@ -110,16 +110,15 @@ def _rows(config: Config, model: Network, machine: Machine, notice: Callable[[st
 
 def _gpu_rows(config: Config, model: Network, device: torch.device, notice: Callable[[str], None]) -> Iterator[Row]:
     rate, there, name = config.audio.sample_rate_hz, model.copy().to(device), str(device)
-    plans: list[tuple[str, Precision, Sequence[int]]] = [("torch", "float32", TORCH_CLIPS)]
-    plans += [("triton", precision, TRITON_CLIPS) for precision in PRECISIONS[:2]]
-    source = EngineSource.of(there)
-    for engine, precision, counts in plans:
-        if device.type != "cuda" or (engine == "triton" and source.beyond_triton()):
-            continue
-        for clips in counts:
-            notice(f"generate: {engine}, {precision}, {clips} clips on {name}")
-            speed = _generation_speed(config, there, engine, precision, clips, 1)
-            yield Row("generate", engine, precision, clips, 1, speed, speed / rate, None, device=name)
+    plans: list[tuple[str, Precision, int]] = []
+    if device.type == "cuda":
+        plans += [("torch", "float32", clips) for clips in TORCH_CLIPS]
+        if not EngineSource.of(there).beyond_triton():
+            plans += [("triton", precision, clips) for precision in PRECISIONS[:2] for clips in TRITON_CLIPS]
+    for engine, precision, clips in plans:
+        notice(f"generate: {engine}, {precision}, {clips} clips on {name}")
+        speed = _generation_speed(config, there, engine, precision, clips, 1)
+        yield Row("generate", engine, precision, clips, 1, speed, speed / rate, None, device=name)
     backends = ("torch", "compile") if device.type == "cuda" else ("torch",)
     for backend, precision in product(backends, dict.fromkeys(("float32", *precisions_of(device)))):
         notice(f"train: {backend}, {precision} on {name}")

@@ -102,7 +102,7 @@ class ClipWriter:
         n_made: samples of all clips and candidates together; None for an endless stream.
         verdict: judges the clips of a stream.
         is_undertrained: the model is known to need more training.
-        tamer, wilder: the options given that make sound so, as ``--top-p 0.9``.
+        tamer, wilder: the options given that make sound so, as ``--top-p 0.9``; to blame for silence, or for noise.
         trains_longer: the command that trains the model longer, if it is a run's.
         is_best: the clips are the best of several candidates already, or one-shots, which have none.
     """
@@ -133,7 +133,7 @@ class ClipWriter:
             for block in blocks:
                 for clip, fault in verdict.update(block):
                     if self.n_samples is None:  # an endless stream: no verdict follows at the end
-                        advice = self._remedy([fault])
+                        advice = self.remedy([fault])
                         print_notice(f"{_name(self.paths[clip])}: {fault} so far; {advice}")
                 yield block
 
@@ -149,7 +149,7 @@ class ClipWriter:
         """Print a line for each of the first faulty clips."""
         faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
         for path, faults in faulty[:MOST_LINES]:
-            print_notice(f"{_name(path)}: {in_words(faults)}; {self._remedy(faults)}")
+            print_notice(f"{_name(path)}: {in_words(faults)}; {self.remedy(faults)}")
         if len(faulty) > MOST_LINES:
             print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
         self._print_command(faults for _, faults in faulty)
@@ -171,7 +171,7 @@ class ClipWriter:
         with self._writing(lambda: f"{done} of {len(self.paths)} clips are written"):
             for path, best in zip(self.paths, candidates, strict=True):
                 self._write([best.waveform[None]], [path], lambda _: None)
-                advice = f"; {self._remedy(best.faults)}" if best.faults else ""
+                advice = f"; {self.remedy(best.faults)}" if best.faults else ""
                 print_notice(f"{_name(path)}: {best}{advice}")
                 done += 1
                 if best.faults:
@@ -196,12 +196,23 @@ class ClipWriter:
         how: dict[str, Any] = {"n_samples": self.n_samples, "before": self.before, "overwrite": self.overwrite}
         write_clips(blocks, paths, self.rate_hz, written=written, **how)
 
-    def _remedy(self, faults: Iterable[Fault]) -> str:
-        return remedy(faults, self.is_undertrained, self.is_best, self.tamer, self.wilder)
+    def remedy(self, faults: Iterable[Fault]) -> str:
+        """Return the remedy for the faults of a clip, one or more."""
+        kinds = {fault.kind for fault in faults}
+        is_noisy = bool(kinds & {"clipping", "noise"})
+        is_wild = is_noisy or not kinds & {"silence", "dead silence", "level"}
+        blamed = [*(() if is_noisy else self.tamer), *(self.wilder if is_wild else ())]
+        left_out = [f"leave out {' and '.join(blamed)}"] if blamed else []
+        if self.is_undertrained:  # no other setting replaces a longer training
+            return "; ".join([*left_out, TRAIN_LONGER])
+        if left_out:
+            return left_out[0]
+        cooler = ["lower --temperature"] if kinds <= {"clipping", "noise"} else []
+        return ", or ".join([*cooler, *(["try --best-of 8"] * (not self.is_best)), TRAIN_LONGER])
 
     def _print_command(self, each: Iterable[Sequence[Fault]]) -> None:
         """Print the command that trains longer where a remedy names that."""
-        if self.trains_longer and any(self._remedy(faults).endswith(TRAIN_LONGER) for faults in each):
+        if self.trains_longer and any(self.remedy(faults).endswith(TRAIN_LONGER) for faults in each):
             print_notice(f"Train longer with:\n  {self.trains_longer}")
 
     def _names(self) -> str:
@@ -210,35 +221,6 @@ class ClipWriter:
 
 def _name(path: str) -> str:
     return "standard output" if path == "-" else path
-
-
-def remedy(
-    faults: Iterable[Fault],
-    is_undertrained: bool = False,
-    is_best: bool = False,
-    tamer: Sequence[str] = (),
-    wilder: Sequence[str] = (),
-) -> str:
-    """Return the remedy for the faults of a clip.
-
-    Args:
-        faults: one or more.
-        is_undertrained: the model is known to need more training, which no other setting replaces.
-        is_best: the clip is the best of several already.
-        tamer: the options given that may be to blame for silence.
-        wilder: those that may be to blame for noise.
-    """
-    kinds = {fault.kind for fault in faults}
-    is_noisy = bool(kinds & {"clipping", "noise"})
-    is_wild = is_noisy or not kinds & {"silence", "dead silence", "level"}
-    blamed = [*(() if is_noisy else tamer), *(wilder if is_wild else ())]
-    left_out = [f"leave out {' and '.join(blamed)}"] if blamed else []
-    if is_undertrained:
-        return "; ".join([*left_out, TRAIN_LONGER])
-    if left_out:
-        return left_out[0]
-    cooler = ["lower --temperature"] if kinds <= {"clipping", "noise"} else []
-    return ", or ".join([*cooler, *(["try --best-of 8"] * (not is_best)), TRAIN_LONGER])
 
 
 class TrainingDisplay(Observer):

@@ -35,6 +35,7 @@ FLOOR_DB = -60.0  # relative to the loud level; all below counts as equally quie
 
 SILENT_AMPLITUDE = 10 ** (SILENT_DB / 20)
 REPEATS = 100  # of a bootstrap
+SEED = 0  # of the bootstraps, and of the impostors
 PIECE_SECONDS = 10.0  # longer clips are split: every piece is one draw in a bootstrap
 MOST_PIECES = 240  # of recordings: 40 minutes at most
 
@@ -207,14 +208,13 @@ class RecordingStatistics:
         recordings: (T,) waveforms, prepared as the model's training data, two or more pieces of which nothing is
             silent throughout.
         rate_hz: their sample rate.
-        seed: of the impostors and of the bootstrap.
 
     Attributes:
         others: the pieces that are not the reference.
     """
 
-    def __init__(self, recordings: Sequence[Floats], rate_hz: int, seed: int = 0) -> None:
-        self.rate_hz, self.seed = rate_hz, seed
+    def __init__(self, recordings: Sequence[Floats], rate_hz: int) -> None:
+        self.rate_hz = rate_hz
         pieces = in_pieces(recordings, rate_hz)
         if len(pieces) < 2:
             raise ValueError(f"expected two or more pieces of recordings, found {len(pieces)}")
@@ -274,21 +274,21 @@ class RecordingStatistics:
         """Return the sample score of clips with these moments."""
         return SCALE * frechet_distance(self._reference, Moments.sum(moments))
 
-    def _interval(self, moments: Sequence[Moments], repeats: int = REPEATS) -> tuple[float, float] | None:
+    def _interval(self, moments: Sequence[Moments]) -> tuple[float, float] | None:
         """Bootstrap over pieces: 95% of the repeats lie in it, once they lie around the score of all pieces.
 
         A repeat has some pieces twice and lacks others, so its score is higher by itself.
         """
         if len(moments) < 2:
             return None
-        rng = np.random.default_rng(self.seed)
-        scores = [self.score([moments[i] for i in rng.integers(0, len(moments), len(moments))]) for _ in range(repeats)]
+        rng = np.random.default_rng(SEED)
+        scores = [self.score([moments[i] for i in rng.integers(0, len(moments), len(moments))]) for _ in range(REPEATS)]
         low, high = np.quantile(scores, [0.025, 0.975]) - np.mean(scores) + self.score(moments)
         return max(0.0, float(low)), float(high)
 
     def _impostors(self) -> Iterable[tuple[str, list[Floats]]]:
         """Make the two impostors: noise with the other half's mean spectrum, and a tenth of a second repeated."""
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(SEED)
         size = round(PIECE_SECONDS * self.rate_hz)
         whole = np.concatenate(self.others)
         n_fft = 1 << 12
@@ -355,19 +355,18 @@ class Heard:
     pauses: Figure
 
 
-def measure_heard(clips: Sequence[Floats], rate_hz: int, loud_db: float, seed: int = 0) -> Heard:
+def measure_heard(clips: Sequence[Floats], rate_hz: int, loud_db: float) -> Heard:
     """Measure what is heard in clips, in ``MOST_HEARD`` pieces at most.
 
     Args:
         clips: (T,) waveforms, one or more.
         rate_hz: their sample rate.
         loud_db: the recordings' loud level.
-        seed: of the bootstrap.
     """
     chosen = spread([len(clip) for clip in clips], round(PIECE_SECONDS * rate_hz), MOST_HEARD)
     pitches, counts = zip(*(_measure(clips[i][start:stop], rate_hz, loud_db) for i, start, stop in chosen), strict=True)
     every = np.arange(len(chosen))
-    draws = np.vstack([every, np.random.default_rng(seed).integers(0, len(every), (REPEATS, len(every)))])
+    draws = np.vstack([every, np.random.default_rng(SEED).integers(0, len(every), (REPEATS, len(every)))])
     # (1 + REPEATS, pieces, 5) -> five of (1 + REPEATS,): of all pieces, then of the pieces that each repeat drew
     seconds, n_voiced, n_frames, n_onsets, n_pauses = np.array(counts)[draws].sum(axis=1).T
 
