@@ -137,7 +137,7 @@ def _sound_scores(
 ) -> tuple[Document, list[Table]]:
     """Score clips; return the document for --json and --csv, and the tables."""
     from wavegen.cli.progress import ProgressBar
-    from wavegen.evaluation.scores import describe_gain, score_clips, with_shuffled_frames
+    from wavegen.evaluation import describe_gain, score_clips, with_shuffled_frames
     from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, summary_table
 
     if label is not None and not paths:
