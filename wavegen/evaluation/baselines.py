@@ -61,12 +61,10 @@ class Baselines:
     """The trivial models as fitted on training clips.
 
     Args:
-        classes: number of levels of a sample.
         unigram: (classes,) probability of each class: (count + 0.5), normalized.
         markov: pairs and triples of classes; None of more classes than can be counted.
     """
 
-    classes: int
     unigram: Floats
     markov: tuple[NGrams, NGrams] | None
 
@@ -87,21 +85,18 @@ def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
         DataError: there is no clip, or none has a sample.
     """
     counts = np.zeros(classes, dtype=np.int64)
-    pairs, triples = _Tally(classes), _Tally(classes)
+    tallies = {length: _Tally(classes) for length in (2, 3)} if classes <= MOST_COUNTED_CLASSES else {}
     for clip in clips:
         for values in _grams(clip, 1, classes):
             counts += np.bincount(values, minlength=classes)
-        if classes > MOST_COUNTED_CLASSES:
-            continue
-        for grams in _grams(clip, 2, classes):
-            pairs.add(grams)
-        for grams in _grams(clip, 3, classes):
-            triples.add(grams)
+        for length, tally in tallies.items():
+            for grams in _grams(clip, length, classes):
+                tally.add(grams)
     if not counts.any():
         raise DataError("baselines: expected training clips to fit them on, found no sample; check the split")
     unigram: Floats = (counts + 0.5) / (counts.sum() + 0.5 * classes)
-    markov = (pairs.n_grams(), triples.n_grams()) if classes <= MOST_COUNTED_CLASSES else None
-    return Baselines(classes, unigram, markov)
+    markov = (tallies[2].n_grams(), tallies[3].n_grams()) if tallies else None
+    return Baselines(unigram, markov)
 
 
 def baseline_bits(baselines: Baselines, clips: Sequence[Classes], quantizer: Quantizer) -> dict[str, float]:
@@ -142,7 +137,7 @@ def clip_bits(baselines: Baselines, clip: Classes, quantizer: Quantizer) -> dict
     Raises:
         ValueError: the quantizer has another number of classes than the baselines.
     """
-    classes = baselines.classes
+    classes = len(baselines.unigram)
     if quantizer.classes != classes:
         raise ValueError(f"baselines of {classes} classes cannot score clips of {quantizer.classes}")
     unigram = -np.log2(baselines.unigram)

@@ -85,18 +85,17 @@ class ClipLoader:
         return clips
 
     def _prepared(
-        self, paths: Sequence[Path], notice: Notice | None, progress: Progress | None
+        self, paths: Sequence[Path], notice: Notice, progress: Progress | None
     ) -> list[tuple[Path, Path, StoredClip]]:
         """Prepare the files at paths: the path and the file of each clip; what cannot be used is reported."""
-        say = notice or (lambda _: None)
-        given = [(path, file) for path in paths for file in _audio_files(path, say)]
+        given = [(path, file) for path in paths for file in _audio_files(path, notice)]
         outcomes = ClipCache().prepare(
             [file for _, file in given], ClipSettings(self.preparation, self.quantizer), progress
         )
         both = [(path, file, stored) for (path, file), stored in zip(given, outcomes, strict=True)]
-        _report_skipped([(str(file), stored) for _, file, stored in both if isinstance(stored, str)], say)
+        _report_skipped([(str(file), stored) for _, file, stored in both if isinstance(stored, str)], notice)
         clips = [(path, file, stored) for path, file, stored in both if not isinstance(stored, str)]
-        _warn({str(file): stored for _, file, stored in clips}, say)
+        _warn({str(file): stored for _, file, stored in clips}, notice)
         return clips
 
     def held_out(self, progress: Progress | None = None, notice: Notice | None = None) -> list[ScoredClip]:
@@ -125,7 +124,7 @@ class ClipLoader:
         return clips
 
     def recording_statistics(
-        self, progress: Progress | None = None, notice: Notice | None = None, recordings: Sequence[Path] = ()
+        self, progress: Progress, notice: Notice, recordings: Sequence[Path] = ()
     ) -> RecordingStatistics:
         """Measure the sample statistics of recordings, prepared as they were trained on.
 
