@@ -117,7 +117,6 @@ def _evaluate_samples(
 def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one_shot: bool) -> list[Floats]:
     import numpy as np
 
-    from wavegen.cli.progress import ProgressBar
     from wavegen.sampling.generator import samples_in
 
     if warning := trained.undertrained_warning():
@@ -125,7 +124,7 @@ def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one
     if one_shot:
         return trained.generate_one_shots(seconds, count=count, seed=seed, notice=console.print_notice)
     blocks = []
-    with ProgressBar("generating", count * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
+    with console.ProgressBar("generating", count * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
         for block in trained.stream(seconds, count=count, seed=seed, notice=console.print_notice):
             blocks.append(block)
             bar.advance(block.size)
@@ -136,7 +135,6 @@ def _sound_scores(
     trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
 ) -> tuple[Document, list[Table]]:
     """Score clips; return the document for --json and --csv, and the tables."""
-    from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation import describe_gain, score_clips, with_shuffled_frames
     from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, summary_table
 
@@ -151,7 +149,7 @@ def _sound_scores(
     baselines = loader.fit_baselines(notice, progress)
     shuffled, gain = with_shuffled_frames(clips), None
     n_samples = sum(len(clip.classes) for clip in clips) * (1 if shuffled is None else 2)
-    with ProgressBar("scoring", n_samples, unit="sample") as bar:
+    with console.ProgressBar("scoring", n_samples, unit="sample") as bar:
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, bar.advance)
         if shuffled is not None:
             others = score_clips(trained.network, shuffled, trained.quantizer, None, bar.advance)
@@ -171,14 +169,13 @@ def _series_scores(
     forecaster: Forecaster, paths: Sequence[Path], test: bool, summary: bool
 ) -> tuple[Document, list[Table]]:
     """Score series; return the document for --json and --csv, and the tables."""
-    from wavegen.cli.progress import ProgressBar
     from wavegen.evaluation import loss_unit_of
     from wavegen.report.scores import series_document, series_tables
     from wavegen.series.scores import score_series
 
     series = forecaster.series_to_score(paths, test, console.print_notice)
     linear = forecaster.fit_linear_forecast(console.print_notice)
-    with ProgressBar("scoring", None, unit="position") as bar:
+    with console.ProgressBar("scoring", None, unit="position") as bar:
         errors = forecaster.score_series(series, bar.advance)
     scores, loss_unit = score_series(series, errors, linear, forecaster.targets), loss_unit_of(forecaster.config)
     return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary)

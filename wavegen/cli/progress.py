@@ -1,22 +1,18 @@
-"""Progress of long work: a bar, and under it generated clips with their faults, or the output of a training."""
+"""Output of long work under a progress bar: generated clips with their faults, and a training."""
 
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Floats
 from wavegen.audio.write import write_clip, write_clips
-from wavegen.cli.console import print_notice
+from wavegen.cli.console import ProgressBar, print_notice
 from wavegen.evaluation import loss_unit_in
 from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
@@ -26,67 +22,8 @@ from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.text import format_duration, pluralize, printable
 from wavegen.training.progress import Observer, Progress
 
-LINE_EVERY_SECONDS = 30.0  # where there is no terminal
 TRAIN_LONGER = "train longer"
 MOST_LINES = 10  # on faulty clips; the rest is counted
-
-
-class ProgressBar(AbstractContextManager["ProgressBar"]):
-    """A progress line on standard error: one that moves on, on a terminal; without one, a line every half minute.
-
-    Args:
-        what: the activity, such as "generating".
-        total: where the count ends; None where it does not.
-        initial: where it begins.
-        unit: of the count, in the singular.
-    """
-
-    def __init__(self, what: str, total: int | None, initial: int = 0, unit: str = "step") -> None:
-        self.what, self.total, self.count, self.unit = what, total, initial, unit
-        self.is_terminal = sys.stderr.isatty()
-        self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
-        count = f"{{n:,}} {unit}s" if total is None else f"{{n:,}} of {pluralize(total, unit)}, {{remaining}} left"
-        look: dict[str, Any] = {"bar_format": f"{{desc}}{count}{{postfix}}", "dynamic_ncols": True}
-        look |= {"leave": False, "disable": not self.is_terminal}
-        self._bar = tqdm(desc=f"{what}: ", total=total, initial=initial, **look)
-        if self.is_terminal and (self._bar.ncols or 80) < 0:  # a terminal of unknown size: tqdm would draw nothing
-            self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, False
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Remove the bar."""
-        self._bar.close()
-
-    def advance(self, count: int) -> None:
-        """Count further."""
-        self.move_to(self.count + count)
-
-    def move_to(self, count: int, note: str = "", more: str = "") -> None:
-        """Show a new count, and a note after it; on a line, which may be longer than a terminal is wide, more too."""
-        self._note = note or self._note
-        if self._note:
-            self._bar.set_postfix_str(self._note, refresh=False)
-        self._bar.update(count - self.count)
-        self.count = count
-        if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
-            self._last_line = time.monotonic()
-            print_notice(", ".join(filter(None, [f"{self.what}: {self._count_text()}", self._note, more])))
-
-    def rate(self, count: int | None = None) -> float:
-        """Return counts per second so far, or up to a count."""
-        return ((self.count if count is None else count) - self._initial) / max(1e-9, time.monotonic() - self._began)
-
-    def describe(self, what: str) -> None:
-        """Show the current activity, on a terminal."""
-        self._bar.set_description(what)
-
-    def _count_text(self) -> str:
-        if self.total is None:
-            return pluralize(self.count, self.unit)
-        left = (self.total - self.count) / max(1e-9, self.rate()) if self.count > self._initial else math.inf
-        return f"{self.count:,} of {pluralize(self.total, self.unit)}, {format_duration(left)} left"
 
 
 @dataclass
