@@ -1,4 +1,4 @@
-"""Speed and memory of training on this machine, and the share of time in its matrix products."""
+"""Speed and memory of training on this machine, beside the textbook's WaveNet, and the share of its matrix products."""
 
 from __future__ import annotations
 
