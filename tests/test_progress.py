@@ -12,7 +12,7 @@ import termios
 import pytest
 
 from wavegen.audio.quantize import Quantizer
-from wavegen.cli import progress
+from wavegen.cli import console
 from wavegen.cli.progress import TrainingDisplay
 from wavegen.training.progress import Progress
 
@@ -31,7 +31,7 @@ VALIDATION = {"step": 1, "validation_loss": 9.25, "baselines": {"uniform": 16.0}
     ids=str,
 )
 def test_figures_name_their_classes_unless_they_are_the_usual_ones(quantizer, classes, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)  # this is no terminal: the bar is a line
+    monkeypatch.setattr(console, "LINE_EVERY_SECONDS", 0.0)  # this is no terminal: the bar is a line
     display = TrainingDisplay(10, Progress(), quantizer.unit)
     display.on_validation(VALIDATION)
     display.on_step(STEP)
@@ -95,7 +95,7 @@ def on_terminal(columns, what):
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24 if columns else 0, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    code = f"from wavegen.cli.console import print_notice\nfrom wavegen.cli.progress import ProgressBar\n{what}"
+    code = f"from wavegen.cli.console import ProgressBar, print_notice\n{what}"
     with subprocess.Popen([sys.executable, "-c", code], stderr=terminal, env=environment) as process:
         assert process.wait() == 0
     os.close(terminal)

@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
-from wavegen.cli.clips import ClipWriter, remedy
-from wavegen.cli.progress import ProgressBar
+from wavegen.cli.console import ProgressBar
+from wavegen.cli.progress import ClipWriter
 from wavegen.sampling.candidates import BestCandidate
 from wavegen.sampling.verdict import Fault, Verdict, in_words
+
+
+def remedy(faults, is_undertrained=False, **known):
+    writer = ClipWriter(["a.wav"], 100, np.zeros(0, np.float32), False, 1, 1, Verdict(100), is_undertrained, **known)
+    return writer.remedy(faults)
 
 
 def test_the_remedy_cools_what_is_loud_and_trains_what_is_undertrained():

@@ -141,8 +141,8 @@ def test_pieces_change_nothing(monkeypatch):
     quantizer = Quantizer()
     training, held_out = tones(quantizer, [5000, 3000], seed=5), tones(quantizer, [4000, 2048], seed=6)
     whole = baseline_bits(fit_baselines(training, 256), held_out, quantizer)
-    for module in ("baselines", "linear_prediction"):
-        monkeypatch.setattr(f"wavegen.evaluation.{module}.PIECE", 256)
+    for name in ("PIECE", "FIT_PIECE"):
+        monkeypatch.setattr(f"wavegen.evaluation.baselines.{name}", 256)
     pieces = baseline_bits(fit_baselines(training, 256), held_out, quantizer)
     assert pieces == pytest.approx(whole, rel=1e-12)
 

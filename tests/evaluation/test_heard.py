@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wavegen.evaluation.heard import measure_heard
+from wavegen.evaluation.sample_statistics import measure_heard
 
 RATE_HZ = 16000
 LOUD_DB = -10.0

@@ -19,7 +19,7 @@ from wavegen.config import Config, override, parse_config
 from wavegen.config.yaml_source import parse_yaml, write_yaml
 from wavegen.data.windows import WindowStream
 from wavegen.errors import UsageError
-from wavegen.report.samples import SampleRequest
+from wavegen.report.page import SampleRequest
 from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 
 LONG = os.environ.get("WAVEGEN_FAULTS") == "long"

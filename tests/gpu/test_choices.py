@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import wavegen
+from wavegen.bench import Row
 from wavegen.bench import rows as bench
-from wavegen.bench.row import Row
 from wavegen.config import load_config
 from wavegen.device import choose_device, on_device
 from wavegen.errors import ParameterError, TrainingError, UsageError

@@ -23,9 +23,8 @@ from wavegen.errors import CheckpointError, UsageError
 from wavegen.inspect import inspect_path
 from wavegen.model.building import build_model
 from wavegen.report.inspected import draw
-from wavegen.report.page import verdict, write_page
+from wavegen.report.page import SampleRequest, verdict, write_page
 from wavegen.report.plots.audio import spectrogram
-from wavegen.report.samples import SampleRequest
 from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.history import Validation
 from wavegen.runs.run_folder import RunFolder

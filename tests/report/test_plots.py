@@ -13,7 +13,7 @@ from wavegen.errors import UsageError, WavegenError
 from wavegen.inspect import inspect_path, inspect_paths
 from wavegen.output_file import check_writable, write_output
 from wavegen.report.inspected import draw
-from wavegen.report.plots import audio, new_figure, spread, title, to_png
+from wavegen.report.plots import audio, encode, new_figure, spread, title
 from wavegen.report.plots.audio import draw_audio, envelope
 from wavegen.report.plots.models import comparison_figure, limits, smooth
 from wavegen.runs.history import History, Validation, read_history
@@ -164,7 +164,7 @@ def test_figures_in_different_classes_are_never_on_one_axis():
     for axes, bits in ((upper, {3.0, 4.0}), (lower, {9.0, 10.0})):
         assert {float(y) for line in axes.lines for y in line.get_ydata()} == bits
     assert upper.get_ylim()[1] < lower.get_ylim()[0]
-    assert imread(io.BytesIO(to_png(figure))).shape[1] == 1000
+    assert imread(io.BytesIO(encode(figure))).shape[1] == 1000
 
 
 @pytest.mark.parametrize("n_samples", [1, 100, 40_000])
@@ -179,7 +179,7 @@ def test_audio_of_any_length_is_drawn(tmp_path, n_samples):
 def test_names_in_any_script_and_with_dollars_are_drawn():
     figure = new_figure(3, 2)
     title(figure.subplots(), r"$\frac{1}{ _ 録音 \x00.wav".replace("\\x00", ""))
-    assert imread(io.BytesIO(to_png(figure))).shape[:2] == (200, 300)
+    assert imread(io.BytesIO(encode(figure))).shape[:2] == (200, 300)
 
 
 def test_nothing_to_draw_is_reported(tmp_path):

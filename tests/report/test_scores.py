@@ -10,10 +10,8 @@ import pytest
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.cli.console import print_json
-from wavegen.evaluation import SQUARED_ERROR
-from wavegen.evaluation.heard import Figure, Heard
-from wavegen.evaluation.sample_statistics import SampleFigures
-from wavegen.evaluation.scores import Score
+from wavegen.evaluation import SQUARED_ERROR, Score
+from wavegen.evaluation.sample_statistics import Figure, Heard, SampleFigures
 from wavegen.report import print_tables
 from wavegen.report.scores import (
     SampleComparison,
@@ -21,10 +19,8 @@ from wavegen.report.scores import (
     csv_text,
     label_tables,
     series_document,
-    series_rows,
     series_tables,
     sound_document,
-    sound_rows,
     summary_table,
 )
 from wavegen.series.scores import Errors, SeriesScore
@@ -131,7 +127,7 @@ def test_the_document_has_intervals_labels_and_what_was_trained_on():
 
 
 def test_csv_has_a_line_for_each_clip():
-    rows = read(csv_text(sound_rows(SCORES, RATE_HZ)))
+    rows = read(csv_text(sound_document(SCORES, RATE_HZ, Quantizer(), {})))
     columns = ["name", "label", "n_samples", "seconds", "bits", "bits_per_sample"]
     baselines = ["bits_per_sample of uniform", "bits_per_sample of linear prediction"]
     assert list(rows[0]) == [*columns, *baselines, "trained_on"]
@@ -140,7 +136,7 @@ def test_csv_has_a_line_for_each_clip():
 
 
 def test_csv_has_a_line_for_each_series():
-    rows = read(csv_text(series_rows(SERIES)))
+    rows = read(csv_text(series_document(SERIES, SQUARED_ERROR)))
     assert rows[1] == {
         "name": "b",
         "n_positions": "3",
@@ -154,7 +150,8 @@ def test_csv_has_a_line_for_each_series():
 
 
 def test_hostile_names_come_out_on_a_line_each_and_as_no_formula():
-    text = csv_text(sound_rows([score(name, 100, 3.0, label=name) for name in HOSTILE], RATE_HZ))
+    hostile = [score(name, 100, 3.0, label=name) for name in HOSTILE]
+    text = csv_text(sound_document(hostile, RATE_HZ, Quantizer(), {}))
     assert text.encode().decode() == text
     assert len(text.splitlines()) == 1 + len(HOSTILE)
     rows = read(text)

@@ -14,12 +14,11 @@ from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
 from wavegen.api import load
 from wavegen.config import load_config
 from wavegen.errors import DataError, ModelError, UsageError
-from wavegen.evaluation.scores import score_clips, total
+from wavegen.evaluation import score_clips, total
 from wavegen.inspect import as_dict, inspect_path
 from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of
-from wavegen.report.page import build_page
-from wavegen.report.samples import SampleRequest, generate_samples
+from wavegen.report.page import SampleRequest, build_page, generate_samples
 from wavegen.report.training import plan_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder

@@ -11,8 +11,7 @@ from wavegen.errors import UsageError
 from wavegen.inspect import as_dict, inspect_path
 from wavegen.inspect.runs import compare_runs
 from wavegen.report.inspected import draw, tables_of
-from wavegen.report.page import build_page
-from wavegen.report.samples import SampleRequest
+from wavegen.report.page import SampleRequest, build_page
 from wavegen.report.training import TensorBoardObserver
 from wavegen.runs.history import read_history
 from wavegen.runs.run_folder import RunFolder

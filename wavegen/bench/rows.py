@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, product
 
 import numpy as np
 import torch
 
+from wavegen.bench import Row
 from wavegen.bench.probes import multiply_add_rate, read_bandwidth
-from wavegen.bench.row import Row
-from wavegen.bench.training import measure_training, thread_counts, ways_to_train
+from wavegen.bench.training import measure_training, ways_to_train
 from wavegen.config import Config
 from wavegen.device import available_cores, choose_device
 from wavegen.model.building import build_model
@@ -28,6 +28,7 @@ from wavegen.training.precision import precisions_of
 REPEATS = 5
 LONGEST_CLIP = 1 << 20  # samples that conditions are made for
 ROW_SECONDS = 0.15  # for each repeat
+WEIGHT_BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 CLIPS = (1, 2, 16)
 TORCH_CLIPS, TRITON_CLIPS = (1, 32, 256), (32, 512, 2112)  # on a GPU
 
@@ -41,7 +42,7 @@ class Machine:
         multiply_adds_per_second: in registers.
     """
 
-    bytes_per_second: dict[str, float]
+    bytes_per_second: dict[Precision, float]
     multiply_adds_per_second: float
 
 
@@ -68,22 +69,20 @@ def measure(
                 parameter.normal_(std=0.1)
     model = model.cpu().eval()
     notice("measuring, in five minutes or so (large networks take longer); Ctrl-C prints what was measured by then")
-    bytes_of = {name: model.multiply_adds * {"float32": 4, "bfloat16": 2, "int8": 1}[name] for name in PRECISIONS}
-    machine = Machine({name: read_bandwidth(n) for name, n in bytes_of.items()}, multiply_add_rate())
-    of_cpu = _rows(config, model, machine, bytes_of, notice) if device_name in ("auto", "cpu") else ()
+    bandwidths = {name: read_bandwidth(model.multiply_adds * WEIGHT_BYTES[name]) for name in PRECISIONS}
+    machine = Machine(bandwidths, multiply_add_rate())
+    of_cpu = _rows(config, model, machine, notice) if device_name in ("auto", "cpu") else ()
     of_gpu = () if device.type == "cpu" else _gpu_rows(config, model, device, notice)
     return machine, chain(of_cpu, of_gpu)
 
 
-def _rows(
-    config: Config, model: Network, machine: Machine, bytes_of: dict[Precision, int], notice: Callable[[str], None]
-) -> Iterator[Row]:
+def _rows(config: Config, model: Network, machine: Machine, notice: Callable[[str], None]) -> Iterator[Row]:
     cores = available_cores()
     rate = config.audio.sample_rate_hz
     plans: list[tuple[str, Precision, int, int]] = [
         ("numba", precision, clips, threads)
         for precision in (PRECISIONS if model.runs_fused else ())
-        for threads in thread_counts(cores)
+        for threads in sorted({1, cores})
         for clips in sorted({*CLIPS, cores})
         if clips >= threads
     ]
@@ -92,7 +91,7 @@ def _rows(
         notice(f"generate: {engine}, {precision}, {pluralize(clips, 'clip')}, {pluralize(threads, 'thread')}")
         speed = _generation_speed(config, model, engine, precision, clips, threads)
         # a step reads all weights once, and computes the clips of a thread one after another
-        reading = bytes_of[precision] / machine.bytes_per_second[precision]
+        reading = model.multiply_adds * WEIGHT_BYTES[precision] / machine.bytes_per_second[precision]
         computing = -(-clips // threads) * model.multiply_adds / machine.multiply_adds_per_second
         if precision == "int8" and DOT_PRODUCT is not None:
             computing /= 2  # an instruction multiplies twice as many numbers of half the width
@@ -111,16 +110,15 @@ def _rows(
 
 def _gpu_rows(config: Config, model: Network, device: torch.device, notice: Callable[[str], None]) -> Iterator[Row]:
     rate, there, name = config.audio.sample_rate_hz, model.copy().to(device), str(device)
-    plans: list[tuple[str, Precision, Sequence[int]]] = [("torch", "float32", TORCH_CLIPS)]
-    plans += [("triton", precision, TRITON_CLIPS) for precision in PRECISIONS[:2]]
-    source = EngineSource.of(there)
-    for engine, precision, counts in plans:
-        if device.type != "cuda" or (engine == "triton" and source.beyond_triton()):
-            continue
-        for clips in counts:
-            notice(f"generate: {engine}, {precision}, {clips} clips on {name}")
-            speed = _generation_speed(config, there, engine, precision, clips, 1)
-            yield Row("generate", engine, precision, clips, 1, speed, speed / rate, None, device=name)
+    plans: list[tuple[str, Precision, int]] = []
+    if device.type == "cuda":
+        plans += [("torch", "float32", clips) for clips in TORCH_CLIPS]
+        if not EngineSource.of(there).beyond_triton():
+            plans += [("triton", precision, clips) for precision in PRECISIONS[:2] for clips in TRITON_CLIPS]
+    for engine, precision, clips in plans:
+        notice(f"generate: {engine}, {precision}, {clips} clips on {name}")
+        speed = _generation_speed(config, there, engine, precision, clips, 1)
+        yield Row("generate", engine, precision, clips, 1, speed, speed / rate, None, device=name)
     backends = ("torch", "compile") if device.type == "cuda" else ("torch",)
     for backend, precision in product(backends, dict.fromkeys(("float32", *precisions_of(device)))):
         notice(f"train: {backend}, {precision} on {name}")

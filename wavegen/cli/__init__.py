@@ -79,22 +79,16 @@ class Commands(_Examples, TyperGroup):
         except BrokenPipeError:  # the reader has closed the pipe: discard the interpreter's last flush
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
-        except (WavegenError, ClickError, OSError) as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            raise _reported(error) from None
         except KeyboardInterrupt:
             print_warning("stopped")
             raise typer.Exit(130) from None
-        except (MemoryError, RuntimeError, ImportError) as error:
-            if isinstance(error, typer.Exit) or not is_out_of_memory(error):
+        except (WavegenError, ClickError, OSError, MemoryError, RuntimeError, ImportError) as error:
+            is_ours = isinstance(error, WavegenError | ClickError | OSError)
+            if isinstance(error, typer.Exit) or not (is_ours or is_out_of_memory(error)):
                 raise
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            print_error(
-                "out of memory; close other programs, raise ulimit -v, or lower the model or training.batch_size"
-            )
-            raise typer.Exit(1) from None
+            raise _reported(error) from None
 
 
 class Command(_Examples, TyperCommand):
@@ -156,6 +150,9 @@ def _reported(error: Exception) -> typer.Exit:
     if isinstance(error, WavegenError):
         print_error(error.worded(as_option))
         return typer.Exit(error.exit_code)
+    if not isinstance(error, ClickError):
+        print_error("out of memory; close other programs, raise ulimit -v, or lower the model or training.batch_size")
+        return typer.Exit(1)
     message, ctx = error.format_message(), error.ctx  # type: ignore[attr-defined]
     if parsed := re.fullmatch(r"Invalid value for '([^']*)'[^:]*: (.*)", message, re.DOTALL):
         wanted = next((words for key, words in EXPECTED.items() if key in parsed[2]), parsed[2])

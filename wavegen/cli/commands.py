@@ -19,7 +19,7 @@ from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
-    from wavegen.bench.row import Row
+    from wavegen.bench import Row
     from wavegen.bench.rows import Machine
     from wavegen.config import Config
 
@@ -27,7 +27,6 @@ PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several ru
 SERIES_HELP = "Series to continue: .csv with one column per series, or .npy."
 STEPS_HELP = "Values to forecast; those beyond the model's horizon build on forecasts.  [default: the horizon]"
 HOLD_BACK_HELP = "Forecast this many last values of each series without seeing them."
-FORECAST_PLOT_HELP = "Plot the series with their forecasts."
 SERIES_OUTPUT_HELP = "File to write: .csv or .npy; - for CSV to standard output."
 EXPORT_OUTPUT_HELP = "File to write: .safetensors for the weights, or .onnx for one sampling step."
 
@@ -75,8 +74,7 @@ def report(
     """
     from wavegen.audio.read import is_run
     from wavegen.inspect.runs import inspect_run
-    from wavegen.report.page import write_page
-    from wavegen.report.samples import SampleRequest
+    from wavegen.report.page import SampleRequest, write_page
 
     request = SampleRequest.parse(temperatures, sample_seconds)
     if not is_run(Path(run)):
@@ -143,7 +141,7 @@ def forecast(
     output: Annotated[str, option("Output", SERIES_OUTPUT_HELP, "-o", "--output", metavar="FILE")] = "forecast.csv",
     steps: Annotated[int | None, option("Forecast", STEPS_HELP)] = None,
     hold_back: Annotated[int, option("Forecast", HOLD_BACK_HELP, min=0)] = 0,
-    plot: Annotated[str | None, option("Output", FORECAST_PLOT_HELP, metavar="FILE.png")] = None,
+    plot: Annotated[str | None, option("Output", "Plot the series with their forecasts.", metavar="FILE.png")] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -173,11 +171,11 @@ def forecast(
     }
     write_series(output, forecasts, sys.stdout)
     if plot is not None:
-        from wavegen.report.plots import to_png
-        from wavegen.report.plots.recordings import forecast_figure
+        from wavegen.report.plots import encode
+        from wavegen.report.plots.models import forecast_figure
 
         heading = f"{printable(source)}: forecasts of {printable(series)}"
-        write_output(Path(plot), to_png(forecast_figure(heading, known.series, forecasts, hold_back)))
+        write_output(Path(plot), encode(forecast_figure(heading, known.series, forecasts, hold_back)))
         console.print_notice(f"written: {plot}")
     where = "standard output" if output == "-" else printable(output)
     counted, n_values = pluralize(len(forecasts), "series", "series"), len(next(iter(forecasts.values())))
@@ -251,21 +249,22 @@ def _print_speeds(settings: Config, machine: Machine, measured: Sequence[Row], a
         **{f"reads {name} weights": f"{rate / 1e9:.0f} GB/s" for name, rate in machine.bytes_per_second.items()},
         multiplies_and_adds=f"{2 * machine.multiply_adds_per_second / 1e9:.0f} GFLOP/s",
     )
-    print_tables([*_length_of_training(settings, measured), limits, *_speed_tables(measured)])
+    training = facts("wavegen train", steps=_length_of_training(settings, measured))
+    print_tables([training, limits, *_speed_tables(measured)])
 
 
-def _length_of_training(settings: Config, rows: Sequence[Row]) -> list[Table]:
-    """Say how long the configured number of steps takes in the fastest way that was measured."""
+def _length_of_training(settings: Config, rows: Sequence[Row]) -> str | None:
+    """Return how long the configured number of steps takes in the fastest way that was measured."""
     from wavegen.training.compute import AUTO_TARGETS
 
     speeds = [row.samples_per_second for row in rows if row.work == "train"]
     training = settings.training
     if not speeds or training.steps is None:
-        return []
+        return None
     windows = training.batch_size
     targets = AUTO_TARGETS if windows == "auto" else windows * training.window_targets
     seconds = training.steps * targets / max(speeds)
-    return [facts("wavegen train", steps=f"{training.steps:,}, about {format_duration(seconds)}")]
+    return f"{training.steps:,}, about {format_duration(seconds)}"
 
 
 def _speed_tables(rows: Sequence[Row]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Shared by all commands: options, printing (results to standard output, the rest to standard error), next commands."""
+"""Shared by all commands: options, printing, progress bars, next commands. All but results goes to standard error."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from wavegen.errors import UsageError
+from wavegen.text import format_duration, pluralize
 
 if TYPE_CHECKING:
     from wavegen.config import Config
     from wavegen.data.corpus import Corpus
+
+LINE_EVERY_SECONDS = 30.0  # of a progress bar where there is no terminal
 
 
 def option(group: str, text: str, *names: str, **settings: Any) -> Any:
@@ -110,21 +114,72 @@ def _print_line(text: str, file: TextIO) -> None:
 
 def print_json(document: Any) -> None:
     """Print a document as JSON; numbers that are not finite, which JSON lacks, become null."""
-    typer.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
+    finite = json.loads(json.dumps(document), parse_constant=lambda _: None)
+    typer.echo(json.dumps(finite, indent=2))
 
 
-def _finite(document: Any) -> Any:
-    if isinstance(document, dict):
-        return {key: _finite(value) for key, value in document.items()}
-    if isinstance(document, list | tuple):
-        return [_finite(value) for value in document]
-    return None if isinstance(document, float) and not math.isfinite(document) else document
+class ProgressBar(AbstractContextManager["ProgressBar"]):
+    """A progress line on standard error: one that moves on, on a terminal; without one, a line every half minute.
+
+    Args:
+        what: the activity, such as "generating".
+        total: where the count ends; None where it does not.
+        initial: where it begins.
+        unit: of the count, in the singular.
+    """
+
+    def __init__(self, what: str, total: int | None, initial: int = 0, unit: str = "step") -> None:
+        self.what, self.total, self.count, self.unit = what, total, initial, unit
+        self.is_terminal = sys.stderr.isatty()
+        self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
+        from tqdm import tqdm
+
+        count = f"{{n:,}} {unit}s" if total is None else f"{{n:,}} of {pluralize(total, unit)}, {{remaining}} left"
+        look: dict[str, Any] = {"bar_format": f"{{desc}}{count}{{postfix}}", "dynamic_ncols": True}
+        look |= {"leave": False, "disable": not self.is_terminal}
+        self._bar = tqdm(desc=f"{what}: ", total=total, initial=initial, **look)
+        if self.is_terminal and (self._bar.ncols or 80) < 0:  # a terminal of unknown size: tqdm would draw nothing
+            self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, False
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+    def advance(self, count: int) -> None:
+        """Count further."""
+        self.move_to(self.count + count)
+
+    def move_to(self, count: int, note: str = "", more: str = "") -> None:
+        """Show a new count, and a note after it; on a line, which may be longer than a terminal is wide, more too."""
+        self._note = note or self._note
+        if self._note:
+            self._bar.set_postfix_str(self._note, refresh=False)
+        self._bar.update(count - self.count)
+        self.count = count
+        if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            print_notice(", ".join(filter(None, [f"{self.what}: {self._count_text()}", self._note, more])))
+
+    def rate(self, count: int | None = None) -> float:
+        """Return counts per second so far, or up to a count."""
+        return ((self.count if count is None else count) - self._initial) / max(1e-9, time.monotonic() - self._began)
+
+    def describe(self, what: str) -> None:
+        """Show the current activity, on a terminal."""
+        self._bar.set_description(what)
+
+    def _count_text(self) -> str:
+        if self.total is None:
+            return pluralize(self.count, self.unit)
+        left = (self.total - self.count) / max(1e-9, self.rate()) if self.count > self._initial else math.inf
+        return f"{self.count:,} of {pluralize(self.total, self.unit)}, {format_duration(left)} left"
 
 
 def data_progress(what: str = "reading recordings", unit: str = "file") -> Any:
     """Return a progress callback that shows a bar from its first call to its last."""
-    from wavegen.cli.progress import ProgressBar
-
     bars: list[ProgressBar] = []
 
     def progress(done: int, total: int) -> None:

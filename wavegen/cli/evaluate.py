@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,15 +19,13 @@ if TYPE_CHECKING:
     from wavegen.api import TrainedModel
     from wavegen.audio.quantize import Floats
     from wavegen.evaluation.sample_statistics import RecordingStatistics
-    from wavegen.report.scores import Document, Row
+    from wavegen.report.scores import Document
     from wavegen.series.forecast import Forecaster
 
 
 LIKELIHOOD, SAMPLES = "Likelihood and forecasts", "Sample statistics (--samples)"  # groups of options in --help
 FILES_HELP = "Audio or series to score, or folders of either.  [default: the run's held-out data]"
 LABEL_HELP = "Label of all files, or a mix such as a=0.7,b=0.3.  [default: the name of each file's folder]"
-SUMMARY_HELP = "Print only the figures of all clips together."
-TEST_HELP = "Score the test split of synthetic series."
 SAMPLES_HELP = "Compare the sound of new clips, or of the given files, with the run's recordings."
 RECORDINGS_HELP = "Recordings to compare with; repeatable.  [default: those of the training]"
 PLOT_HELP = "Plot spectrograms of ten clips next to recordings; of a series model its errors by steps ahead."
@@ -40,8 +37,8 @@ def evaluate(
     source: Source,
     audio: Annotated[list[str] | None, typer.Argument(metavar="FILE", help=FILES_HELP)] = None,
     label: Annotated[str | None, option(LIKELIHOOD, LABEL_HELP, metavar="NAME")] = None,
-    summary: Annotated[bool, option(LIKELIHOOD, SUMMARY_HELP, "--summary")] = False,
-    test: Annotated[bool, option(LIKELIHOOD, TEST_HELP, "--test")] = False,
+    summary: Annotated[bool, option(LIKELIHOOD, "Print only the figures of all clips together.", "--summary")] = False,
+    test: Annotated[bool, option(LIKELIHOOD, "Score the test split of synthetic series.", "--test")] = False,
     samples: Annotated[bool, option(SAMPLES, SAMPLES_HELP, "--samples")] = False,
     clips: Annotated[int, option(SAMPLES, "Number of new clips.", min=1, max=500)] = 16,
     seconds: Annotated[float, option(SAMPLES, "Length of each new clip.")] = 10.0,
@@ -75,18 +72,19 @@ def evaluate(
         console.refuse(given & {"label", "summary", "test", "csv"}, "--samples")
         if paths:
             console.refuse(given & of_new_clips, "clips that are there already")
-            load = partial(load_unprepared, paths, trained.sample_rate_hz, console.print_notice)
-        else:
-            load = partial(_new_clips, trained, clips, seconds, seed, one_shot)
         compared_with = trained.clips.recording_statistics(
             console.data_progress(), console.print_notice, [Path(path) for path in recordings or []]
         )
-        _evaluate_samples(trained, compared_with, load, as_json, plot)
+        if paths:
+            waveforms = load_unprepared(paths, trained.sample_rate_hz, console.print_notice)
+        else:
+            waveforms = _new_clips(trained, clips, seconds, seed, one_shot)
+        _evaluate_samples(waveforms, compared_with, as_json, plot)
         return
     console.refuse(given & {"recordings"}, "bits/sample, only with --samples")
     if trained.forecaster is not None:
         console.refuse(given & {"label", *of_new_clips}, "a model of series")
-        document, tables, rows = _series_scores(trained.forecaster, paths, test, summary)
+        document, tables = _series_scores(trained.forecaster, paths, test, summary)
         if plot is not None:
             from wavegen.report.plots.models import draw_horizons
 
@@ -95,36 +93,30 @@ def evaluate(
     else:
         console.refuse(given & {*of_new_clips, "plot"}, "bits/sample, only with --samples")
         console.refuse(given & {"test"}, "a model of sound")
-        document, tables, rows = _sound_scores(trained, paths, label, summary)
-    _write_scores(document, tables, rows, as_json, csv)
+        document, tables = _sound_scores(trained, paths, label, summary)
+    _write_scores(document, tables, as_json, csv)
 
 
 def _evaluate_samples(
-    trained: TrainedModel,
-    recordings: RecordingStatistics,
-    load: Callable[[], list[Floats]],
-    as_json: bool,
-    plot: str | None,
+    waveforms: list[Floats], recordings: RecordingStatistics, as_json: bool, plot: str | None
 ) -> None:
     """Compare clips with recordings; print the figures, and draw them."""
     from wavegen.report.plots.audio import draw_beside
     from wavegen.report.scores import compare_samples
 
-    waveforms = load()
     compared = compare_samples(recordings, waveforms)
     if as_json:
         console.print_json(compared.document())
     else:
         print_tables([compared.table(), compared.heard_table()])
     if plot is not None:
-        draw_beside(Path(plot), waveforms, recordings.others, trained.sample_rate_hz)
+        draw_beside(Path(plot), waveforms, recordings.others, recordings.rate_hz)
         console.print_notice(f"written: {printable(plot)}")
 
 
 def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one_shot: bool) -> list[Floats]:
     import numpy as np
 
-    from wavegen.cli.progress import ProgressBar
     from wavegen.sampling.generator import samples_in
 
     if warning := trained.undertrained_warning():
@@ -132,7 +124,7 @@ def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one
     if one_shot:
         return trained.generate_one_shots(seconds, count=count, seed=seed, notice=console.print_notice)
     blocks = []
-    with ProgressBar("generating", count * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
+    with console.ProgressBar("generating", count * samples_in(seconds, trained.sample_rate_hz), unit="sample") as bar:
         for block in trained.stream(seconds, count=count, seed=seed, notice=console.print_notice):
             blocks.append(block)
             bar.advance(block.size)
@@ -141,11 +133,10 @@ def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one
 
 def _sound_scores(
     trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
-) -> tuple[Document, list[Table], list[Row]]:
-    """Score clips; return the document for --json, the tables, and the rows for --csv."""
-    from wavegen.cli.progress import ProgressBar
-    from wavegen.evaluation.scores import describe_gain, score_clips, with_shuffled_frames
-    from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, sound_rows, summary_table
+) -> tuple[Document, list[Table]]:
+    """Score clips; return the document for --json and --csv, and the tables."""
+    from wavegen.evaluation import describe_gain, score_clips, with_shuffled_frames
+    from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, summary_table
 
     if label is not None and not paths:
         raise UsageError("--label: expected AUDIO files to score; held-out clips have their own labels")
@@ -158,7 +149,7 @@ def _sound_scores(
     baselines = loader.fit_baselines(notice, progress)
     shuffled, gain = with_shuffled_frames(clips), None
     n_samples = sum(len(clip.classes) for clip in clips) * (1 if shuffled is None else 2)
-    with ProgressBar("scoring", n_samples, unit="sample") as bar:
+    with console.ProgressBar("scoring", n_samples, unit="sample") as bar:
         scores = score_clips(trained.network, clips, trained.quantizer, baselines, bar.advance)
         if shuffled is not None:
             others = score_clips(trained.network, shuffled, trained.quantizer, None, bar.advance)
@@ -167,42 +158,38 @@ def _sound_scores(
     rate, costs = trained.sample_rate_hz, trained.precision_costs
     parts = [] if summary else [*([clip_table(scores, rate)] if len(scores) > 1 else []), *label_tables(scores, rate)]
     document = sound_document(scores, rate, trained.quantizer, costs)
-    frames = [] if gain is None else [Table("Frames", (), [("", describe_gain(gain))])]
-    return (
-        document if gain is None else {**document, "frames_gain": gain},
-        [*parts, summary_table(scores, rate, trained.quantizer), *frames, cost_table(costs)],
-        sound_rows(scores, rate),
-    )
+    tables = [*parts, summary_table(scores, rate, trained.quantizer)]
+    if gain is not None:
+        document["frames_gain"] = gain
+        tables.append(Table("Frames", (), [("", describe_gain(gain))]))
+    return document, [*tables, cost_table(costs)]
 
 
 def _series_scores(
     forecaster: Forecaster, paths: Sequence[Path], test: bool, summary: bool
-) -> tuple[Document, list[Table], list[Row]]:
-    """Score series; return the document for --json, the tables, and the rows for --csv."""
-    from wavegen.cli.progress import ProgressBar
+) -> tuple[Document, list[Table]]:
+    """Score series; return the document for --json and --csv, and the tables."""
     from wavegen.evaluation import loss_unit_of
-    from wavegen.report.scores import series_document, series_rows, series_tables
+    from wavegen.report.scores import series_document, series_tables
     from wavegen.series.scores import score_series
 
     series = forecaster.series_to_score(paths, test, console.print_notice)
     linear = forecaster.fit_linear_forecast(console.print_notice)
-    with ProgressBar("scoring", None, unit="position") as bar:
+    with console.ProgressBar("scoring", None, unit="position") as bar:
         errors = forecaster.score_series(series, bar.advance)
     scores, loss_unit = score_series(series, errors, linear, forecaster.targets), loss_unit_of(forecaster.config)
-    return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary), series_rows(scores)
+    return series_document(scores, loss_unit), series_tables(scores, loss_unit, summary)
 
 
-def _write_scores(
-    document: Document, tables: Sequence[Table], rows: Sequence[Row], as_json: bool, csv: str | None
-) -> None:
+def _write_scores(document: Document, tables: Sequence[Table], as_json: bool, csv: str | None) -> None:
     """Write the CSV file, then print."""
     from wavegen.report.scores import csv_text
 
     if csv is not None and csv != "-":
-        write_output(Path(csv), csv_text(rows).encode())
+        write_output(Path(csv), csv_text(document).encode())
         console.print_notice(f"written: {printable(csv)}")
     if csv == "-":
-        typer.echo(csv_text(rows), nl=False)
+        typer.echo(csv_text(document), nl=False)
     elif as_json:
         console.print_json(document)
     else:

@@ -25,7 +25,6 @@ SEEDS = 1_000_000  # of random seeds: few digits, easy to type again
 
 OUTPUT_HELP = "File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or a free name]"
 SECONDS_HELP = "Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the frames]"
-COUNT_HELP = "Number of clips, generated side by side into numbered files."
 ONE_SHOT_HELP = "End each clip where its sound has faded, for single hits and notes."
 TEMPERATURE_HELP = "Sampling temperature: above 1 wilder, below 1 tamer (0.9 may be silent), 0 the likeliest class."
 BEST_OF_HELP = "Candidates per clip; faulty ones are dropped, the most typical one is written."
@@ -35,7 +34,6 @@ MEL_FROM_HELP = "Recording whose mel spectrogram is turned back into sound."
 MEL_HELP = "NumPy file of mel frames, (F, n_mels), to turn into sound."
 FEATURES_HELP = "NumPy file of features, (F, D), as the model was trained with, to make sound of."
 ENGINE_HELP = "Sampling engine: auto, numba, torch, triton (CUDA) or reference."
-PRECISION_HELP = "Precision of the weights: auto, float32, bfloat16 or int8."
 THREADS_HELP = "CPU threads; clips are distributed over them.  [default: all cores]"
 
 
@@ -47,7 +45,7 @@ def generate(
     ] = DEFAULT_OUTPUT,
     overwrite: Overwrite = False,
     seconds: Annotated[str | None, option("Sound", SECONDS_HELP)] = None,
-    count: Annotated[int, option("Sound", COUNT_HELP)] = 1,
+    count: Annotated[int, option("Sound", "Number of clips, generated side by side into numbered files.")] = 1,
     one_shot: Annotated[bool, option("Sound", ONE_SHOT_HELP, "--one-shot")] = False,
     prime: Annotated[str | None, option("Sound", "Recording to continue.", metavar="AUDIO")] = None,
     with_prime: Annotated[
@@ -64,7 +62,7 @@ def generate(
     mel: Annotated[str | None, option("Conditioning", MEL_HELP, metavar="FILE.npy")] = None,
     features: Annotated[str | None, option("Conditioning", FEATURES_HELP, metavar="FILE.npy")] = None,
     engine: Annotated[str, option("Machine", ENGINE_HELP)] = "auto",
-    precision: Annotated[str, option("Machine", PRECISION_HELP)] = "auto",
+    precision: Annotated[str, option("Machine", "Precision of the weights: auto, float32, bfloat16 or int8.")] = "auto",
     threads: Annotated[int | None, option("Machine", THREADS_HELP)] = None,
     device: Device = "auto",
 ) -> None:
@@ -78,7 +76,7 @@ def generate(
     from wavegen.api import load
     from wavegen.audio.read import is_run
     from wavegen.audio.write import free_output, output_paths
-    from wavegen.cli.clips import ClipWriter
+    from wavegen.cli.progress import ClipWriter
     from wavegen.sampling.generator import samples_in
 
     given = console.given_options(context)
@@ -126,6 +124,7 @@ def generate(
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
         wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
         trains_longer=console.train_longer_command(Path(source)) if is_run(Path(source)) else None,
+        is_best=one_shot or best_of > 1,
     )
     made: Any = None  # begun before the seed is printed: it refuses options that cannot be
     if not one_shot and best_of == 1:

@@ -1,100 +1,163 @@
-"""Progress of long work: a line that moves on, on a terminal; without one, a line every half minute."""
+"""Output of long work under a progress bar: generated clips with their faults, and a training."""
 
 from __future__ import annotations
 
 import math
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
-
-import numpy as np
-import numpy.typing as npt
-from tqdm import tqdm
+from typing import Any
 
 from wavegen.audio.levels import RecordingProfile
+from wavegen.audio.quantize import Floats
+from wavegen.audio.write import write_clip, write_clips
+from wavegen.cli.console import ProgressBar, print_notice
 from wavegen.evaluation import loss_unit_in
 from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
 from wavegen.runs.history import Validation
-from wavegen.sampling.verdict import Verdict, in_words
+from wavegen.sampling.candidates import BestCandidate
+from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.text import format_duration, pluralize, printable
 from wavegen.training.progress import Observer, Progress
 
-LINE_EVERY_SECONDS = 30.0  # where there is no terminal
+TRAIN_LONGER = "train longer"
+MOST_LINES = 10  # on faulty clips; the rest is counted
 
 
-class ProgressBar:
-    """A progress line on standard error.
+@dataclass
+class ClipWriter:
+    """Writes generated clips and reports progress and faults.
 
     Args:
-        what: the activity, such as "generating".
-        total: where the count ends; None where it does not.
-        initial: where it begins.
-        unit: of the count, in the singular.
-        file: where to draw; standard error by default.
+        paths: one for each clip; - is standard output.
+        rate_hz: of the clips.
+        before: (T,) written ahead of each clip.
+        overwrite: replace existing files.
+        n_samples: length of each clip; None for an endless stream.
+        n_made: samples of all clips and candidates together; None for an endless stream.
+        verdict: judges the clips of a stream.
+        is_undertrained: the model is known to need more training.
+        tamer, wilder: the options given that make sound so, as ``--top-p 0.9``; to blame for silence, or for noise.
+        trains_longer: the command that trains the model longer, if it is a run's.
+        is_best: the clips are the best of several candidates already, or one-shots, which have none.
     """
 
-    def __init__(
-        self, what: str, total: int | None, initial: int = 0, unit: str = "step", file: TextIO | None = None
-    ) -> None:
-        self.what, self.total, self.count, self.unit = what, total, initial, unit
-        self.file = file or sys.stderr
-        self.is_terminal = self.file.isatty()
-        self._began, self._initial, self._last_line, self._note = time.monotonic(), initial, time.monotonic(), ""
-        count = f"{{n:,}} {unit}s" if total is None else f"{{n:,}} of {pluralize(total, unit)}, {{remaining}} left"
-        look: dict[str, Any] = {"bar_format": f"{{desc}}{count}{{postfix}}", "dynamic_ncols": True}
-        look |= {"leave": False, "file": self.file, "disable": not self.is_terminal}
-        self._bar = tqdm(desc=f"{what}: ", total=total, initial=initial, **look)
-        if self.is_terminal and (self._bar.ncols or 80) < 0:  # a terminal of unknown size: tqdm would draw nothing
-            self._bar.ncols, self._bar.nrows, self._bar.dynamic_ncols = 80, 24, False
+    paths: list[str]
+    rate_hz: int
+    before: Floats
+    overwrite: bool
+    n_samples: int | None
+    n_made: int | None
+    verdict: Verdict
+    is_undertrained: bool
+    tamer: Sequence[str] = ()
+    wilder: Sequence[str] = ()
+    trains_longer: str | None = None
+    is_best: bool = False
+    bar: ProgressBar = field(init=False)  # while it writes
 
-    def __enter__(self) -> ProgressBar:
-        return self
+    def made(self, n_samples: int) -> None:
+        """Show the number of samples generated so far, all clips together."""
+        self.bar.move_to(n_samples, f"{self.bar.rate(n_samples) / self.rate_hz:.2f} x real time")
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def write_stream(self, blocks: Iterable[Floats]) -> None:
+        """Write clips as they are made, (count, n) at a time."""
+        count, verdict = len(self.paths), self.verdict
 
-    def close(self) -> None:
-        """Remove the bar."""
-        self._bar.close()
+        def watched() -> Iterator[Floats]:
+            for block in blocks:
+                for clip, fault in verdict.update(block):
+                    if self.n_samples is None:  # an endless stream: no verdict follows at the end
+                        advice = self.remedy([fault])
+                        print_notice(f"{_name(self.paths[clip])}: {fault} so far; {advice}")
+                yield block
 
-    def advance(self, count: int) -> None:
-        """Count further."""
-        self.move_to(self.count + count)
+        def stopped() -> str:
+            seconds = self.bar.count // count / self.rate_hz
+            return f"{seconds:.2f} s written to {self._names()}" if self.bar.count else ""
 
-    def move_to(self, count: int, note: str = "", more: str = "") -> None:
-        """Show a new count, and a note after it; on a line, which may be longer than a terminal is wide, more too."""
-        self._note = note or self._note
-        if self._note:
-            self._bar.set_postfix_str(self._note, refresh=False)
-        self._bar.update(count - self.count)
-        self.count = count
-        if not self.is_terminal and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
-            self._last_line = time.monotonic()
-            self.print_line(", ".join(filter(None, [f"{self.what}: {self._count_text()}", self._note, more])))
+        with self._writing(stopped):
+            self._write(watched(), self.paths, lambda made: self.made(made * count))
+        self._print_verdicts([verdict.faults(i) for i in range(count)])
 
-    def rate(self, count: int | None = None) -> float:
-        """Return counts per second so far, or up to a count."""
-        return ((self.count if count is None else count) - self._initial) / max(1e-9, time.monotonic() - self._began)
+    def _print_verdicts(self, each: Sequence[list[Fault]]) -> None:
+        """Print a line for each of the first faulty clips."""
+        faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
+        for path, faults in faulty[:MOST_LINES]:
+            print_notice(f"{_name(path)}: {in_words(faults)}; {self.remedy(faults)}")
+        if len(faulty) > MOST_LINES:
+            print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
+        self._print_command(faults for _, faults in faulty)
 
-    def describe(self, what: str) -> None:
-        """Show the current activity, on a terminal."""
-        self._bar.set_description(what)
+    def write_one_shots(self, clips: Sequence[Floats], judge: Callable[[Floats], list[Fault]]) -> None:
+        """Write clips of different lengths, and print their verdicts."""
+        for path, clip in zip(self.paths, clips, strict=True):
+            write_clip(clip, path, self.rate_hz, self.overwrite)
+        lengths = sorted(len(clip) / self.rate_hz for clip in clips)
+        span = f"{lengths[0]:.2f} s" if len(clips) == 1 else f"{lengths[0]:.2f} to {lengths[-1]:.2f} s long"
+        unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
+        still = f"; {unended} had not faded: raise --seconds, or train longer" if unended else ""
+        print_notice(f"{self._names()}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
+        self._print_verdicts([judge(clip) for clip in clips])
 
-    def print_line(self, text: str) -> None:
-        """Print a line above the bar."""
-        if self.is_terminal:
-            self._bar.write(text, file=self.file)
-        else:
-            print(text, file=self.file, flush=True)
+    def write_best(self, candidates: Iterable[BestCandidate]) -> None:
+        """Write each clip when the best of its candidates is found."""
+        done, faulty = 0, []
+        with self._writing(lambda: f"{done} of {len(self.paths)} clips are written"):
+            for path, best in zip(self.paths, candidates, strict=True):
+                self._write([best.waveform[None]], [path], lambda _: None)
+                advice = f"; {self.remedy(best.faults)}" if best.faults else ""
+                print_notice(f"{_name(path)}: {best}{advice}")
+                done += 1
+                if best.faults:
+                    faulty.append(best.faults)
+        self._print_command(faulty)
 
-    def _count_text(self) -> str:
-        if self.total is None:
-            return pluralize(self.count, self.unit)
-        left = (self.total - self.count) / max(1e-9, self.rate()) if self.count > self._initial else math.inf
-        return f"{self.count:,} of {pluralize(self.total, self.unit)}, {format_duration(left)} left"
+    @contextmanager
+    def _writing(self, stopped: Callable[[], str]) -> Iterator[None]:
+        """Show a bar while clips are written, then what was; ``stopped`` returns what there is after a Ctrl-C."""
+        with ProgressBar("generating", self.n_made, unit="sample") as self.bar:
+            try:
+                yield
+            except (KeyboardInterrupt, SystemExit):
+                if kept := stopped():
+                    print_notice(f"stopped; {kept}")
+                raise
+        rate, speed, seconds = self.rate_hz, self.bar.rate(), (self.n_samples or 0) / self.rate_hz
+        length = f"{len(self.paths)} x {seconds:.2f} s"
+        print_notice(f"{self._names()}: {length}, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
+
+    def _write(self, blocks: Iterable[Floats], paths: list[str], written: Callable[[int], None]) -> None:
+        how: dict[str, Any] = {"n_samples": self.n_samples, "before": self.before, "overwrite": self.overwrite}
+        write_clips(blocks, paths, self.rate_hz, written=written, **how)
+
+    def remedy(self, faults: Iterable[Fault]) -> str:
+        """Return the remedy for the faults of a clip, one or more."""
+        kinds = {fault.kind for fault in faults}
+        is_noisy = bool(kinds & {"clipping", "noise"})
+        is_wild = is_noisy or not kinds & {"silence", "dead silence", "level"}
+        blamed = [*(() if is_noisy else self.tamer), *(self.wilder if is_wild else ())]
+        left_out = [f"leave out {' and '.join(blamed)}"] if blamed else []
+        if self.is_undertrained:  # no other setting replaces a longer training
+            return "; ".join([*left_out, TRAIN_LONGER])
+        if left_out:
+            return left_out[0]
+        cooler = ["lower --temperature"] if kinds <= {"clipping", "noise"} else []
+        return ", or ".join([*cooler, *(["try --best-of 8"] * (not self.is_best)), TRAIN_LONGER])
+
+    def _print_command(self, each: Iterable[Sequence[Fault]]) -> None:
+        """Print the command that trains longer where a remedy names that."""
+        if self.trains_longer and any(self.remedy(faults).endswith(TRAIN_LONGER) for faults in each):
+            print_notice(f"Train longer with:\n  {self.trains_longer}")
+
+    def _names(self) -> str:
+        return _name(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
+
+
+def _name(path: str) -> str:
+    return "standard output" if path == "-" else path
 
 
 class TrainingDisplay(Observer):
@@ -126,7 +189,7 @@ class TrainingDisplay(Observer):
         """Move the bar."""
         loss_unit, loss = loss_unit_in(entry), entry["train_loss"]
         if loss is None:
-            self.bar.print_line(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
+            print_notice(f"step {entry['step']:,}: the loss was not finite; the step is skipped")
         else:
             self._train = loss if self._train is None else 0.98 * self._train + 0.02 * loss
         train = "" if self._train is None else f"train {loss_unit.format(self._train)}"
@@ -149,12 +212,12 @@ class TrainingDisplay(Observer):
         scored = held_out_text(Validation.from_entry(entry))
         baselines = ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in entry["baselines"].items())
         losses = f"{shown} {self._unit}{scored}{best}{train}"
-        self.bar.print_line(f"step {entry['step']:,}: {losses}; baselines: {baselines}")
+        print_notice(f"step {entry['step']:,}: {losses}; baselines: {baselines}")
         if (warning := too_little_text(entry.get("held_out_seconds"))) and not self._has_warned:
             self._has_warned = True
-            self.bar.print_line(warning)
+            print_notice(warning)
 
-    def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+    def on_audition(self, step: int, path: Path, waveform: Floats, sample_rate_hz: int) -> None:
         """Print the audition's path and its faults."""
         self.bar.describe("training")
         recordings = self._progress.recordings
@@ -163,7 +226,7 @@ class TrainingDisplay(Observer):
         self.audition = verdict
         found = f": {in_words(faults)}" if (faults := verdict.faults()) else ""
         length = format_duration(len(waveform) / sample_rate_hz)
-        self.bar.print_line(f"step {step:,}: audition {path}, {length}{self._in_turn}{found}")
+        print_notice(f"step {step:,}: audition {path}, {length}{self._in_turn}{found}")
 
     def on_wait(self, what: str, done: int, total: int) -> None:
         """Show the progress of a validation or an audition."""
@@ -171,4 +234,4 @@ class TrainingDisplay(Observer):
 
     def on_notice(self, text: str) -> None:
         """Print a line."""
-        self.bar.print_line(text)
+        print_notice(text)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.errors import DataError
-from wavegen.evaluation.linear_prediction import linear_prediction_bits
 
 Classes = npt.NDArray[np.integer]
 Ints = npt.NDArray[np.int64]
@@ -23,9 +23,16 @@ PIECE = 1 << 20  # n-grams that are counted at once
 MOST_COUNTED_CLASSES = 4096  # beyond, hardly a pair of samples occurs twice: there are no Markov models
 MOST_GRAMS = 1 << 24  # different ones that are counted, all there are of 256 classes: 130 MB, twice that meanwhile
 PRIOR_COUNT = 8.0  # how many transitions the unigram weighs in order 1
-
-
 FITTED_SAMPLES = 100_000_000  # 1.7 hours at 16 kHz: callers fit on no more, the counts hardly change after
+
+# Adaptive linear prediction, the strongest of them.
+FIT_PIECE = 1 << 18  # samples processed at a time; a multiple of a fit's length
+ORDER = 24  # coefficients of the linear prediction: 1.5 ms at 16 kHz
+REFIT_EVERY = 256  # samples that one fit predicts
+MEMORY = 1024  # samples of past that a fit sees
+SCALE_RATES = (1 / 24, 1 / 200)  # of the two running averages of |residual|
+SCALE_START = 0.02
+UNIGRAM_SHARE = 0.005  # mixed into linear prediction: the far tail of a Laplace underflows to 0
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,10 @@ class Baselines:
     """The trivial models as fitted on training clips.
 
     Args:
-        classes: number of levels of a sample.
         unigram: (classes,) probability of each class: (count + 0.5), normalized.
         markov: pairs and triples of classes; None of more classes than can be counted.
     """
 
-    classes: int
     unigram: Floats
     markov: tuple[NGrams, NGrams] | None
 
@@ -80,23 +85,18 @@ def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
         DataError: there is no clip, or none has a sample.
     """
     counts = np.zeros(classes, dtype=np.int64)
-    pairs, triples = _Tally(classes), _Tally(classes)
+    tallies = {length: _Tally(classes) for length in (2, 3)} if classes <= MOST_COUNTED_CLASSES else {}
     for clip in clips:
         for values in _grams(clip, 1, classes):
             counts += np.bincount(values, minlength=classes)
-        if classes > MOST_COUNTED_CLASSES:
-            continue
-        for grams in _grams(clip, 2, classes):
-            pairs.add(grams)
-        for grams in _grams(clip, 3, classes):
-            triples.add(grams)
+        for length, tally in tallies.items():
+            for grams in _grams(clip, length, classes):
+                tally.add(grams)
     if not counts.any():
         raise DataError("baselines: expected training clips to fit them on, found no sample; check the split")
     unigram: Floats = (counts + 0.5) / (counts.sum() + 0.5 * classes)
-    markov = None
-    if classes <= MOST_COUNTED_CLASSES:
-        markov = pairs.n_grams(), triples.n_grams()
-    return Baselines(classes, unigram, markov)
+    markov = (tallies[2].n_grams(), tallies[3].n_grams()) if tallies else None
+    return Baselines(unigram, markov)
 
 
 def baseline_bits(baselines: Baselines, clips: Sequence[Classes], quantizer: Quantizer) -> dict[str, float]:
@@ -137,7 +137,7 @@ def clip_bits(baselines: Baselines, clip: Classes, quantizer: Quantizer) -> dict
     Raises:
         ValueError: the quantizer has another number of classes than the baselines.
     """
-    classes = baselines.classes
+    classes = len(baselines.unigram)
     if quantizer.classes != classes:
         raise ValueError(f"baselines of {classes} classes cannot score clips of {quantizer.classes}")
     unigram = -np.log2(baselines.unigram)
@@ -227,3 +227,86 @@ def _grams(clip: Classes, length: int, classes: int) -> Iterator[Ints]:
         for offset in range(1, length):
             grams = grams * classes + piece[offset : offset + n_grams]
         yield grams
+
+
+def linear_prediction_bits(unigram: Floats, clip: Classes, quantizer: Quantizer) -> float:
+    """Compute the total bits of a clip under adaptive linear prediction with a Laplace residual.
+
+        P(c) = 0.995 (F(edges[c + 1]) - F(edges[c])) + 0.005 uni(c),   F the Laplace CDF around the prediction
+
+    The Laplace's mean absolute value at t is the mean of two running averages of |residual| before t, + 1e-5.
+
+    Args:
+        unigram: (classes,) probability of each class.
+        clip: (T,) integers in [0, classes).
+        quantizer: what made the classes.
+    """
+    from scipy.signal import lfilter
+
+    edges = quantizer.edges()
+    averages = [np.array([SCALE_START]) for _ in SCALE_RATES]
+    past = np.zeros(MEMORY)  # before the clip: silence
+    bits = 0.0
+    for start in range(0, clip.size, FIT_PIECE):
+        values = np.asarray(clip[start : start + FIT_PIECE], dtype=np.int64)
+        samples = np.concatenate([past, quantizer.decode(values).astype(np.float64)])
+        prediction = _predict(samples, at_clip_start=start == 0)
+        residual = np.abs(samples[MEMORY:] - prediction)
+        scale = np.full(values.size, 1e-5)
+        for i, rate in enumerate(SCALE_RATES):
+            # s[t] = (1 - rate) s[t - 1] + rate |residual[t - 1]|: the filter's state is the next average
+            running, averages[i] = lfilter([0.0, rate], [1.0, rate - 1.0], residual, zi=averages[i])
+            scale += running / len(SCALE_RATES)
+        mass = _laplace_mass((edges[values] - prediction) / scale, (edges[values + 1] - prediction) / scale)
+        probability = (1 - UNIGRAM_SHARE) * mass + UNIGRAM_SHARE * unigram[values]
+        bits -= float(np.log2(probability).sum())
+        past = samples[-MEMORY:]
+    return bits
+
+
+def _predict(samples: Floats, at_clip_start: bool) -> Floats:
+    """Predict every sample after the first ``MEMORY`` linearly from the ``ORDER`` before it.
+
+        prediction[t] = sum over i of a[i] x[t - i],   sum over j of r[|i - j|] a[j] = r[i],   i, j = 1 ... 24
+
+    the autocorrelation method (Makhoul, 1975, "Linear prediction: a tutorial review", section II). r is that
+    of the last 1,024 samples before the fit under the rising half of a Hann window: the latest weigh most.
+    r[0] * 1.0005 + 1e-7 keeps silence and pure tones solvable. A clip's first fit has only silence to go by:
+    its 256 predictions are 0.9 x[t - 1].
+    """
+    n_samples = samples.size - MEMORY
+    n_fits = -(-n_samples // REFIT_EVERY)
+    padded = np.concatenate([samples, np.zeros(n_fits * REFIT_EVERY - n_samples)])
+
+    taper = np.sin(np.pi * np.arange(MEMORY) / (2 * MEMORY)) ** 2
+    starts = REFIT_EVERY * np.arange(n_fits)
+    pasts = sliding_window_view(padded, MEMORY)[starts] * taper  # (fits, MEMORY)
+    lags = np.arange(ORDER)
+    r = np.stack([(pasts[:, lag:] * pasts[:, : MEMORY - lag]).sum(axis=1) for lag in range(ORDER + 1)], axis=1)
+    r[:, 0] = r[:, 0] * 1.0005 + 1e-7
+    toeplitz = r[:, np.abs(lags[:, None] - lags)]  # (fits, ORDER, ORDER)
+    coefficients = np.linalg.solve(toeplitz, r[:, 1:, None])[:, :, 0]
+    if at_clip_start:
+        coefficients[0] = 0.0
+        coefficients[0, 0] = 0.9
+
+    prediction = np.zeros((n_fits, REFIT_EVERY))
+    for i in range(ORDER):
+        delayed = padded[MEMORY - 1 - i : padded.size - 1 - i].reshape(n_fits, REFIT_EVERY)
+        prediction += coefficients[:, i, None] * delayed
+    return prediction.reshape(-1)[:n_samples]
+
+
+def _laplace_mass(lower: Floats, upper: Floats) -> Floats:
+    """Compute the probability that a Laplace variable of mean absolute value 1 falls between two bounds.
+
+    Differences of CDFs near 1 cancel, so an interval is first mirrored to the side where exp decays:
+
+        lower >= 0:  exp(-lower) (1 - exp(lower - upper)) / 2      else:  1 - exp(lower) / 2 - exp(-upper) / 2
+    """
+    mirrored = lower + upper < 0
+    near = np.where(mirrored, -upper, lower)
+    far = np.where(mirrored, -lower, upper)
+    within = np.exp(-np.maximum(near, 0.0)) * -np.expm1(near - far)
+    across = -np.expm1(np.minimum(near, 0.0)) - np.expm1(-far)
+    return 0.5 * np.where(near >= 0, within, across)

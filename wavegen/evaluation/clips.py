@@ -21,9 +21,9 @@ from wavegen.data.corpus import TAIL, Progress, StoredClip, TrainingClips, featu
 from wavegen.data.recordings import first_samples
 from wavegen.data.sources import folder_label
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
+from wavegen.evaluation import ScoredClip
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.sample_statistics import PIECE_SECONDS, SILENT_AMPLITUDE, RecordingStatistics, spread
-from wavegen.evaluation.scores import ScoredClip
 from wavegen.text import group_by_reason, list_first, pluralize, printable
 
 
@@ -64,7 +64,7 @@ class ClipLoader:
             UsageError: there is nothing at a path, or a clip has no label that the model knows.
             DataError: nothing can be used.
         """
-        clips, hashes, skipped = [], [], list[tuple[str, str]]()
+        loaded, skipped = [], list[tuple[str, str]]()
         for path, file, stored in self._prepared(paths, notice, progress):
             folder = path if path.is_dir() else path.parent
             named = folder_label(file.relative_to(folder).as_posix(), folder)
@@ -75,28 +75,26 @@ class ClipLoader:
                 skipped.append((str(file), str(error).removeprefix(f"{printable(file)}: ")))
                 continue
             condition = self._condition(str(file), classes, own, features)
-            clips.append(ScoredClip(str(file), classes, condition, self._label_text(own)))
-            hashes.append(stored.content_hash)
+            loaded.append((stored.content_hash, ScoredClip(str(file), classes, condition, self._label_text(own))))
         _report_skipped(skipped, notice)
-        _check_any(clips, paths)
-        index, known = self.training.index(progress), zip(hashes, clips, strict=True)
-        clips = [clip._replace(trained_on=index.contains(own, clip.classes)) for own, clip in known]
+        _check_any(loaded, paths)
+        index = self.training.index(progress)
+        clips = [clip._replace(trained_on=index.contains(own, clip.classes)) for own, clip in loaded]
         warn_of_trained_on(clips, "clips", "audio", notice)
         return clips
 
     def _prepared(
-        self, paths: Sequence[Path], notice: Notice | None, progress: Progress | None
+        self, paths: Sequence[Path], notice: Notice, progress: Progress | None
     ) -> list[tuple[Path, Path, StoredClip]]:
         """Prepare the files at paths: the path and the file of each clip; what cannot be used is reported."""
-        say = notice or (lambda _: None)
-        given = [(path, file) for path in paths for file in _audio_files(path, say)]
+        given = [(path, file) for path in paths for file in _audio_files(path, notice)]
         outcomes = ClipCache().prepare(
             [file for _, file in given], ClipSettings(self.preparation, self.quantizer), progress
         )
         both = [(path, file, stored) for (path, file), stored in zip(given, outcomes, strict=True)]
-        _report_skipped([(str(file), stored) for _, file, stored in both if isinstance(stored, str)], say)
+        _report_skipped([(str(file), stored) for _, file, stored in both if isinstance(stored, str)], notice)
         clips = [(path, file, stored) for path, file, stored in both if not isinstance(stored, str)]
-        _warn({str(file): stored for _, file, stored in clips}, say)
+        _warn({str(file): stored for _, file, stored in clips}, notice)
         return clips
 
     def held_out(self, progress: Progress | None = None, notice: Notice | None = None) -> list[ScoredClip]:
@@ -125,7 +123,7 @@ class ClipLoader:
         return clips
 
     def recording_statistics(
-        self, progress: Progress | None = None, notice: Notice | None = None, recordings: Sequence[Path] = ()
+        self, progress: Progress, notice: Notice, recordings: Sequence[Path] = ()
     ) -> RecordingStatistics:
         """Measure the sample statistics of recordings, prepared as they were trained on.
 

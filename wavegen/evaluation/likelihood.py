@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 
 import numpy as np
@@ -93,34 +93,6 @@ def _nats(model: Network, scorer: Forward, window: Tensor, condition: Condition 
     return float(losses.double().sum())
 
 
-class _ClipScorer:
-    """Scores one clip chunk by chunk, carrying a recurrent network's state from each to the next."""
-
-    def __init__(self, model: Network, clip: npt.NDArray[np.integer], before: npt.NDArray[np.int64]) -> None:
-        self.model, self.clip = model, clip
-        self.begin, self.nats = 0, 0.0
-        self.state: State | None = None
-        self.past = torch.from_numpy(before)[None].to(next(model.parameters()).device)
-
-    def advance(self) -> int:
-        """Score the next chunk; return the number of its samples."""
-        clip = self.clip[self.begin : self.begin + CHUNK_TARGETS].astype(np.int64)
-        targets = torch.from_numpy(clip).to(self.past.device)
-        with torch.no_grad():
-            inputs = torch.cat([self.past, targets[None, :-1]], dim=1)
-            parameters, self.state = self.model.advance(inputs, self.state)
-            # (1, T + n, n_parameters): the first T predict samples of the past, which are not scored
-            losses = self.model.distribution.loss(parameters[0, parameters.shape[1] - len(clip) :], targets)
-            self.nats += float(losses.double().sum())
-        self.past = targets[None, -1:]
-        self.begin += len(clip)
-        return len(clip)
-
-    def is_done(self) -> bool:
-        """Return whether the whole clip is scored."""
-        return self.begin >= len(self.clip)
-
-
 def _recurrent_bits(
     model: Network,
     clips: Sequence[npt.NDArray[np.integer]],
@@ -128,11 +100,27 @@ def _recurrent_bits(
     scored: Callable[[int], None] | None,
 ) -> list[float]:
     """Compute each clip's bits under a network with a state, chunk by chunk of all clips side by side."""
-    scorers = [_ClipScorer(model, clip, before) for clip in clips]
-    n_threads = torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
+    device = next(model.parameters()).device
+    n_threads = torch.get_num_threads() if device.type == "cpu" else 1
+    totals = [0.0] * len(clips)
+    scorers = [_recurrent_nats(model, clip, torch.from_numpy(before).to(device)) for clip in clips]
     with one_thread_each(n_threads, "scoring") as pool:
-        while waiting := [one for one in scorers if not one.is_done()]:
-            for n_samples in pool.map(_ClipScorer.advance, waiting):
+        for _ in range(0, max(map(len, clips), default=0), CHUNK_TARGETS):
+            for i, (nats, n_samples) in enumerate(pool.map(lambda chunks: next(chunks, (0.0, 0)), scorers)):
+                totals[i] += nats
                 if scored:
                     scored(n_samples)
-    return [one.nats / math.log(2) for one in scorers]
+    return [nats / math.log(2) for nats in totals]
+
+
+def _recurrent_nats(model: Network, clip: npt.NDArray[np.integer], past: Tensor) -> Iterator[tuple[float, int]]:
+    """Yield the loss in nats and the length of each chunk of a clip; the state is carried from each to the next."""
+    state: State | None = None
+    for begin in range(0, len(clip), CHUNK_TARGETS):
+        targets = torch.from_numpy(clip[begin : begin + CHUNK_TARGETS].astype(np.int64)).to(past.device)
+        with torch.no_grad():
+            parameters, state = model.advance(torch.cat([past, targets[:-1]])[None], state)
+            # (1, T + n, n_parameters): the first T predict samples of the past, which are not scored
+            losses = model.distribution.loss(parameters[0, parameters.shape[1] - len(targets) :], targets)
+        past = targets[-1:]
+        yield float(losses.double().sum()), len(targets)

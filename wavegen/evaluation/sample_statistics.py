@@ -4,7 +4,8 @@ Likelihood measures how well a model predicts; these figures measure how its sam
 recordings as the model was trained on them (prepared). The sample score is the Frechet distance of loudness statistics.
 The idea is that of the Frechet audio distance (Kilgour et al., 2019, "Frechet Audio Distance: A Reference-Free Metric
 for Evaluating Music Enhancement Algorithms"), with loudness in place of a network's embedding: nothing to download, and
-differences at inaudible levels count for nothing.
+differences at inaudible levels count for nothing. Pitch, voiced stretches, onsets and pauses are compared as well: a
+listener follows them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import groupby
 
 import numpy as np
 
@@ -32,8 +34,18 @@ FLOOR_DB = -60.0  # relative to the loud level; all below counts as equally quie
 
 SILENT_AMPLITUDE = 10 ** (SILENT_DB / 20)
 REPEATS = 100  # of a bootstrap
+SEED = 0  # of the bootstraps, and of the impostors
 PIECE_SECONDS = 10.0  # longer clips are split: every piece is one draw in a bootstrap
 MOST_PIECES = 240  # of recordings: 40 minutes at most
+
+# What is heard.
+LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 65.0, 1000.0  # of pitch: C2 to B5
+PITCH_WINDOW_SECONDS, PITCH_HOP_SECONDS = 0.064, 0.02
+SEMITONE_PARTS = 0.25  # pyin's resolution; its default of 0.1 takes twenty times as long for the same median
+ONSET_HOP_SECONDS, ONSET_WINDOW = 0.01, 2048  # the window in samples: librosa's
+PAUSE_DB = 40.0  # below the recordings' loud level
+PAUSE_FRAMES = 2  # of 0.1 s, at least
+MOST_HEARD = 64  # pieces that are measured, evenly spread over the clips
 
 
 @dataclass(frozen=True)
@@ -93,9 +105,7 @@ def frechet_distance(one: Moments, other: Moments) -> float:
 @lru_cache(maxsize=4)
 def _mel_filters(rate_hz: int, n_fft: int) -> Doubles:
     """(bands, n_fft // 2 + 1) triangles of height 1."""
-    librosa = load_librosa()
-
-    filters: Doubles = librosa.filters.mel(
+    filters: Doubles = load_librosa().filters.mel(
         sr=rate_hz, n_fft=n_fft, n_mels=N_BANDS, fmax=min(HIGHEST_HZ, rate_hz / 2), norm=None, dtype=np.float64
     )
     return filters
@@ -150,11 +160,10 @@ def spread(lengths: Sequence[int], size: int, most: int = MOST_PIECES) -> list[t
     return [pieces[int(k * step)] for k in range(int(len(pieces) / step))]
 
 
-def in_pieces(waveforms: Iterable[Floats], rate_hz: int) -> list[Floats]:
+def in_pieces(clips: Iterable[Floats], rate_hz: int) -> list[Floats]:
     """Split clips into pieces of ``PIECE_SECONDS`` at most."""
-    clips = list(waveforms)
-    pieces = spread([len(clip) for clip in clips], round(PIECE_SECONDS * rate_hz), most=1 << 30)
-    return [clips[i][start:stop] for i, start, stop in pieces]
+    size = round(PIECE_SECONDS * rate_hz)
+    return [clip[start : start + size] for clip in clips for start in range(0, len(clip), size)]
 
 
 @dataclass(frozen=True)
@@ -198,14 +207,13 @@ class RecordingStatistics:
         recordings: (T,) waveforms, prepared as the model's training data, two or more pieces of which nothing is
             silent throughout.
         rate_hz: their sample rate.
-        seed: of the impostors and of the bootstrap.
 
     Attributes:
         others: the pieces that are not the reference.
     """
 
-    def __init__(self, recordings: Sequence[Floats], rate_hz: int, seed: int = 0) -> None:
-        self.rate_hz, self.seed = rate_hz, seed
+    def __init__(self, recordings: Sequence[Floats], rate_hz: int) -> None:
+        self.rate_hz = rate_hz
         pieces = in_pieces(recordings, rate_hz)
         if len(pieces) < 2:
             raise ValueError(f"expected two or more pieces of recordings, found {len(pieces)}")
@@ -265,21 +273,21 @@ class RecordingStatistics:
         """Return the sample score of clips with these moments."""
         return SCALE * frechet_distance(self._reference, Moments.sum(moments))
 
-    def _interval(self, moments: Sequence[Moments], repeats: int = REPEATS) -> tuple[float, float] | None:
+    def _interval(self, moments: Sequence[Moments]) -> tuple[float, float] | None:
         """Bootstrap over pieces: 95% of the repeats lie in it, once they lie around the score of all pieces.
 
         A repeat has some pieces twice and lacks others, so its score is higher by itself.
         """
         if len(moments) < 2:
             return None
-        rng = np.random.default_rng(self.seed)
-        scores = [self.score([moments[i] for i in rng.integers(0, len(moments), len(moments))]) for _ in range(repeats)]
+        rng = np.random.default_rng(SEED)
+        scores = [self.score([moments[i] for i in rng.integers(0, len(moments), len(moments))]) for _ in range(REPEATS)]
         low, high = np.quantile(scores, [0.025, 0.975]) - np.mean(scores) + self.score(moments)
         return max(0.0, float(low)), float(high)
 
     def _impostors(self) -> Iterable[tuple[str, list[Floats]]]:
         """Make the two impostors: noise with the other half's mean spectrum, and a tenth of a second repeated."""
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(SEED)
         size = round(PIECE_SECONDS * self.rate_hz)
         whole = np.concatenate(self.others)
         n_fft = 1 << 12
@@ -313,3 +321,81 @@ def _first_above(levels: Doubles, threshold_db: float) -> float:
 def _relative_levels(levels: Doubles) -> Doubles:
     """Return levels relative to their own loud level, sorted."""
     return np.sort(np.clip(levels - np.quantile(levels, LOUD_QUANTILE), FLOOR_DB, None))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of clips.
+
+    Attributes:
+        value: of all of them.
+        interval: 95% of the bootstrap repeats over pieces of 10 s at most.
+    """
+
+    value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Figures of the sound of clips.
+
+    Attributes:
+        pitch_hz: the median fundamental frequency of voiced frames (Mauch and Dixon, 2014, "pYIN: A fundamental
+            frequency estimator using probabilistic threshold distributions"); None where hardly any is.
+        voiced: share of the frames that have a pitch.
+        onsets: per second: peaks of spectral flux, as librosa finds them.
+        pauses: per 10 s: 0.2 s and more, 40 dB below the recordings' loud level, between sounds.
+    """
+
+    pitch_hz: Figure | None
+    voiced: Figure
+    onsets: Figure
+    pauses: Figure
+
+
+def measure_heard(clips: Sequence[Floats], rate_hz: int, loud_db: float) -> Heard:
+    """Measure what is heard in clips, in ``MOST_HEARD`` pieces at most.
+
+    Args:
+        clips: (T,) waveforms, one or more.
+        rate_hz: their sample rate.
+        loud_db: the recordings' loud level.
+    """
+    chosen = spread([len(clip) for clip in clips], round(PIECE_SECONDS * rate_hz), MOST_HEARD)
+    pitches, counts = zip(*(_measure(clips[i][start:stop], rate_hz, loud_db) for i, start, stop in chosen), strict=True)
+    every = np.arange(len(chosen))
+    draws = np.vstack([every, np.random.default_rng(SEED).integers(0, len(every), (REPEATS, len(every)))])
+    # (1 + REPEATS, pieces, 5) -> five of (1 + REPEATS,): of all pieces, then of the pieces that each repeat drew
+    seconds, n_voiced, n_frames, n_onsets, n_pauses = np.array(counts)[draws].sum(axis=1).T
+
+    def figure(values: Doubles) -> Figure:
+        low, high = np.nanquantile(values[1:], [0.025, 0.975])
+        return Figure(float(values[0]), (float(low), float(high)))
+
+    voiced, pitch = figure(n_voiced / np.maximum(1, n_frames)), None
+    if voiced.interval[0] > 0:
+        drawn = (np.concatenate([pitches[i] for i in draw]) for draw in draws)
+        pitch = figure(np.array([np.median(hertz) if len(hertz) else np.nan for hertz in drawn]))
+    return Heard(pitch, voiced, figure(n_onsets / seconds), figure(10 * n_pauses / seconds))
+
+
+def _measure(piece: Floats, rate_hz: int, loud_db: float) -> tuple[Floats, tuple[float, ...]]:
+    """Return a piece's pitches, and its seconds, numbers of voiced frames, of all frames, of onsets and of pauses."""
+    librosa = load_librosa("core.pitch")
+    seconds, window = len(piece) / rate_hz, round(PITCH_WINDOW_SECONDS * rate_hz)
+    piece = np.pad(piece, (0, max(0, max(window, ONSET_WINDOW, frame_size(rate_hz)) - len(piece))))
+    pitches, is_voiced, _ = librosa.pyin(
+        piece,
+        fmin=LOWEST_PITCH_HZ,
+        fmax=min(HIGHEST_PITCH_HZ, rate_hz / 4),
+        sr=rate_hz,
+        frame_length=window,
+        hop_length=round(PITCH_HOP_SECONDS * rate_hz),
+        resolution=SEMITONE_PARTS,
+    )
+    onsets = librosa.onset.onset_detect(y=piece, sr=rate_hz, hop_length=round(ONSET_HOP_SECONDS * rate_hz))
+    levels = Frames.of(piece, rate_hz).level_db
+    runs = [(quiet, len(list(frames))) for quiet, frames in groupby(levels < loud_db - PAUSE_DB)]
+    pauses = [n for quiet, n in runs[1:-1] if quiet and n >= PAUSE_FRAMES]  # the first and the last are not between
+    return pitches[is_voiced], (seconds, is_voiced.sum(), len(pitches), len(onsets), len(pauses))

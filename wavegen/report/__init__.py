@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from wavegen.text import first, pluralize, printable
@@ -33,7 +33,7 @@ class Table:
 
     title: str
     columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = field(default_factory=tuple)
+    rows: Sequence[Sequence[str]] = ()
     more: str = ""
 
 

@@ -49,22 +49,21 @@ def draw(found: Facts, target: Path) -> None:
         UsageError: there is nothing to draw yet: no step, no validation, no file.
         WavegenError: the file cannot be written; what was there before stays.
     """
-    from wavegen.report.plots import to_png
+    from wavegen.report.plots import encode
 
-    write_output(target, to_png(_figure(found)))
+    write_output(target, encode(_figure(found)))
 
 
 def _figure(found: Facts) -> Figure:
-    from wavegen.report.plots import models, recordings
-    from wavegen.report.plots.audio import audio_figure
+    from wavegen.report.plots import audio, models
 
     match found:
         case FolderFacts(files=[_, *_]):
-            return recordings.folder_figure(found)
+            return audio.folder_figure(found)
         case AudioFacts():
-            return audio_figure(Path(found.path))
+            return audio.audio_figure(Path(found.path))
         case SeriesFacts(series=[_, *_]):
-            return recordings.series_figure(found)
+            return models.series_figure(found)
         case ConfigFacts():
             return models.network_figure(printable(found.path), found.network)
         case CheckpointFacts(last_validation=validation) if validation is not None and found.ranking:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -16,55 +18,78 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from wavegen import __version__
+from wavegen.api import load
+from wavegen.audio.mono import to_mono
+from wavegen.audio.quantize import Floats
+from wavegen.audio.read import decode
 from wavegen.config import Config
 from wavegen.data.corpus import Progress
+from wavegen.errors import AudioError, ParameterError, UsageError, WavegenError
 from wavegen.inspect.runs import RunFacts
 from wavegen.output_file import write_output
 from wavegen.report import as_yaml
 from wavegen.report.models import data_table, network_table, ranking_title, resolution, seen_text, step_text
-from wavegen.report.plots import to_svg
+from wavegen.report.plots import encode
 from wavegen.report.plots.audio import small_figure
 from wavegen.report.plots.models import ranking_figure, run_figure, smooth
-from wavegen.report.samples import SampleRequest, Sound, generate_samples, read_auditions
 from wavegen.runs.history import THIS_MODEL, History, Validation
-from wavegen.text import format_duration, printable
+from wavegen.runs.run_folder import find_checkpoint
+from wavegen.text import format_duration, pluralize, printable
 
 MOST_ROWS = 100  # of the table of validations
+MOST_AUDITIONS = 6
+AUDITION_SECONDS = 10.0  # of each: a page is to be sent to friends
+SEED = 0
+MOST_SAMPLES = 20
+LONGEST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A matplotlib figure as an SVG image, with the text that stands for it."""
+class Sound:
+    """A clip of the page.
 
-    source: str
-    words: str
-
-    @classmethod
-    def of(cls, figure: Figure, words: str) -> Plot:
-        """Render a figure. As an image of its own its identifiers cannot clash with those of others."""
-        return cls(_data_uri("image/svg+xml", to_svg(figure)), words)
-
-
-@dataclass(frozen=True)
-class Player:
-    """A clip to play, with its waveform and its spectrogram."""
+    Attributes:
+        name: its heading.
+        waveform: (T,) float32 in [-1, 1].
+        rate_hz: its sample rate.
+    """
 
     name: str
-    source: str
+    waveform: Floats
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """The new samples that the page has.
+
+    Attributes:
+        temperatures: of one sample each.
+        seconds: length of each; 0 for no samples.
+    """
+
+    temperatures: tuple[float, ...]
     seconds: float
-    plot: Plot
 
     @classmethod
-    def of(cls, sound: Sound) -> Player:
-        """Encode a clip as a 16-bit WAV file.
+    def parse(cls, temperatures: str, seconds: float) -> SampleRequest:
+        """Read the command line's options.
 
-        FLAC is half as large, but Chromium (156) cannot play one of a single frame, which a short audition is.
+        Raises:
+            UsageError: they are out of their range.
         """
-        file = io.BytesIO()
-        soundfile.write(file, np.clip(sound.waveform, -1.0, 1.0), sound.rate_hz, format="WAV", subtype="PCM_16")
-        figure, words = small_figure(sound.waveform, sound.rate_hz)
-        plot = Plot.of(figure, f"Waveform and spectrogram of {sound.name}: {words}")
-        return cls(sound.name, _data_uri("audio/wav", file.getvalue()), len(sound.waveform) / sound.rate_hz, plot)
+        try:
+            numbers = tuple(float(text) for text in temperatures.split(","))
+        except ValueError:
+            numbers = (-1.0,)
+        if not all(0 <= number < float("inf") for number in numbers):
+            found = f"expected numbers, 0 or more, such as 0.7,1; found '{temperatures}'"
+            raise ParameterError("temperatures", found)
+        if len(numbers) > MOST_SAMPLES:
+            raise ParameterError("temperatures", f"expected at most {MOST_SAMPLES} numbers, found {len(numbers)}")
+        if not 0 <= seconds <= LONGEST_SECONDS:
+            raise ParameterError("sample_seconds", f"expected 0 to {LONGEST_SECONDS:g}, found {seconds:g}")
+        return cls(numbers if seconds > 0 else (), seconds)
 
 
 def write_page(found: RunFacts, target: Path, request: SampleRequest, progress: Progress) -> int:
@@ -105,9 +130,9 @@ def build_page(found: RunFacts, request: SampleRequest, progress: Progress) -> s
         tiles=_tiles(found),
         verdict=verdict(found.last_validation),
         origin=origin,
-        samples=[Player.of(sound) for sound in samples],
+        samples=[_player(sound) for sound in samples],
         auditions_note=" ".join([note, *map(printable, problems)]),
-        auditions=[Player.of(sound) for sound in auditions],
+        auditions=[_player(sound) for sound in auditions],
         plots=_plots(found),
         validations=_validations(found.history),
         n_validations=len(found.history.validations),
@@ -118,6 +143,82 @@ def build_page(found: RunFacts, request: SampleRequest, progress: Progress) -> s
         version=__version__,
         made=datetime.now(UTC),
     )
+
+
+def generate_samples(run: Path, request: SampleRequest, progress: Progress) -> tuple[list[Sound], str]:
+    """Generate a sample at each temperature from a run's best checkpoint, all after silence and with the same seed.
+
+    Returns:
+        The samples, and a sentence on their origin, or on why there are none.
+
+    Raises:
+        CheckpointError, ModelError: the checkpoint is damaged.
+    """
+    if not request.temperatures:
+        return [], "None were asked for."
+    try:
+        checkpoint = find_checkpoint(run)
+    except UsageError:
+        return [], "There is no checkpoint yet to generate from."
+    model = load(checkpoint)
+    rate = model.sample_rate_hz
+    n_samples = max(1, round(request.seconds * rate))
+    conditions: dict[str, Any] = {}
+    recording = ""
+    if (source := model.conditioner.frames) is not None:
+        try:
+            clip = model.clips.held_out()[0]
+        except WavegenError as error:
+            return [], f"This model makes sound of {source.kind}, and there is no recording to take them of: {error}"
+        assert clip.condition is not None
+        assert clip.condition.frames is not None
+        n_samples = min(n_samples, clip.condition.frames.n_samples)
+        conditions[source.name], recording = clip.condition.frames, f" of the {source.noun} of {clip.name}"
+        if clip.condition.label is not None:
+            conditions["labels"] = [dict(zip(model.labels, clip.condition.label.tolist(), strict=True))]
+    waveforms = np.zeros((len(request.temperatures), n_samples), np.float32)
+    for i, temperature in enumerate(request.temperatures):
+        stop = 0
+        for block in model.stream(n_samples / rate, temperature=temperature, seed=SEED, **conditions):
+            start, stop = stop, stop + block.shape[1]
+            waveforms[i, start:stop] = block[0]
+            progress(i * n_samples + stop, waveforms.size)
+    both = zip(request.temperatures, waveforms, strict=True)
+    sounds = [Sound(f"Temperature {temperature:g}", waveform, rate) for temperature, waveform in both]
+    doubt = model.undertrained_warning()
+    if model.labels and not conditions:
+        recording = f" as {model.labels[0]}"
+    origin = f"Generated from silence{recording} by {checkpoint.name} (step {model.checkpoint.step:,}), seed {SEED}."
+    return sounds, f"{origin} Note: {doubt}." if doubt else origin
+
+
+def read_auditions(run: Path, names: Sequence[str]) -> tuple[list[Sound], list[str]]:
+    """Read a run's auditions: a few, evenly spread, with the first and the last.
+
+    Args:
+        run: its folder.
+        names: of the files in it, in order.
+
+    Returns:
+        The auditions, and why some are missing.
+    """
+    last = len(names) - 1
+    chosen = sorted({round(i * last / (MOST_AUDITIONS - 1)) for i in range(MOST_AUDITIONS)}) if names else []
+    sounds, problems = [], []
+    for name in (names[i] for i in chosen):
+        try:
+            frames, rate = decode(run / name)
+        except (AudioError, UsageError) as error:
+            problems.append(str(error))
+            continue
+        step = re.search(r"\d+", Path(name).stem)
+        title = f"After {pluralize(int(step[0]), 'step')}" if step else Path(name).stem
+        waveform = to_mono(frames)
+        longest = round(AUDITION_SECONDS * rate)
+        if len(waveform) > longest:
+            title += f" (the first {AUDITION_SECONDS:g} s of {len(waveform) / rate:.1f} s)"
+        sounds.append(Sound(title, waveform[:longest], rate))
+    return sounds, problems
 
 
 def _tiles(found: RunFacts) -> list[tuple[str, str, str]]:
@@ -160,7 +261,28 @@ def verdict(validation: Validation | None) -> str:
     return f"{figure} That beats {beaten}; still better: {still}."
 
 
-def _plots(found: RunFacts) -> list[Plot]:
+def _player(sound: Sound) -> dict[str, Any]:
+    """Return a clip to play, as a 16-bit WAV file, with its waveform and its spectrogram.
+
+    FLAC is half as large, but Chromium (156) cannot play one of a single frame, which a short audition is.
+    """
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(sound.waveform, -1.0, 1.0), sound.rate_hz, format="WAV", subtype="PCM_16")
+    figure, words = small_figure(sound.waveform, sound.rate_hz)
+    return {
+        "name": sound.name,
+        "source": _data_uri("audio/wav", file.getvalue()),
+        "seconds": len(sound.waveform) / sound.rate_hz,
+        "plot": _plot(figure, f"Waveform and spectrogram of {sound.name}: {words}"),
+    }
+
+
+def _plot(figure: Figure, words: str) -> dict[str, str]:
+    """Return a figure as an SVG image, whose identifiers cannot clash with others', and the text that stands for it."""
+    return {"source": _data_uri("image/svg+xml", encode(figure, "svg")), "words": words}
+
+
+def _plots(found: RunFacts) -> list[dict[str, str]]:
     """Return the curves of the training, and the model among the baselines."""
     history, loss_unit, validation = found.history, found.loss_unit, found.last_validation
     _, train = smooth(history.steps, history.train)
@@ -169,12 +291,12 @@ def _plots(found: RunFacts) -> list[Plot]:
     words = f"Training loss from {train[0]:.3g} to {train[-1]:.3g} {loss_unit.full_name}."
     if scored := [loss_unit.format(loss) for _, loss in history.scored]:
         words += f" Held-out loss from {scored[0]} to {scored[-1]}."
-    plots = [Plot.of(run_figure("", history, loss_unit.full_name), words)]
+    plots = [_plot(run_figure("", history, loss_unit.full_name), words)]
     if validation is not None and found.ranking:
         title = ranking_title(validation, loss_unit)
         words = ", ".join(f"{name} {loss_unit.format(loss)}" for name, loss in found.ranking)
         figure = ranking_figure(title[0].upper() + title[1:], loss_unit, found.ranking)
-        plots.append(Plot.of(figure, f"{title}: {words}"))
+        plots.append(_plot(figure, f"{title}: {words}"))
     return plots
 
 
@@ -194,13 +316,12 @@ def _configuration(config: Config) -> list[tuple[str, list[tuple[str, str, bool,
     """Return each section with its keys: key, value, whether it differs from the default, and its meaning."""
     defaults, sections = Config().model_dump(), []
     for name, values in config.model_dump().items():
-        described = getattr(getattr(Config.model_fields.get(name), "annotation", None), "model_fields", {})
-        rows = []
+        described, rows = type(getattr(config, name)).model_fields, []
         for key, value in values.items():
-            default = defaults.get(name, {}).get(key)
-            meaning = [described[key].description] if key in described and described[key].description else []
-            meaning += [f"default: {as_yaml(default)}"] if value != default else []
-            rows.append((key, as_yaml(value), value != default, "; ".join(meaning)))
+            default, meaning = defaults[name].get(key), described[key].description
+            if value != default:
+                meaning += f"; default: {as_yaml(default)}"
+            rows.append((key, as_yaml(value), value != default, meaning))
         sections.append((name, rows))
     return sections
 

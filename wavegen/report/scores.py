@@ -10,10 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wavegen.audio.quantize import Floats, Quantizer
-from wavegen.evaluation import LossUnit
-from wavegen.evaluation.heard import Figure, Heard, measure_heard
-from wavegen.evaluation.sample_statistics import RecordingStatistics, SampleFigures
-from wavegen.evaluation.scores import FEWEST_SECONDS, Comparison, Estimate, Score, by_label, comparison, total
+from wavegen.evaluation import FEWEST_SECONDS, Comparison, Estimate, LossUnit, Score, by_label, comparison, total
+from wavegen.evaluation.sample_statistics import Figure, Heard, RecordingStatistics, SampleFigures, measure_heard
 from wavegen.report import Table, first_rows
 from wavegen.runs.history import THIS_MODEL
 from wavegen.series.scores import SeriesScore, all_series
@@ -25,12 +23,15 @@ BEST_BASELINE = "best baseline"
 SAMPLES = "these clips"
 VOICED = 0.3  # recordings of which so many frames have a pitch are tones, of whatever kind
 FORMULA = ("=", "+", "-", "@")  # a cell that begins so is computed by a spreadsheet
+# columns of a CSV file, by their keys in a document, and the headings that are not the key
+SOUND_KEYS = ("name", "label", "samples", "seconds", "bits", "bits_per_sample")
+SERIES_KEYS = ("name", "positions", "error", "error_at_end", "next_value", "next_value_at_end")
+HEADINGS = {"samples": "n_samples", "positions": "n_positions"}
 MARGIN = "+-"
 MARGIN_IN_WORDS = "+- is half of a 95% confidence interval over {}"
 
 Text = Callable[[float | None], str]
 Document = dict[str, Any]
-Row = dict[str, object]
 
 
 def too_little_text(seconds: float | None) -> str:
@@ -289,42 +290,16 @@ def series_document(scores: Sequence[SeriesScore], loss_unit: LossUnit) -> Docum
     }
 
 
-def sound_rows(scores: Sequence[Score], sample_rate_hz: int) -> list[Row]:
-    """Return a row for each clip; ``trained_on`` is empty where that is not known."""
-    return [
-        {
-            "name": _cell(score.name),
-            "label": _cell(score.label or ""),
-            "n_samples": score.n_samples,
-            "seconds": score.n_samples / sample_rate_hz,
-            "bits": score.bits,
-            "bits_per_sample": score.bits_per_sample,
-            **{f"bits_per_sample of {name}": bits / score.n_samples for name, bits in score.baseline_bits.items()},
-            "trained_on": _yes_or_no(score.trained_on),
-        }
-        for score in scores
-    ]
-
-
-def series_rows(scores: Sequence[SeriesScore]) -> list[Row]:
-    """Return a row for each series."""
-    rows: list[Row] = []
-    for score in scores:
-        own = score.errors.as_dict()
-        rows.append(
-            {
-                "name": _cell(score.name),
-                "n_positions": score.errors.n_positions,
-                **{key: own[key] for key in ("error", "error_at_end", "next_value", "next_value_at_end")},
-                **{f"error of {name}": errors.mean for name, errors in score.baselines.items()},
-                "trained_on": _yes_or_no(score.trained_on),
-            }
-        )
-    return rows
-
-
-def csv_text(rows: Sequence[Row]) -> str:
-    """Write a table with a heading, a line for each row (RFC 4180, with line feeds alone)."""
+def csv_text(document: Document) -> str:
+    """Return a table with a heading and a line for each clip or series of a document (RFC 4180, line feeds alone)."""
+    is_sound = "classes" in document
+    keys, figure = (SOUND_KEYS, "bits_per_sample") if is_sound else (SERIES_KEYS, "error")
+    rows = []
+    for clip in document["clips"]:
+        row = {HEADINGS.get(key, key): _cell(clip[key]) for key in keys}
+        for name, baseline in clip["baselines"].items():
+            row[f"{figure} of {name}"] = baseline if is_sound else baseline[figure]
+        rows.append({**row, "trained_on": _cell(clip["trained_on"])})
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -332,11 +307,11 @@ def csv_text(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _cell(text: str) -> str:
-    """Return a name on one line as text; what a spreadsheet would compute gets an apostrophe in front."""
-    shown = printable(text)
+def _cell(value: object) -> object:
+    """Return a value as a cell: text on one line, with an apostrophe before what a spreadsheet would compute."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return value  # nothing is written for None
+    shown = printable(value)
     return f"'{shown}" if shown.startswith(FORMULA) else shown
-
-
-def _yes_or_no(answer: bool | None) -> str:
-    return "" if answer is None else str(answer).lower()

@@ -42,14 +42,11 @@ EVERY_STEPS = 10
 def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path, processes: int = 1) -> list[Table]:
     """Return the tables of a training's plan."""
     config, network = plan.config, inspect_network(plan.config)
-    return [
-        data_table(corpus, config.rate_hz),
-        *([] if config.rate_hz is None else [_preparation_table(config, corpus, network)]),
-        *([] if config.rate_hz is None else [_label_table(corpus, config.rate_hz)]),
-        *trouble_tables(corpus),
-        network_table(network),
-        _training_table(plan, corpus, device, run, processes),
-    ]
+    tables = [data_table(corpus, config.rate_hz)]
+    if config.rate_hz is not None:
+        tables += [_preparation_table(config, corpus, network), _label_table(corpus, config.rate_hz)]
+    training = _training_table(plan, corpus, device, run, processes)
+    return [*tables, *trouble_tables(corpus), network_table(network), training]
 
 
 def data_table(corpus: Corpus[Any], rate: int | None) -> Table:

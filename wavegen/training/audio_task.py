@@ -20,10 +20,9 @@ from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditio
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
 from wavegen.data.recordings import first_samples, read_recordings, with_conditions
 from wavegen.data.windows import Batch, WindowStream
-from wavegen.evaluation import loss_unit_of
+from wavegen.evaluation import ScoredClip, loss_unit_of
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.evaluation.scores import ScoredClip
 from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler

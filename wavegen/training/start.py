@@ -17,7 +17,7 @@ from wavegen.audio.waveform import Notice
 from wavegen.config import Config, differences, override
 from wavegen.data.corpus import Corpus, Progress, manifest_differences
 from wavegen.errors import UsageError
-from wavegen.evaluation.scores import FEWEST_CLIPS, FEWEST_SECONDS
+from wavegen.evaluation import FEWEST_CLIPS, FEWEST_SECONDS
 from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint

@@ -9,7 +9,6 @@ from typing import Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 DPI = 100
@@ -22,25 +21,13 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure; its size is in hundreds of pixels."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
 
 
-def to_png(figure: Figure) -> bytes:
-    """Return the figure as the content of a PNG file."""
-    return _render(figure, "png")
-
-
-def to_svg(figure: Figure) -> bytes:
-    """Return the figure as the content of an SVG file, without a date: the same figure gives the same file."""
-    with rc_context({"svg.hashsalt": "wavegen"}):
-        return _render(figure, "svg")
-
-
-def _render(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+def encode(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+    """Return the figure as the content of a file, without a date: the same figure gives the same file."""
     file = io.BytesIO()
-    with warnings.catch_warnings():
+    with rc_context({"svg.hashsalt": "wavegen"}), warnings.catch_warnings():
         # file names can be in any script; the font draws a box for missing characters
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)

@@ -1,8 +1,9 @@
-"""Plots of audio: waveform, spectrogram, quantization error."""
+"""Plots of audio: waveform and spectrogram of a clip, quantization error of a file, levels of a folder."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +20,25 @@ from wavegen.audio.levels import load_librosa
 from wavegen.audio.mono import mono_passes
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.inspect.audio import QuantizationMeter
+from wavegen.inspect.recordings import FileFacts, FolderFacts
 from wavegen.output_file import write_output
-from wavegen.report.plots import BLUE, GREY, VERMILION, new_figure, tidy, title, to_png
-from wavegen.text import printable
+from wavegen.report import plots
+from wavegen.text import format_duration, pluralize, printable
 
 COLUMNS = 1000  # a few more than a picture has pixels across
 LEVEL_COLUMNS = 250
 FFT_SECONDS = 0.032  # resolves the harmonics of a voice and still its syllables
 SPECTROGRAM_LOOK: dict[str, Any] = {"x_axis": "time", "y_axis": "hz", "cmap": "magma", "vmin": -90.0, "vmax": -10.0}
-SPECTROGRAM_LOOK["rasterized"] = True  # in an SVG file too
 FRAMES_AT_ONCE = 4096  # bounds the memory of long recordings
 QUIETEST_DB = -110.0  # below a 16-bit file's own noise
 CLASSES = 256
 COLOUR_BAR: dict[str, Any] = {"label": "dB of full scale", "pad": 0.01, "aspect": 30}
 PAIR_ROWS, PAIR_SECONDS = 10, 10.0  # of clips that are drawn next to recordings
+BINS = 40
+MOST_BARS = 8
+WIDE_RANGE = 30.0  # from the shortest to the longest: from here on the scale is logarithmic
+LENGTH_TICKS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36000.0)
+LENGTH_NAMES = ("10 ms", "100 ms", "1 s", "10 s", "1 min", "10 min", "1 h", "10 h")
 
 
 @dataclass(frozen=True)
@@ -126,12 +132,12 @@ def draw_audio(path: Path, waveform: Floats, sample_rate_hz: int, name: str) -> 
     Raises:
         WavegenError: the file cannot be written; what was there before stays.
     """
-    figure = new_figure(10, 5.5)
+    figure = plots.new_figure(10, 5.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    title(above, name)
+    plots.title(above, name)
     mesh, _ = _draw_sound(above, below, waveform, sample_rate_hz)
     figure.colorbar(mesh, ax=below, **COLOUR_BAR)
-    write_output(path, to_png(figure))
+    write_output(path, plots.encode(figure))
 
 
 def small_figure(waveform: Floats, sample_rate_hz: int) -> tuple[Figure, str]:
@@ -140,7 +146,7 @@ def small_figure(waveform: Floats, sample_rate_hz: int) -> tuple[Figure, str]:
     Returns:
         The figure, and what there is to see in words.
     """
-    figure = new_figure(4.4, 2.8)
+    figure = plots.new_figure(4.4, 2.8)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     _, drawn = _draw_sound(above, below, waveform, sample_rate_hz, columns=COLUMNS // 3, ticks=5)
     above.set(ylabel="", yticks=[])
@@ -164,18 +170,18 @@ def draw_beside(path: Path, clips: Sequence[Floats], recordings: Sequence[Floats
     length = max(map(len, shown))
     joined = np.concatenate(recordings)
     starts = np.linspace(0, max(0, len(joined) - length), len(shown)).astype(int)
-    figure = new_figure(10, 0.5 + 0.9 * len(shown))
+    figure = plots.new_figure(10, 0.5 + 0.9 * len(shown))
     rows = figure.subplots(len(shown), 2, squeeze=False, sharex=True)
     for (left, right), clip, start in zip(rows, shown, starts, strict=True):
         for axes, waveform in ((left, clip), (right, joined[start : start + length])):
             padded = np.pad(waveform, (0, length - len(waveform)))
             _draw_spectrogram(axes, spectrogram(padded, sample_rate_hz, COLUMNS // 2), padded, sample_rate_hz)
             axes.set(yticks=[], ylabel="")
-    title(rows[0, 0], "generated")
-    title(rows[0, 1], "recordings")
+    plots.title(rows[0, 0], "generated")
+    plots.title(rows[0, 1], "recordings")
     for axes in rows[-1]:
         _label_time(axes, length / sample_rate_hz)
-    write_output(path, to_png(figure))
+    write_output(path, plots.encode(figure))
 
 
 def audio_figure(source: Path) -> Figure:
@@ -189,10 +195,10 @@ def audio_figure(source: Path) -> Figure:
         parts = [(mono, meter.update(mono)) for mono in map(mixer.mix, recording)]
     waveform, error = (np.concatenate(each) for each in zip(*parts, strict=True))
 
-    figure = new_figure(10, 10.5)
+    figure = plots.new_figure(10, 10.5)
     (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.4, 1))
     wave, spectrum, level = upper.subplots(3, 1, sharex=True, height_ratios=(1, 2, 1.1))
-    title(wave, f"{printable(source.name)}: {info.rate_hz:,} Hz, {len(waveform):,} samples, mono")
+    plots.title(wave, f"{printable(source.name)}: {info.rate_hz:,} Hz, {len(waveform):,} samples, mono")
     mesh, _ = _draw_sound(wave, spectrum, waveform, info.rate_hz)
     upper.colorbar(mesh, ax=spectrum, **COLOUR_BAR)
     _draw_noise(level, waveform, error, info.rate_hz, meter.facts().signal_to_noise_db)
@@ -207,12 +213,12 @@ def _draw_sound(
     """Draw a waveform and its spectrogram."""
     seconds = len(waveform) / sample_rate_hz
     if len(waveform) <= 4 * columns:
-        above.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, linewidth=0.7, color=BLUE)
+        above.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, linewidth=0.7, color=plots.BLUE)
     else:
         lowest, highest = envelope(waveform, columns)
-        above.fill_between(np.linspace(0.0, seconds, len(lowest)), lowest, highest, linewidth=0.5, color=BLUE)
+        above.fill_between(np.linspace(0.0, seconds, len(lowest)), lowest, highest, linewidth=0.5, color=plots.BLUE)
     above.set(ylabel="amplitude", ylim=(-1.0, 1.0), xlim=(0.0, seconds))
-    tidy(above, "both")
+    plots.tidy(above, "both")
     drawn = spectrogram(waveform, sample_rate_hz, columns)
     mesh = _draw_spectrogram(below, drawn, waveform, sample_rate_hz)
     _label_time(below, seconds, ticks)
@@ -221,9 +227,9 @@ def _draw_sound(
 
 def _draw_spectrogram(axes: Axes, drawn: Spectrogram, waveform: Floats, sample_rate_hz: int) -> QuadMesh:
     specshow = load_librosa("display").display.specshow
-
     scales: dict[str, Any] = {"sr": sample_rate_hz, "hop_length": drawn.hop, "n_fft": drawn.fft_size}
-    mesh: QuadMesh = specshow(drawn.level_db, ax=axes, **scales, **SPECTROGRAM_LOOK)
+    # rasterized in an SVG file too
+    mesh: QuadMesh = specshow(drawn.level_db, ax=axes, rasterized=True, **scales, **SPECTROGRAM_LOOK)
     axes.set(xlim=(0.0, len(waveform) / sample_rate_hz), xlabel="", ylabel="frequency (Hz)")
     return mesh
 
@@ -234,24 +240,24 @@ def _draw_noise(axes: Axes, waveform: Floats, error: Floats, sample_rate_hz: int
     sizes = np.diff(starts, append=len(waveform))
     times = (starts + sizes / 2) / sample_rate_hz
     for signal, name, colour, style in (
-        (waveform, "signal", BLUE, "-"),
-        (error, f"error of {CLASSES} mu-law classes", VERMILION, "--"),
+        (waveform, "signal", plots.BLUE, "-"),
+        (error, f"error of {CLASSES} mu-law classes", plots.VERMILION, "--"),
     ):
         powers = np.add.reduceat(np.square(signal, dtype=np.float64), starts) / sizes
         level_db = 10.0 * np.log10(np.maximum(powers, 10 ** (QUIETEST_DB / 10)))
         axes.plot(times, level_db, color=colour, linestyle=style, linewidth=1.2, label=name)
     axes.set(ylabel="RMS level (dBFS)", ylim=(QUIETEST_DB, 3.0))
-    tidy(axes, "both")
+    plots.tidy(axes, "both")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False, fontsize=9, borderaxespad=0.1)
     if ratio is not None:
         text = f"{ratio:.1f} dB apart over the whole file"
-        axes.text(1.0, 1.03, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=GREY)
+        axes.text(1.0, 1.03, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=plots.GREY)
 
 
 def _draw_classes(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
     """Draw how often each class occurs, on a scale of amplitude that is even in classes."""
     share = 100.0 * counts / counts.sum()
-    axes.bar(np.arange(CLASSES), share, width=1.0, color=BLUE)
+    axes.bar(np.arange(CLASSES), share, width=1.0, color=plots.BLUE)
     axes.set_yscale("log")
     axes.set_ylim(bottom=min(0.01, max(1e-4, 50.0 / counts.sum())))  # half a bar of a single sample
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -259,8 +265,8 @@ def _draw_classes(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
     middles = Quantizer("mu_law", CLASSES).decode(np.arange(CLASSES)).astype(np.float64)
     axes.set_xticks(np.interp(amplitudes, middles, np.arange(CLASSES)), [f"{a:g}" for a in amplitudes])
     axes.set(xlabel="amplitude, a bar for each class", ylabel="share of samples (%)", xlim=(-1, CLASSES))
-    tidy(axes)
-    title(axes, f"The {CLASSES} mu-law classes: {int(np.count_nonzero(counts))} occur")
+    plots.tidy(axes)
+    plots.title(axes, f"The {CLASSES} mu-law classes: {int(np.count_nonzero(counts))} occur")
 
 
 def _label_time(axes: Axes, seconds: float, ticks: int = 12) -> None:
@@ -269,3 +275,97 @@ def _label_time(axes: Axes, seconds: float, ticks: int = 12) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.tick_params(labelbottom=True)  # above other axes too
     axes.set_xlabel("time (s)" if seconds < 60 else "time (min:s)" if seconds < 3600 else "time (h:min:s)")
+
+
+def folder_figure(found: FolderFacts) -> Figure:
+    """Draw lengths and rates by the headers, and levels and silence where the files were decoded.
+
+    Args:
+        found: with one usable file or more.
+    """
+    files = found.files
+    levels = [file.level for file in files if file.level]
+    figure = plots.new_figure(10, 7.5 if levels else 4.2)
+    axes = list(np.ravel(figure.subplots(2, 3) if levels else figure.subplots(1, 2)))
+    known = [file.seconds for file in files if file.seconds]
+    name = f"{printable(found.path)}: {pluralize(len(files), 'file')}, {format_duration(sum(known))}"
+    figure.suptitle(name, x=0.01, ha="left", fontsize=12, parse_math=False)
+    _draw_lengths(axes[0], known)
+    _draw_rates(axes[1], files)
+    if levels:
+        loud = [each for each in levels if each.peak_dbfs is not None]
+        clipped = f"peaks; {sum(each.clipped_samples > 0 for each in levels):,} with full-scale samples"
+        silence, offsets = [100 * each.silent_share for each in levels], [100 * each.dc_offset for each in loud]
+        peaks, loudness = [each.peak_dbfs or 0.0 for each in loud], [each.rms_dbfs or 0.0 for each in loud]
+        _draw_histogram(axes[2], silence, "silence in a file (%)", plots.GREEN, "silence", (0.0, 5.0))
+        _draw_histogram(axes[3], peaks, "peak (dBFS)", plots.VERMILION, clipped)
+        _draw_histogram(axes[4], loudness, "RMS level (dBFS)", plots.PURPLE, "loudness")
+        _draw_histogram(axes[5], offsets, "DC offset (% of full scale)", plots.BLUE, "DC offset", (-1.0, 1.0))
+    return figure
+
+
+def _draw_lengths(axes: Axes, seconds: Sequence[float]) -> None:
+    if not seconds:
+        plots.title(axes, "clip lengths: unknown")
+        return
+    shortest, longest = min(seconds), max(seconds)
+    if longest > WIDE_RANGE * shortest:
+        plots.title(axes, "clip lengths")
+        edges = np.geomspace(shortest, longest, BINS + 1)
+        edges[-1] *= 1 + 1e-9
+        axes.hist(seconds, bins=list(edges), color=plots.BLUE)
+        axes.set_xscale("log")
+        axes.set_xticks(LENGTH_TICKS, LENGTH_NAMES)
+        axes.minorticks_off()
+        axes.set(xlim=(shortest / 1.1, longest * 1.1), xlabel="length (logarithmic)", ylabel="files")
+        plots.tidy(axes)
+        return
+    unit, divisor = ("ms", 0.001) if longest < 1 else ("s", 1.0) if longest < 120 else ("min", 60.0)
+    _draw_histogram(axes, [length / divisor for length in seconds], f"length ({unit})", plots.BLUE, "clip lengths")
+
+
+def _draw_rates(axes: Axes, files: Sequence[FileFacts]) -> None:
+    """Draw how many files have each rate and number of channels."""
+    counts = Counter((file.rate_hz, file.channels) for file in files)
+    shown = counts.most_common(MOST_BARS)
+    known = {1: "mono", 2: "stereo"}
+    names = [f"{rate:,} Hz, {known.get(channels, f'{channels} channels')}" for (rate, channels), _ in shown]
+    numbers = [count for _, count in shown]
+    if left_out := len(files) - sum(numbers):
+        names.append("others")
+        numbers.append(left_out)
+    bars = axes.barh(names, numbers, color=plots.ORANGE, height=0.6)
+    axes.bar_label(bars, [f"{number:,}" for number in numbers], padding=3)
+    axes.set(xlabel="files", xlim=(0, 1.2 * max(numbers)), ylim=(max(5, len(names)) - 0.5, -0.5))
+    axes.tick_params(axis="y", length=0)
+    plots.tidy(axes, "x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.xaxis.set_major_formatter(plots.format_thousands)
+    plots.title(axes, "rates and channels")
+
+
+def _draw_histogram(
+    axes: Axes, values: Sequence[float], label: str, colour: str, name: str, shown: tuple[float, ...] = ()
+) -> None:
+    """Draw how many files have which value.
+
+    Args:
+        axes: to draw into.
+        values: one for each file.
+        label: of the value, with its unit.
+        colour: of the bars.
+        name: stands above.
+        shown: values that the scale holds in any case, so that tiny differences look tiny.
+    """
+    if values:
+        lowest, highest = min(*values, *shown, values[0]), max(*values, *shown, values[0])
+        if highest - lowest < 0.01 * max(abs(highest), 0.1):
+            margin = max(0.5, 0.05 * abs(highest))
+            lowest, highest = lowest - margin, highest + margin
+        axes.hist(values, bins=min(BINS, 8 + len(values) // 4), range=(lowest, highest), color=colour)
+        axes.set_xlim(lowest, highest)
+    axes.set(xlabel=label, ylabel="files")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.yaxis.set_major_formatter(plots.format_thousands)
+    plots.tidy(axes)
+    plots.title(axes, name)

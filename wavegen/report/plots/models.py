@@ -1,4 +1,4 @@
-"""Plots of models: the curves of one run or of several, a model among the baselines, and the shape of a network."""
+"""Plots of models: curves of runs, a model among the baselines, the shape of a network, and series with forecasts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from wavegen.audio.read import find_series
 from wavegen.evaluation import LossUnit
 from wavegen.inspect.models import NetworkFacts
+from wavegen.inspect.recordings import SeriesFacts
 from wavegen.output_file import write_output
 from wavegen.report import plots
 from wavegen.runs.history import THIS_MODEL, History
+from wavegen.series.files import Values, try_series
 from wavegen.text import printable
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: the pairs repeat after 42 runs only
@@ -26,6 +29,8 @@ EARLY = 0.05  # the first steps fall from far above: they need not fit into the 
 LINES = ("-", "--", "-.", ":")
 MOST_LINES = 150_000  # a second of drawing; of larger networks the lowest layers are drawn by their outline only
 MOST_LABELS = 40
+MOST_SERIES = 6
+SHOWN_PAST = 8  # times the length of a forecast
 
 Layer = tuple[str, int, int]  # name, kernel size, dilation
 
@@ -190,7 +195,7 @@ def draw_horizons(path: Path, name: str, scores: Mapping[str, Any]) -> None:
     axes.legend(frameon=False)
     plots.tidy(axes, "both")
     plots.title(axes, printable(name))
-    write_output(path, plots.to_png(figure))
+    write_output(path, plots.encode(figure))
 
 
 def _draw_loss(axes: Axes, history: History) -> None:
@@ -217,16 +222,8 @@ def _draw_baselines(
         if not labelled:
             continue
         leader = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
-        at = ("axes fraction", "data")
-        words = f"{name} {loss_unit.format(figure)}"
-        where: dict[str, Any] = {
-            "xy": (1.0, figure),
-            "xytext": (1.02, place),
-            "xycoords": at,
-            "textcoords": at,
-            "va": "center",
-        }
-        axes.annotate(words, **where, fontsize=9, color=plots.DARK, arrowprops=leader)
+        at, words = ("axes fraction", "data"), f"{name} {loss_unit.format(figure)}"
+        axes.annotate(words, (1.0, figure), (1.02, place), at, at, leader, va="center", fontsize=9, color=plots.DARK)
     above = [f"{name} {figure:.3g}" for name, figure in baselines.items() if figure > span[1]]
     if above and labelled:
         text = "above the plot: " + ", ".join(above)
@@ -307,3 +304,41 @@ def _draw_parts(axes: Axes, parts: dict[str, int]) -> None:
     axes.xaxis.set_major_formatter(plots.format_thousands)
     axes.spines[["top", "right", "left"]].set_visible(False)
     plots.title(axes, "parameters")
+
+
+def series_figure(found: SeriesFacts) -> Figure:
+    """Draw the first few series, one above the other; there must be one or more."""
+    path = Path(found.path)
+    drawn: dict[str, Any] = {}
+    for file in [path / each for each in find_series(path).names] if path.is_dir() else [path]:
+        if len(drawn) >= MOST_SERIES:
+            break
+        if not isinstance(whole := try_series(file, takes_forecasts=not path.is_dir()), str):
+            drawn |= whole.named(file.name)
+    return forecast_figure(f"{printable(found.path)}: {len(found.series):,} series", drawn, {}, 0)
+
+
+def forecast_figure(heading: str, series: Mapping[str, Values], ahead: Mapping[str, Values], held_back: int) -> Figure:
+    """Draw the first few series, one above the other, with their forecasts.
+
+    Args:
+        heading: stands above.
+        series: (T,) each, by name.
+        ahead: their forecasts, by the same names, which are drawn with the values that they can have seen; or empty.
+        held_back: values at the end of each series that its forecast has not seen.
+    """
+    shown = list(series.items())[:MOST_SERIES]
+    figure = plots.new_figure(10, 0.8 + 1.4 * len(shown))
+    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    for i, (axes, (label, values)) in enumerate(zip(panels, shown, strict=True)):
+        axes.plot(values, color=plots.COLOURS[i % len(plots.COLOURS)], linewidth=1.2)
+        axes.set_ylabel(label, fontsize=8, parse_math=False)
+        if ahead:
+            newest = len(values) - held_back - 1
+            joined = [values[newest], *ahead[label]]
+            axes.plot(range(newest, newest + len(joined)), joined, color=plots.DARK, marker=".", linewidth=1.2)
+            axes.set_xlim(left=max(0, newest - SHOWN_PAST * len(joined)))
+        plots.tidy(axes, "both")
+    plots.title(panels[0], heading)
+    panels[-1].set_xlabel("step")
+    return figure
