@@ -19,7 +19,7 @@ from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.text import format_duration
-from wavegen.training import audio_task, backends
+from wavegen.training import backends, task
 from wavegen.training.distributed import Group
 from wavegen.training.optimizer import update_ema
 from wavegen.training.plan import Trial
@@ -68,13 +68,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(sines, tmp_path, overrides
 def test_interrupted_while_validating_validates_after_resuming(sines, tmp_path, monkeypatch):
     config = tiny_config(sines, "training.validate_every=4")
     training = begin(config, tmp_path / "run")
-    original = audio_task.model_bits
+    original = task.model_bits
 
     def interrupted(*args):
         training.stop_request.signal_number = 15
         return original(*args)
 
-    monkeypatch.setattr(audio_task, "model_bits", interrupted)
+    monkeypatch.setattr(task, "model_bits", interrupted)
     with pytest.raises(Interrupted) as stopped:
         training.fit()
     assert stopped.value.exit_code == 143
@@ -266,7 +266,7 @@ def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(sines
 
 def test_a_figure_that_is_no_number_is_not_the_best(sines, tmp_path, monkeypatch):
     training = begin(tiny_config(sines, "training.validate_every=10"), tmp_path / "run")
-    monkeypatch.setattr(audio_task, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
+    monkeypatch.setattr(task, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
     training.fit()
     assert training.progress.best_loss is None
     assert not RunFolder(tmp_path / "run").best_checkpoint.exists()
@@ -465,8 +465,8 @@ def minutes(number):
 def known_speed(monkeypatch):
     """Every step takes 0.1 s; a second of audio takes 0.2 s to score and 1 s to sample."""
     monkeypatch.setattr(Trial, "step_seconds", lambda *_: 0.1)
-    monkeypatch.setattr(audio_task, "_scoring_seconds", lambda *_: 0.2)
-    monkeypatch.setattr(audio_task, "_sampling_seconds", lambda *_: 1.0 / RATE_HZ)
+    monkeypatch.setattr(task, "_scoring_seconds", lambda *_: 0.2)
+    monkeypatch.setattr(task, "_sampling_seconds", lambda *_: 1.0 / RATE_HZ)
 
 
 @pytest.mark.parametrize(("steps", "fewer"), [(50, True), (10**6, False)])

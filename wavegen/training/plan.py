@@ -18,13 +18,12 @@ from wavegen.errors import TrainingError
 from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.text import pluralize
-from wavegen.training.audio_task import Overhead
 from wavegen.training.backends import build_backend
 from wavegen.training.compute import SHARE_OF_FREE, BackendName, Compute, free_bytes, resolve_compute, training_bytes
 from wavegen.training.distributed import ALONE, Group
 from wavegen.training.precision import ComputePrecision, check_precision, explain_device_errors, is_half, precisions_of
 from wavegen.training.step import Step, build_step
-from wavegen.training.task import task_type
+from wavegen.training.task import Overhead, task_type
 
 # `backend: auto`, `precision: auto` and, on a GPU, `batch_size: auto`
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding

@@ -30,7 +30,7 @@ from wavegen.training.plan import Plan
 from wavegen.training.precision import explain_device_errors
 from wavegen.training.progress import Interrupted, Observer, Progress, StopRequest
 from wavegen.training.step import Launched, build_step
-from wavegen.training.task import build_task
+from wavegen.training.task import Task, task_type
 from wavegen.training.validation import Validator
 
 # A single bad recording makes a few losses infinite. A network that has diverged does not come back.
@@ -64,7 +64,7 @@ class Trainer:
         self.model = model
         self.device = next(model.parameters()).device
         self.average = model.copy().requires_grad_(False)  # its weights are the running average
-        self.task = build_task(self.config, corpus)
+        self.task: Task[Any] = task_type(self.config)(self.config, corpus)
         self.windows = self.task.windows(model)
         self.backend = build_backend(self.config, plan.compute, model, group)
         self.step = build_step(model, self.average, self.backend, self.settings, self._notice, group.size == 1)
