@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from wavegen.runs.run_folder import RunFolder
-from wavegen.training.distributed import Group
+from wavegen.training.process_group import Group
 from wavegen.training.start import resume_run, start_run
 
 ON_CPU = Group(device=torch.device("cpu"))

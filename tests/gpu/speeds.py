@@ -12,9 +12,8 @@ import torch
 from wavegen.bench.rows import _generation_speed
 from wavegen.config import load_config
 from wavegen.model.building import build_model
-from wavegen.training.compute import Compute
+from wavegen.training.compute import Compute, precisions_of
 from wavegen.training.plan import Trial
-from wavegen.training.precision import precisions_of
 from wavegen.training.step import Step
 
 SECONDS = float(sys.argv[2])  # for all; what does not fit is left out

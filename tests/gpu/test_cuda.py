@@ -7,9 +7,8 @@ import torch
 from wavegen.config import TrainingConfig, load_config
 from wavegen.data.windows import Batch
 from wavegen.model.building import build_model
-from wavegen.training.backends import TorchBackend
-from wavegen.training.dropout import Dropout
-from wavegen.training.precision import precisions_of
+from wavegen.training.backends import Dropout, TorchBackend
+from wavegen.training.compute import precisions_of
 from wavegen.training.step import GraphStep, Step
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

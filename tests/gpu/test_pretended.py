@@ -9,9 +9,8 @@ from gpu.pretended import DEVICE, Recorder
 from wavegen.config import load_config
 from wavegen.model import stack_layers
 from wavegen.model.building import build_model
-from wavegen.training.backends import build_backend
+from wavegen.training.backends import Dropout, build_backend
 from wavegen.training.compute import resolve_compute
-from wavegen.training.dropout import Dropout
 from wavegen.training.step import Step
 from wavegen.training.task import task_type
 
@@ -37,7 +36,7 @@ def test_no_gradient_waits_for_the_device_or_leaves_it(preset):
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_no_update_waits_for_the_device(optimizer):
-    config = load_config("small", [f"training.optimizer={optimizer}"])
+    config = load_config("small", [f"training.step={optimizer}"])
     with FakeTensorMode(), torch.device("cuda"):
         model, average = build_model(config), build_model(config).requires_grad_(False)
         step = Step(model, average, None, config.training)

@@ -8,7 +8,7 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.runs.run_folder import RunFolder
-from wavegen.training.distributed import Group
+from wavegen.training.process_group import Group
 from wavegen.training.progress import Interrupted
 from wavegen.training.start import resume_run, start_run
 

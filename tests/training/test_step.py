@@ -9,9 +9,7 @@ import torch
 from wavegen.config import TrainingConfig
 from wavegen.data.conditioning import ConditionTable
 from wavegen.data.windows import Batch
-from wavegen.training.backends import TorchBackend
-from wavegen.training.dropout import Dropout
-from wavegen.training.precision import FIRST_LOSS_SCALE, SCALE_INTERVAL, LossScale
+from wavegen.training.backends import FIRST_LOSS_SCALE, SCALE_INTERVAL, Dropout, LossScale, TorchBackend
 from wavegen.training.step import STEPS_BEFORE_CAPTURE, GraphStep, Step
 
 

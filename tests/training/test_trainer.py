@@ -20,11 +20,11 @@ from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.text import format_duration
 from wavegen.training import backends, task
-from wavegen.training.distributed import Group
-from wavegen.training.optimizer import update_ema
 from wavegen.training.plan import Trial
+from wavegen.training.process_group import Group
 from wavegen.training.progress import Interrupted, Observer
 from wavegen.training.start import _little_data, resume_run, start_run
+from wavegen.training.step import update_ema
 
 
 @pytest.fixture

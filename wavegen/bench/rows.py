@@ -22,7 +22,7 @@ from wavegen.sampling.engines import PRECISIONS, EngineSource, SeededEngine, bui
 from wavegen.sampling.engines.packing import Precision
 from wavegen.simd import DOT_PRODUCT
 from wavegen.text import pluralize
-from wavegen.training.precision import precisions_of
+from wavegen.training.compute import precisions_of
 from wavegen.training.task import noise_condition
 
 REPEATS = 5

@@ -115,7 +115,7 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.cli.progress import TrainingDisplay
     from wavegen.data.conditioning import build_conditioner
     from wavegen.report.training import run_observers, trouble_tables
-    from wavegen.training.distributed import ProcessDied
+    from wavegen.training.process_group import ProcessDied
     from wavegen.training.progress import Interrupted
     from wavegen.training.task import MOST_AUDITIONED
 

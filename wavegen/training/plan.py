@@ -19,9 +19,20 @@ from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.text import pluralize
 from wavegen.training.backends import build_backend
-from wavegen.training.compute import SHARE_OF_FREE, BackendName, Compute, free_bytes, resolve_compute, training_bytes
-from wavegen.training.distributed import ALONE, Group
-from wavegen.training.precision import ComputePrecision, check_precision, explain_device_errors, is_half, precisions_of
+from wavegen.training.compute import (
+    SHARE_OF_FREE,
+    BackendName,
+    Compute,
+    ComputePrecision,
+    check_precision,
+    explain_device_errors,
+    free_bytes,
+    is_half,
+    precisions_of,
+    resolve_compute,
+    training_bytes,
+)
+from wavegen.training.process_group import ALONE, Group
 from wavegen.training.step import Step, build_step
 from wavegen.training.task import Overhead, task_type
 

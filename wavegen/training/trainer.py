@@ -24,12 +24,11 @@ from wavegen.model.network import Network
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.training.backends import build_backend
-from wavegen.training.distributed import ALONE, Group, ProcessDied, RemoteError
-from wavegen.training.optimizer import copied, schedule_factor
+from wavegen.training.compute import explain_device_errors
 from wavegen.training.plan import Plan
-from wavegen.training.precision import explain_device_errors
+from wavegen.training.process_group import ALONE, Group, ProcessDied, RemoteError
 from wavegen.training.progress import Interrupted, Observer, Progress, StopRequest
-from wavegen.training.step import Launched, build_step
+from wavegen.training.step import Launched, build_step, copied, schedule_factor
 from wavegen.training.task import Task, task_type
 from wavegen.training.validation import Validator
 

@@ -14,7 +14,7 @@ from wavegen.model.network import Network
 from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import COMPILED_DRAWS, PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
-from wavegen.training.distributed import Group
+from wavegen.training.process_group import Group
 from wavegen.training.progress import Interrupted, StopRequest
 from wavegen.training.task import Task
 
