@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig, load_config
+from wavegen.config import load_config
+from wavegen.config.schema import TrainingConfig
 from wavegen.data.windows import Batch
 from wavegen.model.building import build_model
 from wavegen.training.backends import Dropout, TorchBackend

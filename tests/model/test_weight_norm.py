@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig
+from wavegen.config.schema import TrainingConfig
 from wavegen.model.building import fold_weight_norm, load_weights, with_gains
 from wavegen.model.layers import CausalConv
 from wavegen.model.weight_norm import NormedConv, NormedLinear, folded, trained_matrix

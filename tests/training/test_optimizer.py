@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig
+from wavegen.config.schema import TrainingConfig
 from wavegen.training.step import ADAM_BETAS, MUON_MOMENTUM, Optimizer, orthogonalized
 
 MATRICES = ("conv.weight", "residual.weight", "skip.weight", "head.weight")

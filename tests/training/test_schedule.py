@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from wavegen.config import TrainingConfig
+from wavegen.config.schema import TrainingConfig
 from wavegen.training.step import schedule_factor
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig
+from wavegen.config.schema import TrainingConfig
 from wavegen.data.conditioning import ConditionTable
 from wavegen.data.windows import Batch
 from wavegen.training.backends import FIRST_LOSS_SCALE, SCALE_INTERVAL, Dropout, LossScale, TorchBackend

@@ -1,11 +1,7 @@
-"""The YAML of a configuration: shipped presets by name, and a reader that remembers where each key stands.
-
-It builds nothing but plain values.
-"""
+"""The YAML of a configuration, read with the place of each key; the reader builds nothing but plain values."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,74 +11,11 @@ from typing import Any
 import yaml
 
 from wavegen.errors import ConfigError, UsageError
-from wavegen.text import expand_home
-
-DEFAULT_PRESET = "small"
 
 KeyPath = tuple[str, ...]
 
 LARGEST_FILE_BYTES = 64 * 1024
 DEEPEST_NESTING = 20
-
-
-def presets_folder() -> Path:
-    """Return the folder of the presets: inside the installed package, or ``configs/`` of a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "presets"
-    return installed if installed.is_dir() else package.parent / "configs"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that are listed."""
-    return [name for name in all_preset_names() if "/" not in name]
-
-
-def all_preset_names() -> list[str]:
-    """Return the names that ``--config`` takes besides files: also ``textbook/lstm`` for a preset in a sub-folder."""
-    folder = presets_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-
-
-def preset_text(name: str) -> str:
-    """Return a preset's YAML with all its comments.
-
-    Raises:
-        UsageError: there is no such preset.
-    """
-    if name not in all_preset_names():
-        raise UsageError(f"{name}: {_no_such_preset(name)}")
-    return (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def preset_summaries() -> dict[str, str]:
-    """Return each preset's name with its purpose: the comment that begins with the name."""
-    summaries = {}
-    for name in preset_names():
-        start = f"# {name}: "
-        lines = (line.removeprefix(start) for line in preset_text(name).splitlines() if line.startswith(start))
-        summaries[name] = next(lines, "")
-    return summaries
-
-
-def find_config(source: str) -> Path:
-    """Return the file of a preset's name or a path.
-
-    Raises:
-        UsageError: there is no such preset or file.
-    """
-    if source in all_preset_names():
-        return presets_folder() / f"{source}.yaml"
-    path = expand_home(source)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise UsageError(f"{source}: expected a YAML file or a preset, found a folder")
-    raise UsageError(f"{source}: no such file, and {_no_such_preset(source)}")
-
-
-def _no_such_preset(name: str) -> str:
-    near = difflib.get_close_matches(name, all_preset_names(), n=1)
-    return f"no such preset ({', '.join(preset_names())})" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 @dataclass

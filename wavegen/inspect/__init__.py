@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wavegen.audio.read import find_audio, is_run
-from wavegen.config.yaml_source import all_preset_names, preset_names
+from wavegen.config import all_preset_names, preset_names
 from wavegen.data.sources import LISTS
 from wavegen.errors import UsageError
 from wavegen.inspect.audio import inspect_audio

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wavegen.audio.levels import RecordingProfile
-from wavegen.config import DEFAULT_PRESET, Config, differences, load_config
-from wavegen.config.yaml_source import all_preset_names
+from wavegen.config import DEFAULT_PRESET, Config, all_preset_names, differences, load_config
 from wavegen.device import choose_device
 from wavegen.evaluation import loss_unit_of
 from wavegen.inspect.facts import Facts, TrainingState

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from wavegen.config import TrainingConfig
+from wavegen.config.schema import TrainingConfig
 from wavegen.data.windows import Batch
 from wavegen.device import is_out_of_memory, read_later, torch_threads, upload
 from wavegen.model.network import MatrixGroup, Network
