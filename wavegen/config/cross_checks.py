@@ -78,10 +78,8 @@ def _series_conflicts(config: Sections) -> Problems:
     if not config.is_series:
         if series.synthetic is not None:
             why = "expected null: synthetic series need output.kind: regression"
-            yield (
-                ("series", "synthetic"),
-                f"expected null: synthetic series need output.kind: regression, found {found}",
-            )
+            found = f"'{series.synthetic}' with output.kind: {config.output.kind}"
+            yield ("series", "synthetic"), f"{why}, found {found}"
         return
     if config.model.input != "scalar":
         yield ("model", "input"), f"expected scalar with output.kind regression, found '{config.model.input}'"
