@@ -57,7 +57,7 @@ def tiny(folder, *overrides):
 
 
 def held_out_bits(training):
-    return training.validator.figure(training.average, training.task.validation_clips(None))
+    return training.mean_loss(training.average, training.task.validation_clips(None))
 
 
 # --- frozen ------------------------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def test_every_validation_scores_the_same_part_and_the_baselines_with_it(sines, 
         assert (entry["held_out_seconds"], entry["all_held_out_seconds"]) == (pytest.approx(0.7), everything)
     part = training.task.validation_clips(0.7)
     assert entries[1]["baselines"] == training.task.baselines(part)
-    assert entries[1]["validation_loss"] == pytest.approx(training.validator.figure(training.average, part))
+    assert entries[1]["validation_loss"] == pytest.approx(training.mean_loss(training.average, part))
 
 
 def test_windows_begin_in_the_silence_that_clips_are_scored_in(sines, tmp_path):
@@ -260,7 +260,7 @@ def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(sines
     best = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     old = begin(first, tmp_path / "again")
     load_weights(old.average, best.average)
-    before, after = (each.validator.figure(each.average, clips) for each in (old, training))
+    before, after = (each.mean_loss(each.average, clips) for each in (old, training))
     assert after == pytest.approx(before, rel=1e-5)
 
 

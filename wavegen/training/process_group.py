@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CPU = torch.device("cpu")
 STARTED_KEY = "begun"  # in the store
 JOIN_TIMEOUT = timedelta(minutes=10)  # machines of a job do not start at once
 SETUP_TIMEOUT = timedelta(days=1)  # while one process decodes the recordings of its machine, the others wait
@@ -74,7 +75,7 @@ class Group:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    device: torch.device | None = None
+    device: torch.device = CPU
     restart_count: int = 0
     store: Store | None = None
     channel: distributed.ProcessGroup | None = None
@@ -196,8 +197,6 @@ class Group:
 
     def first_on_each_machine(self, work: Callable[[], T]) -> T:
         """Run work as ``all_or_none``, on one process of each machine before the others, which then find its files."""
-        if self.local_size == self.size == 1:
-            return work()
         # two rounds, and not a lock: the others of a machine wait at the first round's gather
         first = self.all_or_none(lambda: work() if self.local_rank == 0 else None)
         return self.all_or_none(lambda: work() if first is None else first)

@@ -102,7 +102,7 @@ def start_run(
         complete = task_type(config).with_corpus(config, corpus)
         if source is not None:
             check_source(f"{init_from}", source, complete, notice)
-        plan = resolve_plan(complete, corpus, _device(group), notice, group)
+        plan = resolve_plan(complete, corpus, group.device, notice, group)
         plan = plan.with_training(warmup_steps=shortened_warmup(config.training.warmup_steps, plan.steps))
         if source is None and plan.steps < task_type(config).fewest_steps:
             notice(f"{pluralize(plan.steps, 'step is', 'steps are')} too few to learn much: expect noise; train longer")
@@ -190,7 +190,7 @@ def _build_trainer(
     group.set_timeout(plan.config.training.timeout_seconds)
     model = build_model(plan.config)
     load_weights(model, weights)
-    return Trainer(plan, corpus, model.to(_device(group)), run, observers, group)
+    return Trainer(plan, corpus, model.to(group.device), run, observers, group)
 
 
 def _little_data(plan: Plan, corpus: Corpus[Any]) -> list[str]:
@@ -222,11 +222,6 @@ def _first_weights(config: Config, source: Checkpoint | None) -> Arrays:
     torch.manual_seed(config.training.seed)
     own = {name: parameter.detach().numpy() for name, parameter in build_model(config).named_parameters()}
     return own if source is None else weights_from(source, own, config)
-
-
-def _device(group: Group) -> torch.device:
-    assert group.device is not None  # ``process_group`` sets it
-    return group.device
 
 
 # --- resuming ---------------------------------------------------------------------------------------------------
@@ -265,7 +260,7 @@ def _check_steps(run: RunFolder, steps: int | None, checkpoint: Checkpoint) -> N
 
 def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -> Plan:
     """Plan the rest of a training: what was decided stays, unless the processes or the device are others."""
-    stored, device, changes = checkpoint.config.training, _device(group), dict[str, Any]()
+    stored, device, changes = checkpoint.config.training, group.device, dict[str, Any]()
     if checkpoint.metrics.get("processes", 1) != group.size:
         # these decide the number of slices side by side, and with it the rounding of their sum
         deciding = ("threads", "accumulation") if runs_side_by_side(config, stored.backend, device) else ()
