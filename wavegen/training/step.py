@@ -234,11 +234,6 @@ class Optimizer:
             on_cuda = next(model.parameters()).device.type == "cuda"
             self.adam = torch.optim.AdamW(adam_groups, lr=1.0, betas=ADAM_BETAS, fused=True, capturable=on_cuda)
 
-    @property
-    def waits(self) -> bool:
-        """True if ``step`` waits for the device: torch's NAdam cannot skip an update by arithmetic."""
-        return isinstance(self.adam, torch.optim.NAdam)
-
     @torch.no_grad()
     def step(self, factor: float | Tensor, counts: Tensor | None = None) -> None:
         """Update every parameter from its ``grad``.
@@ -247,8 +242,8 @@ class Optimizer:
             factor: of the learning rates; the schedule's.
             counts: () bool; where it is False nothing changes, though the gradients may not be finite. None for True.
         """
-        if counts is not None and self.waits:
-            if not bool(counts):
+        if counts is not None and isinstance(self.adam, torch.optim.NAdam):
+            if not bool(counts):  # waits for the device: NAdam cannot skip an update by arithmetic
                 return
         else:  # torch's fused AdamW leaves a step out where this is 1
             self.adam.found_inf = None if counts is None else 1.0 - counts.float()  # type: ignore[attr-defined]

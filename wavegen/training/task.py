@@ -1,11 +1,14 @@
-"""What a model is trained on: recordings, or series of numbers (``wavegen.series.task``), behind one protocol."""
+"""The task of training on recordings: windows, bits/sample of held-out clips, auditions.
+
+``SeriesTask`` (``wavegen.series.task``) has the same methods for series of numbers.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +23,20 @@ from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditio
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
 from wavegen.data.recordings import first_samples, read_recordings, with_conditions
 from wavegen.data.windows import Batch, WindowStream
-from wavegen.evaluation import LossUnit, loss_unit_of
+from wavegen.evaluation import loss_unit_of
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.evaluation.scores import ScoredClip
 from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler
-from wavegen.series.task import SeriesTask, SeriesWindows
+from wavegen.series.task import SeriesTask
 
 MOST_AUDITIONED = 4  # labels, one behind the other
 TIMED_SAMPLES = 200  # of an audition
 BEGINNING_SECONDS = 0.05  # of the first moments of a clip that stand on the tape once more
 PAUSE_SECONDS = 0.2  # at least, after which sound begins anew
 PAUSE_BELOW_DB = 40.0  # the loudest part of its clip
-
-Scored = TypeVar("Scored")  # a held-out clip, or series, as the task scores it
 
 
 class Overhead(NamedTuple):
@@ -54,100 +55,20 @@ class Overhead(NamedTuple):
     audition_seconds: float
 
 
-class Task(Protocol[Scored]):
-    """A training task: training windows, scores of held-out data, and auditions.
-
-    Attributes:
-        fewest_steps: with fewer, a model learns next to nothing.
-        tries_bfloat16: ``training.precision: auto`` measures whether bfloat16 is faster.
-        loss_unit: what its losses are called.
-        loss_scale: the factor from the loss of a training step to the unit of ``loss_unit``.
-    """
-
-    fewest_steps: ClassVar[int]
-    tries_bfloat16: ClassVar[bool]
-    loss_unit: LossUnit
-    loss_scale: float
-
-    @staticmethod
-    def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
-        """Return a batch of noise, to time steps with; all targets are real."""
-
-    @staticmethod
-    def measure_overhead(config: Config, corpus: Corpus[Any], network: Network, batch: Batch) -> Overhead | None:
-        """Measure the time of validations and auditions on this machine, for ``training.minutes``.
-
-        Args:
-            config: of the training.
-            corpus: to validate on.
-            network: an untrained one.
-            batch: of noise.
-
-        Returns:
-            None where a validation always scores all that is held out, at the speed of training, without auditions.
-        """
-
-    def windows(self, network: Network) -> WindowStream[Any] | SeriesWindows:
-        """Return the windows to train on."""
-
-    def trained_on(self, n_targets: int) -> dict[str, float]:
-        """Return the amount of data in a number of targets, as a line of ``metrics.jsonl`` has it."""
-
-    def validation_clips(self, seconds: float | None) -> list[Scored]:
-        """Return held-out clips up to a total of ``seconds``, the last one cut short; without a limit all."""
-
-    def validation_length(self, clips: Sequence[Scored]) -> dict[str, float]:
-        """Return the amount of held-out data, as a line of ``metrics.jsonl`` has it."""
-
-    def n_predictions(self, clip: Scored) -> int:
-        """Return the number of predictions in a clip."""
-
-    def summed_losses(self, network: Network, clips: Sequence[Scored], scored: Callable[[int], None]) -> list[float]:
-        """Score clips.
-
-        Args:
-            network: with the weights to score.
-            clips: to score.
-            scored: called with the number of predictions after each part.
-
-        Returns:
-            The loss of each clip, summed over its predictions, in the unit of ``loss_unit``.
-        """
-
-    def baselines(self, clips: Sequence[Scored]) -> dict[str, float]:
-        """Return the mean loss of each trivial baseline on clips; they are fitted on the training split."""
-
-    def recording_profile(self) -> dict[str, Any] | None:
-        """Measure the profile of the training clips that checkpoints keep; None where there is no sound."""
-
-    def audition(
-        self, network: Network, seconds: float, seed: int, progress: Progress
-    ) -> npt.NDArray[np.float32] | None:
-        """Generate an audition, (T,) at the corpus's rate; None for tasks without sound.
-
-        Args:
-            network: with the weights to generate with.
-            seconds: of an audition.
-            seed: of the draws; the same at every audition, so that they compare.
-            progress: called with (samples made, samples in all).
-        """
-
-
-def task_type(config: Config) -> type[AudioTask] | type[SeriesTask]:
-    """Return the kind of task that a configuration describes.
-
-    Its ``read_corpus`` reads the corpus that a configuration names, and its ``with_corpus`` returns the configuration
-    with what its corpus decides: the labels, or the offset and scale of series.
-    """
-    return SeriesTask if config.is_series else AudioTask
-
-
 class AudioTask:
-    """Recordings as ``Task``.
+    """Training windows of recordings, scores of those that are held out, and auditions.
 
     Args:
         config: complete.
         corpus: of recordings.
+
+    Attributes:
+        fewest_steps: with fewer, a model learns next to nothing.
+        tries_bfloat16: ``training.precision: auto`` measures whether bfloat16 is faster.
+        read_corpus: reads the corpus that a configuration names.
+        with_corpus: returns a configuration with what its corpus decides, such as the labels.
+        loss_unit: what its losses are called.
+        loss_scale: the factor from the loss of a training step to the unit of ``loss_unit``.
     """
 
     fewest_steps: ClassVar[int] = 200  # with fewer, a model hardly leaves the noise that it begins with
@@ -165,7 +86,7 @@ class AudioTask:
 
     @staticmethod
     def noise(config: Config, network: Network, n_windows: int, window_targets: int) -> Batch:
-        """Return a batch of random classes under a random condition."""
+        """Return a batch of random classes under a random condition, to time steps with; all targets are real."""
         # (B, field - 1 + T) inputs, (B, T) targets
         rng = np.random.default_rng(0)
         n_inputs = network.receptive_field - 1 + window_targets
@@ -180,7 +101,14 @@ class AudioTask:
 
     @staticmethod
     def measure_overhead(config: Config, corpus: Corpus[Clip], network: Network, batch: Batch) -> Overhead:
-        """Time a second of scoring, and a second of an audition."""
+        """Time a second of scoring, and a second of an audition, for ``training.minutes``.
+
+        Args:
+            config: of the training.
+            corpus: to validate on.
+            network: an untrained one.
+            batch: of noise.
+        """
         settings, rate = config.training, config.audio.sample_rate_hz
         held_out = sum(clip.n_samples for clip in corpus.validation) / rate
         scored = held_out if settings.validation_seconds is None else min(held_out, settings.validation_seconds)
@@ -216,11 +144,14 @@ class AudioTask:
         return [stop for start, stop in stretches if stop - start >= PAUSE_SECONDS * self.sample_rate_hz]
 
     def trained_on(self, n_targets: int) -> dict[str, float]:
-        """Return the hours of audio."""
+        """Return the hours of audio in a number of targets, for ``metrics.jsonl``."""
         return {"hours_of_audio": n_targets / self.sample_rate_hz / 3600}
 
     def validation_clips(self, seconds: float | None) -> list[ScoredClip]:
-        """Return the clips; one that is cut short is conditioned as a whole."""
+        """Return held-out clips up to a total of ``seconds``, all without a limit.
+
+        The last one is cut short, and conditioned as a whole.
+        """
         limit = None if seconds is None else max(1, round(seconds * self.sample_rate_hz))
         clips = by_content(self.corpus.validation)
         return [
@@ -229,30 +160,36 @@ class AudioTask:
         ]
 
     def validation_length(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        """Return the seconds of these clips, and of all that is held out."""
+        """Return the seconds of these clips, and of all that is held out, for ``metrics.jsonl``."""
         n_held_out = sum(clip.n_samples for clip in self.corpus.validation)
         lengths = {"held_out_seconds": sum(map(self.n_predictions, clips)), "all_held_out_seconds": n_held_out}
         return {name: n_samples / self.sample_rate_hz for name, n_samples in lengths.items()}
 
     def n_predictions(self, clip: ScoredClip) -> int:
-        """Return the number of samples."""
+        """Return the number of samples, each of which is predicted."""
         return len(clip.classes)
 
     def summed_losses(
         self, network: Network, clips: Sequence[ScoredClip], scored: Callable[[int], None]
     ) -> list[float]:
-        """Return the bits of each clip."""
+        """Return the bits of each clip, summed over its predictions.
+
+        Args:
+            network: with the weights to score.
+            clips: to score.
+            scored: called with the number of predictions after each part.
+        """
         classes, conditions = [clip.classes for clip in clips], [clip.condition for clip in clips]
         return model_bits(network, classes, self.quantizer.silence, scored, conditions)
 
     def baselines(self, clips: Sequence[ScoredClip]) -> dict[str, float]:
-        """Return bits/sample of the same clips."""
+        """Return bits/sample of each trivial baseline on clips; they are fitted on the training split."""
         if self._fitted is None:
             self._fitted = fit_baselines(first_samples(self.corpus.train, FITTED_SAMPLES), self.quantizer.classes)
         return baseline_bits(self._fitted, [clip.classes for clip in clips], self.quantizer)
 
     def recording_profile(self) -> dict[str, Any] | None:
-        """Measure half an hour of the training clips, and of those of each label, as decoded from their classes."""
+        """Measure the profile that checkpoints keep: of half an hour of the training clips, and of each label's."""
         profile = self._profile_of(self.corpus.train)
         if profile is None:
             return None
@@ -269,7 +206,17 @@ class AudioTask:
         return RecordingProfile.of([Decoded(clip, self.quantizer) for clip in classes], rate)
 
     def audition(self, network: Network, seconds: float, seed: int, progress: Progress) -> npt.NDArray[np.float32]:
-        """Generate from silence: the first labels one behind the other, or the frames of a held-out recording."""
+        """Generate from silence: the first labels one behind the other, or the frames of a held-out recording.
+
+        Args:
+            network: with the weights to generate with.
+            seconds: of an audition.
+            seed: of the draws; the same at every audition, so that they compare.
+            progress: called with (samples made, samples in all).
+
+        Returns:
+            (T,) at the corpus's rate.
+        """
         rate = self.sample_rate_hz
         if self.conditioner.frames is not None:
             clip = by_content(self.corpus.validation or self.corpus.train)[0]
@@ -287,6 +234,14 @@ class AudioTask:
             progress(sum(block.size for block in blocks), n_samples * count)
         # (count, T) -> (count T,): the clips one behind the other
         return np.concatenate(blocks, axis=1).reshape(-1)
+
+
+Task = AudioTask | SeriesTask
+
+
+def task_type(config: Config) -> type[AudioTask] | type[SeriesTask]:
+    """Return the kind of task that a configuration describes."""
+    return SeriesTask if config.is_series else AudioTask
 
 
 def _for_training(conditioner: Conditioner, network: Network) -> Conditioner:

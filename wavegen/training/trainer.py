@@ -68,7 +68,7 @@ class Trainer:
         self.model = model
         self.device = next(model.parameters()).device
         self.average = model.copy().requires_grad_(False)  # its weights are the running average
-        self.task: Task[Any] = task_type(self.config)(self.config, corpus)
+        self.task: Task = task_type(self.config)(self.config, corpus)
         self.windows = self.task.windows(model)
         self.backend = build_backend(self.config, plan.compute, model, group)
         self.step = build_step(model, self.average, self.backend, self.settings, self._notice, group.size == 1)
@@ -211,7 +211,7 @@ class Trainer:
         """Score held-out audio with the averaged weights, and keep them if they are the best so far."""
         self._record()
         began, progress = time.perf_counter(), self.progress
-        clips = self.task.validation_clips(self.settings.validation_seconds)
+        clips: Sequence[Any] = self.task.validation_clips(self.settings.validation_seconds)
         figure, best = self.mean_loss(self.average, clips), (progress.best_loss, progress.best_step)
         entry: dict[str, Any] = {
             "step": progress.step,
