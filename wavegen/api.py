@@ -205,14 +205,13 @@ class TrainedModel:
         model = self.config.model
         device_type = self.device_name if self.device_name in CPU_DEVICES else self.device.type
 
-        def weights() -> Mapping[str, npt.NDArray[Any]]:
-            return self.checkpoint.average
-
         def network(kind: str) -> Network:
             return self.network if self.device.type == kind else self.network.copy().to(kind)
 
         has_frames, shape = self.conditioner.frames is not None, (model.dilations, model.activation)
-        source = EngineSource(model.kind, device_type, self.distribution, weights, network, *shape, has_frames)
+        source = EngineSource(
+            model.kind, device_type, self.distribution, lambda: self.checkpoint.average, network, *shape, has_frames
+        )
         return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
 
     # --- judging ---------------------------------------------------------------------------------------------------

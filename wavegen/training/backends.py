@@ -17,10 +17,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -415,16 +414,13 @@ def slices_of(batch: Batch, n: int) -> list[Slice]:
     """Cut a batch into at most n slices, along its windows, whose sizes differ by one at most."""
     # (B, ...) -> n parts (b, ...); the tables of labels and frames are cut with the windows that look into them
     whole = (batch.inputs, batch.targets, batch.is_real, *(batch.condition or (None, None, None)))
-    parts = [_split(array, min(n, len(batch.inputs))) for array in whole]
+    n = min(n, len(batch.inputs))
+    # views: a batch is not copied on a CPU
+    parts = [[None] * n if array is None else torch.tensor_split(torch.from_numpy(array), n) for array in whole]
     return [
         (inputs, targets, is_real, None if row_of is None else Condition(labels, frames, row_of))
         for inputs, targets, is_real, labels, frames, row_of in zip(*parts, strict=True)
     ]
-
-
-def _split(array: npt.NDArray[Any] | None, n: int) -> Sequence[Any]:
-    # views: a batch is not copied on a CPU
-    return [None] * n if array is None else torch.tensor_split(torch.from_numpy(array), n)
 
 
 def _moved(part: Slice, device: torch.device) -> Slice:

@@ -32,7 +32,7 @@ SLICE_ROWS = 32768  # in a slice of the fused backend: its stretches are long en
 BackendName = Literal["fused", "torch", "compile"]
 ComputePrecision = Literal["float32", "tf32", "bfloat16", "float16"]
 
-AUTOCAST: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTOCAST: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # precisions of 16 bits
 BFLOAT16_CAPABILITY = (8, 0)  # CUDA's, of the first cards with bfloat16 and TF32
 
 
@@ -155,11 +155,6 @@ def check_precision(name: str, device: torch.device) -> None:
         raise UsageError(f"training.precision: expected {expected}, found {name}")
 
 
-def is_half(precision: str) -> bool:
-    """Return whether the numbers of a precision have 16 bits."""
-    return precision in AUTOCAST
-
-
 def free_bytes(device: torch.device) -> int:
     """Return the free memory of a device; on a CPU also within the container's limits."""
     if device.type == "cuda":
@@ -208,7 +203,7 @@ def training_bytes(config: Config, compute: Compute) -> int:
     """
     with torch.device("meta"):
         model = build_model(config)
-    is_fused, word = compute.backend == "fused", 2 if is_half(compute.precision) else 4
+    is_fused, word = compute.backend == "fused", 2 if compute.precision in AUTOCAST else 4
     training = config.training
     part = SliceShape(
         windows=-(-compute.batch_size // compute.accumulation),

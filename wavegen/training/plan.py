@@ -20,6 +20,7 @@ from wavegen.sampling.engines import PRECISIONS
 from wavegen.text import pluralize
 from wavegen.training.backends import build_backend
 from wavegen.training.compute import (
+    AUTOCAST,
     SHARE_OF_FREE,
     BackendName,
     Compute,
@@ -27,7 +28,6 @@ from wavegen.training.compute import (
     check_precision,
     explain_device_errors,
     free_bytes,
-    is_half,
     precisions_of,
     resolve_compute,
     training_bytes,
@@ -160,7 +160,7 @@ def _tune(
             break
 
     def worth(candidate: Compute) -> float:
-        gain = BFLOAT16_GAIN if is_half(candidate.precision) and len(precisions) > 1 else 1.0
+        gain = BFLOAT16_GAIN if candidate.precision in AUTOCAST and len(precisions) > 1 else 1.0
         return rates[candidate] / gain / (COMPILE_GAIN if candidate.backend == "compile" else 1.0)
 
     chosen = max(rates, key=worth)

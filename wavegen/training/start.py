@@ -152,8 +152,9 @@ def resume_run(
 
     def plan_rest() -> Plan:
         all_changes = changes + manifest_differences(checkpoint.manifest, corpus.manifest())
-        if not accept_changes:
-            _raise_on_changes(run, all_changes)
+        if all_changes and not accept_changes:
+            changed = f"differs from what was frozen when it started: {'; '.join(all_changes)}"
+            raise UsageError(f"{run.path}: {changed}; resume anyway with --accept-changes, or start a new run")
         complete = task_type(config).with_corpus(config, corpus)
         for change in all_changes:
             notice(f"changed: {change}")
@@ -225,12 +226,6 @@ def _first_weights(config: Config, source: Checkpoint | None) -> Arrays:
 
 
 # --- resuming ---------------------------------------------------------------------------------------------------
-
-
-def _raise_on_changes(run: RunFolder, changes: list[str]) -> None:
-    if changes:
-        changed = f"differs from what was frozen when it started: {'; '.join(changes)}"
-        raise UsageError(f"{run.path}: {changed}; resume anyway with --accept-changes, or start a new run")
 
 
 def _requested_changes(
@@ -368,8 +363,8 @@ def _match_weight_norm(source: Checkpoint, config: Config) -> Arrays:
 
 def _report_copied(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str], None]) -> None:
     fresh, unused = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
-    tensors, whole = ({_tensor(piece) for piece in own}, {_tensor(piece) for piece in own.keys() & theirs.keys()})
-    whole -= {_tensor(piece) for piece in fresh}
+    tensors = {_tensor(piece) for piece in own}
+    whole = tensors - {_tensor(piece) for piece in fresh}
     in_part = sorted(piece for piece in own.keys() & theirs.keys() if _tensor(piece) not in whole)
     lists = {"kept in part": in_part, "fresh": fresh, "not used": unused}
     notice(

@@ -7,7 +7,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
@@ -97,7 +96,7 @@ class Trainer:
                     self.progress.recordings = self.task.recording_profile()
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
-                coming = self._prepare(pool, self.progress.step)
+                coming = pool.submit(self._batch, self.progress.step)
                 while True:
                     with suppress(Interrupted):  # of this process; all stop together, below
                         self._run_scheduled()
@@ -105,7 +104,7 @@ class Trainer:
                     if self.progress.step >= self.plan.steps:
                         break
                     batch, n_targets = coming.result()
-                    coming = self._prepare(pool, self.progress.step + 1)  # while this one is trained on
+                    coming = pool.submit(self._batch, self.progress.step + 1)  # while this one is trained on
                     self._step(batch, n_targets)
             except (Interrupted, ProcessDied):  # between two steps: the state is whole
                 self._save()
@@ -120,16 +119,13 @@ class Trainer:
         if stop_signal:
             raise Interrupted(stop_signal)
 
-    def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
-        return pool.submit(self._batch, step * self.plan.compute.batch_size)
-
-    def _batch(self, first: int) -> tuple[Batch, int]:
-        """Return this process's windows of a batch, and the number of real targets in all of it.
+    def _batch(self, step: int) -> tuple[Batch, int]:
+        """Return this process's windows of a step's batch, and the number of real targets in all of it.
 
         Window i of step s is window s batch_size + i of the stream on every rank, so resuming needs the step alone.
         """
         size = self.plan.compute.batch_size
-        own = self.group.share(size)
+        first, own = step * size, self.group.share(size)
         n_targets = self.windows.n_targets(first, size)
         if own:
             return self.windows.batch(first + own.start, len(own)), n_targets
