@@ -17,7 +17,7 @@ from wavegen.audio.levels import RecordingProfile
 from wavegen.evaluation import loss_unit_in
 from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
-from wavegen.runs.history import Validation
+from wavegen.runs.run_folder import Validation
 from wavegen.sampling.verdict import Verdict, in_words
 from wavegen.text import format_duration, pluralize, printable
 from wavegen.training.progress import Observer, Progress

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from wavegen.evaluation import LossUnit
-from wavegen.runs.history import Validation
+from wavegen.runs.run_folder import Validation
 
 Progress = Callable[[int, int], None]  # called with (done, in all)
 

@@ -15,7 +15,7 @@ from wavegen.evaluation import loss_unit_of
 from wavegen.inspect.facts import Facts, TrainingState
 from wavegen.model.building import build_distribution, build_model
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
-from wavegen.runs.history import Validation, finite
+from wavegen.runs.run_folder import Validation, finite
 from wavegen.text import list_first
 
 if TYPE_CHECKING:

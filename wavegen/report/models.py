@@ -16,7 +16,7 @@ from wavegen.inspect.facts import TrainingState
 from wavegen.inspect.models import CheckpointFacts, ConfigFacts, DataFacts, NetworkFacts, SplitFacts, TrainingFacts
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.report import ROWS, Table, as_yaml, facts
-from wavegen.runs.history import Validation
+from wavegen.runs.run_folder import Validation
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 

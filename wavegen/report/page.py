@@ -26,7 +26,7 @@ from wavegen.report.plots import to_svg
 from wavegen.report.plots.audio import small_figure
 from wavegen.report.plots.models import ranking_figure, run_figure, smooth
 from wavegen.report.samples import SampleRequest, Sound, generate_samples, read_auditions
-from wavegen.runs.history import THIS_MODEL, History, Validation
+from wavegen.runs.run_folder import THIS_MODEL, History, Validation
 from wavegen.text import format_duration, printable
 
 MOST_ROWS = 100  # of the table of validations

@@ -15,7 +15,7 @@ from wavegen.evaluation.heard import Figure, Heard, measure_heard
 from wavegen.evaluation.sample_statistics import RecordingStatistics, SampleFigures
 from wavegen.evaluation.scores import FEWEST_SECONDS, Comparison, Estimate, Score, by_label, comparison, total
 from wavegen.report import Table, first_rows
-from wavegen.runs.history import THIS_MODEL
+from wavegen.runs.run_folder import THIS_MODEL
 from wavegen.series.scores import SeriesScore, all_series
 from wavegen.series.scores import comparison as series_comparison
 from wavegen.text import format_duration, pluralize, printable

@@ -52,7 +52,8 @@ def with_current_keys(metrics: Mapping[str, Any]) -> dict[str, Any]:
         if match := _OLD_LOSS.fullmatch(key):
             current |= {f"{match[1]}_loss": value, "loss_unit": _LOSS_UNITS[match[2]]}
         else:
-            current[_RENAMED.get(key, key)] = with_current_keys(value) if key == "validation" else value
+            is_entry = key == "validation" and isinstance(value, dict)
+            current[_RENAMED.get(key, key)] = with_current_keys(value) if is_entry else value
     return current
 
 

@@ -15,7 +15,7 @@ from wavegen.evaluation import LossUnit
 from wavegen.inspect.models import NetworkFacts
 from wavegen.output_file import write_output
 from wavegen.report import plots
-from wavegen.runs.history import THIS_MODEL, History
+from wavegen.runs.run_folder import THIS_MODEL, History
 from wavegen.text import printable
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: the pairs repeat after 42 runs only
