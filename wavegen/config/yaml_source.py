@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,14 @@ KeyPath = tuple[str, ...]
 
 LARGEST_FILE_BYTES = 64 * 1024
 DEEPEST_NESTING = 20
+# The values of scalars by the last part of their tags.
+SCALARS: dict[str, Callable[[str], str | int | float | bool | None]] = {
+    "str": str,
+    "null": lambda _: None,
+    "bool": lambda text: text.lower() == "true",
+    "int": int,
+    "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+}
 
 
 @dataclass
@@ -184,18 +192,9 @@ def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
 
 def _scalar(node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:
     kind = node.tag.rpartition(":")[2]
-    text: str = node.value
-    if kind == "str":
-        return text
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
+    if kind not in SCALARS:
+        raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
     try:
-        if kind == "int":
-            return int(text)
-        if kind == "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        return SCALARS[kind](node.value)
     except ValueError:
-        raise ConfigError([f"{where}: expected a number, found {text[:40]!r}"]) from None
-    raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
+        raise ConfigError([f"{where}: expected a number, found {node.value[:40]!r}"]) from None

@@ -194,8 +194,8 @@ class AudioTask:
         if profile is None:
             return None
         for label in self.conditioner.labels:
-            of_label = self._profile_of([clip for clip in self.corpus.train if clip.label == label])
-            if of_label is not None:
+            clips = [clip for clip in self.corpus.train if clip.label == label]
+            if (of_label := self._profile_of(clips)) is not None:
                 profile.labels[label] = of_label
         return profile.as_dict()
 
