@@ -496,8 +496,8 @@ def train(
     run_folder = run_of(settings.data_sources) if run is None else RunFolder(expand_home(run))
     source = None if init_from is None else expand_home(init_from)
     with process_group(device) as group:
-        called, report = (observers, notice) if group.is_main else ((), lambda _: None)
-        trainer = start_run(settings, run_folder, group, called, report, init_from=source)
+        trainer = start_run(settings, run_folder, group, notice if group.is_main else lambda _: None, init_from=source)
+        trainer.observers = observers if group.is_main else ()
         trainer.fit()
         best = load_checkpoint(find_checkpoint(run_folder.path)) if group.is_main else None
         best = group.broadcast(best)

@@ -21,9 +21,9 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the training listens, it 
 config, folder, run = sys.argv[1], sys.argv[2], RunFolder(Path(sys.argv[3]))
 group = Group(device=torch.device("cpu"))
 if run.step_checkpoints():
-    trainer = resume_run(run, lambda frozen: frozen, False, group, [], ignore)
+    trainer = resume_run(run, lambda frozen: frozen, False, group, ignore)
 else:
-    trainer = start_run(load_config(config, [f"data.folder={folder}"]), run, group, [], ignore)
+    trainer = start_run(load_config(config, [f"data.folder={folder}"]), run, group, ignore)
 try:
     trainer.fit()
 except Interrupted as stop:

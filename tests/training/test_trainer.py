@@ -404,8 +404,8 @@ def test_resuming_reports_the_learning_rate_schedule(sines, tmp_path):
     said = []
     begin(tiny_config(sines), tmp_path / "run").fit()
     run = RunFolder(tmp_path / "run")
-    resume_run(run, lambda frozen: frozen, False, ON_CPU, [], said.append)
-    resume_run(run, lambda frozen: override(frozen, ["training.steps=12"]), False, ON_CPU, [], said.append)
+    resume_run(run, lambda frozen: frozen, False, ON_CPU, said.append)
+    resume_run(run, lambda frozen: override(frozen, ["training.steps=12"]), False, ON_CPU, said.append)
     assert said[-1] == "resumed at step 10 of 12; the learning rate falls to 0 at the last one"
     assert said[-2] == "complete at step 10 of 10; train on with --resume --minutes 30"
 
@@ -675,9 +675,9 @@ def test_calibrating_changes_nothing_in_the_training(sines, tmp_path):
 def test_trains_and_resumes_on_cuda(sines, tmp_path, stop_after):
     config = tiny_config(sines, "training.precision=bfloat16", "training.steps=60", "training.learning_rate=0.01")
     device = torch.device("cuda")
-    training = start_run(config, RunFolder(tmp_path / "run"), Group(device=device), [], print)
+    training = start_run(config, RunFolder(tmp_path / "run"), Group(device=device), print)
     stop_after(training, step=30)
-    resumed = resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), [], print)
+    resumed = resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), print)
     resumed.fit()
     assert resumed.progress.validation["validation_loss"] < 6.0
     assert build_quantizer(config).classes == 256

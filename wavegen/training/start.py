@@ -7,7 +7,7 @@ is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from wavegen.text import format_duration, list_first, pluralize
 from wavegen.training.compute import has_precision, runs_side_by_side
 from wavegen.training.plan import Plan, resolve_plan, shortened_warmup
 from wavegen.training.process_group import Group
-from wavegen.training.progress import Observer
 from wavegen.training.task import task_type
 from wavegen.training.trainer import Trainer
 
@@ -67,7 +66,6 @@ def start_run(
     config: Config,
     run: RunFolder,
     group: Group,
-    observers: Sequence[Observer],
     notice: Notice,
     progress: Progress | None = None,
     init_from: Path | None = None,
@@ -78,7 +76,6 @@ def start_run(
         config: as the user gave it; names the folder of recordings, among the rest.
         run: a folder that does not exist yet.
         group: the processes that share the work.
-        observers: called with what happens.
         notice: called with messages for the user.
         progress: of reading the corpus: called with (files done, files in all).
         init_from: a run or a checkpoint whose averaged weights to start from; of its conditions what matches.
@@ -113,7 +110,7 @@ def start_run(
         return plan, weights
 
     plan, weights = group.on_main(plan_start)
-    return _build_trainer(plan, weights, corpus, run, group, observers)
+    return _build_trainer(plan, weights, corpus, run, group)
 
 
 def resume_run(
@@ -121,7 +118,6 @@ def resume_run(
     requested: Callable[[Config], Config],
     accept_changes: bool,
     group: Group,
-    observers: Sequence[Observer],
     notice: Notice,
     progress: Progress | None = None,
 ) -> Trainer:
@@ -132,7 +128,6 @@ def resume_run(
         requested: maps the stored configuration to the requested one; called on rank 0.
         accept_changes: resume although the configuration or the folder differs from what was stored.
         group: the processes that share the work.
-        observers: called with what happens.
         notice: called with messages for the user.
         progress: of reading the corpus: called with (files done, files in all).
 
@@ -165,7 +160,7 @@ def resume_run(
 
     # the run folder is changed last, after all checks
     plan = group.on_main(plan_rest)
-    trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group, observers)
+    trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group)
     trainer.restore(checkpoint)
     done, then = "resumed", "; the learning rate falls to 0 at the last one"
     if checkpoint.step == plan.steps:
@@ -183,15 +178,13 @@ def _read_corpus(config: Config, group: Group, progress: Progress | None) -> Cor
     return corpus
 
 
-def _build_trainer(
-    plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group, observers: Sequence[Observer]
-) -> Trainer:
+def _build_trainer(plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group) -> Trainer:
     # until here a rank may wait for another one that decodes; from here on all proceed together
     group.mark_started()
     group.set_timeout(plan.config.training.timeout_seconds)
     model = build_model(plan.config)
     load_weights(model, weights)
-    return Trainer(plan, corpus, model.to(group.device), run, observers, group)
+    return Trainer(plan, corpus, model.to(group.device), run, group)
 
 
 def _little_data(plan: Plan, corpus: Corpus[Any]) -> list[str]:

@@ -48,8 +48,10 @@ class Trainer:
         corpus: training and validation clips.
         model: with its first weights, on the device.
         run: an existing folder.
-        observers: called with what happens.
         group: the processes that share the work.
+
+    Attributes:
+        observers: called with what happens; to be set before ``fit``.
     """
 
     def __init__(
@@ -58,11 +60,11 @@ class Trainer:
         corpus: Corpus[Any],
         model: Network,
         run: RunFolder,
-        observers: Sequence[Observer] = (),
         group: Group = ALONE,
     ) -> None:
         self.plan, self.config, self.settings = plan, plan.config, plan.config.training
-        self.corpus, self.run, self.observers = corpus, run, observers
+        self.corpus, self.run = corpus, run
+        self.observers: Sequence[Observer] = ()
         self.group = group
         self.model = model
         self.device = next(model.parameters()).device
