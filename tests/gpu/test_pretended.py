@@ -36,7 +36,7 @@ def test_no_gradient_waits_for_the_device_or_leaves_it(preset):
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_no_update_waits_for_the_device(optimizer):
-    config = load_config("small", [f"training.step={optimizer}"])
+    config = load_config("small", [f"training.optimizer={optimizer}"])
     with FakeTensorMode(), torch.device("cuda"):
         model, average = build_model(config), build_model(config).requires_grad_(False)
         step = Step(model, average, None, config.training)

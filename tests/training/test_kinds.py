@@ -36,7 +36,7 @@ STACK = [
 TWO_LSTM = "{kind: lstm, channels: 256}, {kind: lstm, channels: 256}"
 KINDS = {
     "stack": STACK,
-    "stack, nadam": [*STACK, "training.step=nadam"],
+    "stack, nadam": [*STACK, "training.optimizer=nadam"],
     "gru": ["model.kind=stack", "model.layers=[{kind: gru, channels: 12}]", "model.context=20"],
     "lstm": [
         "model.kind=stack",
