@@ -31,8 +31,7 @@ def train(backend, precision, windows, targets, captured=True):
     trial = Trial(config, Compute(backend, precision, 1, windows, 1, False), device)
     if not captured:
         backend = torch_backend(config, trial)
-        average = trial.model.copy().requires_grad_(False)
-        trial._steps[precision] = Step(trial.model, average, backend, config.training)
+        trial._steps[precision] = Step(trial.model, backend, config.training)
         trial.step_seconds(precision, 1)
     return trial.n_targets / trial.step_seconds(precision, 4)
 

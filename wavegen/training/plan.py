@@ -287,9 +287,7 @@ class Trial:
             if precision not in self._steps:
                 compute = replace(self.compute, precision=precision)
                 backend = build_backend(self.config, compute, self.model)
-                average = self.model.copy().requires_grad_(False)
-                step = build_step(self.model, average, backend, self.config.training, notice=lambda _: None)
-                self._steps[precision] = step
+                self._steps[precision] = build_step(self.model, backend, self.config.training, notice=lambda _: None)
                 self._seconds(precision, in_a_row)
             return float(np.median([self._seconds(precision, in_a_row) for _ in range(steps)]))
 

@@ -65,13 +65,16 @@ class Step:
 
     Args:
         model: to train.
-        average: the running average of its weights.
         backend: computes its gradients.
         settings: of the optimizer, clipping and averaging.
+
+    Attributes:
+        average: a network whose weights are the running average of the model's.
     """
 
-    def __init__(self, model: Network, average: Network, backend: Backend, settings: TrainingConfig) -> None:
-        self.model, self.average, self.backend, self.settings = model, average, backend, settings
+    def __init__(self, model: Network, backend: Backend, settings: TrainingConfig) -> None:
+        self.model, self.backend, self.settings = model, backend, settings
+        self.average = model.copy().requires_grad_(False)
         self.optimizer = Optimizer(model, settings)
         self.device = next(model.parameters()).device
         self.updates = torch.zeros((), device=self.device)  # steps that counted
@@ -120,21 +123,16 @@ class GraphStep(Step):
     Shapes stay as they are from step to step, as the windows of a training do.
 
     Args:
-        model, average, backend, settings: as ``Step``'s.
+        model, backend, settings: as ``Step``'s.
         notice: called with the reason if the step cannot be captured; then kernels are launched one by one.
     """
 
     backend: TorchBackend
 
     def __init__(
-        self,
-        model: Network,
-        average: Network,
-        backend: TorchBackend,
-        settings: TrainingConfig,
-        notice: Callable[[str], None],
+        self, model: Network, backend: TorchBackend, settings: TrainingConfig, notice: Callable[[str], None]
     ) -> None:
-        super().__init__(model, average, backend, settings)
+        super().__init__(model, backend, settings)
         self.notice, self.n_calls = notice, 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: list[Any] = []  # that the graph reads; None and numbers stay among them
@@ -179,19 +177,14 @@ class GraphStep(Step):
 
 
 def build_step(
-    model: Network,
-    average: Network,
-    backend: Backend,
-    settings: TrainingConfig,
-    notice: Callable[[str], None],
-    alone: bool = True,
+    model: Network, backend: Backend, settings: TrainingConfig, notice: Callable[[str], None], alone: bool = True
 ) -> Step:
     """Build the step of a training: captured on CUDA, where nothing in it waits and no other process takes part."""
     # NAdam decides on the host whether a step counts, and an all-reduce waits for other processes: no graph has that
     device = next(model.parameters()).device
     if device.type == "cuda" and alone and settings.optimizer != "nadam" and isinstance(backend, TorchBackend):
-        return GraphStep(model, average, backend, settings, notice)
-    return Step(model, average, backend, settings)
+        return GraphStep(model, backend, settings, notice)
+    return Step(model, backend, settings)
 
 
 # --- the optimizer --------------------------------------------------------------------------------------------

@@ -68,11 +68,11 @@ class Trainer:
         self.group = group
         self.model = model
         self.device = next(model.parameters()).device
-        self.average = model.copy().requires_grad_(False)  # its weights are the running average
         self.task: Task = task_type(self.config)(self.config, corpus)
         self.windows = self.task.windows(model)
         self.backend = build_backend(self.config, plan.compute, model, group)
-        self.step = build_step(model, self.average, self.backend, self.settings, self._notice, group.size == 1)
+        self.step = build_step(model, self.backend, self.settings, self._notice, group.size == 1)
+        self.average = self.step.average
         self.launched, self._recorded_at = deque[Launched](), 0.0
         self.most_launched = 0 if self.device.type == "cpu" else 1  # a GPU computes while the step before is recorded
         self.progress = Progress(processes=group.size)
