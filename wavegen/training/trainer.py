@@ -54,14 +54,7 @@ class Trainer:
         observers: called with what happens; to be set before ``fit``.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        corpus: Corpus[Any],
-        model: Network,
-        run: RunFolder,
-        group: Group = ALONE,
-    ) -> None:
+    def __init__(self, plan: Plan, corpus: Corpus[Any], model: Network, run: RunFolder, group: Group = ALONE) -> None:
         self.plan, self.config, self.settings = plan, plan.config, plan.config.training
         self.corpus, self.run = corpus, run
         self.observers: Sequence[Observer] = ()
