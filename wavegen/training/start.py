@@ -59,7 +59,7 @@ LONGEST_CHANGE = 100  # characters of a key that differs
 PROJECTION = "conditioning.projection"  # columns for labels and for frames
 
 # What another network may have been trained with although all its tensors fit.
-SAME_SHAPES_OTHER_MEANING = (*("audio.sample_rate_hz", "quantization.", "model.input", "model.activation", "output."),)
+SAME_SHAPES_OTHER_MEANING = ("audio.sample_rate_hz", "quantization.", "model.input", "model.activation", "output.")
 
 
 def start_run(
