@@ -874,7 +874,7 @@ def test_installed_from_a_wheel_it_works_outside_any_checkout(tmp_path):
     target = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-index", "--no-deps", "--target", str(target), str(wheel)], check=True)
     done = subprocess.run(
-        [sys.executable, "-c", "import wavegen.config.yaml_source as c; print(c.__file__, c.preset_names())"],
+        [sys.executable, "-c", "import wavegen.config as c; print(c.__file__, c.preset_names())"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(target)},
         capture_output=True,

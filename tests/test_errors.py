@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from wavegen.errors import AudioError, ConfigError, DataError, ParameterError, UsageError
-from wavegen.training.distributed import RemoteError
+from wavegen.training.process_group import RemoteError
 
 ERRORS = [
     AudioError("a.wav: damaged", lasting=False),

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from wavegen.runs.run_folder import RunFolder
-from wavegen.training.distributed import Group
+from wavegen.training.process_group import Group
 from wavegen.training.start import resume_run, start_run
 
 ON_CPU = Group(device=torch.device("cpu"))
@@ -29,12 +29,12 @@ TINY = [
 def begin(config, run, said=None, init_from=None):
     """Begin a training in a new run folder; notices are added to a list."""
     notice = (lambda text: None) if said is None else said.append
-    return start_run(config, RunFolder(run), ON_CPU, [], notice, init_from=init_from)
+    return start_run(config, RunFolder(run), ON_CPU, notice, init_from=init_from)
 
 
 def go_on(run, requested=lambda frozen: frozen, accept=False):
     """The training of a run folder, from its newest checkpoint."""
-    return resume_run(RunFolder(run), requested, accept, ON_CPU, [], lambda text: None)
+    return resume_run(RunFolder(run), requested, accept, ON_CPU, lambda text: None)
 
 
 def newest(run):

@@ -16,30 +16,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wavegen.api import TrainedModel as TrainedModel
-    from wavegen.api import load as load
-    from wavegen.api import train as train
-    from wavegen.config import Config as Config
-    from wavegen.config import load_config as load_config
-    from wavegen.errors import WavegenError as WavegenError
+    from wavegen.api import TrainedModel, load, train
+    from wavegen.config import Config, load_config
+    from wavegen.errors import WavegenError
 
+__all__ = ["Config", "TrainedModel", "WavegenError", "load", "load_config", "train"]
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Config": "config",
-    "TrainedModel": "api",
-    "WavegenError": "errors",
-    "load": "api",
-    "load_config": "config",
-    "train": "api",
-}
+_HOMES = {"Config": "config", "load_config": "config", "WavegenError": "errors"}  # of the others: api
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'wavegen' has no attribute '{name}'")
-    return getattr(import_module(f"wavegen.{_HOMES[name]}"), name)
+    return getattr(import_module(f"wavegen.{_HOMES.get(name, 'api')}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*_HOMES, "__version__"]
+    return [*__all__, "__version__"]

@@ -204,14 +204,13 @@ class TrainedModel:
         model = self.config.model
         device_type = self.device_name if self.device_name in CPU_DEVICES else self.device.type
 
-        def weights() -> Mapping[str, npt.NDArray[Any]]:
-            return self.checkpoint.average
-
         def network(kind: str) -> Network:
             return self.network if self.device.type == kind else self.network.copy().to(kind)
 
         has_frames, shape = self.conditioner.frames is not None, (model.dilations, model.activation)
-        source = EngineSource(model.kind, device_type, self.distribution, weights, network, *shape, has_frames)
+        source = EngineSource(
+            model.kind, device_type, self.distribution, lambda: self.checkpoint.average, network, *shape, has_frames
+        )
         return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
 
     # --- judging ---------------------------------------------------------------------------------------------------
@@ -496,8 +495,8 @@ def train(
     run_folder = run_of(settings.data_sources) if run is None else RunFolder(expand_home(run))
     source = None if init_from is None else expand_home(init_from)
     with process_group(device) as group:
-        called, report = (observers, notice) if group.is_main else ((), lambda _: None)
-        trainer = start_run(settings, run_folder, group, called, report, init_from=source)
+        trainer = start_run(settings, run_folder, group, notice if group.is_main else lambda _: None, init_from=source)
+        trainer.observers = observers if group.is_main else ()
         trainer.fit()
         best = load_checkpoint(find_checkpoint(run_folder.path)) if group.is_main else None
         best = group.broadcast(best)

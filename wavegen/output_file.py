@@ -23,26 +23,21 @@ def check_writable(path: Path, overwrite: bool, *, ending: str | None = None, al
     Raises:
         UsageError: it has another ending, exists, is no file, or its folder is missing or cannot be written to.
     """
-    if reason := _why_not_writable(path, ending, alternative):
-        raise UsageError(f"{printable(path)}: {reason}")
-    if path.exists() and not overwrite:
+    where, folder = printable(path), printable(path.parent)
+    if ending is not None and path.suffix.lower() != ending:
+        raise UsageError(f"{where}: expected a name that ends in {ending}")
+    try:
+        has_folder, exists = path.parent.is_dir(), path.exists()
+    except OSError as error:  # such as a name too long
+        raise UsageError(f"{where}: cannot be written ({error.strerror})") from None
+    if not has_folder:
+        raise UsageError(f"{where}: the folder {folder} does not exist; make it first")
+    if exists and not path.is_file():
+        raise UsageError(f"{where}: expected a file to write, found {describe_kind(path)}{alternative}")
+    if exists and not overwrite:
         raise already_exists(path)
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{printable(path)}: the folder {printable(path.parent)} cannot be written to")
-
-
-def _why_not_writable(path: Path, ending: str | None, alternative: str) -> str | None:
-    if ending is not None and path.suffix.lower() != ending:
-        return f"expected a name that ends in {ending}"
-    try:
-        if not path.parent.is_dir():
-            return f"the folder {printable(path.parent)} does not exist; make it first"
-        exists = path.exists()
-    except OSError as error:  # such as a name too long
-        return f"cannot be written ({error.strerror})"
-    if exists and not path.is_file():
-        return f"expected a file to write, found {describe_kind(path)}{alternative}"
-    return None
+        raise UsageError(f"{where}: the folder {folder} cannot be written to")
 
 
 def already_exists(path: Path) -> UsageError:

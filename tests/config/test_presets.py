@@ -8,8 +8,8 @@ import soundfile
 
 import wavegen
 from recordings import write_tones
-from wavegen.config import Config, preset_text
-from wavegen.config.yaml_source import all_preset_names, parse_yaml, preset_names, presets_folder
+from wavegen.config import Config, all_preset_names, preset_names, preset_text, presets_folder
+from wavegen.config.yaml_source import parse_yaml
 from wavegen.errors import UsageError
 from wavegen.model.building import build_model
 from wavegen.runs.checkpoint import load_checkpoint

@@ -12,9 +12,8 @@ import torch
 from wavegen.bench.rows import _generation_speed
 from wavegen.config import load_config
 from wavegen.model.building import build_model
-from wavegen.training.compute import Compute
+from wavegen.training.compute import Compute, precisions_of
 from wavegen.training.plan import Trial
-from wavegen.training.precision import precisions_of
 from wavegen.training.step import Step
 
 SECONDS = float(sys.argv[2])  # for all; what does not fit is left out
@@ -32,8 +31,7 @@ def train(backend, precision, windows, targets, captured=True):
     trial = Trial(config, Compute(backend, precision, 1, windows, 1, False), device)
     if not captured:
         backend = torch_backend(config, trial)
-        average = trial.model.copy().requires_grad_(False)
-        trial._steps[precision] = Step(trial.model, average, backend, config.training)
+        trial._steps[precision] = Step(trial.model, backend, config.training)
         trial.step_seconds(precision, 1)
     return trial.n_targets / trial.step_seconds(precision, 4)
 

@@ -29,9 +29,8 @@ from wavegen.sampling.engines import (
 from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 from wavegen.sampling.generator import SamplingOptions
 from wavegen.training import plan
-from wavegen.training.compute import Compute
-from wavegen.training.distributed import ALONE
-from wavegen.training.precision import check_precision, explain_device_errors, precisions_of
+from wavegen.training.compute import Compute, check_precision, explain_device_errors, precisions_of
+from wavegen.training.process_group import ALONE
 
 CUDA, CPU, MPS = torch.device("cuda"), torch.device("cpu"), torch.device("mps")
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig, load_config
+from wavegen.config import load_config
+from wavegen.config.schema import TrainingConfig
 from wavegen.data.windows import Batch
 from wavegen.model.building import build_model
-from wavegen.training.backends import TorchBackend
-from wavegen.training.dropout import Dropout
-from wavegen.training.precision import precisions_of
+from wavegen.training.backends import Dropout, TorchBackend
+from wavegen.training.compute import precisions_of
 from wavegen.training.step import GraphStep, Step
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -28,14 +28,14 @@ def trained(model, kind, *, precision="float32", slices=1, compiled=False, bad_s
     """Ten steps; return the results and the weights."""
     model = model.to(CUDA)
     backend = TorchBackend(model, precision, slices, False, compiled)
-    average, said = model.copy().requires_grad_(False), []
+    said = []
     notice = (said.append,) if kind is GraphStep else ()
-    step, reads = kind(model, average, backend, SETTINGS, *notice), []
+    step, reads = kind(model, backend, SETTINGS, *notice), []
     for i in range(10):
         reads.append(step(random_batch(model, i), 0 if i == bad_step else 200, 1.0))  # x / 0 is not finite
     assert not said
     assert kind is Step or step.graph is not None
-    return [read() for read in reads], [p.detach().cpu() for net in (model, average) for p in net.parameters()]
+    return [read() for read in reads], [p.detach().cpu() for net in (model, step.average) for p in net.parameters()]
 
 
 @pytest.mark.parametrize("slices", [1, 3])

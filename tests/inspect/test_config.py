@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from inspections import inspected
-from wavegen.config import load_config, preset_text
-from wavegen.config.yaml_source import preset_names
+from wavegen.config import load_config, preset_names, preset_text
 from wavegen.errors import ConfigError
 from wavegen.inspect import inspect_path
 from wavegen.model.building import build_model

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig
+from wavegen.config.schema import TrainingConfig
 from wavegen.model.building import fold_weight_norm, load_weights, with_gains
 from wavegen.model.layers import CausalConv
 from wavegen.model.weight_norm import NormedConv, NormedLinear, folded, trained_matrix
-from wavegen.training.optimizer import Optimizer
+from wavegen.training.step import Optimizer
 
 SHAPES = [{}, {"dilations": [3], "kernel_size": 3}, {"bias": False, "activation": "tanh"}]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -18,7 +18,7 @@ import numpy as np
 
 import wavegen
 from wavegen.device import available_cores, processor_name
-from wavegen.runs.history import read_history
+from wavegen.runs.run_folder import read_history
 from wavegen.series.corpus import N_TRAIN, N_VALIDATION, make_sine_mixtures
 
 NOISE = 0.1**2 / 12  # the variance of what nobody can forecast: 0.1 (u - 0.5), u uniform in [0, 1)

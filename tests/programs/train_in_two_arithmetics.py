@@ -26,7 +26,7 @@ with process_group("cpu") as group:
         if group.is_main:
             run.create(config.to_yaml())
         plan = resolve_plan(config, corpus, group.device, print, group)
-        trainer = Trainer(plan, corpus, model, run, [], group)
+        trainer = Trainer(plan, corpus, model, run, group)
         trainer.fit()
         if group.is_main:
             np.savez(out / f"{backend}.npz", **{n: p.detach().numpy() for n, p in model.named_parameters()})

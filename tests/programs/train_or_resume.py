@@ -8,7 +8,7 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.runs.run_folder import RunFolder
-from wavegen.training.distributed import Group
+from wavegen.training.process_group import Group
 from wavegen.training.progress import Interrupted
 from wavegen.training.start import resume_run, start_run
 
@@ -21,9 +21,9 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the training listens, it 
 config, folder, run = sys.argv[1], sys.argv[2], RunFolder(Path(sys.argv[3]))
 group = Group(device=torch.device("cpu"))
 if run.step_checkpoints():
-    trainer = resume_run(run, lambda frozen: frozen, False, group, [], ignore)
+    trainer = resume_run(run, lambda frozen: frozen, False, group, ignore)
 else:
-    trainer = start_run(load_config(config, [f"data.folder={folder}"]), run, group, [], ignore)
+    trainer = start_run(load_config(config, [f"data.folder={folder}"]), run, group, ignore)
 try:
     trainer.fit()
 except Interrupted as stop:

@@ -19,8 +19,8 @@ config = load_config("small", [*overrides, f"data.folder={folder}"])
 with process_group("cpu") as group:
     for name, steps in (("whole", 12), ("stopped", 6)):
         wanted = config.with_values("training", steps=steps)
-        start_run(wanted, RunFolder(out / name), group, [], ignore).fit()
+        start_run(wanted, RunFolder(out / name), group, ignore).fit()
     resumed = resume_run(
-        RunFolder(out / "stopped"), lambda frozen: override(frozen, ["training.steps=12"]), False, group, [], ignore
+        RunFolder(out / "stopped"), lambda frozen: override(frozen, ["training.steps=12"]), False, group, ignore
     )
     resumed.fit()

@@ -26,8 +26,7 @@ from wavegen.report.inspected import draw
 from wavegen.report.page import SampleRequest, verdict, write_page
 from wavegen.report.plots.audio import spectrogram
 from wavegen.runs.checkpoint import Checkpoint
-from wavegen.runs.history import Validation
-from wavegen.runs.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder, Validation
 
 RATE = 8000
 HOSTILE = '<script>alert("1")</script>&\'$x$'

@@ -12,7 +12,7 @@ from recordings import write_noise, write_tones
 from wavegen.config import load_config, override
 from wavegen.report import print_tables
 from wavegen.report.training import plan_tables
-from wavegen.training import audio_task
+from wavegen.training import task
 from wavegen.training.plan import Trial, resolve_plan
 from wavegen.training.task import task_type
 
@@ -102,8 +102,8 @@ def test_the_plan_warns_where_notes_are_far_longer_than_the_receptive_field(tmp_
 )
 def test_the_plan_states_the_time(keys, time, tmp_path, monkeypatch):
     monkeypatch.setattr(Trial, "step_seconds", lambda *_, **__: 0.1)
-    monkeypatch.setattr(audio_task, "_scoring_seconds", lambda *_: 0.2)
-    monkeypatch.setattr(audio_task, "_sampling_seconds", lambda *_: 1e-4)
+    monkeypatch.setattr(task, "_scoring_seconds", lambda *_: 0.2)
+    monkeypatch.setattr(task, "_sampling_seconds", lambda *_: 1e-4)
     data = {"folder": str(write_tones(tmp_path / "tones", [200] * 4))}
     config = load_config("small", [f"training.{key}" for key in keys]).with_values("data", **data)
     corpus, cpu = task_type(config).read_corpus(config), torch.device("cpu")

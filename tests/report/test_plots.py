@@ -16,8 +16,7 @@ from wavegen.report.inspected import draw
 from wavegen.report.plots import audio, encode, new_figure, spread, title
 from wavegen.report.plots.audio import draw_audio, envelope
 from wavegen.report.plots.models import comparison_figure, limits, smooth
-from wavegen.runs.history import History, Validation, read_history
-from wavegen.runs.run_folder import RunFolder
+from wavegen.runs.run_folder import History, RunFolder, Validation, read_history
 
 RATE = 16000
 BASELINES = {"uniform": 8.0, "unigram": 7.6, "order-1 Markov": 5.0, "order-2 Markov": 4.9, "linear prediction": 4.0}

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import pytest
 
 from programs import compare_forecasters
-from wavegen.config.yaml_source import all_preset_names
+from wavegen.config import all_preset_names
 
 
 class OneAfterTheOther:

@@ -6,7 +6,7 @@ import soundfile
 import wavegen
 from wavegen.data.windows import MOST_BEGINNINGS
 from wavegen.model.building import build_model
-from wavegen.training.task import build_task, task_type
+from wavegen.training.task import task_type
 
 RATE = 4000
 TONES = 4
@@ -22,5 +22,5 @@ def test_in_one_long_recording_sound_begins_after_its_pauses_too(tmp_path):
     overrides = [f"data.folder={tmp_path}", f"audio.sample_rate_hz={RATE}"]
     config = wavegen.load_config("small", [*overrides, "data.beginnings=1", "model.cycles=1", "model.dilation_cycle=4"])
     corpus = task_type(config).read_corpus(config)
-    windows = build_task(config, corpus).windows(build_model(config))
+    windows = task_type(config)(config, corpus).windows(build_model(config))
     assert windows.n_beginnings == TONES * MOST_BEGINNINGS  # the recording's own, and three after pauses

@@ -22,7 +22,7 @@ from wavegen.report.page import SampleRequest, build_page, generate_samples
 from wavegen.report.training import plan_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
-from wavegen.training import audio_task
+from wavegen.training import task
 from wavegen.training.compute import resolve_compute, training_bytes
 from wavegen.training.progress import Observer
 from wavegen.training.task import task_type
@@ -56,7 +56,7 @@ def tiny(folder, *overrides):
 
 
 def held_out_bits(training):
-    return training.validator.figure(training.average, training.task.validation_clips(None))
+    return training.mean_loss(training.average, training.task.validation_clips(None))
 
 
 # --- frozen ------------------------------------------------------------------------------------------------------
@@ -368,13 +368,13 @@ def test_auditions_are_of_the_first_labels_or_of_a_held_out_recording(
     voices, tmp_path, monkeypatch, keys, seconds, length
 ):
     heard = []
-    original = audio_task.Request
+    original = task.Request
 
     def listening(*arguments, conditions):
         heard.append(conditions)
         return original(*arguments, conditions=conditions)
 
-    monkeypatch.setattr(audio_task, "Request", listening)
+    monkeypatch.setattr(task, "Request", listening)
     training = begin(
         tiny(voices, *keys, "training.audition_every=10", f"training.audition_seconds={seconds}"), tmp_path / "run"
     )

@@ -17,8 +17,8 @@ from command_line import COMMAND, Process, has_ended, n_steps, run_interpreter, 
 from trainings import assert_same_state, newest
 from wavegen.errors import UsageError
 from wavegen.runs.run_folder import RunFolder
-from wavegen.training.distributed import Group
 from wavegen.training.launch import main_address, rank_from_environment
+from wavegen.training.process_group import Group
 
 # --- places, without any process ----------------------------------------------------------------------------------
 

@@ -11,9 +11,8 @@ from wavegen.data.windows import Batch
 from wavegen.errors import ConfigError
 from wavegen.model.building import build_model
 from wavegen.model.layers import activate
-from wavegen.training.backends import FusedBackend, TorchBackend, build_backend
+from wavegen.training.backends import Dropout, FusedBackend, TorchBackend, build_backend
 from wavegen.training.compute import resolve_compute
-from wavegen.training.dropout import Dropout
 
 CPU = torch.device("cpu")
 N_STEPS = 50

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig
-from wavegen.training.optimizer import ADAM_BETAS, MUON_MOMENTUM, Optimizer, orthogonalized
+from wavegen.config.schema import TrainingConfig
+from wavegen.training.step import ADAM_BETAS, MUON_MOMENTUM, Optimizer, orthogonalized
 
 MATRICES = ("conv.weight", "residual.weight", "skip.weight", "head.weight")
 

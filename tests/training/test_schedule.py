@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from wavegen.config import TrainingConfig
-from wavegen.training.optimizer import schedule_factor
+from wavegen.config.schema import TrainingConfig
+from wavegen.training.step import schedule_factor
 
 
 def rates(total_steps, warmup_steps, schedule):

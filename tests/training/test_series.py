@@ -13,8 +13,7 @@ from wavegen.inspect.runs import compare_runs
 from wavegen.report.inspected import draw, tables_of
 from wavegen.report.page import SampleRequest, build_page
 from wavegen.report.training import TensorBoardObserver
-from wavegen.runs.history import read_history
-from wavegen.runs.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder, read_history
 from wavegen.series.scores import all_series, score_series
 from wavegen.training.task import task_type
 

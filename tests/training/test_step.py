@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.config import TrainingConfig
+from wavegen.config.schema import TrainingConfig
 from wavegen.data.conditioning import ConditionTable
 from wavegen.data.windows import Batch
-from wavegen.training.backends import TorchBackend
-from wavegen.training.dropout import Dropout
-from wavegen.training.precision import FIRST_LOSS_SCALE, SCALE_INTERVAL, LossScale
+from wavegen.training.backends import FIRST_LOSS_SCALE, SCALE_INTERVAL, Dropout, LossScale, TorchBackend
 from wavegen.training.step import STEPS_BEFORE_CAPTURE, GraphStep, Step
 
 
@@ -21,7 +19,7 @@ def settings(**values):
 
 def make_step(random_model, **values):
     model = random_model()
-    return Step(model, model.copy().requires_grad_(False), None, settings(**values))
+    return Step(model, None, settings(**values))
 
 
 def random_batch(model, seed, size=4, n_targets=30):
@@ -136,7 +134,7 @@ def test_a_replayed_step_reads_each_batch(random_model, monkeypatch, form, rate)
         dropout = Dropout(1, rate) if rate else None
         backend = TorchBackend(model, "float32", 2, False, dropout=dropout)
         notice = (said.append,) if kind is GraphStep else ()
-        step = kind(model, model.copy().requires_grad_(False), backend, settings(learning_rate=0.01), *notice)
+        step = kind(model, backend, settings(learning_rate=0.01), *notice)
         results, places = [], set()
         for i in range(8):
             batch = random_batch(model, seed=i)

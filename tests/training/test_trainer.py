@@ -19,12 +19,12 @@ from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.text import format_duration
-from wavegen.training import audio_task, backends
-from wavegen.training.distributed import Group
-from wavegen.training.optimizer import update_ema
+from wavegen.training import backends, task
 from wavegen.training.plan import Trial
+from wavegen.training.process_group import Group
 from wavegen.training.progress import Interrupted, Observer
 from wavegen.training.start import _little_data, resume_run, start_run
+from wavegen.training.step import update_ema
 
 
 @pytest.fixture
@@ -68,13 +68,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(sines, tmp_path, overrides
 def test_interrupted_while_validating_validates_after_resuming(sines, tmp_path, monkeypatch):
     config = tiny_config(sines, "training.validate_every=4")
     training = begin(config, tmp_path / "run")
-    original = audio_task.model_bits
+    original = task.model_bits
 
     def interrupted(*args):
         training.stop_request.signal_number = 15
         return original(*args)
 
-    monkeypatch.setattr(audio_task, "model_bits", interrupted)
+    monkeypatch.setattr(task, "model_bits", interrupted)
     with pytest.raises(Interrupted) as stopped:
         training.fit()
     assert stopped.value.exit_code == 143
@@ -193,7 +193,7 @@ def test_every_validation_scores_the_same_part_and_the_baselines_with_it(sines, 
         assert (entry["held_out_seconds"], entry["all_held_out_seconds"]) == (pytest.approx(0.7), everything)
     part = training.task.validation_clips(0.7)
     assert entries[1]["baselines"] == training.task.baselines(part)
-    assert entries[1]["validation_loss"] == pytest.approx(training.validator.figure(training.average, part))
+    assert entries[1]["validation_loss"] == pytest.approx(training.mean_loss(training.average, part))
 
 
 def test_windows_begin_in_the_silence_that_clips_are_scored_in(sines, tmp_path):
@@ -260,13 +260,13 @@ def test_fine_tuning_makes_directions_and_gains_of_weights_and_the_reverse(sines
     best = load_checkpoint(RunFolder(tmp_path / "first").best_checkpoint)
     old = begin(first, tmp_path / "again")
     load_weights(old.average, best.average)
-    before, after = (each.validator.figure(each.average, clips) for each in (old, training))
+    before, after = (each.mean_loss(each.average, clips) for each in (old, training))
     assert after == pytest.approx(before, rel=1e-5)
 
 
 def test_a_figure_that_is_no_number_is_not_the_best(sines, tmp_path, monkeypatch):
     training = begin(tiny_config(sines, "training.validate_every=10"), tmp_path / "run")
-    monkeypatch.setattr(audio_task, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
+    monkeypatch.setattr(task, "model_bits", lambda model, classes, *_: [math.nan] * len(classes))
     training.fit()
     assert training.progress.best_loss is None
     assert not RunFolder(tmp_path / "run").best_checkpoint.exists()
@@ -404,8 +404,8 @@ def test_resuming_reports_the_learning_rate_schedule(sines, tmp_path):
     said = []
     begin(tiny_config(sines), tmp_path / "run").fit()
     run = RunFolder(tmp_path / "run")
-    resume_run(run, lambda frozen: frozen, False, ON_CPU, [], said.append)
-    resume_run(run, lambda frozen: override(frozen, ["training.steps=12"]), False, ON_CPU, [], said.append)
+    resume_run(run, lambda frozen: frozen, False, ON_CPU, said.append)
+    resume_run(run, lambda frozen: override(frozen, ["training.steps=12"]), False, ON_CPU, said.append)
     assert said[-1] == "resumed at step 10 of 12; the learning rate falls to 0 at the last one"
     assert said[-2] == "complete at step 10 of 10; train on with --resume --minutes 30"
 
@@ -465,8 +465,8 @@ def minutes(number):
 def known_speed(monkeypatch):
     """Every step takes 0.1 s; a second of audio takes 0.2 s to score and 1 s to sample."""
     monkeypatch.setattr(Trial, "step_seconds", lambda *_: 0.1)
-    monkeypatch.setattr(audio_task, "_scoring_seconds", lambda *_: 0.2)
-    monkeypatch.setattr(audio_task, "_sampling_seconds", lambda *_: 1.0 / RATE_HZ)
+    monkeypatch.setattr(task, "_scoring_seconds", lambda *_: 0.2)
+    monkeypatch.setattr(task, "_sampling_seconds", lambda *_: 1.0 / RATE_HZ)
 
 
 @pytest.mark.parametrize(("steps", "fewer"), [(50, True), (10**6, False)])
@@ -675,9 +675,9 @@ def test_calibrating_changes_nothing_in_the_training(sines, tmp_path):
 def test_trains_and_resumes_on_cuda(sines, tmp_path, stop_after):
     config = tiny_config(sines, "training.precision=bfloat16", "training.steps=60", "training.learning_rate=0.01")
     device = torch.device("cuda")
-    training = start_run(config, RunFolder(tmp_path / "run"), Group(device=device), [], print)
+    training = start_run(config, RunFolder(tmp_path / "run"), Group(device=device), print)
     stop_after(training, step=30)
-    resumed = resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), [], print)
+    resumed = resume_run(RunFolder(tmp_path / "run"), lambda frozen: frozen, False, Group(device=device), print)
     resumed.fit()
     assert resumed.progress.validation["validation_loss"] < 6.0
     assert build_quantizer(config).classes == 256

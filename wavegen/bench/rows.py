@@ -22,8 +22,8 @@ from wavegen.sampling.engines import PRECISIONS, EngineSource, SeededEngine, bui
 from wavegen.sampling.engines.packing import Precision
 from wavegen.simd import DOT_PRODUCT
 from wavegen.text import pluralize
-from wavegen.training.audio_task import noise_condition
-from wavegen.training.precision import precisions_of
+from wavegen.training.compute import precisions_of
+from wavegen.training.task import noise_condition
 
 REPEATS = 5
 LONGEST_CLIP = 1 << 20  # samples that conditions are made for

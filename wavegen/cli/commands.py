@@ -92,8 +92,7 @@ def config(
 
     wavegen config ; wavegen config small > my.yaml
     """
-    from wavegen.config import json_schema, preset_summaries, preset_text
-    from wavegen.config.yaml_source import all_preset_names
+    from wavegen.config import all_preset_names, json_schema, preset_summaries, preset_text
 
     if schema and preset is not None:
         raise UsageError("--schema: the schema is the same for all presets; leave out the preset or --schema")

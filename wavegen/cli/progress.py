@@ -16,7 +16,7 @@ from wavegen.cli.console import ProgressBar, print_notice
 from wavegen.evaluation import loss_unit_in
 from wavegen.report.models import held_out_text
 from wavegen.report.scores import too_little_text
-from wavegen.runs.history import Validation
+from wavegen.runs.run_folder import Validation
 from wavegen.sampling.candidates import BestCandidate
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 from wavegen.text import format_duration, pluralize, printable

@@ -80,17 +80,17 @@ def train(
         again = group.is_restart(run_folder)
         if resume or again:
             requested = (lambda frozen: frozen) if again else partial(_requested, config, given)
-            trainer = resume_run(run_folder, requested, accept_changes, group, [], notice, progress)
+            trainer = resume_run(run_folder, requested, accept_changes, group, notice, progress)
         else:
             settings = group.on_main(lambda: console.load_settings(config, given))
             source = None if init_from is None else Path(init_from)
             if plan:
                 with TemporaryDirectory() as scratch:
-                    trainer = start_run(settings, RunFolder(Path(scratch) / "run"), group, [], notice, progress, source)
+                    trainer = start_run(settings, RunFolder(Path(scratch) / "run"), group, notice, progress, source)
                 _print_plan(trainer, run_folder, sys.stdout)
                 group.on_main(lambda: _print_whether_taken(run_folder))
                 return
-            trainer = start_run(settings, run_folder, group, [], notice, progress, source)
+            trainer = start_run(settings, run_folder, group, notice, progress, source)
         _train(trainer, run_folder)
 
 
@@ -115,9 +115,9 @@ def _train(trainer: Trainer, run_folder: RunFolder) -> None:
     from wavegen.cli.progress import TrainingDisplay
     from wavegen.data.conditioning import build_conditioner
     from wavegen.report.training import run_observers, trouble_tables
-    from wavegen.training.audio_task import MOST_AUDITIONED
-    from wavegen.training.distributed import ProcessDied
+    from wavegen.training.process_group import ProcessDied
     from wavegen.training.progress import Interrupted
+    from wavegen.training.task import MOST_AUDITIONED
 
     display = None
     if trainer.progress.step == 0:

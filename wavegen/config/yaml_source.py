@@ -1,13 +1,9 @@
-"""The YAML of a configuration: shipped presets by name, and a reader that remembers where each key stands.
-
-It builds nothing but plain values.
-"""
+"""The YAML of a configuration, read with the place of each key; the reader builds nothing but plain values."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,74 +11,19 @@ from typing import Any
 import yaml
 
 from wavegen.errors import ConfigError, UsageError
-from wavegen.text import expand_home
-
-DEFAULT_PRESET = "small"
 
 KeyPath = tuple[str, ...]
 
 LARGEST_FILE_BYTES = 64 * 1024
 DEEPEST_NESTING = 20
-
-
-def presets_folder() -> Path:
-    """Return the folder of the presets: inside the installed package, or ``configs/`` of a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "presets"
-    return installed if installed.is_dir() else package.parent / "configs"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that are listed."""
-    return [name for name in all_preset_names() if "/" not in name]
-
-
-def all_preset_names() -> list[str]:
-    """Return the names that ``--config`` takes besides files: also ``textbook/lstm`` for a preset in a sub-folder."""
-    folder = presets_folder()
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-
-
-def preset_text(name: str) -> str:
-    """Return a preset's YAML with all its comments.
-
-    Raises:
-        UsageError: there is no such preset.
-    """
-    if name not in all_preset_names():
-        raise UsageError(f"{name}: {_no_such_preset(name)}")
-    return (presets_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def preset_summaries() -> dict[str, str]:
-    """Return each preset's name with its purpose: the comment that begins with the name."""
-    summaries = {}
-    for name in preset_names():
-        start = f"# {name}: "
-        lines = (line.removeprefix(start) for line in preset_text(name).splitlines() if line.startswith(start))
-        summaries[name] = next(lines, "")
-    return summaries
-
-
-def find_config(source: str) -> Path:
-    """Return the file of a preset's name or a path.
-
-    Raises:
-        UsageError: there is no such preset or file.
-    """
-    if source in all_preset_names():
-        return presets_folder() / f"{source}.yaml"
-    path = expand_home(source)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise UsageError(f"{source}: expected a YAML file or a preset, found a folder")
-    raise UsageError(f"{source}: no such file, and {_no_such_preset(source)}")
-
-
-def _no_such_preset(name: str) -> str:
-    near = difflib.get_close_matches(name, all_preset_names(), n=1)
-    return f"no such preset ({', '.join(preset_names())})" + (f"; did you mean '{near[0]}'?" if near else "")
+# The values of scalars by the last part of their tags.
+SCALARS: dict[str, Callable[[str], str | int | float | bool | None]] = {
+    "str": str,
+    "null": lambda _: None,
+    "bool": lambda text: text.lower() == "true",
+    "int": int,
+    "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+}
 
 
 @dataclass
@@ -251,18 +192,9 @@ def _build(node: yaml.Node, key: KeyPath, source: YamlSource) -> Any:
 
 def _scalar(node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:
     kind = node.tag.rpartition(":")[2]
-    text: str = node.value
-    if kind == "str":
-        return text
-    if kind == "null":
-        return None
-    if kind == "bool":
-        return text.lower() == "true"
+    if kind not in SCALARS:
+        raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
     try:
-        if kind == "int":
-            return int(text)
-        if kind == "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        return SCALARS[kind](node.value)
     except ValueError:
-        raise ConfigError([f"{where}: expected a number, found {text[:40]!r}"]) from None
-    raise ConfigError([f"{where}: expected plain keys and values, found the tag {node.tag}"])
+        raise ConfigError([f"{where}: expected a number, found {node.value[:40]!r}"]) from None

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from wavegen.audio.read import find_audio, is_run
-from wavegen.config.yaml_source import all_preset_names, preset_names
+from wavegen.config import all_preset_names, preset_names
 from wavegen.data.corpus import Progress
 from wavegen.data.sources import LISTS
 from wavegen.errors import UsageError

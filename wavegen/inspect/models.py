@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wavegen.audio.levels import RecordingProfile
-from wavegen.config import DEFAULT_PRESET, Config, differences, load_config
-from wavegen.config.yaml_source import all_preset_names
+from wavegen.config import DEFAULT_PRESET, Config, all_preset_names, differences, load_config
 from wavegen.device import choose_device
 from wavegen.evaluation import LossUnit, loss_unit_of
 from wavegen.model.building import build_distribution, build_model
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
-from wavegen.runs.history import Validation, finite
+from wavegen.runs.run_folder import Validation, finite
 from wavegen.text import list_first
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from wavegen.errors import CheckpointError, ConfigError, UsageError
 from wavegen.evaluation import loss_unit_of
 from wavegen.inspect.models import DataFacts, NetworkFacts, TrainingState, inspect_network, training_state
 from wavegen.runs.checkpoint import Checkpoint
-from wavegen.runs.history import History, Validation, read_history
-from wavegen.runs.run_folder import RunFolder
+from wavegen.runs.run_folder import History, RunFolder, Validation, read_history
 from wavegen.text import printable
 
 # What bits/sample depend on besides the model: they compare only where these agree.

@@ -19,7 +19,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from wavegen.config import LayerConfig
+from wavegen.config.schema import LayerConfig
 from wavegen.model.conditioning import Condition
 from wavegen.model.network import LayerFacts, MatrixGroup, Network, SliceShape, State
 from wavegen.model.outputs import Distribution

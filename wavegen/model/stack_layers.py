@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from wavegen.config import LayerConfig
+from wavegen.config.schema import LayerConfig
 from wavegen.model.network import LayerFacts, MatrixGroup, State
 
 ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}

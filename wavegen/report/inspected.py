@@ -17,7 +17,7 @@ from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.output_file import write_output
 from wavegen.report import Table, counted, facts, first_rows
 from wavegen.report.models import checkpoint_tables, comparison_tables, config_tables, run_list_tables, run_tables
-from wavegen.runs.history import History
+from wavegen.runs.run_folder import History
 from wavegen.text import format_bytes, format_duration, group_by_reason, pluralize, printable
 
 if TYPE_CHECKING:

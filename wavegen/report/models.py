@@ -22,7 +22,7 @@ from wavegen.inspect.models import (
 )
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.report import ROWS, Table, as_yaml, facts
-from wavegen.runs.history import Validation
+from wavegen.runs.run_folder import Validation
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 

@@ -32,8 +32,7 @@ from wavegen.report.models import data_table, network_table, ranking_title, reso
 from wavegen.report.plots import encode
 from wavegen.report.plots.audio import small_figure
 from wavegen.report.plots.models import ranking_figure, run_figure, smooth
-from wavegen.runs.history import THIS_MODEL, History, Validation
-from wavegen.runs.run_folder import find_checkpoint
+from wavegen.runs.run_folder import THIS_MODEL, History, Validation, find_checkpoint
 from wavegen.text import format_duration, pluralize, printable
 
 MOST_ROWS = 100  # of the table of validations

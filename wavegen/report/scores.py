@@ -13,7 +13,7 @@ from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.evaluation import FEWEST_SECONDS, Comparison, Estimate, LossUnit, Score, by_label, comparison, total
 from wavegen.evaluation.sample_statistics import Figure, Heard, RecordingStatistics, SampleFigures, measure_heard
 from wavegen.report import Table, first_rows
-from wavegen.runs.history import THIS_MODEL
+from wavegen.runs.run_folder import THIS_MODEL
 from wavegen.series.scores import SeriesScore, all_series
 from wavegen.series.scores import comparison as series_comparison
 from wavegen.text import format_duration, pluralize, printable

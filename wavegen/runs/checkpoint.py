@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,26 +37,23 @@ BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # the upper half of a float32
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# Names of losses in ``metrics.jsonl`` and checkpoints of older versions: by their units.
-_LOSSES = {"bits": "bits/sample", "squared_error": "squared error", "absolute_error": "absolute error"}
-_OLD_LOSSES = {f"{split}_{name}": split for split in ("train", "validation", "held_out") for name in _LOSSES}
-_RENAMED = {
-    **{old: f"{split}_loss" for old, split in _OLD_LOSSES.items()},
-    "best_bits": "best_loss",
-    "hours_heard": "hours_of_audio",
-    "points_heard": "points_seen",
-}
+# Names in ``metrics.jsonl`` and checkpoints of older versions; losses had those of their units.
+_OLD_LOSS = re.compile("(train|validation|held_out)_(bits|squared_error|absolute_error)")
+_LOSS_UNITS = {"bits": "bits/sample", "squared_error": "squared error", "absolute_error": "absolute error"}
+_RENAMED = {"best_bits": "best_loss", "hours_heard": "hours_of_audio", "points_heard": "points_seen"}
 
 EXPORT_PRECISIONS = ("float32", "bfloat16")
 
 
 def with_current_keys(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line of ``metrics.jsonl``, or the metrics of a checkpoint, under today's keys."""
-    current = {_RENAMED.get(key, key): value for key, value in metrics.items()}
-    if found := next((old for old in metrics if old in _OLD_LOSSES), None):
-        current["loss_unit"] = _LOSSES[found.removeprefix(f"{_OLD_LOSSES[found]}_")]
-    if isinstance(validation := current.get("validation"), dict):
-        current["validation"] = with_current_keys(validation)
+    current: dict[str, Any] = {}
+    for key, value in metrics.items():
+        if match := _OLD_LOSS.fullmatch(key):
+            current |= {f"{match[1]}_loss": value, "loss_unit": _LOSS_UNITS[match[2]]}
+        else:
+            is_entry = key == "validation" and isinstance(value, dict)
+            current[_RENAMED.get(key, key)] = with_current_keys(value) if is_entry else value
     return current
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +161,7 @@ def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
     """Make the training and validation series; the test series are not in the corpus."""
     series = [
         Series(f"waves[{i}]", values, "train" if i < N_TRAIN else "validation", hash_of(values))
-        for i, values in enumerate(_sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION])
+        for i, values in enumerate(make_sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION])
     ]
     note = "Synthetic series; wavegen evaluate --test scores others than the held-out ones."
     return Corpus(Path("waves"), tuple(series), notes=(note,))
@@ -170,14 +169,7 @@ def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
 
 def synthetic_test_series(n_points: int) -> list[tuple[str, Values]]:
     """Make the synthetic test series, each with its name."""
-    return [(f"waves[{i}]", row) for i, row in enumerate(_sine_mixtures(n_points)) if i >= N_TRAIN + N_VALIDATION]
-
-
-@functools.lru_cache(maxsize=1)
-def _sine_mixtures(n_points: int) -> Values:
-    rows = make_sine_mixtures(n_points)
-    rows.setflags(write=False)
-    return rows
+    return [(f"waves[{i}]", row) for i, row in enumerate(make_sine_mixtures(n_points)) if i >= N_TRAIN + N_VALIDATION]
 
 
 def make_sine_mixtures(n_points: int, n_series: int = N_TRAIN + N_VALIDATION + N_TEST) -> Values:

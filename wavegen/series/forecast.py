@@ -35,7 +35,7 @@ class Forecaster:
 
     def __init__(self, config: Config, network: Network, training: TrainingClips) -> None:
         self.config, self.network, self.training = config, network, training
-        self.targets = build_targets(config)
+        self.targets, self.normalization = build_targets(config), build_normalization(config)
 
     def forecast(self, series: npt.ArrayLike, steps: int | None = None) -> npt.NDArray[np.float64]:
         """Forecast the next values of series: ``TrainedModel.forecast``, which documents the arguments."""
@@ -47,9 +47,8 @@ class Forecaster:
             raise UsageError(f"expected {first + 1} values or more, as the layers see, found {values.shape[-1]}")
         if not 1 <= steps <= MOST_STEPS:
             raise ParameterError("steps", f"expected a whole number from 1 to {MOST_STEPS:,}, found {steps}")
-        normalization = build_normalization(self.config)
-        rows = [forecast(self.network, normalization.normalize(row), steps) for row in np.atleast_2d(values)]
-        forecasts = normalization.denormalize(np.stack(rows))
+        rows = [forecast(self.network, self.normalization.normalize(row), steps) for row in np.atleast_2d(values)]
+        forecasts = self.normalization.denormalize(np.stack(rows))
         return forecasts[0] if values.ndim == 1 else forecasts
 
     def score_series(self, series: Sequence[ScoredSeries], scored: Callable[[int], None] | None = None) -> list[Errors]:
@@ -59,10 +58,9 @@ class Forecaster:
             series: each longer than the model's horizon.
             scored: called with the number of positions after each part.
         """
-        normalization = build_normalization(self.config)
-        seen = [normalization.normalize(each.values) for each in series]
+        seen = [self.normalization.normalize(each.values) for each in series]
         errors = model_errors(self.network, seen, self.targets, scored)
-        return [each.times(normalization.error_scale(self.targets.error)) for each in errors]
+        return [each.times(self.normalization.error_scale(self.targets.error)) for each in errors]
 
     def held_out_series(self) -> list[ScoredSeries]:
         """Return the series that the training held out.
@@ -173,7 +171,7 @@ def model_errors(
         Each series's errors, in the network's units.
     """
     only_last, first = targets.only_last, -1 if targets.only_last else 0
-    by_series: list[Errors | None] = [None] * len(series)
+    by_series: dict[int, Errors] = {}
     for group in _alike(series, network.receptive_field):
         together = np.stack([series[i] for i in group])
         parts = []
@@ -187,7 +185,7 @@ def model_errors(
         for i, forecast in zip(group, forecasts, strict=True):
             truth = targets.of(targets.ahead(series[i].astype(np.float64)))
             by_series[i] = Errors.of(targets.errors(forecast, truth))
-    return [errors for errors in by_series if errors is not None]
+    return [by_series[i] for i in range(len(series))]
 
 
 def _alike(series: Sequence[npt.NDArray[np.float32]], context: int) -> Iterator[list[int]]:

@@ -108,7 +108,9 @@ class AlignedWindows(SeriesWindows):
 
 
 class SeriesTask:
-    """Series of numbers as ``wavegen.training.task.Task``; every validation scores all that are held out.
+    """Series of numbers, with the methods of ``wavegen.training.task.AudioTask``.
+
+    Every validation scores all that are held out.
 
     Args:
         config: complete.

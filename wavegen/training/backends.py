@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-import numpy.typing as npt
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,10 +34,13 @@ from wavegen.model.fused_stack import FusedStack
 from wavegen.model.layers import Dropped
 from wavegen.model.network import Network
 from wavegen.model.wavenet import HEAD_ROWS, WaveNet
-from wavegen.training.compute import Compute
-from wavegen.training.distributed import ALONE, Group
-from wavegen.training.dropout import Dropout
-from wavegen.training.precision import AUTOCAST, LossScale, products_in
+from wavegen.training.compute import AUTOCAST, Compute
+from wavegen.training.process_group import ALONE, Group
+
+# float16's smallest normal number is 6e-5: gradients are computed of the loss times a scale, which grows until they
+# overflow (Micikevicius et al., 2018, "Mixed Precision Training", section 3.2)
+FIRST_LOSS_SCALE, SCALE_GROWTH, SCALE_BACKOFF, SCALE_INTERVAL = 2.0**14, 2.0, 0.5, 1000
+LEVELS = 1 << 16  # of a draw, 2 bytes: the rate is met to within 1/131,072
 
 # Of b windows: inputs (b, context + T), targets (b, T), is_real (b, T), and their condition.
 Slice = tuple[Tensor, Tensor, Tensor, Condition | None]
@@ -187,6 +191,87 @@ class _SummedLoss(nn.Module):
         return torch.where(is_real, self.model.distribution.loss(parameters, targets), 0.0).sum()
 
 
+class LossScale:
+    """The factor of the loss with which float16 gradients neither vanish nor overflow; it lies on the device.
+
+    Args:
+        device: of the gradients.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.scale = torch.full((1,), FIRST_LOSS_SCALE, device=device)
+        self.steps_since_change = torch.zeros(1, dtype=torch.int32, device=device)
+
+    def unscale(self, gradients: Sequence[Tensor]) -> None:
+        """Divide gradients by the scale, in place, and adapt it: halved after an overflow, doubled after a while."""
+        overflow = torch.zeros_like(self.scale)
+        torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), overflow, self.scale.reciprocal())
+        torch._amp_update_scale_(
+            self.scale, self.steps_since_change, overflow, SCALE_GROWTH, SCALE_BACKOFF, SCALE_INTERVAL
+        )
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """The masks of each window: a pure function of (seed, item), so that slices, ranks and resuming change nothing.
+
+        z <- z mask / (1 - rate),   mask ~ Bernoulli(1 - rate)        for each step and channel of each block's output z
+
+    Args:
+        seed: of the training.
+        rate: the share of zeros.
+    """
+
+    seed: int
+    rate: float
+
+    def of_items(self, model: Network, items: Sequence[int], n_steps: int, device: torch.device) -> Dropped:
+        """Draw the masks of some windows.
+
+        Args:
+            model: whose blocks' outputs are masked.
+            items: the windows' numbers in the training stream.
+            n_steps: of each window's input.
+            device: of the model.
+
+        Returns:
+            A mask for each block, in its output's time-major rows.
+        """
+        threshold = round(self.rate * LEVELS)
+        scale = LEVELS / (LEVELS - threshold)
+        if device.type != "cpu":
+            return Dropped(self._drawn_by_torch(model.dropout_shapes(n_steps), items, threshold, device), scale)
+        masks = [np.empty((n, len(items), channels), np.bool_) for n, channels in model.dropout_shapes(n_steps)]
+        for column, item in enumerate(items):
+            random = np.random.Generator(np.random.Philox(self._sequence(item)))
+            for mask in masks:  # (steps, windows, channels), time-major as the blocks' rows
+                draws = random.integers(LEVELS, size=(len(mask), mask.shape[2]), dtype=np.uint16)
+                mask[:, column] = draws >= threshold
+        # (steps, windows, channels) -> (steps windows, channels)
+        kept = [torch.from_numpy(mask).flatten(0, 1).to(device, non_blocking=True) for mask in masks]
+        return Dropped(kept, scale)
+
+    def _sequence(self, item: int) -> np.random.SeedSequence:
+        # (seed, item) as a spawn key: epochs are shuffled by (seed, number) without one, and shall not share draws
+        return np.random.SeedSequence(self.seed, spawn_key=(item,))
+
+    def _drawn_by_torch(
+        self, shapes: Sequence[tuple[int, int]], items: Sequence[int], threshold: int, device: torch.device
+    ) -> list[Tensor]:
+        """Draw the masks on the device, where they are used: other masks than a CPU's, from the same seeds."""
+        sizes = [steps * channels for steps, channels in shapes]
+        generator, columns = torch.Generator(device), []
+        for item in items:
+            generator.manual_seed(int(self._sequence(item).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+            draws = torch.randint(LEVELS, (sum(sizes),), generator=generator, dtype=torch.int32, device=device)
+            columns.append(torch.split(draws >= threshold, sizes))
+        # of each item (steps channels,) -> (steps, items, channels) -> (steps items, channels)
+        return [
+            torch.stack([mask.view(steps, channels) for mask in masks], dim=1).flatten(0, 1)
+            for (steps, channels), masks in zip(shapes, zip(*columns, strict=True), strict=True)
+        ]
+
+
 class SlicedBackend(ABC):
     """A backend that computes the slices of a batch side by side on a CPU, each on one thread from beginning to end.
 
@@ -329,16 +414,13 @@ def slices_of(batch: Batch, n: int) -> list[Slice]:
     """Cut a batch into at most n slices, along its windows, whose sizes differ by one at most."""
     # (B, ...) -> n parts (b, ...); the tables of labels and frames are cut with the windows that look into them
     whole = (batch.inputs, batch.targets, batch.is_real, *(batch.condition or (None, None, None)))
-    parts = [_split(array, min(n, len(batch.inputs))) for array in whole]
+    n = min(n, len(batch.inputs))
+    # views: a batch is not copied on a CPU
+    parts = [[None] * n if array is None else torch.tensor_split(torch.from_numpy(array), n) for array in whole]
     return [
         (inputs, targets, is_real, None if row_of is None else Condition(labels, frames, row_of))
         for inputs, targets, is_real, labels, frames, row_of in zip(*parts, strict=True)
     ]
-
-
-def _split(array: npt.NDArray[Any] | None, n: int) -> Sequence[Any]:
-    # views: a batch is not copied on a CPU
-    return [None] * n if array is None else torch.tensor_split(torch.from_numpy(array), n)
 
 
 def _moved(part: Slice, device: torch.device) -> Slice:
@@ -348,6 +430,21 @@ def _moved(part: Slice, device: torch.device) -> Slice:
         condition = Condition(*(None if tensor is None else upload(tensor, device) for tensor in condition))  # type: ignore[arg-type]
     inputs, targets, is_real = (upload(tensor, device) for tensor in tensors)
     return inputs, targets, is_real, condition
+
+
+@contextmanager
+def products_in(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute float32 matrix products, forward and backward, with ten bits of mantissa (TF32) if that is wanted."""
+    if device.type != "cuda":
+        yield
+        return
+    products = torch.backends.cuda.matmul
+    # ieee: all 24 bits of mantissa; the setting is the process's, so it is put back
+    before, products.fp32_precision = products.fp32_precision, "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:

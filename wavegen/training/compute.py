@@ -1,4 +1,4 @@
-"""The computation of a training's steps: backend, precision, slices, and the memory that they take."""
+"""How steps are computed: backend, precision and slices, the memory they take, and a device's own errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import psutil
 import torch
 
 from wavegen.config import Config
-from wavegen.device import available_cores
-from wavegen.errors import UsageError
+from wavegen.device import available_cores, is_out_of_memory
+from wavegen.errors import TrainingError, UsageError
 from wavegen.model.building import build_model
 from wavegen.model.network import SliceShape
-from wavegen.training.distributed import ALONE, Group
-from wavegen.training.precision import ComputePrecision, is_half
+from wavegen.training.process_group import ALONE, Group
 
 PARAMETER_COPIES = 5  # weights, gradient, the optimizer's moments (two at most), running average; float32 each
 # Measured on the torch backend, small and paper, 0.5 to 1.6 GB: with these two the estimate is within 12%.
@@ -31,6 +30,10 @@ AUTO_TARGETS = 16384  # in a step: the value that docs/recipe.md was tuned with
 SLICE_ROWS = 32768  # in a slice of the fused backend: its stretches are long enough, and its buffers small
 
 BackendName = Literal["fused", "torch", "compile"]
+ComputePrecision = Literal["float32", "tf32", "bfloat16", "float16"]
+
+AUTOCAST: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # precisions of 16 bits
+BFLOAT16_CAPABILITY = (8, 0)  # CUDA's, of the first cards with bfloat16 and TF32
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,31 @@ def _in_slices(compute: Compute, config: Config, group: Group) -> Compute:
     return replace(compute, accumulation=slices)
 
 
+def precisions_of(device: torch.device) -> tuple[ComputePrecision, ...]:
+    """Return the precisions to choose from on a device, the most exact one first."""
+    if device.type == "cuda":
+        is_recent = torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
+        return ("tf32", "bfloat16") if is_recent else ("float32", "float16")
+    return ("float32", "bfloat16") if device.type == "cpu" else ("float32",)
+
+
+def has_precision(device: torch.device, name: str) -> bool:
+    """Return whether a device computes products in a precision."""
+    return name in ("float32", *precisions_of(device)) or (name == "float16" and device.type == "cuda")
+
+
+def check_precision(name: str, device: torch.device) -> None:
+    """Make sure that a device has a precision.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if not has_precision(device, name):
+        known = sorted({"float32", *precisions_of(device)})
+        expected = f"auto or {' or '.join(known)} on this {device.type}"
+        raise UsageError(f"training.precision: expected {expected}, found {name}")
+
+
 def free_bytes(device: torch.device) -> int:
     """Return the free memory of a device; on a CPU also within the container's limits."""
     if device.type == "cuda":
@@ -175,7 +203,7 @@ def training_bytes(config: Config, compute: Compute) -> int:
     """
     with torch.device("meta"):
         model = build_model(config)
-    is_fused, word = compute.backend == "fused", 2 if is_half(compute.precision) else 4
+    is_fused, word = compute.backend == "fused", 2 if compute.precision in AUTOCAST else 4
     training = config.training
     part = SliceShape(
         windows=-(-compute.batch_size // compute.accumulation),
@@ -200,3 +228,27 @@ def _condition_rows(config: Config, steps: int) -> int:
     if config.frames is not None:
         return (steps // config.frames.hop_length + 8) * config.frames.upsampling
     return 2 if config.n_labels else 0
+
+
+@contextlib.contextmanager
+def explain_device_errors(device: torch.device, when: str) -> Iterator[None]:
+    """Turn a device's lack of memory, or of an operation, into one line.
+
+    Args:
+        device: that computes.
+        when: the errors may come, such as ``step 3``.
+
+    Raises:
+        TrainingError: there is no memory left, or the device lacks an operation.
+    """
+    try:
+        yield
+    except NotImplementedError as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:120]
+        problem = f"{when}: {device.type} lacks an operation ({reason}); choose {{device}}"
+        raise TrainingError(problem, {"device": "cpu"}) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = "lower training.batch_size, or set training.activation_checkpointing=true"
+        raise TrainingError(f"{when}: out of memory on {device.type}; {remedy}") from error

@@ -18,13 +18,23 @@ from wavegen.errors import TrainingError
 from wavegen.model.building import build_model
 from wavegen.sampling.engines import PRECISIONS
 from wavegen.text import pluralize
-from wavegen.training.audio_task import Overhead
 from wavegen.training.backends import build_backend
-from wavegen.training.compute import SHARE_OF_FREE, BackendName, Compute, free_bytes, resolve_compute, training_bytes
-from wavegen.training.distributed import ALONE, Group
-from wavegen.training.precision import ComputePrecision, check_precision, explain_device_errors, is_half, precisions_of
+from wavegen.training.compute import (
+    AUTOCAST,
+    SHARE_OF_FREE,
+    BackendName,
+    Compute,
+    ComputePrecision,
+    check_precision,
+    explain_device_errors,
+    free_bytes,
+    precisions_of,
+    resolve_compute,
+    training_bytes,
+)
+from wavegen.training.process_group import ALONE, Group
 from wavegen.training.step import Step, build_step
-from wavegen.training.task import task_type
+from wavegen.training.task import Overhead, task_type
 
 # `backend: auto`, `precision: auto` and, on a GPU, `batch_size: auto`
 BFLOAT16_GAIN = 1.15  # less is not worth its rounding
@@ -150,7 +160,7 @@ def _tune(
             break
 
     def worth(candidate: Compute) -> float:
-        gain = BFLOAT16_GAIN if is_half(candidate.precision) and len(precisions) > 1 else 1.0
+        gain = BFLOAT16_GAIN if candidate.precision in AUTOCAST and len(precisions) > 1 else 1.0
         return rates[candidate] / gain / (COMPILE_GAIN if candidate.backend == "compile" else 1.0)
 
     chosen = max(rates, key=worth)
@@ -277,9 +287,7 @@ class Trial:
             if precision not in self._steps:
                 compute = replace(self.compute, precision=precision)
                 backend = build_backend(self.config, compute, self.model)
-                average = self.model.copy().requires_grad_(False)
-                step = build_step(self.model, average, backend, self.config.training, notice=lambda _: None)
-                self._steps[precision] = step
+                self._steps[precision] = build_step(self.model, backend, self.config.training, notice=lambda _: None)
                 self._seconds(precision, in_a_row)
             return float(np.median([self._seconds(precision, in_a_row) for _ in range(steps)]))
 

@@ -7,27 +7,34 @@ is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from wavegen.audio.waveform import Notice
 from wavegen.config import Config, differences, override
+from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.data.corpus import Corpus, Progress, manifest_differences
-from wavegen.errors import UsageError
+from wavegen.errors import ModelError, UsageError
 from wavegen.evaluation import FEWEST_CLIPS, FEWEST_SECONDS
-from wavegen.model.building import build_model, load_weights
+from wavegen.model.building import (
+    build_model,
+    condition_columns,
+    fold_weight_norm,
+    load_weights,
+    parameter_shapes,
+    with_gains,
+)
 from wavegen.runs.checkpoint import Arrays, Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint
-from wavegen.text import format_duration, pluralize
-from wavegen.training.compute import runs_side_by_side
-from wavegen.training.distributed import Group
-from wavegen.training.fine_tuning import check_source, weights_from
+from wavegen.text import format_duration, list_first, pluralize
+from wavegen.training.compute import has_precision, runs_side_by_side
 from wavegen.training.plan import Plan, resolve_plan, shortened_warmup
-from wavegen.training.precision import has_precision
-from wavegen.training.progress import Observer
+from wavegen.training.process_group import Group
 from wavegen.training.task import task_type
 from wavegen.training.trainer import Trainer
 
@@ -47,12 +54,18 @@ HARMLESS = {
 # What decides a network's shape, or the meaning of its inputs and outputs.
 OF_THE_NETWORK = ("model.", "quantization.", "output.", "mel.", "features.", "data.label", "audio.sample_rate_hz")
 
+LABELS = "conditioning.labels"  # a row for each label
+LONGEST_CHANGE = 100  # characters of a key that differs
+PROJECTION = "conditioning.projection"  # columns for labels and for frames
+
+# What another network may have been trained with although all its tensors fit.
+SAME_SHAPES_OTHER_MEANING = ("audio.sample_rate_hz", "quantization.", "model.input", "model.activation", "output.")
+
 
 def start_run(
     config: Config,
     run: RunFolder,
     group: Group,
-    observers: Sequence[Observer],
     notice: Notice,
     progress: Progress | None = None,
     init_from: Path | None = None,
@@ -63,7 +76,6 @@ def start_run(
         config: as the user gave it; names the folder of recordings, among the rest.
         run: a folder that does not exist yet.
         group: the processes that share the work.
-        observers: called with what happens.
         notice: called with messages for the user.
         progress: of reading the corpus: called with (files done, files in all).
         init_from: a run or a checkpoint whose averaged weights to start from; of its conditions what matches.
@@ -87,7 +99,7 @@ def start_run(
         complete = task_type(config).with_corpus(config, corpus)
         if source is not None:
             check_source(f"{init_from}", source, complete, notice)
-        plan = resolve_plan(complete, corpus, _device(group), notice, group)
+        plan = resolve_plan(complete, corpus, group.device, notice, group)
         plan = plan.with_training(warmup_steps=shortened_warmup(config.training.warmup_steps, plan.steps))
         if source is None and plan.steps < task_type(config).fewest_steps:
             notice(f"{pluralize(plan.steps, 'step is', 'steps are')} too few to learn much: expect noise; train longer")
@@ -98,7 +110,7 @@ def start_run(
         return plan, weights
 
     plan, weights = group.on_main(plan_start)
-    return _build_trainer(plan, weights, corpus, run, group, observers)
+    return _build_trainer(plan, weights, corpus, run, group)
 
 
 def resume_run(
@@ -106,7 +118,6 @@ def resume_run(
     requested: Callable[[Config], Config],
     accept_changes: bool,
     group: Group,
-    observers: Sequence[Observer],
     notice: Notice,
     progress: Progress | None = None,
 ) -> Trainer:
@@ -117,7 +128,6 @@ def resume_run(
         requested: maps the stored configuration to the requested one; called on rank 0.
         accept_changes: resume although the configuration or the folder differs from what was stored.
         group: the processes that share the work.
-        observers: called with what happens.
         notice: called with messages for the user.
         progress: of reading the corpus: called with (files done, files in all).
 
@@ -137,8 +147,9 @@ def resume_run(
 
     def plan_rest() -> Plan:
         all_changes = changes + manifest_differences(checkpoint.manifest, corpus.manifest())
-        if not accept_changes:
-            _raise_on_changes(run, all_changes)
+        if all_changes and not accept_changes:
+            changed = f"differs from what was frozen when it started: {'; '.join(all_changes)}"
+            raise UsageError(f"{run.path}: {changed}; resume anyway with --accept-changes, or start a new run")
         complete = task_type(config).with_corpus(config, corpus)
         for change in all_changes:
             notice(f"changed: {change}")
@@ -149,7 +160,7 @@ def resume_run(
 
     # the run folder is changed last, after all checks
     plan = group.on_main(plan_rest)
-    trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group, observers)
+    trainer = _build_trainer(plan, checkpoint.weights, corpus, run, group)
     trainer.restore(checkpoint)
     done, then = "resumed", "; the learning rate falls to 0 at the last one"
     if checkpoint.step == plan.steps:
@@ -167,15 +178,13 @@ def _read_corpus(config: Config, group: Group, progress: Progress | None) -> Cor
     return corpus
 
 
-def _build_trainer(
-    plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group, observers: Sequence[Observer]
-) -> Trainer:
+def _build_trainer(plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group) -> Trainer:
     # until here a rank may wait for another one that decodes; from here on all proceed together
     group.mark_started()
     group.set_timeout(plan.config.training.timeout_seconds)
     model = build_model(plan.config)
     load_weights(model, weights)
-    return Trainer(plan, corpus, model.to(_device(group)), run, observers, group)
+    return Trainer(plan, corpus, model.to(group.device), run, group)
 
 
 def _little_data(plan: Plan, corpus: Corpus[Any]) -> list[str]:
@@ -209,18 +218,7 @@ def _first_weights(config: Config, source: Checkpoint | None) -> Arrays:
     return own if source is None else weights_from(source, own, config)
 
 
-def _device(group: Group) -> torch.device:
-    assert group.device is not None  # ``process_group`` sets it
-    return group.device
-
-
 # --- resuming ---------------------------------------------------------------------------------------------------
-
-
-def _raise_on_changes(run: RunFolder, changes: list[str]) -> None:
-    if changes:
-        changed = f"differs from what was frozen when it started: {'; '.join(changes)}"
-        raise UsageError(f"{run.path}: {changed}; resume anyway with --accept-changes, or start a new run")
 
 
 def _requested_changes(
@@ -250,7 +248,7 @@ def _check_steps(run: RunFolder, steps: int | None, checkpoint: Checkpoint) -> N
 
 def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], group: Group, notice: Notice) -> Plan:
     """Plan the rest of a training: what was decided stays, unless the processes or the device are others."""
-    stored, device, changes = checkpoint.config.training, _device(group), dict[str, Any]()
+    stored, device, changes = checkpoint.config.training, group.device, dict[str, Any]()
     if checkpoint.metrics.get("processes", 1) != group.size:
         # these decide the number of slices side by side, and with it the rounding of their sum
         deciding = ("threads", "accumulation") if runs_side_by_side(config, stored.backend, device) else ()
@@ -276,3 +274,118 @@ def _resumed_plan(checkpoint: Checkpoint, config: Config, corpus: Corpus[Any], g
         validation_seconds=stored.validation_seconds,
         audition_seconds=stored.audition_seconds,
     )
+
+
+# --- starting from another network ------------------------------------------------------------------------------
+#
+# Conditions may differ. A row of the labels' embedding belongs to a label by its name, and of the projection's columns
+# some belong to labels and some to frames: what both networks have is taken over, piece by piece. A new piece of the
+# projection is 0, so that the network starts as if the new conditions were not there.
+
+
+def check_source(name: str, source: Checkpoint, config: Config, notice: Callable[[str], None]) -> None:
+    """Check that a network can start from another one's averaged weights, and report the tensors that are not copied.
+
+    Args:
+        name: of the other one, for messages.
+        source: the other one.
+        config: of the new network, with its labels.
+        notice: called with what was kept, what is new and what is not used.
+
+    Raises:
+        ModelError: it is of another kind, or a piece that both have is of another shape.
+    """
+    kind, other = config.model.kind, source.config.model.kind
+    if kind != other:
+        raise ModelError(f"{name}: expected a {kind} to start from, because of model.kind, found a {other}")
+    own = _pieces({key: np.broadcast_to(0, shape) for key, shape in parameter_shapes(config).items()}, config)
+    theirs = _pieces(_match_weight_norm(source, config), source.config)
+    # a piece that only one of the two has is no misfit: it is new, or it is not used
+    misfits = [
+        f"'{piece}': expected the shape {own[piece].shape}, found {theirs[piece].shape}"
+        for piece in own
+        if piece in theirs and _each(piece, theirs[piece]) != _each(piece, own[piece])
+    ]
+    if misfits or not own.keys() & theirs.keys():
+        what = list_first(misfits, 1, ", ") if misfits else "it has none of the tensors"
+        remedy = "give the sections model, quantization, mel, features and output that it was trained with"
+        raise ModelError(f"{name} does not fit this configuration: {what}; {remedy}")
+    shared = [key for key in ("mel", "features") if getattr(source.config, key).width and getattr(config, key).width]
+    meaning = (*SAME_SHAPES_OTHER_MEANING, *(f"{key}." for key in shared))
+    if others := [line for line in differences(source.config, config) if line.startswith(meaning)]:
+        # means and scales of features are long lists
+        brief = [line if len(line) <= LONGEST_CHANGE else f"{line[: LONGEST_CHANGE - 3]}..." for line in others]
+        notice(f"{name} was trained otherwise: {'; '.join(brief)}")
+    _report_copied(name, own, theirs, notice)
+    before, now = build_conditioner(source.config).labels, build_conditioner(config).labels
+    if before and now and before != now:
+        parts = {
+            "kept": [label for label in now if label in before],
+            "new": [label for label in now if label not in before],
+            "left behind": [label for label in before if label not in now],
+        }
+        notice("labels: " + "; ".join(f"{list_labels(labels)} {what}" for what, labels in parts.items() if labels))
+
+
+def weights_from(source: Checkpoint, own: Arrays, config: Config) -> Arrays:
+    """Return a network's own first weights, with another one's averaged weights in place of the pieces that both have.
+
+    Args:
+        source: the other one, checked by ``check_source``.
+        own: of the new network.
+        config: of the new network.
+    """
+    pieces, theirs = _pieces(own, config), _pieces(_match_weight_norm(source, config), source.config)
+    taken = {piece: theirs.get(piece, array) for piece, array in pieces.items()}
+    if LABELS in pieces and LABELS in theirs:
+        # (labels, C): a row belongs to a label by its name, wherever it stands in either table
+        known = dict(zip(build_conditioner(source.config).labels, theirs[LABELS], strict=True))
+        labels = zip(build_conditioner(config).labels, pieces[LABELS], strict=True)
+        taken[LABELS] = np.stack([known.get(label, row) for label, row in labels])
+    if PROJECTION in own:  # (L 2G, label channels + columns of a frame) again, the columns in the new network's order
+        taken[PROJECTION] = np.concatenate([taken.pop(_columns(kind)) for kind in condition_columns(config)], axis=1)
+    return taken
+
+
+def _match_weight_norm(source: Checkpoint, config: Config) -> Arrays:
+    """Return a network's averaged weights, as directions and gains where the new network has these."""
+    # w = g v / |v| first, then v = w and g = |w|: the same function, in whichever of the two forms is wanted
+    plain = fold_weight_norm(source.average)
+    return with_gains(plain, parameter_shapes(config)) if config.model.weight_norm else plain
+
+
+def _report_copied(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str], None]) -> None:
+    fresh, unused = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
+    tensors = {_tensor(piece) for piece in own}
+    whole = tensors - {_tensor(piece) for piece in fresh}
+    in_part = sorted(piece for piece in own.keys() & theirs.keys() if _tensor(piece) not in whole)
+    lists = {"kept in part": in_part, "fresh": fresh, "not used": unused}
+    notice(
+        f"initialized {len(whole)} of {len(tensors)} tensors from {name}"
+        + "".join(f"; {what}: {', '.join(pieces)}" for what, pieces in lists.items() if pieces)
+    )
+
+
+def _pieces(weights: Arrays, config: Config) -> Arrays:
+    """Return weights by name, the projection cut into the columns of each kind of condition."""
+    pieces = dict(weights)
+    if PROJECTION in pieces:
+        projection, first = pieces.pop(PROJECTION), 0
+        for kind, width in condition_columns(config).items():
+            pieces[_columns(kind)] = projection[:, first : first + width]
+            first += width
+    return pieces
+
+
+def _columns(kind: str) -> str:
+    return f"{PROJECTION} ({kind} columns)"
+
+
+def _tensor(piece: str) -> str:
+    """Return the name of the tensor that a piece belongs to."""
+    return piece.partition(" (")[0]
+
+
+def _each(piece: str, array: npt.NDArray[Any]) -> tuple[int, ...]:
+    """Return a piece's shape, or that of one label's row."""
+    return array.shape[1:] if piece == LABELS else array.shape

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,18 @@ from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation import describe_gain, with_shuffled_frames
 from wavegen.model.building import load_weights
 from wavegen.model.network import Network
+from wavegen.model.weight_norm import folded
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
+from wavegen.sampling.engines import COMPILED_DRAWS, PRECISIONS
+from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.backends import build_backend
-from wavegen.training.distributed import ALONE, Group, ProcessDied, RemoteError
-from wavegen.training.optimizer import copied, schedule_factor
+from wavegen.training.compute import explain_device_errors
 from wavegen.training.plan import Plan
-from wavegen.training.precision import explain_device_errors
+from wavegen.training.process_group import ALONE, Group, ProcessDied, RemoteError
 from wavegen.training.progress import Interrupted, Observer, Progress, StopRequest
-from wavegen.training.step import Launched, build_step
-from wavegen.training.task import build_task
-from wavegen.training.validation import Validator
+from wavegen.training.step import Launched, build_step, copied, schedule_factor
+from wavegen.training.task import Task, task_type
 
 # A single bad recording makes a few losses infinite. A network that has diverged does not come back.
 LARGEST_NON_FINITE_STREAK = 20
@@ -45,34 +48,28 @@ class Trainer:
         corpus: training and validation clips.
         model: with its first weights, on the device.
         run: an existing folder.
-        observers: called with what happens.
         group: the processes that share the work.
+
+    Attributes:
+        observers: called with what happens; to be set before ``fit``.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        corpus: Corpus[Any],
-        model: Network,
-        run: RunFolder,
-        observers: Sequence[Observer] = (),
-        group: Group = ALONE,
-    ) -> None:
+    def __init__(self, plan: Plan, corpus: Corpus[Any], model: Network, run: RunFolder, group: Group = ALONE) -> None:
         self.plan, self.config, self.settings = plan, plan.config, plan.config.training
-        self.corpus, self.run, self.observers = corpus, run, observers
+        self.corpus, self.run = corpus, run
+        self.observers: Sequence[Observer] = ()
         self.group = group
         self.model = model
         self.device = next(model.parameters()).device
-        self.average = model.copy().requires_grad_(False)  # its weights are the running average
-        self.task = build_task(self.config, corpus)
+        self.task: Task = task_type(self.config)(self.config, corpus)
         self.windows = self.task.windows(model)
         self.backend = build_backend(self.config, plan.compute, model, group)
-        self.step = build_step(model, self.average, self.backend, self.settings, self._notice, group.size == 1)
+        self.step = build_step(model, self.backend, self.settings, self._notice, group.size == 1)
+        self.average = self.step.average
         self.launched, self._recorded_at = deque[Launched](), 0.0
         self.most_launched = 0 if self.device.type == "cpu" else 1  # a GPU computes while the step before is recorded
         self.progress = Progress(processes=group.size)
         self.stop_request = StopRequest()
-        self.validator = Validator(self.task, group, self.stop_request, self._on_validation_progress)
         self._non_finite_streak = 0
         self._reported: set[str] = set()  # problems of observers
 
@@ -94,7 +91,7 @@ class Trainer:
                     self.progress.recordings = self.task.recording_profile()
                 if self.progress.step == 0:
                     self._save()  # so that a run can be resumed from its first moment on
-                coming = self._prepare(pool, self.progress.step)
+                coming = pool.submit(self._batch, self.progress.step)
                 while True:
                     with suppress(Interrupted):  # of this process; all stop together, below
                         self._run_scheduled()
@@ -102,7 +99,7 @@ class Trainer:
                     if self.progress.step >= self.plan.steps:
                         break
                     batch, n_targets = coming.result()
-                    coming = self._prepare(pool, self.progress.step + 1)  # while this one is trained on
+                    coming = pool.submit(self._batch, self.progress.step + 1)  # while this one is trained on
                     self._step(batch, n_targets)
             except (Interrupted, ProcessDied):  # between two steps: the state is whole
                 self._save()
@@ -117,16 +114,13 @@ class Trainer:
         if stop_signal:
             raise Interrupted(stop_signal)
 
-    def _prepare(self, pool: ThreadPoolExecutor, step: int) -> Future[tuple[Batch, int]]:
-        return pool.submit(self._batch, step * self.plan.compute.batch_size)
-
-    def _batch(self, first: int) -> tuple[Batch, int]:
-        """Return this process's windows of a batch, and the number of real targets in all of it.
+    def _batch(self, step: int) -> tuple[Batch, int]:
+        """Return this process's windows of a step's batch, and the number of real targets in all of it.
 
         Window i of step s is window s batch_size + i of the stream on every rank, so resuming needs the step alone.
         """
         size = self.plan.compute.batch_size
-        own = self.group.share(size)
+        first, own = step * size, self.group.share(size)
         n_targets = self.windows.n_targets(first, size)
         if own:
             return self.windows.batch(first + own.start, len(own)), n_targets
@@ -148,24 +142,21 @@ class Trainer:
     def _record(self, most_launched: int = 0) -> None:
         """Read and record launched steps, until no more than some are left."""
         while len(self.launched) > most_launched:
-            launched, progress = self.launched.popleft(), self.progress
-            loss, norm = launched.read()
-            figure = loss * self.task.loss_scale
-            finite = math.isfinite(loss) and math.isfinite(norm)
-            if finite:  # else it was skipped
-                progress.updates += 1
-                progress.targets += launched.n_targets
-                progress.precision_costs = {}  # they were those of other weights
-            before, self._recorded_at = self._recorded_at, time.perf_counter()
-            seconds = self._recorded_at - max(launched.began, before)
-            progress.seconds += seconds
-            self._record_step(launched, figure, norm, finite, seconds)
+            self._record_step(self.launched.popleft())
 
-    def _record_step(self, launched: Launched, figure: float, norm: float, finite: bool, seconds: float) -> None:
-        progress = self.progress
+    def _record_step(self, launched: Launched) -> None:
+        progress, (loss, norm) = self.progress, launched.read()
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if finite:  # else it was skipped
+            progress.updates += 1
+            progress.targets += launched.n_targets
+            progress.precision_costs = {}  # they were those of other weights
+        before, self._recorded_at = self._recorded_at, time.perf_counter()
+        seconds = self._recorded_at - max(launched.began, before)
+        progress.seconds += seconds
         entry = {
             "step": launched.step,
-            "train_loss": figure if finite else None,
+            "train_loss": loss * self.task.loss_scale if finite else None,
             "loss_unit": self.task.loss_unit.name,
             "learning_rate": launched.rate,
             "gradient_norm": norm if finite else None,
@@ -211,16 +202,24 @@ class Trainer:
         """Score held-out audio with the averaged weights, and keep them if they are the best so far."""
         self._record()
         began, progress = time.perf_counter(), self.progress
-        validation = self.validator.validate(self.average, self.settings.validation_seconds)
-        figure, best = validation.figure, (progress.best_loss, progress.best_step)
+        clips: Sequence[Any] = self.task.validation_clips(self.settings.validation_seconds)
+        figure, best = self.mean_loss(self.average, clips), (progress.best_loss, progress.best_step)
+        entry: dict[str, Any] = {
+            "step": progress.step,
+            "validation_loss": figure,
+            "loss_unit": self.task.loss_unit.name,
+        }
+        # counting pairs and predicting linearly is cheap beside the network: rank 0 does it alone
+        if self.group.is_main:
+            entry["baselines"] = self.task.baselines(clips)
+        entry |= self.task.validation_length(clips)
         improved = math.isfinite(figure) and (best[0] is None or figure < best[0])
         if last:
-            progress.precision_costs = self.validator.precision_costs(self.average, validation.clips, figure)
+            progress.precision_costs = self._precision_costs(self.average, clips, figure)
             if not improved and best[0] is not None:
-                self._measure_best(validation.clips)
-        entry = {"step": progress.step, **validation.facts}
-        if last and (shuffled := with_shuffled_frames(validation.clips)) is not None:
-            entry["frames_gain"] = self.validator.figure(self.average, shuffled) - figure
+                self._measure_best(clips)
+        if last and (shuffled := with_shuffled_frames(clips)) is not None:
+            entry["frames_gain"] = self.mean_loss(self.average, shuffled) - figure
             self._notice(describe_gain(entry["frames_gain"]))
         progress.validation = entry
         progress.seconds += time.perf_counter() - began
@@ -231,6 +230,36 @@ class Trainer:
                 progress.best_loss, progress.best_step = best  # the next one may be saved
         self._write_metrics(entry)
         self._notify(lambda observer: observer.on_validation(entry))
+
+    def mean_loss(self, network: Network, clips: Sequence[Any]) -> float:
+        """Return a network's mean loss, scored by all ranks; it does not depend on their number.
+
+        Raises:
+            Interrupted: a process was asked to stop.
+        """
+        # clip i goes to rank i mod size: clips in order of content, long and short ones spread over the ranks
+        own = clips[self.group.rank :: self.group.size]
+        total, done = sum(map(self.task.n_predictions, own)), 0
+
+        def scored(n_predictions: int) -> None:
+            nonlocal done
+            done += n_predictions
+            self._on_wait("validating", done, total)
+
+        costs: list[float] | None = None
+        with suppress(Interrupted):  # of this process; all stop together, below
+            costs = self.task.summed_losses(network, own, scored)
+        # added in the order of the clips, so that the sum is rounded the same on any number of ranks
+        by_clip = [0.0] * len(clips)
+        for rank, theirs in enumerate(self.group.gather(costs)):
+            if theirs is None:
+                raise Interrupted(self.stop_request.signal_number or signal.SIGTERM)
+            by_clip[rank :: self.group.size] = theirs  # the inverse of the split above
+        return sum(by_clip) / sum(map(self.task.n_predictions, clips))
+
+    def _precision_costs(self, network: Network, clips: Sequence[Any], figure: float) -> dict[str, float]:
+        """Return the bits/sample that each lower precision of sampling adds to a network's figure in float32."""
+        return {name: self.mean_loss(rounded, clips) - figure for name, rounded in in_lower_precisions(network)}
 
     def _measure_best(self, clips: Sequence[Any]) -> None:
         """Measure the cost of lower precisions for the best checkpoint, an earlier one, and store it there."""
@@ -246,15 +275,15 @@ class Trainer:
         # all ranks score it together, so that the figure is the one that a single process would get
         network = self.average.copy()
         load_weights(network, best.average)
-        figure = self.validator.figure(network, clips)
-        best.metrics["precision_costs"] = self.validator.precision_costs(network, clips, figure)
+        figure = self.mean_loss(network, clips)
+        best.metrics["precision_costs"] = self._precision_costs(network, clips, figure)
         self._try(lambda: self._save_best(best))
 
     def _audition(self) -> None:
         """Write an audition of the averaged weights, if the task has sound."""
         self._record()
         rate, settings = self.config.audio.sample_rate_hz, self.settings
-        progress = self._on_audition_progress
+        progress = partial(self._on_wait, "audition")
         waveform = self.task.audition(self.average, settings.audition_seconds, settings.seed, progress)
         if waveform is None:
             return
@@ -267,8 +296,8 @@ class Trainer:
         except (AudioError, OSError) as error:
             self._notice(f"audition not written: {error}")
 
-    def _on_audition_progress(self, done: int, total: int) -> None:
-        self._notify(lambda observer: observer.on_wait("audition", done, total))
+    def _on_wait(self, what: str, done: int, total: int) -> None:
+        self._notify(lambda observer: observer.on_wait(what, done, total))
         self.stop_request.check()
 
     def _save(self) -> None:
@@ -291,9 +320,6 @@ class Trainer:
             self._notice(f"checkpoint not saved: {error}")
             return False
         return True
-
-    def _on_validation_progress(self, done: int, total: int) -> None:
-        self._notify(lambda observer: observer.on_wait("validating", done, total))
 
     def _notice(self, text: str) -> None:
         self._notify(lambda observer: observer.on_notice(text))
@@ -336,3 +362,16 @@ class Trainer:
         load_weights(self.average, checkpoint.average)
         self.progress = Progress(**{**checkpoint.metrics, "processes": self.group.size})
         self.step.restore(checkpoint.moments, self.progress.updates)
+
+
+def in_lower_precisions(network: Network) -> Iterator[tuple[str, Network]]:
+    """Yield a network in each lower precision; only the numba engine has some."""
+    if not network.runs_fused or network.distribution.kind not in COMPILED_DRAWS:
+        return
+    exact = folded(network)  # it is plain weights that are rounded
+    weights = {name: parameter.detach().cpu().numpy() for name, parameter in exact.named_parameters()}
+    for precision in PRECISIONS:
+        if precision != "float32":
+            rounded = deepcopy(exact)
+            load_weights(rounded, rounded_weights(weights, precision))
+            yield precision, rounded

@@ -17,7 +17,7 @@ from wavegen.inspect.models import NetworkFacts
 from wavegen.inspect.recordings import SeriesFacts
 from wavegen.output_file import write_output
 from wavegen.report import plots
-from wavegen.runs.history import THIS_MODEL, History
+from wavegen.runs.run_folder import THIS_MODEL, History
 from wavegen.series.files import Values, try_series
 from wavegen.text import printable
 
