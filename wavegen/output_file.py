@@ -23,21 +23,20 @@ def check_writable(path: Path, overwrite: bool, *, ending: str | None = None, al
     Raises:
         UsageError: it has another ending, exists, is no file, or its folder is missing or cannot be written to.
     """
-    where, folder = printable(path), printable(path.parent)
     if ending is not None and path.suffix.lower() != ending:
-        raise UsageError(f"{where}: expected a name that ends in {ending}")
+        raise UsageError(f"{printable(path)}: expected a name that ends in {ending}")
     try:
         has_folder, exists = path.parent.is_dir(), path.exists()
     except OSError as error:  # such as a name too long
-        raise UsageError(f"{where}: cannot be written ({error.strerror})") from None
+        raise UsageError(f"{printable(path)}: cannot be written ({error.strerror})") from None
     if not has_folder:
-        raise UsageError(f"{where}: the folder {folder} does not exist; make it first")
+        raise UsageError(f"{printable(path)}: the folder {printable(path.parent)} does not exist; make it first")
     if exists and not path.is_file():
-        raise UsageError(f"{where}: expected a file to write, found {describe_kind(path)}{alternative}")
+        raise UsageError(f"{printable(path)}: expected a file to write, found {describe_kind(path)}{alternative}")
     if exists and not overwrite:
         raise already_exists(path)
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{where}: the folder {folder} cannot be written to")
+        raise UsageError(f"{printable(path)}: the folder {printable(path.parent)} cannot be written to")
 
 
 def already_exists(path: Path) -> UsageError:
