@@ -13,8 +13,7 @@ from mixtures import MIXTURES
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import ACTIVATIONS, build_model, check_weights, load_weights, parameter_shapes
-from wavegen.model.mixtures import MEAN_UNIT
-from wavegen.model.outputs import Softmax, Truncation
+from wavegen.model.outputs import MEAN_UNIT, Softmax, Truncation
 from wavegen.sampling.engines import COMPILED_DRAWS, build_engine, choose_engine
 from wavegen.sampling.engines.draws import DRAWS, draw_from_mixture, normal_quantile
 from wavegen.sampling.engines.fused_kernel import (
@@ -23,7 +22,6 @@ from wavegen.sampling.engines.fused_kernel import (
     TANH,
     run,
 )
-from wavegen.sampling.engines.integer_inputs import ROUNDED, UNIT, inputs_for
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import (
     LARGEST_INT8,
@@ -33,7 +31,7 @@ from wavegen.sampling.engines.packing import (
     round_to_bfloat16,
     rounded_weights,
 )
-from wavegen.sampling.engines.simd_matmul import build_tile_product
+from wavegen.sampling.engines.simd_matmul import ROUNDED, UNIT, build_tile_product, inputs_for
 from wavegen.sampling.sampler import uniforms
 from wavegen.simd import DOT_PRODUCT, LANES
 

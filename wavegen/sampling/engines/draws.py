@@ -1,6 +1,6 @@
 """Draw a class from a distribution's parameters and a uniform number, in compiled code.
 
-The same functions as in ``wavegen.model.outputs`` and ``wavegen.model.mixtures``; tests compare them.
+The same functions as in ``wavegen.model.outputs``; tests compare them.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def quantile(kind, p):
 
 @njit(**KERNEL)
 def draw_from_mixture(parameters, at, components, n_classes, mixture, kind, u, temperature, shares):
-    """Draw a class as `wavegen.model.mixtures` does, in float64."""
+    """Draw a class as `wavegen.model.outputs.Mixture` does, in float64."""
     best, highest = 0, parameters[at]
     for k in range(components):
         if parameters[at + k] > highest:

@@ -15,8 +15,8 @@ from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import ClassArray, Distribution, Softmax, Truncation, not_finite
 from wavegen.sampling.engines.conditioning_rows import Piece, PrecomputedRows
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run
-from wavegen.sampling.engines.integer_inputs import ROUNDED, UNIT
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, aligned, pack, padded
+from wavegen.sampling.engines.simd_matmul import ROUNDED, UNIT
 from wavegen.simd import LANES
 
 Float32 = npt.NDArray[np.float32]

@@ -13,8 +13,7 @@ from wavegen.model.building import ACTIVATIONS, fold_weight_norm
 from wavegen.model.outputs import Distribution
 from wavegen.sampling.engines.draws import DRAWS
 from wavegen.sampling.engines.fused_kernel import Shape, Weights
-from wavegen.sampling.engines.integer_inputs import GROUP, MOST_BITS, OFFSET, ROUNDED
-from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
+from wavegen.sampling.engines.simd_matmul import GROUP, MOST_BITS, OFFSET, ROUNDED, TILE_REGISTERS, UNROLL
 from wavegen.simd import DOT_PRODUCT, LANES
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -108,7 +107,7 @@ def pack(
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names, without weight normalization.
         dilations: of its blocks.
         distribution: of a sample.
-        precision: of the weights; sums and activations are float32, but for int8: see `integer_inputs`.
+        precision: of the weights; sums and activations are float32, but for int8: see `simd_matmul`.
         activation: of its blocks, one of ``wavegen.model.building.ACTIVATIONS``.
 
     Returns:
@@ -221,7 +220,7 @@ def pack_product(matrix: Float32, precision: Precision) -> PackedProduct:
         wide = stored.astype(np.float32) * scale
         bits = input_bits(int(np.abs(stored).sum(axis=0, dtype=np.int64).max()))
         if GROUP == 4:
-            start -= OFFSET * stored.sum(axis=0, dtype=np.int32)  # modulo 2^32, see `integer_inputs`
+            start -= OFFSET * stored.sum(axis=0, dtype=np.int32)  # modulo 2^32, see `simd_matmul`
     elif precision == "bfloat16":
         # (inputs, outputs) -> (inputs / 2, outputs) words
         upper = round_to_bfloat16(wide).astype(np.uint32)
