@@ -11,9 +11,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the processo
 import torch
 from torch import nn
 
-from wavegen.model.conditioning import Condition
-from wavegen.model.mixtures import MEAN_UNIT, Mixture
-from wavegen.model.outputs import Softmax
+from wavegen.model.layers import Condition
+from wavegen.model.outputs import MEAN_UNIT, Mixture, Softmax
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines import EngineSource
 

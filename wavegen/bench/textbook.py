@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wavegen.model.conditioning import Condition
-from wavegen.model.layers import CausalConv
+from wavegen.model.layers import CausalConv, Condition
 from wavegen.model.wavenet import WaveNet
 
 

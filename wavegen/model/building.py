@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from wavegen.config import Config
 from wavegen.errors import ModelError
-from wavegen.model.mixtures import GaussianMixture, LogisticMixture
-from wavegen.model.outputs import Distribution, Regression, Softmax, output_has_bias
+from wavegen.model.outputs import Distribution, GaussianMixture, LogisticMixture, Regression, Softmax
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
@@ -118,7 +117,7 @@ def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shap
     widths = [len(dilations) * gate, model.skip_channels, model.head_channels, distribution.n_parameters]
     for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
         shapes[f"{name}.weight"] = (outputs, inputs)
-        if model.bias or (name == "output" and output_has_bias(model.bias, distribution)):
+        if model.bias or (name == "output" and distribution.is_precise):
             shapes[f"{name}.bias"] = (outputs,)
     if config.n_labels:
         shapes["conditioning.labels"] = (config.n_labels, model.label_channels)
@@ -156,7 +155,7 @@ def _is_normed(name: str) -> bool:
 
 
 def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Fold every direction and gain of ``wavegen.model.weight_norm`` into a plain weight.
+    """Fold every direction and gain of ``wavegen.model.layers.WeightNorm`` into a plain weight.
 
     Args:
         weights: as a checkpoint has them; those without any are returned as they are.

@@ -11,8 +11,7 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from wavegen.model.conditioning import Condition, Conditioning
-from wavegen.model.layers import EmbeddingInput, OneHotInput
+from wavegen.model.layers import Condition, Conditioning, EmbeddingInput, OneHotInput
 from wavegen.model.outputs import Distribution
 
 State = tuple[Tensor, ...]  # what a network carries from one stretch of a clip to the next

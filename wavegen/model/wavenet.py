@@ -10,11 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wavegen.model.conditioning import Condition, Conditioning, GateBias
-from wavegen.model.layers import Dropped, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput, activate
+from wavegen.model.layers import (
+    Condition,
+    Conditioning,
+    Dropped,
+    EmbeddingInput,
+    GateBias,
+    NormedConv,
+    NormedLinear,
+    OneHotInput,
+    ResidualBlock,
+    ScalarInput,
+    activate,
+    trained_matrix,
+)
 from wavegen.model.network import Forward, LayerFacts, MatrixGroup, Network, SliceShape
-from wavegen.model.outputs import Distribution, output_has_bias
-from wavegen.model.weight_norm import NormedConv, NormedLinear, trained_matrix
+from wavegen.model.outputs import Distribution
 
 HEAD_ROWS = 4096  # targets whose logits the fused backend holds at a time, so that they stay in the cache
 
@@ -43,7 +54,7 @@ class WaveNet(Network):
         bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
             mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
         activation: of each block, one of ``wavegen.model.building.ACTIVATIONS``.
-        weight_norm: see ``wavegen.model.weight_norm``.
+        weight_norm: see ``wavegen.model.layers.WeightNorm``.
     """
 
     kind = "wavenet"
@@ -81,7 +92,7 @@ class WaveNet(Network):
         # Ws of all blocks side by side: the sum of skips is one product with all z concatenated.
         self.skip = nn.Linear(len(dilations) * gate_channels, skip_channels, bias=bias)
         self.head = nn.Linear(skip_channels, head_channels, bias=bias)
-        self.output = nn.Linear(head_channels, distribution.n_parameters, bias=output_has_bias(bias, distribution))
+        self.output = nn.Linear(head_channels, distribution.n_parameters, bias=bias or distribution.is_precise)
         for linear in (self.skip, self.head):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             if linear.bias is not None:

@@ -27,8 +27,7 @@ from wavegen.config import Config
 from wavegen.data.conditioning import Conditioner, build_conditioner
 from wavegen.errors import UsageError
 from wavegen.model.building import build_distribution, check_weights, fold_weight_norm, parameter_shapes
-from wavegen.model.mixtures import MEAN_UNIT, Mixture
-from wavegen.model.outputs import Distribution
+from wavegen.model.outputs import MEAN_UNIT, Distribution, Mixture
 
 Array = npt.NDArray[Any]
 
@@ -115,7 +114,7 @@ class _Graph:
         return self.add("Gemm", h, self.constant(matrix), *biases, to=to)
 
     def conditions(self, weights: Mapping[str, Array], n_blocks: int, conditioner: Conditioner) -> list[str]:
-        """Add the gate bias of labels and frames, as ``wavegen.model.conditioning`` computes it; empty without any."""
+        """Add the gate bias of labels and frames, as ``Conditioning`` computes it; empty without any."""
         seen = []
         if conditioner.labels:
             labels = self.take("labels", _FLOAT32, ["B", len(conditioner.labels)])

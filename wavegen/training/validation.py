@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from wavegen.model.building import load_weights
+from wavegen.model.layers import folded
 from wavegen.model.network import Network
-from wavegen.model.weight_norm import folded
 from wavegen.sampling.engines import COMPILED_DRAWS, PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.training.distributed import Group

@@ -141,7 +141,7 @@ class EngineSource:
     @classmethod
     def of(cls, model: Network) -> EngineSource:
         """Return the source of a network."""
-        from wavegen.model.weight_norm import folded
+        from wavegen.model.layers import folded
 
         device_type, plain = next(model.parameters()).device.type, folded(model)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import on_device, torch_threads
-from wavegen.model.conditioning import Condition
+from wavegen.model.layers import Condition
 from wavegen.model.network import Network
 from wavegen.model.outputs import ClassArray, Truncation, not_finite
 from wavegen.sampling.engines.conditioning_rows import PrecomputedRows
