@@ -125,7 +125,7 @@ def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one
     import numpy as np
 
     from wavegen.cli.progress import ProgressBar
-    from wavegen.sampling.generator import samples_in
+    from wavegen.sampling.sampler import samples_in
 
     if warning := trained.undertrained_warning():
         console.print_notice(warning)

@@ -39,7 +39,15 @@ def build_distribution(config: Config) -> Distribution:
 
 def build_model(config: Config) -> Network:
     """Build the network that a configuration describes, with fresh weights from torch's current generator."""
-    return NETWORKS[config.model.kind](config)
+    classes, distribution, frames = config.n_classes, build_distribution(config), config.frames
+    if config.model.kind == "stack":
+        from wavegen.model.stack import Stack
+
+        return Stack(classes, distribution, config.model)
+    from wavegen.model.wavenet import WaveNet
+
+    of_frames = (0, 1) if frames is None else (frames.width, frames.upsampling)
+    return WaveNet(classes, distribution, config.model, config.n_labels, *of_frames)
 
 
 def parameter_shapes(config: Config) -> dict[str, Shape]:
@@ -50,51 +58,6 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
 
     with torch.device("meta"):  # no memory, no numbers
         return {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
-
-
-def _build_wavenet(config: Config) -> Network:
-    from wavegen.model.wavenet import WaveNet
-
-    model = config.model
-    return WaveNet(
-        classes=config.n_classes,
-        dilations=model.dilations,
-        kernel_size=model.kernel_size,
-        residual_channels=model.residual_channels,
-        gate_channels=model.gate_channels,
-        skip_channels=model.skip_channels,
-        head_channels=model.head_channels,
-        distribution=build_distribution(config),
-        input_kind=model.input,
-        n_labels=config.n_labels,
-        label_channels=model.label_channels,
-        frame_channels=0 if config.frames is None else config.frames.width,
-        upsampling=1 if config.frames is None else config.frames.upsampling,
-        bias=model.bias,
-        activation=model.activation,
-        weight_norm=model.weight_norm,
-    )
-
-
-def _build_stack(config: Config) -> Network:
-    from wavegen.model.layers import build_raw_input
-    from wavegen.model.stack import Stack
-
-    model, classes = config.model, config.n_classes
-    entry, width = build_raw_input(model.input, classes, model.embedding_channels)
-    return Stack(
-        classes=classes,
-        entry=entry,
-        width=width,
-        layers=model.layers,
-        context=model.context,
-        distribution=build_distribution(config),
-        output_layer=model.output_layer,
-        positions=model.positions,
-    )
-
-
-NETWORKS: dict[str, Callable[[Config], Network]] = {"wavenet": _build_wavenet, "stack": _build_stack}
 
 
 def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shape]:
@@ -160,18 +123,19 @@ def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.N
     Args:
         weights: as a checkpoint has them; those without any are returned as they are.
     """
-    plain = {name: array for name, array in weights.items() if not name.endswith((".direction", ".gain"))}
-    for name in weights.keys() - plain.keys():
+    plain = {}
+    for name, array in weights.items():
         layer, _, part = name.rpartition(".")
         if part == "direction":
-            direction, gain = weights[name], weights[f"{layer}.gain"]
+            gain = weights[f"{layer}.gain"]
             # (taps, outputs, inputs) -> (outputs, taps, inputs) -> (gains, the rest): a vector for each gain
-            by_output = direction.swapaxes(0, 1) if direction.ndim == 3 else direction  # outputs first
+            by_output = array.swapaxes(0, -2)
             rows = by_output.reshape(len(gain), -1)
             # w = g v / |v|
             weight = rows * (gain / np.linalg.norm(rows, axis=1))[:, None]
-            weight = weight.reshape(by_output.shape)
-            plain[f"{layer}.weight"] = np.ascontiguousarray(weight.swapaxes(0, 1) if direction.ndim == 3 else weight)
+            plain[f"{layer}.weight"] = np.ascontiguousarray(weight.reshape(by_output.shape).swapaxes(0, -2))
+        elif part != "gain":
+            plain[name] = array
     return plain
 
 
@@ -187,7 +151,7 @@ def with_gains(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Sha
         layer = name.removesuffix(".direction")
         if (weight := parted.pop(f"{layer}.weight", None)) is not None and f"{layer}.gain" in shapes:
             # likewise: g = |w| for each vector, v = w
-            by_output = weight.swapaxes(0, 1) if weight.ndim == 3 else weight
+            by_output = weight.swapaxes(0, -2)
             n_gains = shapes[f"{layer}.gain"][0]
             if by_output.size % n_gains == 0:
                 parted[f"{layer}.gain"] = np.linalg.norm(by_output.reshape(n_gains, -1), axis=1)

@@ -22,8 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from wavegen.config import LayerConfig
-from wavegen.model.layers import Condition
+from wavegen.config.schema import LayerConfig, ModelConfig
+from wavegen.model.layers import Condition, build_raw_input
 from wavegen.model.network import LayerFacts, MatrixGroup, Network, SliceShape, State
 from wavegen.model.outputs import Distribution
 from wavegen.text import pluralize
@@ -38,34 +38,17 @@ class Stack(Network):
 
     Args:
         classes: levels of the input; 0 where it is a series of values.
-        entry: what a class becomes before it enters the lowest layer.
-        width: channels that it has then.
-        layers: the lowest first; valid.
-        context: with recurrent layers: steps from their empty state to a window's first prediction.
         distribution: of a sample, whose parameters the network puts out.
-        output_layer: a last 1x1 layer; False if the uppermost layer puts out the parameters.
-        positions: as ``Network``, by the layers' strides.
+        model: of the configuration, valid.
     """
 
-    kind = "stack"
-
-    def __init__(
-        self,
-        *,
-        classes: int,
-        entry: nn.Module,
-        width: int,
-        layers: Sequence[LayerConfig],
-        context: int,
-        distribution: Distribution,
-        output_layer: bool,
-        positions: slice,
-    ) -> None:
-        super().__init__(classes, distribution)
-        self.input, self.positions = entry, positions
+    def __init__(self, classes: int, distribution: Distribution, model: ModelConfig) -> None:
+        super().__init__(classes, distribution, model)
+        self.input, width = build_raw_input(model.input, classes, model.embedding_channels)
+        self.positions = model.positions
         self.layers = nn.ModuleList()
         widths, places = [width], {"input": 0}
-        for i, layer in enumerate(layers, start=1):
+        for i, layer in enumerate(model.layers, start=1):
             source = places.get(layer.source or "", 0)
             self.layers.append(build_layer(layer, widths[-1], layer.width(widths[-1], widths[source]), source))
             widths.append(layer.width(widths[-1], widths[source]))
@@ -75,11 +58,11 @@ class Stack(Network):
             if isinstance(built, RecurrentLayer):
                 built.initialize()
         self.output: nn.Module = nn.Identity()
-        if output_layer:
+        if model.output_layer:
             self.output = nn.Linear(widths[-1], distribution.n_parameters)
             nn.init.xavier_uniform_(self.output.weight)
             distribution.initialize(self.output)
-        self.warm_up = context - 1 if self.has_memory else 0  # first predictions after an empty state: not used
+        self.warm_up = model.context - 1 if self.has_memory else 0  # first predictions after an empty state: not used
 
     # --- description ---------------------------------------------------------------------------------------------
 

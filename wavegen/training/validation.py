@@ -113,7 +113,7 @@ def in_lower_precisions(network: Network) -> Iterator[tuple[str, Network]]:
     if not network.runs_fused or network.distribution.kind not in COMPILED_DRAWS:
         return
     exact = folded(network)  # it is plain weights that are rounded
-    weights = {name: parameter.detach().cpu().numpy() for name, parameter in exact.named_parameters()}
+    weights = exact.arrays()
     for precision in PRECISIONS:
         if precision != "float32":
             rounded = deepcopy(exact)

@@ -89,7 +89,7 @@ class TritonEngine(NetworkEngine):
         reaches = [block.conv.reach for block in blocks]
         self.rings = torch.tensor([reach + 1 for reach in reaches])
         self.offsets = torch.cumsum(self.rings, 0) - self.rings  # slots before each block's
-        self.dilations = torch.tensor(model.dilations)
+        self.dilations = torch.tensor(model.config.dilations)
         self.n_streams = self.n_made = 0
 
     @torch.inference_mode()
@@ -101,8 +101,7 @@ class TritonEngine(NetworkEngine):
         bias = self.conv_bias[None]  # (conditions, L, 2 gate)
         if conditions:
             every = [*conditions, *[conditions[-1]] * (streams - len(conditions))]
-            arrays = {name: parameter.cpu().numpy() for name, parameter in self.model.named_parameters()}
-            rows = PrecomputedRows(arrays, every)
+            rows = PrecomputedRows(self.model.arrays(), every)
             kinds = rows.table_of.tolist()
             bias = bias + torch.from_numpy(rows.before()).to(self.device)
         self.bias = _padded(bias.view(*bias.shape[:2], 2, -1), (*bias.shape[:2], 2, self.gates)).float()
