@@ -62,37 +62,36 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
 
 def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shape]:
     """Return the shape of each of a WaveNet's parameters by name."""
-    model, classes = config.model, config.n_classes
-    residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
-    convolved = model.conv_channels
+    model, classes, depth = config.model, config.n_classes, len(config.model.dilations)
+    residual, gate, convolved = model.residual_channels, model.gate_channels, model.conv_channels
     entry: dict[str, dict[str, Shape]] = {
         "embedding": {"input.weight": (classes, residual)},
         "one_hot": {"input.weight": (classes, residual), "input.bias": (residual,)},
         "scalar": {"input.linear.weight": (residual, 1), "input.linear.bias": (residual,)},
     }
     shapes = entry[model.input]
-    for block in range(len(dilations)):
-        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, convolved, residual)
-        if model.bias:
-            shapes[f"blocks.{block}.conv.bias"] = (convolved,)
-        if block + 1 < len(dilations):
-            shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
-    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, distribution.n_parameters]
-    for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
-        shapes[f"{name}.weight"] = (outputs, inputs)
-        if model.bias or (name == "output" and distribution.is_precise):
-            shapes[f"{name}.bias"] = (outputs,)
+    layers: dict[str, Shape] = {}
+    for block in range(depth):
+        layers[f"blocks.{block}.conv"] = (model.kernel_size, convolved, residual)
+        if block + 1 < depth:
+            layers[f"blocks.{block}.residual"] = (residual, gate)
+    layers["skip"] = (model.skip_channels, depth * gate)
+    layers["head"] = (model.head_channels, model.skip_channels)
+    layers["output"] = (distribution.n_parameters, model.head_channels)
+    for layer, shape in layers.items():
+        if model.weight_norm and layer != "output":
+            shapes[f"{layer}.direction"] = shape
+            shapes[f"{layer}.gain"] = (shape[-2] * (depth if layer == "skip" else 1),)
+        else:
+            shapes[f"{layer}.weight"] = shape
+        if (layer == "output" and distribution.is_precise) or (model.bias and not layer.endswith("residual")):
+            shapes[f"{layer}.bias"] = (shape[-2],)
     if config.n_labels:
         shapes["conditioning.labels"] = (config.n_labels, model.label_channels)
     if config.frames is not None and config.frames.upsampling > 1:
         shapes["conditioning.interpolation"] = (config.frames.width, 2 * config.frames.upsampling)
     if columns := condition_columns(config):
-        shapes["conditioning.projection"] = (len(dilations) * convolved, sum(columns.values()))
-    if model.weight_norm:
-        for name in [name for name in shapes if _is_normed(name)]:
-            layer, shape = name.removesuffix(".weight"), shapes.pop(name)
-            shapes[f"{layer}.direction"] = shape
-            shapes[f"{layer}.gain"] = (shape[-2] * (len(dilations) if layer == "skip" else 1),)
+        shapes["conditioning.projection"] = (depth * convolved, sum(columns.values()))
     return shapes
 
 
@@ -110,11 +109,6 @@ def condition_columns(config: Config) -> dict[str, int]:
         "feature": config.features.width,
     }
     return {kind: width for kind, width in widths.items() if width}
-
-
-def _is_normed(name: str) -> bool:
-    """Return whether weight normalization splits a parameter into a direction and a gain."""
-    return name.endswith(".weight") and name.startswith(("blocks.", "skip.", "head."))
 
 
 def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

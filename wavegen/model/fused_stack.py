@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavegen.model import fused_kernels as kernels
-from wavegen.model.layers import CausalConv, GateBias, ResidualBlock
+from wavegen.model.layers import GateBias, ResidualBlock, bias_of
 from wavegen.simd import LANES
 
 # A stretch's inputs and outputs of the convolution. On a Zen 5, with 1 MB of second-level cache, a step takes 6% longer
@@ -80,10 +80,10 @@ class FusedStack:
             h,
             None if rows is None else rows.table.float(),
             torch.stack([conv.weight for conv in convolutions]),
-            torch.stack([_bias(conv, conv.out_channels) for conv in convolutions]),
+            torch.stack([bias_of(conv) for conv in convolutions]),
             torch.stack([none if block.residual is None else block.residual.weight for block in self.blocks]),
             self.skip.weight,
-            _bias(self.skip, self.skip.out_features),
+            bias_of(self.skip),
         )
         return skips
 
@@ -167,8 +167,9 @@ class FusedStack:
         self.z = buffer(self.n_outputs, depth * gates)  # each block's, side by side, where it has a skip
         # gates of all blocks, or of one stretch where they are computed again
         kept = [buffer(length if self.recompute else n_rows, convolved) for _ in range(1 if self.recompute else depth)]
-        taps, z, dz = buffer(length, self.kernel_size * channels), buffer(length, gates), buffer(length, gates)
-        dgates, residual = buffer(length, convolved), buffer(length, channels)
+        # taps, z, dz, dgates and residual of a stretch
+        widths = (self.kernel_size * channels, gates, gates, convolved, channels)
+        scratch = [buffer(length, width) for width in widths]
         self.stretches: list[list[_Stretch]] = []
         for i, step in enumerate(steps):
             stretches = []
@@ -176,22 +177,11 @@ class FusedStack:
             even = -(-(n_rows - begin) // -(-(n_rows - begin) // length))  # stretches of (nearly) equal length
             for first in range(begin, n_rows, even):
                 n = min(even, n_rows - first)
-                stretches.append(
-                    _Stretch(
-                        first=first,
-                        oldest=first - (self.kernel_size - 1) * step,
-                        step=step,
-                        skip_from=min(n, max(begins[-1] - first, 0)),
-                        skip_row=max(first - begins[-1], 0),
-                        taps=taps[:n],
-                        gates=kept[0][:n] if self.recompute else kept[i][first : first + n],
-                        z=z[:n],
-                        dz=dz[:n],
-                        dgates=dgates[:n],
-                        residual=residual[:n],
-                        stream=self.stream[first : first + n],
-                    )
-                )
+                oldest, skip_from = first - (self.kernel_size - 1) * step, min(n, max(begins[-1] - first, 0))
+                skip_row, stream = max(first - begins[-1], 0), self.stream[first : first + n]
+                own_gates = kept[0][:n] if self.recompute else kept[i][first : first + n]
+                of_length = (each[:n] for each in scratch)
+                stretches.append(_Stretch(first, oldest, step, skip_from, skip_row, stream, own_gates, *of_length))
             self.stretches.append(stretches)
 
     # --- the two passes -----------------------------------------------------------------------------------------
@@ -313,13 +303,13 @@ class _Stretch:
         step: rows from one tap to the next.
         skip_from: which of its rows is the first that has a skip connection.
         skip_row: that row's place in the skips.
-        taps: the convolution's inputs side by side, then their gradient.
+        stream: these rows of the stream.
         gates: tanh and sigmoid; without a gate, z.
+        taps: the convolution's inputs side by side, then their gradient.
         z: their product.
         dz: its gradient.
         dgates: the gradient with respect to the arguments of tanh and sigmoid, or of the activation.
         residual: Wr z, then the gradient of the block's output.
-        stream: these rows of the stream.
     """
 
     first: int
@@ -327,13 +317,13 @@ class _Stretch:
     step: int
     skip_from: int
     skip_row: int
-    taps: _Buffer
+    stream: _Buffer
     gates: _Buffer
+    taps: _Buffer
     z: _Buffer
     dz: _Buffer
     dgates: _Buffer
     residual: _Buffer
-    stream: _Buffer
 
 
 class _Weights(NamedTuple):
@@ -382,11 +372,6 @@ def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
         total.addmm_(outputs.t(), inputs)
     else:
         kernels.add_matrix(total.numpy(), torch.mm(outputs.t(), inputs).view(torch.uint16).numpy())
-
-
-def _bias(layer: CausalConv | nn.Linear, n: int) -> Tensor:
-    """Return a layer's biases, or zeros that are not trained."""
-    return torch.zeros(n) if layer.bias is None else layer.bias
 
 
 def _padded(channels: int) -> int:

@@ -247,35 +247,22 @@ class ScalarInput(nn.Module):
         return position[:, None] * self.linear.weight[:, 0] + self.linear.bias
 
 
-class RawOneHot(nn.Module):
-    """A class enters as a one-hot vector, without weights.
+class RawInput(nn.Module):
+    """A class enters without weights: as a one-hot vector, or as its place between the lowest (-1) and the highest (1).
 
     Args:
-        classes: number of levels.
-    """
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, classes: Tensor) -> Tensor:
-        """Map (N,) classes to (N, classes)."""
-        return nn.functional.one_hot(classes, self.classes).float()
-
-
-class RawScalar(nn.Module):
-    """A class enters as its place between the lowest (-1) and the highest class (1), without weights.
-
-    Args:
+        is_one_hot: which of the two.
         classes: number of levels; 0 for values that enter as they are.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, is_one_hot: bool, classes: int) -> None:
         super().__init__()
-        self.classes = classes
+        self.is_one_hot, self.classes = is_one_hot, classes
 
     def forward(self, classes: Tensor) -> Tensor:
-        """Map (N,) classes or values to (N, 1)."""
+        """Map (N,) classes or values to (N, classes) or (N, 1)."""
+        if self.is_one_hot:
+            return F.one_hot(classes, self.classes).float()
         return class_position(classes, self.classes, torch.float32)[:, None]
 
 
@@ -283,7 +270,7 @@ def build_raw_input(kind: str, classes: int, embedding_channels: int) -> tuple[n
     """Build an input layer without weights, for networks whose first layer has them; return it and its width."""
     if kind == "embedding":
         return EmbeddingInput(classes, embedding_channels), embedding_channels
-    return (RawOneHot(classes), classes) if kind == "one_hot" else (RawScalar(classes), 1)
+    return RawInput(kind == "one_hot", classes), classes if kind == "one_hot" else 1
 
 
 # --- conditioning --------------------------------------------------------------------------------------------------
@@ -495,6 +482,12 @@ class NormedLinear(WeightNorm, nn.Linear):  # type: ignore[misc, override]
         nn.Module.__init__(self)  # not the parent's, which would draw a weight
         self.in_features, self.out_features = plain.in_features, plain.out_features
         self._take_over(plain, parts)
+
+
+def bias_of(layer: CausalConv | nn.Linear) -> Tensor:
+    """Return a layer's biases, or zeros that are not trained."""
+    matrix = trained_matrix(layer)
+    return matrix.new_zeros(matrix.shape[-2]) if layer.bias is None else layer.bias
 
 
 def trained_matrix(layer: CausalConv | nn.Linear) -> Tensor:

@@ -100,7 +100,7 @@ class Stack(Network):
         return f"stack, {pluralize(len(self.layers), 'layer')}"
 
     def layer_facts(self) -> list[LayerFacts]:
-        return [layer.facts() for layer in self.stack_layers]
+        return [layer.facts for layer in self.stack_layers]
 
     def matrix_groups(self) -> list[MatrixGroup]:
         """See ``Network``: without an embedding the lowest convolution is the first layer."""
@@ -232,6 +232,7 @@ class StackLayer(nn.Module, ABC):
 
     Args:
         width: channels of its output.
+        facts: describe the layer.
     """
 
     reach = 0  # earlier steps that an output sees: without a state the output is this much shorter than the input
@@ -239,13 +240,9 @@ class StackLayer(nn.Module, ABC):
     has_memory = False
     n_states = 0  # tensors that it carries from one stretch of a clip to the next
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, facts: LayerFacts) -> None:
         super().__init__()
-        self.width = width
-
-    @abstractmethod
-    def facts(self) -> LayerFacts:
-        """Describe the layer."""
+        self.width, self.facts = width, facts
 
     @abstractmethod
     def kept_numbers(self) -> int:
@@ -275,6 +272,7 @@ class TapLayer(SequenceLayer):
 
     Args:
         width: channels of its output.
+        name: of its kind.
         kernel_size: steps that an output is made of.
         dilation: steps between them.
         stride: steps from one output to the next, reach + 1 at most.
@@ -283,8 +281,8 @@ class TapLayer(SequenceLayer):
     n_states = 1  # the last rows that it was given, oldest first: (reach, B, C) without a stride
     offsets: Tensor  # of the older taps from the oldest
 
-    def __init__(self, width: int, kernel_size: int, dilation: int, stride: int) -> None:
-        super().__init__(width)
+    def __init__(self, width: int, name: str, kernel_size: int, dilation: int, stride: int) -> None:
+        super().__init__(width, LayerFacts(name, kernel_size, dilation))
         self.kernel_size, self.dilation, self.stride = kernel_size, dilation, stride
         self.reach = (kernel_size - 1) * dilation
         self.register_buffer("offsets", torch.arange(kernel_size - 1) * dilation, persistent=False)
@@ -327,8 +325,9 @@ class ConvLayer(TapLayer):
 
     def __init__(self, in_channels: int, layer: LayerConfig) -> None:
         assert layer.channels is not None  # the configuration's checks see to it
-        super().__init__(layer.channels, layer.kernel_size if layer.kind == "conv" else 1, layer.dilation, layer.stride)
-        self.kind, self.is_linear = layer.kind, layer.activation == "none"
+        kernel_size = layer.kernel_size if layer.kind == "conv" else 1
+        super().__init__(layer.channels, layer.kind, kernel_size, layer.dilation, layer.stride)
+        self.is_linear = layer.activation == "none"
         self.weight = nn.Parameter(torch.empty(self.kernel_size, self.width, in_channels))  # (taps, C', C)
         self.bias = nn.Parameter(torch.zeros(self.width))
         bound = (6.0 / (self.kernel_size * (in_channels + self.width))) ** 0.5
@@ -341,9 +340,6 @@ class ConvLayer(TapLayer):
             result = torch.addmm(result, tap, weight.t())  # (N, C) x (C, C') -> (N, C'), added to the taps before
         activated: Tensor = self.activation(result)
         return activated
-
-    def facts(self) -> LayerFacts:
-        return LayerFacts(self.kind, self.kernel_size, 1 if self.kind == "dense" else self.dilation)
 
     def kept_numbers(self) -> int:
         """See ``StackLayer``: what the zeros before a clip leave of the output, and what the activation needs."""
@@ -363,15 +359,13 @@ class PoolLayer(TapLayer):
     """
 
     def __init__(self, width: int, layer: LayerConfig) -> None:
-        super().__init__(width, layer.kernel_size, layer.dilation, layer.stride)
+        name = "max pool" if layer.kind == "max_pool" else "average pool"
+        super().__init__(width, name, layer.kernel_size, layer.dilation, layer.stride)
         self.is_maximum = layer.kind == "max_pool"
 
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
         together = torch.stack(list(taps))  # (taps, N, C)
         return together.amax(dim=0) if self.is_maximum else together.mean(dim=0)
-
-    def facts(self) -> LayerFacts:
-        return LayerFacts("max pool" if self.is_maximum else "average pool", self.kernel_size, self.dilation)
 
     def kept_numbers(self) -> int:
         """See ``StackLayer``: a maximum's gradient needs all taps and the result."""
@@ -392,7 +386,7 @@ class RecurrentLayer(SequenceLayer):
 
     def __init__(self, in_channels: int, layer: LayerConfig) -> None:
         assert layer.channels is not None  # the configuration's checks see to it
-        super().__init__(layer.channels)
+        super().__init__(layer.channels, LayerFacts(layer.kind, None, None))
         self.kind, classes = layer.kind, {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
         self.cell = classes[layer.kind](in_channels, self.width)
         self.norm = nn.LayerNorm(self.width, layer.layer_norm_epsilon) if layer.layer_norm else None
@@ -444,9 +438,6 @@ class RecurrentLayer(SequenceLayer):
             states.append(h)
         return torch.cat(states), (h[None],)
 
-    def facts(self) -> LayerFacts:
-        return LayerFacts(self.kind, None, None)
-
     def kept_numbers(self) -> int:
         """See ``StackLayer``: the gates, their products, and the state before and after."""
         return self.width * (self.n_gates + 3)
@@ -472,7 +463,7 @@ class JoinLayer(StackLayer):
     """
 
     def __init__(self, width: int, source: int, kind: Literal["concatenate", "add"]) -> None:
-        super().__init__(width)
+        super().__init__(width, LayerFacts(kind, 1, 1))
         self.source, self.kind = source, kind
 
     def forward(self, earlier: Tensor, below: Tensor) -> Tensor:
@@ -480,9 +471,6 @@ class JoinLayer(StackLayer):
         n_rows = min(len(earlier), len(below))
         earlier, below = earlier[len(earlier) - n_rows :], below[len(below) - n_rows :]
         return torch.cat([earlier, below], dim=-1) if self.kind == "concatenate" else earlier + below
-
-    def facts(self) -> LayerFacts:
-        return LayerFacts(self.kind, 1, 1)
 
     def kept_numbers(self) -> int:
         """See ``StackLayer``: what the zeros before a clip leave of the output."""

@@ -23,6 +23,7 @@ from wavegen.model.layers import (
     ResidualBlock,
     ScalarInput,
     activate,
+    bias_of,
     trained_matrix,
 )
 from wavegen.model.network import Forward, LayerFacts, MatrixGroup, Network, SliceShape
@@ -60,20 +61,18 @@ class WaveNet(Network):
         upsampling: int = 1,
     ) -> None:
         super().__init__(classes, distribution, model)
-        bias, depth = model.bias, len(model.dilations)
-        residual, gate, skip, head = (
-            model.residual_channels, model.gate_channels, model.skip_channels, model.head_channels
-        )  # fmt: skip
+        gate, bias, depth = model.gate_channels, model.bias, len(model.dilations)
         inputs = {"embedding": EmbeddingInput, "one_hot": OneHotInput, "scalar": ScalarInput}
-        self.input = inputs[model.input](classes, residual)
+        self.input = inputs[model.input](classes, model.residual_channels)
+        sizes = (model.residual_channels, gate, model.kernel_size)
         self.blocks = nn.ModuleList(
-            ResidualBlock(residual, gate, model.kernel_size, dilation, i + 1 == depth, bias, model.activation)
+            ResidualBlock(*sizes, dilation, i + 1 == depth, bias, model.activation)
             for i, dilation in enumerate(model.dilations)
         )
         # Ws of all blocks side by side: the sum of skips is one product with all z concatenated.
-        self.skip = nn.Linear(depth * gate, skip, bias=bias)
-        self.head = nn.Linear(skip, head, bias=bias)
-        self.output = nn.Linear(head, distribution.n_parameters, bias=bias or distribution.is_precise)
+        self.skip = nn.Linear(depth * gate, model.skip_channels, bias=bias)
+        self.head = nn.Linear(model.skip_channels, model.head_channels, bias=bias)
+        self.output = nn.Linear(model.head_channels, distribution.n_parameters, bias=bias or distribution.is_precise)
         for linear in (self.skip, self.head):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             if linear.bias is not None:
@@ -364,7 +363,7 @@ class _DenseBlock:
     def __init__(self, block: ResidualBlock) -> None:
         conv, weight = block.conv, block.conv.weight.detach()
         self.reach = conv.reach
-        self.bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+        self.bias = bias_of(conv)
         self.taps = [matrix.t().contiguous() for matrix in weight.unbind(dim=0)]  # (R, 2G) each, the oldest first
         # tap j reads (kernel_size - 1 - j) * dilation steps back: that many steps after the oldest held
         self.offsets = [tap * conv.dilation for tap in range(conv.kernel_size - 1)]

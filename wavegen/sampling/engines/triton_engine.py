@@ -22,7 +22,7 @@ from torch import Tensor
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import on_device
-from wavegen.model.layers import Condition
+from wavegen.model.layers import Condition, bias_of
 from wavegen.model.outputs import ClassArray, Truncation, not_finite
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines.conditioning_rows import PrecomputedRows
@@ -79,13 +79,13 @@ class TritonEngine(NetworkEngine):
                 _padded(conv, (*conv.shape[:3], R, G)).to(self.dtype),
                 _padded(torch.stack(joined).mT, (len(blocks), G, R)).to(self.dtype),
                 _padded(skips, (len(blocks), G, S)).to(self.dtype),
-                _padded(_bias(model.skip), (S,)).float(),
+                _padded(bias_of(model.skip), (S,)).float(),
                 _padded(model.head.weight.t(), (S, H)).to(self.dtype),
-                _padded(_bias(model.head), (H,)).float(),
+                _padded(bias_of(model.head), (H,)).float(),
                 _padded(model.output.weight.t(), (H, A)).to(self.dtype),
-                _padded(_bias(model.output), (A,)).float(),
+                _padded(bias_of(model.output), (A,)).float(),
             ]
-            self.conv_bias = torch.stack([_bias(block.conv) for block in blocks])  # (L, 2 gate)
+            self.conv_bias = torch.stack([bias_of(block.conv) for block in blocks])  # (L, 2 gate)
         reaches = [block.conv.reach for block in blocks]
         self.rings = torch.tensor([reach + 1 for reach in reaches])
         self.offsets = torch.cumsum(self.rings, 0) - self.rings  # slots before each block's
@@ -193,14 +193,6 @@ class TritonEngine(NetworkEngine):
 def _tile(inputs: int, outputs: int, item: int) -> int:
     """Return the columns of a matrix that are held at a time."""
     return min(outputs, max(16, TILE_BYTES // (inputs * item)))
-
-
-def _bias(layer: Any) -> Tensor:
-    """Return a layer's bias, or zeros."""
-    outputs = layer.out_channels if hasattr(layer, "out_channels") else layer.out_features
-    bias: Tensor | None = layer.bias
-    zeros: Tensor = layer.weight.new_zeros(outputs)
-    return zeros if bias is None else bias
 
 
 def _padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
