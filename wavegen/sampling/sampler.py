@@ -20,14 +20,7 @@ from wavegen.data.conditioning import ClipCondition, Conditioner, list_labels, p
 from wavegen.device import available_cores, choose_device
 from wavegen.errors import ParameterError, UsageError
 from wavegen.model.outputs import ClassArray, Truncation
-from wavegen.sampling.engines import (
-    Engine,
-    EngineSource,
-    SeededEngine,
-    build_engine,
-    choose_engine,
-    faster_on_gpu,
-)
+from wavegen.sampling.engines import Engine, EngineSource, SeededEngine, build_engine, choose_engine, faster_on_gpu
 
 if TYPE_CHECKING:
     from wavegen.sampling.engines.packing import Precision

@@ -15,13 +15,7 @@ from numba import njit
 from wavegen.sampling.engines import draws as compiled_draws
 from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.draws import ONE, SOFTMAX, TWO, ZERO, draw_class, draw_from_mixture, exp
-from wavegen.sampling.engines.simd_matmul import (
-    TILE_REGISTERS,
-    TILE_STREAMS,
-    build_tile_product,
-    inputs_for,
-    prefetch,
-)
+from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, TILE_STREAMS, build_tile_product, inputs_for, prefetch
 from wavegen.simd import INFINITE, KERNEL, LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
