@@ -11,9 +11,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the processo
 import torch
 from torch import nn
 
-from wavegen.model.conditioning import Condition
-from wavegen.model.mixtures import MEAN_UNIT, Mixture
-from wavegen.model.outputs import Softmax
+from wavegen.config.schema import ModelConfig
+from wavegen.model.layers import Condition
+from wavegen.model.outputs import MEAN_UNIT, Mixture, Softmax
 from wavegen.model.wavenet import WaveNet
 from wavegen.sampling.engines import EngineSource
 
@@ -62,8 +62,9 @@ def some_condition(model, inputs):
 def engine_source():
     """Describe a model for engines, as far as the choice of an engine depends on it."""
 
-    def build(device_type="cpu", *, kind="wavenet", output="softmax", **given):
-        return EngineSource(kind, device_type, SimpleNamespace(kind=output), dict, lambda _: None, **given)
+    def build(device_type="cpu", *, output="softmax", has_frames=False, **model):
+        distribution = SimpleNamespace(kind=output)
+        return EngineSource(ModelConfig(**model), device_type, distribution, dict, lambda _: None, has_frames)
 
     return build
 
@@ -72,20 +73,25 @@ def engine_source():
 def random_model():
     """Build a small network in which no two sizes are equal, and whose predictions depend strongly on its inputs."""
 
-    def build(*, seed=0, dtype=torch.float32, **sizes):
-        plain = {
-            "classes": 16,
-            "dilations": [1, 2, 4],
-            "kernel_size": 2,
-            "residual_channels": 6,
-            "gate_channels": 5,
-            "skip_channels": 7,
-            "head_channels": 9,
-        }
-        chosen = {**plain, **sizes}
+    def build(
+        *,
+        seed=0,
+        dtype=torch.float32,
+        classes=16,
+        distribution=None,
+        dilations=(1, 2, 4),
+        input_kind="embedding",
+        n_labels=0,
+        frame_channels=0,
+        upsampling=1,
+        **sizes,
+    ):
+        plain = {"kernel_size": 2, "residual_channels": 6, "gate_channels": 5, "skip_channels": 7, "head_channels": 9}
+        chosen = {"cycles": 1, "dilation_cycle": list(dilations), "input": input_kind, **plain, **sizes}
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
-            model = WaveNet(**{"distribution": Softmax(chosen["classes"]), **chosen})
+            distribution = distribution or Softmax(classes)
+            model = WaveNet(classes, distribution, ModelConfig(**chosen), n_labels, frame_channels, upsampling)
             for name, parameter in model.named_parameters():
                 if name.endswith("bias"):
                     nn.init.normal_(parameter, std=0.3)

@@ -4,7 +4,7 @@ from typing import get_args
 
 from wavegen.config.schema import OutputKind
 from wavegen.model.building import DISTRIBUTIONS
-from wavegen.model.mixtures import Mixture
+from wavegen.model.outputs import Mixture
 from wavegen.sampling.engines import COMPILED_DRAWS, ENGINES
 
 MIXTURES = sorted(Mixture.__subclasses__(), key=lambda each: each.kind)

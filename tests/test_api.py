@@ -19,7 +19,7 @@ from wavegen.errors import UsageError
 from wavegen.evaluation.clips import load_unprepared
 from wavegen.runs.checkpoint import save_checkpoint
 from wavegen.sampling.candidates import rank_candidates
-from wavegen.sampling.generator import SamplingOptions, as_mono
+from wavegen.sampling.sampler import SamplingOptions, as_mono
 from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.training.progress import Observer
 

@@ -8,10 +8,9 @@ from wavegen.bench.training import TextbookWaveNet
 from wavegen.config import parse_config
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.building import build_model, load_weights, parameter_shapes
-from wavegen.model.conditioning import Condition
 from wavegen.model.fused_stack import FusedStack
-from wavegen.model.mixtures import LogisticMixture
-from wavegen.model.weight_norm import folded
+from wavegen.model.layers import Condition, folded
+from wavegen.model.outputs import LogisticMixture
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.packing import rounded_weights
 

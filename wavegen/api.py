@@ -26,8 +26,17 @@ from wavegen.runs.checkpoint import Checkpoint, fold_checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder, find_checkpoint, run_of
 from wavegen.sampling.candidates import BestCandidate, CandidateSearch
 from wavegen.sampling.engines import EngineSource
-from wavegen.sampling.generator import PRIME_SECONDS, Generator, Label, Notice, SamplingOptions, as_mono
-from wavegen.sampling.sampler import Request, Sampler, cut_one_shots
+from wavegen.sampling.sampler import (
+    PRIME_SECONDS,
+    Generator,
+    Label,
+    Notice,
+    Request,
+    Sampler,
+    SamplingOptions,
+    as_mono,
+    cut_one_shots,
+)
 from wavegen.sampling.verdict import Fault, Verdict
 from wavegen.text import expand_home, pluralize
 
@@ -201,15 +210,14 @@ class TrainedModel:
     @cached_property
     def generator(self) -> Generator:
         """The generator, which prepares samplers."""
-        model = self.config.model
         device_type = self.device_name if self.device_name in CPU_DEVICES else self.device.type
 
         def network(kind: str) -> Network:
             return self.network if self.device.type == kind else self.network.copy().to(kind)
 
-        has_frames, shape = self.conditioner.frames is not None, (model.dilations, model.activation)
+        has_frames = self.conditioner.frames is not None
         source = EngineSource(
-            model.kind, device_type, self.distribution, lambda: self.checkpoint.average, network, *shape, has_frames
+            self.config.model, device_type, self.distribution, lambda: self.checkpoint.average, network, has_frames
         )
         return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
 

@@ -7,7 +7,7 @@ import torch
 from wavegen.data.conditioning import ClipCondition
 from wavegen.evaluation import likelihood as module
 from wavegen.evaluation.likelihood import model_bits
-from wavegen.model.conditioning import Condition
+from wavegen.model.layers import Condition
 
 SILENCE = 8
 LENGTHS = [1, 2, 7, 8, 9, 50, 131]

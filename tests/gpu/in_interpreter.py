@@ -11,7 +11,7 @@ import torch
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.errors import ModelError
-from wavegen.model.conditioning import Condition
+from wavegen.model.layers import Condition
 from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 from wavegen.sampling.engines.triton_engine import TritonEngine

@@ -17,7 +17,7 @@ from wavegen.config import load_config
 from wavegen.device import choose_device, on_device
 from wavegen.errors import ParameterError, TrainingError, UsageError
 from wavegen.model.outputs import Truncation
-from wavegen.sampling import engines, generator
+from wavegen.sampling import engines, sampler
 from wavegen.sampling.engines import (
     GPU_STREAMS,
     EngineSource,
@@ -27,7 +27,7 @@ from wavegen.sampling.engines import (
     torch_engines,
 )
 from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
-from wavegen.sampling.generator import SamplingOptions
+from wavegen.sampling.sampler import SamplingOptions
 from wavegen.training import plan
 from wavegen.training.compute import Compute, check_precision, explain_device_errors, precisions_of
 from wavegen.training.process_group import ALONE
@@ -327,11 +327,11 @@ def test_auto_takes_triton_where_it_is_faster_and_right(
     ids=str,
 )
 def test_what_auto_takes_on_a_machine_with_a_gpu(monkeypatch, options, engine):
-    for module in (engines, generator):
+    for module in (engines, sampler):
         monkeypatch.setattr(module, "choose_device", lambda _: CUDA)
-    monkeypatch.setattr(generator, "faster_on_gpu", lambda *_: "triton")
+    monkeypatch.setattr(sampler, "faster_on_gpu", lambda *_: "triton")
     monkeypatch.setattr(numba_fused, "compile_kernel", lambda *_: None)
     taken = []
-    monkeypatch.setattr(generator, "build_engine", lambda name, source, *_: taken.append((name, source.device_type)))
+    monkeypatch.setattr(sampler, "build_engine", lambda name, source, *_: taken.append((name, source.device_type)))
     wavegen.load("voice").generator.prepare(0.1, SamplingOptions(**options))
     assert taken == [(engine, "cpu" if engine == "numba" else "cuda")]

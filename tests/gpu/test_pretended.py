@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu.pretended import DEVICE, Recorder
 from wavegen.config import load_config
-from wavegen.model import stack_layers
+from wavegen.model import stack
 from wavegen.model.building import build_model
 from wavegen.training.backends import Dropout, build_backend
 from wavegen.training.compute import resolve_compute
@@ -63,14 +63,14 @@ def test_the_recorder_sees_what_waits():
 def test_autocast_is_off_in_recurrent_layers_on_a_gpu(monkeypatch):
     """cuDNN's would be float16, whatever type was asked for; a CPU has its own."""
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    with stack_layers._without_cudnn_autocast(torch.device("cuda")):
+    with stack._without_cudnn_autocast(torch.device("cuda")):
         assert not torch.is_autocast_enabled("cuda")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     with torch.autocast("cuda", torch.bfloat16):
         assert torch.is_autocast_enabled("cuda")
-        with stack_layers._without_cudnn_autocast(torch.device("cuda")):
+        with stack._without_cudnn_autocast(torch.device("cuda")):
             assert not torch.is_autocast_enabled("cuda")
-    with torch.autocast("cpu", torch.bfloat16), stack_layers._without_cudnn_autocast(torch.device("cpu")):
+    with torch.autocast("cpu", torch.bfloat16), stack._without_cudnn_autocast(torch.device("cpu")):
         assert torch.is_autocast_enabled("cpu")
 
 

@@ -9,8 +9,8 @@ from wavegen.config import load_config
 from wavegen.data.conditioning import ClipCondition, join_segments
 from wavegen.model import fused_stack as fused
 from wavegen.model.building import build_model, parameter_shapes
-from wavegen.model.conditioning import Condition, triangle
 from wavegen.model.fused_stack import FusedStack
+from wavegen.model.layers import Condition, triangle
 
 KINDS = {
     "labels": {"n_labels": 3, "label_channels": 4},

@@ -8,8 +8,7 @@ import torch
 
 from mixtures import MIXTURES
 from wavegen.errors import UsageError
-from wavegen.model.mixtures import MEAN_UNIT, GaussianMixture, LogisticMixture
-from wavegen.model.outputs import Truncation
+from wavegen.model.outputs import MEAN_UNIT, GaussianMixture, LogisticMixture, Truncation
 
 every_mixture = pytest.mark.parametrize("mixture", MIXTURES)
 # F(x), as it stands in a textbook; right to a float64's digits where x < 0

@@ -63,11 +63,11 @@ class ResidualLayer(nn.Module):
         super().__init__()
         block = model.blocks[i]
         weight, bias = plain_weights(model, f"blocks.{i}.conv"), block.conv.bias
-        self.clipped, self.activation, self.dilation = clipped, model.activation, block.conv.dilation
+        self.clipped, self.activation, self.dilation = clipped, model.config.activation, block.conv.dilation
         self.reach = (block.conv.kernel_size - 1) * self.dilation
         n = model.skip.in_features // len(model.blocks)
         self.conv_filter = conv1d(weight[:, :n], None if bias is None else bias[:n], self.dilation)
-        if model.activation == "gated":
+        if model.config.activation == "gated":
             self.conv_gate = conv1d(weight[:, n:], None if bias is None else bias[n:], self.dilation)
         else:
             assert weight.shape[1] == n, "without a gate there is one convolution"

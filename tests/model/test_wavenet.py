@@ -42,10 +42,10 @@ def textbook(model, classes):
 def textbook_input(model, classes):
     """(B, T) classes -> (B, T, C)."""
     layer = model.input
-    if isinstance(layer, nn.Embedding):
-        return layer.weight[classes]
     if isinstance(layer, OneHotInput):
         return F.one_hot(classes, model.classes).double() @ layer.weight + layer.bias
+    if isinstance(layer, nn.Embedding):
+        return layer.weight[classes]
     place = 2 * classes.double() / (model.classes - 1) - 1
     return place[:, :, None] * layer.linear.weight[:, 0] + layer.linear.bias
 

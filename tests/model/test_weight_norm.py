@@ -6,8 +6,7 @@ import torch
 
 from wavegen.config.schema import TrainingConfig
 from wavegen.model.building import fold_weight_norm, load_weights, with_gains
-from wavegen.model.layers import CausalConv
-from wavegen.model.weight_norm import NormedConv, NormedLinear, folded, trained_matrix
+from wavegen.model.layers import CausalConv, NormedConv, NormedLinear, folded, trained_matrix
 from wavegen.training.step import Optimizer
 
 SHAPES = [{}, {"dilations": [3], "kernel_size": 3}, {"bias": False, "activation": "tanh"}]

@@ -10,9 +10,8 @@ from wavegen.audio.frames import Features
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.building import load_weights
-from wavegen.model.conditioning import Condition
-from wavegen.model.mixtures import GaussianMixture, LogisticMixture
-from wavegen.model.outputs import Truncation
+from wavegen.model.layers import Condition
+from wavegen.model.outputs import GaussianMixture, LogisticMixture, Truncation
 from wavegen.sampling.engines import ENGINES, build_engine, conditioning_rows
 from wavegen.sampling.engines.packing import rounded_weights
 from wavegen.sampling.engines.torch_engines import TorchQueueEngine

@@ -6,8 +6,7 @@ import torch
 
 from mixtures import MIXTURES, engines_of
 from wavegen.errors import ModelError, UsageError
-from wavegen.model.mixtures import MEAN_UNIT, LogisticMixture
-from wavegen.model.outputs import Truncation
+from wavegen.model.outputs import MEAN_UNIT, LogisticMixture, Truncation
 from wavegen.sampling.engines import ENGINES, build_engine
 from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 from wavegen.sampling.sampler import uniforms

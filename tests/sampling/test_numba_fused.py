@@ -13,8 +13,7 @@ from mixtures import MIXTURES
 from wavegen.config import load_config
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import ACTIVATIONS, build_model, check_weights, load_weights, parameter_shapes
-from wavegen.model.mixtures import MEAN_UNIT
-from wavegen.model.outputs import Softmax, Truncation
+from wavegen.model.outputs import MEAN_UNIT, Softmax, Truncation
 from wavegen.sampling.engines import COMPILED_DRAWS, build_engine, choose_engine
 from wavegen.sampling.engines.draws import DRAWS, draw_from_mixture, normal_quantile
 from wavegen.sampling.engines.fused_kernel import (
@@ -23,7 +22,6 @@ from wavegen.sampling.engines.fused_kernel import (
     TANH,
     run,
 )
-from wavegen.sampling.engines.integer_inputs import ROUNDED, UNIT, inputs_for
 from wavegen.sampling.engines.numba_fused import compile_kernel
 from wavegen.sampling.engines.packing import (
     LARGEST_INT8,
@@ -33,7 +31,7 @@ from wavegen.sampling.engines.packing import (
     round_to_bfloat16,
     rounded_weights,
 )
-from wavegen.sampling.engines.simd_matmul import build_tile_product
+from wavegen.sampling.engines.simd_matmul import ROUNDED, UNIT, build_tile_product, inputs_for
 from wavegen.sampling.sampler import uniforms
 from wavegen.simd import DOT_PRODUCT, LANES
 
@@ -144,7 +142,7 @@ def test_products_of_integers_are_exact_up_to_the_largest(streams, unit, registe
     weights = rng.integers(-LARGEST_INT8, LARGEST_INT8 + 1, (n_inputs, width))
     weights[:, 0], weights[:, 1] = LARGEST_INT8, -LARGEST_INT8
     weights[0] = LARGEST_INT8  # of every output, whose scale is then 1
-    exact, scale, start, bits, tiles = pack_product(weights.astype(np.float32), "int8")
+    exact, _, scale, start, bits, tiles = pack_product(weights.astype(np.float32), "int8")
     np.testing.assert_array_equal(exact, weights)
     assert bits == {5: 15, 64: 15, 1000: 14, 4096: 12}[n_inputs]
     n = padded(n_inputs, ROUNDED)
@@ -157,7 +155,7 @@ def test_products_of_integers_are_exact_up_to_the_largest(streams, unit, registe
     layer = np.array([0, n, width, 0, 1, n_inputs, bits])
     rounded = np.zeros(streams * (UNIT + n), np.int32)
     flat = (x * np.float32(unit)).reshape(-1)
-    multiply(np.concatenate(tiles), layer, flat, rounded, bias, scale, start, y.reshape(-1))
+    multiply(tiles, layer, flat, rounded, bias, scale, start, y.reshape(-1))
     sums = q @ weights
     assert np.abs(sums).max() < 2**31
     np.testing.assert_allclose(y, sums * unit / (1 - 2.0**-15) + bias, rtol=2.5e-7)
@@ -295,10 +293,8 @@ def test_saturated_gates_are_no_trouble(random_model):
 
 def test_a_large_dilation_costs_no_more_work_per_sample(random_model):
     """The bytes that one step reads do not depend on the receptive field."""
-    sizes = [
-        pack(weights_of(random_model(dilations=d)), d, Softmax(16), "float32").weights.tiles.nbytes
-        for d in ([1, 2, 4], [1, 2, 1 << 14])
-    ]
+    models = [random_model(dilations=dilations) for dilations in ([1, 2, 4], [1, 2, 1 << 14])]
+    sizes = [pack(weights_of(m), m.config, Softmax(16), "float32").weights.tiles.nbytes for m in models]
     assert sizes[0] == sizes[1]
 
 

@@ -15,7 +15,7 @@ from wavegen.config import load_config
 from wavegen.data.conditioning import build_conditioner
 from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import build_model
-from wavegen.model.mixtures import MEAN_UNIT
+from wavegen.model.outputs import MEAN_UNIT
 from wavegen.runs.checkpoint import Checkpoint, save_checkpoint
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.onnx_step import onnx_step

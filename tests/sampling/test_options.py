@@ -5,7 +5,7 @@ import math
 import pytest
 
 from wavegen.errors import ParameterError, UsageError
-from wavegen.sampling.generator import SamplingOptions, samples_in
+from wavegen.sampling.sampler import SamplingOptions, samples_in
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from wavegen.data.conditioning import ConditionTable
 from wavegen.data.windows import Batch
 from wavegen.device import torch_threads
 from wavegen.errors import TrainingError
-from wavegen.model.conditioning import Condition
-from wavegen.model.mixtures import LogisticMixture
+from wavegen.model.layers import Condition
+from wavegen.model.outputs import LogisticMixture
 from wavegen.training.backends import FusedBackend, RecurrentBackend, TorchBackend, build_backend, slices_of
 from wavegen.training.compute import resolve_compute
 

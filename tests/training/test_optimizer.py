@@ -49,7 +49,7 @@ def plain_muon(model, name, gradients, rate):
     def matrices(tensor):
         """Each matrix with where it came from."""
         if name.endswith("conv.weight"):
-            gates = tensor.shape[1] // (2 if model.activation == "gated" else 1)
+            gates = tensor.shape[1] // (2 if model.config.activation == "gated" else 1)
             halves = (slice(0, gates), slice(gates, None))[: tensor.shape[1] // gates]
             return [((slice(None), half), torch.cat(list(tensor[:, half]), dim=1)) for half in halves]
         if name == "skip.weight":

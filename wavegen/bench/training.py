@@ -21,8 +21,7 @@ from wavegen.bench import Row
 from wavegen.config import Config, parse_config
 from wavegen.device import one_thread_each, torch_threads
 from wavegen.errors import TrainingError
-from wavegen.model.conditioning import Condition
-from wavegen.model.layers import CausalConv
+from wavegen.model.layers import CausalConv, Condition
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.backends import slices_of
 from wavegen.training.compute import resolve_compute

@@ -117,7 +117,7 @@ def _evaluate_samples(
 def _new_clips(trained: TrainedModel, count: int, seconds: float, seed: int, one_shot: bool) -> list[Floats]:
     import numpy as np
 
-    from wavegen.sampling.generator import samples_in
+    from wavegen.sampling.sampler import samples_in
 
     if warning := trained.undertrained_warning():
         console.print_notice(warning)

@@ -77,7 +77,7 @@ def generate(
     from wavegen.audio.read import is_run
     from wavegen.audio.write import free_output, output_paths
     from wavegen.cli.progress import ClipWriter
-    from wavegen.sampling.generator import samples_in
+    from wavegen.sampling.sampler import samples_in
 
     given = console.given_options(context)
     model = load(source, device)

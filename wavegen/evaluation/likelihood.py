@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import one_thread_each, torch_threads
-from wavegen.model.conditioning import Condition
+from wavegen.model.layers import Condition
 from wavegen.model.network import Forward, Network, State
 
 CHUNK_TARGETS = 16384

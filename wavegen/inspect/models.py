@@ -136,7 +136,7 @@ def inspect_network(config: Config) -> NetworkFacts:
     return NetworkFacts(
         parameters=model.n_parameters,
         parameters_by_part=dict(parts),
-        kind=model.kind,
+        kind=config.model.kind,
         layers=model.layer_facts(),
         description=", ".join(filter(None, [model.describe(), describe_block(config)])),
         has_memory=model.has_memory,

@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from wavegen.config import Config
 from wavegen.errors import ModelError
-from wavegen.model.mixtures import GaussianMixture, LogisticMixture
-from wavegen.model.outputs import Distribution, Regression, Softmax, output_has_bias
+from wavegen.model.outputs import Distribution, GaussianMixture, LogisticMixture, Regression, Softmax
 
 if TYPE_CHECKING:
     from wavegen.model.network import Network
@@ -40,7 +39,15 @@ def build_distribution(config: Config) -> Distribution:
 
 def build_model(config: Config) -> Network:
     """Build the network that a configuration describes, with fresh weights from torch's current generator."""
-    return NETWORKS[config.model.kind](config)
+    classes, distribution, frames = config.n_classes, build_distribution(config), config.frames
+    if config.model.kind == "stack":
+        from wavegen.model.stack import Stack
+
+        return Stack(classes, distribution, config.model)
+    from wavegen.model.wavenet import WaveNet
+
+    of_frames = (0, 1) if frames is None else (frames.width, frames.upsampling)
+    return WaveNet(classes, distribution, config.model, config.n_labels, *of_frames)
 
 
 def parameter_shapes(config: Config) -> dict[str, Shape]:
@@ -53,84 +60,38 @@ def parameter_shapes(config: Config) -> dict[str, Shape]:
         return {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
 
 
-def _build_wavenet(config: Config) -> Network:
-    from wavegen.model.wavenet import WaveNet
-
-    model = config.model
-    return WaveNet(
-        classes=config.n_classes,
-        dilations=model.dilations,
-        kernel_size=model.kernel_size,
-        residual_channels=model.residual_channels,
-        gate_channels=model.gate_channels,
-        skip_channels=model.skip_channels,
-        head_channels=model.head_channels,
-        distribution=build_distribution(config),
-        input_kind=model.input,
-        n_labels=config.n_labels,
-        label_channels=model.label_channels,
-        frame_channels=0 if config.frames is None else config.frames.width,
-        upsampling=1 if config.frames is None else config.frames.upsampling,
-        bias=model.bias,
-        activation=model.activation,
-        weight_norm=model.weight_norm,
-    )
-
-
-def _build_stack(config: Config) -> Network:
-    from wavegen.model.layers import build_raw_input
-    from wavegen.model.stack import Stack
-
-    model, classes = config.model, config.n_classes
-    entry, width = build_raw_input(model.input, classes, model.embedding_channels)
-    return Stack(
-        classes=classes,
-        entry=entry,
-        width=width,
-        layers=model.layers,
-        context=model.context,
-        distribution=build_distribution(config),
-        output_layer=model.output_layer,
-        positions=model.positions,
-    )
-
-
-NETWORKS: dict[str, Callable[[Config], Network]] = {"wavenet": _build_wavenet, "stack": _build_stack}
-
-
 def wavenet_shapes(config: Config, distribution: Distribution) -> dict[str, Shape]:
     """Return the shape of each of a WaveNet's parameters by name."""
-    model, classes = config.model, config.n_classes
-    residual, gate, dilations = model.residual_channels, model.gate_channels, model.dilations
-    convolved = model.conv_channels
+    model, classes, depth = config.model, config.n_classes, len(config.model.dilations)
+    residual, gate, convolved = model.residual_channels, model.gate_channels, model.conv_channels
     entry: dict[str, dict[str, Shape]] = {
         "embedding": {"input.weight": (classes, residual)},
         "one_hot": {"input.weight": (classes, residual), "input.bias": (residual,)},
         "scalar": {"input.linear.weight": (residual, 1), "input.linear.bias": (residual,)},
     }
     shapes = entry[model.input]
-    for block in range(len(dilations)):
-        shapes[f"blocks.{block}.conv.weight"] = (model.kernel_size, convolved, residual)
-        if model.bias:
-            shapes[f"blocks.{block}.conv.bias"] = (convolved,)
-        if block + 1 < len(dilations):
-            shapes[f"blocks.{block}.residual.weight"] = (residual, gate)
-    widths = [len(dilations) * gate, model.skip_channels, model.head_channels, distribution.n_parameters]
-    for name, inputs, outputs in zip(("skip", "head", "output"), widths[:-1], widths[1:], strict=True):
-        shapes[f"{name}.weight"] = (outputs, inputs)
-        if model.bias or (name == "output" and output_has_bias(model.bias, distribution)):
-            shapes[f"{name}.bias"] = (outputs,)
+    layers: dict[str, Shape] = {}
+    for block in range(depth):
+        layers[f"blocks.{block}.conv"] = (model.kernel_size, convolved, residual)
+        if block + 1 < depth:
+            layers[f"blocks.{block}.residual"] = (residual, gate)
+    layers["skip"] = (model.skip_channels, depth * gate)
+    layers["head"] = (model.head_channels, model.skip_channels)
+    layers["output"] = (distribution.n_parameters, model.head_channels)
+    for layer, shape in layers.items():
+        if model.weight_norm and layer != "output":
+            shapes[f"{layer}.direction"] = shape
+            shapes[f"{layer}.gain"] = (shape[-2] * (depth if layer == "skip" else 1),)
+        else:
+            shapes[f"{layer}.weight"] = shape
+        if (layer == "output" and distribution.is_precise) or (model.bias and not layer.endswith("residual")):
+            shapes[f"{layer}.bias"] = (shape[-2],)
     if config.n_labels:
         shapes["conditioning.labels"] = (config.n_labels, model.label_channels)
     if config.frames is not None and config.frames.upsampling > 1:
         shapes["conditioning.interpolation"] = (config.frames.width, 2 * config.frames.upsampling)
     if columns := condition_columns(config):
-        shapes["conditioning.projection"] = (len(dilations) * convolved, sum(columns.values()))
-    if model.weight_norm:
-        for name in [name for name in shapes if _is_normed(name)]:
-            layer, shape = name.removesuffix(".weight"), shapes.pop(name)
-            shapes[f"{layer}.direction"] = shape
-            shapes[f"{layer}.gain"] = (shape[-2] * (len(dilations) if layer == "skip" else 1),)
+        shapes["conditioning.projection"] = (depth * convolved, sum(columns.values()))
     return shapes
 
 
@@ -150,29 +111,25 @@ def condition_columns(config: Config) -> dict[str, int]:
     return {kind: width for kind, width in widths.items() if width}
 
 
-def _is_normed(name: str) -> bool:
-    """Return whether weight normalization splits a parameter into a direction and a gain."""
-    return name.endswith(".weight") and name.startswith(("blocks.", "skip.", "head."))
-
-
 def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Fold every direction and gain of ``wavegen.model.weight_norm`` into a plain weight.
+    """Fold every direction and gain of ``wavegen.model.layers.WeightNorm`` into a plain weight.
 
     Args:
         weights: as a checkpoint has them; those without any are returned as they are.
     """
-    plain = {name: array for name, array in weights.items() if not name.endswith((".direction", ".gain"))}
-    for name in weights.keys() - plain.keys():
+    plain = {}
+    for name, array in weights.items():
         layer, _, part = name.rpartition(".")
         if part == "direction":
-            direction, gain = weights[name], weights[f"{layer}.gain"]
+            gain = weights[f"{layer}.gain"]
             # (taps, outputs, inputs) -> (outputs, taps, inputs) -> (gains, the rest): a vector for each gain
-            by_output = direction.swapaxes(0, 1) if direction.ndim == 3 else direction  # outputs first
+            by_output = array.swapaxes(0, -2)
             rows = by_output.reshape(len(gain), -1)
             # w = g v / |v|
             weight = rows * (gain / np.linalg.norm(rows, axis=1))[:, None]
-            weight = weight.reshape(by_output.shape)
-            plain[f"{layer}.weight"] = np.ascontiguousarray(weight.swapaxes(0, 1) if direction.ndim == 3 else weight)
+            plain[f"{layer}.weight"] = np.ascontiguousarray(weight.reshape(by_output.shape).swapaxes(0, -2))
+        elif part != "gain":
+            plain[name] = array
     return plain
 
 
@@ -188,7 +145,7 @@ def with_gains(weights: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, Sha
         layer = name.removesuffix(".direction")
         if (weight := parted.pop(f"{layer}.weight", None)) is not None and f"{layer}.gain" in shapes:
             # likewise: g = |w| for each vector, v = w
-            by_output = weight.swapaxes(0, 1) if weight.ndim == 3 else weight
+            by_output = weight.swapaxes(0, -2)
             n_gains = shapes[f"{layer}.gain"][0]
             if by_output.size % n_gains == 0:
                 parted[f"{layer}.gain"] = np.linalg.norm(by_output.reshape(n_gains, -1), axis=1)

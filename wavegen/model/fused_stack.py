@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wavegen.model import fused_kernels as kernels
-from wavegen.model.conditioning import GateBias
-from wavegen.model.fused_weights import StackWeights, Widths
-from wavegen.model.layers import CausalConv, ResidualBlock
+from wavegen.model.layers import GateBias, ResidualBlock, bias_of
 from wavegen.simd import LANES
 
 # A stretch's inputs and outputs of the convolution. On a Zen 5, with 1 MB of second-level cache, a step takes 6% longer
@@ -54,9 +53,9 @@ class FusedStack:
         self.kernel_size = first.kernel_size
         self.activation = self.blocks[0].activation
         self.parts = 2 if self.activation == "gated" else 1  # of a convolution's outputs: filter and gate
-        outputs, inputs = first.weight.shape[1:]
-        self.channels, self.gate_channels = _padded(inputs), _padded(outputs // self.parts)
-        self.widths = Widths(len(self.blocks), self.channels, self.gate_channels, self.parts, dtype)
+        _, outputs, self.inputs = first.weight.shape
+        self.gates = outputs // self.parts
+        self.channels, self.gate_channels = _padded(self.inputs), _padded(self.gates)
         self.calls = 0  # a backward pass belongs to the last forward pass: they share the buffers
         self.shape = (0, 0)
 
@@ -73,14 +72,72 @@ class FusedStack:
         """
         if self.shape != (len(h), batch):
             self._allocate(len(h), batch)
-        convolutions = [block.conv for block in self.blocks]
-        residuals = [block.residual.weight for block in self.blocks if block.residual is not None]
-        weights = [*(c.weight for c in convolutions), *(_bias(c, c.out_channels) for c in convolutions), *residuals]
-        table = self._nothing_added if rows is None else rows.table
         self.index = self._all_first if rows is None else rows.row_of.numpy()
-        skip_bias = _bias(self.skip, self.skip.out_features)
-        skips: Tensor = _Stack.apply(self, h, table, *weights, self.skip.weight, skip_bias)
+        convolutions = [block.conv for block in self.blocks]
+        none = torch.zeros(self.inputs, self.gates)  # of the last block, which has no Wr
+        skips: Tensor = _Stack.apply(
+            self,
+            h,
+            None if rows is None else rows.table.float(),
+            torch.stack([conv.weight for conv in convolutions]),
+            torch.stack([bias_of(conv) for conv in convolutions]),
+            torch.stack([none if block.residual is None else block.residual.weight for block in self.blocks]),
+            self.skip.weight,
+            bias_of(self.skip),
+        )
         return skips
+
+    def pack(
+        self, table: Tensor | None, weight: Tensor, bias: Tensor, residual: Tensor, skip: Tensor, skip_bias: Tensor
+    ) -> _Weights:
+        """Lay the parameters of L blocks out as the products take them.
+
+        Args:
+            table: (N, L, PG), what conditions add to the biases; None for nothing.
+            weight: (L, taps, PG, C) of the convolutions.
+            bias: (L, PG) of the convolutions.
+            residual: (L, C, G) Wr.
+            skip: (S, L G) Ws.
+            skip_bias: (S,).
+        """
+        depth, taps = weight.shape[:2]
+        more_gates, more_inputs = self.gate_channels - self.gates, self.channels - self.inputs
+        # (L, taps, PG, C) -> (L, taps, P, G, C) -> padded -> (L, P, G, taps, C) -> (L, PG, taps C): filter and gate are
+        # padded each by itself, so that both begin at a whole register
+        apart = F.pad(weight.view(depth, taps, self.parts, self.gates, self.inputs), (0, more_inputs, 0, more_gates))
+        # (L, 1, PG) + (L, N, PG): a row of biases for each row of the conditions; padded likewise
+        added = bias[:, None] if table is None else bias[:, None] + table.transpose(0, 1)
+        biases = F.pad(added.reshape(*added.shape[:2], self.parts, self.gates), (0, more_gates)).flatten(2)
+        # Ws: (S, L G) -> (S, L, G) -> padded -> (S, L G), in the layout of the blocks' padded z
+        skips = F.pad(skip.view(-1, depth, self.gates), (0, more_gates)).flatten(1)
+        return _Weights(
+            convolution=apart.permute(0, 2, 3, 1, 4).reshape(depth, self.parts * self.gate_channels, -1).to(self.dtype),
+            bias=biases.contiguous(),
+            residual=F.pad(residual, (0, more_gates, 0, more_inputs)).to(self.dtype),
+            skip=skips.to(self.dtype),
+            skip_bias=skip_bias.to(self.dtype),
+        )
+
+    def unpack(self, sums: _Weights) -> tuple[Tensor, ...]:
+        """Return gradients as ``pack`` takes the parameters."""
+        depth = len(self.blocks)
+        # (L, PG, taps C) -> (L, P, G, taps, C) without the padding -> (L, taps, P, G, C) -> (L, taps, PG, C)
+        apart = sums.convolution.view(depth, self.parts, -1, self.kernel_size, self.channels)
+        weight = apart[:, :, : self.gates, :, : self.inputs].permute(0, 3, 1, 2, 4)
+        # (L, N, PG) -> (L, N, P, G) without the padding -> (L, N, PG); a bias is in every row of the conditions
+        table, bias = (
+            rows.view(depth, -1, self.parts, self.gate_channels)[..., : self.gates].flatten(2)
+            for rows in (sums.bias, sums.bias.sum(dim=1))
+        )
+        skip = sums.skip.view(-1, depth, self.gate_channels)[:, :, : self.gates]
+        return (
+            table.transpose(0, 1),
+            weight.reshape(depth, self.kernel_size, -1, self.inputs),
+            bias[:, 0],
+            sums.residual[:, : self.inputs, : self.gates],
+            skip.flatten(1),
+            sums.skip_bias,
+        )
 
     # --- buffers ------------------------------------------------------------------------------------------------
 
@@ -88,8 +145,7 @@ class FusedStack:
         depth, channels, gates = len(self.blocks), self.channels, self.gate_channels
         convolved = self.parts * gates
         self.shape = (n_rows, batch)
-        self._nothing_added = torch.zeros(1, depth, self.blocks[0].conv.out_channels)  # one row, for all
-        self._all_first = np.zeros(n_rows, np.int64)
+        self._all_first = np.zeros(n_rows, np.int64)  # without conditions: one row of biases, for all
         steps = [block.conv.dilation * batch for block in self.blocks]  # rows from one tap to the next
         # block i puts out the rows from begins[i + 1] on: those whose past is in h
         begins = np.cumsum([0, *(block.conv.reach * batch for block in self.blocks)]).tolist()
@@ -111,8 +167,9 @@ class FusedStack:
         self.z = buffer(self.n_outputs, depth * gates)  # each block's, side by side, where it has a skip
         # gates of all blocks, or of one stretch where they are computed again
         kept = [buffer(length if self.recompute else n_rows, convolved) for _ in range(1 if self.recompute else depth)]
-        taps, z, dz = buffer(length, self.kernel_size * channels), buffer(length, gates), buffer(length, gates)
-        dgates, residual = buffer(length, convolved), buffer(length, channels)
+        # taps, z, dz, dgates and residual of a stretch
+        widths = (self.kernel_size * channels, gates, gates, convolved, channels)
+        scratch = [buffer(length, width) for width in widths]
         self.stretches: list[list[_Stretch]] = []
         for i, step in enumerate(steps):
             stretches = []
@@ -120,27 +177,16 @@ class FusedStack:
             even = -(-(n_rows - begin) // -(-(n_rows - begin) // length))  # stretches of (nearly) equal length
             for first in range(begin, n_rows, even):
                 n = min(even, n_rows - first)
-                stretches.append(
-                    _Stretch(
-                        first=first,
-                        oldest=first - (self.kernel_size - 1) * step,
-                        step=step,
-                        skip_from=min(n, max(begins[-1] - first, 0)),
-                        skip_row=max(first - begins[-1], 0),
-                        taps=taps[:n],
-                        gates=kept[0][:n] if self.recompute else kept[i][first : first + n],
-                        z=z[:n],
-                        dz=dz[:n],
-                        dgates=dgates[:n],
-                        residual=residual[:n],
-                        stream=self.stream[first : first + n],
-                    )
-                )
+                oldest, skip_from = first - (self.kernel_size - 1) * step, min(n, max(begins[-1] - first, 0))
+                skip_row, stream = max(first - begins[-1], 0), self.stream[first : first + n]
+                own_gates = kept[0][:n] if self.recompute else kept[i][first : first + n]
+                of_length = (each[:n] for each in scratch)
+                stretches.append(_Stretch(first, oldest, step, skip_from, skip_row, stream, own_gates, *of_length))
             self.stretches.append(stretches)
 
     # --- the two passes -----------------------------------------------------------------------------------------
 
-    def forward(self, h: Tensor, weights: StackWeights) -> Tensor:
+    def forward(self, h: Tensor, weights: _Weights) -> Tensor:
         """Run all blocks; see ``__call__``."""
         own = h.shape[1]
         # h (T B, R) -> (T B, C), the padding 0
@@ -162,30 +208,30 @@ class FusedStack:
         # sum of skips: (n_outputs, blocks G) x (blocks G, S)
         return torch.addmm(weights.skip_bias, self.z.tensor, weights.skip.t())
 
-    def _gate(self, i: int, s: _Stretch, weights: StackWeights) -> None:
+    def _gate(self, i: int, s: _Stretch, weights: _Weights) -> None:
         """Compute z of a stretch of a block's output; its gates are kept."""
         # (n, taps C): the inputs of each tap side by side
         kernels.gather_taps(self.h[i].array, s.oldest, s.step, s.taps.array)
         # (n, taps C) x (taps C, P G)
         torch.mm(s.taps.tensor, weights.convolution[i].t(), out=s.gates.tensor)
+        bias, index = weights.bias[i].numpy(), self._index_of(s)
         if self.activation == "gated":
-            kernels.gate_forward(s.gates.array, weights.bias[i], self._index_of(s), s.z.array)
+            kernels.gate_forward(s.gates.array, bias, index, s.z.array)
         else:
-            is_relu = self.activation == "relu"
-            kernels.activate_forward(s.gates.array, weights.bias[i], self._index_of(s), is_relu, s.z.array)
+            kernels.activate_forward(s.gates.array, bias, index, self.activation == "relu", s.z.array)
 
     def _gate_backward(self, s: _Stretch, dbias: npt.NDArray[np.float32]) -> None:
         """Compute the gradient of the convolution's outputs from that of a stretch's z; z is computed again."""
+        given, results = (s.gates.array, s.dz.array, self._index_of(s)), (s.z.array, s.dgates.array, dbias)
         if self.activation == "gated":
-            kernels.gate_backward(s.gates.array, s.dz.array, self._index_of(s), s.z.array, s.dgates.array, dbias)
+            kernels.gate_backward(*given, *results)
         else:
-            activated, index, is_relu = s.gates.array, self._index_of(s), self.activation == "relu"
-            kernels.activate_backward(activated, s.dz.array, index, is_relu, s.z.array, s.dgates.array, dbias)
+            kernels.activate_backward(*given, self.activation == "relu", *results)
 
     def _index_of(self, s: _Stretch) -> npt.NDArray[np.int64]:
         return self.index[s.first : s.first + len(s.z.array)]
 
-    def backward(self, dskip: Tensor, weights: StackWeights) -> tuple[Tensor, StackWeights]:
+    def backward(self, dskip: Tensor, weights: _Weights) -> tuple[Tensor, _Weights]:
         """Compute the gradients of the last forward pass.
 
         Args:
@@ -197,7 +243,7 @@ class FusedStack:
         """
         last, width = len(self.blocks) - 1, self.gate_channels
         dskip = dskip.to(self.dtype)
-        sums = weights.zeros()
+        sums = _Weights(*(torch.zeros(weight.shape) for weight in weights))  # in float32
         torch.sum(dskip, dim=0, dtype=torch.float32, out=sums.skip_bias)
         # dWs += dskip^T z: (S, n_outputs) x (n_outputs, blocks G)
         _add_product(sums.skip, dskip, self.z.tensor)
@@ -222,7 +268,7 @@ class FusedStack:
                 if len(dskip_here):
                     s.dz.tensor[s.skip_from :].addmm_(dskip_here, skip)
                 # through tanh and sigmoid, to the convolution's outputs
-                self._gate_backward(s, sums.bias[i])
+                self._gate_backward(s, sums.bias[i].numpy())
                 # dW += dgates^T taps: (P G, n) x (n, taps C)
                 _add_product(sums.convolution[i], s.dgates.tensor, s.taps.tensor)
                 if i < last:
@@ -257,13 +303,13 @@ class _Stretch:
         step: rows from one tap to the next.
         skip_from: which of its rows is the first that has a skip connection.
         skip_row: that row's place in the skips.
-        taps: the convolution's inputs side by side, then their gradient.
+        stream: these rows of the stream.
         gates: tanh and sigmoid; without a gate, z.
+        taps: the convolution's inputs side by side, then their gradient.
         z: their product.
         dz: its gradient.
         dgates: the gradient with respect to the arguments of tanh and sigmoid, or of the activation.
         residual: Wr z, then the gradient of the block's output.
-        stream: these rows of the stream.
     """
 
     first: int
@@ -271,25 +317,44 @@ class _Stretch:
     step: int
     skip_from: int
     skip_row: int
-    taps: _Buffer
+    stream: _Buffer
     gates: _Buffer
+    taps: _Buffer
     z: _Buffer
     dz: _Buffer
     dgates: _Buffer
     residual: _Buffer
-    stream: _Buffer
+
+
+class _Weights(NamedTuple):
+    """The weights of L blocks as the products take them, channels padded to whole registers, or their gradients.
+
+    P is 2 for a filter and a gate, 1 without a gate.
+
+    Attributes:
+        convolution: (L, PG, kernel_size C), a row of all taps for each output.
+        bias: (L, N, PG) float32, what conditions add included: a row for each of theirs.
+        residual: (L, C, G); the last block has none.
+        skip: (S, L G).
+        skip_bias: (S,).
+    """
+
+    convolution: Tensor
+    bias: Tensor
+    residual: Tensor
+    skip: Tensor
+    skip_bias: Tensor
 
 
 class _Stack(torch.autograd.Function):
     """Hands the two passes to autograd."""
 
     @staticmethod
-    def forward(ctx: Any, stack: FusedStack, h: Tensor, table: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, stack: FusedStack, h: Tensor, table: Tensor | None, *parameters: Tensor) -> Tensor:
         stack.calls += 1
-        ctx.stack, ctx.call, ctx.channels = stack, stack.calls, h.shape[1]
-        ctx.table_dtype = table.dtype
-        ctx.parameters = [parameter.detach() for parameter in parameters]
-        ctx.weights = StackWeights.of(stack.widths, table.detach(), ctx.parameters)
+        ctx.stack, ctx.call, ctx.is_conditioned = stack, stack.calls, table is not None
+        table = None if table is None else table.detach()
+        ctx.weights = stack.pack(table, *(parameter.detach() for parameter in parameters))
         return stack.forward(h, ctx.weights)
 
     @staticmethod
@@ -297,11 +362,8 @@ class _Stack(torch.autograd.Function):
         if ctx.call != ctx.stack.calls or ctx.stack.forward_only:
             raise RuntimeError("expected a fused stack's backward pass right after its forward pass")
         dh, sums = ctx.stack.backward(gradients[0], ctx.weights)
-        table = None
-        if ctx.needs_input_grad[2]:
-            outputs = len(ctx.parameters[len(ctx.stack.blocks)])
-            table = sums.table_gradient(ctx.stack.widths, outputs).to(ctx.table_dtype)
-        return (None, dh[:, : ctx.channels].clone(), table, *sums.as_gradients(ctx.stack.widths, ctx.parameters))
+        table, *others = ctx.stack.unpack(sums)
+        return None, dh[:, : ctx.stack.inputs].clone(), table if ctx.is_conditioned else None, *others
 
 
 def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
@@ -310,11 +372,6 @@ def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
         total.addmm_(outputs.t(), inputs)
     else:
         kernels.add_matrix(total.numpy(), torch.mm(outputs.t(), inputs).view(torch.uint16).numpy())
-
-
-def _bias(layer: CausalConv | nn.Linear, n: int) -> Tensor:
-    """Return a layer's biases, or zeros that are not trained."""
-    return torch.zeros(n) if layer.bias is None else layer.bias
 
 
 def _padded(channels: int) -> int:

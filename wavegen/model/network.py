@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from wavegen.model.conditioning import Condition, Conditioning
-from wavegen.model.layers import EmbeddingInput, OneHotInput
+from wavegen.config.schema import ModelConfig
+from wavegen.model.layers import Condition, Conditioning, EmbeddingInput
 from wavegen.model.outputs import Distribution
 
 State = tuple[Tensor, ...]  # what a network carries from one stretch of a clip to the next
@@ -119,15 +120,16 @@ class Network(nn.Module, ABC):
     Args:
         classes: levels of the input; 0 where it is a series of values.
         distribution: of a sample, whose parameters the network puts out.
+        model: of the configuration, valid.
     """
 
-    kind: ClassVar[str]  # its name in the configuration
     runs_fused: ClassVar[bool] = False  # by the fused engine, and by the fused training backend
     positions = slice(0, None, 1)  # of a series at which it forecasts; with strides not every one
     input: nn.Module
 
-    def __init__(self, classes: int, distribution: Distribution) -> None:
+    def __init__(self, classes: int, distribution: Distribution, model: ModelConfig) -> None:
         super().__init__()
+        self.config = model
         self.classes = classes
         self.distribution = distribution
         self.conditioning: Conditioning | None = None
@@ -169,7 +171,7 @@ class Network(nn.Module, ABC):
 
         The products of conditions are left out: they are made ahead, once for a label or a frame's row.
         """
-        left_out = set(self.input.parameters()) if isinstance(self.input, EmbeddingInput | OneHotInput) else set()
+        left_out = set(self.input.parameters()) if isinstance(self.input, EmbeddingInput) else set()
         if self.conditioning is not None:
             left_out |= set(self.conditioning.parameters())
         return sum(p.numel() for p in self.parameters() if p.dim() > 1 and p not in left_out)
@@ -222,6 +224,10 @@ class Network(nn.Module, ABC):
             past: (B, T) classes, the newest last, T >= receptive_field; of a recurrent network all of the past.
             condition: of a conditioned network: what the steps of the past saw.
         """
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the parameters as arrays, by name."""
+        return {name: parameter.detach().cpu().numpy() for name, parameter in self.named_parameters()}
 
     def copy(self) -> Self:
         """Return a copy with weights of its own."""

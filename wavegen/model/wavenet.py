@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wavegen.model.conditioning import Condition, Conditioning, GateBias
-from wavegen.model.layers import Dropped, EmbeddingInput, OneHotInput, ResidualBlock, ScalarInput, activate
+from wavegen.config.schema import ModelConfig
+from wavegen.model.layers import (
+    Condition,
+    Conditioning,
+    Dropped,
+    EmbeddingInput,
+    GateBias,
+    NormedConv,
+    NormedLinear,
+    OneHotInput,
+    ResidualBlock,
+    ScalarInput,
+    activate,
+    bias_of,
+    trained_matrix,
+)
 from wavegen.model.network import Forward, LayerFacts, MatrixGroup, Network, SliceShape
-from wavegen.model.outputs import Distribution, output_has_bias
-from wavegen.model.weight_norm import NormedConv, NormedLinear, trained_matrix
+from wavegen.model.outputs import Distribution
 
 HEAD_ROWS = 4096  # targets whose logits the fused backend holds at a time, so that they stay in the cache
 
@@ -28,69 +41,47 @@ class WaveNet(Network):
 
     Args:
         classes: levels of the input.
-        dilations: one for each residual block, in order.
-        kernel_size: taps of every dilated convolution.
-        residual_channels: channels between the blocks.
-        gate_channels: channels of each block's filter, and of its gate.
-        skip_channels: channels of the summed skips.
-        head_channels: channels between the head's two layers.
         distribution: of a sample, whose parameters the network puts out.
-        input_kind: how a class enters the network.
+        model: of the configuration: the blocks' sizes and form. Without ``bias``, the output layer of a mixture keeps
+            its own, for it holds the first scales; an input layer is as it is in any case.
         n_labels: labels to be conditioned on; 0 for none.
-        label_channels: numbers that describe a label.
         frame_channels: columns of the frames to be conditioned on; 0 for none.
         upsampling: rows that are made of a frame.
-        bias: of the blocks' convolutions, the skips, the head and the output layer. Without, the output layer of a
-            mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
-        activation: of each block, one of ``wavegen.model.building.ACTIVATIONS``.
-        weight_norm: see ``wavegen.model.weight_norm``.
     """
 
-    kind = "wavenet"
     runs_fused = True
 
     def __init__(
         self,
-        *,
         classes: int,
-        dilations: Sequence[int],
-        kernel_size: int,
-        residual_channels: int,
-        gate_channels: int,
-        skip_channels: int,
-        head_channels: int,
         distribution: Distribution,
-        input_kind: Literal["embedding", "one_hot", "scalar"] = "embedding",
+        model: ModelConfig,
         n_labels: int = 0,
-        label_channels: int = 16,
         frame_channels: int = 0,
         upsampling: int = 1,
-        bias: bool = True,
-        activation: str = "gated",
-        weight_norm: bool = False,
     ) -> None:
-        super().__init__(classes, distribution)
-        self.activation = activation
+        super().__init__(classes, distribution, model)
+        gate, bias, depth = model.gate_channels, model.bias, len(model.dilations)
         inputs = {"embedding": EmbeddingInput, "one_hot": OneHotInput, "scalar": ScalarInput}
-        self.input = inputs[input_kind](classes, residual_channels)
-        last = len(dilations) - 1
+        self.input = inputs[model.input](classes, model.residual_channels)
+        sizes = (model.residual_channels, gate, model.kernel_size)
         self.blocks = nn.ModuleList(
-            ResidualBlock(residual_channels, gate_channels, kernel_size, dilation, i == last, bias, activation)
-            for i, dilation in enumerate(dilations)
+            ResidualBlock(*sizes, dilation, i + 1 == depth, bias, model.activation)
+            for i, dilation in enumerate(model.dilations)
         )
         # Ws of all blocks side by side: the sum of skips is one product with all z concatenated.
-        self.skip = nn.Linear(len(dilations) * gate_channels, skip_channels, bias=bias)
-        self.head = nn.Linear(skip_channels, head_channels, bias=bias)
-        self.output = nn.Linear(head_channels, distribution.n_parameters, bias=output_has_bias(bias, distribution))
+        self.skip = nn.Linear(depth * gate, model.skip_channels, bias=bias)
+        self.head = nn.Linear(model.skip_channels, model.head_channels, bias=bias)
+        self.output = nn.Linear(model.head_channels, distribution.n_parameters, bias=bias or distribution.is_precise)
         for linear in (self.skip, self.head):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
         distribution.initialize(self.output)
         if n_labels or frame_channels:
-            shape = (len(dilations), self.residual_blocks[0].conv.out_channels)
-            self.conditioning = Conditioning(n_labels, label_channels, frame_channels, upsampling, *shape)
-        if weight_norm:
+            shape = (depth, model.conv_channels)
+            self.conditioning = Conditioning(n_labels, model.label_channels, frame_channels, upsampling, *shape)
+        if model.weight_norm:
             self._normalize()
 
     def _normalize(self) -> None:
@@ -113,11 +104,6 @@ class WaveNet(Network):
     def receptive_field(self) -> int:
         """Samples of past that one prediction sees."""
         return 1 + sum(block.conv.reach for block in self.residual_blocks)
-
-    @property
-    def dilations(self) -> list[int]:
-        """The dilation of every block, in order."""
-        return [block.conv.dilation for block in self.residual_blocks]
 
     def describe(self) -> str:
         channels = self.residual_blocks[0].conv.weight.shape[2]
@@ -252,7 +238,7 @@ class WaveNet(Network):
         """See ``Network``: filters, gates, Wr, Ws and V of each block, and the head's first layer."""
         blocks, conditioning = self.residual_blocks, self.conditioning
         taps, convolved, channels = trained_matrix(blocks[0].conv).shape
-        parts = 2 if self.activation == "gated" else 1  # filter and gate are matrices of their own
+        parts = 2 if self.config.activation == "gated" else 1  # filter and gate are matrices of their own
         depth, gates = len(blocks), convolved // parts
         groups = [
             MatrixGroup([trained_matrix(block.conv) for block in blocks], (taps, parts, gates, channels), 2, (0, 3)),
@@ -279,19 +265,15 @@ class WaveNet(Network):
 
     def product_rows(self, windows: int, targets: int) -> dict[tuple[int, int], int]:
         """See ``Network``: all but those of the conditions."""
-        rows: dict[tuple[int, int], int] = {}
-
-        def count(n_inputs: int, n_outputs: int, n: int) -> None:
-            rows[n_inputs, n_outputs] = rows.get((n_inputs, n_outputs), 0) + n
-
+        rows: Counter[tuple[int, int]] = Counter()
         shapes = self.dropout_shapes(self.receptive_field - 1 + targets)
         for block, (steps, _) in zip(self.residual_blocks, shapes, strict=True):
             taps, outputs, channels = block.conv.weight.shape
-            count(taps * channels, outputs, windows * steps)
+            rows[taps * channels, outputs] += windows * steps
             if block.residual is not None:
-                count(block.residual.in_features, block.residual.out_features, windows * steps)
+                rows[block.residual.in_features, block.residual.out_features] += windows * steps
         for layer in (self.skip, self.head, self.output):
-            count(layer.in_features, layer.out_features, windows * targets)
+            rows[layer.in_features, layer.out_features] += windows * targets
         return rows
 
     def activation_bytes(self, part: SliceShape) -> int:
@@ -313,8 +295,8 @@ class WaveNet(Network):
         # autograd keeps of a block's row: h, its copies in the products' precision (one for each tap), tanh and
         # sigmoid, and z
         inputs = first.conv.kernel_size * part.word * residual if part.word == 2 else 0
-        inside = 2 * part.word * first.n_outputs if self.activation == "gated" else 0  # of others it is z itself
-        if part.dropout and self.activation != "gated":
+        inside = 2 * part.word * first.n_outputs if self.config.activation == "gated" else 0  # of others it is z itself
+        if part.dropout and self.config.activation != "gated":
             inside = part.word * first.n_outputs  # z before and after
         row = 4 * residual + part.word * first.n_outputs + (0 if part.recompute else inputs + inside)
         row += first.n_outputs if part.dropout else 0  # the mask
@@ -367,7 +349,7 @@ class WaveNetStep:
             for slot, tap in zip(taps.chunk(len(taps)), block.taps, strict=False):
                 gates.addmm_(queue.index_select(0, slot)[0], tap)
             queue.index_copy_(0, taps[:1], h[None])  # over the oldest, which no later step reads
-            activate(gates, model.activation, out=z)
+            activate(gates, model.config.activation, out=z)
             if block.residual is not None:
                 h = torch.addmm(h, z, block.residual)  # h <- h + Wr z
         self.steps += 1
@@ -381,7 +363,7 @@ class _DenseBlock:
     def __init__(self, block: ResidualBlock) -> None:
         conv, weight = block.conv, block.conv.weight.detach()
         self.reach = conv.reach
-        self.bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+        self.bias = bias_of(conv)
         self.taps = [matrix.t().contiguous() for matrix in weight.unbind(dim=0)]  # (R, 2G) each, the oldest first
         # tap j reads (kernel_size - 1 - j) * dilation steps back: that many steps after the oldest held
         self.offsets = [tap * conv.dilation for tap in range(conv.kernel_size - 1)]

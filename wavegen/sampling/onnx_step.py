@@ -24,11 +24,11 @@ import numpy.typing as npt
 from wavegen.audio.frames import FrameSource
 from wavegen.audio.quantize import Quantizer
 from wavegen.config import Config
+from wavegen.config.schema import ModelConfig
 from wavegen.data.conditioning import Conditioner, build_conditioner
 from wavegen.errors import UsageError
 from wavegen.model.building import build_distribution, check_weights, fold_weight_norm, parameter_shapes
-from wavegen.model.mixtures import MEAN_UNIT, Mixture
-from wavegen.model.outputs import Distribution
+from wavegen.model.outputs import MEAN_UNIT, Distribution, Mixture
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +58,7 @@ def onnx_step(weights: Mapping[str, Array], config: Config) -> bytes:
     distribution, model = build_distribution(config), config.model
     graph, plain = _Graph(helper), fold_weight_norm(weights)
     added = graph.conditions(plain, len(model.dilations), build_conditioner(config))
-    graph.network(plain, model.dilations, config.quantization.classes, model.activation, added)
+    graph.network(plain, model, config.quantization.classes, added)
     parameters = helper.make_tensor_value_info("parameters", _FLOAT32, ["B", distribution.n_parameters])
     proto = helper.make_graph(graph.nodes, "wavenet_step", graph.inputs, [parameters, *graph.queues_out], graph.tensors)
     step = helper.make_model(
@@ -88,6 +88,13 @@ class _Graph:
         self.inputs.append(self.helper.make_tensor_value_info(name, kind, shape))
         return name
 
+    def add(self, operation: str, *inputs: str | Array | float, name: str | None = None, **attributes: Any) -> str:
+        """Add an operation on named tensors and on constants; return the name of its result."""
+        names = [each if isinstance(each, str) else self.constant(np.asarray(each)) for each in inputs]
+        name = name or f"{operation.lower()}.{len(self.nodes)}"
+        self.nodes.append(self.helper.make_node(operation, names, [name], **attributes))
+        return name
+
     def constant(self, array: Array) -> str:
         """Add a constant tensor: floats in float32, integers in int64."""
         from onnx import numpy_helper
@@ -97,36 +104,23 @@ class _Graph:
         self.tensors.append(numpy_helper.from_array(np.asarray(array, kind, order="C"), name))
         return name
 
-    def add(self, operation: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        """Add an operation; return the name of its result."""
-        name = to or f"{operation.lower()}.{len(self.nodes)}"
-        self.nodes.append(self.helper.make_node(operation, inputs, [name], **attributes))
-        return name
-
-    def cast(self, integers: str) -> str:
-        """Cast to float32."""
-        name = f"{integers}.float"
-        self.nodes.append(self.helper.make_node("Cast", [integers], [name], to=_FLOAT32))
-        return name
-
-    def linear(self, h: str, matrix: Array, bias: Array | None, to: str | None = None) -> str:
+    def linear(self, h: str, matrix: Array, bias: Array | None, name: str | None = None) -> str:
         """Compute h @ matrix + bias."""
-        biases = [] if bias is None else [self.constant(bias)]
-        return self.add("Gemm", h, self.constant(matrix), *biases, to=to)
+        return self.add("Gemm", h, matrix, *([] if bias is None else [bias]), name=name)
 
     def conditions(self, weights: Mapping[str, Array], n_blocks: int, conditioner: Conditioner) -> list[str]:
-        """Add the gate bias of labels and frames, as ``wavegen.model.conditioning`` computes it; empty without any."""
+        """Add the gate bias of labels and frames, as ``Conditioning`` computes it; empty without any."""
         seen = []
         if conditioner.labels:
             labels = self.take("labels", _FLOAT32, ["B", len(conditioner.labels)])
-            seen.append(self.add("MatMul", labels, self.constant(weights["conditioning.labels"])))
+            seen.append(self.add("MatMul", labels, weights["conditioning.labels"]))
         if conditioner.frames is not None:
             seen.append(self.frame(weights.get("conditioning.interpolation"), conditioner.frames))
         if not seen:
             return []
         channels = self.add("Concat", *seen, axis=1)
         parts = np.split(weights["conditioning.projection"], n_blocks)
-        return [self.add("MatMul", channels, self.constant(part.T)) for part in parts]
+        return [self.add("MatMul", channels, part.T) for part in parts]
 
     def frame(self, interpolation: Array | None, source: FrameSource) -> str:
         """Add the normalized, upsampled frame that the next sample sees, (B, D)."""
@@ -134,30 +128,22 @@ class _Graph:
         frames, place = self.take("frames", _FLOAT32, ["B", 3, width]), self.take("place", _INT64, ["B"])
         # (x - mean) / scale, both found from the source: what it makes of 0 and of 1
         origin, one = (source.normalize(np.full((1, width), number, np.float32)) for number in (0, 1))
-        normalized = self.add("Add", self.add("Mul", frames, self.constant(one - origin)), self.constant(origin))
+        normalized = self.add("Add", self.add("Mul", frames, one - origin), origin)
         weights = np.zeros((u, 3, width), np.float32)  # of the frame and its neighbours in each of its u rows
         for r in range(u):
             at = r + u // 2
             weights[r, 1] = 1 if interpolation is None else interpolation[:, at]
             if interpolation is not None:
                 weights[r, 0 if at < u else 2] = interpolation[:, at + u if at < u else at - u]
-        rows = self.add("Mul", place, self.constant(np.array(u)))
-        row = self.add("Div", rows, self.constant(np.array(source.hop_length)))  # place * u // hop
-        weighted = self.add("Mul", normalized, self.add("Gather", self.constant(weights), row))
-        return self.add("ReduceSum", weighted, self.constant(np.array([1])), keepdims=0)
+        row = self.add("Div", self.add("Mul", place, u), source.hop_length)  # place * u // hop
+        weighted = self.add("Mul", normalized, self.add("Gather", weights, row))
+        return self.add("ReduceSum", weighted, np.array([1]), keepdims=0)
 
-    def network(
-        self,
-        weights: Mapping[str, Array],
-        dilations: Sequence[int],
-        classes: int,
-        activation: str,
-        added: Sequence[str],
-    ) -> None:
+    def network(self, weights: Mapping[str, Array], model: ModelConfig, classes: int, added: Sequence[str]) -> None:
         """Add the whole step, as ``wavegen.model.wavenet.WaveNetStep`` computes it."""
         h = self.embed(weights, self.take("sample", _INT64, ["B"]), classes)
         outputs = []
-        for i, dilation in enumerate(dilations):
+        for i, dilation in enumerate(model.dilations):
             block = f"blocks.{i}"
             taps = weights[f"{block}.conv.weight"]  # (taps, convolved, residual)
             rows = self.queue(i, h, [tap * dilation for tap in range(len(taps))], taps.shape[2])
@@ -165,36 +151,33 @@ class _Graph:
             convolved = self.linear(rows, matrix, weights.get(f"{block}.conv.bias"))
             if added:
                 convolved = self.add("Add", convolved, added[i])
-            outputs.append(self.activated(convolved, activation))
-            if i + 1 < len(dilations):
+            outputs.append(self.activated(convolved, model.activation))
+            if i + 1 < len(model.dilations):
                 residual = self.linear(outputs[-1], weights[f"{block}.residual.weight"].T, None)
                 h = self.add("Add", h, residual)
         h = self.add("Concat", *outputs, axis=1)
         for layer in ("skip", "head"):
             h = self.add("Relu", self.linear(h, weights[f"{layer}.weight"].T, weights.get(f"{layer}.bias")))
-        self.linear(h, weights["output.weight"].T, weights.get("output.bias"), to="parameters")
+        self.linear(h, weights["output.weight"].T, weights.get("output.bias"), name="parameters")
 
     def embed(self, weights: Mapping[str, Array], sample: str, classes: int) -> str:
         """Add the input layer; return the first block's input, (B, residual_channels)."""
         if "input.linear.weight" not in weights:
-            table = weights["input.weight"] + weights.get("input.bias", 0)
-            return self.add("Gather", self.constant(table), sample)
-        steps = self.add("Mul", sample, self.constant(np.array(2)))
-        from_middle = self.add("Sub", steps, self.constant(np.array(classes - 1)))
-        place = self.add("Div", self.cast(from_middle), self.constant(np.array(classes - 1.0)))
-        column = self.add("Unsqueeze", place, self.constant(np.array([1])))
+            return self.add("Gather", weights["input.weight"] + weights.get("input.bias", 0), sample)
+        from_middle = self.add("Sub", self.add("Mul", sample, 2), classes - 1)
+        place = self.add("Div", self.add("Cast", from_middle, to=_FLOAT32), float(classes - 1))
+        column = self.add("Unsqueeze", place, np.array([1]))
         return self.linear(column, weights["input.linear.weight"].T, weights["input.linear.bias"])
 
     def queue(self, block: int, h: str, offsets: Sequence[int], channels: int) -> str:
         """Read a block's queue, append h to it, and return the rows at the offsets side by side."""
         reach = offsets[-1]
         queue = self.take(f"queue.{block}", _FLOAT32, [reach, "B", channels])
-        newest = self.add("Unsqueeze", h, self.constant(np.array([0])))
-        longer = self.add("Concat", queue, newest, axis=0)
-        bounds = [self.constant(np.array([n])) for n in (1, reach + 1, 0)]
-        name = self.add("Slice", longer, *bounds, to=f"next.{block}")
+        longer = self.add("Concat", queue, self.add("Unsqueeze", h, np.array([0])), axis=0)
+        bounds = (np.array([n]) for n in (1, reach + 1, 0))
+        name = self.add("Slice", longer, *bounds, name=f"next.{block}")
         self.queues_out.append(self.helper.make_tensor_value_info(name, _FLOAT32, [reach, "B", channels]))
-        rows = [self.add("Gather", longer, self.constant(np.array(offset)), axis=0) for offset in offsets]
+        rows = [self.add("Gather", longer, offset, axis=0) for offset in offsets]
         return self.add("Concat", *rows, axis=1)
 
     def activated(self, convolved: str, activation: str) -> str:

@@ -101,7 +101,7 @@ class Verdict:
         new = (self._total > 0) & ~known
         if self._recordings is not None:
             new[0] = False  # they may have pauses as long
-        return [(clip, self._run_fault(kind, clip)) for kind, clip in np.argwhere(new).tolist()]
+        return [(clip, self._run_so_far(kind, clip)) for kind, clip in np.argwhere(new).tolist()]
 
     @property
     def is_whole(self) -> bool:
@@ -110,19 +110,23 @@ class Verdict:
 
     def faults(self, clip: int = 0) -> list[Fault]:
         """Return the faults of a clip so far."""
-        runs = [self._run_fault(kind, clip) for kind in range(len(RUNS)) if self._total[kind, clip]]
+        runs = [self._run_so_far(kind, clip) for kind in range(len(RUNS)) if self._total[kind, clip]]
         if self._recordings is not None and self._remembered:
             self._remembered = [Frames.joined(self._remembered)]  # once, not for each of many clips
             recordings = self._recordings.of_label(self._labels[clip % len(self._labels)])
             faults = compare(self._remembered[0][clip], recordings)
             return [*faults, *(fault for fault in runs if fault.kind != RUNS[0])]
         if 0 < self._run[0, clip] == self._n_frames:  # dead from end to end, however short
-            return [_run_fault(0, 0.0, self._n_frames * self._seconds)]
+            return [self._run_fault(0, 0, self._n_frames)]
         return runs
 
-    def _run_fault(self, kind: int, clip: int) -> Fault:
-        first, total = (int(each[kind, clip]) for each in (self._first, self._total))
-        return _run_fault(kind, first * self._seconds, total * self._seconds)
+    def _run_so_far(self, kind: int, clip: int) -> Fault:
+        return self._run_fault(kind, self._first[kind, clip], self._total[kind, clip])
+
+    def _run_fault(self, kind: int, first: int, n_frames: int) -> Fault:
+        start, seconds = first * self._seconds, float(n_frames * self._seconds)
+        words = f"{seconds:.1f} s of {RUNS[kind]} from {start:.1f} s on"
+        return Fault(RUNS[kind], words, max(1.0, seconds / SHORTEST_SECONDS[kind]))
 
     def _add(self, waveforms: Floats) -> None:
         """Take whole frames of each clip, (count, F * size)."""
@@ -150,11 +154,6 @@ class Verdict:
         begins = self._run == self._shortest
         self._first = np.where(begins & (self._total == 0), self._n_frames - self._shortest, self._first)
         self._total += np.where(begins, self._shortest, self._run > self._shortest)
-
-
-def _run_fault(kind: int, start_seconds: float, seconds: float) -> Fault:
-    words = f"{seconds:.1f} s of {RUNS[kind]} from {start_seconds:.1f} s on"
-    return Fault(RUNS[kind], words, max(1.0, seconds / SHORTEST_SECONDS[kind]))
 
 
 def compare(frames: Frames, recordings: RecordingProfile) -> list[Fault]:

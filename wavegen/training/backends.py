@@ -29,9 +29,8 @@ from wavegen.data.conditioning import build_conditioner
 from wavegen.data.windows import Batch
 from wavegen.device import keep_freed_memory, one_thread_each, torch_threads, upload
 from wavegen.errors import TrainingError
-from wavegen.model.conditioning import Condition
 from wavegen.model.fused_stack import FusedStack
-from wavegen.model.layers import Dropped
+from wavegen.model.layers import Condition, Dropped
 from wavegen.model.network import Network
 from wavegen.model.wavenet import HEAD_ROWS, WaveNet
 from wavegen.training.compute import AUTOCAST, Compute

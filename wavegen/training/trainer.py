@@ -22,8 +22,8 @@ from wavegen.device import on_device, one_thread_each, torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
 from wavegen.evaluation import describe_gain, with_shuffled_frames
 from wavegen.model.building import load_weights
+from wavegen.model.layers import folded
 from wavegen.model.network import Network
-from wavegen.model.weight_norm import folded
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.sampling.engines import COMPILED_DRAWS, PRECISIONS
@@ -369,7 +369,7 @@ def in_lower_precisions(network: Network) -> Iterator[tuple[str, Network]]:
     if not network.runs_fused or network.distribution.kind not in COMPILED_DRAWS:
         return
     exact = folded(network)  # it is plain weights that are rounded
-    weights = {name: parameter.detach().cpu().numpy() for name, parameter in exact.named_parameters()}
+    weights = exact.arrays()
     for precision in PRECISIONS:
         if precision != "float32":
             rounded = deepcopy(exact)

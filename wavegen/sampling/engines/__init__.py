@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from wavegen.config.schema import OutputKind
+from wavegen.config.schema import ModelConfig, OutputKind
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import choose_device
 from wavegen.errors import ParameterError
@@ -95,29 +95,25 @@ class EngineSource:
     """The source of an engine: arrays for the fused engine, which needs no torch, a network for the others.
 
     Args:
-        kind: of the model: wavenet, stack, gru, ...
+        model: of the configuration.
         device_type: cpu, cuda or mps; auto leaves it to what is sampled.
         distribution: of a sample.
         weights: returns the arrays by parameter name, weight norm folded.
         network: returns the network in float32 on a device of that kind.
-        dilations: of a WaveNet's blocks.
-        activation: of a WaveNet's blocks.
         has_frames: whether it is conditioned on frames.
     """
 
-    kind: str
+    model: ModelConfig
     device_type: str
     distribution: Distribution
     weights: Callable[[], Mapping[str, npt.NDArray[Any]]]
     network: Callable[[str], Network]
-    dilations: Sequence[int] = ()
-    activation: str = "gated"
     has_frames: bool = False
 
     @property
     def runs_fused(self) -> bool:
         """True if the numba engine runs the model."""
-        return self.kind == "wavenet" and self.distribution.kind in COMPILED_DRAWS
+        return self.model.kind == "wavenet" and self.distribution.kind in COMPILED_DRAWS
 
     def device_for(self, n_streams: int) -> str:
         """Return the kind of device on which ``auto`` samples: the CPU, unless a GPU has enough streams at a time."""
@@ -129,9 +125,9 @@ class EngineSource:
         """Return why the triton engine does not run the model; None if it does."""
         if self.device_type != "cuda":
             return f"it runs on a CUDA device, and the device is {self.device_type}"
-        if self.kind != "wavenet" or self.activation != "gated":
-            found = self.activation if self.kind == "wavenet" else self.kind
-            return f"it runs gated WaveNets, and this model is a {found}"
+        form = self.model.activation if self.model.kind == "wavenet" else self.model.kind
+        if form != "gated":
+            return f"it runs gated WaveNets, and this model is a {form}"
         if self.distribution.kind != "softmax":
             return f"it has no draw for output.kind {self.distribution.kind}"
         if self.has_frames:
@@ -141,22 +137,15 @@ class EngineSource:
     @classmethod
     def of(cls, model: Network) -> EngineSource:
         """Return the source of a network."""
-        from wavegen.model.weight_norm import folded
+        from wavegen.model.layers import folded
 
         device_type, plain = next(model.parameters()).device.type, folded(model)
-
-        def weights() -> dict[str, npt.NDArray[Any]]:
-            return {name: parameter.detach().cpu().numpy() for name, parameter in plain.named_parameters()}
 
         def network(kind_of_device: str) -> Network:
             return plain if kind_of_device == device_type else plain.copy().to(kind_of_device)
 
         has_frames = plain.conditioning is not None and plain.conditioning.frame_channels > 0
-        source = cls(model.kind, device_type, model.distribution, weights, network, has_frames=has_frames)
-        if model.kind != "wavenet":
-            return source
-        wavenet = cast("WaveNet", model)
-        return replace(source, dilations=wavenet.dilations, activation=wavenet.activation)
+        return cls(model.config, device_type, model.distribution, plain.arrays, network, has_frames)
 
 
 def choose_engine(name: str, source: EngineSource, precision: str = "float32") -> str:
@@ -170,7 +159,7 @@ def choose_engine(name: str, source: EngineSource, precision: str = "float32") -
     Raises:
         ParameterError: there is no such engine or precision, or not on this device.
     """
-    device_type, kind = source.device_type, source.kind
+    device_type, kind = source.device_type, source.model.kind
     if precision not in PRECISIONS:
         raise ParameterError("precision", f"expected one of auto, {', '.join(PRECISIONS)}, found '{precision}'")
     if name == "auto":
@@ -217,20 +206,15 @@ def build_engine(
     if chosen == "numba":
         from wavegen.sampling.engines.numba_fused import NumbaFusedEngine
 
-        return NumbaFusedEngine(
-            source.weights(), source.dilations, source.distribution, precision, threads, source.activation
-        )
-    if chosen == "torch":
-        from wavegen.sampling.engines.torch_engines import TorchQueueEngine
-
-        return TorchQueueEngine(source.network(source.device_type))
+        return NumbaFusedEngine(source.weights(), source.model, source.distribution, precision, threads)
+    network = source.network(source.device_type)
     if chosen == "triton":
         from wavegen.sampling.engines.triton_engine import TritonEngine
 
-        return TritonEngine(cast("WaveNet", source.network(source.device_type)), precision)
-    from wavegen.sampling.engines.torch_engines import ReferenceEngine
+        return TritonEngine(cast("WaveNet", network), precision)
+    from wavegen.sampling.engines.torch_engines import ReferenceEngine, TorchQueueEngine
 
-    return ReferenceEngine(source.network(source.device_type))
+    return TorchQueueEngine(network) if chosen == "torch" else ReferenceEngine(network)
 
 
 def faster_on_gpu(source: EngineSource, precision: Precision, n_streams: int) -> str:

@@ -119,7 +119,7 @@ class PrecomputedRows:
         return self._frames[i][first : first + self.block_frames + 2]
 
     def _upsampled(self, frames: Array) -> Array:
-        """Make several rows of each frame but the first and the last, as ``wavegen.model.conditioning`` does."""
+        """Make several rows of each frame but the first and the last, as ``wavegen.model.layers.Conditioning`` does."""
         inner = frames[1:-1]
         if self.interpolation is None:
             return inner

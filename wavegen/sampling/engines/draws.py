@@ -1,6 +1,6 @@
 """Draw a class from a distribution's parameters and a uniform number, in compiled code.
 
-The same functions as in ``wavegen.model.outputs`` and ``wavegen.model.mixtures``; tests compare them.
+The same functions as in ``wavegen.model.outputs``; tests compare them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.simd_matmul import power_of_two
 from wavegen.simd import KERNEL, LANES, key_cache_by_sources
 
-SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = 0, 1, 2
-DRAWS: dict[OutputKind, int] = {
-    "softmax": SOFTMAX,
-    "logistic_mixture": LOGISTIC_MIXTURE,
-    "gaussian_mixture": GAUSSIAN_MIXTURE,
-}
+DRAWS: dict[OutputKind, int] = {"softmax": 0, "logistic_mixture": 1, "gaussian_mixture": 2}
+SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = DRAWS.values()
 SMALLEST_UNIFORM = 2.0**-53
 # exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln2/2, ln2/2]: Cephes' expf, S. Moshier; its error is below 2 ulp
 LOG2_E = np.float32(1.44269504088896341)
@@ -178,7 +174,7 @@ def quantile(kind, p):
 
 @njit(**KERNEL)
 def draw_from_mixture(parameters, at, components, n_classes, mixture, kind, u, temperature, shares):
-    """Draw a class as `wavegen.model.mixtures` does, in float64."""
+    """Draw a class as `wavegen.model.outputs.Mixture` does, in float64."""
     best, highest = 0, parameters[at]
     for k in range(components):
         if parameters[at + k] > highest:

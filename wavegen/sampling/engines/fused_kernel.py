@@ -13,15 +13,9 @@ import numpy.typing as npt
 from numba import njit
 
 from wavegen.sampling.engines import draws as compiled_draws
-from wavegen.sampling.engines import integer_inputs, simd_matmul
+from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.draws import ONE, SOFTMAX, TWO, ZERO, draw_class, draw_from_mixture, exp
-from wavegen.sampling.engines.integer_inputs import inputs_for
-from wavegen.sampling.engines.simd_matmul import (
-    TILE_REGISTERS,
-    TILE_STREAMS,
-    build_tile_product,
-    prefetch,
-)
+from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, TILE_STREAMS, build_tile_product, inputs_for, prefetch
 from wavegen.simd import INFINITE, KERNEL, LANES, key_cache_by_sources, load, store
 
 DONE, NOT_FINITE = 0, 1
@@ -375,4 +369,4 @@ def run(shape, weights, gate_bias, queues, work, draws):
     return DONE
 
 
-key_cache_by_sources(globals(), simd_matmul, integer_inputs, compiled_draws)
+key_cache_by_sources(globals(), simd_matmul, compiled_draws)

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.config.schema import ModelConfig
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.outputs import ClassArray, Distribution, Softmax, Truncation, not_finite
 from wavegen.sampling.engines.conditioning_rows import Piece, PrecomputedRows
 from wavegen.sampling.engines.fused_kernel import NOT_FINITE, Draws, GateBias, Queues, Work, run
-from wavegen.sampling.engines.integer_inputs import ROUNDED, UNIT
 from wavegen.sampling.engines.packing import PackedNetwork, Precision, aligned, pack, padded
+from wavegen.sampling.engines.simd_matmul import ROUNDED, UNIT
 from wavegen.simd import LANES
 
 Float32 = npt.NDArray[np.float32]
 ANNOUNCED_AFTER_SECONDS = 4.0  # to load compiled code takes a second, and more on a busy machine
 NOTHING_FORCED = np.zeros((0, 0), np.int64)
 NOTHING_ADDED = np.zeros((0, 0, 0, 0), np.float32)
-NOTHING_TRACED = np.zeros((0, 0, 0), np.float32)
 
 
 def compile_kernel(precision: Precision, notice: Callable[[str], None]) -> None:
@@ -32,14 +32,9 @@ def compile_kernel(precision: Precision, notice: Callable[[str], None]) -> None:
     announcement = Timer(ANNOUNCED_AFTER_SECONDS, notice, [sentence])
     announcement.start()
     try:
-        tiny = {
-            "input.weight": np.zeros((2, 1), np.float32),
-            "blocks.0.conv.weight": np.zeros((2, 2, 1), np.float32),
-            "blocks.0.conv.bias": np.zeros(2, np.float32),
-            **{f"{name}.weight": np.zeros((n, 1), np.float32) for name, n in (("skip", 1), ("head", 1), ("output", 2))},
-            **{f"{name}.bias": np.zeros(n, np.float32) for name, n in (("skip", 1), ("head", 1), ("output", 2))},
-        }
-        engine = NumbaFusedEngine(tiny, [1], Softmax(2), precision)
+        shapes = {"input": (2, 1), "blocks.0.conv": (2, 2, 1), "skip": (1, 1), "head": (1, 1), "output": (2, 1)}
+        tiny = {f"{name}.weight": np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        engine = NumbaFusedEngine(tiny, ModelConfig(cycles=1, dilation_cycle=[1]), Softmax(2), precision)
         engine.start(np.zeros((1, engine.receptive_field), np.int64))
         engine.generate(np.zeros((1, 1)), Truncation())
     finally:
@@ -51,24 +46,22 @@ class NumbaFusedEngine:
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
-        dilations: of its blocks.
+        model: of the configuration.
         distribution: of a sample.
         precision: of the weights.
         threads: that share the streams; each stream stays whole, so this changes nothing in its audio.
-        activation: of its blocks, one of ``wavegen.model.building.ACTIVATIONS``.
     """
 
     def __init__(
         self,
         weights: Mapping[str, npt.NDArray[Any]],
-        dilations: Sequence[int],
+        model: ModelConfig,
         distribution: Distribution,
         precision: Precision = "float32",
         threads: int = 1,
-        activation: str = "gated",
     ) -> None:
         self.distribution = distribution
-        self.network = pack(weights, dilations, distribution, precision, activation)
+        self.network = pack(weights, model, distribution, precision)
         self.weights, self.threads = weights, threads
         self.ahead: PrecomputedRows | None = None
         self.n_made = 0
@@ -100,42 +93,32 @@ class NumbaFusedEngine:
 
     def generate(self, uniforms: npt.NDArray[np.float64], truncation: Truncation) -> ClassArray:
         self.distribution.check(truncation)
-        return self._run(uniforms, NOTHING_FORCED, truncation, traced=False)[0]
+        return self._run(uniforms, None, truncation)[0]
 
     def force(self, classes: ClassArray) -> Float32:
-        return self._run(np.zeros(classes.shape), classes, Truncation(), traced=True)[1]
+        return self._run(np.zeros(classes.shape), classes, Truncation())[1]
 
     def _run(
-        self, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
+        self, uniforms: npt.NDArray[np.float64], forced: ClassArray | None, truncation: Truncation
     ) -> tuple[ClassArray, Float32]:
-        """Take all streams through as many samples as there are uniform numbers, as far as one table goes at a time."""
-        # a table of gate biases covers some samples: the kernel is called for each, and the parts are joined along time
-        n, results, done = uniforms.shape[1], [], 0
-        nothing = [Piece(n, NOTHING_ADDED, np.zeros(n, np.int64))]
-        for piece in nothing if self.ahead is None else self.ahead.pieces(self.n_made, n):
-            part = slice(done, done + piece.n)
-            take = forced[:, part] if len(forced) else NOTHING_FORCED
-            results.append(self._run_piece(piece, uniforms[:, part], take, truncation, traced))
-            done += piece.n
+        """Take all streams through as many samples as there are uniform numbers, the groups side by side."""
+        n, groups = uniforms.shape[1], self.groups
+        pieces = [Piece(n, NOTHING_ADDED, np.zeros(n, np.int64))]
+        if self.ahead is not None:
+            pieces = list(self.ahead.pieces(self.n_made, n))
         self.n_made += n
-        drawn, outputs = zip(*results, strict=True)
-        return np.concatenate(drawn, axis=1), np.concatenate(outputs, axis=1)
-
-    def _run_piece(
-        self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
-    ) -> tuple[ClassArray, Float32]:
-        if len(self.groups) == 1:
-            return self.groups[0].run(piece, uniforms, forced, truncation, traced)
-        ends = np.cumsum([len(group.last) for group in self.groups])[:-1]
         # (S, n) -> one (S of a thread, n) for each group
+        ends = np.cumsum([len(group.last) for group in groups])[:-1]
         numbers = np.split(uniforms, ends)
-        takes = np.split(forced, ends) if len(forced) else [NOTHING_FORCED] * len(self.groups)
-        with ThreadPoolExecutor(len(self.groups)) as pool:
-            work = (
-                pool.submit(group.run, piece, u, take, truncation, traced)
-                for group, u, take in zip(self.groups, numbers, takes, strict=True)
-            )
-            drawn, outputs = zip(*(job.result() for job in list(work)), strict=True)
+        takes = [None] * len(groups) if forced is None else np.split(forced, ends)
+
+        def run_group(group: _Streams, u: npt.NDArray[np.float64], take: ClassArray | None) -> tuple[Any, Any]:
+            return group.run(pieces, u, take, truncation)
+
+        if len(groups) == 1:
+            return run_group(groups[0], numbers[0], takes[0])
+        with ThreadPoolExecutor(len(groups)) as pool:
+            drawn, outputs = zip(*pool.map(run_group, groups, numbers, takes), strict=True)
         # (S of a thread, n) -> (S, n), the streams in their order
         return np.concatenate(drawn), np.concatenate(outputs)
 
@@ -184,21 +167,32 @@ class _Streams:
         )
 
     def run(
-        self, piece: Piece, uniforms: npt.NDArray[np.float64], forced: ClassArray, truncation: Truncation, traced: bool
+        self,
+        pieces: Sequence[Piece],
+        uniforms: npt.NDArray[np.float64],
+        forced: ClassArray | None,
+        truncation: Truncation,
     ) -> tuple[ClassArray, Float32]:
-        """Take the streams through as many samples as there are uniform numbers."""
-        shape = self.network.shape
-        draws = Draws(
-            uniforms=np.ascontiguousarray(uniforms),
-            forced=np.ascontiguousarray(forced),
-            temperature=float(truncation.temperature),
-            top_k=shape.classes if truncation.top_k is None else truncation.top_k,
-            top_p=1.0 if truncation.top_p is None else float(truncation.top_p),
-            drawn=np.empty(uniforms.shape, np.int64),
-            traced=np.empty((*uniforms.shape, shape.n_parameters), np.float32) if traced else NOTHING_TRACED,
-        )
-        gate_bias = GateBias(np.ascontiguousarray(piece.table, np.float32), self.table_of, piece.row_of)
-        status = run(shape, self.network.weights, gate_bias, self.state, self.work, draws)
-        if status == NOT_FINITE:
-            raise not_finite()
-        return draws.drawn, draws.traced
+        """Take the streams through as many samples as there are uniform numbers; return them, and forced ones' outputs.
+
+        A table of gate biases covers some samples: the kernel is called for each, and the parts are joined along time.
+        """
+        shape, results, done = self.network.shape, [], 0
+        for piece in pieces:
+            part = slice(done, done + piece.n)
+            done += piece.n
+            draws = Draws(
+                uniforms=np.ascontiguousarray(uniforms[:, part]),
+                forced=NOTHING_FORCED if forced is None else np.ascontiguousarray(forced[:, part]),
+                temperature=float(truncation.temperature),
+                top_k=shape.classes if truncation.top_k is None else truncation.top_k,
+                top_p=1.0 if truncation.top_p is None else float(truncation.top_p),
+                drawn=np.empty((len(uniforms), piece.n), np.int64),
+                traced=np.empty((0 if forced is None else len(forced), piece.n, shape.n_parameters), np.float32),
+            )
+            gate_bias = GateBias(np.ascontiguousarray(piece.table, np.float32), self.table_of, piece.row_of)
+            if run(shape, self.network.weights, gate_bias, self.state, self.work, draws) == NOT_FINITE:
+                raise not_finite()
+            results.append((draws.drawn, draws.traced))
+        drawn, outputs = zip(*results, strict=True)
+        return np.concatenate(drawn, axis=1), np.concatenate(outputs, axis=1)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from wavegen.config.schema import ModelConfig
 from wavegen.model.building import ACTIVATIONS, fold_weight_norm
 from wavegen.model.outputs import Distribution
 from wavegen.sampling.engines.draws import DRAWS
 from wavegen.sampling.engines.fused_kernel import Shape, Weights
-from wavegen.sampling.engines.integer_inputs import GROUP, MOST_BITS, OFFSET, ROUNDED
-from wavegen.sampling.engines.simd_matmul import TILE_REGISTERS, UNROLL
+from wavegen.sampling.engines.simd_matmul import GROUP, MOST_BITS, OFFSET, ROUNDED, TILE_REGISTERS, UNROLL
 from wavegen.simd import DOT_PRODUCT, LANES
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -96,77 +96,60 @@ class PackedNetwork:
 
 
 def pack(
-    weights: Mapping[str, Array],
-    dilations: Sequence[int],
-    distribution: Distribution,
-    precision: Precision,
-    activation: str = "gated",
+    weights: Mapping[str, Array], model: ModelConfig, distribution: Distribution, precision: Precision
 ) -> PackedNetwork:
     """Lay out a WaveNet.
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names, without weight normalization.
-        dilations: of its blocks.
+        model: of the configuration: its dilations and activation; sizes are those of the weights.
         distribution: of a sample.
-        precision: of the weights; sums and activations are float32, but for int8: see `integer_inputs`.
-        activation: of its blocks, one of ``wavegen.model.building.ACTIVATIONS``.
+        precision: of the weights; sums and activations are float32, but for int8: see `simd_matmul`.
 
     Returns:
         The packed network.
     """
-    blocks = range(len(dilations))
     kernel_size, convolved, channels = weights["blocks.0.conv.weight"].shape
-    products: list[tuple[Float32, Float32]] = []
-    for b in blocks:
-        conv = weights[f"blocks.{b}.conv.weight"]  # (taps, convolved, residual)
-        # (taps, outputs, R) -> (taps R, outputs), as the taps lie side by side
-        products.append((conv.transpose(0, 2, 1).reshape(-1, convolved), _bias(weights, f"blocks.{b}.conv", convolved)))
-        if b + 1 < len(dilations):
-            products.append((weights[f"blocks.{b}.residual.weight"].T, np.zeros(channels, np.float32)))
-    for name in ("skip", "head", "output"):
-        matrix = weights[f"{name}.weight"]
-        products.append((matrix.T, _bias(weights, name, len(matrix))))
-
-    tiles: list[Array] = []
-    layers, biases, scales, starts, matrices = [], [], [], [], []
+    names = [f"blocks.{b}.{layer}" for b in range(len(model.dilations)) for layer in ("conv", "residual")]
+    names = [*names[:-1], "skip", "head", "output"]  # the last block has no residual
+    packed, layers, biases = [], [], []
     weight_at = bias_at = 0
-    for matrix, bias in products:
-        packed = pack_product(np.asarray(matrix, np.float32), precision)
-        n_inputs, n_outputs = _padded_shape(matrix, precision)
+    for name in names:
+        matrix = _as_matrix(weights[f"{name}.weight"])
+        n_inputs, n_outputs = matrix.shape
+        product = pack_product(np.asarray(matrix, np.float32), precision)
+        packed.append(product)
+        bias = np.asarray(weights.get(f"{name}.bias", np.zeros(n_outputs)), np.float32)
+        biases.append(bias)
         word = INPUTS_PER_WORD[precision]
-        layers.append((weight_at, n_inputs, n_outputs, bias_at, word, matrix.shape[0], packed.bits))
-        tiles += packed.tiles
-        weight_at += sum(map(len, packed.tiles))
-        bias_at += n_outputs
-        biases.append(_widen(bias, n_outputs))
-        scales.append(packed.scale)
-        starts.append(packed.start)
-        matrices.append(packed.rounded)
-    reaches = [(kernel_size - 1) * dilation for dilation in dilations]
+        layers.append((weight_at, product.n_inputs, len(product.scale), bias_at, word, n_inputs, product.bits))
+        weight_at += len(product.tiles)
+        bias_at += len(product.scale)
+    dilations = np.array(model.dilations, np.int64)
     return PackedNetwork(
         shape=Shape(
             kernel_size=kernel_size,
             residual_channels=channels,
-            gate_channels=convolved // (2 if activation == "gated" else 1),
+            gate_channels=convolved // (2 if model.activation == "gated" else 1),
             classes=distribution.classes,
             n_parameters=distribution.n_parameters,
             output=DRAWS[distribution.kind],
             is_scalar=int("input.linear.weight" in weights),
-            activation=ACTIVATIONS.index(activation),
+            activation=ACTIVATIONS.index(model.activation),
         ),
         weights=Weights(
-            tiles=aligned(np.concatenate(tiles)),
+            tiles=aligned(np.concatenate([product.tiles for product in packed])),
             layers=np.array(layers, np.int64),
-            bias=np.concatenate(biases),
-            scale=np.concatenate(scales),
-            start=np.concatenate(starts),
+            bias=np.concatenate([np.pad(bias, (0, -len(bias) % LANES)) for bias in biases]),
+            scale=np.concatenate([product.scale for product in packed]),
+            start=np.concatenate([product.start for product in packed]),
             table=_input_table(weights),
             mixture=np.array(distribution.draw_constants),
-            dilations=np.array(dilations, np.int64),
-            reaches=np.array(reaches, np.int64),
+            dilations=dilations,
+            reaches=(kernel_size - 1) * dilations,
         ),
-        matrices=matrices,
-        biases=[np.asarray(bias, np.float32) for _, bias in products],
+        matrices=[product.rounded for product in packed],
+        biases=biases,
     )
 
 
@@ -176,12 +159,14 @@ def rounded_weights(weights: Mapping[str, Array], precision: Precision) -> dict[
     for name, array in rounded.items():
         layer, _, part = name.rpartition(".")
         if part == "weight" and layer.startswith(("blocks.", "skip", "head", "output")):
-            # (taps, outputs, inputs) -> (taps inputs, outputs); of the others (outputs, inputs) -> (inputs, outputs)
-            taps = array if array.ndim == 3 else array[None]
-            matrix = pack_product(taps.transpose(0, 2, 1).reshape(-1, taps.shape[1]), precision).rounded
-            back = matrix.reshape(len(taps), -1, taps.shape[1]).transpose(0, 2, 1)
-            rounded[name] = back if array.ndim == 3 else back[0]
+            matrix = pack_product(_as_matrix(array), precision).rounded
+            rounded[name] = matrix.reshape(array.swapaxes(-1, -2).shape).swapaxes(-1, -2)
     return rounded
+
+
+def _as_matrix(weight: Array) -> Array:
+    """Return a weight, (taps, outputs, inputs) or (outputs, inputs), as (taps inputs, outputs): taps side by side."""
+    return weight.swapaxes(-1, -2).reshape(-1, weight.shape[-2])
 
 
 def round_to_bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
@@ -195,21 +180,24 @@ class PackedProduct(NamedTuple):
 
     Attributes:
         rounded: (inputs, outputs) as rounded.
+        n_inputs: with padding.
         scale, start: of each output, padded: what an int8 sum is multiplied by, and begins at.
         bits: that an input of int8 weights is rounded to, beside its sign.
-        tiles: each flat and in reading order.
+        tiles: flat, in reading order.
     """
 
     rounded: Float32
+    n_inputs: int
     scale: Float32
     start: npt.NDArray[np.int32]
     bits: int
-    tiles: list[Array]
+    tiles: Array
 
 
 def pack_product(matrix: Float32, precision: Precision) -> PackedProduct:
     """Lay out the weights of one product, (inputs, outputs)."""
-    n_inputs, n_outputs = _padded_shape(matrix, precision)
+    turn = ROUNDED if precision == "int8" and DOT_PRODUCT is not None else UNROLL
+    n_inputs, n_outputs = padded(matrix.shape[0], turn), padded(matrix.shape[1], LANES)
     wide = np.zeros((n_inputs, n_outputs), np.float32)
     wide[: matrix.shape[0], : matrix.shape[1]] = matrix
     scale, start, bits = np.ones(n_outputs, np.float32), np.zeros(n_outputs, np.int32), 0
@@ -221,7 +209,7 @@ def pack_product(matrix: Float32, precision: Precision) -> PackedProduct:
         wide = stored.astype(np.float32) * scale
         bits = input_bits(int(np.abs(stored).sum(axis=0, dtype=np.int64).max()))
         if GROUP == 4:
-            start -= OFFSET * stored.sum(axis=0, dtype=np.int32)  # modulo 2^32, see `integer_inputs`
+            start -= OFFSET * stored.sum(axis=0, dtype=np.int32)  # modulo 2^32, see `simd_matmul`
     elif precision == "bfloat16":
         # (inputs, outputs) -> (inputs / 2, outputs) words
         upper = round_to_bfloat16(wide).astype(np.uint32)
@@ -239,12 +227,8 @@ def pack_product(matrix: Float32, precision: Precision) -> PackedProduct:
             tile = tile.reshape(-1, 2, ROUNDED // GROUP, GROUP // 2, width).transpose(0, 2, 4, 3, 1)
         tiles.append(np.ascontiguousarray(tile).reshape(-1))
         done += width
-    return PackedProduct(wide[: matrix.shape[0], : matrix.shape[1]], scale, start, bits, tiles)
-
-
-def _padded_shape(matrix: Float32, precision: Precision) -> tuple[int, int]:
-    turn = ROUNDED if precision == "int8" and DOT_PRODUCT is not None else UNROLL
-    return padded(matrix.shape[0], turn), padded(matrix.shape[1], LANES)
+    rounded = wide[: matrix.shape[0], : matrix.shape[1]]
+    return PackedProduct(rounded, n_inputs, scale, start, bits, np.concatenate(tiles))
 
 
 def input_bits(largest_sum: int) -> int:
@@ -263,18 +247,6 @@ def aligned(array: Array) -> Array:
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
-
-
-def _bias(weights: Mapping[str, Array], layer: str, n: int) -> Float32:
-    """Return a layer's biases, or zeros."""
-    known = weights.get(f"{layer}.bias")
-    return np.zeros(n, np.float32) if known is None else np.asarray(known, np.float32)
-
-
-def _widen(values: Array, length: int) -> Float32:
-    wide = np.zeros(length, np.float32)
-    wide[: len(values)] = values
-    return wide
 
 
 def _input_table(weights: Mapping[str, Array]) -> Float32:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wavegen.data.conditioning import ClipCondition
 from wavegen.device import on_device, torch_threads
-from wavegen.model.conditioning import Condition
+from wavegen.model.layers import Condition
 from wavegen.model.network import Network
 from wavegen.model.outputs import ClassArray, Truncation, not_finite
 from wavegen.sampling.engines.conditioning_rows import PrecomputedRows
@@ -59,17 +59,14 @@ class TorchQueueEngine(NetworkEngine):
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
     def start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None = None) -> None:
-        with on_device(self.device):
-            self._start(past, conditions)
-
-    def _start(self, past: ClassArray, conditions: Sequence[ClipCondition] | None) -> None:
         self.n_streams = len(past)
         padded = self._padded(self._newest(past))  # (groups * width, T)
         seen = [] if conditions is None else [*conditions, *[conditions[-1]] * (len(padded) - len(past))]
-        self.groups = [
-            _Group(self.model, rows, seen[i * self.width : (i + 1) * self.width], self.capture)
-            for i, rows in enumerate(torch.split(padded, self.width))
-        ]
+        with on_device(self.device):
+            self.groups = [
+                _Group(self.model, rows, seen[i * self.width : (i + 1) * self.width], self.capture)
+                for i, rows in enumerate(torch.split(padded, self.width))
+            ]
 
     @torch.inference_mode()
     @torch_threads(1)  # a step is too small to share out, and sharing would change its rounding
@@ -115,8 +112,7 @@ class _Group:
         if conditions:
             # a step of the past at t predicts the sample at t + 1, so that the newest, -1, is not among them
             before = Condition.of([each.rows(2 - past.shape[1], 1) for each in conditions], past.device)
-            weights = {name: parameter.detach().cpu().numpy() for name, parameter in model.named_parameters()}
-            self.ahead = PrecomputedRows(weights, conditions)
+            self.ahead = PrecomputedRows(model.arrays(), conditions)
         self.step = model.queue_step(past, before)
         self.last = past[:, -1].clone()
         self.n_made = 0
