@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EVENTS_SECONDS = 300.0  # of the training clips are looked at
 LONG_EVENTS = 100  # receptive fields: piano notes of 15 s have 230 in `small`, drum loops 56, speech 17
-MUSIC_SECONDS = 0.5  # the receptive field of the preset `music`
+MUSIC_SECONDS = 3455 / 16000  # the receptive field of the preset `music`
 STEP_SCALARS = ("train_loss", "learning_rate", "gradient_norm", "targets_per_second")
 EVERY_STEPS = 10
 
@@ -111,10 +111,10 @@ def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> 
     reach = network.receptive_field_samples / rate
     if length is None or network.has_memory or config.frames is not None or length < LONG_EVENTS * reach:
         return None
-    further = "" if reach >= MUSIC_SECONDS else "; --config music sees 512 ms"
+    music = f"; --config music sees {1000 * MUSIC_SECONDS:.0f} ms, at the same speed" if reach < MUSIC_SECONDS else ""
     return (
         f"about {length:.0f} s from one onset to the next, {length / reach:.0f} times the receptive field: expect notes"
-        f" that lose their way, and rumble between them{further}. Train for hours; see {guide('sound')}"
+        f" that lose their way, and rumble between them{music}. Train for hours; see {guide('sound')}"
     )
 
 
