@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-LOAD = "from wavegen.audio.levels import load_librosa; load_librosa()"
+LOAD = "from wavegen.audio.librosa_loading import load_librosa; load_librosa()"
 USE = (
     "import numpy, librosa; librosa.onset.onset_detect(y=numpy.random.default_rng(0).standard_normal(16000), sr=16000)"
 )

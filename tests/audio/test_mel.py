@@ -168,26 +168,26 @@ class Trap:
 
 
 @pytest.mark.parametrize(
-    "write",
+    ("write", "found"),
     [
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(b"nothing"),
-        lambda path: path.write_bytes(b"PK\x03\x04 and no archive"),
-        lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00"),
-        lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x03\x00{(\n"),
-        a_cut_off_file,
-        an_archive,
-        lambda path: path.write_bytes(pickle.dumps(Trap())),
-        lambda path: np.save(path, np.array([Trap()])),
+        (lambda path: path.write_bytes(b""), "nothing"),
+        (lambda path: path.write_bytes(b"nothing"), "something else"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 and no archive"), r"an \.npz archive"),
+        (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00"), r"a damaged \.npy file"),
+        (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x03\x00{(\n"), r"a damaged \.npy file"),
+        (a_cut_off_file, r"a damaged \.npy file"),
+        (an_archive, r"an \.npz archive"),
+        (lambda path: path.write_bytes(pickle.dumps(Trap())), "a pickle, which is not loaded"),
+        (lambda path: np.save(path, np.array([Trap()])), "an array of Python objects, which are not loaded"),
     ],
 )
-def test_what_is_no_file_of_frames_is_an_error_in_our_words(tmp_path, write):
+def test_what_is_no_file_of_frames_is_an_error_in_our_words(tmp_path, write, found):
     path = tmp_path / "bad.npy"
     write(path)
     with pytest.raises(UsageError) as error:
         MEL.read(path)
-    expected = rf".*/{path.name}: expected mel frames as numpy\.save writes a float array \(F, 40\), found no array "
-    assert re.fullmatch(expected + r"of numbers; write them with numpy\.save\(FILE, frames\)", str(error.value))
+    expected = rf".*/{path.name}: expected mel frames as numpy\.save writes a float array \(F, 40\), found {found}; "
+    assert re.fullmatch(expected + r"write them with numpy\.save\(FILE, frames\)", str(error.value))
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path):

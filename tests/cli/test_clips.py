@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from wavegen.cli.clips import ClipWriter
 from wavegen.cli.console import ProgressBar
-from wavegen.cli.progress import ClipWriter
 from wavegen.sampling.candidates import BestCandidate
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 

@@ -63,10 +63,7 @@ def test_the_hop_of_clips_of_equal_length_is_a_round_number(hop):
     ("spoil", "reason"),
     [
         (lambda path, frames: path.unlink(), r"\(F, D\) in a .npy file of the same name, found none: No such file"),
-        (
-            lambda path, frames: path.write_bytes(b"words"),
-            r"in a .npy file of the same name, found no array of numbers",
-        ),
+        (lambda path, frames: path.write_bytes(b"words"), r"in a .npy file of the same name, found something else"),
         (lambda path, frames: np.save(path, frames[:, :, None]), r"of the same name, found the shape \(21, 2, 1\)"),
         (lambda path, frames: np.save(path, frames[:, :1]), r"features \(F, 2\), found \(21, 1\); this model's are 2"),
         (lambda path, frames: np.save(path, frames[:-2]), r"as long as the recording, found 19 frames, not 21 of 50 "),

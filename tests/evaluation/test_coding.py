@@ -16,7 +16,7 @@ import torch
 
 import wavegen
 from mixtures import MIXTURE_KINDS, engines_of
-from wavegen.evaluation import score_clips, total
+from wavegen.evaluation.scores import score_clips, total
 from wavegen.sampling.engines import build_engine
 
 RATE_HZ, CLIP_SAMPLES = 8000, 1200

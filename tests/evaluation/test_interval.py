@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from wavegen.evaluation import Score, by_label, compare, comparison, over_clips
+from wavegen.evaluation.scores import Score, by_label, compare, comparison, over_clips
 
 LENGTHS = [100, 400, 50, 250]
 BITS = [310.0, 1150.0, 190.0, 700.0]

@@ -58,7 +58,8 @@ def compiled(sizes, capability, kind, **flags):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from wavegen.sampling.engines.triton_engine import _tile, generate
+    from wavegen.sampling.engines.triton_engine import _tile
+    from wavegen.sampling.engines.triton_kernel import generate
 
     given = {
         "TAPS": 2,

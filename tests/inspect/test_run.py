@@ -11,7 +11,7 @@ from inspections import RATE, inspected
 from wavegen.audio.levels import RecordingProfile
 from wavegen.config import load_config, override
 from wavegen.errors import CheckpointError
-from wavegen.evaluation import BITS, SQUARED_ERROR
+from wavegen.evaluation.scores import BITS, SQUARED_ERROR
 from wavegen.inspect import as_dict, inspect_path, inspect_paths
 from wavegen.model.building import build_model
 from wavegen.runs.checkpoint import Checkpoint, save_checkpoint

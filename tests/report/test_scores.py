@@ -10,8 +10,8 @@ import pytest
 
 from wavegen.audio.quantize import Quantizer
 from wavegen.cli.console import print_json
-from wavegen.evaluation import SQUARED_ERROR, Score
 from wavegen.evaluation.sample_statistics import Figure, Heard, SampleFigures
+from wavegen.evaluation.scores import SQUARED_ERROR, Score
 from wavegen.report import print_tables
 from wavegen.report.scores import (
     SampleComparison,

@@ -6,7 +6,7 @@ import torch
 
 from wavegen.config import load_config
 from wavegen.errors import DataError
-from wavegen.evaluation import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, loss_unit_in, loss_unit_of
+from wavegen.evaluation.scores import ABSOLUTE_ERROR, BITS, SQUARED_ERROR, loss_unit_in, loss_unit_of
 from wavegen.model.building import build_model
 from wavegen.series import forecast as forecast_module
 from wavegen.series import scores

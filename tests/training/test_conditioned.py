@@ -14,7 +14,7 @@ from trainings import RATE_HZ, TINY, assert_same_state, begin, go_on, newest
 from wavegen.api import load
 from wavegen.config import load_config
 from wavegen.errors import DataError, ModelError, UsageError
-from wavegen.evaluation import score_clips, total
+from wavegen.evaluation.scores import score_clips, total
 from wavegen.inspect import as_dict, inspect_path
 from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of

@@ -164,7 +164,7 @@ def test_last_validation_is_what_evaluation_gives(sines, tmp_path):
     training.fit()
 
     from wavegen.api import load
-    from wavegen.evaluation import score_clips, total
+    from wavegen.evaluation.scores import score_clips, total
 
     trained = load(training.run.step_checkpoints()[-1])
     clips = trained.clips.held_out()

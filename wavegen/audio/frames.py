@@ -206,13 +206,27 @@ def map_array(path: Path) -> npt.NDArray[Any]:
     Raises:
         ValueError: there is none; the message says what was found instead.
     """
+    begin = b""
     try:
+        with path.open("rb") as file:
+            begin = file.read(256)
+        if not begin.startswith(b"\x93NUMPY"):
+            raise ValueError
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # unlike numpy.load, reads no pickles
         return array
     except Exception as error:  # damaged files make numpy fail in many ways
         if isinstance(error, OSError) and error.strerror:
             raise ValueError(f"none: {error.strerror}") from None
-        raise ValueError("no array of numbers; write them with numpy.save(FILE, frames)") from None
+        raise ValueError(f"{_content(begin)}; write them with numpy.save(FILE, frames)") from None
+
+
+def _content(begin: bytes) -> str:
+    """Describe a file that is no array of numbers, by its first bytes."""
+    kinds = {b"\x93NUMPY": "a damaged .npy file", b"PK": "an .npz archive", b"\x80": "a pickle, which is not loaded"}
+    if b"'|O'" in begin:
+        return "an array of Python objects, which are not loaded"
+    otherwise = "something else" if begin else "nothing"
+    return next((what for key, what in kinds.items() if begin.startswith(key)), otherwise)
 
 
 # --- mel spectrograms -----------------------------------------------------------------------------------------------

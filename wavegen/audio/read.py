@@ -317,7 +317,7 @@ class Recording:
         return 0.0 if claimed is None else claimed - self.seconds
 
     def _decode(self) -> Generator[AudioInfo | Floats, None, None]:
-        """Yield the header, then the blocks; when the iterator is closed, the decoder is free again."""
+        """Yield the header, then the blocks; a decoder whose file was not read to its end is stopped."""
         where = printable(self.path)
         with acquire_decoder() as decoder:
             info, samples = _open_audio(self.path, decoder, BLOCK_VALUES)

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wavegen.audio.levels import load_librosa
+from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.mono import INAUDIBLE, LOUD_PEAK, QUIET_PEAK, mono_passes
 from wavegen.audio.quantize import Floats, Samples
 from wavegen.audio.read import MAX_FRAMES
@@ -31,6 +31,8 @@ LOWEST_RATE_HZ = 100
 SILENCE_FRAME_SECONDS = 0.02  # the level of a pause is followed in frames of this length
 FADE_SECONDS = 0.01  # of the cross-fade where a pause was shortened
 BLOCK = 2**18  # samples that are prepared at once, 1 MB
+PIECE = 2**18  # samples that are resampled at once
+MAPPED_BYTES = 2**24  # 16 MB, 4 minutes at 16 kHz: longer waveforms stay in a file
 
 
 Notice = Callable[[str], None]
@@ -160,14 +162,14 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
     Args:
         path: an audio file.
         preparation: the model's.
-        folder: for the temporary file of a long recording; None for the system's.
+        folder: for its temporary file; None for the system's.
 
     Raises:
         UsageError, AudioError: as ``wavegen.audio.mono.mono_passes``, or it is too long at the model's rate, or its own
             is not a rate of audio.
     """
     rate_hz = preparation.sample_rate_hz
-    # a recording waits in a file, of which the system keeps in memory what it has room for
+    # a recording waits in a file for what depends on all of it; the system keeps in memory what it has room for
     with tempfile.TemporaryFile(dir=folder) as file, closing(mono_passes(path)) as passes:
         for recording, mixer in passes:
             file.seek(0)
@@ -198,7 +200,7 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
         )
 
 
-def _map_samples(file: IO[bytes]) -> Floats:
+def _map_samples(file: Any) -> Floats:
     """Map a file of float32 samples into memory; it may be closed."""
     file.flush()
     return np.asarray(np.memmap(file, np.float32, "c"))
@@ -221,14 +223,19 @@ def load_waveform(
     Raises:
         UsageError, AudioError: as ``open_audio``.
     """
-    with open_audio(path, preparation) as audio, tempfile.TemporaryFile() as file:
+    with open_audio(path, preparation) as audio, tempfile.SpooledTemporaryFile(MAPPED_BYTES) as file:
         if notice:
             for warning in audio.warnings:
                 notice(f"{printable(path)}: {warning}")
+        kept = min(audio.clip.n_samples, round(min(last_seconds, 1e9) * preparation.sample_rate_hz))
+        skipped = audio.clip.n_samples - kept
         for block in audio.clip.blocks():
-            file.write(block.tobytes())
-        kept = round(min(last_seconds, 1e9) * preparation.sample_rate_hz)
-        return _map_samples(file)[max(0, audio.clip.n_samples - kept) :]
+            file.write(block[min(skipped, len(block)) :].tobytes())
+            skipped -= min(skipped, len(block))
+        if 4 * kept > MAPPED_BYTES:
+            return _map_samples(file)
+        file.seek(0)  # a shorter one holds no file open
+        return np.frombuffer(bytearray(file.read()), np.float32)
 
 
 def find_sound(samples: Samples, rate_hz: int, top_db: float) -> tuple[int, int]:
@@ -327,8 +334,6 @@ def _gain(peak: float, rms: float, level: Level, max_gain_db: float | None) -> f
 
 
 # --- another sample rate -------------------------------------------------------------------------------------------
-
-PIECE = 2**18  # samples that are resampled at once
 
 # torchaudio's windowed sinc with the constants of its "kaiser best" (tutorial "Audio Resampling")
 SINC_ZERO_CROSSINGS = 64

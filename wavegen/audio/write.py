@@ -120,7 +120,10 @@ class AudioWriter:
         if isinstance(error, FileExistsError):
             assert self._path is not None
             return already_exists(self._path)
-        reason = getattr(error, "strerror", None) or f"{str(error).rstrip('.')}; is the disk full?"
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            reason = f"{str(error).rstrip('.')}; is the disk full?"
         seconds = self.n_written / self.rate_hz
         kept = f"; the {seconds:.1f} s before are kept" if self.n_written else ""
         return AudioError(f"{self._where}: cannot be written ({reason}){kept}")

@@ -135,7 +135,7 @@ def _sound_scores(
     trained: TrainedModel, paths: Sequence[Path], label: str | None, summary: bool
 ) -> tuple[Document, list[Table]]:
     """Score clips; return the document for --json and --csv, and the tables."""
-    from wavegen.evaluation import describe_gain, score_clips, with_shuffled_frames
+    from wavegen.evaluation.scores import describe_gain, score_clips, with_shuffled_frames
     from wavegen.report.scores import clip_table, cost_table, label_tables, sound_document, summary_table
 
     if label is not None and not paths:
@@ -169,7 +169,7 @@ def _series_scores(
     forecaster: Forecaster, paths: Sequence[Path], test: bool, summary: bool
 ) -> tuple[Document, list[Table]]:
     """Score series; return the document for --json and --csv, and the tables."""
-    from wavegen.evaluation import loss_unit_of
+    from wavegen.evaluation.scores import loss_unit_of
     from wavegen.report.scores import series_document, series_tables
     from wavegen.series.scores import score_series
 

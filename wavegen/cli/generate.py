@@ -76,7 +76,7 @@ def generate(
     from wavegen.api import load
     from wavegen.audio.read import is_run
     from wavegen.audio.write import free_output, output_paths
-    from wavegen.cli.progress import ClipWriter
+    from wavegen.cli.clips import ClipWriter
     from wavegen.sampling.sampler import samples_in
 
     given = console.given_options(context)

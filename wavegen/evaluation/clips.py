@@ -21,9 +21,9 @@ from wavegen.data.corpus import TAIL, Progress, StoredClip, TrainingClips, featu
 from wavegen.data.recordings import first_samples
 from wavegen.data.sources import folder_label
 from wavegen.errors import AudioError, DataError, UsageError, WavegenError
-from wavegen.evaluation import ScoredClip
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, fit_baselines
 from wavegen.evaluation.sample_statistics import PIECE_SECONDS, SILENT_AMPLITUDE, RecordingStatistics, spread
+from wavegen.evaluation.scores import ScoredClip
 from wavegen.text import group_by_reason, list_first, pluralize, printable
 
 

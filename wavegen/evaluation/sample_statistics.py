@@ -18,7 +18,8 @@ from itertools import groupby
 import numpy as np
 
 from wavegen.audio.levels import FRAME_SECONDS as LEVEL_SECONDS
-from wavegen.audio.levels import LOUD_QUANTILE, SILENT_DB, SMALLEST_POWER, Doubles, Frames, frame_size, load_librosa
+from wavegen.audio.levels import LOUD_QUANTILE, SILENT_DB, SMALLEST_POWER, Doubles, Frames, frame_size
+from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.quantize import Floats
 
 # Loudness: mel bands of short frames, each band's power relative to the recordings' loud frames, in sones.
@@ -38,7 +39,7 @@ SEED = 0  # of the bootstraps, and of the impostors
 PIECE_SECONDS = 10.0  # longer clips are split: every piece is one draw in a bootstrap
 MOST_PIECES = 240  # of recordings: 40 minutes at most
 
-# What is heard.
+# Pitch, onsets and pauses.
 LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 65.0, 1000.0  # of pitch: C2 to B5
 PITCH_WINDOW_SECONDS, PITCH_HOP_SECONDS = 0.064, 0.02
 SEMITONE_PARTS = 0.25  # pyin's resolution; its default of 0.1 takes twenty times as long for the same median

@@ -19,7 +19,7 @@ from wavegen.config import all_preset_names, preset_names
 from wavegen.data.corpus import Progress
 from wavegen.data.sources import LISTS
 from wavegen.errors import UsageError
-from wavegen.evaluation import LossUnit
+from wavegen.evaluation.scores import LossUnit
 from wavegen.inspect.audio import AudioFacts, inspect_audio
 from wavegen.inspect.models import CheckpointFacts, ConfigFacts, inspect_checkpoint, inspect_config
 from wavegen.inspect.recordings import FolderFacts, SeriesFacts, holds_series, inspect_folder, inspect_series

@@ -74,10 +74,10 @@ class LevelMeter:
         """Return the levels of all blocks."""
         mixer = self._mixer
         lengths = np.full(sum(map(len, self._energies)), self._piece_length)
-        if len(self._rest):
-            self._energies.append(np.square(self._rest[None], dtype=np.float64).sum(axis=1))
-            lengths = np.append(lengths, len(self._rest))
         energies = np.concatenate(self._energies)
+        if len(self._rest):
+            energies = np.append(energies, np.square(self._rest, dtype=np.float64).sum())
+            lengths = np.append(lengths, len(self._rest))
         powers = energies / lengths
         is_loud = powers > powers.max() * 10 ** (-SILENCE_DB / 10)
         first = int(is_loud.argmax()) if is_loud.any() else len(is_loud)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from wavegen.audio.levels import RecordingProfile
 from wavegen.config import DEFAULT_PRESET, Config, all_preset_names, differences, load_config
 from wavegen.device import choose_device
-from wavegen.evaluation import LossUnit, loss_unit_of
+from wavegen.evaluation.scores import LossUnit, loss_unit_of
 from wavegen.model.building import build_distribution, build_model
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
 from wavegen.runs.run_folder import Validation, finite

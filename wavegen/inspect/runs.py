@@ -11,7 +11,7 @@ from typing import Any
 
 from wavegen.config import Config, parse_frozen
 from wavegen.errors import CheckpointError, ConfigError, UsageError
-from wavegen.evaluation import loss_unit_of
+from wavegen.evaluation.scores import loss_unit_of
 from wavegen.inspect.models import DataFacts, NetworkFacts, TrainingState, inspect_network, training_state
 from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.run_folder import History, RunFolder, Validation, read_history

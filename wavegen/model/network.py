@@ -120,7 +120,7 @@ class Network(nn.Module, ABC):
     Args:
         classes: levels of the input; 0 where it is a series of values.
         distribution: of a sample, whose parameters the network puts out.
-        model: of the configuration, valid.
+        model: the section of the configuration, valid.
     """
 
     runs_fused: ClassVar[bool] = False  # by the fused engine, and by the fused training backend

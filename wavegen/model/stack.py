@@ -39,7 +39,7 @@ class Stack(Network):
     Args:
         classes: levels of the input; 0 where it is a series of values.
         distribution: of a sample, whose parameters the network puts out.
-        model: of the configuration, valid.
+        model: the section of the configuration, valid.
     """
 
     def __init__(self, classes: int, distribution: Distribution, model: ModelConfig) -> None:

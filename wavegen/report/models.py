@@ -10,7 +10,7 @@ from typing import Any
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Quantizer
 from wavegen.data.conditioning import list_labels
-from wavegen.evaluation import LossUnit, describe_gain
+from wavegen.evaluation.scores import LossUnit, describe_gain
 from wavegen.inspect.models import (
     CheckpointFacts,
     ConfigFacts,

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wavegen.audio.quantize import Floats, Quantizer
-from wavegen.evaluation import FEWEST_SECONDS, Comparison, Estimate, LossUnit, Score, by_label, comparison, total
 from wavegen.evaluation.sample_statistics import Figure, Heard, RecordingStatistics, SampleFigures, measure_heard
+from wavegen.evaluation.scores import FEWEST_SECONDS, Comparison, Estimate, LossUnit, Score, by_label, comparison, total
 from wavegen.report import Table, first_rows
 from wavegen.runs.run_folder import THIS_MODEL
 from wavegen.series.scores import SeriesScore, all_series

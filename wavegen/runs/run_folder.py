@@ -1,4 +1,4 @@
-"""A run: the folder of one training, and the history that its metrics tell.
+"""A run: the folder of one training, and its history, which is read from its metrics.
 
 config.yaml              complete and frozen
 metrics.jsonl            a line for each step and for each validation: ``History``
@@ -28,7 +28,7 @@ from typing import Any
 
 from wavegen.audio.read import NEEDS_CONVERSION, READABLE, find_audio, is_run
 from wavegen.errors import CheckpointError, TrainingError, UsageError
-from wavegen.evaluation import BITS, LossUnit, loss_unit_in
+from wavegen.evaluation.scores import BITS, LossUnit, loss_unit_in
 from wavegen.output_file import write_atomically
 from wavegen.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, with_current_keys
 from wavegen.text import list_first

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from wavegen.config import Config
 from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.windows import Batch, Piece, Tape
-from wavegen.evaluation import loss_unit_of
+from wavegen.evaluation.scores import loss_unit_of
 from wavegen.model.network import Network
 from wavegen.series.corpus import Normalization, Series, build_normalization, read_corpus, with_normalization
 from wavegen.series.files import Values

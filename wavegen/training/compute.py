@@ -1,4 +1,4 @@
-"""How steps are computed: backend, precision and slices, the memory they take, and a device's own errors."""
+"""Computation of steps: backend, precision and slices, the memory that they take, and a device's own errors."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from wavegen.config import Config, differences, override
 from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.data.corpus import Corpus, Progress, manifest_differences
 from wavegen.errors import ModelError, UsageError
-from wavegen.evaluation import FEWEST_CLIPS, FEWEST_SECONDS
+from wavegen.evaluation.scores import FEWEST_CLIPS, FEWEST_SECONDS
 from wavegen.model.building import (
     build_model,
     condition_columns,

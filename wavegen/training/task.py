@@ -1,6 +1,7 @@
 """The task of training on recordings: windows, bits/sample of held-out clips, auditions.
 
-``SeriesTask`` (``wavegen.series.task``) has the same methods for series of numbers.
+``SeriesTask`` (``wavegen.series.task``) has the same methods for series of numbers; what series have not (overhead of
+auditions, a profile, auditions) is None there.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditio
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
 from wavegen.data.recordings import first_samples, read_recordings, with_conditions
 from wavegen.data.windows import Batch, WindowStream
-from wavegen.evaluation import ScoredClip, loss_unit_of
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.likelihood import model_bits
+from wavegen.evaluation.scores import ScoredClip, loss_unit_of
 from wavegen.model.network import Network
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler

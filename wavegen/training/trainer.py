@@ -20,7 +20,7 @@ from wavegen.data.corpus import Corpus
 from wavegen.data.windows import Batch
 from wavegen.device import on_device, one_thread_each, torch_threads
 from wavegen.errors import AudioError, CheckpointError, TrainingError
-from wavegen.evaluation import describe_gain, with_shuffled_frames
+from wavegen.evaluation.scores import describe_gain, with_shuffled_frames
 from wavegen.model.building import load_weights
 from wavegen.model.layers import folded
 from wavegen.model.network import Network

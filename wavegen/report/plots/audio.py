@@ -16,7 +16,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from wavegen.audio.levels import load_librosa
+from wavegen.audio.librosa_loading import load_librosa
 from wavegen.audio.mono import mono_passes
 from wavegen.audio.quantize import Floats, Quantizer
 from wavegen.inspect.audio import QuantizationMeter

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from wavegen.audio.read import find_series
-from wavegen.evaluation import LossUnit
+from wavegen.evaluation.scores import LossUnit
 from wavegen.inspect.models import NetworkFacts
 from wavegen.inspect.recordings import SeriesFacts
 from wavegen.output_file import write_output

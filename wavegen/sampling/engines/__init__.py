@@ -95,7 +95,7 @@ class EngineSource:
     """The source of an engine: arrays for the fused engine, which needs no torch, a network for the others.
 
     Args:
-        model: of the configuration.
+        model: the section of the configuration.
         device_type: cpu, cuda or mps; auto leaves it to what is sampled.
         distribution: of a sample.
         weights: returns the arrays by parameter name, weight norm folded.

@@ -15,8 +15,12 @@ from wavegen.sampling.engines import simd_matmul
 from wavegen.sampling.engines.simd_matmul import power_of_two
 from wavegen.simd import KERNEL, LANES, key_cache_by_sources
 
-DRAWS: dict[OutputKind, int] = {"softmax": 0, "logistic_mixture": 1, "gaussian_mixture": 2}
-SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = DRAWS.values()
+SOFTMAX, LOGISTIC_MIXTURE, GAUSSIAN_MIXTURE = range(3)
+DRAWS: dict[OutputKind, int] = {
+    "softmax": SOFTMAX,
+    "logistic_mixture": LOGISTIC_MIXTURE,
+    "gaussian_mixture": GAUSSIAN_MIXTURE,
+}
 SMALLEST_UNIFORM = 2.0**-53
 # exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln2/2, ln2/2]: Cephes' expf, S. Moshier; its error is below 2 ulp
 LOG2_E = np.float32(1.44269504088896341)

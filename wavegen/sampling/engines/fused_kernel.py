@@ -122,7 +122,7 @@ class Draws(NamedTuple):
         forced: (S, n) samples to take instead of drawing; (0, 0) to draw.
         temperature, top_k, top_p: of the distribution.
         drawn: (S, n) the samples, filled.
-        traced: (S, n, n_parameters) the distributions' parameters, filled; (0, 0, 0) to leave them out.
+        traced: (S, n, n_parameters) the distributions' parameters, filled; without rows to leave them out.
     """
 
     uniforms: npt.NDArray[np.float64]

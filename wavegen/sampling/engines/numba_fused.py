@@ -46,7 +46,7 @@ class NumbaFusedEngine:
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names.
-        model: of the configuration.
+        model: the section of the configuration.
         distribution: of a sample.
         precision: of the weights.
         threads: that share the streams; each stream stays whole, so this changes nothing in its audio.

@@ -102,7 +102,7 @@ def pack(
 
     Args:
         weights: by `wavegen.model.wavenet.WaveNet`'s parameter names, without weight normalization.
-        model: of the configuration: its dilations and activation; sizes are those of the weights.
+        model: the section of the configuration: its dilations and activation; sizes are those of the weights.
         distribution: of a sample.
         precision: of the weights; sums and activations are float32, but for int8: see `simd_matmul`.
 
