@@ -122,8 +122,8 @@ def fold_weight_norm(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.N
         layer, _, part = name.rpartition(".")
         if part == "direction":
             gain = weights[f"{layer}.gain"]
-            # (taps, outputs, inputs) -> (outputs, taps, inputs) -> (gains, the rest): a vector for each gain; a matrix of
-            # (outputs, inputs) stays as it is
+            # (taps, outputs, inputs) -> (outputs, taps, inputs) -> (gains, the rest): a vector for each gain;
+            # a matrix of (outputs, inputs) stays as it is
             by_output = array.swapaxes(0, -2)
             rows = by_output.reshape(len(gain), -1)
             # w = g v / |v|

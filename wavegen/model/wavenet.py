@@ -42,8 +42,8 @@ class WaveNet(Network):
     Args:
         classes: levels of the input.
         distribution: of a sample, whose parameters the network puts out.
-        model: the section of the configuration: the blocks' sizes and form. Without ``bias``, the output layer of a mixture keeps
-            its own, for it holds the first scales; an input layer is as it is in any case.
+        model: the section of the configuration: the blocks' sizes and form. Without ``bias``, the output layer of a
+            mixture keeps its own, for it holds the first scales; an input layer is as it is in any case.
         n_labels: labels to be conditioned on; 0 for none.
         frame_channels: columns of the frames to be conditioned on; 0 for none.
         upsampling: rows that are made of a frame.
