@@ -133,7 +133,7 @@ def run_alone(*arguments, exit_code=0, **how):
         process.wait()
         done = Done(process.returncode, *process.words())
     assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == exit_code, done.stderr
+    assert done.returncode == exit_code, (done.stdout[-500:], done.stderr)
     return done
 
 
@@ -161,7 +161,7 @@ def run_interpreter(command, *arguments, cwd=None, exit_code=0, **environment):
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == exit_code, done.stderr
+    assert done.returncode == exit_code, (done.stdout[-500:], done.stderr)
     return done
 
 

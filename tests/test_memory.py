@@ -46,6 +46,7 @@ def recording(tmp_path_factory):
 def small_blocks(monkeypatch):
     """Scarce memory: the recording is 100 blocks long."""
     monkeypatch.setattr(waveform, "BLOCK", 1 << 15)
+    monkeypatch.setattr(waveform, "MAPPED_BYTES", 1 << 19)
 
 
 def test_a_recording_is_prepared_and_loaded_in_blocks(recording, tmp_path, small_blocks):
