@@ -323,5 +323,5 @@ def test_nothing_depends_on_the_size_of_blocks(tmp_path, monkeypatch, rate_hz):
         monkeypatch.setattr("wavegen.audio.read.BLOCK_VALUES", values)
         monkeypatch.setattr("wavegen.audio.waveform.BLOCK", block)
         np.testing.assert_array_equal(load_waveform(tmp_path / "a.wav", ALL_STEPS), expected)
-    monkeypatch.setattr("wavegen.audio.waveform.PIECE", 5000)  # torch rounds sums of other lengths otherwise
+    monkeypatch.setattr("wavegen.audio.resample.PIECE", 5000)  # torch rounds sums of other lengths otherwise
     np.testing.assert_allclose(load_waveform(tmp_path / "a.wav", ALL_STEPS), expected, rtol=0, atol=3e-6)
