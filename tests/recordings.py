@@ -5,7 +5,8 @@ import os
 import numpy as np
 import soundfile
 
-from wavegen.audio.waveform import PreparedClip, resampled
+from wavegen.audio.resample import resampled
+from wavegen.audio.waveform import PreparedClip
 
 
 def write_noise(path, n_samples=500, seed=0, rate_hz=16000, amplitude=0.5):
