@@ -17,7 +17,7 @@ from wavegen.config import load_config, override
 from wavegen.errors import CheckpointError, ModelError, TrainingError, UsageError
 from wavegen.model.building import build_model, load_weights
 from wavegen.runs.checkpoint import load_checkpoint
-from wavegen.runs.run_folder import RunFolder
+from wavegen.runs.run_folder import RunFolder, read_history
 from wavegen.text import format_duration
 from wavegen.training import backends, task
 from wavegen.training.plan import Trial
@@ -304,6 +304,19 @@ def test_a_best_checkpoint_before_the_end_is_measured_too(sines, tmp_path):
     best = load_checkpoint(RunFolder(tmp_path / "run").best_checkpoint)
     assert best.step == 5
     assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
+
+
+@pytest.mark.parametrize(("below", "kept"), [(0.04, 20), (0.06, 5)])
+def test_the_last_weights_are_kept_unless_others_are_better_by_a_margin(sines, tmp_path, monkeypatch, below, kept):
+    training = begin(tiny_config(sines, "training.steps=20", "training.validate_every=5"), tmp_path / "run")
+    losses = iter([4.0, 4.1, 4.2, 4.0 + below])
+    monkeypatch.setattr(training, "mean_loss", lambda network, clips: next(losses, 4.0))
+    training.fit()
+    best = load_checkpoint(RunFolder(tmp_path / "run").best_checkpoint)
+    assert best.step == training.progress.best_step == kept
+    history = read_history(tmp_path / "run")
+    assert [each.step for each in history.validations if each.is_best] == [5, *([20] if kept == 20 else [])]
+    assert history.best.step == kept
 
 
 def test_a_periodic_save_that_fails_is_reported_and_retried(sines, tmp_path, monkeypatch):

@@ -119,7 +119,7 @@ class RunFolder:
         return path
 
     def save_best(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint with the lowest validation figure so far.
+        """Write the checkpoint that the run is used by: the best so far.
 
         Raises:
             CheckpointError: it cannot be written; the one before stays.
@@ -317,6 +317,7 @@ class Validation:
         minutes_trained: by then.
         frames_gain: bits/sample that the right frames save against shuffled ones; None where that was not measured.
         loss_unit: what the losses are.
+        is_best: its weights were kept as the best; None in runs of older versions.
     """
 
     step: int
@@ -330,6 +331,7 @@ class Validation:
     minutes_trained: float | None = None
     frames_gain: float | None = None
     loss_unit: LossUnit = BITS
+    is_best: bool | None = None
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], **training: Any) -> Validation:
@@ -348,6 +350,7 @@ class Validation:
             held_out_points=entry.get("held_out_points"),
             frames_gain=finite(entry.get("frames_gain")),
             loss_unit=loss_unit_in(entry),
+            is_best=entry.get("is_best"),
             **training,
         )
 
@@ -402,7 +405,9 @@ class History:
 
     @property
     def best(self) -> Validation | None:
-        """The validation with the lowest loss."""
+        """The validation whose weights were kept as the best: that with the lowest loss, or the last of a training."""
+        if kept := [each for each in self.validations if each.is_best]:
+            return kept[-1]
         return min(self.scored, key=lambda item: item[1], default=(None, 0.0))[0]
 
     @property

@@ -118,6 +118,7 @@ class SeriesTask:
     """
 
     fewest_steps: ClassVar[int] = 0
+    last_step_margin: ClassVar[float] = 0.0  # the error of a forecast is what counts
     tries_bfloat16: ClassVar[bool] = False  # small errors of large values are lost in 8 bits of mantissa
     read_corpus = staticmethod(read_corpus)
     with_corpus = staticmethod(with_normalization)

@@ -67,12 +67,14 @@ class AudioTask:
         tries_bfloat16: ``training.precision: auto`` measures whether bfloat16 is faster.
         read_corpus: reads the corpus that a configuration names.
         with_corpus: returns a configuration with what its corpus decides, such as the labels.
+        last_step_margin: the weights of the last step are kept as the best if no others are better by so much.
         loss_unit: what its losses are called.
         loss_scale: the factor from the loss of a training step to the unit of ``loss_unit``.
     """
 
     fewest_steps: ClassVar[int] = 200  # with fewer, a model hardly leaves the noise that it begins with
     tries_bfloat16: ClassVar[bool] = True
+    last_step_margin: ClassVar[float] = 0.05  # bits/sample; seeds of one setting differ by as much
     loss_scale = 1.0 / math.log(2)  # nats to bits
     read_corpus = staticmethod(read_recordings)
     with_corpus = staticmethod(with_conditions)

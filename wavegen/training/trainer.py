@@ -199,7 +199,7 @@ class Trainer:
             self._try(self._save)
 
     def _validate(self, last: bool) -> None:
-        """Score held-out audio with the averaged weights, and keep them if they are the best so far."""
+        """Score held-out audio with the averaged weights; keep them if they are the best, or nearly so and the last."""
         self._record()
         began, progress = time.perf_counter(), self.progress
         clips: Sequence[Any] = self.task.validation_clips(self.settings.validation_seconds)
@@ -213,7 +213,9 @@ class Trainer:
         if self.group.is_main:
             entry["baselines"] = self.task.baselines(clips)
         entry |= self.task.validation_length(clips)
-        improved = math.isfinite(figure) and (best[0] is None or figure < best[0])
+        # Weights of the last step, whose learning rate is 0, sound better than those of a better figure before it.
+        margin = self.task.last_step_margin if last else 0.0
+        improved = math.isfinite(figure) and (best[0] is None or figure < best[0] + margin)
         if last:
             progress.precision_costs = self._precision_costs(self.average, clips, figure)
             if not improved and best[0] is not None:
@@ -226,8 +228,10 @@ class Trainer:
         if improved:
             progress.best_loss, progress.best_step = figure, progress.step
             saved = self._try(lambda: self._save_best(self.checkpoint()))
-            if not self.group.broadcast(saved):  # only rank 0 saves, and all ranks keep the same best
+            improved = self.group.broadcast(saved)  # only rank 0 saves, and all ranks keep the same best
+            if not improved:
                 progress.best_loss, progress.best_step = best  # the next one may be saved
+        entry["is_best"] = improved
         self._write_metrics(entry)
         self._notify(lambda observer: observer.on_validation(entry))
 
