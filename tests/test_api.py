@@ -51,6 +51,18 @@ def test_generates_arrays_and_chunks_of_them(model):
     np.testing.assert_array_equal(np.concatenate(chunks, axis=1), clips)
 
 
+def test_a_model_that_saw_quiet_windows_less_often_has_a_temperature_of_its_own(model, tmp_path):
+    def same(**options):
+        return model.generate(0.2, seed=1, **options)
+
+    np.testing.assert_array_equal(same(), same(temperature=0.99))
+    assert (same() != same(temperature=1)).any()
+    alike = model.config.with_values("data", quiet_weight=1.0)
+    save_checkpoint(replace(model.checkpoint, config=alike), tmp_path / "alike.safetensors")
+    old = wavegen.load(tmp_path / "alike.safetensors", "cpu")
+    np.testing.assert_array_equal(old.generate(0.2, seed=1), same(temperature=1))
+
+
 # --- the best of several -----------------------------------------------------------------------------------------
 
 LENGTH = 0.3

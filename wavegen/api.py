@@ -219,7 +219,8 @@ class TrainedModel:
         source = EngineSource(
             self.config.model, device_type, self.distribution, lambda: self.checkpoint.average, network, has_frames
         )
-        return Generator(source, self.quantizer, self.conditioner, self.sample_rate_hz, self.precision_costs)
+        rate, temperature = self.sample_rate_hz, self.config.temperature
+        return Generator(source, self.quantizer, self.conditioner, rate, self.precision_costs, temperature)
 
     # --- judging ---------------------------------------------------------------------------------------------------
 

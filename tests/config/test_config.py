@@ -312,7 +312,7 @@ def test_recordings_are_prepared_unless_configured_otherwise():
         *(True, 40.0, 0.3),
         *("peak", 30.0),
     )
-    assert (read("").data.following, read("").data.beginnings) == (0.75, 0.1)
+    assert (read("").data.following, read("").data.beginnings, read("").data.quiet_weight) == (0.75, 0.1, 0.4)
     assert load_config("small").audio == audio
     off = "audio: {remove_dc: false, trim_db: null, pause_seconds: null, level: keep, max_gain_db: null}"
     assert build_preparation(read(off)) == Preparation(16000)
@@ -350,6 +350,8 @@ def test_clips_with_mel_spectrograms_are_never_cut():
         ("data.following", "1"),
         ("data.following", "-0.1"),
         ("data.beginnings", "1.5"),
+        ("data.quiet_weight", "0"),
+        ("data.quiet_weight", "1.5"),
     ],
 )
 def test_preparation_and_following_have_ranges(keys, value):
@@ -357,11 +359,19 @@ def test_preparation_and_following_have_ranges(keys, value):
     assert problem.startswith(f"--set {keys}={value}: {keys}: expected ")
 
 
+def test_the_temperature_is_below_1_where_quiet_windows_were_seen_less_often():
+    assert read("").temperature == 0.99
+    assert read("data: {quiet_weight: 1.0}").temperature == read("mel: {n_mels: 80}").temperature == 1
+    assert load_config("music").temperature == 1
+
+
 def test_a_frozen_configuration_without_newer_keys_means_what_training_did_before():
     config = parse_frozen("audio: {sample_rate_hz: 8000}\nmodel: {cycles: 1}\n", "old")
     assert build_preparation(config) == Preparation(8000)
-    assert (config.data.following, config.data.beginnings) == (0, 0)
-    assert parse_frozen("data: {following: 0.75}", "old").data.beginnings == 0
+    assert (config.data.following, config.data.beginnings, config.data.quiet_weight) == (0, 0, 1)
+    newer = parse_frozen("data: {following: 0.75, beginnings: 0.1}", "old").data
+    assert (newer.beginnings, newer.quiet_weight) == (0.1, 1)
+    assert config.temperature == 1
     assert parse_frozen("", "old").audio.level == "keep"
 
 

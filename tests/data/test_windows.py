@@ -6,7 +6,15 @@ import pytest
 from clips import NumberedClip, numbered_clips
 from wavegen.audio.frames import MIDDLE, SPREAD
 from wavegen.data.conditioning import ClipCondition
-from wavegen.data.windows import MOST_BEGINNINGS, Batch, WindowStream
+from wavegen.data.windows import (
+    FULL_POWER,
+    MOST_BEGINNINGS,
+    POWER_BLOCK,
+    POWER_PART,
+    Batch,
+    ClipPowers,
+    WindowStream,
+)
 from wavegen.errors import DataError
 
 SILENCE = -1  # no sample of these clips is
@@ -287,6 +295,104 @@ def test_where_clips_are_many_their_pauses_are_not_asked_for():
     plain = WindowStream(clips, 20, 64, SILENCE, seed=1, **order)
     asked = WindowStream(clips, 20, 64, SILENCE, seed=1, **order, after_pauses=pytest.fail)
     assert_equal(epoch_of(asked), epoch_of(plain))
+
+
+def loud_and_quiet(lengths, seed=0):
+    """Amplitudes of all samples of numbered clips: blocks of one amplitude, some 60 dB quieter than the others."""
+    rng = np.random.default_rng(seed)
+
+    def blocks(n):
+        return rng.uniform(0.2, 0.9, n) * np.where(rng.random(n) < 0.3, 1e-3, 1)
+
+    each = [np.repeat(blocks(-(-length // POWER_BLOCK)), POWER_BLOCK)[:length] for length in lengths]
+    return np.concatenate(each).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n_targets"),
+    [
+        ([9000, 4000, 3333, 256, 100, 1], 300),
+        ([20_000], 1024),
+        ([1500] * 12, 97),  # windows shorter than a block of summed power
+        ([2000, 900], 5000),  # a window longer than the whole tape
+    ],
+)
+def test_mean_powers_are_those_of_the_windows_targets(lengths, n_targets):
+    clips, amplitudes = numbered_clips(lengths), loud_and_quiet(lengths)
+    order = {"following": 0.5, "beginnings": 0.2, "beginning": 12, "after_pauses": lambda clip: [50]}
+    stream = WindowStream(clips, 40, n_targets, SILENCE, 1, **order, quiet_weight=0.5, amplitudes=amplitudes)
+    found = stream._mean_powers(stream._epoch(2), stream._powers) / FULL_POWER
+    plain = WindowStream(clips, 40, n_targets, SILENCE, 1, **order)  # visits each window once
+    batch = cut(epoch_of(plain, 2), np.argsort(plain._epoch(2).windows))
+    powers = np.where(batch.is_real, np.square(amplitudes[batch.targets]), 0).sum(axis=1)
+    np.testing.assert_allclose(found, powers / np.maximum(batch.is_real.sum(axis=1), 1), atol=2 / FULL_POWER)
+
+
+@pytest.mark.parametrize("n", [1, POWER_BLOCK, POWER_BLOCK + 1, POWER_PART, POWER_PART + 10])
+def test_powers_of_clips_add_up(n):
+    amplitudes = np.array([0, 0.5, 1], dtype=np.float32)
+    powers = ClipPowers([np.full(n, 1), np.full(100, 2)], amplitudes)
+    assert powers.before(np.array([0]), np.array([0])) == 0
+    assert powers.before(np.array([0]), np.array([n])) == pytest.approx(n * FULL_POWER / 4)
+    start, middle, end = powers.before(np.array([1, 1, 1]), np.array([0, 30, 100]))
+    assert (middle - start, end - start) == pytest.approx((30 * FULL_POWER, 100 * FULL_POWER))
+
+
+def visits_of(stream, n_samples, epochs):
+    """How often each sample is a target in each of the first epochs."""
+    each = (epoch_of(stream, number) for number in range(epochs))
+    return np.array([np.bincount(epoch.targets[epoch.is_real], minlength=n_samples) for epoch in each])
+
+
+def test_quiet_windows_are_visited_by_their_weight_others_in_each_epoch():
+    n_samples, weight = 102_400, 0.4
+    stretches = np.repeat(np.arange(8) % 4 == 3, 12_800)  # a quarter is 40 dB quieter
+    amplitudes = np.where(stretches, 0.005, 0.5).astype(np.float32)
+    stream = WindowStream(
+        numbered_clips([70_000, 32_400]), 10, 100, SILENCE, 3, quiet_weight=weight, amplitudes=amplitudes
+    )
+    visits = visits_of(stream, n_samples, epochs=10)
+    assert (visits.sum(axis=1) > 0.98 * n_samples).all()  # an epoch stays as long
+    loud, quiet = visits[:, ~stretches], visits[:, stretches]
+    assert quiet.mean() / loud.mean() == pytest.approx(weight, rel=0.1)
+    assert loud.min() == 1
+    assert loud.max() <= 2
+    visited = weight / (0.75 + 0.25 * weight)  # of the quiet ones in each epoch
+    not_yet = [(quiet[:k].sum(axis=0) == 0).mean() for k in (1, 3, 10)]
+    assert not_yet == pytest.approx([(1 - visited) ** k for k in (1, 3, 10)], abs=0.05)
+
+
+def test_an_item_is_a_function_of_seed_and_number_where_windows_are_weighted():
+    lengths = [3000, 700, 5000]
+    amplitudes = loud_and_quiet(lengths)
+
+    def stream():
+        return WindowStream(
+            numbered_clips(lengths), 12, 64, SILENCE, 9, following=0.5, quiet_weight=0.4, amplitudes=amplitudes
+        )
+
+    whole, n = stream().batch(0, 300), stream().windows_per_epoch
+    assert n < 300  # more than one epoch
+    for first, count in [(0, 1), (n - 1, 3), (250, 50)]:
+        part = stream().batch(first, count)
+        assert_equal(part, cut(whole, slice(first, first + count)))
+        assert part.is_real.sum() == stream().n_targets(first, count)
+
+
+@pytest.mark.parametrize("amplitude", [0.0, 0.5])
+def test_where_all_windows_are_equally_loud_each_is_visited_once(amplitude):
+    stream = WindowStream(
+        numbered_clips([5000]), 10, 100, SILENCE, 3, quiet_weight=0.4, amplitudes=np.full(5000, amplitude, np.float32)
+    )
+    assert (visits_of(stream, 5000, epochs=2) == 1).all()
+
+
+def test_without_a_weight_no_sample_is_read_before_it_is_needed():
+    class Unread(NumberedClip):
+        def classes(self):
+            pytest.fail("read")
+
+    WindowStream([Unread(0, 500)], 10, 100, SILENCE, 3, amplitudes=np.zeros(500, np.float32)).n_targets(0, 9)
 
 
 def test_clips_without_samples_take_their_labels_with_them():

@@ -53,13 +53,14 @@ def test_the_plan_lists_the_preparation_of_the_recordings(tmp_path):
     assert words == "ends, pauses shortened to 0.3 s, 40 dB below each clip's loudest part"
     assert rows["level"] == "peak of each clip; their peaks were 20 dB apart"
     assert rows["order"] == (
-        "75% of clips follow another one, the rest begin after silence; beginnings are seen more often"
+        "75% of clips follow another one, the rest begin after silence; beginnings are seen more often; "
+        "quiet windows are seen less often"
     )
 
 
 def test_the_plan_lists_the_steps_of_preparation_that_are_off(tmp_path):
     write_noise(tmp_path / "a.wav", 8000)
-    off = ["audio.trim_db=null", "audio.level=keep", "data.following=0", "data.beginnings=0"]
+    off = ["audio.trim_db=null", "audio.level=keep", "data.following=0", "data.beginnings=0", "data.quiet_weight=1"]
     assert preparation_of(tmp_path, *off) == {
         "silence": "kept",
         "level": "kept",

@@ -1,6 +1,7 @@
-"""Beginnings of sound in recordings, which stand on the training's tape again, behind silence."""
+"""What a training hears more often: beginnings, which stand on the tape again behind silence, and what is loud."""
 
 import numpy as np
+import pytest
 import soundfile
 
 import wavegen
@@ -24,3 +25,24 @@ def test_in_one_long_recording_sound_begins_after_its_pauses_too(tmp_path):
     corpus = task_type(config).read_corpus(config)
     windows = task_type(config)(config, corpus).windows(build_model(config))
     assert windows.n_beginnings == TONES * MOST_BEGINNINGS  # the recording's own, and three after pauses
+
+
+@pytest.mark.parametrize(
+    ("overrides", "weight"), [([], 0.4), (["data.quiet_weight=1"], 1), (["mel.n_mels=8", "mel.hop_length=40"], 1)]
+)
+def test_quiet_windows_are_trained_on_less_often_unless_frames_say_what_is_quiet(tmp_path, overrides, weight):
+    noise = 0.5 * np.random.default_rng(0).uniform(-1, 1, 64 * RATE)
+    quiet = np.arange(len(noise)) // (8 * RATE) % 4 == 3  # every fourth of eight seconds
+    soundfile.write(tmp_path / "rain.wav", noise * np.where(quiet, 0.03, 1), RATE)
+    given = [f"data.folder={tmp_path}", f"audio.sample_rate_hz={RATE}", "data.validation=0", "audio.pause_seconds=null"]
+    smaller = ["model.cycles=1", "model.dilation_cycle=4", "training.window_targets=400", *overrides]
+    config = wavegen.load_config("small", [*given, *smaller])
+    task = task_type(config)
+    windows = task(config, task.read_corpus(config)).windows(build_model(config))
+    silence, rms = config.quantization.classes // 2, []
+    for item in range(windows.windows_per_epoch):
+        classes = windows.batch(item, 1).targets[0]
+        rms.append(np.abs(classes - silence).mean())
+    found = (np.array(rms) < 0.75 * np.max(rms)).mean()
+    share = 0.25 * weight / (0.75 + 0.25 * weight)
+    assert found == pytest.approx(share, abs=0.03)

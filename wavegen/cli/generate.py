@@ -26,7 +26,10 @@ SEEDS = 1_000_000  # of random seeds: few digits, easy to type again
 OUTPUT_HELP = "File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or a free name]"
 SECONDS_HELP = "Seconds of each clip; inf generates until stopped.  [default: 5, or the length of the frames]"
 ONE_SHOT_HELP = "End each clip where its sound has faded, for single hits and notes."
-TEMPERATURE_HELP = "Sampling temperature: above 1 wilder, below 1 tamer (0.9 may be silent), 0 the likeliest class."
+TEMPERATURE_HELP = (
+    "Sampling temperature: above 1 wilder, below 1 tamer (0.9 may be silent), 0 the likeliest class. "
+    "Default: the model's, 0.99 or 1; inspect names it."
+)
 BEST_OF_HELP = "Candidates per clip; faulty ones are dropped, the most typical one is written."
 SEED_HELP = "Random seed; the same seed gives the same audio.  [default: a new one, printed]"
 LABEL_HELP = "Label to generate, or a mix such as a=0.7,b=0.3; repeat the option for further clips."
@@ -52,7 +55,7 @@ def generate(
         bool, option("Sound", "Write the recording before its continuation.", "--with-prime")
     ] = False,
     steps: Annotated[int | None, typer.Option(hidden=True)] = None,  # moved to wavegen forecast
-    temperature: Annotated[float, option("Choice", TEMPERATURE_HELP)] = 1.0,
+    temperature: Annotated[float | None, option("Choice", TEMPERATURE_HELP)] = None,
     top_k: Annotated[int | None, option("Choice", "Sample from the k likeliest classes, softmax outputs only.")] = None,
     top_p: Annotated[float | None, option("Choice", "Nucleus sampling threshold, softmax outputs only.")] = None,
     best_of: Annotated[int, option("Choice", BEST_OF_HELP)] = 1,
@@ -111,7 +114,8 @@ def generate(
         options[model.conditioner.frames.name] = frames
     options |= {"engine": engine, "precision": precision, "threads": threads, "notice": console.print_notice}
     n_samples = None if length is None else samples_in(length, model.sample_rate_hz)
-    tamer = {"temperature": temperature if temperature < 1 else None, "top-k": top_k, "top-p": top_p}
+    asked = 1.0 if temperature is None else temperature
+    tamer = {"temperature": asked if asked < 1 else None, "top-k": top_k, "top-p": top_p}
     writer = ClipWriter(
         paths,
         model.sample_rate_hz,
@@ -122,7 +126,7 @@ def generate(
         verdict=model.verdict(len(paths), label or ()),
         is_undertrained=warning is not None,
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
-        wilder=[f"--temperature {temperature:g}"] if temperature > 1 else [],
+        wilder=[f"--temperature {asked:g}"] if asked > 1 else [],
         trains_longer=console.train_longer_command(Path(source)) if is_run(Path(source)) else None,
         is_best=one_shot or best_of > 1,
     )

@@ -22,7 +22,7 @@ LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 # The behaviour of training before these keys existed: their values in older checkpoints.
 BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
     "audio": {"remove_dc": False, "trim_db": None, "pause_seconds": None, "level": "keep", "max_gain_db": None},
-    "data": {"following": 0.0, "beginnings": 0.0},
+    "data": {"following": 0.0, "beginnings": 0.0, "quiet_weight": 1.0},
 }
 # Keys of older files, and the keys that have replaced them.
 MOVED_KEYS: dict[KeyPath, KeyPath] = {

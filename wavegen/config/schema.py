@@ -15,6 +15,7 @@ KEYS_OF_KINDS: dict[str, tuple[str, ...]] = {
     ),
     "stack": ("embedding_channels", "layers", "context", "output_layer"),
 }
+TEMPERATURE_OF_WEIGHTED = 0.99  # gives pauses their share back (docs/sound.md)
 RECURRENT = ("rnn", "gru", "lstm")  # kinds of layers that have a state
 _TAPS = ("kernel_size", "dilation", "stride")  # of layers whose outputs are made of some steps of their input
 # Keys of a layer in a stack besides its kind and name.
@@ -76,6 +77,12 @@ class DataConfig(Section):
         0.75, ge=0, lt=1, description="share of training clips that follow another's end; others begin after silence"
     )
     beginnings: float = Field(0.1, ge=0, le=1, description="share of a training that repeats the beginnings of clips")
+    quiet_weight: float = Field(
+        0.4,
+        ge=0.01,
+        le=1,
+        description="how often windows 20 dB and more below the loud ones are trained on, relative to the others",
+    )
     label_names: Literal["auto"] | Annotated[list[str], Field(min_length=1, max_length=1000)] = Field(
         "auto", description="labels in the model's order; auto takes the labels of the recordings, sorted"
     )
@@ -356,6 +363,16 @@ class Sections(Section):
     def frames(self) -> MelConfig | FeaturesConfig | None:
         """The section of the frames that the network is conditioned on, of one kind at most; None for no frames."""
         return next((section for section in (self.mel, self.features) if section.width), None)
+
+    @property
+    def quiet_weight(self) -> float:
+        """Weight of quiet windows in the training; 1 with frames, which say themselves what is quiet."""
+        return 1.0 if self.frames is not None else self.data.quiet_weight
+
+    @property
+    def temperature(self) -> float:
+        """Temperature to sample at, if none is asked for: below 1 where quiet windows were seen less often."""
+        return TEMPERATURE_OF_WEIGHTED if self.quiet_weight < 1 else 1.0
 
     @property
     def data_sources(self) -> list[str]:

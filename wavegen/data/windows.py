@@ -8,9 +8,13 @@ shuffled too:
     tape:     ....aaaaaaaaaaaaaaaaaaaaabbbbbbbbbb....ccccccccccccccc            . = silence, never a target
     windows:  |-------|-------|-------|-------|-------|-------|-------|
 
-A window's inputs are its targets' past on the tape, one receptive field of it. Every target of every clip is visited
-once in an epoch; the clips behind silence and the cuts are others in each epoch; no window is padded but for the
-silence between clips. A clip follows one of its own label.
+A window's inputs are its targets' past on the tape, one receptive field of it. If all windows have the same weight,
+every target of every clip is visited once in an epoch; the clips behind silence and the cuts are others in each epoch;
+no window is padded but for the silence between clips. A clip follows one of its own label.
+
+Where quiet windows have a weight below 1, an epoch has as many windows as before, but fewer of the quiet ones, others
+each time, and some of the loud ones more than once. Every loud target is visited in each epoch, and of the quiet ones
+most within a few.
 
 Generation begins after silence each time, while an epoch has few such beginnings, and a model that has seen too few
 takes the silence for a pause. So the first moments of clips stand on the tape once more, each behind silence. Of few
@@ -19,8 +23,8 @@ long clips it is the first moments after their pauses, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -44,6 +48,12 @@ class ClassSource(Protocol):
 
 Source = TypeVar("Source", bound=ClassSource)
 MOST_BEGINNINGS = 4  # of a clip in an epoch: more of few clips would be learnt by heart
+LOUD_QUANTILE = 0.95  # of the windows' mean powers
+QUIET = 0.01  # of that power: windows 20 dB and more below are quiet
+POWER_BLOCK = 256  # samples whose power is summed up: a window's loudness need not be finer
+POWER_STRIDE = 4  # every fourth of them, which is enough, and four times as fast
+POWER_PART = 4096 * POWER_BLOCK  # samples that are read at once: a long clip would fill the memory
+FULL_POWER = 1 << 20  # an amplitude of 1 squared: sums of whole numbers are the same on every machine
 
 
 @dataclass(frozen=True)
@@ -106,8 +116,49 @@ class _Epoch:
     offset: int
 
 
+class ClipPowers:
+    """The summed power of clips up to any of their samples.
+
+    Args:
+        clips: the classes of each, (T,); read once, in parts.
+        amplitudes: (classes,) of the classes.
+    """
+
+    def __init__(self, clips: Iterable[npt.NDArray[Any]], amplitudes: npt.NDArray[np.float32]) -> None:
+        of_class = np.rint(np.square(amplitudes, dtype=np.float64) * FULL_POWER).astype(np.int64)
+        of_blocks, first_blocks = [np.zeros(1, dtype=np.int64)], [0]
+        for classes in clips:
+            for at in range(0, len(classes), POWER_PART):
+                part = of_class[classes[at : at + POWER_PART : POWER_STRIDE]] * POWER_STRIDE
+                of_blocks.append(np.add.reduceat(part, np.arange(0, len(part), POWER_BLOCK // POWER_STRIDE)))
+            # the last block is as long as the others: one that is shorter counts as if it went on as it is
+            n_summed = POWER_STRIDE * ((len(classes) - 1) % POWER_BLOCK // POWER_STRIDE + 1)
+            of_blocks[-1][-1] = of_blocks[-1][-1] * POWER_BLOCK // n_summed
+            first_blocks.append(first_blocks[-1] - (-len(classes) // POWER_BLOCK))
+        before_blocks = np.concatenate(of_blocks)
+        self._before_blocks, self._first_blocks = np.cumsum(before_blocks, out=before_blocks), np.array(first_blocks)
+
+    def before(self, clips: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the power summed before samples of clips; from all clips' first sample on.
+
+        Args:
+            clips: (N,) their numbers.
+            samples: (N,) places in them.
+        """
+        blocks, rest = np.divmod(samples, POWER_BLOCK)
+        blocks += self._first_blocks[clips]
+        here, next_one = (
+            self._before_blocks[blocks],
+            self._before_blocks[np.minimum(blocks + 1, self._first_blocks[-1])],
+        )
+        power: npt.NDArray[np.float64] = here + (next_one - here) * (rest / POWER_BLOCK)
+        return power
+
+
 class Tape:
-    """The pieces of clips in each window of an endless stream; it depends on the clips' lengths alone.
+    """The pieces of clips in each window of an endless stream.
+
+    It depends on the clips' lengths, and where quiet windows have a weight on their powers.
 
     Args:
         lengths: targets of each clip, 1 or more.
@@ -120,6 +171,8 @@ class Tape:
         beginning: their length in samples.
         after_pauses: finds where in a clip sound begins after a pause; asked only where there are too few clips for
             that share.
+        quiet_weight: how often a quiet window is visited, relative to others.
+        powers: of the clips, by which windows are quiet; None where all are visited alike.
 
     Raises:
         DataError: there is no clip.
@@ -136,6 +189,8 @@ class Tape:
         beginnings: float = 0.0,
         beginning: int = 0,
         after_pauses: Callable[[int], Sequence[int]] | None = None,
+        quiet_weight: float = 1.0,
+        powers: ClipPowers | None = None,
     ) -> None:
         if not lengths:
             raise DataError("expected at least one training clip, found none")
@@ -159,6 +214,7 @@ class Tape:
         self.n_beginnings = min(fitting, MOST_BEGINNINGS * len(places))
         self.tape_length += self.n_beginnings * (receptive_field + beginning)
         self.windows_per_epoch = -(-self.tape_length // window_targets)
+        self.quiet_weight, self._powers = quiet_weight, powers
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
 
     def n_targets(self, first: int, count: int) -> int:
@@ -208,7 +264,39 @@ class Tape:
         gaps = np.concatenate([gaps, np.full(len(again), self.receptive_field)])
         starts = np.concatenate([[0], np.cumsum(gaps + lengths)[:-1]])
         order = np.concatenate([order, again])
-        return _Epoch(order, origins, lengths, gaps, starts, windows, offset)
+        epoch = _Epoch(order, origins, lengths, gaps, starts, windows, offset)
+        if self._powers is None:
+            return epoch
+        return replace(epoch, windows=self._draw_by_power(self._mean_powers(epoch, self._powers), rng))
+
+    def _draw_by_power(self, powers: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Draw as many windows as an epoch has, the quiet ones by their weight; return them shuffled.
+
+        Systematic resampling: window i is visited floor(w_i) or ceil(w_i) times, w_i its share of the visits.
+        """
+        is_quiet = powers < QUIET * np.quantile(powers, LOUD_QUANTILE)
+        visits = np.cumsum(np.where(is_quiet, self.quiet_weight, 1.0))
+        visits *= len(powers) / visits[-1]
+        visits[-1] = len(powers)  # whatever was rounded
+        times = np.diff(np.floor(visits + rng.random()), prepend=0).astype(np.int64)
+        return rng.permutation(np.repeat(np.arange(len(powers)), times))
+
+    def _mean_powers(self, epoch: _Epoch, powers: ClipPowers) -> npt.NDArray[np.float64]:
+        """Return the mean power of the targets of each of an epoch's windows, in their order on the tape."""
+        edges = epoch.offset + np.arange(self.windows_per_epoch + 1) * self.window_targets
+        edges[-1] = epoch.offset + self.tape_length  # the last window is shorter
+        begins = powers.before(epoch.order, epoch.origins)
+        of_slots = powers.before(epoch.order, epoch.origins + epoch.lengths) - begins
+        before_slots = np.concatenate([[0], np.cumsum(of_slots)])
+        turns, places = np.divmod(edges, self.tape_length)
+        slots = np.searchsorted(epoch.starts, places, side="right") - 1
+        inside = np.clip(places - epoch.starts[slots] - epoch.gaps[slots], 0, epoch.lengths[slots])
+        in_slot = powers.before(epoch.order[slots], epoch.origins[slots] + inside) - begins[slots]
+        of_windows: npt.NDArray[np.float64] = np.diff(turns * before_slots[-1] + before_slots[slots] + in_slot)
+        lengths = np.concatenate([[0], np.cumsum(epoch.lengths)])
+        n_targets = np.diff(turns * lengths[-1] + lengths[slots] + inside)  # the silence between clips is none
+        of_windows /= np.maximum(n_targets, 1)
+        return of_windows
 
 
 class WindowStream(Tape, Generic[Source]):
@@ -223,6 +311,8 @@ class WindowStream(Tape, Generic[Source]):
         condition_of: what a clip is conditioned on; None for nothing.
         following, labels, beginnings, beginning: as ``Tape``.
         after_pauses: the same as there, of a clip instead of its number.
+        quiet_weight: as ``Tape``; with 1 no sample is read before it is needed.
+        amplitudes: (classes,) of the classes.
 
     Raises:
         DataError: there is no sample to train on.
@@ -241,13 +331,19 @@ class WindowStream(Tape, Generic[Source]):
         beginnings: float = 0.0,
         beginning: int = 0,
         after_pauses: Callable[[Source], Sequence[int]] | None = None,
+        quiet_weight: float = 1.0,
+        amplitudes: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.clips = [clip for clip in clips if clip.n_samples]
         if labels is not None:
             labels = [label for clip, label in zip(clips, labels, strict=True) if clip.n_samples]
         lengths = [clip.n_samples for clip in self.clips]
         find = None if after_pauses is None else lambda clip: after_pauses(self.clips[clip])
-        super().__init__(lengths, receptive_field, window_targets, seed, following, labels, beginnings, beginning, find)
+        powers = None
+        if quiet_weight != 1 and amplitudes is not None:
+            powers = ClipPowers((clip.classes() for clip in self.clips), amplitudes)
+        order = (following, labels, beginnings, beginning, find, quiet_weight, powers)
+        super().__init__(lengths, receptive_field, window_targets, seed, *order)
         self.silence = silence
         self.condition_of = condition_of
         if condition_of is not None:  # tables have one size in all windows

@@ -33,6 +33,7 @@ class NetworkFacts:
         layers: between the input and the output, the lowest first.
         has_memory: a prediction depends on all of the past; the receptive field is then what precedes a window.
         multiply_adds_per_sample: in generation.
+        temperature: of generation, if none is asked for; None for series.
         sample_rate_hz, quantization, classes: None for series; losses in bits/sample compare where they agree.
         horizon: values in a forecast; None for audio.
         output: the output distribution, in words.
@@ -50,6 +51,7 @@ class NetworkFacts:
     receptive_field_samples: int
     receptive_field_ms: float | None
     multiply_adds_per_sample: int
+    temperature: float | None
     sample_rate_hz: int | None
     quantization: Literal["mu_law", "linear"] | None
     classes: int | None
@@ -143,6 +145,7 @@ def inspect_network(config: Config) -> NetworkFacts:
         receptive_field_samples=model.receptive_field,
         receptive_field_ms=1000 * model.receptive_field / rate if rate else None,
         multiply_adds_per_sample=model.multiply_adds,
+        temperature=config.temperature if rate else None,
         sample_rate_hz=rate,
         quantization=config.quantization.kind if rate else None,
         classes=config.quantization.classes if rate else None,

@@ -150,6 +150,7 @@ def network_table(network: NetworkFacts) -> Table:
     labels = network.labels
     if labels is not None:
         labels = "the sub-folders of the recordings" if isinstance(labels, str) else _listed(labels)
+    temperature = "" if network.temperature is None else f", at temperature {network.temperature:g}"
     return facts(
         "Network",
         kind=network.description,
@@ -161,7 +162,7 @@ def network_table(network: NetworkFacts) -> Table:
         labels=labels,
         mel_spectrograms=_frames(network, network.mel, "n_mels", "hop_length", "band"),
         features=_frames(network, network.features, "columns", "hop", "column"),
-        generation=f"{network.multiply_adds_per_sample:,} multiply-adds a sample",
+        generation=f"{network.multiply_adds_per_sample:,} multiply-adds a sample{temperature}",
     )
 
 

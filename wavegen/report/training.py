@@ -99,6 +99,8 @@ def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFact
         order = f"{100 * config.data.following:.0f}% of clips follow another one, the rest begin after silence"
     if config.data.beginnings and config.frames is None:
         order += "; beginnings are seen more often"
+    if config.quiet_weight < 1:
+        order += "; quiet windows are seen less often"
     return facts("Preparation", silence=silence, level=level, order=order, events=_long_events(config, corpus, network))
 
 

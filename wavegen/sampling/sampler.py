@@ -156,7 +156,8 @@ class SamplingOptions:
 
     Args:
         count: clips, generated side by side.
-        temperature: logits are divided by it: above 1 wilder, below 1 tamer, 0 always the likeliest class.
+        temperature: logits are divided by it: above 1 wilder, below 1 tamer, 0 always the likeliest class; the model's
+            own by default, 0.99 or 1.
         top_k: draw among the k likeliest classes only; softmax outputs only.
         top_p: draw among the likeliest classes that together reach this probability; softmax outputs only.
         seed: the same seed gives the same audio.
@@ -176,7 +177,7 @@ class SamplingOptions:
     """
 
     count: int = 1
-    temperature: float = 1.0
+    temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0
@@ -220,7 +221,7 @@ class SamplingOptions:
     @cached_property
     def truncation(self) -> Truncation:
         """The changes to each distribution before a draw."""
-        return Truncation(self.temperature, self.top_k, self.top_p)
+        return Truncation(1.0 if self.temperature is None else self.temperature, self.top_k, self.top_p)
 
     @property
     def label_list(self) -> Sequence[Label]:
@@ -277,6 +278,7 @@ class Generator:
         conditioner: what it is conditioned on.
         sample_rate_hz: its rate.
         precision_costs: what lower precisions of its weights cost in sampling, in bits/sample; empty if not measured.
+        temperature: where none is asked for.
     """
 
     source: EngineSource
@@ -284,6 +286,7 @@ class Generator:
     conditioner: Conditioner
     sample_rate_hz: int
     precision_costs: Mapping[str, float]
+    temperature: float
 
     def prepare(
         self, seconds: float | None, options: SamplingOptions, candidates: int = 1, notice: Notice | None = None
@@ -314,8 +317,11 @@ class Generator:
         if options.prime is not None:
             past = np.atleast_1d(np.asarray(options.prime))[-round(PRIME_SECONDS * self.sample_rate_hz) :]
             prime = self.quantizer.encode(as_mono(past))
-        self.source.distribution.check(options.truncation)
-        request = Request(n_samples, options.count, options.seed, options.truncation, prime, conditions)
+        truncation = options.truncation
+        if options.temperature is None:
+            truncation = replace(truncation, temperature=self.temperature)
+        self.source.distribution.check(truncation)
+        request = Request(n_samples, options.count, options.seed, truncation, prime, conditions)
         return Sampler(self._engine(options, options.count * candidates, notice), self.quantizer), request
 
     def label_weights(self, label: str | Mapping[str, float]) -> Mapping[str, float]:

@@ -28,6 +28,7 @@ from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bit
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.evaluation.scores import ScoredClip, loss_unit_of
 from wavegen.model.network import Network
+from wavegen.model.outputs import Truncation
 from wavegen.sampling.engines import build_engine
 from wavegen.sampling.sampler import Request, Sampler
 from wavegen.series.task import SeriesTask
@@ -80,7 +81,8 @@ class AudioTask:
     with_corpus = staticmethod(with_conditions)
 
     def __init__(self, config: Config, corpus: Corpus[Clip]) -> None:
-        self.settings, self.corpus, self.quantizer = config.training, corpus, build_quantizer(config)
+        self.config, self.settings, self.corpus = config, config.training, corpus
+        self.quantizer = build_quantizer(config)
         self.loss_unit = loss_unit_of(config)
         self.sample_rate_hz, self.order = config.audio.sample_rate_hz, config.data
         self.conditioner = build_conditioner(config)
@@ -138,6 +140,8 @@ class AudioTask:
             0.0 if self.conditioner.frames is not None else self.order.beginnings,
             round(BEGINNING_SECONDS * self.sample_rate_hz),
             self._after_pauses,
+            quiet_weight=self.config.quiet_weight,
+            amplitudes=self.quantizer.decode(np.arange(self.quantizer.classes)),
         )
 
     def _after_pauses(self, clip: Clip) -> list[int]:
@@ -231,7 +235,8 @@ class AudioTask:
         # the labels side by side, as streams that share each weight
         sampler = Sampler(build_engine("auto", network, n_streams=count), self.quantizer)
         blocks: list[npt.NDArray[np.float32]] = []
-        for block in sampler.stream(Request(n_samples, count, seed, conditions=conditions or None)):
+        truncation = Truncation(self.config.temperature)
+        for block in sampler.stream(Request(n_samples, count, seed, truncation, conditions=conditions or None)):
             blocks.append(block)
             progress(sum(block.size for block in blocks), n_samples * count)
         # (count, T) -> (count T,): the clips one behind the other
