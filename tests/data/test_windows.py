@@ -339,7 +339,7 @@ def test_powers_of_clips_add_up(n):
 
 
 def visits_of(stream, n_samples, epochs):
-    """How often each sample is a target in each of the first epochs."""
+    """Count the visits of each sample as a target in each of the first epochs."""
     each = (epoch_of(stream, number) for number in range(epochs))
     return np.array([np.bincount(epoch.targets[epoch.is_real], minlength=n_samples) for epoch in each])
 

@@ -1,4 +1,4 @@
-"""What a training hears more often: beginnings, which stand on the tape again behind silence, and what is loud."""
+"""Windows of beginnings, which stand on the tape again behind silence, and windows of quiet sound, which are fewer."""
 
 import numpy as np
 import pytest

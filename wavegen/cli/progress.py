@@ -65,9 +65,9 @@ class TrainingDisplay(Observer):
         loss_unit, loss = loss_unit_in(entry), entry["validation_loss"]
         shown = loss_unit.format(loss)
         self._held_out = f"held-out {shown}"
-        kept = " (kept as the best: the last step)" if entry.get("is_best") else ""
-        best = " (best so far)" if loss < self._best else kept
-        self._best = loss if loss < self._best else self._best
+        best = " (kept as the best: the last step)" if entry.get("is_best") else ""
+        if loss < self._best:
+            self._best, best = loss, " (best so far)"
         train = "" if self._train is None else f", train {loss_unit.format(self._train)}"
         scored = held_out_text(Validation.from_entry(entry))
         baselines = ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in entry["baselines"].items())

@@ -121,7 +121,7 @@ class ClipPowers:
 
     Args:
         clips: the classes of each, (T,); read once, in parts.
-        amplitudes: (classes,) of the classes.
+        amplitudes: (classes,) the amplitude of each class.
     """
 
     def __init__(self, clips: Iterable[npt.NDArray[Any]], amplitudes: npt.NDArray[np.float32]) -> None:
@@ -139,7 +139,7 @@ class ClipPowers:
         self._before_blocks, self._first_blocks = np.cumsum(before_blocks, out=before_blocks), np.array(first_blocks)
 
     def before(self, clips: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Return the power summed before samples of clips; from all clips' first sample on.
+        """Return the summed power of all that lies before some samples: in their clip, and in the clips before it.
 
         Args:
             clips: (N,) their numbers.
@@ -147,12 +147,11 @@ class ClipPowers:
         """
         blocks, rest = np.divmod(samples, POWER_BLOCK)
         blocks += self._first_blocks[clips]
-        here, next_one = (
-            self._before_blocks[blocks],
-            self._before_blocks[np.minimum(blocks + 1, self._first_blocks[-1])],
-        )
-        power: npt.NDArray[np.float64] = here + (next_one - here) * (rest / POWER_BLOCK)
-        return power
+        next_blocks = np.minimum(blocks + 1, self._first_blocks[-1])
+        power = self._before_blocks[blocks]
+        # within a block all samples count alike
+        in_block: npt.NDArray[np.float64] = (self._before_blocks[next_blocks] - power) * (rest / POWER_BLOCK)
+        return power + in_block
 
 
 class Tape:
@@ -312,7 +311,7 @@ class WindowStream(Tape, Generic[Source]):
         following, labels, beginnings, beginning: as ``Tape``.
         after_pauses: the same as there, of a clip instead of its number.
         quiet_weight: as ``Tape``; with 1 no sample is read before it is needed.
-        amplitudes: (classes,) of the classes.
+        amplitudes: (classes,) the amplitude of each class; needed for any other weight.
 
     Raises:
         DataError: there is no sample to train on.
@@ -340,7 +339,8 @@ class WindowStream(Tape, Generic[Source]):
         lengths = [clip.n_samples for clip in self.clips]
         find = None if after_pauses is None else lambda clip: after_pauses(self.clips[clip])
         powers = None
-        if quiet_weight != 1 and amplitudes is not None:
+        if quiet_weight != 1:
+            assert amplitudes is not None, "quiet windows are told apart by amplitudes"
             powers = ClipPowers((clip.classes() for clip in self.clips), amplitudes)
         order = (following, labels, beginnings, beginning, find, quiet_weight, powers)
         super().__init__(lengths, receptive_field, window_targets, seed, *order)
