@@ -15,7 +15,7 @@ from wavegen.audio.frames import ClipFrames, Features, Frames, FrameSource, MelS
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Decoded, Floats, build_quantizer
 from wavegen.audio.waveform import build_preparation, load_waveform
-from wavegen.config import DEFAULT_PRESET, Config, load_config
+from wavegen.config import DEFAULT_PRESET, Config, load_config, load_for_long_events
 from wavegen.data.conditioning import build_conditioner
 from wavegen.data.corpus import Corpus, Progress, TrainingClips
 from wavegen.data.sources import compact_sources
@@ -466,7 +466,7 @@ def load(path: str | Path, device: str = "auto") -> TrainedModel:
 
 def train(
     folder: str | Path | Sequence[str | Path] | None = None,
-    config: Config | str | Path = DEFAULT_PRESET,
+    config: Config | str | Path | None = None,
     *,
     run: str | Path | None = None,
     device: str = "auto",
@@ -478,7 +478,8 @@ def train(
 
     Args:
         folder: of the recordings, or several folders and files; None for the configuration's, or for synthetic series.
-        config: a configuration, a preset's name, or a YAML file.
+        config: a configuration, a preset's name, or a YAML file; None for the preset ``small``, or ``music`` where
+            notes and decays are long.
         run: the run folder; ``runs/`` and the folder's name by default.
         device: auto, cpu, cuda, cuda:N or mps.
         init_from: a run or checkpoint to start from.
@@ -497,14 +498,16 @@ def train(
     from wavegen.training.process_group import process_group
     from wavegen.training.start import start_run
 
-    settings = config if isinstance(config, Config) else load_config(config)
+    settings = config if isinstance(config, Config) else load_config(config or DEFAULT_PRESET)
+    for_long_events = load_for_long_events() if config is None and init_from is None else None
     if folder is not None:
         given = compact_sources([folder] if isinstance(folder, str | Path) else folder)
         settings = settings.with_values("data", folder=given[0] if len(given) == 1 else given)
     run_folder = run_of(settings.data_sources) if run is None else RunFolder(expand_home(run))
     source = None if init_from is None else expand_home(init_from)
     with process_group(device) as group:
-        trainer = start_run(settings, run_folder, group, notice if group.is_main else lambda _: None, init_from=source)
+        said = notice if group.is_main else lambda _: None
+        trainer = start_run(settings, run_folder, group, said, init_from=source, for_long_events=for_long_events)
         trainer.observers = observers if group.is_main else ()
         trainer.fit()
         best = load_checkpoint(find_checkpoint(run_folder.path)) if group.is_main else None

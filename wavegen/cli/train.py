@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from wavegen.cli import console
-from wavegen.cli.console import Device, Overrides, Preset, option
+from wavegen.cli.console import Device, Overrides, option
 from wavegen.errors import UsageError
 from wavegen.report import print_tables
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 SOURCES_HELP = "Recordings, or series of numbers (.npy, .csv): folders, files, or a text that lists them."
+CONFIG_HELP = "Preset, or YAML file.  [default: small; of long notes: music]"
 RUN_HELP = "Run folder.  [default: runs/NAME OF DIR]"
 CHANGES_HELP = "Resume even if the configuration or the recordings have changed."
 DEVICES_HELP = "Number of training processes on this machine; each takes one GPU, or a share of the CPU cores."
@@ -32,7 +33,7 @@ DEVICES_HELP = "Number of training processes on this machine; each takes one GPU
 
 def train(
     sources: Annotated[list[str] | None, typer.Argument(metavar="DIR|FILE", help=SOURCES_HELP)] = None,
-    config: Preset = None,
+    config: Annotated[str | None, option("Configuration", CONFIG_HELP, "--config")] = None,
     overrides: Overrides = None,
     # under torchrun --run is ambiguous: argparse takes it for the start of one of torchrun's options
     run: Annotated[str | None, option("Run", RUN_HELP, "--run", "--run-folder", metavar="DIR")] = None,
@@ -53,6 +54,7 @@ def train(
     wavegen train my_recordings/ ; wavegen train my_recordings/ --minutes 30 --set model.residual_channels=64 ;
     wavegen train my_recordings/ --plan ; wavegen train --run runs/my_recordings --resume
     """
+    from wavegen.config import load_for_long_events
     from wavegen.data.sources import compact_sources
     from wavegen.training import launch
 
@@ -84,13 +86,15 @@ def train(
         else:
             settings = group.on_main(lambda: console.load_settings(config, given))
             source = None if init_from is None else Path(init_from)
+            for_long_events = load_for_long_events(given) if config is None and source is None else None
+            how = {"progress": progress, "init_from": source, "for_long_events": for_long_events}
             if plan:
                 with TemporaryDirectory() as scratch:
-                    trainer = start_run(settings, RunFolder(Path(scratch) / "run"), group, notice, progress, source)
+                    trainer = start_run(settings, RunFolder(Path(scratch) / "run"), group, notice, **how)
                 _print_plan(trainer, run_folder, sys.stdout)
                 group.on_main(lambda: _print_whether_taken(run_folder))
                 return
-            trainer = start_run(settings, run_folder, group, notice, progress, source)
+            trainer = start_run(settings, run_folder, group, notice, **how)
         _train(trainer, run_folder)
 
 

@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wavegen.audio.levels import Frames, typical_event_seconds
 from wavegen.audio.mono import INAUDIBLE
-from wavegen.audio.quantize import build_quantizer
 from wavegen.audio.waveform import build_preparation
 from wavegen.config import Config
-from wavegen.data.corpus import TAIL, Corpus, by_content
-from wavegen.data.recordings import first_samples
+from wavegen.data.corpus import TAIL, Corpus
+from wavegen.data.recordings import LONG_EVENTS, event_seconds
 from wavegen.device import describe_device
 from wavegen.inspect.models import NetworkFacts, inspect_network
 from wavegen.report import Table, facts, first_rows
@@ -32,8 +30,6 @@ from wavegen.training.progress import Observer
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-EVENTS_SECONDS = 300.0  # of the training clips are looked at
-LONG_EVENTS = 100  # receptive fields: piano notes of 15 s have 230 in `small`, drum loops 56, speech 17
 MUSIC_SECONDS = 3455 / 16000  # the receptive field of the preset `music`
 STEP_SCALARS = ("train_loss", "learning_rate", "gradient_norm", "targets_per_second")
 EVERY_STEPS = 10
@@ -106,12 +102,8 @@ def _preparation_table(config: Config, corpus: Corpus[Any], network: NetworkFact
 
 def _long_events(config: Config, corpus: Corpus[Any], network: NetworkFacts) -> str | None:
     """Return a warning if notes and decays are far longer than the receptive field."""
-    rate = config.audio.sample_rate_hz
-    quantizer = build_quantizer(config)
-    clips = [quantizer.decode(clip) for clip in first_samples(by_content(corpus.train), round(EVENTS_SECONDS * rate))]
-    length = typical_event_seconds([Frames.of(clip, rate).level_db for clip in clips])
-    reach = network.receptive_field_samples / rate
-    if length is None or network.has_memory or config.frames is not None or length < LONG_EVENTS * reach:
+    length, reach = event_seconds(config, corpus), network.receptive_field_samples / config.audio.sample_rate_hz
+    if length is None or network.has_memory or length < LONG_EVENTS * reach:
         return None
     music = f"; --config music sees {1000 * MUSIC_SECONDS:.0f} ms, at the same speed" if reach < MUSIC_SECONDS else ""
     return (

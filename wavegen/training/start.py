@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 
 from wavegen.audio.waveform import Notice
-from wavegen.config import Config, differences, override
+from wavegen.config import DEFAULT_PRESET, LONG_EVENTS_PRESET, Config, differences, override
 from wavegen.data.conditioning import build_conditioner, list_labels
 from wavegen.data.corpus import Corpus, Progress, manifest_differences
+from wavegen.data.recordings import LONG_EVENTS, event_seconds
 from wavegen.errors import ModelError, UsageError
 from wavegen.evaluation.scores import FEWEST_CLIPS, FEWEST_SECONDS
 from wavegen.model.building import (
@@ -69,6 +70,7 @@ def start_run(
     notice: Notice,
     progress: Progress | None = None,
     init_from: Path | None = None,
+    for_long_events: Config | None = None,
 ) -> Trainer:
     """Begin a training.
 
@@ -79,6 +81,7 @@ def start_run(
         notice: called with messages for the user.
         progress: of reading the corpus: called with (files done, files in all).
         init_from: a run or a checkpoint whose averaged weights to start from; of its conditions what matches.
+        for_long_events: takes the place of ``config`` where notes and decays are far longer than its receptive field.
 
     Raises:
         UsageError: the run folder has something in it, or there is no such folder or checkpoint.
@@ -96,11 +99,11 @@ def start_run(
     corpus = _read_corpus(config, group, progress)
 
     def plan_start() -> tuple[Plan, Arrays]:
-        complete = task_type(config).with_corpus(config, corpus)
+        complete = task_type(config).with_corpus(_for_events(config, for_long_events, corpus, notice), corpus)
         if source is not None:
             check_source(f"{init_from}", source, complete, notice)
         plan = resolve_plan(complete, corpus, group.device, notice, group)
-        plan = plan.with_training(warmup_steps=shortened_warmup(config.training.warmup_steps, plan.steps))
+        plan = plan.with_training(warmup_steps=shortened_warmup(complete.training.warmup_steps, plan.steps))
         if source is None and plan.steps < task_type(config).fewest_steps:
             notice(f"{pluralize(plan.steps, 'step is', 'steps are')} too few to learn much: expect noise; train longer")
         for text in _little_data(plan, corpus):
@@ -176,6 +179,20 @@ def _read_corpus(config: Config, group: Group, progress: Progress | None) -> Cor
     corpus = group.first_on_each_machine(lambda: task_type(config).read_corpus(config, progress))
     group.check_same("recordings", repr(corpus.manifest()))
     return corpus
+
+
+def _for_events(
+    config: Config, for_long_events: Config | None, corpus: Corpus[Any], notice: Callable[[str], None]
+) -> Config:
+    """Return the configuration that fits the lengths of the recordings' notes and decays."""
+    if for_long_events is None or config.rate_hz is None or (seconds := event_seconds(config, corpus)) is None:
+        return config
+    hears, would_hear = (build_model(each).receptive_field / config.rate_hz for each in (config, for_long_events))
+    if seconds < LONG_EVENTS * hears or would_hear <= hears:
+        return config
+    fields = f"{LONG_EVENTS_PRESET} hears {1000 * would_hear:.0f} ms, {DEFAULT_PRESET} {1000 * hears:.0f} ms"
+    notice(f"config: {LONG_EVENTS_PRESET} (about {seconds:.0f} s from one onset to the next: {fields})")
+    return for_long_events.with_values("data", folder=config.data.folder)
 
 
 def _build_trainer(plan: Plan, weights: Arrays, corpus: Corpus[Any], run: RunFolder, group: Group) -> Trainer:
