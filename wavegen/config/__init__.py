@@ -2,13 +2,13 @@
 
 from wavegen.config.loading import (
     DEFAULT_PRESET,
+    LONG_EVENTS_OVERRIDES,
     LONG_EVENTS_PRESET,
     Config,
     all_preset_names,
     differences,
     json_schema,
     load_config,
-    load_for_long_events,
     override,
     parse_config,
     parse_frozen,
@@ -20,13 +20,13 @@ from wavegen.config.loading import (
 
 __all__ = [
     "DEFAULT_PRESET",
+    "LONG_EVENTS_OVERRIDES",
     "LONG_EVENTS_PRESET",
     "Config",
     "all_preset_names",
     "differences",
     "json_schema",
     "load_config",
-    "load_for_long_events",
     "override",
     "parse_config",
     "parse_frozen",

@@ -18,7 +18,8 @@ from wavegen.errors import ConfigError, UsageError
 from wavegen.text import expand_home, list_first
 
 DEFAULT_PRESET = "small"
-LONG_EVENTS_PRESET = "music"  # instead, where recordings are of long notes or decays and no preset is asked for
+# Instead of it where notes and decays are long, with these overrides before those of the user.
+LONG_EVENTS_PRESET, LONG_EVENTS_OVERRIDES = "music", ("data.labels=none",)
 LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 # The behaviour of training before these keys existed: their values in older checkpoints.
 BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
@@ -157,21 +158,6 @@ def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = 
     path = find_config(str(source))
     document = _with_absolute_paths(parse_yaml(path), path.parent)
     return validate(_with_absolute_paths(apply_overrides(document, overrides)))
-
-
-def load_for_long_events(overrides: Sequence[str] = ()) -> Config | None:
-    """Read the preset that replaces the default one for long notes and decays.
-
-    Args:
-        overrides: as for ``load_config``; the default preset has been read with them.
-
-    Returns:
-        The configuration, without labels unless the overrides ask for them; None if an override does not go with it.
-    """
-    try:
-        return load_config(LONG_EVENTS_PRESET, ["data.labels=none", *overrides])
-    except ConfigError:
-        return None
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
