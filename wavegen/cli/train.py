@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -87,7 +87,7 @@ def train(
             settings = group.on_main(lambda: console.load_settings(config, given))
             source = None if init_from is None else Path(init_from)
             for_long_events = load_for_long_events(given) if config is None and source is None else None
-            how = {"progress": progress, "init_from": source, "for_long_events": for_long_events}
+            how: dict[str, Any] = {"progress": progress, "init_from": source, "for_long_events": for_long_events}
             if plan:
                 with TemporaryDirectory() as scratch:
                     trainer = start_run(settings, RunFolder(Path(scratch) / "run"), group, notice, **how)
