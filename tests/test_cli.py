@@ -249,13 +249,10 @@ def test_generate_one_shots(home, tmp_path):
     assert len(list(tmp_path.glob("many-*.wav"))) == 3
     prime = home / "recordings" / "clip 1.flac"
     for more, words in [
-        (
-            ["--best-of", "2"],
-            "--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel, --mel-from and --features",
-        ),
+        (["--best-of", "2"], "--one-shot: expected a finite --seconds and no --best-of"),
         (["--seconds", "inf"], "--one-shot: expected a finite --seconds"),
-        (["--prime", prime, "--with-prime"], "--one-shot: expected a finite --seconds"),
-        (["--prime", prime], "--one-shot: expected a finite --seconds"),
+        (["--prime", prime, "--with-prime"], "--prime: not with one-shots, which begin after silence"),
+        (["--prime", prime], "--prime: not with one-shots, which begin after silence"),
     ]:
         assert words in wavegen(*new, tmp_path / "none.wav", *more, exit_code=2).stderr
     assert not (tmp_path / "none.wav").exists()
@@ -401,24 +398,24 @@ def test_generate_keeps_the_best_of_several_and_repeats_it(home, tmp_path):
 def test_generate_reports_the_faults_of_a_clip(home, tmp_path):
     hot = ("generate", home / "runs/recordings", "--temperature", "100")
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", cwd=tmp_path).stderr
-    verdict, *longer = said.splitlines()[-3:]
-    assert longer == ["Train longer with:", f"  wavegen train --run {home / 'runs/recordings'} --resume --minutes 30"]
+    verdict = said.splitlines()[-1]
     assert re.match(r"new\.wav: \d+ dB (louder|quieter) than|new\.wav: 1\.5 s of noise from 0\.0 s on", verdict)
-    assert verdict.endswith("1.5 s of noise from 0.0 s on; leave out --temperature 100; train longer"), "hardly trained"
+    longer = f"train longer: wavegen train --run {home / 'runs/recordings'} --resume --minutes 30"
+    assert verdict.endswith(f"1.5 s of noise from 0.0 s on; leave out --temperature 100; {longer}"), "hardly trained"
     said = wavegen(*hot, "--seconds", "1.5", "-o", "new.wav", "--best-of", "2", "--overwrite", cwd=tmp_path).stderr
     assert re.search(r"new\.wav: all 2 candidates are faulty \(.*noise 2.*\); number ", said)
     assert "1.5 s of noise from 0.0 s on" in said
     assert (tmp_path / "new.wav").is_file()
     many = wavegen(*hot, "--seconds", "1.2", "-o", "x.wav", "--count", "12", cwd=tmp_path).stderr
     assert many.count("s of noise") == 10
-    assert "\n... 2 more of the 12 clips are faulty\nTrain longer with:\n" in many
+    assert many.endswith("\n... 2 more of the 12 clips are faulty\n")
     said = wavegen(*hot, "--seconds", "1.2", "-o", "y.wav", "--best-of", "2", cwd=tmp_path).stderr
-    assert "Train longer with:\n" in said
+    assert said.count(longer) == 1
     wavegen("export", home / "runs/recordings", "-o", tmp_path / "model.safetensors")
     hot = ("generate", tmp_path / "model.safetensors", "--temperature", "100")
     said = wavegen(*hot, "--seconds", "1.5", "-o", "exported.wav", cwd=tmp_path).stderr
     assert "exported.wav: " in said
-    assert "Train longer" not in said, "it is no run"
+    assert "wavegen train" not in said, "it is no run"
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
@@ -768,9 +765,12 @@ WRONG_CALLS = {
     "recordings as a model": (["evaluate", "recordings"], 2, "no model; did you mean runs/recordings?"),
     "other recordings as a model": (["generate", "other"], 2, "no model; train one: wavegen train other"),
     "a folder of runs as a model": (["export", "runs", "-o", "a.onnx"], 2, "give one of them: runs/recordings"),
-    "a run before its training": (["generate", "runs/empty"], 2, "nothing; train it first: wavegen train empty"),
-    "a run elsewhere": (["generate", "a/runs/b c"], 2, "nothing; train it first: wavegen train DIR --run 'a/runs/b c'"),
-    "resuming before training": (["train", "--run", "runs/empty", "--resume"], 2, "first: wavegen train empty"),
+    "a run before its training": (["generate", "runs/empty"], 2, "nothing; train one first: wavegen train DIR"),
+    "resuming before training": (
+        ["train", "--run", "runs/empty", "--resume"],
+        2,
+        "nothing to resume: expected a check",
+    ),
     "a folder that was there": (["generate", "gone/recordings"], 2, "found nothing; did you mean runs/recordings?"),
     "a configuration as a model": (["generate", "tiny.yaml"], 2, "tiny.yaml: expected a run folder or a checkpoint"),
     "existing output": (["generate", "runs/recordings", "-o", "tiny.wav"], 2, "tiny.wav"),
@@ -946,7 +946,7 @@ def test_generate_from_spectrograms(voices, tmp_path):
     wavegen(*new, tmp_path / "from_frames.wav", "--mel", tmp_path / "frames.npy")
     assert soundfile.info(tmp_path / "from_frames.wav").frames == 25 * 80
     for arguments, text in [
-        ([], "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found none"),
+        ([], "--mel: expected mel frames, which this model makes sound of, found none"),
         (["--mel", "a.npy", "--mel-from", "b.wav"], "--mel and --mel-from: expected one of them, found 2"),
         (
             ["--mel", tmp_path / "gone.npy"],
@@ -973,7 +973,7 @@ def test_generate_from_features(voices, tmp_path):
     asked, gone, wide = (tmp_path / f"{name}.npy" for name in ("asked", "gone", "wide"))
     recording = voices / "recordings" / "anna" / "0.wav"
     for arguments, text in [
-        ([], "this model makes sound of features; expected --features FILE.npy, found none"),
+        ([], "--features: expected features, which this model makes sound of, found none"),
         (["--mel", "a.npy", "--features", "b.npy"], "--mel and --features: expected one of them, found 2"),
         (["--mel", "a.npy"], "--mel: this model is not conditioned on mel spectrograms; leave it out, see "),
         (["--features", gone], "gone.npy: expected features as numpy.save writes a float array (F, 1), found none"),

@@ -73,23 +73,6 @@ def test_a_figure_that_is_no_number_is_not_the_best(capsys):
     assert ["(best so far)" in line for line in said] == [False, True, False, True]
 
 
-@pytest.mark.parametrize(("seconds", "times"), [(29.9, 1), (30.0, 0)])
-def test_a_figure_on_little_audio_is_doubted_once(seconds, times, capsys):
-    display = TrainingDisplay(100, Progress(), "bits/sample")
-    for step in (10, 20):
-        display.on_validation(
-            {
-                "step": step,
-                "validation_loss": 3.0,
-                "baselines": {},
-                "held_out_seconds": seconds,
-                "all_held_out_seconds": 60,
-            }
-        )
-    display.close()
-    assert capsys.readouterr().err.count("less than 30 s of audio: nothing follows from this figure") == times
-
-
 def on_terminal(columns, what):
     """Return what a terminal of so many columns gets to see of some Python."""
     main, terminal = pty.openpty()

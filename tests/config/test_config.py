@@ -9,7 +9,9 @@ from mixtures import MIXTURE_KINDS
 from wavegen.audio.waveform import Preparation, build_preparation
 from wavegen.config import (
     DEFAULT_PRESET,
+    MOVED_KEYS,
     Config,
+    apply_overrides,
     differences,
     load_config,
     override,
@@ -17,8 +19,8 @@ from wavegen.config import (
     parse_frozen,
     preset_names,
     presets_folder,
+    validate,
 )
-from wavegen.config.loading import MOVED_KEYS, apply_overrides, validate
 from wavegen.config.schema import ModelConfig
 from wavegen.config.yaml_source import parse_yaml
 from wavegen.errors import (
@@ -504,7 +506,7 @@ def test_every_shipped_configuration_loads_and_builds(path):
 def test_an_unknown_preset_suggests_the_nearest(tmp_path, monkeypatch):
     for name in ("small", "paper", "demo"):
         (tmp_path / f"{name}.yaml").touch()
-    monkeypatch.setattr("wavegen.config.loading.presets_folder", lambda: tmp_path)
+    monkeypatch.setattr("wavegen.config.presets_folder", lambda: tmp_path)
     with pytest.raises(UsageError) as caught:
         load_config("papr")
     assert str(caught.value) == ("papr: no such file, and no such preset (demo, paper, small); did you mean 'paper'?")

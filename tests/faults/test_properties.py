@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from clips import numbered_clips
 from recordings import resample
 from wavegen.audio.quantize import Quantizer
-from wavegen.cli.generate import _parse_seconds
 from wavegen.config import Config, override, parse_config
 from wavegen.config.yaml_source import parse_yaml, write_yaml
 from wavegen.data.windows import WindowStream
@@ -122,7 +121,6 @@ def test_any_text_is_a_value_or_an_error(text):
     for reads in (
         lambda: override(Config(), [f"data.folder={text}"]),
         lambda: parse_yaml(text),
-        lambda: _parse_seconds(text),
     ):
         try:
             reads()
@@ -133,7 +131,6 @@ def test_any_text_is_a_value_or_an_error(text):
 @tried
 @given(st.floats())
 def test_numbers_of_the_command_line(number):
-    assert _parse_seconds(repr(number)) == (None if number == math.inf else pytest.approx(number, nan_ok=True))
     if 0 <= number < math.inf:
         assert SampleRequest.parse(f"1,{number!r}", 1.0).temperatures == (1.0, number)
     else:

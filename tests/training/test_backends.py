@@ -165,7 +165,7 @@ def test_bfloat16_stays_near_float32(random_model, batch):
 
 def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_model, batch, monkeypatch):
     backend = build("fused", random_model(), 5)
-    whole, calls, running = backend._slice, itertools.count(), []
+    whole, calls, running = backend.of_slice, itertools.count(), []
 
     def first_breaks(*args):
         if next(calls) == 0:
@@ -177,7 +177,7 @@ def test_an_error_in_one_worker_is_not_lost_and_leaves_nobody_computing(random_m
         finally:
             running.pop()
 
-    monkeypatch.setattr(backend, "_slice", first_breaks)
+    monkeypatch.setattr(backend, "of_slice", first_breaks)
     threads = torch.get_num_threads()
     with pytest.raises(MemoryError):
         backend.gradients(batch, 300)

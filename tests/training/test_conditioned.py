@@ -158,13 +158,11 @@ def test_labels_learnt_on_top_of_a_network_without_them_begin_as_it_was(voices, 
         (
             LABELS,
             LABELS + MEL,
-            "; kept in part: conditioning.projection (label columns)"
             "; fresh: conditioning.interpolation, conditioning.projection (mel columns)",
         ),
         (
             MEL,
             LABELS + MEL,
-            "; kept in part: conditioning.projection (mel columns)"
             "; fresh: conditioning.labels, conditioning.projection (label columns)",
         ),
         (LABELS + MEL, MEL, "; not used: conditioning.labels, conditioning.projection (label columns)"),

@@ -292,20 +292,6 @@ def test_costs_of_lower_precisions_belong_to_the_weights_they_were_measured_on(s
     assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
 
 
-def test_a_best_checkpoint_before_the_end_is_measured_too(sines, tmp_path):
-    training = begin(tiny_config(sines, "training.validate_every=5"), tmp_path / "run")
-
-    class NothingBetter(Observer):
-        def on_validation(self, entry):
-            training.progress.best_loss = -1.0
-
-    training.observers = [NothingBetter()]
-    training.fit()
-    best = load_checkpoint(RunFolder(tmp_path / "run").best_checkpoint)
-    assert best.step == 5
-    assert best.metrics["precision_costs"].keys() == {"bfloat16", "int8"}
-
-
 @pytest.mark.parametrize(("below", "kept"), [(0.04, 20), (0.06, 5)])
 def test_the_last_weights_are_kept_unless_others_are_better_by_a_margin(sines, tmp_path, monkeypatch, below, kept):
     training = begin(tiny_config(sines, "training.steps=20", "training.validate_every=5"), tmp_path / "run")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -12,15 +15,19 @@ import typer
 from wavegen.cli import console
 from wavegen.cli.console import Device, Overwrite, Source, option
 from wavegen.errors import UsageError
-from wavegen.text import list_first, printable
+from wavegen.text import list_first, pluralize, printable
 
 if TYPE_CHECKING:
     from wavegen.api import TrainedModel
     from wavegen.audio.frames import Frames
+    from wavegen.audio.quantize import Floats
+    from wavegen.sampling.candidates import BestCandidate
+    from wavegen.sampling.verdict import Fault, Verdict
 
 DEFAULT_OUTPUT = "generated.wav"
-DEFAULT_SECONDS = "5"
+DEFAULT_SECONDS = 5.0
 SEEDS = 1_000_000  # of random seeds: few digits, easy to type again
+MOST_LINES = 10  # on faulty clips; the rest is counted
 
 
 OUTPUT_HELP = "File to write: .wav, .flac or .ogg; - for standard output.  [default: generated.wav, or a free name]"
@@ -47,7 +54,7 @@ def generate(
         str, option("Output", OUTPUT_HELP, "-o", "--output", metavar="FILE", show_default=False)
     ] = DEFAULT_OUTPUT,
     overwrite: Overwrite = False,
-    seconds: Annotated[str | None, option("Sound", SECONDS_HELP)] = None,
+    seconds: Annotated[float | None, option("Sound", SECONDS_HELP)] = None,
     count: Annotated[int, option("Sound", "Number of clips, generated side by side into numbered files.")] = 1,
     one_shot: Annotated[bool, option("Sound", ONE_SHOT_HELP, "--one-shot")] = False,
     prime: Annotated[str | None, option("Sound", "Recording to continue.", metavar="AUDIO")] = None,
@@ -79,23 +86,19 @@ def generate(
     from wavegen.api import load
     from wavegen.audio.read import is_run
     from wavegen.audio.write import free_output, output_paths
-    from wavegen.cli.clips import ClipWriter
     from wavegen.sampling.sampler import samples_in
 
-    given = console.given_options(context)
+    given, run = console.given_options(context), Path(source)
     model = load(source, device)
     if model.forecaster is not None:
         _refuse_series(source, prime, output if "output" in given else None, steps)
     if steps is not None:
         raise UsageError("--steps: only wavegen forecast has this option; give --seconds for sound")
-    length = _parse_seconds(seconds or DEFAULT_SECONDS)
+    length = None if seconds == math.inf else DEFAULT_SECONDS if seconds is None else seconds
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO too, found none")
-    if one_shot and (
-        length is None or best_of > 1 or any(each is not None for each in (prime, mel, mel_from, features))
-    ):
-        others = "--best-of, --prime, --mel, --mel-from and --features"
-        raise UsageError(f"--one-shot: expected a finite --seconds and none of {others}")
+    if one_shot and (length is None or best_of > 1):
+        raise UsageError("--one-shot: expected a finite --seconds and no --best-of")
     if "output" not in given and not overwrite:
         output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
@@ -127,7 +130,7 @@ def generate(
         is_undertrained=warning is not None,
         tamer=[f"--{name} {value:g}" for name, value in tamer.items() if value is not None],
         wilder=[f"--temperature {asked:g}"] if asked > 1 else [],
-        trains_longer=console.train_longer_command(Path(source)) if is_run(Path(source)) else None,
+        train_longer="train longer" + (f": {console.train_longer_command(run)}" if is_run(run) else ""),
         is_best=one_shot or best_of > 1,
     )
     made: Any = None  # begun before the seed is printed: it refuses options that cannot be
@@ -165,9 +168,6 @@ def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features
     if mel_from is not None:
         model.conditioner.check_takes(MelSpectrogram, "mel_from")
         return model.mel_spectrogram(model.load_clip(mel_from, console.print_notice))
-    if (source := model.conditioner.frames) is not None:
-        expected = "--mel-from AUDIO or --mel FILE.npy" if isinstance(source, MelSpectrogram) else "--features FILE.npy"
-        raise UsageError(f"this model makes sound of {source.kind}; expected {expected}, found none")
     return None
 
 
@@ -179,9 +179,132 @@ def _refuse_series(source: str, prime: str | None, output: str | None, steps: in
     raise UsageError(f"generate: expected a model of sound; a model of series forecasts: {command}")
 
 
-def _parse_seconds(text: str) -> float | None:
-    """Return a length, or None for an endless stream."""
-    try:
-        return None if float(text) == float("inf") else float(text)
-    except ValueError:
-        raise UsageError(f"--seconds: expected a number above 0, or inf, found '{text}'") from None
+@dataclass
+class ClipWriter:
+    """Writes generated clips and reports progress and faults.
+
+    Args:
+        paths: one for each clip; - is standard output.
+        rate_hz: of the clips.
+        before: (T,) written ahead of each clip.
+        overwrite: replace existing files.
+        n_samples: length of each clip; None for an endless stream.
+        n_made: samples of all clips and candidates together; None for an endless stream.
+        verdict: judges the clips of a stream.
+        is_undertrained: the model is known to need more training.
+        tamer, wilder: the options given that make sound so, as ``--top-p 0.9``; to blame for silence, or for noise.
+        train_longer: the advice to train longer, with the command where the model is a run's.
+        is_best: the clips are the best of several candidates already, or one-shots, which have none.
+    """
+
+    paths: list[str]
+    rate_hz: int
+    before: Floats
+    overwrite: bool
+    n_samples: int | None
+    n_made: int | None
+    verdict: Verdict
+    is_undertrained: bool
+    tamer: Sequence[str] = ()
+    wilder: Sequence[str] = ()
+    train_longer: str = "train longer"
+    is_best: bool = False
+    bar: console.ProgressBar = field(init=False)  # while it writes
+
+    def made(self, n_samples: int) -> None:
+        """Show the number of samples generated so far, all clips together."""
+        self.bar.move_to(n_samples, f"{self.bar.rate(n_samples) / self.rate_hz:.2f} x real time")
+
+    def write_stream(self, blocks: Iterable[Floats]) -> None:
+        """Write clips as they are made, (count, n) at a time."""
+        count, verdict = len(self.paths), self.verdict
+
+        def watched() -> Iterator[Floats]:
+            for block in blocks:
+                for clip, fault in verdict.update(block):
+                    if self.n_samples is None:  # an endless stream: no verdict follows at the end
+                        advice = self.remedy([fault])
+                        console.print_notice(f"{_name(self.paths[clip])}: {fault} so far; {advice}")
+                yield block
+
+        def stopped() -> str:
+            seconds = self.bar.count // count / self.rate_hz
+            return f"{seconds:.2f} s written to {self._names()}" if self.bar.count else ""
+
+        with self._writing(stopped):
+            self._write(watched(), self.paths, lambda made: self.made(made * count))
+        self._print_verdicts([verdict.faults(i) for i in range(count)])
+
+    def _print_verdicts(self, each: Sequence[list[Fault]]) -> None:
+        """Print a line for each of the first faulty clips."""
+        from wavegen.sampling.verdict import in_words
+
+        faulty = [(path, faults) for path, faults in zip(self.paths, each, strict=True) if faults]
+        for path, faults in faulty[:MOST_LINES]:
+            console.print_notice(f"{_name(path)}: {in_words(faults)}; {self.remedy(faults)}")
+        if len(faulty) > MOST_LINES:
+            console.print_notice(f"... {len(faulty) - MOST_LINES} more of the {len(each)} clips are faulty")
+
+    def write_one_shots(self, clips: Sequence[Floats], judge: Callable[[Floats], list[Fault]]) -> None:
+        """Write clips of different lengths, and print their verdicts."""
+        from wavegen.audio.write import write_clip
+
+        for path, clip in zip(self.paths, clips, strict=True):
+            write_clip(clip, path, self.rate_hz, self.overwrite)
+        lengths = sorted(len(clip) / self.rate_hz for clip in clips)
+        span = f"{lengths[0]:.2f} s" if len(clips) == 1 else f"{lengths[0]:.2f} to {lengths[-1]:.2f} s long"
+        unended = sum(length >= (self.n_samples or 0) / self.rate_hz for length in lengths)
+        still = f"; {unended} had not faded: raise --seconds, or train longer" if unended else ""
+        console.print_notice(f"{self._names()}: {pluralize(len(clips), 'one-shot')}, {span}{still}")
+        self._print_verdicts([judge(clip) for clip in clips])
+
+    def write_best(self, candidates: Iterable[BestCandidate]) -> None:
+        """Write each clip when the best of its candidates is found."""
+        done = 0
+        with self._writing(lambda: f"{done} of {len(self.paths)} clips are written"):
+            for path, best in zip(self.paths, candidates, strict=True):
+                self._write([best.waveform[None]], [path], lambda _: None)
+                advice = f"; {self.remedy(best.faults)}" if best.faults else ""
+                console.print_notice(f"{_name(path)}: {best}{advice}")
+                done += 1
+
+    @contextmanager
+    def _writing(self, stopped: Callable[[], str]) -> Iterator[None]:
+        """Show a bar while clips are written, then what was; ``stopped`` returns what there is after a Ctrl-C."""
+        with console.ProgressBar("generating", self.n_made, unit="sample") as self.bar:
+            try:
+                yield
+            except (KeyboardInterrupt, SystemExit):
+                if kept := stopped():
+                    console.print_notice(f"stopped; {kept}")
+                raise
+        rate, speed, seconds = self.rate_hz, self.bar.rate(), (self.n_samples or 0) / self.rate_hz
+        length = f"{len(self.paths)} x {seconds:.2f} s"
+        console.print_notice(f"{self._names()}: {length}, {speed:,.0f} samples/s ({speed / rate:.2f} x real time)")
+
+    def _write(self, blocks: Iterable[Floats], paths: list[str], written: Callable[[int], None]) -> None:
+        from wavegen.audio.write import write_clips
+
+        how: dict[str, Any] = {"n_samples": self.n_samples, "before": self.before, "overwrite": self.overwrite}
+        write_clips(blocks, paths, self.rate_hz, written=written, **how)
+
+    def remedy(self, faults: Iterable[Fault]) -> str:
+        """Return the remedy for the faults of a clip, one or more."""
+        kinds = {fault.kind for fault in faults}
+        is_noisy = bool(kinds & {"clipping", "noise"})
+        is_wild = is_noisy or not kinds & {"silence", "dead silence", "level"}
+        blamed = [*(() if is_noisy else self.tamer), *(self.wilder if is_wild else ())]
+        left_out = [f"leave out {' and '.join(blamed)}"] if blamed else []
+        if self.is_undertrained:  # no other setting replaces a longer training
+            return "; ".join([*left_out, self.train_longer])
+        if left_out:
+            return left_out[0]
+        cooler = ["lower --temperature"] if kinds <= {"clipping", "noise"} else []
+        return ", or ".join([*cooler, *(["try --best-of 8"] * (not self.is_best)), self.train_longer])
+
+    def _names(self) -> str:
+        return _name(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
+
+
+def _name(path: str) -> str:
+    return "standard output" if path == "-" else path

@@ -12,7 +12,6 @@ from wavegen.audio.quantize import Floats
 from wavegen.cli.console import ProgressBar, print_notice
 from wavegen.evaluation.scores import loss_unit_in
 from wavegen.report.models import held_out_text
-from wavegen.report.scores import too_little_text
 from wavegen.runs.run_folder import Validation
 from wavegen.sampling.verdict import Verdict, in_words
 from wavegen.text import format_duration, pluralize, printable
@@ -38,7 +37,6 @@ class TrainingDisplay(Observer):
         self._train: float | None = None
         self._held_out = ""
         self._best = math.inf if progress.best_loss is None else progress.best_loss
-        self._has_warned = False  # of too little held-out audio
 
     def close(self) -> None:
         """Remove the bar."""
@@ -73,9 +71,6 @@ class TrainingDisplay(Observer):
         baselines = ", ".join(f"{name} {loss_unit.format(figure)}" for name, figure in entry["baselines"].items())
         losses = f"{shown} {self._unit}{scored}{best}{train}"
         print_notice(f"step {entry['step']:,}: {losses}; baselines: {baselines}")
-        if (warning := too_little_text(entry.get("held_out_seconds"))) and not self._has_warned:
-            self._has_warned = True
-            print_notice(warning)
 
     def on_audition(self, step: int, path: Path, waveform: Floats, sample_rate_hz: int) -> None:
         """Print the audition's path and its faults."""

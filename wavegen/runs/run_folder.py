@@ -156,9 +156,7 @@ class RunFolder:
             return checkpoint, damaged
         if damaged:
             raise CheckpointError(damaged[0])
-        remedy = "" if self.path.exists() else _train_first(self.path)
-        problem = f"nothing to resume: expected a checkpoint in {self.checkpoints}, found none{remedy}"
-        raise UsageError(f"{self.path}: {problem}")
+        raise UsageError(f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none")
 
     def append_metrics(self, entry: dict[str, Any]) -> str | None:
         """Append a line to ``metrics.jsonl``.
@@ -246,13 +244,6 @@ def run_of(sources: Sequence[str]) -> RunFolder:
     return RunFolder(Path(RUNS) / ("-".join([name for name in names if name][:MOST_NAMES]) or "recordings"))
 
 
-def _train_first(run: Path) -> str:
-    """Return the remedy where there is no run yet: the command that makes it, with its recordings if they are here."""
-    is_default = Path(run.name).exists() and run_of([run.name]).path == run
-    train = [run.name] if is_default else ["DIR", "--run", str(run)]
-    return f"; train it first: {shlex.join(['wavegen', 'train', *train])}"
-
-
 def find_runs(folder: Path) -> list[Path]:
     """Return the runs that lie in a folder."""
     try:
@@ -294,8 +285,7 @@ def find_checkpoint(path: Path) -> Path:
     else:
         near = difflib.get_close_matches(str(path).lower(), SHIPPED_NAMES, n=1, cutoff=0.7)
         shipped = f"; did you mean '{near[0]}', the model that wavegen ships?" if near else ""
-        train = _train_first(path) if path.parent.name == RUNS else ""
-        found = f"nothing{meant or shipped or train}"
+        found = f"nothing{meant or shipped or '; train one first: wavegen train DIR'}"
     raise UsageError(f"{path}: expected a run folder or a checkpoint, found {found}")
 
 

@@ -9,6 +9,7 @@ the same too, with any number of threads.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,6 @@ from concurrent.futures import wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from typing import Protocol, cast
 
 import numpy as np
@@ -349,23 +349,14 @@ class FusedBackend(SlicedBackend):
         super().__init__(precision, slices, threads, group)
         self.model, self.recompute = model, recompute
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        # Workspaces by number of windows, a dictionary for each thread: allocated once, as large as the activations.
-        self.stacks: SimpleQueue[dict[int, FusedStack]] = SimpleQueue()
-        for _ in range(self.threads):
-            self.stacks.put({})
+        self.workspaces = threading.local()  # each thread's stacks: allocated once, as large as the activations
         keep_freed_memory()
 
     def of_slice(self, part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
-        stacks = self.stacks.get()
-        try:
-            return self._slice(stacks, part, n_targets)
-        finally:
-            self.stacks.put(stacks)
-
-    def _slice(self, stacks: dict[int, FusedStack], part: Slice, n_targets: int) -> tuple[float, list[Tensor]]:
         model = self.model
         inputs, targets, is_real, condition = part
         size = len(inputs)
+        stacks: dict[int, FusedStack] = vars(self.workspaces).setdefault("stacks", {})  # by number of windows
         if size not in stacks:
             stacks[size] = FusedStack(model.residual_blocks, model.skip, self.dtype, self.recompute)
         with autocast(inputs.device, self.precision):

@@ -224,8 +224,8 @@ def _steps_in(
     if overhead is None:  # every validation scores all that is held out, as fast as it trains at the least
         n_points = sum(clip.n_samples for clip in corpus.validation)
         overhead = Overhead(n_points, n_points, step / trial.n_targets, 0.0)
-    # the last validation measures each lower precision besides, and the best checkpoint's where that is an earlier one
-    last_validations = 2 * len(PRECISIONS) if config.model.kind == "wavenet" else 1
+    # the last validation measures each lower precision besides
+    last_validations = len(PRECISIONS) if config.model.kind == "wavenet" else 1
     last_validations += config.frames is not None  # once more, with shuffled frames
     whole, part = minutes * 60 * SAFETY, 1.0
     wanted = min(SHARE_OF_STEPS * whole, LARGEST_SHARE * (whole - STARTUP_SECONDS))  # of a minute the start is much

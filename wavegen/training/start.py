@@ -373,12 +373,9 @@ def _match_weight_norm(source: Checkpoint, config: Config) -> Arrays:
 
 def _report_copied(name: str, own: Arrays, theirs: Arrays, notice: Callable[[str], None]) -> None:
     fresh, unused = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
-    tensors = {_tensor(piece) for piece in own}
-    whole = tensors - {_tensor(piece) for piece in fresh}
-    in_part = sorted(piece for piece in own.keys() & theirs.keys() if _tensor(piece) not in whole)
-    lists = {"kept in part": in_part, "fresh": fresh, "not used": unused}
+    lists = {"fresh": fresh, "not used": unused}
     notice(
-        f"initialized {len(whole)} of {len(tensors)} tensors from {name}"
+        f"initialized {len(own) - len(fresh)} of {len(own)} tensors from {name}"
         + "".join(f"; {what}: {', '.join(pieces)}" for what, pieces in lists.items() if pieces)
     )
 
@@ -396,11 +393,6 @@ def _pieces(weights: Arrays, config: Config) -> Arrays:
 
 def _columns(kind: str) -> str:
     return f"{PROJECTION} ({kind} columns)"
-
-
-def _tensor(piece: str) -> str:
-    """Return the name of the tensor that a piece belongs to."""
-    return piece.partition(" (")[0]
 
 
 def _each(piece: str, array: npt.NDArray[Any]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from wavegen.evaluation.scores import describe_gain, with_shuffled_frames
 from wavegen.model.building import load_weights
 from wavegen.model.layers import folded
 from wavegen.model.network import Network
-from wavegen.runs.checkpoint import Checkpoint, load_checkpoint
+from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.run_folder import RunFolder
 from wavegen.sampling.engines import COMPILED_DRAWS, PRECISIONS
 from wavegen.sampling.engines.packing import rounded_weights
@@ -217,9 +217,9 @@ class Trainer:
         margin = self.task.last_step_margin if last else 0.0
         improved = math.isfinite(figure) and (best[0] is None or figure < best[0] + margin)
         if last:
-            progress.precision_costs = self._precision_costs(self.average, clips, figure)
-            if not improved and best[0] is not None:
-                self._measure_best(clips)
+            # an earlier best checkpoint goes without: `generate` then samples it in float32
+            rounded = in_lower_precisions(self.average)
+            progress.precision_costs = {name: self.mean_loss(network, clips) - figure for name, network in rounded}
         if last and (shuffled := with_shuffled_frames(clips)) is not None:
             entry["frames_gain"] = self.mean_loss(self.average, shuffled) - figure
             self._notice(describe_gain(entry["frames_gain"]))
@@ -227,7 +227,7 @@ class Trainer:
         progress.seconds += time.perf_counter() - began
         if improved:
             progress.best_loss, progress.best_step = figure, progress.step
-            saved = self._try(lambda: self._save_best(self.checkpoint()))
+            saved = self._try(self._save_best)
             improved = self.group.broadcast(saved)  # only rank 0 saves, and all ranks keep the same best
             if not improved:
                 progress.best_loss, progress.best_step = best  # the next one may be saved
@@ -261,28 +261,6 @@ class Trainer:
             by_clip[rank :: self.group.size] = theirs  # the inverse of the split above
         return sum(by_clip) / sum(map(self.task.n_predictions, clips))
 
-    def _precision_costs(self, network: Network, clips: Sequence[Any], figure: float) -> dict[str, float]:
-        """Return the bits/sample that each lower precision of sampling adds to a network's figure in float32."""
-        return {name: self.mean_loss(rounded, clips) - figure for name, rounded in in_lower_precisions(network)}
-
-    def _measure_best(self, clips: Sequence[Any]) -> None:
-        """Measure the cost of lower precisions for the best checkpoint, an earlier one, and store it there."""
-        best: Checkpoint | None = None
-        if self.group.is_main:
-            try:
-                best = load_checkpoint(self.run.best_checkpoint)
-            except CheckpointError as error:
-                self._notice(str(error))
-        best = self.group.broadcast(best)
-        if best is None:
-            return
-        # all ranks score it together, so that the figure is the one that a single process would get
-        network = self.average.copy()
-        load_weights(network, best.average)
-        figure = self.mean_loss(network, clips)
-        best.metrics["precision_costs"] = self._precision_costs(network, clips, figure)
-        self._try(lambda: self._save_best(best))
-
     def _audition(self) -> None:
         """Write an audition of the averaged weights, if the task has sound."""
         self._record()
@@ -308,9 +286,9 @@ class Trainer:
         if self.group.is_main:
             self.run.save(self.checkpoint(), self.settings.keep_last)
 
-    def _save_best(self, checkpoint: Checkpoint) -> None:
+    def _save_best(self) -> None:
         if self.group.is_main:
-            self.run.save_best(checkpoint)
+            self.run.save_best(self.checkpoint())
 
     def _write_metrics(self, entry: dict[str, Any]) -> None:
         if self.group.is_main and (problem := self.run.append_metrics(entry)):

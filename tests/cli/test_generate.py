@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from wavegen.cli.clips import ClipWriter
 from wavegen.cli.console import ProgressBar
+from wavegen.cli.generate import ClipWriter
 from wavegen.sampling.candidates import BestCandidate
 from wavegen.sampling.verdict import Fault, Verdict, in_words
 
@@ -40,11 +40,11 @@ def test_the_remedy_leaves_out_the_options_that_are_to_blame():
 @pytest.mark.parametrize(("tamer", "is_said"), [(["--top-p 0.9"], False), ([], True)])
 def test_the_command_that_trains_longer_stands_where_that_is_the_remedy(capsys, tamer, is_said):
     writer = ClipWriter(["a.wav"], 100, np.zeros(0, np.float32), False, 1, 1, Verdict(100), False, tamer)
-    writer.trains_longer = "wavegen train --run r --resume --minutes 30"
+    writer.train_longer = "train longer: wavegen train --run r --resume --minutes 30"
     writer._print_verdicts([[Fault("silence", "silent", 1.0)]])
     said = capsys.readouterr().err
     assert ("leave out" in said) == bool(tamer)
-    assert ("Train longer with:\n  wavegen train --run r" in said) == is_said
+    assert said.endswith(", or train longer: wavegen train --run r --resume --minutes 30\n") == is_said
 
 
 def test_the_first_count_has_its_speed():
