@@ -249,10 +249,13 @@ def test_generate_one_shots(home, tmp_path):
     assert len(list(tmp_path.glob("many-*.wav"))) == 3
     prime = home / "recordings" / "clip 1.flac"
     for more, words in [
-        (["--best-of", "2"], "--one-shot: expected a finite --seconds and no --best-of"),
+        (
+            ["--best-of", "2"],
+            "--one-shot: expected a finite --seconds and none of --best-of, --prime, --mel, --mel-from and --features",
+        ),
         (["--seconds", "inf"], "--one-shot: expected a finite --seconds"),
-        (["--prime", prime, "--with-prime"], "--prime: not with one-shots, which begin after silence"),
-        (["--prime", prime], "--prime: not with one-shots, which begin after silence"),
+        (["--prime", prime, "--with-prime"], "--one-shot: expected a finite --seconds"),
+        (["--prime", prime], "--one-shot: expected a finite --seconds"),
     ]:
         assert words in wavegen(*new, tmp_path / "none.wav", *more, exit_code=2).stderr
     assert not (tmp_path / "none.wav").exists()
@@ -766,11 +769,7 @@ WRONG_CALLS = {
     "other recordings as a model": (["generate", "other"], 2, "no model; train one: wavegen train other"),
     "a folder of runs as a model": (["export", "runs", "-o", "a.onnx"], 2, "give one of them: runs/recordings"),
     "a run before its training": (["generate", "runs/empty"], 2, "nothing; train one first: wavegen train DIR"),
-    "resuming before training": (
-        ["train", "--run", "runs/empty", "--resume"],
-        2,
-        "nothing to resume: expected a check",
-    ),
+    "resuming before training": (["train", "--run", "runs/empty", "--resume"], 2, "train DIR --run runs/empty"),
     "a folder that was there": (["generate", "gone/recordings"], 2, "found nothing; did you mean runs/recordings?"),
     "a configuration as a model": (["generate", "tiny.yaml"], 2, "tiny.yaml: expected a run folder or a checkpoint"),
     "existing output": (["generate", "runs/recordings", "-o", "tiny.wav"], 2, "tiny.wav"),
@@ -946,7 +945,7 @@ def test_generate_from_spectrograms(voices, tmp_path):
     wavegen(*new, tmp_path / "from_frames.wav", "--mel", tmp_path / "frames.npy")
     assert soundfile.info(tmp_path / "from_frames.wav").frames == 25 * 80
     for arguments, text in [
-        ([], "--mel: expected mel frames, which this model makes sound of, found none"),
+        ([], "this model makes sound of mel spectrograms; expected --mel-from AUDIO or --mel FILE.npy, found none"),
         (["--mel", "a.npy", "--mel-from", "b.wav"], "--mel and --mel-from: expected one of them, found 2"),
         (
             ["--mel", tmp_path / "gone.npy"],
@@ -973,7 +972,7 @@ def test_generate_from_features(voices, tmp_path):
     asked, gone, wide = (tmp_path / f"{name}.npy" for name in ("asked", "gone", "wide"))
     recording = voices / "recordings" / "anna" / "0.wav"
     for arguments, text in [
-        ([], "--features: expected features, which this model makes sound of, found none"),
+        ([], "this model makes sound of features; expected --features FILE.npy, found none"),
         (["--mel", "a.npy", "--features", "b.npy"], "--mel and --features: expected one of them, found 2"),
         (["--mel", "a.npy"], "--mel: this model is not conditioned on mel spectrograms; leave it out, see "),
         (["--features", gone], "gone.npy: expected features as numpy.save writes a float array (F, 1), found none"),

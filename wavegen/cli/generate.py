@@ -97,8 +97,11 @@ def generate(
     length = None if seconds == math.inf else DEFAULT_SECONDS if seconds is None else seconds
     if with_prime and prime is None:
         raise UsageError("--with-prime: expected --prime AUDIO too, found none")
-    if one_shot and (length is None or best_of > 1):
-        raise UsageError("--one-shot: expected a finite --seconds and no --best-of")
+    if one_shot and (
+        length is None or best_of > 1 or any(each is not None for each in (prime, mel, mel_from, features))
+    ):
+        others = "--best-of, --prime, --mel, --mel-from and --features"
+        raise UsageError(f"--one-shot: expected a finite --seconds and none of {others}")
     if "output" not in given and not overwrite:
         output = free_output(DEFAULT_OUTPUT, count)
     paths = output_paths(output, count, overwrite)
@@ -168,6 +171,9 @@ def _frames(model: TrainedModel, mel: str | None, mel_from: str | None, features
     if mel_from is not None:
         model.conditioner.check_takes(MelSpectrogram, "mel_from")
         return model.mel_spectrogram(model.load_clip(mel_from, console.print_notice))
+    if (source := model.conditioner.frames) is not None:
+        expected = "--mel-from AUDIO or --mel FILE.npy" if isinstance(source, MelSpectrogram) else "--features FILE.npy"
+        raise UsageError(f"this model makes sound of {source.kind}; expected {expected}, found none")
     return None
 
 

@@ -156,7 +156,9 @@ class RunFolder:
             return checkpoint, damaged
         if damaged:
             raise CheckpointError(damaged[0])
-        raise UsageError(f"{self.path}: nothing to resume: expected a checkpoint in {self.checkpoints}, found none")
+        problem = f"nothing to resume: expected a checkpoint in {self.checkpoints}, found none"
+        start = shlex.join(["wavegen", "train", "DIR", "--run", str(self.path)])
+        raise UsageError(f"{self.path}: {problem}; start with {start}")
 
     def append_metrics(self, entry: dict[str, Any]) -> str | None:
         """Append a line to ``metrics.jsonl``.
