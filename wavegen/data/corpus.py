@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -127,49 +127,16 @@ def features_path(recording: Path) -> Path:
     return recording.with_suffix(".npy")
 
 
-class CorpusItem(Protocol):
-    """One item of a corpus: a clip, or a series of numbers."""
-
-    @property
-    def name(self) -> str:
-        """Unique in its corpus."""
-
-    @property
-    def n_samples(self) -> int:
-        """Number of samples, 1 or more."""
-
-    @property
-    def label(self) -> str | None:
-        """The label that it is conditioned on, if any."""
-
-    @property
-    def split(self) -> Split:
-        """The split: training or validation."""
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of its content, in hexadecimal; that of the whole where it is a part."""
-
-    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
-        """Return the samples from start to stop as an item of their own."""
-
-
-Item = TypeVar("Item", bound=CorpusItem)
-
-
 @dataclass(frozen=True)
-class Clip:
-    """The audio of one file, or the first or last part of one, as classes.
+class CorpusItem:
+    """One item of a corpus: a clip, or a series of numbers.
 
     Attributes:
-        name: the file's path relative to the corpus folder, with forward slashes; `TAIL` marks a held-out end.
+        name: unique in its corpus: a path relative to its folder, with forward slashes; `TAIL` marks a held-out end.
         n_samples: its length, 1 or more.
         label: what it is conditioned on, if anything.
         split: whether it is trained or validated on.
-        content_hash: SHA-256 of the file.
-        stored: the whole file's classes in the cache.
-        start: where the clip begins in them.
-        features: that it is conditioned on, if any.
+        content_hash: SHA-256 of its content, in hexadecimal; that of the whole where it is a part.
     """
 
     name: str
@@ -177,6 +144,25 @@ class Clip:
     label: str | None
     split: Split
     content_hash: str
+
+    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
+        """Return the samples from start to stop as an item of their own."""
+        raise NotImplementedError
+
+
+Item = TypeVar("Item", bound=CorpusItem)
+
+
+@dataclass(frozen=True)
+class Clip(CorpusItem):
+    """The audio of one file, or the first or last part of one, as classes.
+
+    Attributes:
+        stored: the whole file's classes in the cache.
+        start: where the clip begins in them.
+        features: that it is conditioned on, if any.
+    """
+
     stored: StoredClip
     start: int = 0
     features: ClipFeatures | None = None
@@ -185,12 +171,12 @@ class Clip:
         """Map the (n_samples,) classes into memory, read-only; the file is open as long as the array lives."""
         return self.stored.classes()[self.start : self.start + self.n_samples]
 
-    def part(self, name: str, split: Split, start: int, stop: int) -> Clip:
+    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
         """Return the samples from start to stop as a clip; one with features begins and ends with a frame."""
         hop = 1 if self.features is None else self.features.hop_length
         start, stop = start - start % hop, stop if stop == self.n_samples else stop - stop % hop
         features = None if self.features is None else self.features.part(start, stop)
-        return Clip(name, stop - start, self.label, split, self.content_hash, self.stored, start, features)
+        return replace(self, name=name, n_samples=stop - start, split=split, start=start, features=features)
 
 
 @dataclass(frozen=True)
