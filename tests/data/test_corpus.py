@@ -454,14 +454,11 @@ def test_differences_between_manifests_are_lines_to_read(folder, build):
     now = build(folder, 0, labels="subfolders").manifest()
     for clip in now:
         if clip["name"] == "003.wav":
-            clip["split"] = "validation"
-        if clip["name"] == "004.wav":
-            clip["label"] = "other"
+            clip |= {"split": "validation", "label": "other", "features": "0a1b"}
     assert manifest_differences(before, now) == [
         "removed: 000.wav (train, 500 samples)",
-        "2 changed: 001.wav (501 samples before, 800 now); 002.wav (other content of the same length)",
-        "moved: 003.wav (from train to validation)",
-        "relabelled: 004.wav (from 'corpus' to 'other')",
+        "3 changed: 001.wav (n_samples: 501 before, 800 now; other content); 002.wav (other content);"
+        " 003.wav (split: 'train' before, 'validation' now; label: 'corpus' before, 'other' now; other features)",
         "added: new\\n.wav (train, 700 samples)",
     ]
 

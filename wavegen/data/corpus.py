@@ -37,7 +37,7 @@ class StoredClip:
         dtype: of the classes, one or two bytes each.
         content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
         n_samples: number of classes, 1 or more.
-        source_seconds, missing_seconds, trimmed_seconds: as ``wavegen.audio.waveform.LoadedAudio``.
+        source_seconds, trimmed_seconds: as ``wavegen.audio.waveform.LoadedAudio``.
         peak: largest absolute amplitude before the level was set.
         warnings: as ``LoadedAudio``, a line each.
     """
@@ -47,7 +47,6 @@ class StoredClip:
     content_hash: str
     n_samples: int
     source_seconds: float
-    missing_seconds: float
     trimmed_seconds: float
     peak: float
     warnings: str = ""
@@ -282,7 +281,7 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
     """List the differences of two manifests.
 
     Returns:
-        A line each for the clips that were added, removed, changed, moved or relabelled; none if they agree.
+        A line each for the clips that were added, removed or changed; none if they agree.
     """
     old, new = ({clip["name"]: clip for clip in manifest} for manifest in (before, now))
     found: defaultdict[str, list[str]] = defaultdict(list)
@@ -291,22 +290,19 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
         if name not in old or name not in new:
             what, clip = ("removed", old[name]) if name in old else ("added", new[name])
             found[what].append(f"{where} ({clip['split']}, {clip['n_samples']:,} samples)")
-            continue
-        was, is_ = old[name], new[name]
-        if was["n_samples"] != is_["n_samples"]:
-            found["changed"].append(f"{where} ({was['n_samples']:,} samples before, {is_['n_samples']:,} now)")
-        elif was["content_hash"] != is_["content_hash"]:
-            found["changed"].append(f"{where} (other content of the same length)")
-        if was.get("features") != is_.get("features"):
-            found["changed"].append(f"{where} (other features)")
-        if was["split"] != is_["split"]:
-            found["moved"].append(f"{where} (from {was['split']} to {is_['split']})")
-        if was["label"] != is_["label"]:
-            found["relabelled"].append(f"{where} (from {was['label']!r} to {is_['label']!r})")
+        elif changes := _changes(old[name], new[name]):
+            found["changed"].append(f"{where} ({'; '.join(changes)})")
     return [
         f"{what}: {list_first(clips)}" if len(clips) == 1 else f"{len(clips):,} {what}: {list_first(clips)}"
         for what, clips in found.items()
     ]
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what differs between two entries of manifests, key by key; of hashes only that they do."""
+    hashes = {"content_hash": "other content", "features": "other features"}
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [hashes.get(key) or f"{key}: {before[key]!r} before, {now[key]!r} now" for key in keys]
 
 
 # --- what a training saw -------------------------------------------------------------------------------------------
