@@ -142,14 +142,12 @@ class LoadedAudio:
     Attributes:
         clip: what was prepared.
         source_seconds: length of the decoded audio.
-        missing_seconds: how much more the file's header claims: above 0 for a file that is cut off or damaged.
         trimmed_seconds: silence that was cut, at both ends and out of long pauses.
         warnings: what is wrong with it, as ``MonoMixer.warnings``.
     """
 
     clip: PreparedClip
     source_seconds: float
-    missing_seconds: float
     trimmed_seconds: float
     warnings: tuple[str, ...]
 
@@ -193,7 +191,6 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
         yield LoadedAudio(
             clip,
             source_seconds=recording.seconds,
-            missing_seconds=max(0.0, recording.missing_seconds),
             trimmed_seconds=(len(samples) - clip.n_samples) / rate_hz,
             warnings=tuple(warnings),
         )
