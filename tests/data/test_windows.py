@@ -523,9 +523,9 @@ def test_conditions_change_nothing_in_the_windows():
     ("lengths", "most_rows"), [([1, *[2000] * 9], 4), ([1] * 50, None), ([3], None), ([5, 1], None)]
 )
 def test_tables_hold_the_conditions_of_every_window_and_little_more(lengths, most_rows, following):
-    stream = WindowStream(
-        numbered_clips(lengths), 64, 256, SILENCE, 1, lambda clip: ClipCondition(np.ones(1, np.float32)), following
-    )
+    condition = ClipCondition(np.ones(1, np.float32))
+    order = Order(following)
+    stream = WindowStream(numbered_clips(lengths), 64, 256, SILENCE, 1, lambda clip: condition, order)
     for number in range(4):
         assert len(epoch_of(stream, number).condition.row_of) == stream.windows_per_epoch
     assert most_rows is None or stream._table_rows <= most_rows
