@@ -55,9 +55,7 @@ def test_a_recording_is_prepared_and_loaded_in_blocks(recording, tmp_path, small
     loaded, loaded_bytes = peak_bytes(lambda: load_waveform(recording, PREPARED))
     assert max(prepared_bytes, loaded_bytes) < 8e6
     assert 0.95 * N_SAMPLES < len(loaded) == clip.n_samples < N_SAMPLES
-    end = load_waveform(recording, PREPARED, last_seconds=400)
-    assert np.array_equal(end, loaded[-3_200_000:])
-    assert np.array_equal(settings.quantizer.encode(end), clip.classes()[-3_200_000:])
+    assert np.array_equal(settings.quantizer.encode(loaded), clip.classes())
 
 
 def test_classes_are_measured_and_counted_in_blocks(monkeypatch):

@@ -350,7 +350,8 @@ class TrainedModel:
         Raises:
             AudioError, UsageError: as ``load_clip``.
         """
-        return load_waveform(expand_home(path), replace(self.preparation, trim_db=None), notice, last_seconds)
+        whole = load_waveform(expand_home(path), replace(self.preparation, trim_db=None), notice)
+        return whole[max(0, len(whole) - round(min(last_seconds, 1e9) * self.sample_rate_hz)) :]
 
     def mel_spectrogram(self, waveform: npt.ArrayLike) -> Frames:
         """Return the mel frames of a recording, from which ``generate`` reconstructs it.

@@ -85,17 +85,10 @@ def guide(name: str = "") -> Path:
 def describe_kind(path: Path) -> str:
     """Describe the kind of a path that is not a regular file."""
     try:
-        mode = path.stat().st_mode
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError as error:
         return f"a broken link ({error.strerror})" if path.is_symlink() else f"cannot be read ({error.strerror})"
-    kinds = {
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-        stat.S_IFDIR: "a folder",
-    }
-    return f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
+    return f"{'a folder' if is_folder else 'a pipe, a socket or a device'}, not a file"
 
 
 def format_duration(seconds: float) -> str:

@@ -154,7 +154,7 @@ def test_an_mp3_of_unknown_length_behind_junk_is_used_whole(tmp_path, n_bytes):
         file.write(np.concatenate([tone(2.0, 44_100), np.zeros(10 * 44_100, np.float32)]))
     mp3 = buffer.getvalue()
     without_length = mp3[mp3.index(mp3[:2], 4) :]  # the first frame holds the length
-    junk = np.random.default_rng(0).integers(0, 255, n_bytes, dtype=np.uint8).tobytes()
+    junk = np.random.default_rng(0).integers(0, 256, n_bytes, dtype=np.uint8).tobytes()
     (tmp_path / "a.mp3").write_bytes(junk + without_length)
     assert decode_seconds(tmp_path / "a.mp3") == pytest.approx(12, abs=0.1)
 

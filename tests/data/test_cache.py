@@ -298,7 +298,7 @@ def test_a_full_disk_is_not_the_files_fault(cache, recordings, monkeypatch):
 def test_the_error_of_a_damaged_index_names_the_file_to_delete(cache, recordings):
     cache.prepare(recordings, SETTINGS)
     cache_module.index_path(cache.folder).write_bytes(b"this is no database, and longer than its header" * 100)
-    with pytest.raises(DataError, match=r"index-3\.sqlite3: the cache is damaged .*; delete this file"):
+    with pytest.raises(DataError, match=r"index-4\.sqlite3: the cache is damaged .*; delete this file"):
         cache.prepare(recordings, SETTINGS)
     cache_module.index_path(cache.folder).unlink()
     assert all(isinstance(outcome, StoredClip) for outcome in cache.prepare(recordings, SETTINGS))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +14,7 @@ from wavegen.data.windows import (
     POWER_PART,
     Batch,
     ClipPowers,
+    Order,
     WindowStream,
 )
 from wavegen.errors import DataError
@@ -163,7 +165,7 @@ def order_of(stream, number=0):
 def test_every_target_is_visited_once_whatever_follows(lengths, field, n_targets, following):
     """Its own clip is before it, then silence or the end of others."""
     clips = numbered_clips(lengths)
-    stream = WindowStream(clips, field, n_targets, SILENCE, seed=3, following=following)
+    stream = WindowStream(clips, field, n_targets, SILENCE, seed=3, order=Order(following))
     for number in (0, 1, 5):
         batch = epoch_of(stream, number)
         assert len(batch.targets) == stream.windows_per_epoch
@@ -179,7 +181,7 @@ def test_every_target_is_visited_once_whatever_follows(lengths, field, n_targets
 
 @pytest.mark.parametrize(("following", "n_after_silence"), [(0.0, 40), (0.25, 30), (0.75, 10), (0.99, 1)])
 def test_the_share_of_clips_that_follow_is_the_same_in_every_epoch(following, n_after_silence):
-    stream = WindowStream(numbered_clips([30] * 40), 16, 64, SILENCE, seed=1, following=following)
+    stream = WindowStream(numbered_clips([30] * 40), 16, 64, SILENCE, seed=1, order=Order(following))
     befores = [order_of(stream, number) for number in range(4)]
     for before in befores:
         assert len(before) == 40
@@ -190,7 +192,7 @@ def test_the_share_of_clips_that_follow_is_the_same_in_every_epoch(following, n_
 
 def test_other_clips_begin_after_silence_in_other_epochs():
     """Chance of a false alarm: 1e-5 for a clip not to be among 10 of 40 in 40 epochs, for 40 clips; a fixed seed."""
-    stream = WindowStream(numbered_clips([20] * 40), 8, 400, SILENCE, seed=2, following=0.75)
+    stream = WindowStream(numbered_clips([20] * 40), 8, 400, SILENCE, seed=2, order=Order(0.75))
     seen = [{clip for clip, before in order_of(stream, number).items() if before is None} for number in range(40)]
     assert set().union(*seen) == set(range(40))
 
@@ -198,7 +200,7 @@ def test_other_clips_begin_after_silence_in_other_epochs():
 def test_a_clip_follows_the_end_of_another_of_its_label():
     rng = np.random.default_rng(4)
     labels = [*rng.choice(["anna", "bert", "cleo"], 30).tolist(), "alone"]
-    stream = WindowStream(numbered_clips([25] * 31), 12, 50, SILENCE, seed=5, following=0.9, labels=labels)
+    stream = WindowStream(numbered_clips([25] * 31), 12, 50, SILENCE, seed=5, order=Order(0.9, labels))
     assert stream.n_after_silence == 4
     for number in range(5):
         before = order_of(stream, number)
@@ -211,16 +213,15 @@ def test_a_clip_follows_the_end_of_another_of_its_label():
 def test_labels_change_nothing_where_no_clip_follows():
     clips, labels = numbered_clips([50, 20, 70, 30]), ["b", "a", "b", None]
     plain = epoch_of(WindowStream(clips, 10, 16, SILENCE, seed=3))
-    assert_equal(epoch_of(WindowStream(clips, 10, 16, SILENCE, seed=3, labels=labels)), plain)
+    assert_equal(epoch_of(WindowStream(clips, 10, 16, SILENCE, seed=3, order=Order(labels=labels))), plain)
 
 
 @pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA)
 @pytest.mark.parametrize("following", [0.0, 0.75])
 def test_beginnings_stand_behind_silence_and_the_rest_is_visited_once(lengths, field, n_targets, following):
     clips, beginning = numbered_clips(lengths), 4
-    stream = WindowStream(
-        clips, field, n_targets, SILENCE, seed=3, following=following, beginnings=0.3, beginning=beginning
-    )
+    order = Order(following, beginnings=0.3, beginning=beginning)
+    stream = WindowStream(clips, field, n_targets, SILENCE, seed=3, order=order)
     again = {clip.first + place for clip in clips if clip.n_samples >= beginning for place in range(beginning)}
     for number in (0, 2):
         epoch = epoch_of(stream, number)
@@ -242,8 +243,8 @@ def test_beginnings_stand_behind_silence_and_the_rest_is_visited_once(lengths, f
 
 def test_beginnings_take_their_share_of_the_tape_and_change_with_the_epoch():
     clips = numbered_clips([400] * 50)
-    stream = WindowStream(clips, 20, 64, SILENCE, seed=1, following=0.5, beginnings=0.1, beginning=12)
-    without = WindowStream(clips, 20, 64, SILENCE, seed=1, following=0.5)
+    stream = WindowStream(clips, 20, 64, SILENCE, seed=1, order=Order(0.5, beginnings=0.1, beginning=12))
+    without = WindowStream(clips, 20, 64, SILENCE, seed=1, order=Order(0.5))
     assert stream.tape_length / without.tape_length == pytest.approx(1.1, abs=0.01)
     firsts = [clip.first for clip in clips]
     visits = [
@@ -256,21 +257,17 @@ def test_beginnings_take_their_share_of_the_tape_and_change_with_the_epoch():
 
 
 def test_few_clips_do_not_begin_more_often_than_a_few_times():
-    stream = WindowStream(numbered_clips([10_000]), 20, 64, SILENCE, seed=1, beginnings=0.5, beginning=12)
+    stream = WindowStream(numbered_clips([10_000]), 20, 64, SILENCE, seed=1, order=Order(beginnings=0.5, beginning=12))
     assert stream.n_beginnings == MOST_BEGINNINGS
 
 
 @pytest.mark.parametrize("n_targets", [7, 64, 30_000])
 def test_few_long_clips_begin_after_their_pauses_too(n_targets):
     field, beginning, clips = 20, 12, numbered_clips([10_000, 400])
-    onsets = {0: [0, 3000, 7000, 9990], 10_000: [150]}  # the last of the first clip has no room
-
-    def after_pauses(clip):
-        return onsets[clip.first]
-
+    onsets = [0, 3000, 7000, 9990], [150]  # the last of the first clip has no room
     two = [ClipCondition(label) for label in np.eye(2, dtype=np.float32)]
-    order = {"beginnings": 0.5, "beginning": beginning, "after_pauses": after_pauses}
-    stream = WindowStream(clips, field, n_targets, SILENCE, 1, lambda clip: two[clip.first > 0], **order)
+    order = Order(beginnings=0.5, beginning=beginning, after_pauses=onsets.__getitem__)
+    stream = WindowStream(clips, field, n_targets, SILENCE, 1, lambda clip: two[clip.first > 0], order)
     assert stream.n_beginnings == 5 * MOST_BEGINNINGS
     for number in range(3):
         epoch = epoch_of(stream, number)
@@ -291,9 +288,9 @@ def test_few_long_clips_begin_after_their_pauses_too(n_targets):
 
 
 def test_where_clips_are_many_their_pauses_are_not_asked_for():
-    clips, order = numbered_clips([400] * 50), {"following": 0.5, "beginnings": 0.1, "beginning": 12}
-    plain = WindowStream(clips, 20, 64, SILENCE, seed=1, **order)
-    asked = WindowStream(clips, 20, 64, SILENCE, seed=1, **order, after_pauses=pytest.fail)
+    clips, order = numbered_clips([400] * 50), Order(0.5, beginnings=0.1, beginning=12)
+    plain = WindowStream(clips, 20, 64, SILENCE, seed=1, order=order)
+    asked = WindowStream(clips, 20, 64, SILENCE, seed=1, order=replace(order, after_pauses=pytest.fail))
     assert_equal(epoch_of(asked), epoch_of(plain))
 
 
@@ -308,6 +305,10 @@ def loud_and_quiet(lengths, seed=0):
     return np.concatenate(each).astype(np.float32)
 
 
+def powers_of(clips, amplitudes):
+    return ClipPowers([clip.classes() for clip in clips], amplitudes)
+
+
 @pytest.mark.parametrize(
     ("lengths", "n_targets"),
     [
@@ -319,10 +320,11 @@ def loud_and_quiet(lengths, seed=0):
 )
 def test_mean_powers_are_those_of_the_windows_targets(lengths, n_targets):
     clips, amplitudes = numbered_clips(lengths), loud_and_quiet(lengths)
-    order = {"following": 0.5, "beginnings": 0.2, "beginning": 12, "after_pauses": lambda clip: [50]}
-    stream = WindowStream(clips, 40, n_targets, SILENCE, 1, **order, quiet_weight=0.5, amplitudes=amplitudes)
-    found = stream._mean_powers(stream._epoch(2), stream._powers) / FULL_POWER
-    plain = WindowStream(clips, 40, n_targets, SILENCE, 1, **order)  # visits each window once
+    order = Order(0.5, beginnings=0.2, beginning=12, after_pauses=lambda clip: [50])
+    weighted = replace(order, quiet_weight=0.5, powers=powers_of(clips, amplitudes))
+    stream = WindowStream(clips, 40, n_targets, SILENCE, 1, order=weighted)
+    found = stream._mean_powers(stream._epoch(2), weighted.powers) / FULL_POWER
+    plain = WindowStream(clips, 40, n_targets, SILENCE, 1, order=order)  # visits each window once
     batch = cut(epoch_of(plain, 2), np.argsort(plain._epoch(2).windows))
     powers = np.where(batch.is_real, np.square(amplitudes[batch.targets]), 0).sum(axis=1)
     np.testing.assert_allclose(found, powers / np.maximum(batch.is_real.sum(axis=1), 1), atol=2 / FULL_POWER)
@@ -348,9 +350,9 @@ def test_quiet_windows_are_visited_by_their_weight_others_in_each_epoch():
     n_samples, weight = 102_400, 0.4
     stretches = np.repeat(np.arange(8) % 4 == 3, 12_800)  # a quarter is 40 dB quieter
     amplitudes = np.where(stretches, 0.005, 0.5).astype(np.float32)
-    stream = WindowStream(
-        numbered_clips([70_000, 32_400]), 10, 100, SILENCE, 3, quiet_weight=weight, amplitudes=amplitudes
-    )
+    clips = numbered_clips([70_000, 32_400])
+    order = Order(quiet_weight=weight, powers=powers_of(clips, amplitudes))
+    stream = WindowStream(clips, 10, 100, SILENCE, 3, order=order)
     visits = visits_of(stream, n_samples, epochs=10)
     assert (visits.sum(axis=1) > 0.98 * n_samples).all()  # an epoch stays as long
     loud, quiet = visits[:, ~stretches], visits[:, stretches]
@@ -363,13 +365,11 @@ def test_quiet_windows_are_visited_by_their_weight_others_in_each_epoch():
 
 
 def test_an_item_is_a_function_of_seed_and_number_where_windows_are_weighted():
-    lengths = [3000, 700, 5000]
-    amplitudes = loud_and_quiet(lengths)
+    clips = numbered_clips([3000, 700, 5000])
+    order = Order(0.5, quiet_weight=0.4, powers=powers_of(clips, loud_and_quiet([3000, 700, 5000])))
 
     def stream():
-        return WindowStream(
-            numbered_clips(lengths), 12, 64, SILENCE, 9, following=0.5, quiet_weight=0.4, amplitudes=amplitudes
-        )
+        return WindowStream(clips, 12, 64, SILENCE, 9, order=order)
 
     whole, n = stream().batch(0, 300), stream().windows_per_epoch
     assert n < 300  # more than one epoch
@@ -381,25 +381,10 @@ def test_an_item_is_a_function_of_seed_and_number_where_windows_are_weighted():
 
 @pytest.mark.parametrize("amplitude", [0.0, 0.5])
 def test_where_all_windows_are_equally_loud_each_is_visited_once(amplitude):
-    stream = WindowStream(
-        numbered_clips([5000]), 10, 100, SILENCE, 3, quiet_weight=0.4, amplitudes=np.full(5000, amplitude, np.float32)
-    )
+    clips = numbered_clips([5000])
+    order = Order(quiet_weight=0.4, powers=powers_of(clips, np.full(5000, amplitude, np.float32)))
+    stream = WindowStream(clips, 10, 100, SILENCE, 3, order=order)
     assert (visits_of(stream, 5000, epochs=2) == 1).all()
-
-
-def test_without_a_weight_no_sample_is_read_before_it_is_needed():
-    class Unread(NumberedClip):
-        def classes(self):
-            pytest.fail("read")
-
-    WindowStream([Unread(0, 500)], 10, 100, SILENCE, 3, amplitudes=np.zeros(500, np.float32)).n_targets(0, 9)
-
-
-def test_clips_without_samples_take_their_labels_with_them():
-    clips = [NumberedClip(0, 0), *numbered_clips([9, 4]), NumberedClip(13, 0)]
-    stream = WindowStream(clips, 3, 5, SILENCE, seed=0, following=0.9, labels=["x", "a", "b", "y"])
-    assert stream.n_after_silence == 2
-    assert order_of(stream) == {0: None, 1: None}
 
 
 def windows_of_old(clips, field, n_targets, seed, first, count):
@@ -423,7 +408,7 @@ def windows_of_old(clips, field, n_targets, seed, first, count):
 @pytest.mark.parametrize(("lengths", "field", "n_targets"), CORPORA[:20])
 def test_without_following_the_stream_is_the_old_one(lengths, field, n_targets):
     clips = numbered_clips(lengths)
-    stream = WindowStream(clips, field, n_targets, SILENCE, seed=7, following=0.0)
+    stream = WindowStream(clips, field, n_targets, SILENCE, seed=7)
     n = min(30, 2 * stream.windows_per_epoch + 1)
     batch = stream.batch(0, n)
     for row, (inputs, targets) in enumerate(windows_of_old(clips, field, n_targets, 7, 0, n)):
@@ -438,7 +423,7 @@ def test_without_following_the_stream_is_the_old_one(lengths, field, n_targets):
 def test_an_item_is_a_function_of_seed_and_number_where_clips_follow(following):
     def fresh():
         clips, labels = numbered_clips([40, 7, 3, 90, 22, 1]), ["a", "b", "a", "a", "b", "b"]
-        return WindowStream(clips, 12, 16, SILENCE, 9, following=following, labels=labels)
+        return WindowStream(clips, 12, 16, SILENCE, 9, order=Order(following, labels))
 
     n = fresh().windows_per_epoch * 5 // 2
     whole, stream = fresh().batch(0, n), fresh()
@@ -456,16 +441,9 @@ def test_classes_of_one_byte_become_int64():
     assert batch.is_real.dtype == np.bool_
 
 
-def test_clips_without_samples_are_passed_over():
-    clips = [NumberedClip(0, 0), NumberedClip(0, 9), NumberedClip(9, 0), NumberedClip(9, 4), NumberedClip(13, 0)]
-    batch = epoch_of(WindowStream(clips, 3, 5, SILENCE, seed=0))
-    assert sorted(batch.targets[batch.is_real].tolist()) == list(range(13))
-
-
-@pytest.mark.parametrize("clips", [[], [NumberedClip(0, 0)]], ids=["no clip", "empty clip"])
-def test_nothing_to_train_on_is_an_error(clips):
+def test_no_clip_is_an_error():
     with pytest.raises(DataError, match="expected at least one training clip, found none"):
-        WindowStream(clips, 3, 5, SILENCE, seed=0)
+        WindowStream([], 3, 5, SILENCE, seed=0)
 
 
 # --- conditions ---------------------------------------------------------------------------------------------------
@@ -545,9 +523,9 @@ def test_conditions_change_nothing_in_the_windows():
     ("lengths", "most_rows"), [([1, *[2000] * 9], 4), ([1] * 50, None), ([3], None), ([5, 1], None)]
 )
 def test_tables_hold_the_conditions_of_every_window_and_little_more(lengths, most_rows, following):
-    stream = WindowStream(
-        numbered_clips(lengths), 64, 256, SILENCE, 1, lambda clip: ClipCondition(np.ones(1, np.float32)), following
-    )
+    condition = ClipCondition(np.ones(1, np.float32))
+    order = Order(following)
+    stream = WindowStream(numbered_clips(lengths), 64, 256, SILENCE, 1, lambda clip: condition, order)
     for number in range(4):
         assert len(epoch_of(stream, number).condition.row_of) == stream.windows_per_epoch
     assert most_rows is None or stream._table_rows <= most_rows

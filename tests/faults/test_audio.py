@@ -128,7 +128,10 @@ ODD_FILES = {
     ),
     "huge.wav": (wav(floats(3e38, -3e38), bits=32, kind=3), "expected samples within [-1, 1], found [3.0"),
     "integers.wav": (wav(floats(32767, -32768), bits=32, kind=3), None),
-    "no-integers.wav": (wav(floats(32767, -32768.5), bits=32, kind=3), "expected samples within [-1, 1], found 3.28e"),
+    "no-integers.wav": (
+        wav(floats(32767, -32768.5), bits=32, kind=3),
+        "expected samples within [-1, 1], found up to 3.28e",
+    ),
     "tiny.wav": (wav(floats(1e-45, -1e-45), bits=32, kind=3), None),
     "silent.wav": (wav(bytes(4000)), None),
     "full-scale.wav": (wav(np.tile(np.array([-32768, 32767], np.int16), 1000).tobytes()), None),
@@ -157,9 +160,9 @@ ODD_FILES = {
     "-rf.wav": (wav(bytes(2000)), None),
 }
 ODD_ENTRIES = {
-    "pipe.wav": "a named pipe, not a file",
-    "device.wav": "a device, not a file",
-    "socket.wav": "a socket, not a file",
+    "pipe.wav": "a pipe, a socket or a device, not a file",
+    "device.wav": "a pipe, a socket or a device, not a file",
+    "socket.wav": "a pipe, a socket or a device, not a file",
     "loop.wav": "a broken link (Too many levels of symbolic links)",
     "gone.wav": "a broken link (No such file or directory)",
     "up/": "a link to a folder that is already in: the folder itself",

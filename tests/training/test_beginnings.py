@@ -1,10 +1,13 @@
 """Windows of beginnings, which stand on the tape again behind silence, and windows of quiet sound, which are fewer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
 import wavegen
+from wavegen.data.corpus import Clip
 from wavegen.data.windows import MOST_BEGINNINGS
 from wavegen.model.building import build_model
 from wavegen.training.task import task_type
@@ -46,3 +49,28 @@ def test_quiet_windows_are_trained_on_less_often_unless_frames_say_what_is_quiet
     found = (np.array(rms) < 0.75 * np.max(rms)).mean()
     share = 0.25 * weight / (0.75 + 0.25 * weight)
     assert found == pytest.approx(share, abs=0.03)
+
+
+def one_clip(folder, overrides):
+    """The configuration of a training on one recording, and its corpus."""
+    soundfile.write(folder / "rain.wav", 0.5 * np.random.default_rng(0).uniform(-1, 1, 2 * RATE), RATE)
+    given = [f"data.folder={folder}", f"audio.sample_rate_hz={RATE}", "data.validation=0"]
+    config = wavegen.load_config("small", [*given, "model.cycles=1", "model.dilation_cycle=4", *overrides])
+    return config, task_type(config).read_corpus(config)
+
+
+@pytest.mark.parametrize("weight", [1, 0.4])
+def test_clips_without_samples_are_left_out(tmp_path, weight):
+    """Features of no whole frame leave such clips."""
+    config, corpus = one_clip(tmp_path, [f"data.quiet_weight={weight}", "data.following=0.5"])
+    (clip,) = corpus.clips
+    clips = (replace(clip, n_samples=0), clip)
+    windows = task_type(config)(config, replace(corpus, clips=clips)).windows(build_model(config))
+    assert windows.clips == [clip]
+    assert windows.batch(0, 1).is_real.any()
+
+
+def test_without_a_weight_no_sample_is_read_before_it_is_needed(tmp_path, monkeypatch):
+    config, corpus = one_clip(tmp_path, ["data.quiet_weight=1", "data.beginnings=0"])
+    monkeypatch.setattr(Clip, "classes", lambda clip: pytest.fail("read"))
+    task_type(config)(config, corpus).windows(build_model(config)).n_targets(0, 9)

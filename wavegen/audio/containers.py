@@ -7,6 +7,7 @@ with a corrected header in front. Where the file ends too early, the layout tell
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +21,8 @@ PADDING_BYTES = 1 << 16  # as many zeros at the end fill up a sector
 UNKNOWN = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, WRAP), range((1 << 63) - 1, 1 << 64))
 TAGS = (b"TAG", b"ID3", b"APETAGEX")  # that end a file of any format
 JUNK_BYTES = 1 << 20  # that may stand before an MP3's first frame: pictures, pages of a web server
-# kbit/s of MPEG layers by the index in a frame's header: MPEG 1 layer III, MPEG 1 layer II, MPEG 2
-BITRATES = {
-    (3, 1): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
-    (3, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 0),
-}
-LOW_BITRATES = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
+# Four headers of MPEG frames of layer II or III, a frame's length apart: a single one stands in much that is no sound.
+MPEG_FRAME = re.compile(rb"\xff([\xe2-\xe7\xf2-\xf7\xfa-\xff])[\x10-\xef](?=(?:.{20,1800}?\xff\1){3})", re.DOTALL)
 CUT_TAIL = (b"LIST", b"id3 ", b"ID3 ", b"bext")  # chunks that are known for what they are even if they are cut off
 
 
@@ -125,8 +122,8 @@ def find_layout(path: Path) -> Layout:
             return Layout()
         if has_id3 or magic[:2] >= b"\xff\xe0":
             return Layout((Part(b"", 0, end, is_endless=True),))
-        if path.suffix.lower() in (".mp3", ".mp2") and (start := _first_mpeg_frame(file)):
-            return Layout((Part(b"", start, end, is_endless=True),))
+        if path.suffix.lower() in (".mp3", ".mp2") and (frame := MPEG_FRAME.search(_read(file, 0, JUNK_BYTES))):
+            return Layout((Part(b"", frame.start(), end, is_endless=True),))
     return Layout()
 
 
@@ -249,27 +246,3 @@ def _chained_streams(file: BinaryIO, end: int) -> tuple[list[int], bool]:
         # behind the head the lengths of the page's segments, then the segments
         at += 27 + head[26] + sum(file.read(head[26]))
     return starts, bool(flags & 4) and at <= end
-
-
-def _first_mpeg_frame(file: BinaryIO) -> int | None:
-    """Return where the first frame begins that another one follows; None where that is not near the beginning."""
-    content = _read(file, 0, JUNK_BYTES)
-    at = content.find(b"\xff")
-    while at >= 0:
-        length = _mpeg_frame_bytes(content[at : at + 4])
-        if length and _mpeg_frame_bytes(content[at + length : at + length + 4]):
-            return at
-        at = content.find(b"\xff", at + 1)
-    return None
-
-
-def _mpeg_frame_bytes(head: bytes) -> int:
-    """Return the length of the frame with a header, of layer II or III (ISO 11172-3, section 2.4.2.3); 0 for none."""
-    word = int.from_bytes(head, "big")
-    version, layer, rate = word >> 19 & 3, word >> 17 & 3, word >> 10 & 3
-    kbits = BITRATES.get((version, layer), LOW_BITRATES)[word >> 12 & 15]
-    if word >> 21 != 0x7FF or version == 1 or layer not in (1, 2) or not kbits or rate == 3:
-        return 0
-    rate_hz = (44_100, 48_000, 32_000)[rate] >> (0, 1, 1, 2)[3 - version]
-    slots = 72 if layer == 1 and version != 3 else 144
-    return slots * 1000 * kbits // rate_hz + (word >> 9 & 1)

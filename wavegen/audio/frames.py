@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,27 +31,13 @@ LARGEST = 1e30  # a size whose square float64 still holds
 CHECKED_AT_ONCE = 4096  # frames: a mapped file need not fit into memory
 
 
-class Frames(Protocol):
-    """A clip's frames; slices are computed or read on demand."""
-
-    def __len__(self) -> int:
-        """Return their number."""
-
-    def __getitem__(self, frames: slice) -> Floats:
-        """Return some of them, (n, D) float32."""
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of the clip: those of whole frames, or fewer where the last frame stands for less."""
-
-
 @dataclass(frozen=True)
 class StoredFrames:
     """Frames in memory, or mapped into it.
 
     Args:
         frames: (F, D).
-        n_samples: of their clip.
+        n_samples: of their clip: those of whole frames, or fewer where the last frame stands for less.
     """
 
     frames: npt.NDArray[Any]
@@ -335,6 +321,9 @@ class ClipFrames:
         with torch.no_grad():
             bands = _transform(self.mel)(torch.from_numpy(padded)).clamp_min(FLOOR).log()  # (T,) -> (n_mels, F)
         return np.ascontiguousarray(bands.t().numpy())  # (F, n_mels)
+
+
+Frames = StoredFrames | ClipFrames  # of a clip; slices are computed or read on demand
 
 
 def normalized(frames: Floats) -> Floats:

@@ -66,7 +66,7 @@ class MonoMixer:
     def _restart(self) -> None:
         self.n_frames = self.n_clipped = 0
         self.lowest, self.highest = math.inf, -math.inf
-        self._loudest, self._impossible_at = 0.0, -1
+        self._loudest = 0.0
         self._sums, self._products = np.zeros(self.info.channels), np.zeros((self.info.channels, self.info.channels))
         self._is_whole = self.info.encoding in ("FLOAT", "DOUBLE")
 
@@ -75,9 +75,7 @@ class MonoMixer:
         if self.scale != 1.0:
             block = block * np.float32(self.scale)
         magnitude = np.abs(block)
-        self._loudest = max(self._loudest, loudest := float(magnitude.max()))
-        if loudest > MAX_AMPLITUDE and self._impossible_at < 0:
-            self._impossible_at = self.n_frames + int(np.argmax(magnitude.max(axis=1) > MAX_AMPLITUDE))
+        self._loudest = max(self._loudest, float(magnitude.max()))
         self._is_whole = self._is_whole and bool((block == np.rint(block)).all())
         self.n_clipped += int(np.count_nonzero(magnitude >= self._full_scale))
         self.n_frames += len(block)
@@ -101,13 +99,10 @@ class MonoMixer:
             self._what.append(f"integers stored as floats: scaled by 1/{largest:,}")
             self._restart()
             return False
-        if self._impossible_at >= 0:
-            paths = (self.path, self.path.with_suffix(".scaled.wav"))
-            source, target = (shlex.quote(printable(path)) for path in paths)
+        if self._loudest > MAX_AMPLITUDE:
             raise AudioError(
-                f"{printable(self.path)}: expected samples within [-1, 1], found {self._loudest:.3g}, the first beyond"
-                f" {MAX_AMPLITUDE:g} at {self._impossible_at / self.info.rate_hz:.3f} s; export it again, or scale it:"
-                f" ffmpeg -i {source} -af volume=1/32768 {target}"
+                f"{printable(self.path)}: expected samples within [-1, 1], found up to {self._loudest:.3g}; export it"
+                " again as 16 or 24-bit audio"
             )
         means = self._sums / self.n_frames
         channels, what = choose_channels(self._products / self.n_frames - np.outer(means, means))

@@ -142,14 +142,12 @@ class LoadedAudio:
     Attributes:
         clip: what was prepared.
         source_seconds: length of the decoded audio.
-        missing_seconds: how much more the file's header claims: above 0 for a file that is cut off or damaged.
         trimmed_seconds: silence that was cut, at both ends and out of long pauses.
         warnings: what is wrong with it, as ``MonoMixer.warnings``.
     """
 
     clip: PreparedClip
     source_seconds: float
-    missing_seconds: float
     trimmed_seconds: float
     warnings: tuple[str, ...]
 
@@ -193,7 +191,6 @@ def open_audio(path: Path, preparation: Preparation, folder: Path | None = None)
         yield LoadedAudio(
             clip,
             source_seconds=recording.seconds,
-            missing_seconds=max(0.0, recording.missing_seconds),
             trimmed_seconds=(len(samples) - clip.n_samples) / rate_hz,
             warnings=tuple(warnings),
         )
@@ -205,16 +202,13 @@ def _map_samples(file: Any) -> Floats:
     return np.asarray(np.memmap(file, np.float32, "c"))
 
 
-def load_waveform(
-    path: Path, preparation: Preparation, notice: Notice | None = None, last_seconds: float = math.inf
-) -> Floats:
-    """Load a whole file, prepared, or the end of one.
+def load_waveform(path: Path, preparation: Preparation, notice: Notice | None = None) -> Floats:
+    """Load a whole file, prepared.
 
     Args:
         path: an audio file.
         preparation: the model's.
         notice: called with what is wrong with it.
-        last_seconds: of the prepared clip, at most.
 
     Returns:
         (T,) float32.
@@ -226,12 +220,9 @@ def load_waveform(
         if notice:
             for warning in audio.warnings:
                 notice(f"{printable(path)}: {warning}")
-        kept = min(audio.clip.n_samples, round(min(last_seconds, 1e9) * preparation.sample_rate_hz))
-        skipped = audio.clip.n_samples - kept
         for block in audio.clip.blocks():
-            file.write(block[min(skipped, len(block)) :].tobytes())
-            skipped -= min(skipped, len(block))
-        if 4 * kept > MAPPED_BYTES:
+            file.write(block.tobytes())
+        if 4 * audio.clip.n_samples > MAPPED_BYTES:
             return _map_samples(file)
         file.seek(0)  # a shorter one holds no file open
         return np.frombuffer(bytearray(file.read()), np.float32)

@@ -1,6 +1,6 @@
 """The decode-once cache: audio files as classes on disk, ready to be mapped into memory.
 
-    <cache>/index-3.sqlite3          per file and settings: its clip, or why it cannot be used
+    <cache>/index-4.sqlite3          per file and settings: its clip, or why it cannot be used
     <cache>/clips/3f/3f09...classes  the classes, one or two bytes each and nothing else
     <cache>/partial/                 what is being written
 
@@ -39,17 +39,17 @@ SCHEMA = """
     CREATE TABLE IF NOT EXISTS files (
         path BLOB, settings TEXT, size INTEGER, mtime_ns INTEGER, identity TEXT,
         content_hash TEXT, n_samples INTEGER,
-        source_seconds REAL, missing_seconds REAL, trimmed_seconds REAL, peak REAL, warnings TEXT,
+        source_seconds REAL, trimmed_seconds REAL, peak REAL, warnings TEXT,
         reason TEXT,
         PRIMARY KEY (path, settings)
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS files_by_content ON files (content_hash, settings);
 """
-OUTCOME = "content_hash, n_samples, source_seconds, missing_seconds, trimmed_seconds, peak, warnings"
+OUTCOME = "content_hash, n_samples, source_seconds, trimmed_seconds, peak, warnings"
 BELOW = "path >= ? AND path < ?"  # by `_below`
 
 Row = tuple[bytes | str | int | float | None, ...]  # a file's columns, as in SCHEMA
-Outcome = tuple[str, int, float, float, float, float, str]  # the columns of OUTCOME
+Outcome = tuple[str, int, float, float, float, str]  # the columns of OUTCOME
 
 FORMAT = 5  # increase it whenever the same file and settings would give other classes
 COMMIT_SECONDS = 1.0
@@ -81,7 +81,7 @@ def cache_folder() -> Path:
 
 def index_path(cache: Path) -> Path:
     """Return the path of a cache's index."""
-    return cache / "index-3.sqlite3"
+    return cache / "index-4.sqlite3"
 
 
 def clip_path(cache: Path, content_hash: str, settings: str) -> Path:
@@ -124,7 +124,7 @@ def explain_cache_errors(cache: Path) -> Iterator[None]:
 def _enter(index: sqlite3.Connection, rows: list[Row]) -> None:
     """Insert rows into the index; the lock is held only meanwhile."""
     with index:
-        index.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 13)})", rows)
+        index.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 12)})", rows)
     rows.clear()
 
 
@@ -197,11 +197,7 @@ def _clips_of(cache: Path, folder: Path) -> list[tuple[bytes, Path]]:
 
 
 def _size(path: Path) -> int:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return path.stat().st_size if path.is_file() else 0
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------
@@ -352,7 +348,7 @@ class ClipCache:
             return "was written to while it was read; start again when it is whole", None
         file_columns = (path_key(path), settings.key, *stamp_of(before))
         if isinstance(outcome, str):
-            return outcome, (*file_columns, content_hash, *(None,) * 6, outcome)
+            return outcome, (*file_columns, content_hash, *(None,) * 5, outcome)
         _, _, *columns = vars(outcome).values()  # all but the clip's path and type, in the order of OUTCOME
         return outcome, (*file_columns, *columns, None)
 
@@ -374,7 +370,7 @@ class ClipCache:
                     file.write(settings.quantizer.encode(block).tobytes())
             target.parent.mkdir(exist_ok=True)
             partial.replace(target)
-            lengths = (audio.clip.n_samples, audio.source_seconds, audio.missing_seconds, audio.trimmed_seconds)
+            lengths = (audio.clip.n_samples, audio.source_seconds, audio.trimmed_seconds)
             warnings = "\n".join(audio.warnings)
             return StoredClip(target, settings.dtype, content_hash, *lengths, audio.clip.peak, warnings)
 

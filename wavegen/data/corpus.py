@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ class StoredClip:
         dtype: of the classes, one or two bytes each.
         content_hash: SHA-256 of the audio file's bytes, in hexadecimal.
         n_samples: number of classes, 1 or more.
-        source_seconds, missing_seconds, trimmed_seconds: as ``wavegen.audio.waveform.LoadedAudio``.
+        source_seconds, trimmed_seconds: as ``wavegen.audio.waveform.LoadedAudio``.
         peak: largest absolute amplitude before the level was set.
         warnings: as ``LoadedAudio``, a line each.
     """
@@ -47,7 +47,6 @@ class StoredClip:
     content_hash: str
     n_samples: int
     source_seconds: float
-    missing_seconds: float
     trimmed_seconds: float
     peak: float
     warnings: str = ""
@@ -127,49 +126,16 @@ def features_path(recording: Path) -> Path:
     return recording.with_suffix(".npy")
 
 
-class CorpusItem(Protocol):
-    """One item of a corpus: a clip, or a series of numbers."""
-
-    @property
-    def name(self) -> str:
-        """Unique in its corpus."""
-
-    @property
-    def n_samples(self) -> int:
-        """Number of samples, 1 or more."""
-
-    @property
-    def label(self) -> str | None:
-        """The label that it is conditioned on, if any."""
-
-    @property
-    def split(self) -> Split:
-        """The split: training or validation."""
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of its content, in hexadecimal; that of the whole where it is a part."""
-
-    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
-        """Return the samples from start to stop as an item of their own."""
-
-
-Item = TypeVar("Item", bound=CorpusItem)
-
-
 @dataclass(frozen=True)
-class Clip:
-    """The audio of one file, or the first or last part of one, as classes.
+class CorpusItem:
+    """One item of a corpus: a clip, or a series of numbers.
 
     Attributes:
-        name: the file's path relative to the corpus folder, with forward slashes; `TAIL` marks a held-out end.
+        name: unique in its corpus: a path relative to its folder, with forward slashes; `TAIL` marks a held-out end.
         n_samples: its length, 1 or more.
         label: what it is conditioned on, if anything.
         split: whether it is trained or validated on.
-        content_hash: SHA-256 of the file.
-        stored: the whole file's classes in the cache.
-        start: where the clip begins in them.
-        features: that it is conditioned on, if any.
+        content_hash: SHA-256 of its content, in hexadecimal; that of the whole where it is a part.
     """
 
     name: str
@@ -177,6 +143,25 @@ class Clip:
     label: str | None
     split: Split
     content_hash: str
+
+    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
+        """Return the samples from start to stop as an item of their own."""
+        raise NotImplementedError
+
+
+Item = TypeVar("Item", bound=CorpusItem)
+
+
+@dataclass(frozen=True)
+class Clip(CorpusItem):
+    """The audio of one file, or the first or last part of one, as classes.
+
+    Attributes:
+        stored: the whole file's classes in the cache.
+        start: where the clip begins in them.
+        features: that it is conditioned on, if any.
+    """
+
     stored: StoredClip
     start: int = 0
     features: ClipFeatures | None = None
@@ -185,12 +170,12 @@ class Clip:
         """Map the (n_samples,) classes into memory, read-only; the file is open as long as the array lives."""
         return self.stored.classes()[self.start : self.start + self.n_samples]
 
-    def part(self, name: str, split: Split, start: int, stop: int) -> Clip:
+    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
         """Return the samples from start to stop as a clip; one with features begins and ends with a frame."""
         hop = 1 if self.features is None else self.features.hop_length
         start, stop = start - start % hop, stop if stop == self.n_samples else stop - stop % hop
         features = None if self.features is None else self.features.part(start, stop)
-        return Clip(name, stop - start, self.label, split, self.content_hash, self.stored, start, features)
+        return replace(self, name=name, n_samples=stop - start, split=split, start=start, features=features)
 
 
 @dataclass(frozen=True)
@@ -296,7 +281,7 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
     """List the differences of two manifests.
 
     Returns:
-        A line each for the clips that were added, removed, changed, moved or relabelled; none if they agree.
+        A line each for the clips that were added, removed or changed; none if they agree.
     """
     old, new = ({clip["name"]: clip for clip in manifest} for manifest in (before, now))
     found: defaultdict[str, list[str]] = defaultdict(list)
@@ -305,22 +290,19 @@ def manifest_differences(before: Manifest, now: Manifest) -> list[str]:
         if name not in old or name not in new:
             what, clip = ("removed", old[name]) if name in old else ("added", new[name])
             found[what].append(f"{where} ({clip['split']}, {clip['n_samples']:,} samples)")
-            continue
-        was, is_ = old[name], new[name]
-        if was["n_samples"] != is_["n_samples"]:
-            found["changed"].append(f"{where} ({was['n_samples']:,} samples before, {is_['n_samples']:,} now)")
-        elif was["content_hash"] != is_["content_hash"]:
-            found["changed"].append(f"{where} (other content of the same length)")
-        if was.get("features") != is_.get("features"):
-            found["changed"].append(f"{where} (other features)")
-        if was["split"] != is_["split"]:
-            found["moved"].append(f"{where} (from {was['split']} to {is_['split']})")
-        if was["label"] != is_["label"]:
-            found["relabelled"].append(f"{where} (from {was['label']!r} to {is_['label']!r})")
+        elif changes := _changes(old[name], new[name]):
+            found["changed"].append(f"{where} ({'; '.join(changes)})")
     return [
         f"{what}: {list_first(clips)}" if len(clips) == 1 else f"{len(clips):,} {what}: {list_first(clips)}"
         for what, clips in found.items()
     ]
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what differs between two entries of manifests, key by key; of hashes only that they do."""
+    hashes = {"content_hash": "other content", "features": "other features"}
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [hashes.get(key) or f"{key}: {before[key]!r} before, {now[key]!r} now" for key in keys]
 
 
 # --- what a training saw -------------------------------------------------------------------------------------------

@@ -26,27 +26,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from wavegen.data.conditioning import ClipCondition, ConditionTable, Segment, join_segments, stack_tables
+from wavegen.data.corpus import Clip
 from wavegen.errors import DataError
 
-
-class ClassSource(Protocol):
-    """A clip's classes."""
-
-    @property
-    def n_samples(self) -> int:
-        """Length of the clip."""
-
-    def classes(self) -> npt.NDArray[Any]:
-        """Return the (n_samples,) classes."""
-
-
-Source = TypeVar("Source", bound=ClassSource)
 MOST_BEGINNINGS = 4  # of a clip in an epoch: more of few clips would be learnt by heart
 LOUD_QUANTILE = 0.95  # of the windows' mean powers
 QUIET = 0.01  # of that power: windows 20 dB and more below are quiet
@@ -154,6 +142,30 @@ class ClipPowers:
         return power + in_block
 
 
+@dataclass(frozen=True)
+class Order:
+    """The order of clips on the tape, and how often windows are visited.
+
+    Args:
+        following: share of the clips that follow another one, without silence before them.
+        labels: of the clips, one each; a clip follows one of its own label. None for a single label.
+        beginnings: share of the tape, about, for the first moments of clips behind silence once more.
+        beginning: their length in samples.
+        after_pauses: finds where in a clip, by its number, sound begins after a pause; asked only where there are too
+            few clips for that share.
+        quiet_weight: how often a quiet window is visited, relative to others.
+        powers: of the clips, by which windows are quiet; None where all are visited alike.
+    """
+
+    following: float = 0.0
+    labels: Sequence[str | None] | None = None
+    beginnings: float = 0.0
+    beginning: int = 0
+    after_pauses: Callable[[int], Sequence[int]] | None = None
+    quiet_weight: float = 1.0
+    powers: ClipPowers | None = None
+
+
 class Tape:
     """The pieces of clips in each window of an endless stream.
 
@@ -164,14 +176,7 @@ class Tape:
         receptive_field: samples of past that one prediction sees.
         window_targets: predictions in a window.
         seed: decides the shuffles.
-        following: share of the clips that follow another one, without silence before them.
-        labels: of the clips, one each; a clip follows one of its own label. None for a single label.
-        beginnings: share of the tape, about, for the first moments of clips behind silence once more.
-        beginning: their length in samples.
-        after_pauses: finds where in a clip sound begins after a pause; asked only where there are too few clips for
-            that share.
-        quiet_weight: how often a quiet window is visited, relative to others.
-        powers: of the clips, by which windows are quiet; None where all are visited alike.
+        order: of the clips and windows.
 
     Raises:
         DataError: there is no clip.
@@ -183,13 +188,7 @@ class Tape:
         receptive_field: int,
         window_targets: int,
         seed: int,
-        following: float = 0.0,
-        labels: Sequence[str | None] | None = None,
-        beginnings: float = 0.0,
-        beginning: int = 0,
-        after_pauses: Callable[[int], Sequence[int]] | None = None,
-        quiet_weight: float = 1.0,
-        powers: ClipPowers | None = None,
+        order: Order = Order(),
     ) -> None:
         if not lengths:
             raise DataError("expected at least one training clip, found none")
@@ -197,23 +196,21 @@ class Tape:
         self.window_targets = window_targets
         self.seed = seed
         self._lengths = np.array(lengths)
-        each = labels if labels is not None and following else [None] * len(lengths)
+        self.order = order
+        each = order.labels if order.labels is not None and order.following else [None] * len(lengths)
         names, self._labels = np.unique(np.array([str(label) for label in each]), return_inverse=True)
         # the same number in every epoch, so that all epochs have as many windows; each label's first clip is among them
-        self.n_after_silence = max(len(names), round((1 - following) * len(lengths)))
+        self.n_after_silence = max(len(names), round((1 - order.following) * len(lengths)))
         self.tape_length = int(self._lengths.sum()) + self.n_after_silence * receptive_field
-        self._beginning = beginning
-        fitting = round(beginnings * self.tape_length / (receptive_field + beginning))
-        places = [(clip, 0) for clip in np.flatnonzero(self._lengths >= beginning).tolist()]
-        if after_pauses is not None and fitting > MOST_BEGINNINGS * len(places):
-            places += [
-                (clip, at) for clip, _ in places for at in after_pauses(clip) if 0 < at <= lengths[clip] - beginning
-            ]
+        fitting = round(order.beginnings * self.tape_length / (receptive_field + order.beginning))
+        places = [(clip, 0) for clip in np.flatnonzero(self._lengths >= order.beginning).tolist()]
+        if order.after_pauses is not None and fitting > MOST_BEGINNINGS * len(places):
+            onsets = [(clip, at) for clip, _ in places for at in order.after_pauses(clip)]
+            places += [(clip, at) for clip, at in onsets if 0 < at <= lengths[clip] - order.beginning]
         self._beginnings = np.array(places, dtype=np.int64).reshape(-1, 2)  # each a clip, and where in it
         self.n_beginnings = min(fitting, MOST_BEGINNINGS * len(places))
-        self.tape_length += self.n_beginnings * (receptive_field + beginning)
+        self.tape_length += self.n_beginnings * (receptive_field + order.beginning)
         self.windows_per_epoch = -(-self.tape_length // window_targets)
-        self.quiet_weight, self._powers = quiet_weight, powers
         self._epoch = lru_cache(maxsize=2)(self._shuffle)  # a batch can straddle two epochs
 
     def n_targets(self, first: int, count: int) -> int:
@@ -259,14 +256,14 @@ class Tape:
         again = rng.permutation(np.repeat(np.arange(len(self._beginnings)), MOST_BEGINNINGS))[: self.n_beginnings]
         again, origins = self._beginnings[again].T
         origins = np.concatenate([np.zeros_like(order), origins])
-        lengths = np.concatenate([self._lengths[order], np.full(len(again), self._beginning)])
+        lengths = np.concatenate([self._lengths[order], np.full(len(again), self.order.beginning)])
         gaps = np.concatenate([gaps, np.full(len(again), self.receptive_field)])
         starts = np.concatenate([[0], np.cumsum(gaps + lengths)[:-1]])
         order = np.concatenate([order, again])
         epoch = _Epoch(order, origins, lengths, gaps, starts, windows, offset)
-        if self._powers is None:
+        if self.order.powers is None:
             return epoch
-        return replace(epoch, windows=self._draw_by_power(self._mean_powers(epoch, self._powers), rng))
+        return replace(epoch, windows=self._draw_by_power(self._mean_powers(epoch, self.order.powers), rng))
 
     def _draw_by_power(self, powers: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Draw as many windows as an epoch has, the quiet ones by their weight; return them shuffled.
@@ -274,7 +271,7 @@ class Tape:
         Systematic resampling: window i is visited floor(w_i) or ceil(w_i) times, w_i its share of the visits.
         """
         is_quiet = powers < QUIET * np.quantile(powers, LOUD_QUANTILE)
-        visits = np.cumsum(np.where(is_quiet, self.quiet_weight, 1.0))
+        visits = np.cumsum(np.where(is_quiet, self.order.quiet_weight, 1.0))
         visits *= len(powers) / visits[-1]
         visits[-1] = len(powers)  # whatever was rounded
         times = np.diff(np.floor(visits + rng.random()), prepend=0).astype(np.int64)
@@ -298,64 +295,45 @@ class Tape:
         return of_windows
 
 
-class WindowStream(Tape, Generic[Source]):
+class WindowStream(Tape):
     """The endless stream of training windows.
 
     Args:
-        clips: the training clips; empty ones are left out.
+        clips: the training clips, none of them empty.
         receptive_field: samples of past that one prediction sees.
         window_targets: predictions in a window.
         silence: the class before a clip's start; negative for a network that has zeros there.
         seed: decides the shuffles.
         condition_of: what a clip is conditioned on; None for nothing.
-        following, labels, beginnings, beginning: as ``Tape``.
-        after_pauses: the same as there, of a clip instead of its number.
-        quiet_weight: as ``Tape``; with 1 no sample is read before it is needed.
-        amplitudes: (classes,) the amplitude of each class; needed for any other weight.
+        order: as ``Tape``.
 
     Raises:
-        DataError: there is no sample to train on.
+        DataError: there is no clip.
     """
 
     def __init__(
         self,
-        clips: Sequence[Source],
+        clips: Sequence[Clip],
         receptive_field: int,
         window_targets: int,
         silence: int,
         seed: int,
-        condition_of: Callable[[Source], ClipCondition] | None = None,
-        following: float = 0.0,
-        labels: Sequence[str | None] | None = None,
-        beginnings: float = 0.0,
-        beginning: int = 0,
-        after_pauses: Callable[[Source], Sequence[int]] | None = None,
-        quiet_weight: float = 1.0,
-        amplitudes: npt.NDArray[np.float32] | None = None,
+        condition_of: Callable[[Clip], ClipCondition] | None = None,
+        order: Order = Order(),
     ) -> None:
-        self.clips = [clip for clip in clips if clip.n_samples]
-        if labels is not None:
-            labels = [label for clip, label in zip(clips, labels, strict=True) if clip.n_samples]
-        lengths = [clip.n_samples for clip in self.clips]
-        find = None if after_pauses is None else lambda clip: after_pauses(self.clips[clip])
-        powers = None
-        if quiet_weight != 1:
-            assert amplitudes is not None, "quiet windows are told apart by amplitudes"
-            powers = ClipPowers((clip.classes() for clip in self.clips), amplitudes)
-        order = (following, labels, beginnings, beginning, find, quiet_weight, powers)
-        super().__init__(lengths, receptive_field, window_targets, seed, *order)
+        super().__init__([clip.n_samples for clip in clips], receptive_field, window_targets, seed, order)
+        self.clips = clips
         self.silence = silence
         self.condition_of = condition_of
         if condition_of is not None:  # tables have one size in all windows
             n_samples = receptive_field + window_targets
             # A window sees the most pieces where the shortest clips happen to lie side by side, and it may begin and
             # end inside of one.
-            shortest = np.sort(self._lengths + (0 if following else receptive_field))
+            shortest = np.sort(self._lengths + (0 if order.following else receptive_field))
             if self.n_beginnings:
                 # the silence before a beginning in the midst of its clip is a piece of its own
-                in_pieces = (
-                    [receptive_field, beginning] if self._beginnings[:, 1].any() else [receptive_field + beginning]
-                )
+                whole = receptive_field + order.beginning
+                in_pieces = [receptive_field, order.beginning] if self._beginnings[:, 1].any() else [whole]
                 shortest = np.sort(np.concatenate([shortest, np.repeat(in_pieces, self.n_beginnings)]))
             turns, rest = divmod(n_samples, int(shortest.sum()))  # of a tape that is shorter than a window
             most_pieces = 2 + turns * len(shortest) + int(np.searchsorted(np.cumsum(shortest), rest, side="right"))

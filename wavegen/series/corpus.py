@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from wavegen.audio.read import find_series
 from wavegen.config import Config
-from wavegen.data.corpus import Corpus, Progress, Split, split_clips
+from wavegen.data.corpus import Corpus, CorpusItem, Progress, Split, split_clips
 from wavegen.data.sources import Source, find_sources, list_files, list_sources, nothing_usable
 from wavegen.errors import DataError, UsageError
 from wavegen.series.files import Values, try_series
@@ -24,33 +25,18 @@ ROUNDING = 1e-12  # a standard deviation below this share of the largest value i
 
 
 @dataclass(frozen=True)
-class Series:
-    """One series of numbers, or the first or last part of one.
+class Series(CorpusItem):
+    """One series of numbers, or the first or last part of one; its content is the whole series's values.
 
     Attributes:
-        name: the file's path relative to the corpus folder, and the series's name in it; `TAIL` marks a held-out end.
         values: (T,) float64, T >= 1.
-        split: whether it is trained or validated on.
-        content_hash: SHA-256 of the whole series's values.
     """
 
-    name: str
     values: Values = field(compare=False, repr=False)
-    split: Split
-    content_hash: str
 
-    @property
-    def n_samples(self) -> int:
-        """Its length."""
-        return len(self.values)
-
-    @property
-    def label(self) -> None:
-        """None: series have no labels."""
-
-    def part(self, name: str, split: Split, start: int, stop: int) -> Series:
+    def part(self, name: str, split: Split, start: int, stop: int) -> Self:
         """Return the values from start to stop as a series of their own."""
-        return Series(name, self.values[start:stop], split, self.content_hash)
+        return replace(self, name=name, n_samples=stop - start, split=split, values=self.values[start:stop])
 
 
 @dataclass(frozen=True)
@@ -148,7 +134,7 @@ def build_corpus(
             notes.append(f"{printable(file.name)}: {what}: {list_first(columns)}.")
         for name, values in whole.named(file.name).items():
             if len(values) > longer_than:
-                found.append(Series(name, values, file.split, hash_of(values)))
+                found.append(Series(name, len(values), None, file.split, hash_of(values), values))
             else:
                 unusable[name] = f"too short: {len(values):,} values, expected {longer_than + 1:,} or more"
     if not found:
@@ -160,7 +146,7 @@ def build_corpus(
 def build_synthetic_corpus(n_points: int) -> Corpus[Series]:
     """Make the training and validation series; the test series are not in the corpus."""
     series = [
-        Series(f"waves[{i}]", values, "train" if i < N_TRAIN else "validation", hash_of(values))
+        Series(f"waves[{i}]", n_points, None, "train" if i < N_TRAIN else "validation", hash_of(values), values)
         for i, values in enumerate(make_sine_mixtures(n_points)[: N_TRAIN + N_VALIDATION])
     ]
     note = "Synthetic series; wavegen evaluate --test scores others than the held-out ones."

@@ -23,7 +23,7 @@ from wavegen.config import Config
 from wavegen.data.conditioning import ClipCondition, Conditioner, build_conditioner, join_segments, stack_tables
 from wavegen.data.corpus import Clip, Corpus, Progress, by_content
 from wavegen.data.recordings import first_samples, read_recordings, with_conditions
-from wavegen.data.windows import Batch, WindowStream
+from wavegen.data.windows import Batch, ClipPowers, Order, WindowStream
 from wavegen.evaluation.baselines import FITTED_SAMPLES, Baselines, baseline_bits, fit_baselines
 from wavegen.evaluation.likelihood import model_bits
 from wavegen.evaluation.scores import ScoredClip, loss_unit_of
@@ -84,7 +84,7 @@ class AudioTask:
         self.config, self.settings, self.corpus = config, config.training, corpus
         self.quantizer = build_quantizer(config)
         self.loss_unit = loss_unit_of(config)
-        self.sample_rate_hz, self.order = config.audio.sample_rate_hz, config.data
+        self.sample_rate_hz = config.audio.sample_rate_hz
         self.conditioner = build_conditioner(config)
         self._fitted: Baselines | None = None
 
@@ -124,24 +124,32 @@ class AudioTask:
             audition_seconds=_sampling_seconds(config, network) * rate if settings.audition_every else 0.0,
         )
 
-    def windows(self, network: Network) -> WindowStream[Clip]:
+    def windows(self, network: Network) -> WindowStream:
         """Return windows of the recordings, under their conditions."""
         conditioner = _for_training(self.conditioner, network)
+        clips = [clip for clip in self.corpus.train if clip.n_samples]  # features of no whole frame leave none
+        weight, powers = self.config.quiet_weight, None
+        if weight != 1:  # with 1 no sample is read before it is needed
+            amplitudes = self.quantizer.decode(np.arange(self.quantizer.classes))
+            powers = ClipPowers((clip.classes() for clip in clips), amplitudes)
+        has_frames = conditioner.frames is not None  # sound that follows frames does not follow the clip before
+        order = Order(
+            following=0.0 if has_frames else self.config.data.following,
+            labels=[clip.label if conditioner.labels else None for clip in clips],
+            beginnings=0.0 if has_frames else self.config.data.beginnings,
+            beginning=round(BEGINNING_SECONDS * self.sample_rate_hz),
+            after_pauses=lambda clip: self._after_pauses(clips[clip]),
+            quiet_weight=weight,
+            powers=powers,
+        )
         return WindowStream(
-            self.corpus.train,
+            clips,
             network.receptive_field,
             self.settings.window_targets,
             network.padding(self.quantizer.silence),
             self.settings.seed,
             conditioner.of_recording if conditioner.is_needed else None,
-            # sound that follows frames does not follow the clip before
-            0.0 if self.conditioner.frames is not None else self.order.following,
-            [clip.label if self.conditioner.labels else None for clip in self.corpus.train],
-            0.0 if self.conditioner.frames is not None else self.order.beginnings,
-            round(BEGINNING_SECONDS * self.sample_rate_hz),
-            self._after_pauses,
-            quiet_weight=self.config.quiet_weight,
-            amplitudes=self.quantizer.decode(np.arange(self.quantizer.classes)),
+            order,
         )
 
     def _after_pauses(self, clip: Clip) -> list[int]:
