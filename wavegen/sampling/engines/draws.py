@@ -29,6 +29,7 @@ C0, C1, C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float3
 C3, C4, C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 ONE, TWO, HALF, ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.5), np.float32(0.0)
 LARGEST_EXPONENT = np.float32(87.0)
+LARGEST_FACTOR = 1e30  # of the smallest temperatures: the likeliest class's 0 times infinity would not be a number
 
 # Numerators and denominators, highest power first (Wichura, 1988, "Algorithm AS 241", PPND16: 16 digits).
 CENTRE_OVER = np.array(
@@ -95,14 +96,10 @@ def draw_class(logits, u, temperature, top_k, top_p, p, sums):
             if logits[c] == highest:
                 return c
     # p(c) ~ exp((l[c] - max l) / temperature)
-    if temperature == 1.0:  # the ordinary case, in which the divisions would take as long as all else
-        for c in range(n_classes):
-            distance = logits[c] - highest
-            p[c] = exp(distance) if distance > -LARGEST_EXPONENT else ZERO
-    else:
-        for c in range(n_classes):
-            distance = np.float32((logits[c] - highest) / temperature)
-            p[c] = exp(distance) if distance > -LARGEST_EXPONENT else ZERO
+    factor = np.float32(min(1.0 / temperature, LARGEST_FACTOR))
+    for c in range(n_classes):
+        distance = (logits[c] - highest) * factor
+        p[c] = exp(distance) if distance > -LARGEST_EXPONENT else ZERO
     if top_k < n_classes or top_p < 1.0:
         _truncate(p, n_classes, top_k, top_p)
     # sums of a register's classes each: chains of additions that do not wait for each other
