@@ -123,11 +123,27 @@ class PrecomputedRows:
         inner = frames[1:-1]
         if self.interpolation is None:
             return inner
-        # row r of frame f: x[f] w[r + u/2] + x[f -+ 1] w[r + u/2 +- u], the transposed convolution written out
-        u = self.upsampling
-        rows = np.empty((len(inner), u, frames.shape[1]), self.interpolation.dtype)
-        for r in range(u):
-            place = r + u // 2
-            nearer, at = (frames[:-2], place + u) if place < u else (frames[2:], place - u)
-            rows[:, r] = inner * self.interpolation[:, place] + nearer * self.interpolation[:, at]
-        return rows.reshape(-1, frames.shape[1])
+        weights = neighbour_weights(self.interpolation)
+        # (R, 1, D) * (u, D): what each frame and its neighbours add to its u rows
+        rows = weights[:, 0] * frames[:-2, None] + weights[:, 1] * inner[:, None] + weights[:, 2] * frames[2:, None]
+        return np.asarray(rows.reshape(-1, frames.shape[1]))
+
+
+def neighbour_weights(interpolation: Array) -> Array:
+    """Write out the transposed convolution of ``wavegen.model.layers.Conditioning``.
+
+        row r of frame f: x[f] w[r + u/2] + x[f -+ 1] w[r + u/2 +- u],   u = upsampling
+
+    Args:
+        interpolation: (D, 2 u) its weights w.
+
+    Returns:
+        (u, 3, D): for each row the weights of the frame before, of its own, and of the next; one neighbour's are 0.
+    """
+    u = interpolation.shape[1] // 2
+    weights = np.zeros((u, 3, len(interpolation)), interpolation.dtype)
+    for r in range(u):
+        place = r + u // 2
+        weights[r, 1] = interpolation[:, place]
+        weights[r, 0 if place < u else 2] = interpolation[:, place + u if place < u else place - u]
+    return weights
