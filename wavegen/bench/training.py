@@ -15,13 +15,14 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from wavegen.bench import Row
 from wavegen.config import Config, parse_config
 from wavegen.device import one_thread_each, torch_threads
 from wavegen.errors import TrainingError
-from wavegen.model.layers import CausalConv, Condition
+from wavegen.model.layers import Condition, bias_of
 from wavegen.model.wavenet import WaveNet
 from wavegen.training.backends import slices_of
 from wavegen.training.compute import resolve_compute
@@ -97,13 +98,13 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
 
 def _textbook_seconds(trial: Trial) -> float:
     """Return the median time of a step in the textbook's layout, in float32."""
-    model = TextbookWaveNet(cast(WaveNet, trial.model))  # of which alone it is measured
+    model = cast(WaveNet, trial.model)  # of which alone it is measured
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     inputs, targets, _, condition = slices_of(trial.batch, 1)[0]
     seconds = []
     for _ in range(1 + STEPS):
         began = time.perf_counter()
-        loss = trial.model.distribution.loss(model(inputs, condition), targets).mean()
+        loss = model.distribution.loss(textbook(model, inputs, condition), targets).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -181,89 +182,42 @@ def ways_to_train(is_wavenet: bool, cores: int) -> Iterator[tuple[str, str, int,
     yield from (("textbook", "float32", threads, False) for threads in counts)
 
 
-class TextbookBlock(nn.Module):
-    """A residual block of ``TextbookWaveNet`` (WaveNet, sections 2.3 and 2.4).
+def textbook(model: WaveNet, inputs: Tensor, condition: Condition | None = None) -> Tensor:
+    """Predict as ``WaveNet.forward``, as textbooks write it: Conv1d on (B, C, T), one layer after another.
+
+    A yardstick, not for use: WaveNet, sections 2.3 and 2.4, from the model's own parameters.
 
     Args:
-        conv: the filter's and the gate's convolution, one above the other; or one alone, where there is no gate.
-        activation: gated, relu or tanh.
-        residual: Wr (C, G), or None in the last block.
-        skip: Ws (S, G).
+        model: whose function it computes.
+        inputs: (B, T) classes.
+        condition: of a conditioned network.
+
+    Returns:
+        (B, T - receptive_field + 1, n_parameters).
     """
-
-    def __init__(self, conv: CausalConv, activation: str, residual: Tensor | None, skip: Tensor) -> None:
-        super().__init__()
-        self.activation = activation
-        parts = 2 if activation == "gated" else 1
-        weights = conv.weight.permute(1, 2, 0).chunk(parts)  # (G, C, taps) each
-        biases = [None] * parts if conv.bias is None else conv.bias.chunk(parts)
-        layers = [_convolution(weight, bias, conv.dilation) for weight, bias in zip(weights, biases, strict=True)]
-        self.filter, self.gate = layers[0], layers[1] if parts == 2 else None
-        self.residual = None if residual is None else _convolution(residual[:, :, None])
-        self.skip = _convolution(skip[:, :, None])
-
-    def forward(self, h: Tensor, added: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map h (B, C, T) to the new h, and to the skip; both are shorter by the block's reach.
-
-        With conditions, (B, 2 G, T) is added to filter and gate; without a gate, (B, G, T).
-        """
-        parts = [self.filter(h)] if self.gate is None else [self.filter(h), self.gate(h)]
-        if added is not None:
-            rows = added[:, :, -parts[0].shape[2] :].chunk(len(parts), dim=1)
-            parts = [part + row for part, row in zip(parts, rows, strict=True)]
-        z = torch.relu(parts[0]) if self.activation == "relu" else torch.tanh(parts[0])
-        if self.gate is not None:
+    batch, steps = inputs.shape
+    n_outputs = steps - model.receptive_field + 1
+    h = model.input(inputs.reshape(-1)).view(batch, steps, -1).transpose(1, 2)  # (B, C, T)
+    rows, blocks = model.gate_bias(condition), model.residual_blocks
+    total = bias_of(model.skip)[:, None]
+    for i, (block, skip) in enumerate(zip(blocks, model.skip.weight.chunk(len(blocks), dim=1), strict=True)):
+        conv, n_parts = block.conv, 2 if block.activation == "gated" else 1
+        # (taps, 2 G, C) -> (G, C, taps) for the filter, and for the gate
+        layers = zip(conv.weight.permute(1, 2, 0).chunk(n_parts), bias_of(conv).chunk(n_parts), strict=True)
+        parts = [F.conv1d(h, weight, bias, dilation=conv.dilation) for weight, bias in layers]
+        if rows is not None:
+            # (T B, 2 G) -> (B, 2 G, T)
+            added = rows.of_block(i, batch * parts[0].shape[2]).view(-1, batch, conv.out_channels).permute(1, 2, 0)
+            parts = [part + row for part, row in zip(parts, added.chunk(n_parts, dim=1), strict=True)]
+        z = torch.relu(parts[0]) if block.activation == "relu" else torch.tanh(parts[0])
+        if n_parts == 2:
             z = z * torch.sigmoid(parts[1])
-        skip = self.skip(z)
-        return (h if self.residual is None else h[:, :, -z.shape[2] :] + self.residual(z)), skip
-
-
-class TextbookWaveNet(nn.Module):
-    """The WaveNet as textbooks write it: Conv1d on (B, C, T), one layer after another. A yardstick, not for use.
-
-    It computes the same function as ``WaveNet`` from the same weights; the tests compare the two.
-
-    Args:
-        model: whose weights are copied.
-    """
-
-    def __init__(self, model: WaveNet) -> None:
-        super().__init__()
-        self.input = model.input
-        blocks = model.residual_blocks
-        skips = model.skip.weight.chunk(len(blocks), dim=1)
-        self.blocks = nn.ModuleList(
-            TextbookBlock(block.conv, block.activation, None if block.residual is None else block.residual.weight, skip)
-            for block, skip in zip(blocks, skips, strict=True)
-        )
-        self.conditioning = model.conditioning
-        self.skip_bias = None if model.skip.bias is None else nn.Parameter(model.skip.bias.detach().clone())
-        self.head = _convolution(model.head.weight[:, :, None], model.head.bias)
-        self.output = _convolution(model.output.weight[:, :, None], model.output.bias)
-        self.receptive_field = model.receptive_field
-
-    def forward(self, inputs: Tensor, condition: Condition | None = None) -> Tensor:
-        """Predict as ``WaveNet.forward``: (B, T) classes to (B, T - receptive_field + 1, n_parameters)."""
-        batch, steps = inputs.shape
-        h = self.input(inputs.reshape(-1)).view(batch, steps, -1).transpose(1, 2)  # (B, C, T)
-        n_outputs = steps - self.receptive_field + 1
-        total: Tensor | float = 0.0 if self.skip_bias is None else self.skip_bias[:, None]
-        rows = None if self.conditioning is None or condition is None else self.conditioning(condition)
-        for i, block in enumerate(self.blocks):
-            added = None if rows is None else rows.of_block(i, batch * steps).view(steps, batch, -1).permute(1, 2, 0)
-            h, skip = block(h, added)
-            total = total + skip[:, :, -n_outputs:]
-        assert isinstance(total, Tensor)  # there is at least one block
-        logits: Tensor = self.output(torch.relu(self.head(torch.relu(total))))
-        return logits.transpose(1, 2)
-
-
-def _convolution(weight: Tensor, bias: Tensor | None = None, dilation: int = 1) -> nn.Conv1d:
-    outputs, inputs, taps = weight.shape
-    layer = nn.Conv1d(inputs, outputs, taps, dilation=dilation)
-    layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
-    layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-    return layer
+        if block.residual is not None:
+            h = h[:, :, conv.reach :] + F.conv1d(z, block.residual.weight[:, :, None])
+        total = total + F.conv1d(z, skip[:, :, None])[:, :, -n_outputs:]
+    for layer in (model.head, model.output):
+        total = F.conv1d(torch.relu(total), layer.weight[:, :, None], layer.bias)
+    return total.transpose(1, 2)
 
 
 if __name__ == "__main__":
