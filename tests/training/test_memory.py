@@ -124,4 +124,3 @@ def test_the_estimate_is_near_the_measured_peak(precision, recompute, windows, t
     estimated = training_bytes(config, resolve_compute(config, CPU))
     assert measured.peak_memory_bytes is not None
     assert estimated == pytest.approx(measured.peak_memory_bytes, rel=0.25)
-    assert measured.share_of_limit > 0

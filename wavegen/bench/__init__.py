@@ -17,8 +17,7 @@ class Row:
         threads: used.
         samples_per_second: generated in all clips, or trained on.
         times_real_time: the same over the sample rate.
-        share_of_limit: generating's speed over what the machine's memory and arithmetic allow; the time that training's
-            matrix products take by themselves over its own; None for other engines.
+        share_of_limit: the numba engine's speed over what the machine's memory and arithmetic allow; None for others.
         input_steps_per_second: training's, context included.
         peak_memory_bytes: training's, above that after the imports, or of the GPU's memory.
         device: that worked.
@@ -31,7 +30,7 @@ class Row:
     threads: int
     samples_per_second: float
     times_real_time: float
-    share_of_limit: float | None
+    share_of_limit: float | None = None
     input_steps_per_second: float | None = None
     peak_memory_bytes: int | None = None
     device: str = "cpu"

@@ -1,4 +1,4 @@
-"""Speed and memory of training on this machine, beside the textbook's WaveNet, and the share of its matrix products."""
+"""Speed and memory of training on this machine, beside the textbook's WaveNet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from wavegen.bench import Row
 from wavegen.config import Config, parse_config
-from wavegen.device import one_thread_each, torch_threads
 from wavegen.errors import TrainingError
 from wavegen.model.layers import Condition, bias_of
 from wavegen.model.wavenet import WaveNet
@@ -29,8 +28,6 @@ from wavegen.training.compute import resolve_compute
 from wavegen.training.plan import Trial
 
 STEPS = 3
-PRODUCT_REPEATS = 15
-ROWS = 2048  # of a probed product: as many as a stretch of the fused backend has
 
 
 def measure_training(
@@ -64,7 +61,6 @@ def measure_training(
 
 def _measure(config_yaml: str, backend: str, precision: str, threads: int, recompute: bool, device_name: str) -> Row:
     device = torch.device(device_name)
-    on_cpu = device.type == "cpu"
     torch.set_num_threads(threads)
     torch.ones(8, 8) @ torch.ones(8, 8)  # wakes the matrix library up
     config = parse_config(config_yaml, "the configuration").with_values(
@@ -82,14 +78,12 @@ def _measure(config_yaml: str, backend: str, precision: str, threads: int, recom
     seconds = _textbook_seconds(trial) if backend == "textbook" else trial.step_seconds(compute.precision, STEPS)
     after = _memory("VmHWM")
     peak = None if after is None or before is None else after - before
-    if not on_cpu:
+    if device.type != "cpu":
         peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
-    products = _products_seconds(trial, precision, threads) if on_cpu else None
     speed = trial.n_targets / seconds
     return Row(
         *("train", backend, precision, len(trial.batch.targets), threads, speed),
         times_real_time=speed / config.audio.sample_rate_hz,
-        share_of_limit=products / seconds if products else None,
         input_steps_per_second=trial.batch.inputs.size / seconds,
         peak_memory_bytes=peak,
         device=device_name,
@@ -111,49 +105,6 @@ def _textbook_seconds(trial: Trial) -> float:
         optimizer.step()
         seconds.append(time.perf_counter() - began)
     return float(np.median(seconds[1:]))
-
-
-def _products_seconds(trial: Trial, precision: str, threads: int) -> float:
-    """Return the time of all matrix products of a step, each shape timed by itself on all threads."""
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    with torch_threads(1), one_thread_each(threads, "products") as pool:
-        total = 0.0
-        for (n_inputs, n_outputs), rows in _product_rows(trial).items():
-            jobs = [pool.submit(_product_seconds, n_inputs, n_outputs, dtype) for _ in range(threads)]
-            total += rows / threads * max(job.result() for job in jobs)
-    return total
-
-
-def _product_rows(trial: Trial) -> dict[tuple[int, int], int]:
-    rows = trial.model.product_rows(*trial.batch.targets.shape)
-    conditioning, condition = trial.model.conditioning, trial.batch.condition
-    if conditioning is not None and condition is not None:
-        table = condition.frames if condition.frames is not None else condition.labels
-        assert table is not None
-        outputs, inputs = conditioning.projection.shape
-        rows[inputs, outputs] = table.shape[0] * table.shape[1] * conditioning.rows_per_frame
-    return rows
-
-
-def _product_seconds(n_inputs: int, n_outputs: int, dtype: torch.dtype) -> float:
-    """Return the time of a row in a product, and in its gradients with respect to inputs and weights."""
-    x, y = torch.randn(ROWS, n_inputs).to(dtype), torch.randn(ROWS, n_outputs).to(dtype)
-    weight = torch.randn(n_outputs, n_inputs).to(dtype)
-    of_x, of_y, of_weight = torch.empty_like(x), torch.empty_like(y), torch.empty_like(weight)
-    products: list[Callable[[], object]] = [
-        lambda: torch.mm(x, weight.t(), out=of_y),
-        lambda: torch.mm(y, weight, out=of_x),
-        lambda: torch.mm(y.t(), x, out=of_weight),
-    ]
-    return sum(float(np.median([_calls(work) for _ in range(PRODUCT_REPEATS)])) for work in products) / ROWS
-
-
-def _calls(work: Callable[[], object], n: int = 8) -> float:
-    """Return the mean time of a few calls."""
-    began = time.perf_counter()
-    for _ in range(n):
-        work()
-    return (time.perf_counter() - began) / n
 
 
 def _memory(key: str) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -262,19 +261,6 @@ class WaveNet(Network):
             n_steps -= block.conv.reach
             shapes.append((n_steps, block.n_outputs))
         return shapes
-
-    def product_rows(self, windows: int, targets: int) -> dict[tuple[int, int], int]:
-        """See ``Network``: all but those of the conditions."""
-        rows: Counter[tuple[int, int]] = Counter()
-        shapes = self.dropout_shapes(self.receptive_field - 1 + targets)
-        for block, (steps, _) in zip(self.residual_blocks, shapes, strict=True):
-            taps, outputs, channels = block.conv.weight.shape
-            rows[taps * channels, outputs] += windows * steps
-            if block.residual is not None:
-                rows[block.residual.in_features, block.residual.out_features] += windows * steps
-        for layer in (self.skip, self.head, self.output):
-            rows[layer.in_features, layer.out_features] += windows * targets
-        return rows
 
     def activation_bytes(self, part: SliceShape) -> int:
         first = self.residual_blocks[0]
