@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.bench.training import textbook
+from wavegen.bench import textbook
 from wavegen.config import parse_config
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.building import build_model, load_weights, parameter_shapes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.bench.training import textbook
+from wavegen.bench import textbook
 from wavegen.config import load_config
 from wavegen.data.conditioning import ClipCondition, join_segments
 from wavegen.model import fused_stack as fused

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from wavegen.bench.training import textbook
+from wavegen.bench import textbook
 from wavegen.model import fused_stack as fused
 from wavegen.model.fused_stack import FusedStack
 

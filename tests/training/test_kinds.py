@@ -7,7 +7,7 @@ import torch
 import wavegen
 from recordings import write_tones
 from trainings import RATE_HZ, assert_same_state, begin, go_on, newest
-from wavegen.bench.training import measure_training
+from wavegen.bench import measure_training
 from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.inspect import inspect_path

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.bench.training import measure_training
+from wavegen.bench import measure_training
 from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.training import compute as module

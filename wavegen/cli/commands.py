@@ -19,8 +19,7 @@ from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
-    from wavegen.bench import Row
-    from wavegen.bench.rows import Machine
+    from wavegen.bench import Machine, Row
     from wavegen.config import Config
 
 PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several runs are compared."
@@ -222,7 +221,7 @@ def bench(
     wavegen bench ; wavegen bench runs/my_recordings --json ; wavegen bench --config gpu-small --device cuda
     """
     from wavegen.api import load
-    from wavegen.bench.rows import measure
+    from wavegen.bench import measure
 
     if source is not None and (config is not None or overrides):
         raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
