@@ -665,12 +665,12 @@ def test_config_lists_prints_and_describes(tmp_path):
 @pytest.fixture
 def short_bench(monkeypatch, tmp_path):
     """Let ``bench`` repeat little, and train in forks instead of new interpreters."""
-    monkeypatch.setattr("wavegen.bench.rows.REPEATS", 2)
-    monkeypatch.setattr("wavegen.bench.rows.ROW_SECONDS", 0.01)
-    monkeypatch.setattr("wavegen.bench.probes.PROBE_SECONDS", 0.005)
+    monkeypatch.setattr("wavegen.bench.REPEATS", 2)
+    monkeypatch.setattr("wavegen.bench.ROW_SECONDS", 0.01)
+    monkeypatch.setattr("wavegen.bench.PROBE_SECONDS", 0.005)
 
     def run(command, *, input, stdout, start_new_session, check):
-        assert command[1:] == ["-P", "-m", "wavegen.bench.training"]
+        assert command[1:] == ["-P", "-m", "wavegen.bench"]
         (tmp_path / "input").write_bytes(input)
         with (
             (tmp_path / "input").open() as given,
@@ -678,7 +678,7 @@ def short_bench(monkeypatch, tmp_path):
         ):
             return subprocess.CompletedProcess(command, process.wait(), process.words()[0])
 
-    monkeypatch.setattr("wavegen.bench.training.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+    monkeypatch.setattr("wavegen.bench.subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
 
 
 def test_bench_prints_its_measurements(home, short_bench):
@@ -689,7 +689,7 @@ def test_bench_prints_its_measurements(home, short_bench):
         assert row["samples_per_second"] == pytest.approx(row["times_real_time"] * 8000)
         assert row["batch"] >= 1
         assert row["threads"] >= 1
-        assert (row["share_of_limit"] is not None) == (row["engine"] == "numba" or row["work"] == "train")
+        assert (row["share_of_limit"] is not None) == (row["engine"] == "numba")
         assert (row["peak_memory_bytes"] is not None) == (row["work"] == "train")
         if row["work"] == "train":
             assert row["input_steps_per_second"] > row["samples_per_second"]
@@ -703,7 +703,7 @@ def test_bench_prints_what_it_has_when_it_is_stopped(home, short_bench, monkeypa
     def stop(*arguments):
         raise stopped
 
-    monkeypatch.setattr("wavegen.bench.rows.measure_training", stop)
+    monkeypatch.setattr("wavegen.bench.measure_training", stop)
     done = wavegen("bench", "--config", "tiny.yaml", cwd=home, exit_code=130)
     assert "Generating (medians)" in done.stdout
     assert "samples/s" in done.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.bench.training import TextbookWaveNet
+from wavegen.bench import textbook
 from wavegen.config import parse_config
 from wavegen.data.conditioning import ClipCondition
 from wavegen.model.building import build_model, load_weights, parameter_shapes
@@ -83,7 +83,7 @@ def test_the_textbook_is_the_same_function(random_model, form, conditions):
     model = random_model(**FORMS[form], **CONDITIONS[conditions]).double()
     inputs = random_classes(model, 2, model.receptive_field + 30)
     condition = some_condition(model, inputs)
-    expected = TextbookWaveNet(model)(inputs, condition)
+    expected = textbook(model, inputs, condition)
     torch.testing.assert_close(model(inputs, condition=condition), expected, rtol=1e-10, atol=1e-10)
 
 

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from wavegen.bench.rows import _generation_speed
+from wavegen.bench import _generation_speed
 from wavegen.config import load_config
 from wavegen.model.building import build_model
 from wavegen.training.compute import Compute, precisions_of

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 import wavegen
-from wavegen.bench import Row
-from wavegen.bench import rows as bench
+from wavegen import bench
 from wavegen.config import load_config
 from wavegen.device import choose_device, on_device
 from wavegen.errors import ParameterError, TrainingError, UsageError
@@ -252,7 +251,7 @@ def test_bench_measures_a_gpu(random_model, monkeypatch):
 
     def measure(config, backend, precision, threads, recompute, device):
         asked.append((backend, precision, threads, recompute, device))
-        return Row("train", backend, precision, 8, threads, 5.0, 1.0, None, 6.0, 7, device)
+        return bench.Row("train", backend, precision, 8, threads, 5.0, 1.0, None, 6.0, 7, device)
 
     monkeypatch.setattr(bench, "measure_training", measure)
     model = random_model()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.bench.training import TextbookWaveNet
+from wavegen.bench import textbook
 from wavegen.config import load_config
 from wavegen.data.conditioning import ClipCondition, join_segments
 from wavegen.model import fused_stack as fused
@@ -88,7 +88,7 @@ def test_the_textbook_agrees(random_model, kind):
     model = random_model(dtype=torch.float64, **KINDS[kind])
     inputs = random_classes(model, 3, 20)
     condition = random_condition(model, 3, inputs.shape[1], dtype=torch.float64)
-    torch.testing.assert_close(TextbookWaveNet(model)(inputs, condition), model(inputs, condition=condition))
+    torch.testing.assert_close(textbook(model, inputs, condition), model(inputs, condition=condition))
 
 
 def test_a_condition_affects_the_prediction_of_its_sample_and_all_that_see_it(random_model):

@@ -1,7 +1,7 @@
-"""Time a few training steps, as ``python -m wavegen.bench.training`` does."""
+"""Time a few training steps, as ``python -m wavegen.bench`` does."""
 
 import runpy
 
-from wavegen.bench import training
+from wavegen import bench
 
-runpy.run_path(training.__file__, run_name="__main__")
+runpy.run_path(bench.__file__, run_name="__main__")

@@ -39,7 +39,6 @@ def one_thread(two_threads):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(conditioning_rows, "BLOCK_ROWS", 6)  # several within these clips
-    monkeypatch.setattr(conditioning_rows, "FRAMES_AT_ONCE", 7)
     monkeypatch.setattr(conditioning_rows, "ON_ONE_CORE", 1000)
 
 

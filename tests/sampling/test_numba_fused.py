@@ -15,7 +15,7 @@ from wavegen.errors import ModelError, UsageError
 from wavegen.model.building import ACTIVATIONS, build_model, check_weights, load_weights, parameter_shapes
 from wavegen.model.outputs import MEAN_UNIT, Softmax, Truncation
 from wavegen.sampling.engines import COMPILED_DRAWS, build_engine, choose_engine
-from wavegen.sampling.engines.draws import DRAWS, draw_from_mixture, normal_quantile
+from wavegen.sampling.engines.draws import DRAWS, LARGEST_EXPONENT, draw_class, draw_from_mixture, exp, normal_quantile
 from wavegen.sampling.engines.fused_kernel import (
     GATED,
     RELU,
@@ -87,6 +87,26 @@ def test_draws_from_a_mixture_as_torch_does(kind, classes, temperature):
         for row, number in zip(parameters, u, strict=True)
     ]
     np.testing.assert_array_equal(drawn, expected.numpy())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.99, 0.3, 2.0, 1e-40, 1e40])
+@pytest.mark.parametrize("classes", [16, 100, 256])
+def test_a_temperature_divides_the_logits(classes, temperature):
+    """p(c) ~ exp((l[c] - max l) / temperature), and at 1 to the last bit the exponential of the difference."""
+    rng = np.random.default_rng(3)
+    for scale in (1.0, 10.0, 100.0):
+        logits = rng.normal(0, scale, classes).astype(np.float32)
+        p, sums = np.zeros(padded(classes, LANES), np.float32), np.zeros(classes)
+        drawn = draw_class(logits, 0.4, temperature, classes, 1.0, p, sums)
+        differences = logits - logits.max()
+        expected = np.exp(differences.astype(np.float64) / temperature)
+        np.testing.assert_allclose(p[:classes], expected, rtol=0, atol=1e-6)
+        assert not p[classes:].any()
+        if temperature == 1.0:
+            exact = [exp(each) if each > -LARGEST_EXPONENT else np.float32(0) for each in differences]
+            np.testing.assert_array_equal(p[:classes], exact)
+            cdf = np.cumsum(np.float64(exact))
+            assert drawn == np.searchsorted(cdf, 0.4 * cdf[-1], side="right")
 
 
 def test_the_kernel_and_the_packing_number_outputs_and_activations_alike():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wavegen.bench.training import measure_training
+from wavegen.bench import measure_training
 from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.training import compute as module
@@ -124,4 +124,3 @@ def test_the_estimate_is_near_the_measured_peak(precision, recompute, windows, t
     estimated = training_bytes(config, resolve_compute(config, CPU))
     assert measured.peak_memory_bytes is not None
     assert estimated == pytest.approx(measured.peak_memory_bytes, rel=0.25)
-    assert measured.share_of_limit > 0

@@ -19,8 +19,7 @@ from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
 
 if TYPE_CHECKING:
-    from wavegen.bench import Row
-    from wavegen.bench.rows import Machine
+    from wavegen.bench import Machine, Row
     from wavegen.config import Config
 
 PATH_HELP = "Folder, audio or series file, config, checkpoint or run; several runs are compared."
@@ -222,7 +221,7 @@ def bench(
     wavegen bench ; wavegen bench runs/my_recordings --json ; wavegen bench --config gpu-small --device cuda
     """
     from wavegen.api import load
-    from wavegen.bench.rows import measure
+    from wavegen.bench import measure
 
     if source is not None and (config is not None or overrides):
         raise UsageError("expected a run or a checkpoint, or --config and --set, found both; give one of them")
@@ -272,14 +271,13 @@ def _speed_tables(rows: Sequence[Row]) -> list[Table]:
     for row in rows:
         where = str(row.threads) if row.device == "cpu" else row.device
         cells = (row.engine, row.precision, str(row.batch), where, f"{row.samples_per_second:,.0f}")
-        share = "" if row.share_of_limit is None else f"{100 * row.share_of_limit:.0f}%"
         if row.work == "generate":
+            share = "" if row.share_of_limit is None else f"{100 * row.share_of_limit:.0f}%"
             generating.append((*cells, f"{row.times_real_time:.2f}", share))
         else:
             memory = "" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 1e9:.2f} GB"
-            training.append((*cells, f"{row.input_steps_per_second or 0.0:,.0f}", share, memory))
-    of_training = ("targets/s", "input steps/s", "of its matrix products", "memory")
+            training.append((*cells, f"{row.input_steps_per_second or 0.0:,.0f}", memory))
     return [
         Table("Generating (medians)", (*shared, "samples/s", "x real time", "of the limit"), generating),
-        Table("Training (medians)", (*shared, *of_training), training),
+        Table("Training (medians)", (*shared, "targets/s", "input steps/s", "memory"), training),
     ]

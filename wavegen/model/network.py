@@ -255,10 +255,6 @@ class Network(nn.Module, ABC):
         """Return (steps, channels) of each output that dropout acts on, for a window of ``n_steps`` input steps."""
         return []
 
-    def product_rows(self, windows: int, targets: int) -> dict[tuple[int, int], int]:  # noqa: ARG002
-        """Count the rows of each matrix product, (inputs, outputs), of a forward pass; empty if not measured."""
-        return {}
-
     def check_length(self, steps: int) -> None:
         """Make sure that there are enough inputs for one prediction.
 

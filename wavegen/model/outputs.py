@@ -71,11 +71,6 @@ class Distribution(ABC):
     def n_parameters(self) -> int:
         """Numbers that describe one distribution: columns of the last layer."""
 
-    @property
-    def draw_constants(self) -> tuple[float, float, float]:
-        """Three numbers that a compiled draw needs; zeros where it needs none."""
-        return 0.0, 0.0, 0.0
-
     @abstractmethod
     def describe(self) -> str:
         """Return it in words, as `wavegen inspect` shows it."""
@@ -237,11 +232,6 @@ class Mixture(Distribution):
     def scale_limits(self) -> tuple[float, float]:
         """The smallest and the largest log-scale: a twentieth of a bin, where all is in one; ten times the range."""
         return math.log(2.0 / self.classes) - 3.0, 3.0
-
-    @property
-    def draw_constants(self) -> tuple[float, float, float]:
-        """The unit of the means, the smallest and the largest log-scale."""
-        return MEAN_UNIT, *self.scale_limits
 
     def describe(self) -> str:
         one = f"one {self.shape} distribution"

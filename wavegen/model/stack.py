@@ -116,7 +116,7 @@ class Stack(Network):
         targets = part.windows * part.targets
         rows = targets + part.windows * (self.receptive_field - 1)
         of_output = targets * (part.word + 8) * self.distribution.n_parameters
-        return of_output + rows * 4 * sum(layer.kept_numbers() for layer in self.stack_layers)
+        return of_output + rows * 4 * sum(layer.kept * layer.width for layer in self.stack_layers)
 
     # --- computing ----------------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class StackStep:
 # --- layers --------------------------------------------------------------------------------------------------------
 
 
-class StackLayer(nn.Module, ABC):
+class StackLayer(nn.Module):
     """A layer of a stack.
 
     Args:
@@ -239,21 +239,18 @@ class StackLayer(nn.Module, ABC):
     stride = 1  # steps of the input from one output to the next
     has_memory = False
     n_states = 0  # tensors that it carries from one stretch of a clip to the next
+    kept = 1  # numbers of each row and channel that autograd keeps, if only of what zeros before a clip leave of them
 
     def __init__(self, width: int, facts: LayerFacts) -> None:
         super().__init__()
         self.width, self.facts = width, facts
-
-    @abstractmethod
-    def kept_numbers(self) -> int:
-        """Count the numbers that autograd keeps of each row."""
 
     def matrix_groups(self) -> list[MatrixGroup]:
         """Return the matrices that Muon moves."""
         return []
 
 
-class SequenceLayer(StackLayer):
+class SequenceLayer(StackLayer, ABC):
     """A layer of the one below alone, which it sees step by step or a stretch at a time."""
 
     @abstractmethod
@@ -327,7 +324,7 @@ class ConvLayer(TapLayer):
         assert layer.channels is not None  # the configuration's checks see to it
         kernel_size = layer.kernel_size if layer.kind == "conv" else 1
         super().__init__(layer.channels, layer.kind, kernel_size, layer.dilation, layer.stride)
-        self.is_linear = layer.activation == "none"
+        self.kept = 1 if layer.activation == "none" else 2  # what the activation needs, too
         self.weight = nn.Parameter(torch.empty(self.kernel_size, self.width, in_channels))  # (taps, C', C)
         self.bias = nn.Parameter(torch.zeros(self.width))
         bound = (6.0 / (self.kernel_size * (in_channels + self.width))) ** 0.5
@@ -340,10 +337,6 @@ class ConvLayer(TapLayer):
             result = torch.addmm(result, tap, weight.t())  # (N, C) x (C, C') -> (N, C'), added to the taps before
         activated: Tensor = self.activation(result)
         return activated
-
-    def kept_numbers(self) -> int:
-        """See ``StackLayer``: what the zeros before a clip leave of the output, and what the activation needs."""
-        return self.width * (1 if self.is_linear else 2)
 
     def matrix_groups(self) -> list[MatrixGroup]:
         """See ``StackLayer``: the taps side by side are one matrix, (C', taps C)."""
@@ -362,14 +355,11 @@ class PoolLayer(TapLayer):
         name = "max pool" if layer.kind == "max_pool" else "average pool"
         super().__init__(width, name, layer.kernel_size, layer.dilation, layer.stride)
         self.is_maximum = layer.kind == "max_pool"
+        self.kept = self.kernel_size + 2 if self.is_maximum else 1  # a maximum's gradient needs all taps and the result
 
     def combine(self, taps: Sequence[Tensor]) -> Tensor:
         together = torch.stack(list(taps))  # (taps, N, C)
         return together.amax(dim=0) if self.is_maximum else together.mean(dim=0)
-
-    def kept_numbers(self) -> int:
-        """See ``StackLayer``: a maximum's gradient needs all taps and the result."""
-        return self.width * (1 + (self.kernel_size + 1 if self.is_maximum else 0))
 
 
 class RecurrentLayer(SequenceLayer):
@@ -391,6 +381,7 @@ class RecurrentLayer(SequenceLayer):
         self.cell = classes[layer.kind](in_channels, self.width)
         self.norm = nn.LayerNorm(self.width, layer.layer_norm_epsilon) if layer.layer_norm else None
         self.n_states = 2 if layer.kind == "lstm" else 1  # (1, B, C') each: h, and an LSTM's c
+        self.kept = self.n_gates + 3  # the gates, their products, and the state before and after
 
     @property
     def n_gates(self) -> int:
@@ -438,10 +429,6 @@ class RecurrentLayer(SequenceLayer):
             states.append(h)
         return torch.cat(states), (h[None],)
 
-    def kept_numbers(self) -> int:
-        """See ``StackLayer``: the gates, their products, and the state before and after."""
-        return self.width * (self.n_gates + 3)
-
     def matrix_groups(self) -> list[MatrixGroup]:
         """See ``StackLayer``: each gate's part of W and of U is a matrix of its own."""
         weights = [weight for name, weight in self.cell.named_parameters() if name.startswith("weight")]
@@ -471,10 +458,6 @@ class JoinLayer(StackLayer):
         n_rows = min(len(earlier), len(below))
         earlier, below = earlier[len(earlier) - n_rows :], below[len(below) - n_rows :]
         return torch.cat([earlier, below], dim=-1) if self.kind == "concatenate" else earlier + below
-
-    def kept_numbers(self) -> int:
-        """See ``StackLayer``: what the zeros before a clip leave of the output."""
-        return self.width
 
 
 def build_layer(layer: LayerConfig, below: int, width: int, source: int) -> StackLayer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,13 +16,12 @@ from wavegen.model.layers import (
     Dropped,
     EmbeddingInput,
     GateBias,
-    NormedConv,
-    NormedLinear,
     OneHotInput,
     ResidualBlock,
     ScalarInput,
     activate,
     bias_of,
+    normalize,
     trained_matrix,
 )
 from wavegen.model.network import Forward, LayerFacts, MatrixGroup, Network, SliceShape
@@ -82,16 +80,12 @@ class WaveNet(Network):
             shape = (depth, model.conv_channels)
             self.conditioning = Conditioning(n_labels, model.label_channels, frame_channels, upsampling, *shape)
         if model.weight_norm:
-            self._normalize()
-
-    def _normalize(self) -> None:
-        """Put the blocks' layers, the skips and the head under weight normalization."""
-        for block in self.residual_blocks:
-            block.conv = NormedConv(block.conv)
-            if block.residual is not None:
-                block.residual = NormedLinear(block.residual)
-        self.skip = NormedLinear(self.skip, parts=len(self.blocks))
-        self.head = NormedLinear(self.head)
+            for block in self.residual_blocks:
+                normalize(block.conv)
+                if block.residual is not None:
+                    normalize(block.residual)
+            normalize(self.skip, parts=depth)
+            normalize(self.head)
 
     # --- description ---------------------------------------------------------------------------------------------
 
@@ -262,19 +256,6 @@ class WaveNet(Network):
             n_steps -= block.conv.reach
             shapes.append((n_steps, block.n_outputs))
         return shapes
-
-    def product_rows(self, windows: int, targets: int) -> dict[tuple[int, int], int]:
-        """See ``Network``: all but those of the conditions."""
-        rows: Counter[tuple[int, int]] = Counter()
-        shapes = self.dropout_shapes(self.receptive_field - 1 + targets)
-        for block, (steps, _) in zip(self.residual_blocks, shapes, strict=True):
-            taps, outputs, channels = block.conv.weight.shape
-            rows[taps * channels, outputs] += windows * steps
-            if block.residual is not None:
-                rows[block.residual.in_features, block.residual.out_features] += windows * steps
-        for layer in (self.skip, self.head, self.output):
-            rows[layer.in_features, layer.out_features] += windows * targets
-        return rows
 
     def activation_bytes(self, part: SliceShape) -> int:
         first = self.residual_blocks[0]

@@ -29,6 +29,7 @@ from wavegen.data.conditioning import Conditioner, build_conditioner
 from wavegen.errors import UsageError
 from wavegen.model.building import build_distribution, check_weights, fold_weight_norm, parameter_shapes
 from wavegen.model.outputs import MEAN_UNIT, Distribution, Mixture
+from wavegen.sampling.engines.conditioning_rows import neighbour_weights
 
 Array = npt.NDArray[Any]
 
@@ -124,18 +125,15 @@ class _Graph:
 
     def frame(self, interpolation: Array | None, source: FrameSource) -> str:
         """Add the normalized, upsampled frame that the next sample sees, (B, D)."""
-        width, u = source.width, 1 if interpolation is None else interpolation.shape[1] // 2
+        width = source.width
         frames, place = self.take("frames", _FLOAT32, ["B", 3, width]), self.take("place", _INT64, ["B"])
         # (x - mean) / scale, both found from the source: what it makes of 0 and of 1
         origin, one = (source.normalize(np.full((1, width), number, np.float32)) for number in (0, 1))
         normalized = self.add("Add", self.add("Mul", frames, one - origin), origin)
-        weights = np.zeros((u, 3, width), np.float32)  # of the frame and its neighbours in each of its u rows
-        for r in range(u):
-            at = r + u // 2
-            weights[r, 1] = 1 if interpolation is None else interpolation[:, at]
-            if interpolation is not None:
-                weights[r, 0 if at < u else 2] = interpolation[:, at + u if at < u else at - u]
-        row = self.add("Div", self.add("Mul", place, u), source.hop_length)  # place * u // hop
+        # (u, 3, D): of the frame and its neighbours in each of its u rows; (1, 3, 1) where a frame is a row
+        alone = np.array([[[0.0], [1.0], [0.0]]], np.float32)
+        weights = alone if interpolation is None else neighbour_weights(interpolation)
+        row = self.add("Div", self.add("Mul", place, len(weights)), source.hop_length)  # place * u // hop
         weighted = self.add("Mul", normalized, self.add("Gather", weights, row))
         return self.add("ReduceSum", weighted, np.array([1]), keepdims=0)
 

@@ -12,8 +12,8 @@ from wavegen.data.conditioning import ClipCondition
 
 Array = npt.NDArray[Any]
 
-BLOCK_ROWS = 64  # are made at once: always as many, for a product's rounding depends on its shape
-FRAMES_AT_ONCE = 64  # are asked for, or as many blocks as that are: a call to compute a few costs as much as for many
+BLOCK_ROWS = 512  # are made at once: a call to compute a few frames costs as much as for many
+PRODUCT_ROWS = 64  # at most in one product: always as many, for a product's rounding depends on its shape
 ON_ONE_CORE = 1 << 18  # multiply-adds of a product that numpy's matrix library does not spread over several cores
 
 
@@ -48,7 +48,7 @@ class PrecomputedRows:
         by_block = projection.T.reshape(-1, n_blocks, n_gates)
         wide = np.pad(by_block, ((0, 0), (0, 0), (0, -n_gates % multiple)))
         self.projection = np.ascontiguousarray(wide.transpose(1, 0, 2))  # (blocks, channels, 2 gate_channels)
-        self.product_rows = max(1, min(BLOCK_ROWS, ON_ONE_CORE // (wide.shape[0] * wide.shape[2])))
+        self.product_rows = max(1, min(PRODUCT_ROWS, ON_ONE_CORE // (wide.shape[0] * wide.shape[2])))
         self.interpolation = weights.get("conditioning.interpolation")
         labels = weights.get("conditioning.labels")
         distinct = {id(condition): condition for condition in conditions}
@@ -60,8 +60,6 @@ class PrecomputedRows:
         self.upsampling, self.hop = self.conditions[0].rows_per_frame, self.conditions[0].hop_length
         self.block_frames = max(1, BLOCK_ROWS // self.upsampling)
         self._block, self._table = -1, np.zeros((0, 0, 0, 0))
-        self._frames_from = -1
-        self._frames: list[Array] = []
 
     def before(self) -> Array:
         """Return the gate bias up to the clips' first sample, (tables, blocks, outputs of a convolution)."""
@@ -69,14 +67,13 @@ class PrecomputedRows:
         return first
 
     def pieces(self, first: int, n: int) -> Iterator[Piece]:
-        """Yield the samples first .. first + n - 1 in pieces, the rows of each computed by one product."""
+        """Yield the samples first .. first + n - 1 in pieces, each within one block of frames."""
         if self.conditions[0].frames is None:
             yield Piece(n, self._table_at(0), np.zeros(n, np.int64))
             return
         length = self.block_frames * self.hop
         stop = first + n
         while first < stop:
-            # pieces end where a block of frames ends, for its rows are one product
             block, inside = divmod(first, length)
             samples = np.arange(inside, min(length, inside + stop - first))
             yield Piece(len(samples), self._table_at(block), samples * self.upsampling // self.hop)
@@ -103,31 +100,36 @@ class PrecomputedRows:
         if condition.frames is None:
             assert label is not None
             return np.asarray(label[None])
-        frames = self._upsampled(self._padded_frames(i, block))
+        begin = block * self.block_frames
+        frames = self._upsampled(condition.padded_frames(begin, begin + self.block_frames))
         return frames if label is None else np.concatenate([np.repeat(label[None], len(frames), 0), frames], axis=1)
-
-    def _padded_frames(self, i: int, block: int) -> Array:
-        """Return the frames of a block with one more on either side."""
-        blocks = max(1, FRAMES_AT_ONCE // self.block_frames)
-        # features are computed for several blocks at a time
-        several, inside = divmod(block, blocks)
-        if several != self._frames_from:
-            begin, n = several * blocks * self.block_frames, blocks * self.block_frames
-            self._frames = [condition.padded_frames(begin, begin + n) for condition in self.conditions]
-            self._frames_from = several
-        first = inside * self.block_frames
-        return self._frames[i][first : first + self.block_frames + 2]
 
     def _upsampled(self, frames: Array) -> Array:
         """Make several rows of each frame but the first and the last, as ``wavegen.model.layers.Conditioning`` does."""
         inner = frames[1:-1]
         if self.interpolation is None:
             return inner
-        # row r of frame f: x[f] w[r + u/2] + x[f -+ 1] w[r + u/2 +- u], the transposed convolution written out
-        u = self.upsampling
-        rows = np.empty((len(inner), u, frames.shape[1]), self.interpolation.dtype)
-        for r in range(u):
-            place = r + u // 2
-            nearer, at = (frames[:-2], place + u) if place < u else (frames[2:], place - u)
-            rows[:, r] = inner * self.interpolation[:, place] + nearer * self.interpolation[:, at]
-        return rows.reshape(-1, frames.shape[1])
+        weights = neighbour_weights(self.interpolation)
+        # (R, 1, D) * (u, D): what each frame and its neighbours add to its u rows
+        rows = weights[:, 0] * frames[:-2, None] + weights[:, 1] * inner[:, None] + weights[:, 2] * frames[2:, None]
+        return np.asarray(rows.reshape(-1, frames.shape[1]))
+
+
+def neighbour_weights(interpolation: Array) -> Array:
+    """Write out the transposed convolution of ``wavegen.model.layers.Conditioning``.
+
+        row r of frame f: x[f] w[r + u/2] + x[f -+ 1] w[r + u/2 +- u],   u = upsampling
+
+    Args:
+        interpolation: (D, 2 u) its weights w.
+
+    Returns:
+        (u, 3, D): for each row the weights of the frame before, of its own, and of the next; one neighbour's are 0.
+    """
+    u = interpolation.shape[1] // 2
+    weights = np.zeros((u, 3, len(interpolation)), interpolation.dtype)
+    for r in range(u):
+        place = r + u // 2
+        weights[r, 1] = interpolation[:, place]
+        weights[r, 0 if place < u else 2] = interpolation[:, place + u if place < u else place - u]
+    return weights

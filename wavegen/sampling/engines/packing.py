@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from wavegen.config.schema import ModelConfig
 from wavegen.model.building import ACTIVATIONS, fold_weight_norm
-from wavegen.model.outputs import Distribution
+from wavegen.model.outputs import MEAN_UNIT, Distribution, Mixture
 from wavegen.sampling.engines.draws import DRAWS
 from wavegen.sampling.engines.fused_kernel import Shape, Weights
 from wavegen.sampling.engines.simd_matmul import GROUP, MOST_BITS, OFFSET, ROUNDED, TILE_REGISTERS, UNROLL
@@ -144,7 +144,9 @@ def pack(
             scale=np.concatenate([product.scale for product in packed]),
             start=np.concatenate([product.start for product in packed]),
             table=_input_table(weights),
-            mixture=np.array(distribution.draw_constants),
+            mixture=np.array(
+                [MEAN_UNIT, *distribution.scale_limits] if isinstance(distribution, Mixture) else [0.0] * 3
+            ),
             dilations=dilations,
             reaches=(kernel_size - 1) * dilations,
         ),

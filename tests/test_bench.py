@@ -1,4 +1,4 @@
-"""The buffers and loops that measure the limits of a core."""
+"""The benchmark: the ways of training that it measures, the buffers and loops that measure the limits of a core."""
 
 import subprocess
 import sys
@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from wavegen.bench import probes
+from wavegen import bench
 
 MEASURE = """
 from pathlib import Path
 import numpy as np
-from wavegen.bench.probes import written_buffer
+from wavegen.bench import written_buffer
 
 def resident_pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
@@ -20,6 +20,15 @@ before = resident_pages()
 buffer = {allocate}
 print((resident_pages() - before) * 4096 / buffer.nbytes)
 """
+
+
+def test_one_thread_is_measured_and_all():
+    assert {threads for _, _, threads, _ in bench.ways_to_train(True, 1)} == {1}
+    assert {threads for _, _, threads, _ in bench.ways_to_train(True, 4)} == {1, 4}
+
+
+def test_what_is_made_for_wavenets_is_not_measured_of_others():
+    assert list(bench.ways_to_train(False, 2)) == [("torch", "float32", 1, False), ("torch", "float32", 2, False)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
@@ -33,18 +42,18 @@ def test_the_buffer_is_in_memory_before_it_is_timed(allocate, share):
 
 
 def test_the_buffer_begins_at_a_cache_line():
-    buffers = [probes.written_buffer(n) for n in (1, 100, 4096, 5000)]
+    buffers = [bench.written_buffer(n) for n in (1, 100, 4096, 5000)]
     assert [buffer.ctypes.data % 64 for buffer in buffers] == [0] * 4
     assert [buffer.size for buffer in buffers] == [1, 100, 4096, 5000]
 
 
 def test_the_loop_reads_the_whole_buffer():
-    rows, total = np.ones((3, probes.REGISTERS * probes.LANES), np.float32), np.zeros((1, probes.LANES), np.float32)
-    probes._read(rows, 2, total)
+    rows, total = np.ones((3, bench.REGISTERS * bench.LANES), np.float32), np.zeros((1, bench.LANES), np.float32)
+    bench._read(rows, 2, total)
     assert total.sum() == 2 * rows.size
 
 
 def test_every_register_multiplies_and_adds():
-    total = np.zeros((1, probes.LANES), np.float32)
-    probes._multiply_add(2, total)  # 0 / 2 + 1 = 1, 1 / 2 + 1 = 1.5
-    assert (total == 1.5 * probes.REGISTERS).all()
+    total = np.zeros((1, bench.LANES), np.float32)
+    bench._multiply_add(2, total)  # 0 / 2 + 1 = 1, 1 / 2 + 1 = 1.5
+    assert (total == 1.5 * bench.REGISTERS).all()
