@@ -8,7 +8,6 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -151,9 +150,14 @@ def _read_csv(path: Path) -> SeriesFile:
         if len(row) != width:
             expected = f"{pluralize(width, 'column')}, parted by {delimiter!r} as in line {rows[0][0]}"
             raise _UnusableError(f"expected {expected}, found {len(row)}", line)
-    has_header = _has_header([row for _, row in rows])
+    # a first line without a number: a line of data has one, beside its dates
+    has_header = all(_number(cell) is None for cell in rows[0][1])
     headings = rows[0][1] if has_header else [""] * width
-    names = _distinct([heading or f"column {i}" for i, heading in enumerate(headings, start=1)])
+    names = [heading or f"column {i}" for i, heading in enumerate(headings, start=1)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise _UnusableError(
+            f"expected a heading of its own for each column, found '{printable(twice[0])}' twice", rows[0][0]
+        )
     body = rows[1:] if has_header else rows
     columns = {name: [(line, row[i]) for line, row in body] for i, name in enumerate(names)}
     left_out = tuple(name for name, cells in columns.items() if all(_number(cell) is None for _, cell in cells))
@@ -162,31 +166,6 @@ def _read_csv(path: Path) -> SeriesFile:
         raise _UnusableError("expected a column of numbers (0.25 or 1e-3, without other marks), found none")
     is_forecast = all(heading.endswith(FORECAST) for heading in headings)
     return SeriesFile({"": next(iter(series.values()))} if len(series) == 1 else series, left_out, is_forecast)
-
-
-def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first line names the columns: words above numbers, or above dates."""
-    if len(rows) < 2:
-        return False
-
-    def has_digit(cell: str) -> bool:
-        return any(map(str.isdigit, cell))
-
-    columns = list(zip(*rows, strict=True))
-    words = [cells for cells in columns if cells[0] and _number(cells[0]) is None]  # "nan" is none
-    if any(not has_digit(first) and all(map(has_digit, below)) for first, *below in words):
-        return True
-    has_numbers_below = any(_number(cell) is not None for row in rows[1:] for cell in row)
-    return has_numbers_below and all(_number(cell) is None for cell in rows[0])
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Return the names, with a number behind those that come again."""
-    distinct: list[str] = []
-    for name in names:
-        others = (each for i in count(2) if (each := f"{name} ({i})") not in {*distinct, *names})
-        distinct.append(next(others) if name in distinct else name)
-    return distinct
 
 
 def _column(name: str, cells: Sequence[tuple[int, str]]) -> Values:
