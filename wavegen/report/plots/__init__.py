@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 from typing import Literal
 
 from matplotlib import rc_context
@@ -49,26 +48,3 @@ def title(axes: Axes, text: str) -> None:
 def format_thousands(value: float, _: object = None) -> str:
     """Format a tick: 12,000; nothing for a tick between whole numbers."""
     return f"{value:,.0f}" if value == int(value) else ""
-
-
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move labels apart.
-
-    Args:
-        places: where they should stand.
-        gap: that must lie between two.
-
-    Returns:
-        Where they stand, in the same order: labels that touch are set around the mean of their places.
-    """
-    groups: list[list[int]] = []  # of labels that touch, the lowest first
-
-    def centre(group: list[int]) -> float:
-        return sum(places[i] for i in group) / len(group)
-
-    for i in sorted(range(len(places)), key=lambda i: places[i]):
-        groups.append([i])
-        while len(groups) > 1 and centre(groups[-1]) - centre(groups[-2]) < gap * len(groups[-2] + groups[-1]) / 2:
-            groups[-2:] = [groups[-2] + groups[-1]]
-    moved = {i: centre(group) + gap * (rank - (len(group) - 1) / 2) for group in groups for rank, i in enumerate(group)}
-    return [moved[i] for i in range(len(places))]
