@@ -31,8 +31,7 @@ import torch.utils.tensorboard
 
 import wavegen.cli
 from wavegen.__main__ import main
-from wavegen.report.plots import encode
-from wavegen.report.plots.audio import sound_figure
+from wavegen.report.plots import encode, sound_figure
 from wavegen.sampling.engines.numba_fused import compile_kernel
 
 PR_CAPBSET_DROP = 24

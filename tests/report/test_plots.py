@@ -12,10 +12,10 @@ from wavegen.config import load_config
 from wavegen.errors import UsageError, WavegenError
 from wavegen.inspect import inspect_path, inspect_paths
 from wavegen.output_file import check_writable, write_output
+from wavegen.report import plots
+from wavegen.report.curves import limits, run_figure, smooth
 from wavegen.report.inspected import draw
-from wavegen.report.plots import audio, encode, new_figure, title
-from wavegen.report.plots.audio import envelope, sound_figure
-from wavegen.report.plots.models import limits, run_figure, smooth
+from wavegen.report.plots import encode, envelope, new_figure, sound_figure, title
 from wavegen.runs.run_folder import History, RunFolder, read_history
 
 RATE = 16000
@@ -56,7 +56,7 @@ def write_run(path, steps=200, bits=5.0):
 
 
 def test_a_full_scale_sine_is_0_db_at_its_frequency():
-    drawn = audio.spectrogram(sine(1.0, 1.0), RATE, 10_000)
+    drawn = plots.spectrogram(sine(1.0, 1.0), RATE, 10_000)
     frequency, column = np.unravel_index(np.argmax(drawn.level_db), drawn.level_db.shape)
     assert frequency * RATE / drawn.fft_size == 1000
     assert drawn.level_db[frequency, column] == pytest.approx(0.0, abs=0.05)
@@ -65,9 +65,9 @@ def test_a_full_scale_sine_is_0_db_at_its_frequency():
 
 def test_a_long_spectrogram_is_the_mean_power_of_the_short_one(monkeypatch):
     waveform = np.random.default_rng(0).normal(0, 0.1, 50_000).astype(np.float32)
-    every = audio.spectrogram(waveform, RATE, 10_000)
-    monkeypatch.setattr(audio, "FRAMES_AT_ONCE", 64)
-    few = audio.spectrogram(waveform, RATE, 40)
+    every = plots.spectrogram(waveform, RATE, 10_000)
+    monkeypatch.setattr(plots, "FRAMES_AT_ONCE", 64)
+    few = plots.spectrogram(waveform, RATE, 40)
     per_column = few.hop // every.hop
     power = 10 ** (every.level_db / 10)
     expected = [power[:, i : i + per_column].mean(axis=1) for i in range(0, power.shape[1], per_column)]
@@ -200,5 +200,5 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_every_time_axis_with_a_name_has_numbers(tmp_path):
     soundfile.write(tmp_path / "a.wav", sine(0.5, 1.0), RATE)
-    named = [axes for axes in audio.audio_figure(tmp_path / "a.wav").axes if axes.get_xlabel() == "time (s)"]
+    named = [axes for axes in plots.audio_figure(tmp_path / "a.wav").axes if axes.get_xlabel() == "time (s)"]
     assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in named] == [True]

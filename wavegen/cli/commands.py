@@ -184,8 +184,8 @@ def forecast(
     }
     write_series(output, forecasts, sys.stdout)
     if plot is not None:
+        from wavegen.report.curves import forecast_figure
         from wavegen.report.plots import encode
-        from wavegen.report.plots.models import forecast_figure
 
         heading = f"{printable(source)}: forecasts of {printable(series)}"
         write_output(Path(plot), encode(forecast_figure(heading, known.series, forecasts, hold_back)))

@@ -54,26 +54,26 @@ def draw(found: Facts, target: Path) -> None:
 
 
 def _figure(found: Facts) -> Figure:
-    from wavegen.report.plots import audio, models
+    from wavegen.report import curves, plots
 
     match found:
         case FolderFacts(files=[_, *_]):
-            return audio.folder_figure(found)
+            return plots.folder_figure(found)
         case AudioFacts():
-            return audio.audio_figure(Path(found.path))
+            return plots.audio_figure(Path(found.path))
         case SeriesFacts(series=[_, *_]):
-            return models.series_figure(found)
+            return curves.series_figure(found)
         case ConfigFacts() | CheckpointFacts():
-            return models.network_figure(printable(found.path), found.network)
+            return curves.network_figure(printable(found.path), found.network)
         case RunFacts():
-            return models.run_figure(printable(found.path), _drawable(found), found.loss_unit.full_name)
+            return curves.run_figure(printable(found.path), _drawable(found), found.loss_unit.full_name)
         case ComparisonFacts():
             units = {run.loss_unit.full_name for run in found.runs}
             if len(units) > 1:
                 several = " and ".join(sorted(units))
                 raise UsageError(f"expected runs of the same classes to draw, found {several}; draw them apart")
             histories = [_drawable(run) for run in found.runs]
-            return models.comparison_figure(found.names, histories, units.pop(), found.not_comparable_because)
+            return curves.comparison_figure(found.names, histories, units.pop(), found.not_comparable_because)
     reasons = {
         "folder": "it has no usable audio file",
         "series": "it has no usable series",

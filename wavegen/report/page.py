@@ -26,10 +26,9 @@ from wavegen.data.corpus import Progress
 from wavegen.errors import UsageError, WavegenError
 from wavegen.inspect.runs import RunFacts
 from wavegen.report import as_yaml
+from wavegen.report.curves import run_figure, smooth
 from wavegen.report.models import data_table, network_table, seen_text, step_text, validation_row
-from wavegen.report.plots import encode
-from wavegen.report.plots.audio import small_figure
-from wavegen.report.plots.models import run_figure, smooth
+from wavegen.report.plots import encode, small_figure
 from wavegen.runs.run_folder import THIS_MODEL, Validation, find_checkpoint
 from wavegen.text import evenly, format_duration, pluralize, printable
 

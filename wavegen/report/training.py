@@ -159,8 +159,7 @@ class AuditionPictures(Observer):
 
     def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Draw it."""
-        from wavegen.report.plots import encode
-        from wavegen.report.plots.audio import sound_figure
+        from wavegen.report.plots import encode, sound_figure
 
         figure = sound_figure(waveform, sample_rate_hz, f"audition after {pluralize(step, 'step')}")
         write_output(path.with_suffix(".png"), encode(figure))

@@ -1,14 +1,17 @@
-"""Plots of audio: waveform and spectrogram of a clip, quantization error of a file, levels of a folder."""
+"""The style of all plots, drawn without pyplot and its global state, and plots of sound: clips, files, folders."""
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
@@ -19,15 +22,56 @@ from wavegen.audio.mono import mono_passes
 from wavegen.audio.quantize import Floats
 from wavegen.inspect.recordings import FolderFacts
 from wavegen.output_file import write_output
-from wavegen.report import plots
 from wavegen.text import format_duration, pluralize, printable
+
+DPI = 100
+
+# Colours that stay apart for colour-blind eyes: Okabe and Ito, "Color Universal Design", 2008.
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+DARK = "#374151"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
 COLUMNS = 1000  # a few more than a picture has pixels across
 FFT_SECONDS = 0.032  # resolves the harmonics of a voice and still its syllables
 SPECTROGRAM_LOOK: dict[str, Any] = {"x_axis": "time", "y_axis": "hz", "cmap": "magma", "vmin": -90.0, "vmax": -10.0}
 FRAMES_AT_ONCE = 4096  # bounds the memory of long recordings
 PAIR_ROWS, PAIR_SECONDS = 10, 10.0  # of clips that are drawn next to recordings
-BINS = 40
+BINS = 20
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure; its size is in hundreds of pixels."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+
+
+def encode(figure: Figure, kind: Literal["png", "svg"] = "png") -> bytes:
+    """Return the figure as the content of a file, without a date: the same figure gives the same file."""
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "wavegen"}), warnings.catch_warnings():
+        # file names can be in any script; the font draws a box for missing characters
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return file.getvalue()
+
+
+def tidy(axes: Axes, grid: Literal["x", "y", "both"] = "y") -> None:
+    """Remove the frame that no value needs, and draw a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, alpha=0.25)
+
+
+def title(axes: Axes, text: str) -> None:
+    """Set a title at the left; a name in it is text and no formula."""
+    axes.set_title(text, loc="left", fontsize=11, parse_math=False)
+
+
+def format_thousands(value: float, _: object = None) -> str:
+    """Format a tick: 12,000; nothing for a tick between whole numbers."""
+    return f"{value:,.0f}" if value == int(value) else ""
+
+
+# --- sound ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -96,9 +140,9 @@ def sound_figure(waveform: Floats, sample_rate_hz: int, name: str) -> Figure:
         sample_rate_hz: of the waveform.
         name: stands above.
     """
-    figure = plots.new_figure(10, 5.5)
+    figure = new_figure(10, 5.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    plots.title(above, name)
+    title(above, name)
     mesh = _draw_sound(above, below, waveform, sample_rate_hz)
     figure.colorbar(mesh, ax=below, label="dB of full scale", pad=0.01, aspect=30)
     return figure
@@ -106,7 +150,7 @@ def sound_figure(waveform: Floats, sample_rate_hz: int, name: str) -> Figure:
 
 def small_figure(waveform: Floats, sample_rate_hz: int) -> Figure:
     """Draw a waveform above its spectrogram, as small as a player on a page."""
-    figure = plots.new_figure(4.4, 2.8)
+    figure = new_figure(4.4, 2.8)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     _draw_sound(above, below, waveform, sample_rate_hz, columns=COLUMNS // 3, ticks=5)
     above.set(ylabel="", yticks=[])
@@ -130,18 +174,18 @@ def draw_beside(path: Path, clips: Sequence[Floats], recordings: Sequence[Floats
     length = max(map(len, shown))
     joined = np.concatenate(recordings)
     starts = np.linspace(0, max(0, len(joined) - length), len(shown)).astype(int)
-    figure = plots.new_figure(10, 0.5 + 0.9 * len(shown))
+    figure = new_figure(10, 0.5 + 0.9 * len(shown))
     rows = figure.subplots(len(shown), 2, squeeze=False, sharex=True)
     for (left, right), clip, start in zip(rows, shown, starts, strict=True):
         for axes, waveform in ((left, clip), (right, joined[start : start + length])):
             padded = np.pad(waveform, (0, length - len(waveform)))
             _draw_spectrogram(axes, spectrogram(padded, sample_rate_hz, COLUMNS // 2), padded, sample_rate_hz)
             axes.set(yticks=[], ylabel="")
-    plots.title(rows[0, 0], "generated")
-    plots.title(rows[0, 1], "recordings")
+    title(rows[0, 0], "generated")
+    title(rows[0, 1], "recordings")
     for axes in rows[-1]:
         _label_time(axes, length / sample_rate_hz)
-    write_output(path, plots.encode(figure))
+    write_output(path, encode(figure))
 
 
 def audio_figure(source: Path) -> Figure:
@@ -162,12 +206,12 @@ def _draw_sound(
     """Draw a waveform and its spectrogram."""
     seconds = len(waveform) / sample_rate_hz
     if len(waveform) <= 4 * columns:
-        above.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, linewidth=0.7, color=plots.BLUE)
+        above.plot(np.arange(len(waveform)) / sample_rate_hz, waveform, linewidth=0.7, color=BLUE)
     else:
         lowest, highest = envelope(waveform, columns)
-        above.fill_between(np.linspace(0.0, seconds, len(lowest)), lowest, highest, linewidth=0.5, color=plots.BLUE)
+        above.fill_between(np.linspace(0.0, seconds, len(lowest)), lowest, highest, linewidth=0.5, color=BLUE)
     above.set(ylabel="amplitude", ylim=(-1.0, 1.0), xlim=(0.0, seconds))
-    plots.tidy(above, "both")
+    tidy(above, "both")
     mesh = _draw_spectrogram(below, spectrogram(waveform, sample_rate_hz, columns), waveform, sample_rate_hz)
     _label_time(below, seconds, ticks)
     return mesh
@@ -206,15 +250,15 @@ def folder_figure(found: FolderFacts) -> Figure:
             ([each.peak_dbfs or 0.0 for each in loud], "peak (dBFS)", "peaks"),
             ([each.rms_dbfs or 0.0 for each in loud], "RMS level (dBFS)", "loudness"),
         ]
-    figure = plots.new_figure(10, 7.5 if levels else 4.2)
+    figure = new_figure(10, 7.5 if levels else 4.2)
     name = f"{printable(found.path)}: {pluralize(len(files), 'file')}, {format_duration(sum(known))}"
     figure.suptitle(name, x=0.01, ha="left", fontsize=12, parse_math=False)
     panels = figure.subplots(2, 2) if levels else figure.subplots(1, 1, squeeze=False)
-    for axes, colour, (values, label, title) in zip(panels.flat, plots.COLOURS, drawn, strict=False):
+    for axes, colour, (values, label, heading) in zip(panels.flat, COLOURS, drawn, strict=False):
         axes.hist(np.round(values, 3), bins=BINS, color=colour)  # equal values may differ by rounding errors
         axes.set(xlabel=label, ylabel="files")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        axes.yaxis.set_major_formatter(plots.format_thousands)
-        plots.tidy(axes)
-        plots.title(axes, title)
+        axes.yaxis.set_major_formatter(format_thousands)
+        tidy(axes)
+        title(axes, heading)
     return figure

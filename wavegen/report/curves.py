@@ -71,8 +71,8 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
     figure = plots.new_figure(10, 8)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
     plots.title(above, name)
-    _draw_baselines(above, history.loss_unit, history.baselines)
     _draw_loss(above, history)
+    _draw_baselines(above, history.loss_unit, history.baselines)
     above.set_ylabel(unit)
     above.set_ylim(limits([history], list(history.baselines.values())))
     for axes, values, label in (
@@ -92,6 +92,7 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
     below.xaxis.set_major_formatter(plots.format_thousands)
     below.set(xlabel="step", xlim=(0, history.step))
     figure.align_ylabels()
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)
     return figure
 
 
@@ -118,13 +119,13 @@ def comparison_figure(
     # the same audio, rate and classes have the same baselines
     shared = histories[0].baselines if all(each.baselines == histories[0].baselines for each in histories) else {}
     for axes, label, places in zip(panels, labels, (seen, times), strict=True):
-        _draw_baselines(axes, loss_unit, shared)
         for i, (name, history) in enumerate(zip(names, histories, strict=True)):
             colour, marker = plots.COLOURS[i % len(plots.COLOURS)], MARKERS[i % len(MARKERS)]
             axes.plot(*smooth(places[i], history.train), color=colour, alpha=0.35, linewidth=1)
             at = np.interp([each.step for each, _ in history.scored], history.steps, places[i])
             marks: dict[str, Any] = {"marker": marker, "markersize": 5, "markevery": max(1, len(at) // 15)}
             axes.plot(at, [loss for _, loss in history.scored], color=colour, linewidth=1.8, label=name, **marks)
+        _draw_baselines(axes, loss_unit, shared)
         axes.set(xlabel=label, xlim=(0, None))
         plots.tidy(axes, "both")
     panels[0].set(ylabel=unit, ylim=limits(histories, list(shared.values())))
@@ -170,15 +171,15 @@ def _draw_loss(axes: Axes, history: History) -> None:
         label = f"best: {history.loss_unit.format(losses[best])} at step {steps[best]:,}"
         ring: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 1.6}
         axes.plot(steps[best], losses[best], color=plots.VERMILION, linestyle="", clip_on=False, label=label, **ring)
-    axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     plots.tidy(axes, "both")
 
 
 def _draw_baselines(axes: Axes, loss_unit: LossUnit, baselines: dict[str, float]) -> None:
     """Draw a line for each; the legend has their figures, of those above the plot too."""
+    colours = (*plots.COLOURS[2:], plots.DARK)  # the first two are those of the losses
     for i, (name, figure) in enumerate(baselines.items()):
-        label, colour = f"{name}: {loss_unit.format(figure)}", plots.COLOURS[(2 + i) % len(plots.COLOURS)]
-        axes.axhline(figure, color=colour, linestyle="--", linewidth=1, label=label)
+        label = f"{name}: {loss_unit.format(figure)}"
+        axes.axhline(figure, color=colours[i % len(colours)], linestyle="--", linewidth=1, label=label)
 
 
 def _in_time_units(seconds: Sequence[Sequence[float]]) -> tuple[list[list[float]], str]:
