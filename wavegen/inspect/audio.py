@@ -47,7 +47,7 @@ class Levels:
 
 
 class LevelMeter:
-    """Measures the levels of a mono mix block by block, in memory that grows by 800 bytes for a second of audio.
+    """Measures the levels of a mono mix block by block, in memory that grows by 1,600 bytes for a second of audio.
 
     Args:
         mixer: makes the mix.
