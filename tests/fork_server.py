@@ -24,7 +24,6 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy
 import torch._dynamo
@@ -32,7 +31,7 @@ import torch.utils.tensorboard
 
 import wavegen.cli
 from wavegen.__main__ import main
-from wavegen.report.plots.audio import draw_audio
+from wavegen.report.plots import encode, sound_figure
 from wavegen.sampling.engines.numba_fused import compile_kernel
 
 PR_CAPBSET_DROP = 24
@@ -84,8 +83,7 @@ def warm_up():
     for module in pkgutil.walk_packages(wavegen.__path__, "wavegen."):
         importlib.import_module(module.name)
     compile_kernel("float32", lambda text: None)
-    with TemporaryDirectory() as folder:
-        draw_audio(Path(folder) / "nothing.png", numpy.zeros(400, numpy.float32), 4000, "nothing")
+    encode(sound_figure(numpy.zeros(400, numpy.float32), 4000, "nothing"))
     gc.freeze()  # the collector of a fork shall not visit all of this
 
 

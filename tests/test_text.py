@@ -2,7 +2,7 @@
 
 import pytest
 
-from wavegen.text import group_by_reason, list_first, list_in_full, pluralize, printable
+from wavegen.text import evenly, group_by_reason, list_first, list_in_full, pluralize, printable
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,16 @@ from wavegen.text import group_by_reason, list_first, list_in_full, pluralize, p
 )
 def test_a_count_stands_with_its_noun(arguments, text):
     assert pluralize(*arguments) == text
+
+
+def test_some_of_many_are_evenly_spread():
+    assert evenly("abcdefghi", 5) == list("acegi")
+    assert evenly("abcdef", 6) == list("abcdef")
+    assert evenly(range(1000), 2) == [0, 999]
+    assert evenly("", 6) == []
+    for n in range(2, 40):
+        some = evenly(range(40), n)
+        assert (len(set(some)), some[0], some[-1]) == (n, 0, 39)
 
 
 def test_a_long_list_is_cut_and_counted():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +39,12 @@ def first(items: Iterable[T], limit: int) -> tuple[list[T], int]:
     every = list(items)
     shown = every if _in_full else every[:limit]
     return shown, len(every) - len(shown)
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return the first item, the last, and others evenly spread between them: ``most`` in all, 2 or more."""
+    last = len(items) - 1
+    return list(items) if last < most else [items[round(i * last / (most - 1))] for i in range(most)]
 
 
 def list_first(items: Iterable[str], limit: int = 3, separator: str = "; ") -> str:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from clips import numbered_clips
 from recordings import resample
 from wavegen.audio.quantize import Quantizer
+from wavegen.cli.commands import _parse_temperatures
 from wavegen.config import Config, override, parse_config
 from wavegen.config.yaml_source import parse_yaml, write_yaml
 from wavegen.data.windows import WindowStream
 from wavegen.errors import UsageError
-from wavegen.report.page import SampleRequest
 from wavegen.sampling.engines.torch_engines import TorchQueueEngine
 
 LONG = os.environ.get("WAVEGEN_FAULTS") == "long"
@@ -132,10 +132,10 @@ def test_any_text_is_a_value_or_an_error(text):
 @given(st.floats())
 def test_numbers_of_the_command_line(number):
     if 0 <= number < math.inf:
-        assert SampleRequest.parse(f"1,{number!r}", 1.0).temperatures == (1.0, number)
+        assert _parse_temperatures(f"1,{number!r}") == [1.0, number]
     else:
         with pytest.raises(UsageError, match=r"^temperatures: expected numbers, 0 or more"):
-            SampleRequest.parse(f"1,{number!r}", 1.0)
+            _parse_temperatures(f"1,{number!r}")
 
 
 @tried

@@ -80,7 +80,7 @@ def test_config_with_minutes_does_not_know_its_steps(tmp_path):
     file.write_text("training: {minutes: 10}\n")
     facts, text = inspected(file, "config")
     assert facts["training"]["audio_hours_in_all"] is None
-    assert facts["training"]["minutes"] == 10
+    assert facts["config"]["training"]["minutes"] == 10
     assert "10 min; the steps are measured at the start" in text
 
 

@@ -21,7 +21,7 @@ def test_folder_counts_usable_files_by_format(tmp_path):
     assert facts["unusable_files"] == 0
     assert facts["ignored_entries"] == 1
     assert facts["minutes"] == pytest.approx(11.5 / 60)
-    assert (facts["shortest_seconds"], facts["median_seconds"], facts["longest_seconds"]) == (0.5, 2.0, 5.0)
+    assert facts["seconds"] == {"lowest": 0.5, "median": 2.0, "highest": 5.0}
     expected = [
         ("WAV", "PCM_16", 16, RATE, 1, 3, 0.1),
         ("FLAC", "PCM_24", 24, 44100, 2, 1, 5 / 60),
@@ -91,7 +91,7 @@ def test_several_folders_and_files_and_a_list_are_inspected_together(tmp_path):
 def test_empty_folder_is_inspected_too(tmp_path):
     facts, text = inspected(tmp_path, "folder")
     assert facts["usable_files"] == 0
-    assert facts["median_seconds"] is None
+    assert facts["seconds"] is None
     assert facts["formats"] == []
     assert "0 files" in text
 

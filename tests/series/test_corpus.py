@@ -20,13 +20,15 @@ from wavegen.series.corpus import (
     Normalization,
     build_corpus,
     build_synthetic_corpus,
+    check_output,
     hash_of,
     make_sine_mixtures,
     read_corpus,
+    read_series,
     series_in,
     with_normalization,
+    write_series,
 )
-from wavegen.series.files import check_output, read_series, write_series
 
 
 def csv_of(folder, text):
@@ -49,7 +51,7 @@ def csv_of(folder, text):
         ("0,0\n1,10\n", {"column 1": [0, 1], "column 2": [0, 10]}),
         ("a;b\n1;-1e-3\n2;2\n", {"a": [1, 2], "b": [-0.001, 2]}),
         ("a\tb\n1\t3\n2\t4\n", {"a": [1, 2], "b": [3, 4]}),
-        ('"a, b",a,a\n1,2,3\n', {"a, b": [1], "a": [2], "a (2)": [3]}),
+        ('"a, b",a,b\n1,2,3\n', {"a, b": [1], "a": [2], "b": [3]}),
         ("\ufeffa,\n1,2\n\n3,4\n\n", {"a": [1, 3], "column 2": [2, 4]}),
     ],
 )
@@ -82,6 +84,7 @@ def test_columns_without_numbers_are_left_out_and_reported(tmp_path):
             r"table\.csv: expected a column of numbers \(0.25 or 1e-3, without other marks\), found none",
         ),
         ("", r"table\.csv: expected a table of numbers, found an empty file"),
+        ("\na,b,a\n1,2,3\n", r"table\.csv:2: expected a heading of its own for each column, found 'a' twice"),
     ],
 )
 def test_what_is_no_number_is_refused_with_its_line(text, complaint, tmp_path):

@@ -18,7 +18,7 @@ from wavegen.evaluation.scores import score_clips, total
 from wavegen.inspect import as_dict, inspect_path
 from wavegen.report import print_tables
 from wavegen.report.inspected import tables_of
-from wavegen.report.page import SampleRequest, build_page, generate_samples
+from wavegen.report.page import generate_samples
 from wavegen.report.training import plan_tables
 from wavegen.runs.checkpoint import load_checkpoint
 from wavegen.runs.run_folder import RunFolder
@@ -463,8 +463,8 @@ def test_inspect_and_the_plan_show_labels_and_spectrograms(voices, tmp_path):
     training = begin(tiny(voices, *LABELS, *MEL), tmp_path / "run")
     training.fit()
     facts, text = shown(tmp_path / "run")
-    assert facts["network"]["labels"] == ["anna", "carl"]
-    assert facts["network"]["mel"]["n_mels"] == 6
+    assert facts["config"]["data"]["label_names"] == ["anna", "carl"]
+    assert facts["config"]["mel"]["n_mels"] == 6
     assert "labels 2: anna, carl" in text
     assert "6 bands, 100 frames a second of 40 samples, 4 learned steps in each" in text
     _, text = shown("speakers")
@@ -487,13 +487,10 @@ def test_a_page_has_samples_under_conditions(voices, tmp_path):
     ):
         run = tmp_path / f"run of {len(keys)}"
         begin(tiny(voices, *keys), run).fit()
-        sounds, sentence = generate_samples(run, SampleRequest((0.7, 1.0), 0.1), lambda done, total: None)
+        sounds, sentence = generate_samples(run, [0.7, 1.0], 0.1, lambda done, total: None)
         assert sentence.startswith(origin)
         assert [sound.waveform.shape for sound in sounds] == [(400,)] * 2
-        page = build_page(inspect_path(str(run)), SampleRequest((), 0.0), lambda done, total: None)
-        assert ("--mel-from recording.wav -o new.wav" in page) == (keys == LABELS + MEL)
-        assert ("--features features.npy -o new.wav" in page) == (keys == FEATURES)
     shutil.rmtree(voices)
-    sounds, sentence = generate_samples(run, SampleRequest((1.0,), 0.1), lambda done, total: None)
+    sounds, sentence = generate_samples(run, [1.0], 0.1, lambda done, total: None)
     assert not sounds
     assert sentence.startswith("This model makes sound of features, and there is no recording to take them of:")

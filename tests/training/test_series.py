@@ -11,7 +11,7 @@ from wavegen.errors import UsageError
 from wavegen.inspect import as_dict, inspect_path
 from wavegen.inspect.runs import compare_runs
 from wavegen.report.inspected import draw, tables_of
-from wavegen.report.page import SampleRequest, build_page
+from wavegen.report.page import build_page
 from wavegen.report.training import TensorBoardObserver
 from wavegen.runs.run_folder import RunFolder, read_history
 from wavegen.series.scores import all_series, score_series
@@ -132,9 +132,9 @@ def test_reports_call_an_error_an_error(sines, tmp_path, capsys):
     facts = as_dict(inspection)
     assert facts["best_loss"] == training.progress.best_loss
     assert facts["seen"] == training.progress.targets
-    assert facts["network"]["horizon"] == 2
+    assert facts["config"]["output"]["horizon"] == 2
     assert facts["baselines"].keys() == {"last value", "linear"}
-    page = build_page(inspection, SampleRequest((), 0.0), lambda done, total: None)
+    page = build_page(inspection, [], 0.0, lambda done, total: None)
     checkpoint = inspect_path(str(run / "checkpoints" / "best.safetensors"))
     comparison = compare_runs([run, run])
     assert comparison.losses_comparable
@@ -158,7 +158,7 @@ def test_series_that_never_change_are_shown_although_all_errors_are_0(tmp_path):
     begin(config_of(tmp_path / "still", "training.steps=2"), tmp_path / "run").fit()
     run = inspect_path(str(tmp_path / "run"))
     assert run.best_loss == 0.0
-    assert "At step 2 held-out series have 0 squared error" in build_page(run, SampleRequest((), 0.0), print)
+    assert "At step 2 held-out series have 0 squared error" in build_page(run, [], 0.0, print)
     draw(run, tmp_path / "run.png")
     checkpoint = inspect_path(str(tmp_path / "run" / "checkpoints" / "best.safetensors"))
     draw(checkpoint, tmp_path / "checkpoint.png")

@@ -13,7 +13,7 @@ import typer
 from wavegen.cli import console
 from wavegen.cli.console import Device, Json, Overrides, Overwrite, Preset, Source, option
 from wavegen.device import processor_name
-from wavegen.errors import UsageError
+from wavegen.errors import ParameterError, UsageError
 from wavegen.output_file import check_writable, write_output
 from wavegen.report import Table, facts, print_tables
 from wavegen.text import format_bytes, format_duration, pluralize, printable
@@ -73,14 +73,28 @@ def report(
     """
     from wavegen.audio.read import is_run
     from wavegen.inspect.runs import inspect_run
-    from wavegen.report.page import SampleRequest, write_page
+    from wavegen.report.page import build_page
 
-    request = SampleRequest.parse(temperatures, sample_seconds)
     if not is_run(Path(run)):
         raise UsageError(f"expected a run folder, found none at {printable(run)}")
     check_writable(Path(output), overwrite, ending=".html")
-    n_bytes = write_page(inspect_run(Path(run)), Path(output), request, console.data_progress("generating", "sample"))
-    console.print_notice(f"written: {output}, {format_bytes(n_bytes)}")
+    numbers = _parse_temperatures(temperatures)
+    if not 0 <= sample_seconds <= 60:
+        raise ParameterError("sample_seconds", f"expected 0 to 60, found {sample_seconds:g}")
+    progress = console.data_progress("generating", "sample")
+    page = build_page(inspect_run(Path(run)), numbers, sample_seconds, progress).encode()
+    write_output(Path(output), page)
+    console.print_notice(f"written: {output}, {format_bytes(len(page))}")
+
+
+def _parse_temperatures(text: str) -> list[float]:
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = [-1.0]
+    if not all(0 <= number < float("inf") for number in numbers):
+        raise ParameterError("temperatures", f"expected numbers, 0 or more, such as 0.7,1; found '{text}'")
+    return numbers
 
 
 def config(
@@ -149,7 +163,7 @@ def forecast(
     wavegen forecast runs/waves series.csv --hold-back 10 --plot ahead.png
     """
     from wavegen.api import load
-    from wavegen.series.files import check_output, read_series, write_series
+    from wavegen.series.corpus import check_output, read_series, write_series
 
     check_output(output, overwrite)
     if plot is not None:
@@ -169,8 +183,8 @@ def forecast(
     }
     write_series(output, forecasts, sys.stdout)
     if plot is not None:
+        from wavegen.report.curves import forecast_figure
         from wavegen.report.plots import encode
-        from wavegen.report.plots.models import forecast_figure
 
         heading = f"{printable(source)}: forecasts of {printable(series)}"
         write_output(Path(plot), encode(forecast_figure(heading, known.series, forecasts, hold_back)))

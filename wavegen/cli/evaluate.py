@@ -86,7 +86,7 @@ def evaluate(
         console.refuse(given & {"label", *of_new_clips}, "a model of series")
         document, tables = _series_scores(trained.forecaster, paths, test, summary)
         if plot is not None:
-            from wavegen.report.plots.models import draw_horizons
+            from wavegen.report.curves import draw_horizons
 
             draw_horizons(Path(plot), source, document)
             console.print_notice(f"written: {printable(plot)}")
@@ -101,7 +101,7 @@ def _evaluate_samples(
     waveforms: list[Floats], recordings: RecordingStatistics, as_json: bool, plot: str | None
 ) -> None:
     """Compare clips with recordings; print the figures, and draw them."""
-    from wavegen.report.plots.audio import draw_beside
+    from wavegen.report.plots import draw_beside
     from wavegen.report.scores import compare_samples
 
     compared = compare_samples(recordings, waveforms)

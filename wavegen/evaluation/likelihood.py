@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 import numpy as np
@@ -99,28 +99,25 @@ def _recurrent_bits(
     before: npt.NDArray[np.int64],
     scored: Callable[[int], None] | None,
 ) -> list[float]:
-    """Compute each clip's bits under a network with a state, chunk by chunk of all clips side by side."""
+    """Compute each clip's bits under a network with a state, which is carried from a chunk of a clip to the next."""
     device = next(model.parameters()).device
-    n_threads = torch.get_num_threads() if device.type == "cpu" else 1
-    totals = [0.0] * len(clips)
-    scorers = [_recurrent_nats(model, clip, torch.from_numpy(before).to(device)) for clip in clips]
-    with one_thread_each(n_threads, "scoring") as pool:
-        for _ in range(0, max(map(len, clips), default=0), CHUNK_TARGETS):
-            for i, (nats, n_samples) in enumerate(pool.map(lambda chunks: next(chunks, (0.0, 0)), scorers)):
-                totals[i] += nats
-                if scored:
-                    scored(n_samples)
-    return [nats / math.log(2) for nats in totals]
 
+    def bits(clip: npt.NDArray[np.integer]) -> float:
+        past, nats = torch.from_numpy(before).to(device), 0.0
+        state: State | None = None
+        for begin in range(0, len(clip), CHUNK_TARGETS):
+            targets = torch.from_numpy(clip[begin : begin + CHUNK_TARGETS].astype(np.int64)).to(device)
+            with torch.no_grad():
+                parameters, state = model.advance(torch.cat([past, targets[:-1]])[None], state)
+                # (1, T + n, n_parameters): the first T predict samples of the past, which are not scored
+                losses = model.distribution.loss(parameters[0, parameters.shape[1] - len(targets) :], targets)
+            past, nats = targets[-1:], nats + float(losses.double().sum())
+        return nats / math.log(2)
 
-def _recurrent_nats(model: Network, clip: npt.NDArray[np.integer], past: Tensor) -> Iterator[tuple[float, int]]:
-    """Yield the loss in nats and the length of each chunk of a clip; the state is carried from each to the next."""
-    state: State | None = None
-    for begin in range(0, len(clip), CHUNK_TARGETS):
-        targets = torch.from_numpy(clip[begin : begin + CHUNK_TARGETS].astype(np.int64)).to(past.device)
-        with torch.no_grad():
-            parameters, state = model.advance(torch.cat([past, targets[:-1]])[None], state)
-            # (1, T + n, n_parameters): the first T predict samples of the past, which are not scored
-            losses = model.distribution.loss(parameters[0, parameters.shape[1] - len(targets) :], targets)
-        past = targets[-1:]
-        yield float(losses.double().sum()), len(targets)
+    totals = []
+    with one_thread_each(torch.get_num_threads() if device.type == "cpu" else 1, "scoring") as pool:
+        for clip, total in zip(clips, pool.map(bits, clips), strict=True):
+            totals.append(total)
+            if scored:
+                scored(len(clip))
+    return totals

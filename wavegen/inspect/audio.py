@@ -47,7 +47,7 @@ class Levels:
 
 
 class LevelMeter:
-    """Measures the levels of a mono mix block by block, in memory that grows by 800 bytes for a second of audio.
+    """Measures the levels of a mono mix block by block, in memory that grows by 1,600 bytes for a second of audio.
 
     Args:
         mixer: makes the mix.
@@ -56,28 +56,21 @@ class LevelMeter:
     def __init__(self, mixer: MonoMixer) -> None:
         self._mixer = mixer
         self._piece_length = max(1, round(PIECE_SECONDS * mixer.info.rate_hz))
-        self._energies: list[npt.NDArray[np.float64]] = []  # sums of squares, a number for each whole piece
-        self._rest: Floats = np.empty(0, dtype=np.float32)  # the piece that is not whole yet
+        self._energies: list[npt.NDArray[np.float64]] = []  # sums of squares of pieces
+        self._lengths: list[npt.NDArray[np.int64]] = []  # of the pieces; a block's last one may be shorter
 
     def mix(self, block: Floats) -> Floats:
         """Return the (T,) mix of a (T, channels) block, which is measured."""
         mixed = self._mixer.mix(block)
-        joined = np.concatenate([self._rest, mixed])
-        n_whole = len(joined) // self._piece_length * self._piece_length
-        # (n_whole,) -> (pieces, samples of a piece)
-        pieces = joined[:n_whole].reshape(-1, self._piece_length)
-        self._energies.append(np.square(pieces, dtype=np.float64).sum(axis=1))
-        self._rest = joined[n_whole:]
+        starts = np.arange(0, len(mixed), self._piece_length)
+        self._energies.append(np.add.reduceat(np.square(mixed, dtype=np.float64), starts))
+        self._lengths.append(np.diff(starts, append=len(mixed)))
         return mixed
 
     def levels(self) -> Levels:
         """Return the levels of all blocks."""
         mixer = self._mixer
-        lengths = np.full(sum(map(len, self._energies)), self._piece_length)
-        energies = np.concatenate(self._energies)
-        if len(self._rest):
-            energies = np.append(energies, np.square(self._rest, dtype=np.float64).sum())
-            lengths = np.append(lengths, len(self._rest))
+        energies, lengths = np.concatenate(self._energies), np.concatenate(self._lengths)
         powers = energies / lengths
         is_loud = powers > powers.max() * 10 ** (-SILENCE_DB / 10)
         first = int(is_loud.argmax()) if is_loud.any() else len(is_loud)
@@ -114,17 +107,14 @@ class ClipLevels:
     sound_hash: str
 
 
-def measure_clip(path: Path) -> ClipLevels | str:
-    """Decode a file, block by block; return its levels, or why it cannot be used."""
-    try:
-        for recording, mixer in mono_passes(path):
-            info = recording.info
-            meter, digest = LevelMeter(mixer), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
-            for block in recording:
-                meter.mix(block)
-                digest.update(np.ascontiguousarray(block).data)
-    except MemoryError:
-        return "needs more memory than there is; cut it into shorter files"
+def measure_clip(path: Path) -> ClipLevels:
+    """Decode a file, block by block, and measure its levels."""
+    for recording, mixer in mono_passes(path):
+        info = recording.info
+        meter, digest = LevelMeter(mixer), hashlib.sha256(f"{info.rate_hz} {info.channels}".encode())
+        for block in recording:
+            meter.mix(block)
+            digest.update(np.ascontiguousarray(block).data)
     missing, warnings = max(0.0, recording.missing_seconds), mixer.warnings(recording)
     return ClipLevels(recording.seconds, missing, meter.levels(), warnings, digest.hexdigest())
 
@@ -149,28 +139,23 @@ class FolderLevels:
     """Levels of all files of a folder together, and how many files are odd.
 
     Attributes:
-        silent_share: of all audio, the part that lies ``silence_threshold_db`` below its file's loudest.
+        silent_share: of all audio, the part that lies ``SILENCE_DB`` below its file's loudest.
         damaged_files: shorter than their header claims.
         duplicates: groups of files with the same samples; the first of each is taken for the original.
         warnings: the warnings of each file that has some.
-        seconds: of all files.
-        distinct_seconds: the same without copies.
+        repeated_seconds: of all copies.
     """
 
     peak_dbfs: Spread | None
     rms_dbfs: Spread | None
     clipped_files: int
-    full_scale_samples: int
     dc_offset_files: int
     silent_files: int
-    silence_threshold_db: float
     silent_share: float | None
     damaged_files: int
     duplicates: list[list[str]]
     warnings: dict[str, list[str]]
-    files: int
-    seconds: float
-    distinct_seconds: float
+    repeated_seconds: float
 
     @classmethod
     def of(cls, clips: Mapping[str, ClipLevels]) -> FolderLevels:
@@ -178,7 +163,10 @@ class FolderLevels:
         levels = [clip.levels for clip in clips.values()]
         seconds = sum(clip.seconds for clip in clips.values())
         silent_seconds = sum(clip.seconds * clip.levels.silent_share for clip in clips.values())
-        groups = _duplicates(clips)
+        by_sound: dict[str, list[str]] = defaultdict(list)
+        for name, clip in clips.items():
+            by_sound[clip.sound_hash].append(name)
+        groups = sorted(names for names in by_sound.values() if len(names) > 1)
         originals = {name: group[0] for group in groups for name in group[1:]}
         warnings = {name: list(clip.warnings) for name, clip in sorted(clips.items())}
         for name, original in originals.items():
@@ -187,25 +175,14 @@ class FolderLevels:
             peak_dbfs=Spread.of([each.peak_dbfs for each in levels]),
             rms_dbfs=Spread.of([each.rms_dbfs for each in levels]),
             clipped_files=sum(each.clipped_share >= CLIPPED_SHARE for each in levels),
-            full_scale_samples=sum(each.clipped_samples for each in levels),
             dc_offset_files=sum(abs(each.dc_offset) >= DC_OFFSET for each in levels),
             silent_files=sum(each.peak_dbfs is None for each in levels),
-            silence_threshold_db=SILENCE_DB,
             silent_share=silent_seconds / seconds if seconds else None,
             damaged_files=sum(clip.missing_seconds > MISSING_SECONDS for clip in clips.values()),
             duplicates=groups,
             warnings={name: found for name, found in warnings.items() if found},
-            files=len(clips),
-            seconds=seconds,
-            distinct_seconds=seconds - sum(clips[name].seconds for name in originals),
+            repeated_seconds=sum(clips[name].seconds for name in originals),
         )
-
-
-def _duplicates(clips: Mapping[str, ClipLevels]) -> list[list[str]]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name, clip in clips.items():
-        groups[clip.sound_hash].append(name)
-    return sorted(names for names in groups.values() if len(names) > 1)
 
 
 def decibels(amplitude: float) -> float | None:

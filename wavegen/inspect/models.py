@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from wavegen.audio.levels import RecordingProfile
 from wavegen.config import DEFAULT_PRESET, Config, all_preset_names, differences, load_config
@@ -33,13 +33,7 @@ class NetworkFacts:
         layers: between the input and the output, the lowest first.
         has_memory: a prediction depends on all of the past; the receptive field is then what precedes a window.
         multiply_adds_per_sample: in generation.
-        temperature: of generation, if none is asked for; None for series.
-        sample_rate_hz, quantization, classes: None for series; losses in bits/sample compare where they agree.
-        horizon: values in a forecast; None for audio.
         output: the output distribution, in words.
-        labels: in the model's order; ``auto`` where no folder has been seen yet; None for a model without labels.
-        mel: the section ``mel`` of the configuration; None for a model without spectrograms.
-        features: the section ``features``; None for a model without feature files.
     """
 
     parameters: int
@@ -51,15 +45,7 @@ class NetworkFacts:
     receptive_field_samples: int
     receptive_field_ms: float | None
     multiply_adds_per_sample: int
-    temperature: float | None
-    sample_rate_hz: int | None
-    quantization: Literal["mu_law", "linear"] | None
-    classes: int | None
-    horizon: int | None
     output: str
-    labels: list[str] | str | None
-    mel: dict[str, Any] | None
-    features: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +53,15 @@ class TrainingFacts:
     """The data and the memory of a training step.
 
     Attributes:
-        windows, window_targets: of a batch, and predictions in each; context comes on top.
+        windows: of a batch.
         audio_seconds_per_step, audio_hours_in_all: None for series.
-        steps, minutes: one of them is known; the steps of a number of minutes are measured at the start.
         memory_bytes, memory_precision: an estimate, above what the libraries take.
     """
 
     windows: int
-    window_targets: int
     targets_per_step: int
     audio_seconds_per_step: float | None
-    steps: int | None
     audio_hours_in_all: float | None
-    minutes: float | None
     memory_bytes: int
     memory_precision: str
 
@@ -145,15 +127,7 @@ def inspect_network(config: Config) -> NetworkFacts:
         receptive_field_samples=model.receptive_field,
         receptive_field_ms=1000 * model.receptive_field / rate if rate else None,
         multiply_adds_per_sample=model.multiply_adds,
-        temperature=config.temperature if rate else None,
-        sample_rate_hz=rate,
-        quantization=config.quantization.kind if rate else None,
-        classes=config.quantization.classes if rate else None,
-        horizon=None if rate else config.output.horizon,
         output=build_distribution(config).describe(),
-        labels=None if config.data.labels == "none" else config.data.label_names,
-        mel=None if config.mel.n_mels is None else config.mel.model_dump(),
-        features=None if config.features.columns is None else config.features.model_dump(),
     )
 
 
@@ -174,12 +148,9 @@ def _inspect_training(config: Config) -> TrainingFacts:
     seconds = None if config.rate_hz is None else per_step / config.rate_hz
     return TrainingFacts(
         windows=compute.batch_size,
-        window_targets=settings.window_targets,
         targets_per_step=per_step,
         audio_seconds_per_step=seconds,
-        steps=settings.steps,
         audio_hours_in_all=None if settings.steps is None or seconds is None else settings.steps * seconds / 3600,
-        minutes=settings.minutes,
         memory_bytes=training_bytes(config, compute),
         memory_precision=compute.precision,
     )
@@ -252,12 +223,6 @@ class TrainingState:
     best_step: int | None
     last_validation: Validation | None
     loss_unit: LossUnit
-
-    @property
-    def ranking(self) -> list[tuple[str, float]]:
-        """The model and the trivial baselines in the last validation, those with a finite loss; the worst first."""
-        ranked = [] if self.last_validation is None else self.last_validation.ranking()
-        return [(name, loss) for name, loss in ranked if loss is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

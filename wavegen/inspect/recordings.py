@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 import numpy as np
 
 from wavegen.audio.read import IS_GENERATED, SERIES_ENDINGS, AudioInfo, find_audio, find_series, probe
-from wavegen.data.cache import cache_bytes, cache_folder, cached_bytes_of
 from wavegen.data.corpus import Progress, features_path
 from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.device import ThreadPool
-from wavegen.errors import AudioError, DataError, UsageError
-from wavegen.inspect.audio import ClipLevels, FolderLevels, Levels, measure_clip
-from wavegen.series.files import Values, read_series, try_series
+from wavegen.errors import AudioError, UsageError
+from wavegen.inspect.audio import ClipLevels, FolderLevels, Levels, Spread, measure_clip
+from wavegen.series.corpus import Values, read_series, try_series
 from wavegen.text import printable
 
 T = TypeVar("T")
 
 # Headers come at 16,000 a second from memory with any number of threads; from a disk or a network that has to be waited
-# for, threads wait side by side. One task for each file would cost twice the time of its header.
+# for, threads wait side by side.
 THREADS = 8
-FILES_PER_TASK = 16
 
 
 @dataclass(frozen=True)
@@ -68,22 +64,6 @@ class UnusableFile:
     reason: str
 
 
-@dataclass(frozen=True)
-class CacheFacts:
-    """The size of a folder's decoded recordings in the cache.
-
-    Attributes:
-        files, bytes: of the folder.
-        all_bytes: of the whole cache.
-        path: of the cache; None where there is none.
-    """
-
-    files: int
-    bytes: int
-    all_bytes: int
-    path: str | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class FolderFacts:
     """A folder of recordings.
@@ -91,7 +71,8 @@ class FolderFacts:
     Attributes:
         ignored_entries: no audio, or hidden.
         feature_files: recordings that have a file of features beside them.
-        minutes, shortest_seconds, median_seconds, longest_seconds: of the files of known length.
+        minutes: of the files of known length together.
+        seconds: of each of them.
         formats: the one with most minutes first.
         levels: of all files together, where they were decoded.
     """
@@ -104,14 +85,11 @@ class FolderFacts:
     feature_files: int
     files_of_unknown_length: int
     minutes: float
-    shortest_seconds: float | None
-    median_seconds: float | None
-    longest_seconds: float | None
+    seconds: Spread | None
     formats: list[FormatFacts]
     unusable: list[UnusableFile]
     files: list[FileFacts]
     levels: FolderLevels | None
-    cache: CacheFacts
 
 
 def inspect_folder(
@@ -130,7 +108,7 @@ def inspect_folder(
     """
     sources = find_sources(given)
     folder, found = sources.root, sources.found
-    headers, unreadable = read_files(_read_header, folder, found.names, progress, THREADS, FILES_PER_TASK)
+    headers, unreadable = read_files(_read_header, folder, found.names, progress)
     reasons, clips = {**dict(found.unusable), **unreadable}, dict[str, ClipLevels]()
     if decode:
         clips, damaged = read_files(measure_clip, folder, list(headers), progress, min(THREADS, os.cpu_count() or 1))
@@ -140,7 +118,7 @@ def inspect_folder(
     for name, header in headers.items():
         seconds, levels = (clips[name].seconds, clips[name].levels) if decode else (header.seconds, None)
         files.append(FileFacts(name, seconds, header.rate_hz, header.channels, levels))
-    known = sorted(file.seconds for file in files if file.seconds is not None)
+    known = [file.seconds for file in files if file.seconds is not None]
     return FolderFacts(
         path=str(given) if isinstance(given, str | Path) else list_sources(given),
         usable_files=len(files),
@@ -149,24 +127,12 @@ def inspect_folder(
         feature_files=sum(features_path(folder / file.name).is_file() for file in files),
         files_of_unknown_length=len(files) - len(known),
         minutes=sum(known) / 60,
-        shortest_seconds=known[0] if known else None,
-        median_seconds=median(known) if known else None,
-        longest_seconds=known[-1] if known else None,
+        seconds=Spread.of(known),
         formats=_formats(files, list(headers.values())),
         unusable=[UnusableFile(name, reason) for name, reason in sorted(reasons.items())],
         files=files,
         levels=FolderLevels.of(clips) if decode else None,
-        cache=inspect_cache(folder) if sources.labels is None else CacheFacts(0, 0, 0, None),
     )
-
-
-def inspect_cache(folder: Path) -> CacheFacts:
-    """Look up the size of a folder's decoded recordings; 0 where the cache is missing or damaged."""
-    with contextlib.suppress(DataError, UsageError):
-        cache = cache_folder()
-        cached = cached_bytes_of(cache, folder)
-        return CacheFacts(cached.n_files, cached.n_bytes, cache_bytes(cache) if cached.n_files else 0, str(cache))
-    return CacheFacts(0, 0, 0, None)
 
 
 def _formats(files: Sequence[FileFacts], headers: Sequence[AudioInfo]) -> list[FormatFacts]:
@@ -183,8 +149,7 @@ def read_files(
     folder: Path,
     names: Sequence[str],
     progress: Progress | None,
-    threads: int,
-    files_per_task: int = 1,
+    threads: int = THREADS,
 ) -> tuple[dict[str, T], dict[str, str]]:
     """Read files of a folder side by side.
 
@@ -200,9 +165,8 @@ def read_files(
 
     results: list[T | str] = []
     with ThreadPool(threads, "files") as pool:
-        tasks = (names[start : start + files_per_task] for start in range(0, len(names), files_per_task))
-        for part in pool.map(lambda task: [attempt(name) for name in task], tasks):
-            results += part
+        for result in pool.map(attempt, names):
+            results.append(result)
             if progress:
                 progress(len(results), len(names))
     by_name = dict(zip(names, results, strict=True))
@@ -246,9 +210,7 @@ class SeriesFacts:
     files: int
     series: list[OneSeriesFacts]
     points: int
-    shortest: int | None
-    median: float | None
-    longest: int | None
+    lengths: Spread | None
     unusable: list[UnusableFile]
 
 
@@ -281,14 +243,12 @@ def inspect_series(path: Path, progress: Progress | None = None) -> SeriesFacts:
             unusable[name] = whole
         else:
             series |= whole.named(name)
-    lengths = sorted(map(len, series.values()))
+    lengths = list(map(len, series.values()))
     return SeriesFacts(
         path=str(path),
         files=len(files),
         series=[OneSeriesFacts.of(name, values) for name, values in series.items()],
         points=sum(lengths),
-        shortest=lengths[0] if lengths else None,
-        median=median(lengths) if lengths else None,
-        longest=lengths[-1] if lengths else None,
+        lengths=Spread.of(lengths),
         unusable=[UnusableFile(name, reason) for name, reason in sorted(unusable.items())],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,8 @@ from wavegen.runs.checkpoint import Checkpoint
 from wavegen.runs.run_folder import History, RunFolder, Validation, read_history
 from wavegen.text import printable
 
-# What bits/sample depend on besides the model: they compare only where these agree.
-MEASURE = ("sample_rate_hz", "classes", "quantization", "horizon")
-PREPARATION = ("remove_dc", "trim_db", "pause_seconds", "level", "max_gain_db")  # of the section audio
+# Keys that losses depend on besides the model: they compare only where these agree.
+MEASURED_IN = ("audio.", "quantization.", "output.horizon")
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class RunFacts(TrainingState):
     """A run.
 
     Attributes:
-        recent_train_loss, recent_steps: the mean of the last steps with a finite loss, and how many they are.
-        targets_per_second, timed_steps: the median of the last steps, and how many they are.
+        recent_train_loss: the mean of the last steps with a finite loss.
+        targets_per_second: the median of the last steps.
         baselines: the trivial baselines on what every validation scores, the highest first.
         newest_checkpoint_step: None before the first checkpoint.
         damaged_checkpoints: the errors of checkpoints newer than the newest intact one.
@@ -48,9 +47,7 @@ class RunFacts(TrainingState):
     kind = "run"
     path: str
     recent_train_loss: float | None
-    recent_steps: int
     targets_per_second: float | None
-    timed_steps: int
     baselines: dict[str, float]
     newest_checkpoint_step: int | None
     damaged_checkpoints: list[str]
@@ -85,9 +82,7 @@ def inspect_run(path: Path) -> RunFacts:
     return RunFacts(
         path=str(path),
         recent_train_loss=fmean(history.recent) if history.recent else None,
-        recent_steps=len(history.recent),
         targets_per_second=median(history.recent_speeds) if history.recent_speeds else None,
-        timed_steps=len(history.recent_speeds),
         baselines=history.baselines,
         newest_checkpoint_step=None if checkpoint is None else checkpoint.step,
         damaged_checkpoints=damaged,
@@ -173,7 +168,7 @@ class ComparisonFacts:
     """Several runs.
 
     Attributes:
-        names: the shortest that are distinct, in the order of ``runs``.
+        names: of the folders, in the order of ``runs``; the paths as they were given where two folders have one name.
         losses_comparable: whether their held-out losses compare.
         not_comparable_because: the reasons why they do not.
         differences: the keys in which the configurations differ, each with the value of every run.
@@ -197,43 +192,31 @@ def compare_runs(paths: Sequence[Path]) -> ComparisonFacts:
         ConfigError: a run's configuration is wrong.
         UsageError: some are of audio and some of series, or of series with another error.
     """
-    runs = [inspect_run(path) for path in paths]
+    runs, names = [inspect_run(path) for path in paths], [printable(path.absolute().name) for path in paths]
     kinds = {run.loss_unit.name: run.loss_unit for run in runs}
     if len(kinds) > 1:
         found = " and ".join(sorted(loss_unit.full_name for loss_unit in kinds.values()))
         raise UsageError(f"expected runs of one kind to compare, found some measured in {found}; give them apart")
-    reasons = _reasons(runs)
+    differences = _differences([run.config.model_dump() for run in runs])
+    reasons = _reasons(runs, differences)
     return ComparisonFacts(
-        names=short_names(paths),
+        names=names if len(set(names)) == len(names) else list(map(printable, paths)),
         runs=runs,
         losses_comparable=not reasons,
         not_comparable_because=reasons,
-        differences=_differences([run.config.model_dump() for run in runs]),
+        differences=differences,
     )
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the last parts of paths, as many as make them distinct; equal paths are numbered."""
-    parts = [path.absolute().parts for path in paths]
-    deepest = max(map(len, parts))
-    for n in range(1, deepest + 1):
-        names = [printable("/".join(each[-n:])) for each in parts]
-        if len(set(names)) == len(set(parts)):
-            break
-    return [f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name for i, name in enumerate(names)]
-
-
-def _reasons(runs: Sequence[RunFacts]) -> list[str]:
+def _reasons(runs: Sequence[RunFacts], differences: Mapping[str, object]) -> list[str]:
     """Return the reasons why the held-out losses of runs do not compare; empty if they do."""
-    reasons = [f"they differ in {key}" for key in MEASURE if len({getattr(run.network, key) for run in runs}) > 1]
-    audio = [run.config.audio for run in runs]
-    reasons += [f"they differ in audio.{key}" for key in PREPARATION if len({getattr(each, key) for each in audio}) > 1]
+    reasons = [f"they differ in {key}" for key in differences if key.startswith(MEASURED_IN)]
     held_out = {run.data and run.data.held_out_hash for run in runs}
     if len(held_out) > 1 or held_out == {None}:
         reasons.append("they were not validated on the same clips")
     elif len({_validated_minutes(run) for run in runs}) > 1:
         reasons.append("they were validated on unequal parts of the same clips")
-    return [reason.replace("sample_rate_hz", "sample rate") for reason in reasons]
+    return reasons
 
 
 def _validated_minutes(run: RunFacts) -> float | None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavegen.audio.mono import CLIPPED_SHARE, DC_OFFSET
-from wavegen.config import load_config
 from wavegen.errors import UsageError
 from wavegen.inspect import Facts
-from wavegen.inspect.audio import AudioFacts, FolderLevels, Spread
+from wavegen.inspect.audio import SILENCE_DB, AudioFacts, FolderLevels, Spread
 from wavegen.inspect.models import CheckpointFacts, ConfigFacts
 from wavegen.inspect.recordings import FolderFacts, SeriesFacts
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
@@ -55,30 +54,29 @@ def draw(found: Facts, target: Path) -> None:
 
 
 def _figure(found: Facts) -> Figure:
-    from wavegen.report.plots import audio, models
+    from wavegen.report import curves, plots
 
     match found:
         case FolderFacts(files=[_, *_]):
-            return audio.folder_figure(found)
+            return plots.folder_figure(found)
         case AudioFacts():
-            return audio.audio_figure(Path(found.path))
+            return plots.audio_figure(Path(found.path))
         case SeriesFacts(series=[_, *_]):
-            return models.series_figure(found)
-        case ConfigFacts():
-            return models.network_figure(printable(found.path), found.network)
-        case CheckpointFacts(last_validation=validation) if validation is not None and found.ranking:
-            title = f"{printable(found.path)}, step {validation.step:,}"
-            return models.ranking_figure(title, found.loss_unit, found.ranking)
+            return curves.series_figure(found)
+        case ConfigFacts() | CheckpointFacts():
+            return curves.network_figure(printable(found.path), found.network)
         case RunFacts():
-            return models.run_figure(printable(found.path), _drawable(found), found.loss_unit.full_name)
+            return curves.run_figure(printable(found.path), _drawable(found), found.loss_unit.full_name)
         case ComparisonFacts():
-            units = [run.loss_unit.full_name for run in found.runs]
+            units = {run.loss_unit.full_name for run in found.runs}
+            if len(units) > 1:
+                several = " and ".join(sorted(units))
+                raise UsageError(f"expected runs of the same classes to draw, found {several}; draw them apart")
             histories = [_drawable(run) for run in found.runs]
-            return models.comparison_figure(found.names, histories, units, found.not_comparable_because)
+            return curves.comparison_figure(found.names, histories, units.pop(), found.not_comparable_because)
     reasons = {
         "folder": "it has no usable audio file",
         "series": "it has no usable series",
-        "checkpoint": "it was never validated",
         "runs": "give the runs themselves, to compare them",
     }
     raise UsageError(f"{printable(vars(found)['path'])}: nothing to draw: {reasons[found.kind]}")
@@ -125,21 +123,18 @@ def audio_tables(found: AudioFacts) -> list[Table]:
 
 def folder_tables(found: FolderFacts) -> list[Table]:
     """Return the tables of a folder of recordings."""
-    cache, ignored = found.cache, found.ignored_entries
-    cached = f"{pluralize(cache.files, 'file')} decoded, {format_bytes(cache.bytes)}"
-    place = f"(of {format_bytes(cache.all_bytes)} in all at {printable(cache.path or '')})"
+    ignored = found.ignored_entries
     usable = f"{pluralize(found.usable_files, 'file')}, {format_duration(60 * found.minutes)}"
     summary = facts(
         printable(found.path),
         usable=usable if found.levels else f"{usable}, by their headers; --listen decodes them",
         unknown_length=counted(found.files_of_unknown_length, "file"),
-        clips=_lengths(found),
+        clips=_lengths(found.seconds),
         unusable=counted(found.unusable_files, "file"),
         ignored=f"{ignored:,} (no audio, or hidden)" if ignored else None,
         features=f"{found.feature_files:,} of {pluralize(found.usable_files, 'file')} have one, name.npy"
         if found.feature_files
         else None,
-        cache=f"{cached} {place}" if cache.files else None,
     )
     formats = []
     for each in found.formats:
@@ -156,10 +151,8 @@ def _unusable_table(found: FolderFacts | SeriesFacts) -> Table:
 
 
 def _level_tables(levels: FolderLevels) -> list[Table]:
-    """Return the levels of all files, what training would use, and the files that are worth a look."""
+    """Return the levels of all files, and the files that are worth a look."""
     share, copies = levels.silent_share, sum(len(group) - 1 for group in levels.duplicates)
-    threshold, repeated = f"{levels.silence_threshold_db:.0f} dB", levels.seconds - levels.distinct_seconds
-    rate_hz = load_config().audio.sample_rate_hz
     figures = {
         "peak": _spread(levels.peak_dbfs),
         "RMS": _spread(levels.rms_dbfs),
@@ -167,28 +160,25 @@ def _level_tables(levels: FolderLevels) -> list[Table]:
         "DC offset": _files(levels.dc_offset_files, f"with {DC_OFFSET:.0%} of full scale or more"),
         "silence": None
         if share is None
-        else f"{share:.1%} of all audio lies {threshold} below its file's loudest part",
+        else f"{share:.1%} of all audio lies {SILENCE_DB:.0f} dB below its file's loudest part",
         "silent": _files(levels.silent_files, "without any sound"),
-        "duplicates": _files(copies, "with the very samples of another"),
+        "duplicates": _files(
+            copies, f"with the very samples of another, {format_duration(levels.repeated_seconds)} in all"
+        ),
         "damaged": _files(levels.damaged_files, "shorter than their header claims"),
-    }
-    used = {
-        "files": f"{levels.files:,}",
-        "length": format_duration(levels.seconds) + (f", {format_duration(repeated)} of it repeated" if copies else ""),
-        "as": f"mono at {rate_hz:,} Hz, {round(levels.seconds * rate_hz):,} samples (the default preset)",
     }
     odd = [(printable(name), "; ".join(found)) for name, found in levels.warnings.items()]
     worth_a_look = first_rows("Worth a look", ("file", "what"), odd)
-    return [facts("Levels", **figures), facts("What training would use", **used), worth_a_look]
+    return [facts("Levels", **figures), worth_a_look]
 
 
 def series_tables(found: SeriesFacts) -> list[Table]:
     """Return the tables of a folder or a file of series."""
-    lengths = found.series and f"shortest {found.shortest:,}, median {found.median:,.0f}, longest {found.longest:,}"
+    words = zip(("shortest", "median", "longest"), vars(found.lengths).values(), strict=True) if found.lengths else ()
     summary = facts(
         printable(found.path),
         series=f"{len(found.series):,}, {found.points:,} points",
-        lengths=lengths or None,
+        lengths=", ".join(f"{word} {length:,.0f}" for word, length in words) or None,
         unusable=counted(len(found.unusable), "file"),
     )
     columns = ("series", "points", "mean", "deviation", "lowest", "highest", "last value's error")
@@ -205,13 +195,11 @@ def _format(container: str, encoding: str, bits: int | None) -> str:
     return f"{container} {ENCODINGS.get(encoding, plain)}"
 
 
-def _lengths(found: FolderFacts) -> str | None:
-    if found.shortest_seconds is None:
+def _lengths(seconds: Spread | None) -> str | None:
+    if seconds is None:
         return None
-    shortest, middle, longest = (
-        f"{1000 * length:.0f} ms" if length < 1 else format_duration(length)
-        for length in (found.shortest_seconds, found.median_seconds or 0.0, found.longest_seconds or 0.0)
-    )
+    lengths = vars(seconds).values()
+    shortest, middle, longest = (f"{1000 * each:.0f} ms" if each < 1 else format_duration(each) for each in lengths)
     return f"shortest {shortest}, median {middle}, longest {longest}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from wavegen.audio.levels import RecordingProfile
-from wavegen.audio.quantize import Quantizer
+from wavegen.audio.quantize import build_quantizer
+from wavegen.config import Config
+from wavegen.config.schema import TrainingConfig
 from wavegen.data.conditioning import list_labels
 from wavegen.evaluation.scores import LossUnit, describe_gain
 from wavegen.inspect.models import (
@@ -23,7 +24,7 @@ from wavegen.inspect.models import (
 from wavegen.inspect.runs import ComparisonFacts, RunFacts, RunListFacts
 from wavegen.report import ROWS, Table, as_yaml, facts
 from wavegen.runs.run_folder import Validation
-from wavegen.text import format_bytes, format_duration, pluralize, printable
+from wavegen.text import evenly, format_bytes, format_duration, pluralize, printable
 
 
 def config_tables(found: ConfigFacts) -> list[Table]:
@@ -33,7 +34,8 @@ def config_tables(found: ConfigFacts) -> list[Table]:
         for section, pairs in found.config.model_dump().items()
         for key, value in pairs.items()
     ]
-    tables = [Table(printable(found.path), (), settings), network_table(found.network), _step_table(found.training)]
+    network, step = network_table(found.network, found.config), _step_table(found.training, found.config.training)
+    tables = [Table(printable(found.path), (), settings), network, step]
     changes = [tuple(line.split(": ", 1)) for line in found.differences or ("no key: the values are the same",)]
     return tables if found.preset is None else [Table(f"Differs from the preset {found.preset}", (), changes), *tables]
 
@@ -50,7 +52,7 @@ def checkpoint_tables(found: CheckpointFacts) -> list[Table]:
         file_size=format_bytes(found.file_bytes),
     )
     data = [] if found.data is None else [data_table(found.data)]
-    return [summary, network_table(found.network), *data, *_ranking_tables(found)]
+    return [summary, network_table(found.network, found.config), *data, *_ranking_tables(found)]
 
 
 def run_tables(found: RunFacts) -> list[Table]:
@@ -58,11 +60,9 @@ def run_tables(found: RunFacts) -> list[Table]:
     loss_unit, saved, state = found.loss_unit, found.newest_checkpoint_step, _state(found, found.data)
     speed = train = checkpoint = auditions = None
     if found.targets_per_second is not None:
-        steps = pluralize(found.timed_steps, "step")
-        speed = f"{found.targets_per_second:,.0f} targets/s, median of the last {steps}"
+        speed = f"{found.targets_per_second:,.0f} targets/s, median of the last steps"
     if found.recent_train_loss is not None:
-        steps = pluralize(found.recent_steps, "step")
-        train = f"{loss_unit.format(found.recent_train_loss)} {loss_unit.full_name}, mean of the last {steps}"
+        train = f"{loss_unit.format(found.recent_train_loss)} {loss_unit.full_name}, mean of the last steps"
     if saved != found.step:
         checkpoint = "none yet" if saved is None else f"step {saved:,}; --resume continues from there"
     if loss_unit.is_bits:
@@ -85,7 +85,8 @@ def run_tables(found: RunFacts) -> list[Table]:
     ]
     checkpoints = Table("Checkpoints", ("file", "step", "size"), files)
     data = [] if found.data is None else [data_table(found.data)]
-    return [summary, network_table(found.network), *data, _curve_table(found), *_ranking_tables(found), checkpoints]
+    network = network_table(found.network, found.config)
+    return [summary, network, *data, _curve_table(found), *_ranking_tables(found), checkpoints]
 
 
 def run_list_tables(found: RunListFacts) -> list[Table]:
@@ -116,7 +117,7 @@ def comparison_tables(found: ComparisonFacts) -> list[Table]:
     def count(key: str) -> Callable[[RunFacts], str]:
         return lambda run: "-" if getattr(run, key) is None else f"{getattr(run, key):,.0f}"
 
-    in_classes = ("in classes", lambda run: resolution(run.network).partition(" classes")[0])
+    in_classes = ("in classes", lambda run: str(build_quantizer(run.config)).partition(" classes")[0])
     rows: list[tuple[str, Callable[[RunFacts], str]]] = [
         (f"best held-out {unit}", best_loss),
         *([in_classes] if loss_unit.is_bits else []),
@@ -144,24 +145,26 @@ def comparison_tables(found: ComparisonFacts) -> list[Table]:
     return [figures, Table("Configuration, where it differs", ("key", *found.names), differences)]
 
 
-def network_table(network: NetworkFacts) -> Table:
-    """Return the table of a network."""
+def network_table(network: NetworkFacts, config: Config) -> Table:
+    """Return the table of a network and its configuration."""
     runs = [(name, len(list(same))) for name, same in groupby(layer.name for layer in network.layers)]
-    labels = network.labels
-    if labels is not None:
-        labels = "the sub-folders of the recordings" if isinstance(labels, str) else _listed(labels)
-    temperature = "" if network.temperature is None else f", at temperature {network.temperature:g}"
+    labels, rate, temperature = None, config.rate_hz, ""
+    if config.data.labels != "none":
+        names = config.data.label_names
+        labels = "the sub-folders of the recordings" if isinstance(names, str) else _listed(names)
+    if rate is not None:
+        temperature = f", at temperature {config.temperature:g}"
     return facts(
         "Network",
         kind=network.description,
         parameters=f"{network.parameters:,}",
         receptive_field=_receptive_field(network),
         layers=", ".join(f"{count} x {name}" for name, count in runs) or "none",
-        sound=None if network.classes is None else f"{network.sample_rate_hz:,} Hz, {resolution(network)}",
+        sound=None if rate is None else f"{rate:,} Hz, {build_quantizer(config)}",
         output=network.output,
         labels=labels,
-        mel_spectrograms=_frames(network, network.mel, "n_mels", "hop_length", "band"),
-        features=_frames(network, network.features, "columns", "hop", "column"),
+        mel_spectrograms=_frames(config, config.mel.n_mels, config.mel.hop_length, config.mel.upsampling, "band"),
+        features=_frames(config, config.features.columns, config.features.hop, config.features.upsampling, "column"),
         generation=f"{network.multiply_adds_per_sample:,} multiply-adds a sample{temperature}",
     )
 
@@ -193,44 +196,36 @@ def _ranking_tables(state: TrainingState) -> list[Table]:
     if validation is None:
         return []
     rows = [(name, loss_unit.format(loss)) for name, loss in validation.ranking()]
-    return [Table(ranking_title(validation, loss_unit), ("model", loss_unit.full_name), rows)]
-
-
-def ranking_title(validation: Validation, loss_unit: LossUnit) -> str:
-    """Return the title of a model's ranking among the trivial baselines."""
-    return f"Step {validation.step:,}, {loss_unit.full_name}{held_out_text(validation)}"
+    title = f"Step {validation.step:,}, {loss_unit.full_name}{held_out_text(validation)}"
+    return [Table(title, ("model", loss_unit.full_name), rows)]
 
 
 def _curve_table(found: RunFacts) -> Table:
-    loss_unit, n_all = found.loss_unit, len(found.validations)
-    rows = []
-    for each in _choose_validations(found.validations, found.best_step):
-        losses = loss_unit.format(each.train_loss), loss_unit.format(each.loss)
-        seen = seen_text(loss_unit, each.seen or 0.0).removesuffix(" of audio")
-        rows.append((f"{each.step:,}", *losses, seen, "best" if each.step == found.best_step else ""))
+    """Return the table of the first, the last and the best validation, and of some between them, evenly spread."""
+    steps = {each.step for each in evenly(found.validations, ROWS - 1)} | {found.best_step}
+    rows = [validation_row(found, each) for each in found.validations if each.step in steps]
+    n_all = len(found.validations)
     some = "Validations" if len(rows) == n_all else f"{len(rows)} of {n_all} validations"
-    return Table(f"{some} ({loss_unit.full_name})", ("step", "train", "held-out", "trained on", ""), rows)
+    return Table(f"{some} ({found.loss_unit.full_name})", ("step", "train", "held-out", "trained on", ""), rows)
 
 
-def _choose_validations(validations: Sequence[Validation], best_step: int | None) -> list[Validation]:
-    """Choose as many validations as a table has rows, evenly spread, with the first, the last and the best."""
-    last = len(validations) - 1
-    if last < ROWS:
-        return list(validations)
-    chosen = {round(i * last / (ROWS - 2)) for i in range(ROWS - 1)}
-    chosen |= {i for i, each in enumerate(validations) if each.step == best_step}
-    return [validations[i] for i in sorted(chosen)]
+def validation_row(run: RunFacts, validation: Validation) -> tuple[str, ...]:
+    """Return a validation of a run as a row: step, training and held-out loss, audio or points seen, whether best."""
+    loss_unit, step = run.loss_unit, validation.step
+    losses = loss_unit.format(validation.train_loss), loss_unit.format(validation.loss)
+    seen = seen_text(loss_unit, validation.seen or 0.0).removesuffix(" of audio")
+    return f"{step:,}", *losses, seen, "best" if step == run.best_step else ""
 
 
-def _step_table(training: TrainingFacts) -> Table:
+def _step_table(training: TrainingFacts, settings: TrainingConfig) -> Table:
     seconds, hours = training.audio_seconds_per_step, training.audio_hours_in_all
-    whole = f"{training.minutes:g} min; the steps are measured at the start" if training.steps is None else ""
+    whole = f"{settings.minutes:g} min; the steps are measured at the start" if settings.steps is None else ""
     of_audio = "" if hours is None else f", {format_duration(3600 * hours)} of audio"
     return facts(
         "Training",
-        windows_in_a_step=f"{training.windows} x {training.window_targets:,} targets, context on top",
+        windows_in_a_step=f"{training.windows} x {settings.window_targets:,} targets, context on top",
         one_step=f"{training.targets_per_step:,} targets" + ("" if seconds is None else f", {seconds:.2f} s of audio"),
-        whole_training=whole or f"{pluralize(training.steps or 0, 'step')}{of_audio}",
+        whole_training=whole or f"{pluralize(settings.steps or 0, 'step')}{of_audio}",
         memory=f"about {format_bytes(training.memory_bytes)} ({training.memory_precision}), above the libraries' own",
     )
 
@@ -280,13 +275,6 @@ def held_out_text(validation: Validation) -> str:
     return f" on {format_duration(seconds)} of the {format_duration(everything)} held out"
 
 
-def resolution(network: NetworkFacts) -> str:
-    """Describe the resolution of samples; bits/sample compare only where it is the same."""
-    assert network.quantization is not None
-    assert network.classes is not None
-    return str(Quantizer(network.quantization, network.classes))
-
-
 def _recordings(profile: RecordingProfile) -> str:
     shortest, middle, longest = map(format_duration, profile.clip_seconds)
     return (
@@ -302,12 +290,12 @@ def _receptive_field(network: NetworkFacts) -> str:
     return f"all of the past; {reach} before a window's first target" if network.has_memory else reach
 
 
-def _frames(network: NetworkFacts, section: Mapping[str, Any] | None, width: str, hop: str, noun: str) -> str | None:
-    """Describe the frames of a section of the configuration, whose columns and hop have these keys."""
-    if section is None or network.sample_rate_hz is None:
+def _frames(config: Config, width: int | str | None, hop: int | str, upsampling: int, noun: str) -> str | None:
+    """Describe frames of so many columns; None for a model without."""
+    if width is None:
         return None
-    if "auto" in (section[width], section[hop]):
+    if isinstance(width, str) or isinstance(hop, str):
         return "those of the files beside the recordings"
-    length = f"{network.sample_rate_hz / section[hop]:.4g} frames a second of {section[hop]} samples"
-    rows = "each repeated" if section["upsampling"] == 1 else f"{section['upsampling']} learned steps in each"
-    return f"{pluralize(section[width], noun)}, {length}, {rows}"
+    length = f"{config.audio.sample_rate_hz / hop:.4g} frames a second of {hop} samples"
+    rows = "each repeated" if upsampling == 1 else f"{upsampling} learned steps in each"
+    return f"{pluralize(width, noun)}, {length}, {rows}"

@@ -20,6 +20,7 @@ from wavegen.data.corpus import TAIL, Corpus
 from wavegen.data.recordings import LONG_EVENTS, event_seconds
 from wavegen.device import describe_device
 from wavegen.inspect.models import NetworkFacts, inspect_network
+from wavegen.output_file import write_output
 from wavegen.report import Table, facts, first_rows
 from wavegen.report.models import network_table
 from wavegen.text import format_duration, group_by_reason, guide, pluralize, printable
@@ -42,7 +43,7 @@ def plan_tables(plan: Plan, corpus: Corpus[Any], device: torch.device, run: Path
     if config.rate_hz is not None:
         tables += [_preparation_table(config, corpus, network), _label_table(corpus, config.rate_hz)]
     training = _training_table(plan, corpus, device, run, processes)
-    return [*tables, *trouble_tables(corpus), network_table(network), training]
+    return [*tables, *trouble_tables(corpus), network_table(network, config), training]
 
 
 def data_table(corpus: Corpus[Any], rate: int | None) -> Table:
@@ -158,9 +159,10 @@ class AuditionPictures(Observer):
 
     def on_audition(self, step: int, path: Path, waveform: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Draw it."""
-        from wavegen.report.plots.audio import draw_audio
+        from wavegen.report.plots import encode, sound_figure
 
-        draw_audio(path.with_suffix(".png"), waveform, sample_rate_hz, f"audition after {pluralize(step, 'step')}")
+        figure = sound_figure(waveform, sample_rate_hz, f"audition after {pluralize(step, 'step')}")
+        write_output(path.with_suffix(".png"), encode(figure))
         gc.collect()  # a figure is a ring of 4 MB, and by itself the collector hardly comes in a training
 
 

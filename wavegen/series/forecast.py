@@ -165,26 +165,21 @@ def model_errors(
         network: in the precision to score in.
         series: (T,) each, as the network sees them.
         targets: of the network.
-        scored: called with the number of positions after each part.
+        scored: called with the number of positions of each series.
 
     Returns:
         Each series's errors, in the network's units.
     """
-    only_last, first = targets.only_last, -1 if targets.only_last else 0
     by_series: dict[int, Errors] = {}
     for group in _alike(series, network.receptive_field):
         together = np.stack([series[i] for i in group])
-        parts = []
-        for part in _forecasts(network, together[:, : together.shape[1] - targets.horizon]):
-            parts.append(part)
-            if scored:
-                scored(0 if only_last else part.shape[0] * part.shape[1])
-        if scored and only_last:
-            scored(len(group))
-        forecasts = np.concatenate(parts, axis=1)[:, first:].astype(np.float64)
-        for i, forecast in zip(group, forecasts, strict=True):
+        parts = list(_forecasts(network, together[:, : together.shape[1] - targets.horizon]))
+        for i, forecast in zip(group, np.concatenate(parts, axis=1), strict=True):
             truth = targets.of(targets.ahead(series[i].astype(np.float64)))
-            by_series[i] = Errors.of(targets.errors(forecast, truth))
+            at = forecast[-1:] if targets.only_last else forecast
+            by_series[i] = Errors.of(targets.errors(at.astype(np.float64), truth))
+            if scored:
+                scored(len(truth))
     return [by_series[i] for i in range(len(series))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from wavegen.audio.read import find_series
 from wavegen.evaluation.scores import LossUnit
 from wavegen.inspect.models import NetworkFacts
 from wavegen.inspect.recordings import SeriesFacts
 from wavegen.output_file import write_output
 from wavegen.report import plots
 from wavegen.runs.run_folder import THIS_MODEL, History
-from wavegen.series.files import Values, try_series
+from wavegen.series.corpus import Values, series_in
 from wavegen.text import printable
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: the pairs repeat after 42 runs only
 POINTS = 200  # of a smoothed curve
 STEPS_A_POINT = 5  # at least, in a run of few steps
-LABEL_GAP = 0.045  # of the picture's height
 EARLY = 0.05  # the first steps fall from far above: they need not fit into the picture
-LINES = ("-", "--", "-.", ":")
 MOST_LINES = 150_000  # a second of drawing; of larger networks the lowest layers are drawn by their outline only
 MOST_LABELS = 40
 MOST_SERIES = 6
@@ -71,12 +69,11 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
     """
     figure = plots.new_figure(10, 8)
     above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 1))
-    span = limits([history], list(history.baselines.values()))
     plots.title(above, name)
     _draw_loss(above, history)
+    _draw_baselines(above, history.loss_unit, history.baselines)
     above.set_ylabel(unit)
-    above.set_ylim(span)
-    _draw_baselines(above, history.loss_unit, history.baselines, span)
+    above.set_ylim(limits([history], list(history.baselines.values())))
     for axes, values, label in (
         (middle, history.learning_rates, "learning rate"),
         (below, history.speeds, "targets/s"),
@@ -94,83 +91,49 @@ def run_figure(name: str, history: History, unit: str) -> Figure:
     below.xaxis.set_major_formatter(plots.format_thousands)
     below.set(xlabel="step", xlim=(0, history.step))
     figure.align_ylabels()
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False)
     return figure
 
 
 def comparison_figure(
-    names: Sequence[str], histories: Sequence[History], units: Sequence[str], reasons: Sequence[str] = ()
+    names: Sequence[str], histories: Sequence[History], unit: str, reasons: Sequence[str] = ()
 ) -> Figure:
-    """Draw held-out losses of several runs over what they have seen, and over the time trained; a row for each unit.
+    """Draw held-out losses of several runs over what they have seen, and over the time trained.
 
     Args:
         names: of the runs.
-        histories: of each, with one step or more; of one loss unit.
-        units: of the losses of each.
+        histories: of each, with one step or more.
+        unit: of all their losses.
         reasons: why their losses do not compare, if they do not.
     """
-    rows = list(dict.fromkeys(units))
-    figure = plots.new_figure(10, 1.4 + 3.8 * len(rows) + 0.25 * -(-len(histories) // 2))
-    grid = figure.subplots(len(rows), 2, sharex="col", sharey="row", squeeze=False)
     loss_unit = histories[0].loss_unit
+    figure = plots.new_figure(10, 5.2 + 0.25 * -(-len(histories) // 2))
+    panels = figure.subplots(1, 2, sharey=True)
     if loss_unit.is_bits:
         seen, seen_unit = _in_time_units([[3600 * hours for hours in each.seen] for each in histories])
     else:
         seen, seen_unit = [each.seen for each in histories], "points"
     times, time_unit = _in_time_units([each.seconds for each in histories])
     labels = (f"{loss_unit.data} seen ({seen_unit})", f"time trained ({time_unit})")
-    for below, label, places in zip(grid.T, labels, (seen, times), strict=True):
-        for i, (name, unit, history) in enumerate(zip(names, units, histories, strict=True)):
-            _draw_compared(below[rows.index(unit)], places[i], i, name, history)
-        below[-1].set_xlabel(label)
-    for row, (left, right) in zip(rows, grid, strict=True):
-        group = [history for unit, history in zip(units, histories, strict=True) if unit == row]
-        # the same audio, rate and classes have the same baselines
-        shared = group[0].baselines if all(each.baselines == group[0].baselines for each in group) else {}
-        span = limits(group, list(shared.values()))
-        left.set(ylabel=row, ylim=span)
-        for axes in (left, right):
-            axes.set_xlim(left=0)
-            plots.tidy(axes, "both")
-            _draw_baselines(axes, loss_unit, shared, span, labelled=axes is right)
-    plots.title(grid[0, 0], "held-out (marks), training (pale)")
+    # the same audio, rate and classes have the same baselines
+    shared = histories[0].baselines if all(each.baselines == histories[0].baselines for each in histories) else {}
+    for axes, label, places in zip(panels, labels, (seen, times), strict=True):
+        for i, (name, history) in enumerate(zip(names, histories, strict=True)):
+            colour, marker = plots.COLOURS[i % len(plots.COLOURS)], MARKERS[i % len(MARKERS)]
+            axes.plot(*smooth(places[i], history.train), color=colour, alpha=0.35, linewidth=1)
+            at = np.interp([each.step for each, _ in history.scored], history.steps, places[i])
+            marks: dict[str, Any] = {"marker": marker, "markersize": 5, "markevery": max(1, len(at) // 15)}
+            axes.plot(at, [loss for _, loss in history.scored], color=colour, linewidth=1.8, label=name, **marks)
+        _draw_baselines(axes, loss_unit, shared)
+        axes.set(xlabel=label, xlim=(0, None))
+        plots.tidy(axes, "both")
+    panels[0].set(ylabel=unit, ylim=limits(histories, list(shared.values())))
+    plots.title(panels[0], "held-out (marks), training (pale)")
     if reasons:
         figure.suptitle(f"{loss_unit.name} do not compare: {'; '.join(reasons)}", color=plots.VERMILION)
-    handles = [line for left in grid[:, 0] for line in left.get_legend_handles_labels()[0]]
+    handles = panels[0].get_legend_handles_labels()[0]
     for text in figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False).get_texts():
         text.set_parse_math(False)
-    return figure
-
-
-def _draw_compared(axes: Axes, places: Sequence[float], i: int, name: str, history: History) -> None:
-    """Draw the i-th of several runs, with ``places`` for its steps."""
-    turn, place = divmod(i, len(plots.COLOURS))
-    colour, marker, line = plots.COLOURS[place], MARKERS[i % len(MARKERS)], LINES[turn % len(LINES)]
-    axes.plot(*smooth(places, history.train), color=colour, alpha=0.35, linewidth=1)
-    at = np.interp([each.step for each, _ in history.scored], history.steps, places)
-    every = max(1, len(history.scored) // 15)
-    marks: dict[str, Any] = {"marker": marker, "markersize": 5, "markevery": every}
-    axes.plot(at, [loss for _, loss in history.scored], line, color=colour, linewidth=1.8, label=name, **marks)
-
-
-def ranking_figure(name: str, loss_unit: LossUnit, ranked: Sequence[tuple[str, float]]) -> Figure:
-    """Draw a model among the trivial baselines, as bars.
-
-    Args:
-        name: stands above.
-        loss_unit: what the losses are.
-        ranked: (model, loss), as ``Validation.ranking``.
-    """
-    figure = plots.new_figure(10, 1.4 + 0.5 * len(ranked))
-    axes = figure.subplots()
-    models, losses = zip(*ranked[::-1], strict=True)
-    colours = [plots.VERMILION if model == THIS_MODEL else plots.PALE for model in models]
-    bars = axes.barh(models, losses, color=colours, height=0.7)
-    axes.bar_label(bars, [loss_unit.format(value) for value in losses], padding=4)
-    axes.set_xlabel(f"{loss_unit.full_name} of held-out {loss_unit.data} (lower is better)")
-    axes.set_xlim(0, 1.08 * max(losses) or 1.0)
-    axes.tick_params(axis="y", length=0)
-    plots.tidy(axes, "x")
-    plots.title(axes, name)
     return figure
 
 
@@ -207,27 +170,15 @@ def _draw_loss(axes: Axes, history: History) -> None:
         label = f"best: {history.loss_unit.format(losses[best])} at step {steps[best]:,}"
         ring: dict[str, Any] = {"marker": "o", "markersize": 11, "fillstyle": "none", "markeredgewidth": 1.6}
         axes.plot(steps[best], losses[best], color=plots.VERMILION, linestyle="", clip_on=False, label=label, **ring)
-    axes.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
     plots.tidy(axes, "both")
 
 
-def _draw_baselines(
-    axes: Axes, loss_unit: LossUnit, baselines: dict[str, float], span: tuple[float, float], labelled: bool = True
-) -> None:
-    """Draw a line for each that fits in, labelled at the right of the plot; note those that do not."""
-    within = {name: figure for name, figure in baselines.items() if span[0] <= figure <= span[1]}
-    gap = LABEL_GAP * (span[1] - span[0])
-    for (name, figure), place in zip(within.items(), plots.spread(list(within.values()), gap), strict=True):
-        axes.axhline(figure, color=plots.GREY, linestyle=(0, (5, 3)), linewidth=1)
-        if not labelled:
-            continue
-        leader = {"arrowstyle": "-", "color": plots.GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
-        at, words = ("axes fraction", "data"), f"{name} {loss_unit.format(figure)}"
-        axes.annotate(words, (1.0, figure), (1.02, place), at, at, leader, va="center", fontsize=9, color=plots.DARK)
-    above = [f"{name} {figure:.3g}" for name, figure in baselines.items() if figure > span[1]]
-    if above and labelled:
-        text = "above the plot: " + ", ".join(above)
-        axes.text(1.0, 1.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=9, color=plots.DARK)
+def _draw_baselines(axes: Axes, loss_unit: LossUnit, baselines: dict[str, float]) -> None:
+    """Draw a line for each; the legend has their figures, of those above the plot too."""
+    colours = (*plots.COLOURS[2:], plots.DARK)  # the first two are those of the losses
+    for i, (name, figure) in enumerate(baselines.items()):
+        label = f"{name}: {loss_unit.format(figure)}"
+        axes.axhline(figure, color=colours[i % len(colours)], linestyle="--", linewidth=1, label=label)
 
 
 def _in_time_units(seconds: Sequence[Sequence[float]]) -> tuple[list[list[float]], str]:
@@ -308,13 +259,7 @@ def _draw_parts(axes: Axes, parts: dict[str, int]) -> None:
 
 def series_figure(found: SeriesFacts) -> Figure:
     """Draw the first few series, one above the other; there must be one or more."""
-    path = Path(found.path)
-    drawn: dict[str, Any] = {}
-    for file in [path / each for each in find_series(path).names] if path.is_dir() else [path]:
-        if len(drawn) >= MOST_SERIES:
-            break
-        if not isinstance(whole := try_series(file, takes_forecasts=not path.is_dir()), str):
-            drawn |= whole.named(file.name)
+    drawn = dict(islice(series_in([Path(found.path)], 0, lambda _: None), MOST_SERIES))
     return forecast_figure(f"{printable(found.path)}: {len(found.series):,} series", drawn, {}, 0)
 
 
