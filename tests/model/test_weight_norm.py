@@ -6,7 +6,7 @@ import torch
 
 from wavegen.config.schema import TrainingConfig
 from wavegen.model.building import fold_weight_norm, load_weights, with_gains
-from wavegen.model.layers import CausalConv, folded, normalize, trained_matrix
+from wavegen.model.layers import CausalConv, NormedConv, NormedLinear, folded, trained_matrix
 from wavegen.training.step import Optimizer
 
 SHAPES = [{}, {"dilations": [3], "kernel_size": 3}, {"bias": False, "activation": "tanh"}]
@@ -22,8 +22,7 @@ def arrays_of(model):
 
 
 def test_a_convolutions_weights_are_gain_times_direction_output_by_output():
-    conv = CausalConv(3, 4, kernel_size=2, dilation=5)
-    normalize(conv)
+    conv = NormedConv(CausalConv(3, 4, kernel_size=2, dilation=5))
     torch.nn.init.normal_(conv.direction)
     torch.nn.init.normal_(conv.gain)
     for output in range(4):
@@ -34,8 +33,7 @@ def test_a_convolutions_weights_are_gain_times_direction_output_by_output():
 
 
 def test_a_linear_layers_inputs_can_have_gains_in_parts():
-    layer = torch.nn.Linear(6, 4)
-    normalize(layer, parts=3)
+    layer = NormedLinear(torch.nn.Linear(6, 4), parts=3)
     torch.nn.init.normal_(layer.gain)
     for output in range(4):
         for part in range(3):
@@ -46,8 +44,7 @@ def test_a_linear_layers_inputs_can_have_gains_in_parts():
 
 def test_gradients_are_those_of_the_papers_equation_3():
     """dg = dw . v / |v|, dv = g dw / |v| - g dg v / |v|^2; the latter is at right angles to v."""
-    layer = torch.nn.Linear(5, 3).double()
-    normalize(layer)
+    layer = NormedLinear(torch.nn.Linear(5, 3)).double()
     dw = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     (layer.weight * dw).sum().backward()
     v, g, length = layer.direction, layer.gain[:, None], layer.direction.norm(dim=1, keepdim=True)

@@ -424,14 +424,21 @@ class WeightNorm:
 
         w = g v / |v|          for each output of a layer: v its weights' direction, g its gain, a number
 
-    ``normalize`` makes such a layer of a plain one, ``folded`` the reverse. Of the skips, which are one product for all
-    blocks, each block's have gains of their own. The output layer is left as it is: it begins with zeros, which have no
-    direction.
+    Such a layer takes the place of a plain one and begins as the same function, with v = w and g = |w|. Of the skips,
+    which are one product for all blocks, each block's have gains of their own. The output layer is left as it is: it
+    begins with zeros, which have no direction.
     """
 
     direction: nn.Parameter
     gain: nn.Parameter
     bias: nn.Parameter | None
+
+    def _take_over(self, plain: CausalConv | nn.Linear, parts: int) -> None:
+        """Give the layer the parameters of a plain one; each of the equal parts of an output's inputs has a gain."""
+        weight = plain.weight.detach()
+        self.direction = nn.Parameter(weight.clone())
+        self.gain = nn.Parameter(_lengths(_by_gain(weight, parts * weight.shape[-2])))
+        self.bias = plain.bias
 
     @property
     def weight(self) -> Tensor:
@@ -451,26 +458,30 @@ def _lengths(vectors: Tensor) -> Tensor:
 
 
 class NormedConv(WeightNorm, CausalConv):  # type: ignore[misc]
-    """A causal convolution under weight normalization."""
+    """A causal convolution under weight normalization.
+
+    Args:
+        plain: begins as its function; its bias is taken over.
+    """
+
+    def __init__(self, plain: CausalConv) -> None:
+        nn.Module.__init__(self)  # not the parent's, which would draw a weight
+        self.dilation, self.kernel_size, self.out_channels = plain.dilation, plain.kernel_size, plain.out_channels
+        self._take_over(plain, parts=1)
 
 
 class NormedLinear(WeightNorm, nn.Linear):  # type: ignore[misc, override]
-    """A linear layer under weight normalization."""
-
-
-def normalize(layer: CausalConv | nn.Linear, parts: int = 1) -> None:
-    """Put a layer under weight normalization, in place: the same function at first, with v = w and g = |w|.
+    """A linear layer under weight normalization.
 
     Args:
-        layer: a plain one.
+        plain: begins as its function; its bias is taken over.
         parts: equal parts of the inputs, each with gains of its own.
     """
-    weight, bias = layer.weight.detach(), layer.bias
-    del layer.weight, layer.bias
-    layer.__class__ = NormedConv if isinstance(layer, CausalConv) else NormedLinear
-    layer.register_parameter("direction", nn.Parameter(weight.clone()))
-    layer.register_parameter("gain", nn.Parameter(_lengths(_by_gain(weight, parts * weight.shape[-2]))))
-    layer.register_parameter("bias", bias)  # last again: the order of the parameters is the checkpoints'
+
+    def __init__(self, plain: nn.Linear, parts: int = 1) -> None:
+        nn.Module.__init__(self)  # not the parent's, which would draw a weight
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self._take_over(plain, parts)
 
 
 def bias_of(layer: CausalConv | nn.Linear) -> Tensor:
@@ -490,11 +501,21 @@ def folded(model: Model) -> Model:
     if not any(isinstance(layer, WeightNorm) for layer in model.modules()):
         return model
     copy = deepcopy(model)
-    for layer in copy.modules():
-        if isinstance(layer, WeightNorm):
-            weight, bias = nn.Parameter(layer.weight, requires_grad=layer.direction.requires_grad), layer.bias
-            del layer.direction, layer.gain, layer.bias
-            layer.__class__ = CausalConv if isinstance(layer, CausalConv) else nn.Linear
-            layer.register_parameter("weight", weight)
-            layer.register_parameter("bias", bias)
+    for module in copy.modules():
+        for name, layer in module.named_children():
+            if isinstance(layer, NormedConv | NormedLinear):
+                setattr(module, name, _plain(layer))
     return copy
+
+
+def _plain(layer: NormedConv | NormedLinear) -> CausalConv | nn.Linear:
+    """Build a layer without normalization that computes the same."""
+    weight = layer.weight
+    plain: CausalConv | nn.Linear
+    if isinstance(layer, NormedConv):
+        plain = CausalConv(weight.shape[2], layer.out_channels, layer.kernel_size, layer.dilation)
+    else:
+        plain = nn.Linear(layer.in_features, layer.out_features)
+    plain.weight = nn.Parameter(weight, requires_grad=layer.direction.requires_grad)
+    plain.bias = layer.bias
+    return plain.train(layer.training)

@@ -16,12 +16,13 @@ from wavegen.model.layers import (
     Dropped,
     EmbeddingInput,
     GateBias,
+    NormedConv,
+    NormedLinear,
     OneHotInput,
     ResidualBlock,
     ScalarInput,
     activate,
     bias_of,
-    normalize,
     trained_matrix,
 )
 from wavegen.model.network import Forward, LayerFacts, MatrixGroup, Network, SliceShape
@@ -80,12 +81,16 @@ class WaveNet(Network):
             shape = (depth, model.conv_channels)
             self.conditioning = Conditioning(n_labels, model.label_channels, frame_channels, upsampling, *shape)
         if model.weight_norm:
-            for block in self.residual_blocks:
-                normalize(block.conv)
-                if block.residual is not None:
-                    normalize(block.residual)
-            normalize(self.skip, parts=depth)
-            normalize(self.head)
+            self._normalize()
+
+    def _normalize(self) -> None:
+        """Put the blocks' layers, the skips and the head under weight normalization."""
+        for block in self.residual_blocks:
+            block.conv = NormedConv(block.conv)
+            if block.residual is not None:
+                block.residual = NormedLinear(block.residual)
+        self.skip = NormedLinear(self.skip, parts=len(self.blocks))
+        self.head = NormedLinear(self.head)
 
     # --- description ---------------------------------------------------------------------------------------------
 
