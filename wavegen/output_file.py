@@ -25,9 +25,12 @@ def check_writable(path: Path, overwrite: bool, *, ending: str | None = None, al
     """
     if ending is not None and path.suffix.lower() != ending:
         raise UsageError(f"{printable(path)}: expected a name that ends in {ending}")
-    if not path.parent.is_dir():
+    try:
+        has_folder, exists = path.parent.is_dir(), path.exists()
+    except OSError as error:  # such as a name too long
+        raise UsageError(f"{printable(path)}: cannot be written ({error.strerror})") from None
+    if not has_folder:
         raise UsageError(f"{printable(path)}: the folder {printable(path.parent)} does not exist; make it first")
-    exists = path.exists()
     if exists and not path.is_file():
         raise UsageError(f"{printable(path)}: expected a file to write, found {describe_kind(path)}{alternative}")
     if exists and not overwrite:

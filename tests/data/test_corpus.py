@@ -78,7 +78,7 @@ def test_a_mixed_folder(folder, build):
     assert list(reasons) == ["broken.wav", "empty.wav", "pipe.wav", "song.m4a", "text.mp3"]
     assert reasons["broken.wav"].startswith("libsndfile cannot read it (")
     assert reasons["empty.wav"] == "the file is empty (0 bytes)"
-    assert reasons["pipe.wav"] == "a pipe, a socket or a device, not a file"
+    assert reasons["pipe.wav"] == "a named pipe, not a file"
     assert f"find {folder} -iname '*.m4a' -exec sh -c 'ffmpeg " in reasons["song.m4a"]
     assert reasons["text.mp3"].startswith("libsndfile cannot read it (no audio format is recognized in it)")
 
@@ -339,8 +339,6 @@ def test_the_working_directory_comes_before_the_folder(folder, build, tmp_path, 
 def test_a_validation_that_is_nowhere_or_everything(folder, build):
     write_many(folder, 3)
     with pytest.raises(UsageError, match=r"expected a share, a folder or a list .* found nothing at x"):
-        build(folder, "x" * 30)
-    with pytest.raises(OSError, match="File name too long"):
         build(folder, "x" * 300)
     with pytest.raises(UsageError, match=r"data\.validation: .* holds the training folder itself"):
         build(folder, folder.parent)

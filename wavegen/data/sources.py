@@ -277,10 +277,11 @@ def _look_up(validation: Path, folder: Path) -> Path:
     """Find the folder or list of validation files: from the working directory, else from the corpus folder."""
     validation = expand_home(validation)
     for path in (validation, folder / validation):
-        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
-            raise UsageError(f"data.validation: {printable(path)} holds the training folder itself")
-        if path.is_dir() or path.is_file():
-            return path
+        with contextlib.suppress(OSError):  # a name too long to exist
+            if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+                raise UsageError(f"data.validation: {printable(path)} holds the training folder itself")
+            if path.is_dir() or path.is_file():
+                return path
     raise UsageError(
         f"data.validation: expected a share, a folder or a list of files, found nothing at {printable(validation)},"
         f" here or in {printable(folder)}"
