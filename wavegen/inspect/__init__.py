@@ -5,13 +5,14 @@ Names of facts contain units, and None means not applicable or unknown.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel
 
 from wavegen.audio.read import find_audio, is_run
 from wavegen.config import all_preset_names, preset_names
@@ -117,4 +118,15 @@ def _inspect_name(name: str) -> Facts:
 
 def as_dict(found: Facts) -> dict[str, Any]:
     """Return facts as numbers, texts, lists and dictionaries, for JSON."""
-    return {"kind": found.kind, **to_jsonable_python(found)}
+    return {"kind": found.kind, **_plain(found)}
+
+
+def _plain(value: Any) -> Any:
+    """Turn data classes and configurations into dictionaries; names keep bytes that are no text."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
