@@ -47,12 +47,14 @@ class Counts:
     @cached_property
     def totals(self) -> Ints:
         """(contexts,) how often each context was followed by a class."""
-        return self.after.sum(axis=1, dtype=np.int64)
+        totals: Ints = self.after.sum(axis=1, dtype=np.int64)
+        return totals
 
     @cached_property
     def kinds(self) -> Ints:
         """(contexts,) how many different classes followed each context."""
-        return np.count_nonzero(self.after, axis=1)
+        kinds: Ints = np.count_nonzero(self.after, axis=1)
+        return kinds
 
 
 @dataclass(frozen=True)
