@@ -346,14 +346,6 @@ def test_a_series_that_never_changes_has_the_scale_1():
 # --- what files of series may hold -------------------------------------------------------------------------------
 
 
-def test_headings_that_repeat_stay_apart(tmp_path):
-    file = tmp_path / "a.csv"
-    file.write_text("a,a,a (2)\n1,2,3\n4,5,6\n")
-    series = read_series(file).series
-    assert [values.tolist() for values in series.values()] == [[1, 4], [2, 5], [3, 6]]
-    assert list(series)[::2] == ["a", "a (2)"]
-
-
 @pytest.mark.parametrize("text", ["date,1\n2024-01-10,5\n2024-01-11,6\n", "x\n5\n6\n", "day,x\nmon 1,5\ntue 2,6\n"])
 def test_words_above_dates_or_numbers_are_headings(tmp_path, text):
     file = tmp_path / "a.csv"

@@ -355,8 +355,7 @@ def _read_csv(path: Path) -> SeriesFile:
         if len(row) != width:
             expected = f"{pluralize(width, 'column')}, parted by {delimiter!r} as in line {rows[0][0]}"
             raise _UnusableError(f"expected {expected}, found {len(row)}", line)
-    # a first line without a number: a line of data has one, beside its dates
-    has_header = all(_number(cell) is None for cell in rows[0][1])
+    has_header = _has_header([row for _, row in rows])
     headings = rows[0][1] if has_header else [""] * width
     names = [heading or f"column {i}" for i, heading in enumerate(headings, start=1)]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -371,6 +370,22 @@ def _read_csv(path: Path) -> SeriesFile:
         raise _UnusableError("expected a column of numbers (0.25 or 1e-3, without other marks), found none")
     is_forecast = all(heading.endswith(FORECAST) for heading in headings)
     return SeriesFile({"": next(iter(series.values()))} if len(series) == 1 else series, left_out, is_forecast)
+
+
+def _has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first line names the columns: words above numbers, or above dates."""
+    if len(rows) < 2:
+        return False
+
+    def has_digit(cell: str) -> bool:
+        return any(map(str.isdigit, cell))
+
+    columns = list(zip(*rows, strict=True))
+    words = [cells for cells in columns if cells[0] and _number(cells[0]) is None]  # "nan" is none
+    if any(not has_digit(first) and all(map(has_digit, below)) for first, *below in words):
+        return True
+    has_numbers_below = any(_number(cell) is not None for row in rows[1:] for cell in row)
+    return has_numbers_below and all(_number(cell) is None for cell in rows[0])
 
 
 def _column(name: str, cells: Sequence[tuple[int, str]]) -> Values:
