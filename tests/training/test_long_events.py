@@ -62,6 +62,16 @@ def test_short_notes_are_trained_with_small(tmp_path):
     assert load_config(tmp_path / "run" / "config.yaml").model.dilations == load_config("small").model.dilations
 
 
+def test_a_sound_that_goes_on_is_trained_with_small(tmp_path):
+    (tmp_path / "songs").mkdir()
+    for name in "ab":
+        song = 0.5 * np.sin(np.arange(70 * 16000) / 20)
+        soundfile.write(tmp_path / "songs" / f"{name}.wav", song, 16000)
+    result = wavegen("train", tmp_path / "songs", "--run", tmp_path / "run", *OPTIONS)
+    assert "config: music" not in result.stderr
+    assert "receptive field: expect" not in result.stderr
+
+
 def test_from_python_too(notes, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr("wavegen.api.load_config", lambda name, overrides=(): load_config(name, [*overrides, *QUICK]))

@@ -39,6 +39,7 @@ from wavegen.text import group_names, list_first, pluralize, printable
 
 MOST_LABELS = 1000  # as the schema allows; they are listed in every configuration
 EVENTS_SECONDS = 300.0  # of the training clips are looked at
+LONGEST_EVENT_SECONDS = 60.0  # what goes on for longer, such as a song, is no note that decays
 LONG_EVENTS = 100  # receptive fields of `small`: piano notes have 230, plucked strings 66, drum kits 41, speech 14
 
 
@@ -144,13 +145,14 @@ def first_samples(clips: Sequence[Clip], limit: int | None) -> list[Classes]:
 def event_seconds(config: Config, corpus: Corpus[Clip]) -> float | None:
     """Return the typical time from one onset to the next in the training clips, of which five minutes are looked at.
 
-    None for clips that come with frames, which say what sounds when, and where nothing begins.
+    None for clips that come with frames, which say what sounds when, and where sound goes on without notes and decays.
     """
     if config.frames is not None:
         return None
     rate, quantizer = config.audio.sample_rate_hz, build_quantizer(config)
     clips = first_samples(by_content(corpus.train), round(EVENTS_SECONDS * rate))
-    return typical_event_seconds([Frames.of(quantizer.decode(clip), rate).level_db for clip in clips])
+    seconds = typical_event_seconds([Frames.of(quantizer.decode(clip), rate).level_db for clip in clips])
+    return None if seconds is None or seconds > LONGEST_EVENT_SECONDS else seconds
 
 
 def _folder_notes(files: Sequence[File], are_labels: bool) -> list[str]:
