@@ -75,7 +75,9 @@ class FusedStack:
         self.index = self._all_first if rows is None else rows.row_of.numpy()
         convolutions = [block.conv for block in self.blocks]
         none = torch.zeros(self.inputs, self.gates)  # of the last block, which has no Wr
-        packed = self.pack(
+        skips: Tensor = _Stack.apply(
+            self,
+            h,
             None if rows is None else rows.table.float(),
             torch.stack([conv.weight for conv in convolutions]),
             torch.stack([bias_of(conv) for conv in convolutions]),
@@ -83,13 +85,12 @@ class FusedStack:
             self.skip.weight,
             bias_of(self.skip),
         )
-        skips: Tensor = _Stack.apply(self, h, *packed)
         return skips
 
     def pack(
         self, table: Tensor | None, weight: Tensor, bias: Tensor, residual: Tensor, skip: Tensor, skip_bias: Tensor
     ) -> _Weights:
-        """Lay the parameters of L blocks out as the products take them, in float32; autograd undoes it for gradients.
+        """Lay the parameters of L blocks out as the products take them.
 
         Args:
             table: (N, L, PG), what conditions add to the biases; None for nothing.
@@ -110,11 +111,32 @@ class FusedStack:
         # Ws: (S, L G) -> (S, L, G) -> padded -> (S, L G), in the layout of the blocks' padded z
         skips = F.pad(skip.view(-1, depth, self.gates), (0, more_gates)).flatten(1)
         return _Weights(
-            convolution=apart.permute(0, 2, 3, 1, 4).reshape(depth, self.parts * self.gate_channels, -1),
+            convolution=apart.permute(0, 2, 3, 1, 4).reshape(depth, self.parts * self.gate_channels, -1).to(self.dtype),
             bias=biases.contiguous(),
-            residual=F.pad(residual, (0, more_gates, 0, more_inputs)),
-            skip=skips,
-            skip_bias=skip_bias,
+            residual=F.pad(residual, (0, more_gates, 0, more_inputs)).to(self.dtype),
+            skip=skips.to(self.dtype),
+            skip_bias=skip_bias.to(self.dtype),
+        )
+
+    def unpack(self, sums: _Weights) -> tuple[Tensor, ...]:
+        """Return gradients as ``pack`` takes the parameters."""
+        depth = len(self.blocks)
+        # (L, PG, taps C) -> (L, P, G, taps, C) without the padding -> (L, taps, P, G, C) -> (L, taps, PG, C)
+        apart = sums.convolution.view(depth, self.parts, -1, self.kernel_size, self.channels)
+        weight = apart[:, :, : self.gates, :, : self.inputs].permute(0, 3, 1, 2, 4)
+        # (L, N, PG) -> (L, N, P, G) without the padding -> (L, N, PG); a bias is in every row of the conditions
+        table, bias = (
+            rows.view(depth, -1, self.parts, self.gate_channels)[..., : self.gates].flatten(2)
+            for rows in (sums.bias, sums.bias.sum(dim=1))
+        )
+        skip = sums.skip.view(-1, depth, self.gate_channels)[:, :, : self.gates]
+        return (
+            table.transpose(0, 1),
+            weight.reshape(depth, self.kernel_size, -1, self.inputs),
+            bias[:, 0],
+            sums.residual[:, : self.inputs, : self.gates],
+            skip.flatten(1),
+            sums.skip_bias,
         )
 
     # --- buffers ------------------------------------------------------------------------------------------------
@@ -328,11 +350,11 @@ class _Stack(torch.autograd.Function):
     """Hands the two passes to autograd."""
 
     @staticmethod
-    def forward(ctx: Any, stack: FusedStack, h: Tensor, convolution: Tensor, bias: Tensor, *products: Tensor) -> Tensor:
+    def forward(ctx: Any, stack: FusedStack, h: Tensor, table: Tensor | None, *parameters: Tensor) -> Tensor:
         stack.calls += 1
-        ctx.stack, ctx.call = stack, stack.calls
-        # in the products' precision: rounded here, for outside autograd would round the sums of their gradients as well
-        ctx.weights = _Weights(convolution.to(stack.dtype), bias, *(weight.to(stack.dtype) for weight in products))
+        ctx.stack, ctx.call, ctx.is_conditioned = stack, stack.calls, table is not None
+        table = None if table is None else table.detach()
+        ctx.weights = stack.pack(table, *(parameter.detach() for parameter in parameters))
         return stack.forward(h, ctx.weights)
 
     @staticmethod
@@ -340,7 +362,8 @@ class _Stack(torch.autograd.Function):
         if ctx.call != ctx.stack.calls or ctx.stack.forward_only:
             raise RuntimeError("expected a fused stack's backward pass right after its forward pass")
         dh, sums = ctx.stack.backward(gradients[0], ctx.weights)
-        return None, dh[:, : ctx.stack.inputs].clone(), *sums
+        table, *others = ctx.stack.unpack(sums)
+        return None, dh[:, : ctx.stack.inputs].clone(), table if ctx.is_conditioned else None, *others
 
 
 def _add_product(total: Tensor, outputs: Tensor, inputs: Tensor) -> None:
