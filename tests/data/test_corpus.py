@@ -78,7 +78,7 @@ def test_a_mixed_folder(folder, build):
     assert list(reasons) == ["broken.wav", "empty.wav", "pipe.wav", "song.m4a", "text.mp3"]
     assert reasons["broken.wav"].startswith("libsndfile cannot read it (")
     assert reasons["empty.wav"] == "the file is empty (0 bytes)"
-    assert reasons["pipe.wav"] == "a named pipe, not a file"
+    assert reasons["pipe.wav"] == "a pipe, a socket or a device, not a file"
     assert f"find {folder} -iname '*.m4a' -exec sh -c 'ffmpeg " in reasons["song.m4a"]
     assert reasons["text.mp3"].startswith("libsndfile cannot read it (no audio format is recognized in it)")
 
