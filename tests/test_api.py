@@ -350,7 +350,6 @@ def test_recordings_are_prepared_as_in_training(model, quiet_recording):
         (4.0, {"order-2 Markov": 4.3, "linear prediction": 3.7}, None),
         (6.3, {"order-2 Markov": 6.8, "linear prediction": 5.1}, "linear prediction has 5.10"),
         (5.9, {"order-2 Markov": 6.8, "linear prediction": 5.1}, None),
-        (6.3, {"unigram": 12.0, "order-1 Markov": 6.1, "linear prediction": 5.7}, "order-1 Markov has 6.10"),
         (10.1, {"unigram": 12.0, "linear prediction": 9.0}, "linear prediction has 9.00"),
         (3.0, {}, "never validated"),
     ],

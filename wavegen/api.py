@@ -292,9 +292,8 @@ class TrainedModel:
             return None  # evaluate compares its forecasts
         bits, steps = self.held_out_bits, pluralize(self.checkpoint.step, "step")
         baselines = (self.checkpoint.metrics.get("validation") or {}).get("baselines", {})
-        # Of many classes no triples or pairs are counted; where many are rare, linear prediction tells more.
-        counted = ("order-2 Markov", "order-1 Markov", "unigram")
-        limits = [(baselines[name], name) for name in counted if name in baselines][:1]
+        # Of 16-bit samples no pairs are counted; where many pairs are rare, linear prediction tells more.
+        limits = [(baselines[name], name) for name in ("order-2 Markov", "unigram") if name in baselines][:1]
         if bits is None or not limits:
             few = self.checkpoint.step < FEW_STEPS
             return f"this model was never validated ({steps}): expect noise" if few else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 PIECE = 1 << 20  # n-grams that are counted at once
-MOST_COUNTS = 1 << 24  # in a table, which has all n-grams: pairs of 4,096 classes, triples of 256; 64 MB
+
+MOST_COUNTED_CLASSES = 4096  # beyond, hardly a pair of samples occurs twice: there are no Markov models
+MOST_GRAMS = 1 << 24  # different ones that are counted, all there are of 256 classes: 130 MB, twice that meanwhile
 PRIOR_COUNT = 8.0  # how many transitions the unigram weighs in order 1
 FITTED_SAMPLES = 100_000_000  # 1.7 hours at 16 kHz: callers fit on no more, the counts hardly change after
 
@@ -34,27 +36,24 @@ UNIGRAM_SHARE = 0.005  # mixed into linear prediction: the far tail of a Laplace
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Counts of n-grams.
+class NGrams:
+    """Counts of the n-grams in the fitted clips, stored sparsely.
+
+    The n-gram of classes a, b, c is the number (a * classes + b) * classes + c.
 
     Args:
-        after: (contexts, classes) how often each class came after each context, a class or a pair of them; the pair
-            a, b is the context a * classes + b.
+        grams: (N,) the n-grams that occurred, ascending.
+        before: (N + 1,) how often smaller n-grams than each occurred, and all together.
     """
 
-    after: npt.NDArray[np.uint32]
+    grams: npt.NDArray[Any]
+    before: npt.NDArray[np.uint32]
 
-    @cached_property
-    def totals(self) -> Ints:
-        """(contexts,) how often each context was followed by a class."""
-        totals: Ints = self.after.sum(axis=1, dtype=np.int64)
-        return totals
-
-    @cached_property
-    def kinds(self) -> Ints:
-        """(contexts,) how many different classes followed each context."""
-        kinds: Ints = np.count_nonzero(self.after, axis=1)
-        return kinds
+    def within(self, first: Ints, stop: Ints) -> tuple[Ints, Ints]:
+        """Return how often n-grams from ``first`` up to ``stop`` occurred, and how many different ones did."""
+        # of one type: NumPy would convert all n-grams to a common one
+        low, high = (np.searchsorted(self.grams, keys.astype(self.grams.dtype)) for keys in (first, stop))
+        return self.before[high].astype(np.int64) - self.before[low], high - low
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,17 @@ class Baselines:
 
     Args:
         unigram: (classes,) probability of each class: (count + 0.5), normalized.
-        markov: counts of pairs, and of triples; without those of which there are more than ``MOST_COUNTS``.
+        markov: pairs and triples of classes; None of more classes than can be counted.
     """
 
     unigram: Floats
-    markov: list[Counts]
+    markov: tuple[NGrams, NGrams] | None
 
 
 def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
-    """Count what the trivial models need, in one pass and 64 MB at most for each table.
+    """Count what the trivial models need, in one pass.
+
+    Memory grows with the different trigrams, up to ``MOST_GRAMS``, and not with the audio.
 
     Args:
         clips: training clips, (T,) integers in [0, classes); those of one or two samples give what they have.
@@ -83,17 +84,19 @@ def fit_baselines(clips: Iterable[Classes], classes: int) -> Baselines:
     Raises:
         DataError: there is no clip, or none has a sample.
     """
-    lengths = [length for length in (1, 2, 3) if classes**length <= MOST_COUNTS]
-    counts = [np.zeros(classes**length, dtype=np.uint32) for length in lengths]
+    counts = np.zeros(classes, dtype=np.int64)
+    tallies = {length: _Tally(classes) for length in (2, 3)} if classes <= MOST_COUNTED_CLASSES else {}
     for clip in clips:
-        for length, table in zip(lengths, counts, strict=True):
+        for values in _grams(clip, 1, classes):
+            counts += np.bincount(values, minlength=classes)
+        for length, tally in tallies.items():
             for grams in _grams(clip, length, classes):
-                np.add.at(table, grams, np.uint32(1))
-    singles, *markov = counts
-    if not singles.any():
+                tally.add(grams)
+    if not counts.any():
         raise DataError("baselines: expected training clips to fit them on, found no sample; check the split")
-    unigram: Floats = (singles + 0.5) / (singles.sum() + 0.5 * classes)
-    return Baselines(unigram, [Counts(table.reshape(-1, classes)) for table in markov])
+    unigram: Floats = (counts + 0.5) / (counts.sum() + 0.5 * classes)
+    markov = (tallies[2].n_grams(), tallies[3].n_grams()) if tallies else None
+    return Baselines(unigram, markov)
 
 
 def baseline_bits(baselines: Baselines, clips: Sequence[Classes], quantizer: Quantizer) -> dict[str, float]:
@@ -141,28 +144,32 @@ def clip_bits(baselines: Baselines, clip: Classes, quantizer: Quantizer) -> dict
     bits = {"uniform": clip.size * math.log2(classes), "unigram": 0.0}
     for values in _grams(clip, 1, classes):
         bits["unigram"] += float(unigram[values].sum())
-    for order in range(1, len(baselines.markov) + 1):
-        probability = _order_1_probability if order == 1 else _order_2_probability
-        total = float(unigram[clip[:order]].sum())
-        for grams in _grams(clip, order + 1, classes):
-            total -= float(np.log2(probability(baselines, grams)).sum())
-        bits[f"order-{order} Markov"] = total
+    if baselines.markov is not None:
+        for order, probability in ((1, _order_1_probability), (2, _order_2_probability)):
+            total = float(unigram[clip[:order]].sum())
+            # Far fewer n-grams are different than there are samples: each is looked up once.
+            for grams in _grams(clip, order + 1, classes):
+                distinct, counts = np.unique(grams, return_counts=True)
+                total -= float(counts @ np.log2(probability(baselines.unigram, baselines.markov, distinct)))
+            bits[f"order-{order} Markov"] = total
     bits["linear prediction"] = linear_prediction_bits(baselines.unigram, clip, quantizer)
     return bits
 
 
-def _order_1_probability(baselines: Baselines, grams: Ints) -> Floats:
+def _order_1_probability(unigram: Floats, markov: tuple[NGrams, NGrams], grams: Ints) -> Floats:
     """Probability of b after a, for each n-gram a, b.
 
     P1(b | a) = (C(a, b) + 8 uni(b)) / (C(a) + 8),   C(a) = sum over b of C(a, b)
     """
-    counts = baselines.markov[0]
-    context, last = np.divmod(grams, len(baselines.unigram))
-    prior: Floats = PRIOR_COUNT * baselines.unigram[last]
-    return (counts.after[context, last] + prior) / (counts.totals[context] + PRIOR_COUNT)
+    pairs, classes = markov[0], len(unigram)
+    contexts = grams // classes * classes
+    seen, _ = pairs.within(grams, grams + 1)
+    total, _ = pairs.within(contexts, contexts + classes)
+    prior: Floats = PRIOR_COUNT * unigram[grams % classes]
+    return (seen + prior) / (total + PRIOR_COUNT)
 
 
-def _order_2_probability(baselines: Baselines, grams: Ints) -> Floats:
+def _order_2_probability(unigram: Floats, markov: tuple[NGrams, NGrams], grams: Ints) -> Floats:
     """Probability of c after a, b, for each n-gram a, b, c.
 
         P2(c | a, b) = (C(a, b, c) + d P1(c | b)) / (C(a, b) + d),   C(a, b) = sum over c of C(a, b, c)
@@ -170,11 +177,45 @@ def _order_2_probability(baselines: Baselines, grams: Ints) -> Floats:
     with d the number of different classes seen after a, b, at least 1 (Witten and Bell, 1991, "The
     zero-frequency problem", method C, interpolated).
     """
-    counts, classes = baselines.markov[1], len(baselines.unigram)
-    context, last = np.divmod(grams, classes)
-    kinds = np.maximum(counts.kinds[context], 1)
-    prior = kinds * _order_1_probability(baselines, grams % classes**2)  # without a: the n-gram b, c
-    return (counts.after[context, last] + prior) / (counts.totals[context] + kinds)
+    triples, classes = markov[1], len(unigram)
+    contexts = grams // classes * classes
+    seen, _ = triples.within(grams, grams + 1)
+    total, kinds = triples.within(contexts, contexts + classes)
+    kinds = np.maximum(kinds, 1)
+    prior = kinds * _order_1_probability(unigram, markov, grams % classes**2)  # without a: the n-gram b, c
+    return (seen + prior) / (total + kinds)
+
+
+class _Tally:
+    """Counts n-grams piece by piece, in memory that grows with the different ones only."""
+
+    def __init__(self, classes: int) -> None:
+        self._grams: npt.NDArray[Any] = np.empty(0, dtype=np.uint32 if classes**3 < 1 << 32 else np.uint64)
+        self._counts = np.empty(0, dtype=np.uint32)
+        self._pending, self._n_pending = list[Ints](), 0
+
+    def add(self, grams: Ints) -> None:
+        self._pending.append(grams)
+        self._n_pending += grams.size
+        if self._n_pending >= PIECE:
+            self._merge()
+
+    def _merge(self) -> None:
+        pending, self._pending, self._n_pending = self._pending, [], 0
+        if not pending or self._grams.size > MOST_GRAMS:
+            return
+        distinct, counts = np.unique(np.concatenate(pending).astype(self._grams.dtype), return_counts=True)
+        places = np.searchsorted(self._grams, distinct)
+        is_new = places == np.searchsorted(self._grams, distinct, side="right")
+        self._counts[places[~is_new]] += counts[~is_new].astype(np.uint32)
+        self._grams = np.insert(self._grams, places[is_new], distinct[is_new])
+        self._counts = np.insert(self._counts, places[is_new], counts[is_new])
+
+    def n_grams(self) -> NGrams:
+        self._merge()
+        before = np.zeros(self._grams.size + 1, dtype=np.uint32)
+        np.cumsum(self._counts, dtype=np.uint32, out=before[1:])
+        return NGrams(self._grams, before)
 
 
 def _grams(clip: Classes, length: int, classes: int) -> Iterator[Ints]:
