@@ -15,7 +15,7 @@ from wavegen.audio.frames import ClipFrames, Features, Frames, FrameSource, MelS
 from wavegen.audio.levels import RecordingProfile
 from wavegen.audio.quantize import Decoded, Floats, build_quantizer
 from wavegen.audio.waveform import build_preparation, load_waveform
-from wavegen.config import DEFAULT_PRESET, LONG_EVENTS_OVERRIDES, LONG_EVENTS_PRESET, Config, load_config
+from wavegen.config import DEFAULT_PRESET, Config, load_config, load_for_long_events
 from wavegen.data.conditioning import build_conditioner
 from wavegen.data.corpus import Corpus, Progress, TrainingClips
 from wavegen.data.sources import compact_sources
@@ -500,9 +500,7 @@ def train(
     from wavegen.training.start import start_run
 
     settings = config if isinstance(config, Config) else load_config(config or DEFAULT_PRESET)
-    for_long_events = None
-    if config is None and init_from is None:
-        for_long_events = load_config(LONG_EVENTS_PRESET, LONG_EVENTS_OVERRIDES)
+    for_long_events = load_for_long_events() if config is None and init_from is None else None
     if folder is not None:
         given = compact_sources([folder] if isinstance(folder, str | Path) else folder)
         settings = settings.with_values("data", folder=given[0] if len(given) == 1 else given)

@@ -20,15 +20,13 @@ from wavegen.series.corpus import (
     Normalization,
     build_corpus,
     build_synthetic_corpus,
-    check_output,
     hash_of,
     make_sine_mixtures,
     read_corpus,
-    read_series,
     series_in,
     with_normalization,
-    write_series,
 )
+from wavegen.series.files import check_output, read_series, write_series
 
 
 def csv_of(folder, text):

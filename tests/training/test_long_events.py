@@ -6,7 +6,9 @@ import soundfile
 
 from command_line import wavegen
 from wavegen import train
-from wavegen.config import load_config
+from wavegen.config import load_config, load_for_long_events
+from wavegen.training.start import _for_events
+from wavegen.training.task import task_type
 
 NARROW = ["model.residual_channels=4", "model.gate_channels=4", "model.skip_channels=4", "model.head_channels=4"]
 QUICK = [*NARROW, "training.steps=1", "training.threads=1", "training.precision=float32", "training.audition_every=0"]
@@ -49,32 +51,34 @@ def test_a_preset_that_is_asked_for_stays(notes, tmp_path):
     assert load_config(tmp_path / "run" / "config.yaml").data.quiet_weight == load_config("small").data.quiet_weight
 
 
-def test_dilations_that_are_asked_for_stay(notes, tmp_path):
-    result = wavegen("train", notes, "--run", tmp_path / "run", "--set", "model.dilation_cycle=4", *OPTIONS)
-    assert "config: music" not in result.stderr
-    assert load_config(tmp_path / "run" / "config.yaml").training.batch_size == 8
+def chosen(folder, *overrides):
+    """The configuration that the default preset becomes, and the one that it is."""
+    given = [f"data.folder={folder}", *overrides]
+    config, said = load_config("small", given), []
+    corpus = task_type(config).read_corpus(config, None)
+    found = _for_events(config, load_for_long_events(given), corpus, said.append)
+    assert (found is config) == (not said)
+    return found, config
 
 
-def test_short_notes_are_trained_with_small(tmp_path):
-    notes = write_decays(tmp_path / "notes", 0.2)
-    result = wavegen("train", notes, "--run", tmp_path / "run", *OPTIONS)
-    assert "config: music" not in result.stderr
-    assert load_config(tmp_path / "run" / "config.yaml").model.dilations == load_config("small").model.dilations
-
-
-def test_a_sound_that_goes_on_is_trained_with_small(tmp_path):
+def test_other_events_keep_the_default(notes, tmp_path):
+    found, default = chosen(notes)
+    assert found != default
+    found, default = chosen(notes, "model.dilation_cycle=4")
+    assert found is default, "with dilations of the user's the other preset hears no more"
+    found, default = chosen(write_decays(tmp_path / "short", 0.2))
+    assert found is default
     (tmp_path / "songs").mkdir()
     for name in "ab":
         song = 0.5 * np.sin(np.arange(70 * 16000) / 20)
         soundfile.write(tmp_path / "songs" / f"{name}.wav", song, 16000)
-    result = wavegen("train", tmp_path / "songs", "--run", tmp_path / "run", *OPTIONS)
-    assert "config: music" not in result.stderr
-    assert "receptive field: expect" not in result.stderr
+    found, default = chosen(tmp_path / "songs")
+    assert found is default, "sound that goes on has no notes"
 
 
 def test_from_python_too(notes, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("wavegen.api.load_config", lambda name, overrides=(): load_config(name, [*overrides, *QUICK]))
+    monkeypatch.setattr("wavegen.api.load_for_long_events", lambda: load_for_long_events(QUICK))
     train(notes, run=tmp_path / "run", notice=said.append)
     assert any(text.startswith("config: music") for text in said)
     assert load_config(tmp_path / "run" / "config.yaml").data.folder == str(notes)

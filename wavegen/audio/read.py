@@ -34,7 +34,7 @@ NEEDS_CONVERSION = frozenset((
 ))
 # fmt: on
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-SERIES_ENDINGS = frozenset((".npy", ".csv"))  # series of numbers, see wavegen.series.corpus
+SERIES_ENDINGS = frozenset((".npy", ".csv"))  # series of numbers, see wavegen.series.files
 
 MOST_FRAMES = 2**44  # a longer stream is one of unknown length: libsndfile's SF_COUNT_MAX, or a guess from no length
 MAX_FRAMES = 2**33  # 24 hours at 96 kHz

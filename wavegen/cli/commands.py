@@ -163,7 +163,7 @@ def forecast(
     wavegen forecast runs/waves series.csv --hold-back 10 --plot ahead.png
     """
     from wavegen.api import load
-    from wavegen.series.corpus import check_output, read_series, write_series
+    from wavegen.series.files import check_output, read_series, write_series
 
     check_output(output, overwrite)
     if plot is not None:

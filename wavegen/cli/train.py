@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 SOURCES_HELP = "Recordings, or series of numbers (.npy, .csv): folders, files, or a text that lists them."
-CONFIG_HELP = "Preset, or YAML file.  [default: small; of long notes: music]"
+CONFIG_HELP = "Preset, or YAML file.  [default: small, or music for long notes]"
 RUN_HELP = "Run folder.  [default: runs/NAME OF DIR]"
 CHANGES_HELP = "Resume even if the configuration or the recordings have changed."
 DEVICES_HELP = "Number of training processes on this machine; each takes one GPU, or a share of the CPU cores."
@@ -54,7 +54,7 @@ def train(
     wavegen train my_recordings/ ; wavegen train my_recordings/ --minutes 30 --set model.residual_channels=64 ;
     wavegen train my_recordings/ --plan ; wavegen train --run runs/my_recordings --resume
     """
-    from wavegen.config import LONG_EVENTS_OVERRIDES, LONG_EVENTS_PRESET
+    from wavegen.config import load_for_long_events
     from wavegen.data.sources import compact_sources
     from wavegen.training import launch
 
@@ -86,17 +86,23 @@ def train(
         else:
             settings = group.on_main(lambda: console.load_settings(config, given))
             source = None if init_from is None else Path(init_from)
-            for_long_events = None
-            if config is None and source is None:
-                for_long_events = console.load_settings(LONG_EVENTS_PRESET, [*LONG_EVENTS_OVERRIDES, *given])
-            how = (group, notice, progress, source, for_long_events)
+            for_long_events = load_for_long_events(given) if config is None and source is None else None
+            start = partial(
+                start_run,
+                settings,
+                group=group,
+                notice=notice,
+                progress=progress,
+                init_from=source,
+                for_long_events=for_long_events,
+            )
             if plan:
                 with TemporaryDirectory() as scratch:
-                    trainer = start_run(settings, RunFolder(Path(scratch) / "run"), *how)
+                    trainer = start(run=RunFolder(Path(scratch) / "run"))
                 _print_plan(trainer, run_folder, sys.stdout)
                 group.on_main(lambda: _print_whether_taken(run_folder))
                 return
-            trainer = start_run(settings, run_folder, *how)
+            trainer = start(run=run_folder)
         _train(trainer, run_folder)
 
 

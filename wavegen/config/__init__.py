@@ -18,8 +18,7 @@ from wavegen.errors import ConfigError, UsageError
 from wavegen.text import expand_home, list_first
 
 DEFAULT_PRESET = "small"
-# Instead of it where notes and decays are long, with these overrides before those of the user.
-LONG_EVENTS_PRESET, LONG_EVENTS_OVERRIDES = "music", ("data.labels=none",)
+LONG_EVENTS_PRESET = "music"  # instead, where notes and decays are long and no preset is asked for
 LENGTHS = ("steps", "minutes")  # of training; with both, the shorter one counts
 # The behaviour of training before these keys existed: their values in older checkpoints.
 BEFORE_THERE_WERE_KEYS: dict[str, dict[str, Any]] = {
@@ -158,6 +157,15 @@ def load_config(source: str | Path = DEFAULT_PRESET, overrides: Sequence[str] = 
     path = find_config(str(source))
     document = _with_absolute_paths(parse_yaml(path), path.parent)
     return validate(_with_absolute_paths(apply_overrides(document, overrides)))
+
+
+def load_for_long_events(overrides: Sequence[str] = ()) -> Config:
+    """Read the preset that replaces the default one for long notes and decays; without labels, as that one is.
+
+    Raises:
+        ConfigError: with every problem found in the overrides.
+    """
+    return load_config(LONG_EVENTS_PRESET, ["data.labels=none", *overrides])
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:

@@ -197,7 +197,11 @@ def _clips_of(cache: Path, folder: Path) -> list[tuple[bytes, Path]]:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+    """Return a file's size; 0 for a folder, and for what another process has just removed."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------

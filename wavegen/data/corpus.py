@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -127,7 +128,7 @@ def features_path(recording: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class CorpusItem:
+class CorpusItem(ABC):
     """One item of a corpus: a clip, or a series of numbers.
 
     Attributes:
@@ -144,9 +145,9 @@ class CorpusItem:
     split: Split
     content_hash: str
 
+    @abstractmethod
     def part(self, name: str, split: Split, start: int, stop: int) -> Self:
         """Return the samples from start to stop as an item of their own."""
-        raise NotImplementedError
 
 
 Item = TypeVar("Item", bound=CorpusItem)

@@ -17,7 +17,7 @@ from wavegen.data.sources import Source, find_sources, list_sources
 from wavegen.device import ThreadPool
 from wavegen.errors import AudioError, UsageError
 from wavegen.inspect.audio import ClipLevels, FolderLevels, Levels, Spread, measure_clip
-from wavegen.series.corpus import Values, read_series, try_series
+from wavegen.series.files import Values, read_series, try_series
 from wavegen.text import printable
 
 T = TypeVar("T")

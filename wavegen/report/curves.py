@@ -18,7 +18,8 @@ from wavegen.inspect.recordings import SeriesFacts
 from wavegen.output_file import write_output
 from wavegen.report import plots
 from wavegen.runs.run_folder import THIS_MODEL, History
-from wavegen.series.corpus import Values, series_in
+from wavegen.series.corpus import series_in
+from wavegen.series.files import Values
 from wavegen.text import printable
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: the pairs repeat after 42 runs only

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from wavegen.config import Config
 from wavegen.errors import DataError
 from wavegen.evaluation.scores import Comparison, compare
-from wavegen.series.corpus import Values
+from wavegen.series.files import Values
 
 ROWS = 65536  # positions whose sums are taken at a time
 TAPS = 50  # values that the linear forecast sees

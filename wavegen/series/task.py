@@ -14,7 +14,8 @@ from wavegen.data.corpus import Corpus, by_content
 from wavegen.data.windows import Batch, Piece, Tape
 from wavegen.evaluation.scores import loss_unit_of
 from wavegen.model.network import Network
-from wavegen.series.corpus import Normalization, Series, Values, build_normalization, read_corpus, with_normalization
+from wavegen.series.corpus import Normalization, Series, build_normalization, read_corpus, with_normalization
+from wavegen.series.files import Values
 from wavegen.series.forecast import model_errors
 from wavegen.series.scores import Targets, baseline_errors, build_targets, fit_linear_forecast
 
