@@ -94,10 +94,13 @@ def _draw(table: Table, width: int) -> RichTable:
         needed = sum(n if is_number else min(n, 16) for n, is_number in zip(longest, numeric, strict=True))
         tight = needed + 3 * len(columns) > width
         drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0 if tight else 1))
+        # names are kept in one piece where there is room
+        named = max((len(word) for row in table.rows for word in row[0].split()), default=0) if width >= 80 else 0
         for (heading, _), is_number in zip(columns, numeric, strict=True):
             justify: Literal["left", "right"] = "right" if is_number else "left"
             name = heading.replace(" ", "\n") if tight else heading
-            drawn.add_column(name, justify=justify, no_wrap=is_number, overflow="fold")
+            least = None if drawn.columns else min(named, 32)
+            drawn.add_column(name, justify=justify, no_wrap=is_number, overflow="fold", min_width=least)
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     return drawn

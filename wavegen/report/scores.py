@@ -180,6 +180,8 @@ class SampleComparison:
     def _way(self) -> str:
         if self.likeness is None:
             return "the recordings are too few or too uniform to compare with: an impostor scores as well"
+        if self.likeness < 0:
+            return "worse than the better impostor"
         return f"{100 * self.likeness:.0f}% of the way from the better impostor's score to the recordings'"
 
     def _lacks_voice(self) -> str:
