@@ -153,6 +153,7 @@ OPTIONS = {
     for name, command in COMMANDS.items()
 }
 RUN = [call for call in calls() if call not in NOT_RUN]
+SLOW = ("--devices", "evaluate voice --samples")  # parts of calls that take ten seconds and more
 
 
 # --- what can be seen without running ---------------------------------------------------------------------------
@@ -337,7 +338,9 @@ def make_room(call):
         shutil.rmtree(run, ignore_errors=True)
 
 
-@pytest.mark.parametrize("call", RUN)
+@pytest.mark.parametrize(
+    "call", [pytest.param(call, marks=pytest.mark.slow if any(map(call.count, SLOW)) else ()) for call in RUN]
+)
 def test_calls_run(home, monkeypatch, call):
     monkeypatch.chdir(home)
     with runs_kept() if call.startswith("wavegen train") else contextlib.nullcontext():

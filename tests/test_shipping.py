@@ -50,7 +50,8 @@ def test_shells_complete_options():
 
 
 def test_completion_is_installed_where_the_shell_reads_it(tmp_path):
-    call("--install-completion", "bash", HOME=str(tmp_path))
+    # the shell as it is named, not the one that the tests were started from, which there need not be
+    call("--install-completion", "bash", HOME=str(tmp_path), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     (script,) = re.findall(r"^source '?(.*?)'?$", (tmp_path / ".bashrc").read_text(), re.MULTILINE)
     assert "complete -o default -F _wavegen_completion wavegen" in Path(script).read_text()
 

@@ -37,7 +37,14 @@ def recordings(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if not wavegen.load_config(name).is_series])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "gpu-large" else ())
+        for name in preset_names()
+        if not wavegen.load_config(name).is_series
+    ],
+)
 def test_trains_and_generates(name, recordings, tmp_path):
     config = wavegen.load_config(name, MOMENT)
     model = wavegen.train(recordings, config, run=tmp_path / "run", device="cpu", notice=lambda text: None)

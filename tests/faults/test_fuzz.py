@@ -76,7 +76,7 @@ def test_fuzz_recordings(tmp_path, how_many, same_threads):
     """A round is 21 mutants of each format; those of the round that failed are left where they are."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     n_files = n_usable = 0
-    for rng in rounds(how_many(10, 250)):
+    for rng in rounds(how_many(5, 250)):
         place = tmp_path / "round"
         (place / "audio").mkdir(parents=True)
         paths = []

@@ -43,6 +43,7 @@ def test_the_network_is_refused_here_and_in_a_new_interpreter(no_network):
     assert "AssertionError: the network was used" in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_from_training_to_a_page(no_network, home, tmp_path):
     """The first command is an interpreter of its own: imports fetch nothing either."""
     cache = {"WAVEGEN_CACHE": str(tmp_path / "cache")}

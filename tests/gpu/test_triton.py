@@ -25,6 +25,7 @@ def run_tests(marked, at_least, **environment):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= at_least
 
 
+@pytest.mark.slow
 def test_in_the_interpreter():
     run_tests("not slow", 12, TRITON_INTERPRET="1")
 

@@ -120,7 +120,7 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
         pytest.param(
             "rnn", ["model.layers=[{kind: lstm, channels: 256}, {kind: lstm, channels: 256}]"], marks=pytest.mark.slow
         ),
-        ("dense-skips", []),
+        pytest.param("dense-skips", [], marks=pytest.mark.slow),
     ],
     ids=str,
 )

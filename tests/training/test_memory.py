@@ -108,7 +108,7 @@ LARGE = pytest.param(8, 6000, marks=pytest.mark.slow)
     ("precision", "recompute"),
     [
         ("float32", False),
-        ("bfloat16", True),
+        pytest.param("bfloat16", True, marks=pytest.mark.slow),
         pytest.param("float32", True, marks=pytest.mark.slow),
         pytest.param("bfloat16", False, marks=pytest.mark.slow),
     ],
