@@ -42,6 +42,10 @@ def test_help_names_a_guide(words):
     assert (title == "Guide" and guide.is_file()) or (title == "Guides" and (guide / "sound.md").is_file())
 
 
+def test_the_list_of_commands_cuts_nothing_off():
+    assert "..." not in wavegen("--help").stdout.partition("\nCommands:\n")[2]
+
+
 @pytest.mark.parametrize("name", GROUP.commands)
 def test_no_line_of_a_help_is_too_wide(name):
     lines = wavegen(name, "--help").stdout.partition("\nExamples:\n")[0].splitlines()

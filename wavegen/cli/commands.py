@@ -39,7 +39,7 @@ def inspect(
     plot: Annotated[str | None, option("Output", "Plot what is inspected into a PNG file.", metavar="FILE.png")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Describe recordings, a config, a checkpoint or a run, or compare several runs.
+    """Describe recordings, a config, a model or a run. Several runs are compared.
 
     wavegen inspect my_recordings/ --listen ; wavegen inspect runs/one runs/other --plot both.png
     """
@@ -67,7 +67,7 @@ def report(
     ] = "0.95,1,1.05",
     sample_seconds: Annotated[float, option("New samples", "Length of each new sample in seconds; 0 for none.")] = 4.0,
 ) -> None:
-    """Write an HTML page about a run: curves, auditions, new samples to play, and its configuration.
+    """Write an HTML page about a run. It has curves, auditions, new samples to play, and the configuration.
 
     wavegen report runs/my_recordings ; wavegen report runs/my_recordings -o page.html --temperatures 0.9,1
     """
@@ -125,7 +125,7 @@ def cache(
         bool, option("Cache", "Delete the decoded audio of DIR; the next training decodes it again.", "--free")
     ] = False,
 ) -> None:
-    """Show the disk space that decoded recordings take, in total and for one folder, or free it.
+    """Show or free the disk space of decoded recordings. In total, or of one folder.
 
     wavegen cache ; wavegen cache my_recordings/ --free
     """
@@ -200,7 +200,7 @@ def export(
     precision: Annotated[str, option("Output", "Precision of the weights: float32 or bfloat16.")] = "float32",
     overwrite: Overwrite = False,
 ) -> None:
-    """Export a model for inference: its averaged weights, or one sampling step in ONNX.
+    """Export a model for inference. Its averaged weights, or one sampling step in ONNX.
 
     wavegen export runs/my_recordings -o model.safetensors --precision bfloat16 ;
     wavegen export runs/my_recordings -o step.onnx
@@ -230,7 +230,7 @@ def bench(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine generates and trains: its CPU, and its GPU where it has one.
+    """Measure how fast this machine generates and trains. Its CPU, and its GPU where it has one.
 
     wavegen bench ; wavegen bench runs/my_recordings --json ; wavegen bench --config gpu-small --device cuda
     """

@@ -51,7 +51,7 @@ def evaluate(
     csv: Annotated[str | None, option("Output", CSV_HELP, metavar="FILE.csv")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score a model on held-out audio or series, and compare it with trivial baselines.
+    """Score a model on held-out audio or series, or by its samples. Baselines and impostors stand beside it.
 
     wavegen evaluate runs/my_recordings ; wavegen evaluate runs/my_recordings other.wav folder/ --csv scores.csv ;
     wavegen evaluate runs/my_recordings --samples --plot spectrograms.png
