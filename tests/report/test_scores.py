@@ -191,6 +191,7 @@ def test_clips_that_lack_the_recordings_voice_are_called_noise(voiced, interval,
     few = {"these clips": heard(0.0, (0.0, 0.0)), "recordings": heard(0.1, (0.05, 0.15))}
     below = SampleComparison(figures(100), references, {}, few).table().more
     assert below == "75% of the way from the better impostor's score to the recordings'", "drums have no pitch to miss"
+    assert SampleComparison(figures(401), references, {}, few).table().more == "worse than the better impostor"
     both = {"these clips": heard(voiced, interval), "recordings": heard(0.86, (0.85, 0.88))}
     said_below = SampleComparison(figures(100), references, {}, both).table().more
     said = "; but 4% of the frames have a pitch, of the recordings 86%: mostly noise" if is_said else ""
