@@ -283,7 +283,8 @@ def test_evaluate_samples_of_a_run(home, tmp_path):
     shown = " ".join(wavegen(*evaluate, "--plot", tmp_path / "beside.png").stdout.split())
     assert (tmp_path / "beside.png").read_bytes().startswith(b"\x89PNG")
     assert "Sample statistics of 2 clips, 1.0 s (lower scores are better)" in shown
-    assert "of the way from the better impostor's score to the recordings'" in shown
+    where = "worse than the better impostor" if document["likeness"] < 0 else "of the way from the better impostor's"
+    assert where in shown
     assert "What is heard" in shown
     assert "onsets a second 2.0 2.0 to 2.0" in shown
 

@@ -153,7 +153,7 @@ OPTIONS = {
     for name, command in COMMANDS.items()
 }
 RUN = [call for call in calls() if call not in NOT_RUN]
-SLOW = ("--devices", "evaluate voice --samples")  # parts of calls that take ten seconds and more
+SLOW = ("--devices", "voice --samples", "--clips 32")  # parts of calls that take ten seconds and more
 
 
 # --- what can be seen without running ---------------------------------------------------------------------------

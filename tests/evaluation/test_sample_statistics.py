@@ -76,10 +76,15 @@ DAMAGE = [
     ("piano", shuffled, [250, 64]),
     ("piano", quieter, [6, 12, 24]),
 ]
+FAST = [("speech", noise), ("drums", shuffled), ("piano", quieter)]
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "amounts"), DAMAGE, ids=[f"{name}-{damage.__name__}" for name, damage, _ in DAMAGE]
+    ("name", "damage", "amounts"),
+    [
+        pytest.param(*row, marks=() if row[:2] in FAST else pytest.mark.slow, id=f"{row[0]}-{row[1].__name__}")
+        for row in DAMAGE
+    ],
 )
 def test_more_damage_has_a_higher_score_in_nearly_all_bootstrap_repeats(name, damage, amounts):
     measured = statistics(name)

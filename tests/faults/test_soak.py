@@ -76,8 +76,9 @@ def size_of(path):
     return lambda: path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(MOST_SECONDS)
-@pytest.mark.parametrize(("steps", "often"), [(300, 30), pytest.param(STEPS, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("steps", "often"), [(300, 30), (STEPS, 200)])
 def test_training_for_long(steps, often, home, tmp_path):
     run = RunFolder(tmp_path / "run")
     arguments = ["train", "recordings", "--config", "tiny.yaml", "--run", run.path, "--steps", steps]

@@ -112,15 +112,14 @@ def test_the_plan_inspect_and_the_picture_show_the_kind(kind, tones, tmp_path):
     assert said["receptive field"].startswith({"stack": "8 samples", "gru": "all of the past; "}[kind])
 
 
-@pytest.mark.parametrize(("windows", "targets"), [(16, 512), pytest.param(32, 2048, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("windows", "targets"), [(16, 512), (32, 2048)])
 @pytest.mark.parametrize(
     ("preset", "overrides"),
     [
         ("rnn", []),
-        pytest.param(
-            "rnn", ["model.layers=[{kind: lstm, channels: 256}, {kind: lstm, channels: 256}]"], marks=pytest.mark.slow
-        ),
-        pytest.param("dense-skips", [], marks=pytest.mark.slow),
+        ("rnn", ["model.layers=[{kind: lstm, channels: 256}, {kind: lstm, channels: 256}]"]),
+        ("dense-skips", []),
     ],
     ids=str,
 )
