@@ -31,6 +31,7 @@ def test_what_is_made_for_wavenets_is_not_measured_of_others():
     assert list(bench.ways_to_train(False, 2)) == [("torch", "float32", 1, False), ("torch", "float32", 2, False)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 @pytest.mark.parametrize(
     ("allocate", "share"), [("written_buffer(1 << 24)", 1.0), ("np.zeros(1 << 24, np.float32)", 0.0)]

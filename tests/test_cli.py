@@ -435,6 +435,7 @@ def test_generate_continues_a_recording_at_another_rate(home, tmp_path, ending):
     assert np.abs(written[:8000]).max() == pytest.approx(np.abs(heard).max(), abs=0.1), "as loud as in training"
 
 
+@pytest.mark.slow
 def test_generate_to_a_pipe_has_true_sizes_and_words_on_stderr(home):
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as pipe:

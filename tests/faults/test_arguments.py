@@ -280,6 +280,7 @@ def test_what_is_missing_too_much_or_contradictory_is_refused(arguments, place, 
 # --- where the output goes ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_full_pipe_is_waited_for_and_a_closed_one_ends_it_quietly(place, blocking):
     reader, writer = os.pipe()

@@ -90,6 +90,7 @@ def test_training_for_long(steps, often, home, tmp_path):
     assert run.load_newest()[0].step == steps
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(MOST_SECONDS)
 def test_one_clip_for_long(home, tmp_path):
     new = tmp_path / "new.wav"

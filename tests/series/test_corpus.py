@@ -377,6 +377,7 @@ def test_a_constant_series_has_the_scale_1():
     assert Normalization.fit([np.full(41, 0.1)]).scale == 1.0
 
 
+@pytest.mark.slow
 def test_made_up_waves_have_the_textbooks_one_step_figures():
     """Published, for the value after 50: last value 0.0212; a dense layer, 20 epochs of Adam, 0.0038."""
     waves = torch.from_numpy(make_sine_mixtures(51)).float()

@@ -246,6 +246,7 @@ def kill_all(process):
         process.kill()
 
 
+@pytest.mark.slow
 def test_devices_starts_an_interpreter_for_each_process(recordings, tmp_path):
     run = tmp_path / "run"
     settings = [part for one in overrides(**{"training.steps": 3}) for part in ("--set", one)]

@@ -100,18 +100,10 @@ def test_the_estimate_follows_what_the_blocks_keep():
     assert fused == pytest.approx(rows * 4 * 32 + (5 + 2) * 4 * n_halved, rel=1e-3)
 
 
-LARGE = pytest.param(8, 6000, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize(("windows", "targets"), [(4, 2000), LARGE])
+@pytest.mark.slow
+@pytest.mark.parametrize(("windows", "targets"), [(4, 2000), (8, 6000)])
 @pytest.mark.parametrize(
-    ("precision", "recompute"),
-    [
-        ("float32", False),
-        pytest.param("bfloat16", True, marks=pytest.mark.slow),
-        pytest.param("float32", True, marks=pytest.mark.slow),
-        pytest.param("bfloat16", False, marks=pytest.mark.slow),
-    ],
+    ("precision", "recompute"), [("float32", False), ("bfloat16", True), ("float32", True), ("bfloat16", False)]
 )
 def test_the_estimate_is_near_the_measured_peak(precision, recompute, windows, targets):
     if precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
