@@ -125,7 +125,7 @@ def cache(
         bool, option("Cache", "Delete the decoded audio of DIR; the next training decodes it again.", "--free")
     ] = False,
 ) -> None:
-    """Show or free the disk space of decoded recordings. In total, or of one folder.
+    """Show or free the disk space of decoded recordings. Without DIR it shows the total.
 
     wavegen cache ; wavegen cache my_recordings/ --free
     """
@@ -200,7 +200,7 @@ def export(
     precision: Annotated[str, option("Output", "Precision of the weights: float32 or bfloat16.")] = "float32",
     overwrite: Overwrite = False,
 ) -> None:
-    """Export a model for inference. Its averaged weights, or one sampling step in ONNX.
+    """Export a model for inference. It has the averaged weights, or one sampling step in ONNX.
 
     wavegen export runs/my_recordings -o model.safetensors --precision bfloat16 ;
     wavegen export runs/my_recordings -o step.onnx
@@ -230,7 +230,7 @@ def bench(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine generates and trains. Its CPU, and its GPU where it has one.
+    """Measure how fast this machine generates and trains. A GPU is measured too, where there is one.
 
     wavegen bench ; wavegen bench runs/my_recordings --json ; wavegen bench --config gpu-small --device cuda
     """
